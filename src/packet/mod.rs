@@ -1,0 +1,14 @@
+//! Views on the bytes of a frame: what it is, whose flow it belongs to, where its payload lies.
+//!
+//! In go the bytes of a frame's first segment and the frame's whole length; out comes a [`Packet`],
+//! a small `Copy` value of offsets and header fields. Nothing is copied, and no input, however
+//! short or lying, makes it panic or read out of bounds: what cannot be read is
+//! [`Kind::Unreadable`], which the comparison holds until a checkpoint (rule R8).
+
+pub mod checksum;
+mod parse;
+pub mod serial;
+mod tcp;
+
+pub use parse::{Kind, Packet, Tcp, Unreadable};
+pub use tcp::{TcpFlags, TcpOptions};
