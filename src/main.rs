@@ -1,0 +1,2 @@
+//! dpdk-colo.
+fn main() {}
