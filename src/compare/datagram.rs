@@ -1,0 +1,166 @@
+//! The output of a flow without a byte stream: UDP, ICMP, fragments, other protocols.
+//!
+//! A P is complete once an S with equal content was seen; P leave in the PVM's order. An S that has
+//! no equal P yet waits, so reordering and delay at either side are no difference until the
+//! timeout.
+
+use super::Context;
+use super::bytes::first_difference;
+use super::divergence::Reason;
+use super::hold::{Hold, Link, List, NIL, Place, SlotId, Standing};
+use crate::frame::{Frame, Ticks};
+use crate::packet::{Kind, Packet};
+
+/// How many waiting counterparts are looked at for one datagram; beyond that a pair that is this
+/// far out of order waits for the timeout.
+const REACH: usize = 64;
+
+/// The comparison of one flow.
+#[derive(Default)]
+pub(super) struct Datagrams {
+    primaries: List,
+    secondaries: List,
+}
+
+impl Datagrams {
+    /// Whether nothing of this flow waits.
+    pub fn is_quiet(&self) -> bool {
+        self.primaries.is_empty() && self.secondaries.is_empty()
+    }
+
+    /// Takes in a P that already has its slot, and lets leave what may.
+    pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+        fill(cx.hold, id, packet);
+        let slot = cx.hold.slot_mut(id);
+        slot.flow = Some(cx.flow);
+        slot.place = Place::Primary;
+        cx.hold.push_back(Link::Flow, &mut self.primaries, id);
+        if cx.suspended {
+            return;
+        }
+        if let Some(s) = find_equal(cx.hold, self.secondaries, id) {
+            cx.hold.unlink(Link::Flow, &mut self.secondaries, s);
+            self.complete(cx, id, s);
+        }
+    }
+
+    /// Takes in an S, and lets leave what may.
+    pub fn secondary<F: Frame>(&mut self, cx: &mut Context<'_, F>, frame: F, packet: &Packet, arrived: Ticks) {
+        if cx.suspended {
+            return;
+        }
+        let Some(s) = cx.keep(frame, arrived) else { return };
+        fill(cx.hold, s, packet);
+        if let Some(id) = find_equal(cx.hold, self.primaries, s) {
+            self.complete(cx, id, s);
+            return;
+        }
+        let slot = cx.hold.slot_mut(s);
+        slot.flow = Some(cx.flow);
+        slot.place = Place::Witness;
+        cx.hold.push_back(Link::Flow, &mut self.secondaries, s);
+    }
+
+    fn complete<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, s: SlotId) {
+        let arrived = cx.hold.slot(s).arrived;
+        cx.hold.remove(s);
+        let slot = cx.hold.slot_mut(id);
+        slot.complete = true;
+        slot.witnessed = Some(arrived);
+        while self.primaries.head != NIL && cx.hold.slot(self.primaries.head).complete {
+            let id = self.primaries.head;
+            self.leave(cx.hold, id);
+            cx.hold.slot_mut(id).cleared = cx.now;
+            cx.hold.stand(id, Standing::Released);
+            *cx.released += 1;
+        }
+    }
+
+    /// Takes the oldest P out of the flow.
+    pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        hold.unlink(Link::Flow, &mut self.primaries, id);
+        hold.slot_mut(id).place = Place::Nowhere;
+    }
+
+    /// Takes an S that a fence removes out of the flow.
+    pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        if hold.slot(id).place == Place::Witness {
+            hold.unlink(Link::Flow, &mut self.secondaries, id);
+        }
+        hold.slot_mut(id).place = Place::Nowhere;
+    }
+
+    /// Drops everything that the flow still keeps of the SVM.
+    pub fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
+        while self.secondaries.head != NIL {
+            let id = self.secondaries.head;
+            hold.unlink(Link::Flow, &mut self.secondaries, id);
+            hold.remove(id);
+        }
+    }
+
+    /// Why the oldest P of this flow still waits.
+    pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>) -> Reason {
+        // An S that waits beside it shows that both spoke, but not alike.
+        if self.primaries.head != NIL && !self.secondaries.is_empty() && !hold.slot(self.primaries.head).complete {
+            Reason::Payload
+        } else {
+            Reason::MissingSecondary
+        }
+    }
+
+    /// The S that waits beside the oldest P.
+    pub fn counterpart(&self) -> Option<SlotId> {
+        Some(self.secondaries.head).filter(|s| *s != NIL)
+    }
+}
+
+/// Notes where the content to compare begins: behind the checksum of UDP and ICMP, which may be
+/// partial and follows from the rest anyway.
+fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
+    let slot = hold.slot_mut(id);
+    slot.payload = packet.payload;
+    slot.len = packet.payload_len;
+    slot.fragment = packet.fragment;
+    slot.seq = 0;
+    slot.verified = u32::from(packet.kind == Kind::Icmp);
+}
+
+/// The first slot of a list, neither complete nor different in content, within [`REACH`].
+fn find_equal<F: Frame>(hold: &Hold<F>, list: List, id: SlotId) -> Option<SlotId> {
+    let mut other = list.head;
+    let mut looked = 0;
+    while other != NIL && looked < REACH {
+        if !hold.slot(other).complete {
+            looked += 1;
+            if first_mismatch(hold, id, other).is_none() {
+                return Some(other);
+            }
+        }
+        other = hold.next(Link::Flow, other);
+    }
+    None
+}
+
+/// Offset in the payload of the first byte in which two datagrams differ.
+pub(super) fn first_mismatch<F: Frame>(hold: &Hold<F>, a: SlotId, b: SlotId) -> Option<usize> {
+    let (x, y) = (hold.slot(a), hold.slot(b));
+    if x.fragment != y.fragment {
+        return Some(0);
+    }
+    let common = x.len.min(y.len) as usize;
+    let part = |from: usize, to: usize| {
+        let (from, to) = (from.min(common), to.min(common));
+        first_difference(
+            hold.frame(a),
+            x.payload as usize + from,
+            hold.frame(b),
+            y.payload as usize + from,
+            to - from,
+        )
+        .map(|k| from + k)
+    };
+    let icmp = x.verified == 1;
+    let different = if icmp { part(0, 2).or_else(|| part(4, common)) } else { part(0, common) };
+    different.or((x.len != y.len).then_some(common))
+}

@@ -1,0 +1,83 @@
+//! Which output leaves without a comparison: explicit rules, each named and counted.
+//!
+//! Two rules are always there: ARP, neighbour discovery and LLDP keep the VM's neighbourhood
+//! alive, carry no stream, and come from timers that two VMs never share.
+
+use std::net::IpAddr;
+
+use crate::flow::FlowKey;
+use crate::packet::Kind;
+
+/// A rule that lets output leave uncompared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The name that counters use.
+    pub name: String,
+    /// IP protocol number, or any.
+    pub protocol: Option<u8>,
+    /// A transport port at either end, or any.
+    pub port: Option<u16>,
+    /// A prefix that holds either address, or any.
+    pub prefix: Option<(IpAddr, u8)>,
+}
+
+impl Rule {
+    fn matches(&self, key: &FlowKey) -> bool {
+        self.protocol.is_none_or(|p| key.protocol() == p)
+            && self.port.is_none_or(|p| key.source_port() == p || key.destination_port() == p)
+            && self.prefix.is_none_or(|prefix| within(prefix, key.source()) || within(prefix, key.destination()))
+    }
+}
+
+fn within((network, length): (IpAddr, u8), address: Option<IpAddr>) -> bool {
+    match (network, address) {
+        (IpAddr::V4(n), Some(IpAddr::V4(a))) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            (u32::from(n) ^ u32::from(a)) & mask == 0
+        }
+        (IpAddr::V6(n), Some(IpAddr::V6(a))) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+            (u128::from(n) ^ u128::from(a)) & mask == 0
+        }
+        _ => false,
+    }
+}
+
+/// The rules of one VM pair and how often each was used.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    used: Vec<u64>,
+    arp: u64,
+    neighbour_discovery: u64,
+    lldp: u64,
+}
+
+impl Policy {
+    /// The default rules and the given ones, tried in order.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self { used: vec![0; rules.len()], rules, ..Self::default() }
+    }
+
+    /// Whether a rule exempts this output from comparison; counts the use.
+    pub(super) fn exempts(&mut self, kind: Kind, key: &FlowKey) -> bool {
+        match kind {
+            Kind::Arp => self.arp += 1,
+            Kind::NeighbourDiscovery => self.neighbour_discovery += 1,
+            Kind::Lldp => self.lldp += 1,
+            Kind::Unreadable(_) => return false,
+            _ => match self.rules.iter().position(|rule| rule.matches(key)) {
+                Some(i) => self.used[i] += 1,
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Name and use of each rule.
+    pub fn uses(&self) -> impl Iterator<Item = (&str, u64)> {
+        [("arp", self.arp), ("neighbour_discovery", self.neighbour_discovery), ("lldp", self.lldp)]
+            .into_iter()
+            .chain(self.rules.iter().map(|r| r.name.as_str()).zip(self.used.iter().copied()))
+    }
+}

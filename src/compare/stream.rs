@@ -1,0 +1,676 @@
+//! One TCP connection's output as two byte streams, the PVM's and the SVM's.
+//!
+//! In go the segments of both VMs in any order and segmentation; a P is complete once an equal S
+//! byte was seen for each of its bytes, and its SYN, FIN and RST have their counterparts. P leave
+//! in the order in which the PVM sent them, when complete and when they acknowledge nothing that
+//! the SVM has not acknowledged (rules R1, R2 and R4). A byte that leaves a second time is compared
+//! with an S again, one kept as history or the SVM's own retransmission (rule R5).
+//!
+//! Positions are sequence numbers; only [`Numbers::OwnIsn`] makes them relative to each side's ISN.
+
+use super::bytes::first_difference;
+use super::divergence::Reason;
+use super::hold::{Hold, Link, List, NIL, Place, SlotId, Standing};
+use super::{Context, Numbers};
+use crate::frame::{Frame, Ticks};
+use crate::packet::serial::{at_or_before, before, max};
+use crate::packet::{Packet, TcpFlags, TcpOptions};
+
+/// What the two SYNs must agree on, since the client will rely on it (RFC 9293 3.7.1, RFC 7323, RFC 2018).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Agreement {
+    mss: Option<u16>,
+    window_scale: Option<u8>,
+    sack_permitted: bool,
+    timestamps: bool,
+}
+
+impl Agreement {
+    fn of(options: &TcpOptions) -> Self {
+        Self {
+            mss: options.mss,
+            window_scale: options.window_scale,
+            sack_permitted: options.sack_permitted,
+            timestamps: options.timestamps.is_some(),
+        }
+    }
+}
+
+/// A SYN that was seen from one VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Syn {
+    isn: u32,
+    agreement: Agreement,
+}
+
+impl Syn {
+    fn of<F: Frame>(frame: &F, packet: &Packet) -> Self {
+        let options = TcpOptions::parse(packet.tcp_options(frame.head()));
+        Self { isn: packet.tcp.seq, agreement: Agreement::of(&options) }
+    }
+}
+
+/// Both VMs' initial sequence numbers of a connection, which the rewriter at the secondary needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synchronized {
+    /// The connection, in the direction of the output.
+    pub flow: crate::flow::FlowKey,
+    /// The PVM's initial sequence number.
+    pub pvm_isn: u32,
+    /// The SVM's initial sequence number.
+    pub svm_isn: u32,
+}
+
+/// The comparison of one connection.
+#[derive(Default)]
+pub(super) struct Stream {
+    /// P in order of arrival.
+    primaries: List,
+    /// First P that is not complete.
+    cursor: Option<SlotId>,
+    /// S by position; they may overlap, but only with equal bytes.
+    witnesses: List,
+    /// Where the search for the next witness begins.
+    hint: Option<SlotId>,
+    /// S with SYN, FIN or RST that no P has matched.
+    controls: List,
+    /// S that belong to the next incarnation.
+    deferred: List,
+    /// Epoch in which the state below was last valid.
+    epoch: u32,
+    /// A difference was seen: nothing leaves until the commit.
+    diverged: bool,
+    /// The PVM's SYN opened this incarnation and the SVM's has not come: other S are the old incarnation's.
+    awaits_syn: bool,
+    /// The offset between the VMs' numbers was reported.
+    synchronized: bool,
+    /// ISN of the latest SYN in order of arrival; later P count from it.
+    arriving_isn: Option<u32>,
+    seen_primary: bool,
+    seen_secondary: bool,
+    primary_syn: Option<Syn>,
+    secondary_syn: Option<Syn>,
+    /// What positions are relative to; 0 unless [`Numbers::OwnIsn`].
+    primary_base: u32,
+    secondary_base: u32,
+    /// Highest acknowledgment that left.
+    primary_ack: Option<u32>,
+    /// Highest acknowledgment that the SVM sent in this epoch.
+    secondary_ack: Option<u32>,
+    /// Position behind the highest byte found equal.
+    compared: Option<u32>,
+    /// Position of the FIN that left, and of the SVM's.
+    primary_fin: Option<u32>,
+    secondary_fin: Option<u32>,
+    /// Position of the last RST that came from both.
+    matched_rst: Option<u32>,
+}
+
+enum Verdict {
+    Complete,
+    Waits,
+    Differs(Reason, Option<SlotId>, u32),
+}
+
+impl Stream {
+    /// Whether nothing of this connection waits.
+    pub fn is_quiet(&self) -> bool {
+        self.primaries.is_empty() && self.controls.is_empty() && self.deferred.is_empty()
+    }
+
+    /// Takes in a P that already has its slot, and lets leave what may.
+    pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+        self.refresh(cx);
+        let tcp = packet.tcp;
+        let syn = tcp.flags.contains(TcpFlags::SYN);
+        if syn && self.arriving_isn != Some(tcp.seq) {
+            cx.hold.slot_mut(id).opens = self.seen_primary;
+            self.arriving_isn = Some(tcp.seq);
+            if !self.seen_primary {
+                self.open(cx, id);
+                self.awaits_syn = self.secondary_syn.is_none();
+            }
+        }
+        self.seen_primary = true;
+        let base = match (cx.numbers, self.arriving_isn) {
+            (Numbers::OwnIsn, Some(isn)) => isn,
+            _ => 0,
+        };
+        fill(cx.hold, id, packet, base);
+        cx.hold.slot_mut(id).flow = Some(cx.flow);
+        cx.hold.slot_mut(id).place = Place::Primary;
+        cx.hold.push_back(Link::Flow, &mut self.primaries, id);
+        if self.cursor.is_none() {
+            self.cursor = Some(id);
+        }
+        self.advance(cx);
+    }
+
+    /// Takes in an S, and lets leave what may.
+    pub fn secondary<F: Frame>(&mut self, cx: &mut Context<'_, F>, frame: F, packet: &Packet, arrived: Ticks) {
+        self.refresh(cx);
+        if self.diverged || cx.suspended {
+            return;
+        }
+        if !self.deferred.is_empty() || self.opens_next(packet) {
+            if let Some(id) = cx.keep(frame, arrived) {
+                self.shelve(cx, id, Place::Deferred);
+            }
+            return;
+        }
+        self.compare_secondary(cx, frame, packet, arrived);
+        self.advance(cx);
+    }
+
+    /// Whether an S begins an incarnation that the PVM has not begun yet.
+    fn opens_next(&self, packet: &Packet) -> bool {
+        if !packet.tcp.flags.contains(TcpFlags::SYN) {
+            return false;
+        }
+        match self.secondary_syn {
+            Some(syn) => syn.isn != packet.tcp.seq,
+            None => !self.awaits_syn && (self.seen_primary || self.seen_secondary),
+        }
+    }
+
+    fn compare_secondary<F: Frame>(&mut self, cx: &mut Context<'_, F>, frame: F, packet: &Packet, arrived: Ticks) {
+        let tcp = packet.tcp;
+        let syn = tcp.flags.contains(TcpFlags::SYN);
+        if syn && self.secondary_syn.is_none() {
+            self.secondary_syn = Some(Syn::of(&frame, packet));
+            self.awaits_syn = false;
+            if cx.numbers == Numbers::OwnIsn {
+                self.secondary_base = tcp.seq;
+            }
+        }
+        if self.awaits_syn {
+            return;
+        }
+        self.seen_secondary = true;
+        if tcp.flags.contains(TcpFlags::ACK) {
+            self.secondary_ack = Some(self.secondary_ack.map_or(tcp.ack, |ack| max(ack, tcp.ack)));
+        }
+        // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
+        let shift = match (syn, self.primary_syn) {
+            (true, Some(primary)) if cx.numbers == Numbers::Translated => tcp.seq.wrapping_sub(primary.isn),
+            _ => self.secondary_base,
+        };
+        let seq = tcp.seq.wrapping_sub(shift).wrapping_add(u32::from(syn));
+        let end = seq.wrapping_add(packet.payload_len);
+        if tcp.flags.contains(TcpFlags::FIN) && self.secondary_fin.is_none() {
+            self.secondary_fin = Some(end);
+        }
+        let control = tcp.flags.intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+        if packet.payload_len == 0 {
+            if control && !self.control_is_matched(tcp.flags, seq) {
+                if let Some(id) = cx.keep(frame, arrived) {
+                    fill(cx.hold, id, packet, shift);
+                    self.shelve(cx, id, Place::Control);
+                }
+            }
+            return;
+        }
+        self.witness(cx, frame, packet, shift, arrived);
+    }
+
+    /// Keeps an S with payload, unless all its bytes are there already.
+    fn witness<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        shift: u32,
+        arrived: Ticks,
+    ) {
+        let Some(id) = cx.keep(frame, arrived) else { return };
+        fill(cx.hold, id, packet, shift);
+        let (seq, end) = (cx.hold.slot(id).seq, cx.hold.slot(id).end());
+        if self.compared.is_some_and(|c| at_or_before(end, c)) {
+            // A retransmission of bytes that P have matched: no P need ever ask for it again.
+            cx.hold.slot_mut(id).complete = true;
+            cx.hold.stand(id, Standing::History);
+        }
+        let follows = match self.witnesses.tail {
+            NIL => true,
+            tail => at_or_before(cx.hold.slot(tail).end(), seq),
+        };
+        if follows {
+            self.shelve(cx, id, Place::Witness);
+            return;
+        }
+        let mut at = seq;
+        while before(at, end) {
+            // A gap between witnesses is new data: the next position that may be known is found by stepping over it.
+            match self.covering(cx.hold, at) {
+                Some(w) => {
+                    let stop = if before(cx.hold.slot(w).end(), end) { cx.hold.slot(w).end() } else { end };
+                    let n = stop.wrapping_sub(at) as usize;
+                    if let Some(k) = difference(cx.hold, id, w, at, n) {
+                        cx.hold.remove(id);
+                        let at = at.wrapping_add(k as u32);
+                        self.diverge(cx, Reason::SecondaryInconsistent, self.primaries.head, Some(w), at);
+                        return;
+                    }
+                    at = stop;
+                }
+                None => match self.next_start(cx.hold, at) {
+                    Some(start) if before(start, end) => at = start,
+                    _ => break,
+                },
+            }
+        }
+        if self.covers(cx.hold, seq, end) {
+            cx.hold.remove(id);
+            return;
+        }
+        let mut after = self.witnesses.tail;
+        while after != NIL && before(seq, cx.hold.slot(after).seq) {
+            after = cx.hold.previous(Link::Flow, after);
+        }
+        cx.hold.slot_mut(id).flow = Some(cx.flow);
+        cx.hold.slot_mut(id).place = Place::Witness;
+        cx.hold.insert_after(Link::Flow, &mut self.witnesses, after, id);
+        self.hint = None;
+    }
+
+    fn covers<F: Frame>(&self, hold: &Hold<F>, mut at: u32, end: u32) -> bool {
+        while before(at, end) {
+            match self.covering(hold, at) {
+                Some(w) => at = hold.slot(w).end(),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Start of the first witness behind a position.
+    fn next_start<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<u32> {
+        let mut id = self.witnesses.head;
+        while id != NIL {
+            if before(at, hold.slot(id).seq) {
+                return Some(hold.slot(id).seq);
+            }
+            id = hold.next(Link::Flow, id);
+        }
+        None
+    }
+
+    /// A witness that has the byte at a position.
+    fn covering<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<SlotId> {
+        let mut id = match self.hint {
+            Some(hint) if at_or_before(hold.slot(hint).seq, at) => hint,
+            _ => self.witnesses.head,
+        };
+        while id != NIL {
+            let slot = hold.slot(id);
+            if before(at, slot.seq) {
+                return None;
+            }
+            if before(at, slot.end()) {
+                return Some(id);
+            }
+            id = hold.next(Link::Flow, id);
+        }
+        None
+    }
+
+    /// Compares as far as both streams go and releases what may leave.
+    fn advance<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+        if self.diverged || cx.suspended {
+            return;
+        }
+        loop {
+            while let Some(id) = self.cursor {
+                if cx.hold.slot(id).opens {
+                    if self.primaries.head != id {
+                        break;
+                    }
+                    self.reopen(cx, id);
+                    continue;
+                }
+                match self.examine(cx, id) {
+                    Verdict::Complete => {
+                        cx.hold.slot_mut(id).complete = true;
+                        self.cursor = Some(cx.hold.next(Link::Flow, id)).filter(|next| *next != NIL);
+                    }
+                    Verdict::Waits => break,
+                    Verdict::Differs(reason, witness, at) => {
+                        self.diverge(cx, reason, id, witness, at);
+                        return;
+                    }
+                }
+            }
+            if !self.release(cx) || self.cursor.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Lets complete P leave, oldest first; true if any left.
+    fn release<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
+        let mut left = false;
+        while self.primaries.head != NIL {
+            let id = self.primaries.head;
+            let slot = cx.hold.slot(id);
+            if !slot.complete || !self.acknowledged_by_both(slot.flags, slot.ack) {
+                break;
+            }
+            self.leave(cx.hold, id);
+            cx.hold.slot_mut(id).cleared = cx.now;
+            cx.hold.stand(id, Standing::Released);
+            *cx.released += 1;
+            left = true;
+        }
+        left
+    }
+
+    /// Rule R4: whether the SVM has acknowledged what a P acknowledges.
+    fn acknowledged_by_both(&self, flags: TcpFlags, ack: u32) -> bool {
+        !flags.contains(TcpFlags::ACK) || self.secondary_ack.is_some_and(|s| at_or_before(ack, s))
+    }
+
+    /// Takes the oldest P out of the connection and notes what the network will have seen.
+    pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        hold.unlink(Link::Flow, &mut self.primaries, id);
+        if self.cursor == Some(id) {
+            self.cursor = Some(self.primaries.head).filter(|head| *head != NIL);
+        }
+        let slot = hold.slot_mut(id);
+        slot.place = Place::Nowhere;
+        if slot.flags.contains(TcpFlags::ACK) {
+            self.primary_ack = Some(self.primary_ack.map_or(slot.ack, |ack| max(ack, slot.ack)));
+        }
+        if slot.flags.contains(TcpFlags::FIN) {
+            self.primary_fin = Some(slot.end());
+        }
+    }
+
+    fn examine<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Verdict {
+        let (flags, seq, len) = {
+            let slot = cx.hold.slot(id);
+            (slot.flags, slot.seq, slot.len)
+        };
+        if flags.contains(TcpFlags::SYN) {
+            let (Some(primary), Some(secondary)) = (self.primary_syn, self.secondary_syn) else {
+                return Verdict::Waits;
+            };
+            if primary.agreement != secondary.agreement {
+                return Verdict::Differs(Reason::SynOptions, Some(self.controls.head).filter(|c| *c != NIL), seq);
+            }
+            if !self.synchronized {
+                self.synchronized = true;
+                cx.synchronized.push_back(Synchronized {
+                    flow: cx.key,
+                    pvm_isn: primary.isn,
+                    svm_isn: secondary.isn,
+                });
+            }
+            self.match_control(cx.hold, id, TcpFlags::SYN);
+        }
+        if flags.contains(TcpFlags::RST) {
+            if self.matched_rst != Some(seq) && !self.has_rst(cx.hold, seq) {
+                return Verdict::Waits;
+            }
+            self.matched_rst = Some(seq);
+            self.match_control(cx.hold, id, TcpFlags::RST);
+        }
+        let mut verified = cx.hold.slot(id).verified;
+        while verified < len {
+            let at = seq.wrapping_add(verified);
+            let Some(w) = self.covering(cx.hold, at) else {
+                if self.secondary_fin.is_some_and(|fin| at_or_before(fin, at)) {
+                    return Verdict::Differs(Reason::StreamEnd, None, at);
+                }
+                return Verdict::Waits;
+            };
+            let n = cx.hold.slot(w).end().wrapping_sub(at).min(len - verified);
+            if let Some(k) = difference(cx.hold, id, w, at, n as usize) {
+                return Verdict::Differs(Reason::Payload, Some(w), at.wrapping_add(k as u32));
+            }
+            verified += n;
+            let arrived = cx.hold.slot(w).arrived;
+            let slot = cx.hold.slot_mut(id);
+            slot.verified = verified;
+            slot.witnessed = Some(slot.witnessed.map_or(arrived, |t| t.max(arrived)));
+            let end = at.wrapping_add(n);
+            self.compared = Some(self.compared.map_or(end, |c| max(c, end)));
+            if end == cx.hold.slot(w).end() {
+                self.use_up(cx.hold, w);
+            }
+        }
+        if flags.contains(TcpFlags::FIN) {
+            let fin = seq.wrapping_add(len);
+            match self.secondary_fin {
+                Some(s) if s == fin => self.match_control(cx.hold, id, TcpFlags::FIN),
+                Some(_) => return Verdict::Differs(Reason::StreamEnd, None, fin),
+                None => match self.covering(cx.hold, fin) {
+                    Some(w) => return Verdict::Differs(Reason::StreamEnd, Some(w), fin),
+                    None => return Verdict::Waits,
+                },
+            }
+        }
+        Verdict::Complete
+    }
+
+    /// An S whose last byte a P has matched becomes history.
+    fn use_up<F: Frame>(&mut self, hold: &mut Hold<F>, w: SlotId) {
+        if !hold.slot(w).complete {
+            hold.slot_mut(w).complete = true;
+            hold.stand(w, Standing::History);
+        }
+        self.hint = Some(w);
+    }
+
+    /// Whether the PVM's counterpart of an S without payload has been here already.
+    fn control_is_matched(&self, flags: TcpFlags, seq: u32) -> bool {
+        (!flags.contains(TcpFlags::SYN) || self.synchronized)
+            && (!flags.contains(TcpFlags::FIN) || self.primary_fin.is_some())
+            && (!flags.contains(TcpFlags::RST) || self.matched_rst == Some(seq))
+    }
+
+    fn has_rst<F: Frame>(&self, hold: &Hold<F>, seq: u32) -> bool {
+        let mut c = self.controls.head;
+        while c != NIL {
+            let slot = hold.slot(c);
+            if slot.flags.contains(TcpFlags::RST) && slot.seq == seq {
+                return true;
+            }
+            c = hold.next(Link::Flow, c);
+        }
+        false
+    }
+
+    /// Drops the S that a P's control bit was waiting for, and notes when they came.
+    fn match_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, bit: TcpFlags) {
+        let seq = hold.slot(id).seq;
+        let mut c = self.controls.head;
+        while c != NIL {
+            let next = hold.next(Link::Flow, c);
+            let slot = hold.slot(c);
+            if slot.flags.contains(bit) && (bit != TcpFlags::RST || slot.seq == seq) {
+                let arrived = hold.slot(c).arrived;
+                let slot = hold.slot_mut(id);
+                slot.witnessed = Some(slot.witnessed.map_or(arrived, |t| t.max(arrived)));
+                hold.unlink(Link::Flow, &mut self.controls, c);
+                hold.remove(c);
+            }
+            c = next;
+        }
+    }
+
+    fn diverge<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        reason: Reason,
+        p: SlotId,
+        s: Option<SlotId>,
+        at: u32,
+    ) {
+        self.diverged = true;
+        let p = Some(p).filter(|p| *p != NIL);
+        cx.report(reason, self.stream_offset(at), p, s, at);
+    }
+
+    /// Takes a slot that a fence or the history's limit removes out of the connection's lists.
+    pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        if self.hint == Some(id) {
+            self.hint = None;
+        }
+        match hold.slot(id).place {
+            Place::Witness => hold.unlink(Link::Flow, &mut self.witnesses, id),
+            Place::Control => hold.unlink(Link::Flow, &mut self.controls, id),
+            Place::Deferred => hold.unlink(Link::Flow, &mut self.deferred, id),
+            Place::Primary | Place::Nowhere => {}
+        }
+        hold.slot_mut(id).place = Place::Nowhere;
+    }
+
+    /// Drops everything that the connection still keeps.
+    pub fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
+        self.hint = None;
+        for list in [&mut self.witnesses, &mut self.controls, &mut self.deferred] {
+            while list.head != NIL {
+                let id = list.head;
+                hold.unlink(Link::Flow, list, id);
+                hold.remove(id);
+            }
+        }
+    }
+
+    fn shelve<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, place: Place) {
+        let slot = cx.hold.slot_mut(id);
+        slot.flow = Some(cx.flow);
+        slot.place = place;
+        let list = match place {
+            Place::Control => &mut self.controls,
+            Place::Deferred => &mut self.deferred,
+            _ => &mut self.witnesses,
+        };
+        cx.hold.push_back(Link::Flow, list, id);
+    }
+
+    /// Begins the first incarnation with a P's SYN.
+    fn open<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
+        let packet = Packet::parse(cx.hold.frame(id).head(), cx.hold.frame(id).len());
+        let syn = Syn::of(cx.hold.frame(id), &packet);
+        self.primary_syn = Some(syn);
+        if cx.numbers == Numbers::OwnIsn {
+            self.primary_base = syn.isn;
+        }
+    }
+
+    /// Begins the next incarnation (port reuse): everything of the last one has left.
+    fn reopen<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
+        cx.hold.slot_mut(id).opens = false;
+        let mut deferred = std::mem::take(&mut self.deferred);
+        self.clear(cx.hold);
+        *self = Self {
+            primaries: self.primaries,
+            cursor: self.cursor,
+            epoch: self.epoch,
+            arriving_isn: self.arriving_isn,
+            seen_primary: true,
+            awaits_syn: true,
+            ..Self::default()
+        };
+        self.open(cx, id);
+        while deferred.head != NIL {
+            let s = deferred.head;
+            let packet = Packet::parse(cx.hold.frame(s).head(), cx.hold.frame(s).len());
+            if self.opens_next(&packet) {
+                self.deferred = deferred;
+                return;
+            }
+            let arrived = cx.hold.slot(s).arrived;
+            cx.hold.unlink(Link::Flow, &mut deferred, s);
+            let frame = cx.hold.remove(s);
+            self.compare_secondary(cx, frame, &packet, arrived);
+        }
+    }
+
+    /// After a commit the SVM runs with the PVM's state, so what is known of the SVM is what is known of the PVM.
+    fn refresh<F: Frame>(&mut self, cx: &Context<'_, F>) {
+        if self.epoch == cx.epoch {
+            return;
+        }
+        self.epoch = cx.epoch;
+        self.diverged = false;
+        self.awaits_syn = false;
+        self.synchronized = self.primary_syn.is_some();
+        self.seen_secondary |= self.seen_primary;
+        self.secondary_syn = self.primary_syn;
+        self.secondary_base = self.primary_base;
+        self.secondary_ack = self.primary_ack;
+        self.secondary_fin = self.primary_fin;
+    }
+
+    /// A commit lets a P leave that no S was compared with; its bytes become history.
+    pub fn commit<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, numbers: Numbers, now: Ticks) {
+        if hold.slot(id).opens {
+            hold.slot_mut(id).opens = false;
+            self.clear(hold);
+            let packet = Packet::parse(hold.frame(id).head(), hold.frame(id).len());
+            let syn = Syn::of(hold.frame(id), &packet);
+            *self = Self {
+                primaries: self.primaries,
+                cursor: self.cursor,
+                epoch: self.epoch,
+                arriving_isn: self.arriving_isn,
+                seen_primary: true,
+                primary_syn: Some(syn),
+                primary_base: if numbers == Numbers::OwnIsn { syn.isn } else { 0 },
+                ..Self::default()
+            };
+        }
+        let (seq, end, len) = (hold.slot(id).seq, hold.slot(id).end(), hold.slot(id).len);
+        self.leave(hold, id);
+        if len == 0 {
+            return;
+        }
+        let appends = self.witnesses.is_empty() || at_or_before(hold.slot(self.witnesses.tail).end(), seq);
+        if appends && !hold.secondary_is_full() {
+            let share = hold.frame(id).share();
+            let (payload, flow) = (hold.slot(id).payload, hold.slot(id).flow);
+            if let Ok(w) = hold.insert_secondary(share, now) {
+                let slot = hold.slot_mut(w);
+                (slot.seq, slot.len, slot.payload, slot.flow) = (seq, len, payload, flow);
+                slot.place = Place::Witness;
+                slot.complete = true;
+                hold.push_back(Link::Flow, &mut self.witnesses, w);
+                hold.stand(w, Standing::History);
+            }
+        }
+        self.compared = Some(self.compared.map_or(end, |c| max(c, end)));
+    }
+
+    /// Why the oldest P of this connection still waits.
+    pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Reason {
+        if hold.slot(id).complete { Reason::AckAhead } else { Reason::MissingSecondary }
+    }
+
+    /// Offset in the stream of the first byte of a frame, when the SYN was seen.
+    pub fn stream_offset(&self, at: u32) -> Option<u32> {
+        let syn = self.primary_syn?;
+        Some(at.wrapping_sub(syn.isn.wrapping_sub(self.primary_base)).wrapping_sub(1))
+    }
+}
+
+/// Copies the header fields that the comparison needs into a slot; `base` is what positions count from.
+fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
+    let slot = hold.slot_mut(id);
+    let syn = u32::from(packet.tcp.flags.contains(TcpFlags::SYN));
+    slot.seq = packet.tcp.seq.wrapping_sub(base).wrapping_add(syn);
+    slot.len = packet.payload_len;
+    slot.ack = packet.tcp.ack;
+    slot.flags = packet.tcp.flags;
+    slot.payload = packet.payload;
+}
+
+/// Distance from position `at` to the first byte in which two slots differ, within `n` bytes.
+fn difference<F: Frame>(hold: &Hold<F>, a: SlotId, b: SlotId, at: u32, n: usize) -> Option<usize> {
+    let start = |id: SlotId| {
+        let slot = hold.slot(id);
+        slot.payload as usize + at.wrapping_sub(slot.seq) as usize
+    };
+    first_difference(hold.frame(a), start(a), hold.frame(b), start(b), n)
+}
