@@ -11,4 +11,4 @@ pub mod serial;
 mod tcp;
 
 pub use parse::{Kind, Packet, Tcp, Unreadable};
-pub use tcp::{TcpFlags, TcpOptions};
+pub use tcp::{TcpFlags, TcpOptions, sack_edges};

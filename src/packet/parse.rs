@@ -1,8 +1,13 @@
-//! Stub.
+//! Reading the headers of a frame.
+//!
+//! A frame without tags that carries IPv4 without options and TCP is tried first and costs a few
+//! predictable branches; everything else takes the general way, which alone decides what is
+//! unreadable.
 
-use crate::flow::FlowKey;
+use super::TcpFlags;
+use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans, is_echo};
 
-/// What kind of traffic a frame is, as the comparison distinguishes it (the design's comparison table).
+/// What kind of traffic a frame is, as the comparison distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// TCP over IPv4 or IPv6, not a fragment; [`Packet::tcp`] is valid.
@@ -11,19 +16,23 @@ pub enum Kind {
     Udp,
     /// ICMP or ICMPv6 (but neighbour discovery). The payload is the whole ICMP message.
     Icmp,
-    /// Any other protocol over IP. The payload is all that follows the IP header (and extension headers).
+    /// Any other protocol over IP. The payload is all that follows the IP header (and extension
+    /// headers).
     OtherIp,
     /// A fragment of an IP datagram, the first one included. The payload is the fragment's data.
     Fragment,
     /// ARP.
     Arp,
-    /// IPv6 neighbour discovery (ICMPv6 types 133 to 137).
+    /// IPv6 neighbour discovery (ICMPv6 types 133 to 137), not in a fragment (RFC 6980). The
+    /// payload is the whole ICMPv6 message.
     NeighbourDiscovery,
     /// LLDP.
     Lldp,
-    /// Any other EtherType or an 802.3 length field. The payload is all that follows the Ethernet header and tags.
+    /// Any other EtherType or an 802.3 length field. The payload is all that follows the Ethernet
+    /// header and tags.
     Opaque,
-    /// Headers that are truncated or contradict each other, or lie beyond the first segment.
+    /// Headers that are truncated or contradict each other, or lie beyond the first segment. The
+    /// payload is all that follows the Ethernet header and the tags that could be read.
     Unreadable(Unreadable),
 }
 
@@ -32,7 +41,7 @@ pub enum Kind {
 pub enum Unreadable {
     /// The frame or its first segment ends inside a header.
     Truncated,
-    /// A length or offset field contradicts another or the frame.
+    /// A length, version or offset field contradicts another or the frame.
     Length,
     /// More VLAN tags or IPv6 extension headers than a frame may have here.
     TooManyHeaders,
@@ -46,7 +55,7 @@ pub struct Tcp {
     /// Acknowledgment number; meaningful with ACK.
     pub ack: u32,
     /// Control bits.
-    pub flags: super::TcpFlags,
+    pub flags: TcpFlags,
     /// Window field, unscaled.
     pub window: u16,
 }
@@ -56,7 +65,8 @@ pub struct Tcp {
 pub struct Packet {
     /// The kind of traffic.
     pub kind: Kind,
-    /// The flow it belongs to, in the direction in which the frame travels.
+    /// The flow it belongs to, in the direction in which the frame travels. Of a frame that is
+    /// unreadable it is the flow by MAC addresses and EtherType.
     pub key: FlowKey,
     /// Offset of the IP header (or of the payload for non-IP frames).
     pub l3: u16,
@@ -64,10 +74,413 @@ pub struct Packet {
     pub l4: u16,
     /// Offset of the payload. May lie at or beyond the first segment's end in a chain.
     pub payload: u16,
-    /// Bytes of payload by the IP header's length, so without padding.
+    /// Bytes of payload by the IP header's length (by the UDP header's for UDP), so without
+    /// padding.
     pub payload_len: u32,
     /// TCP fields when `kind` is [`Kind::Tcp`], else zero.
     pub tcp: Tcp,
     /// For [`Kind::Fragment`]: offset in 8-byte units << 1 | more-fragments; else 0.
     pub fragment: u16,
+}
+
+/// VLAN tags that a frame may have.
+const MAX_TAGS: usize = 2;
+/// IPv6 extension headers that a frame may have.
+const MAX_EXTENSIONS: usize = 8;
+
+const ETHERNET_HEADER: usize = 14;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+/// Type, code and checksum, which every ICMP message has.
+const ICMP_HEADER: usize = 4;
+const ICMP_ECHO_HEADER: usize = 8;
+
+const ETHER_IPV4: u16 = 0x0800;
+const ETHER_ARP: u16 = 0x0806;
+const ETHER_IPV6: u16 = 0x86dd;
+const ETHER_LLDP: u16 = 0x88cc;
+
+const HOP_BY_HOP: u8 = 0;
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const ICMPV6: u8 = 58;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// More-fragments and the fragment offset in IPv4's word of flags.
+const IPV4_FRAGMENT_MASK: u16 = 0x3fff;
+
+impl Packet {
+    /// Reads a frame whose first segment is `head` and which has `frame_len` bytes in all its
+    /// segments, at least `head.len()`.
+    ///
+    /// All headers through the transport header must lie in `head`, payload need not. Checksums
+    /// are not verified: a wrong one is passed on, as a wire would.
+    #[inline]
+    pub fn parse(head: &[u8], frame_len: usize) -> Self {
+        match Self::parse_plain_tcp(head, frame_len) {
+            Some(packet) => packet,
+            None => Self::parse_any(head, frame_len),
+        }
+    }
+
+    /// Offset of the first byte after the payload.
+    #[inline]
+    pub const fn end(&self) -> usize {
+        self.payload as usize + self.payload_len as usize
+    }
+
+    /// The options area of the TCP header, empty for any other kind. `head` is the first segment
+    /// of the frame that this packet was parsed from.
+    #[inline]
+    pub fn tcp_options<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        match self.kind {
+            Kind::Tcp => {
+                let options = usize::from(self.l4) + TCP_HEADER..usize::from(self.payload);
+                head.get(options).unwrap_or_default()
+            }
+            _ => &[],
+        }
+    }
+
+    /// Untagged IPv4 without options that carries TCP and contradicts itself nowhere, or `None`.
+    #[inline]
+    fn parse_plain_tcp(head: &[u8], frame_len: usize) -> Option<Self> {
+        const L4: usize = ETHERNET_HEADER + IPV4_HEADER;
+        let h: &[u8; L4 + TCP_HEADER] = head.first_chunk()?;
+        let plain = u16_at(h, 12) == ETHER_IPV4
+            && h[14] == 0x45
+            && u16_at(h, 20) & IPV4_FRAGMENT_MASK == 0
+            && h[23] == TCP;
+        if !plain {
+            return None;
+        }
+        let end = ETHERNET_HEADER + usize::from(u16_at(h, 16));
+        let header = usize::from(h[L4 + 12] >> 4) * 4;
+        let payload = L4 + header;
+        if header < TCP_HEADER || payload > end || payload > head.len() || end > frame_len {
+            return None;
+        }
+        let ends = Endpoints::v4([h[26], h[27], h[28], h[29]], [h[30], h[31], h[32], h[33]]);
+        let (src_port, dst_port) = (u16_at(h, L4), u16_at(h, L4 + 2));
+        Some(Self {
+            kind: Kind::Tcp,
+            key: FlowKey::new(ends, FlowClass::Tcp, src_port, dst_port, Vlans::default()),
+            l3: ETHERNET_HEADER as u16,
+            l4: L4 as u16,
+            payload: payload as u16,
+            payload_len: (end - payload) as u32,
+            tcp: tcp_fields(&h[L4..]),
+            fragment: 0,
+        })
+    }
+
+    /// Reads any frame. Every result of [`Packet::parse_plain_tcp`] is also the result here.
+    #[inline(never)]
+    fn parse_any(head: &[u8], frame_len: usize) -> Self {
+        let frame_len = frame_len.max(head.len());
+        match Link::read(head) {
+            Ok(link) => link
+                .packet(head, frame_len)
+                .unwrap_or_else(|why| link.whole(Kind::Unreadable(why), frame_len)),
+            Err((link, why)) => link.whole(Kind::Unreadable(why), frame_len),
+        }
+    }
+}
+
+/// The Ethernet header and its tags.
+#[derive(Clone, Copy)]
+struct Link {
+    src: [u8; 6],
+    dst: [u8; 6],
+    ether_type: u16,
+    vlans: Vlans,
+    /// Offset of what follows the tags.
+    end: usize,
+}
+
+impl Link {
+    /// The header, or as much of it as could be read and why the rest could not.
+    fn read(head: &[u8]) -> Result<Self, (Self, Unreadable)> {
+        let mut link = Self {
+            src: [0; 6],
+            dst: [0; 6],
+            ether_type: 0,
+            vlans: Vlans::default(),
+            end: 0,
+        };
+        let Some(h) = head.first_chunk::<ETHERNET_HEADER>() else {
+            return Err((link, Unreadable::Truncated));
+        };
+        link.dst = [h[0], h[1], h[2], h[3], h[4], h[5]];
+        link.src = [h[6], h[7], h[8], h[9], h[10], h[11]];
+        link.ether_type = u16_at(h, 12);
+        link.end = ETHERNET_HEADER;
+        let mut tags = 0;
+        while matches!(link.ether_type, 0x8100 | 0x88a8 | 0x9100) {
+            if tags == MAX_TAGS {
+                return Err((link, Unreadable::TooManyHeaders));
+            }
+            let Some(tag) = head.get(link.end..link.end + 4) else {
+                return Err((link, Unreadable::Truncated));
+            };
+            let identifier = u16_at(tag, 0) & 0xfff;
+            match tags {
+                0 => link.vlans.outer = identifier,
+                _ => link.vlans.inner = identifier,
+            }
+            link.ether_type = u16_at(tag, 2);
+            link.end += 4;
+            tags += 1;
+        }
+        Ok(link)
+    }
+
+    fn packet(&self, head: &[u8], frame_len: usize) -> Result<Packet, Unreadable> {
+        match self.ether_type {
+            ETHER_IPV4 => Ip::v4(head, self.end, frame_len)?.packet(head, self),
+            ETHER_IPV6 => Ip::v6(head, self.end, frame_len)?.packet(head, self),
+            ETHER_ARP => Ok(self.whole(Kind::Arp, frame_len)),
+            ETHER_LLDP => Ok(self.whole(Kind::Lldp, frame_len)),
+            _ => Ok(self.whole(Kind::Opaque, frame_len)),
+        }
+    }
+
+    /// A packet whose payload is all that follows the header.
+    fn whole(&self, kind: Kind, frame_len: usize) -> Packet {
+        let payload = self.end as u16;
+        Packet {
+            kind,
+            key: FlowKey::link(self.src, self.dst, self.ether_type, self.vlans),
+            l3: payload,
+            l4: payload,
+            payload,
+            payload_len: u32::try_from(frame_len - self.end).unwrap_or(u32::MAX),
+            tcp: Tcp::default(),
+            fragment: 0,
+        }
+    }
+}
+
+/// The IP header and its extension headers.
+struct Ip {
+    ends: Endpoints,
+    l3: usize,
+    /// Offset of what follows the header and extension headers.
+    l4: usize,
+    /// Offset of the first byte after the datagram.
+    end: usize,
+    protocol: u8,
+    /// As in [`Packet::fragment`].
+    fragment: u16,
+    /// Whether there is a fragment header, be the datagram whole or not.
+    fragment_header: bool,
+}
+
+impl Ip {
+    fn v4(head: &[u8], l3: usize, frame_len: usize) -> Result<Self, Unreadable> {
+        let h: &[u8; IPV4_HEADER] = header_at(head, l3)?;
+        let header = usize::from(h[0] & 0xf) * 4;
+        let total = usize::from(u16_at(h, 2));
+        if h[0] >> 4 != 4 || header < IPV4_HEADER || total < header || l3 + total > frame_len {
+            return Err(Unreadable::Length);
+        }
+        if l3 + header > head.len() {
+            return Err(Unreadable::Truncated);
+        }
+        let fragment = u16_at(h, 6) & IPV4_FRAGMENT_MASK;
+        Ok(Self {
+            ends: Endpoints::v4([h[12], h[13], h[14], h[15]], [h[16], h[17], h[18], h[19]]),
+            l3,
+            l4: l3 + header,
+            end: l3 + total,
+            protocol: h[9],
+            fragment: (fragment & 0x1fff) << 1 | fragment >> 13,
+            fragment_header: fragment != 0,
+        })
+    }
+
+    fn v6(head: &[u8], l3: usize, frame_len: usize) -> Result<Self, Unreadable> {
+        let h: &[u8; IPV6_HEADER] = header_at(head, l3)?;
+        let end = l3 + IPV6_HEADER + usize::from(u16_at(h, 4));
+        if h[0] >> 4 != 6 || end > frame_len {
+            return Err(Unreadable::Length);
+        }
+        let (src, dst) = (header_at(h, 8)?, header_at(h, 24)?);
+        let mut ip = Self {
+            ends: Endpoints::v6(*src, *dst),
+            l3,
+            l4: l3 + IPV6_HEADER,
+            end,
+            protocol: h[6],
+            fragment: 0,
+            fragment_header: false,
+        };
+        ip.pass_extensions(head)?;
+        Ok(ip)
+    }
+
+    /// Moves on to the transport header or to the data of a fragment.
+    fn pass_extensions(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+        let mut passed = 0;
+        while self.fragment == 0 {
+            let unit = match self.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8,
+                AUTHENTICATION => 4,
+                FRAGMENT => 0,
+                _ => break,
+            };
+            if passed == MAX_EXTENSIONS {
+                return Err(Unreadable::TooManyHeaders);
+            }
+            let h: &[u8; 8] = self.header_at(head, self.l4)?;
+            // Lengths count units beyond the first 8 bytes; a fragment header has none.
+            let length = 8 + usize::from(h[1]) * unit;
+            if self.l4 + length > self.end {
+                return Err(Unreadable::Length);
+            }
+            if self.l4 + length > head.len() {
+                return Err(Unreadable::Truncated);
+            }
+            if self.protocol == FRAGMENT {
+                // Offset in the upper 13 bits, two reserved bits, more-fragments. A header with
+                // neither stands before a whole datagram (RFC 6946).
+                let word = u16_at(h, 2);
+                self.fragment = word >> 3 << 1 | word & 1;
+                self.fragment_header = true;
+            }
+            self.protocol = h[0];
+            self.l4 += length;
+            passed += 1;
+        }
+        Ok(())
+    }
+
+    /// The `N` bytes of a header at `at`, which the datagram and the first segment must have.
+    fn header_at<'a, const N: usize>(
+        &self,
+        head: &'a [u8],
+        at: usize,
+    ) -> Result<&'a [u8; N], Unreadable> {
+        if at + N > self.end {
+            Err(Unreadable::Length)
+        } else {
+            header_at(head, at)
+        }
+    }
+
+    fn packet(&self, head: &[u8], link: &Link) -> Result<Packet, Unreadable> {
+        let is_v6 = self.ends.is_v6();
+        if self.fragment != 0 {
+            let protocol = u16::from(self.protocol);
+            return Ok(self.of(link, Kind::Fragment, FlowClass::Fragment, 0, protocol));
+        }
+        match self.protocol {
+            TCP => self.tcp(head, link),
+            UDP => self.udp(head, link),
+            ICMP if !is_v6 => self.icmp(head, link),
+            ICMPV6 if is_v6 => self.icmp(head, link),
+            other => Ok(self.of(link, Kind::OtherIp, FlowClass::OtherIp, 0, u16::from(other))),
+        }
+    }
+
+    fn tcp(&self, head: &[u8], link: &Link) -> Result<Packet, Unreadable> {
+        let h: &[u8; TCP_HEADER] = self.header_at(head, self.l4)?;
+        let header = usize::from(h[12] >> 4) * 4;
+        let payload = self.l4 + header;
+        if header < TCP_HEADER || payload > self.end {
+            return Err(Unreadable::Length);
+        }
+        if payload > head.len() {
+            return Err(Unreadable::Truncated);
+        }
+        Ok(Packet {
+            payload: payload as u16,
+            payload_len: (self.end - payload) as u32,
+            tcp: tcp_fields(h),
+            ..self.of(link, Kind::Tcp, FlowClass::Tcp, u16_at(h, 0), u16_at(h, 2))
+        })
+    }
+
+    fn udp(&self, head: &[u8], link: &Link) -> Result<Packet, Unreadable> {
+        let h: &[u8; UDP_HEADER] = self.header_at(head, self.l4)?;
+        let length = usize::from(u16_at(h, 4));
+        if length < UDP_HEADER || self.l4 + length > self.end {
+            return Err(Unreadable::Length);
+        }
+        Ok(Packet {
+            payload: (self.l4 + UDP_HEADER) as u16,
+            payload_len: (length - UDP_HEADER) as u32,
+            ..self.of(link, Kind::Udp, FlowClass::Udp, u16_at(h, 0), u16_at(h, 2))
+        })
+    }
+
+    fn icmp(&self, head: &[u8], link: &Link) -> Result<Packet, Unreadable> {
+        let h: &[u8; ICMP_HEADER] = self.header_at(head, self.l4)?;
+        let is_v6 = self.ends.is_v6();
+        let identifier = if is_echo(h[0], is_v6) {
+            u16_at(self.header_at::<ICMP_ECHO_HEADER>(head, self.l4)?, 4)
+        } else {
+            0
+        };
+        let kind = match h[0] {
+            133..=137 if is_v6 && !self.fragment_header => Kind::NeighbourDiscovery,
+            _ => Kind::Icmp,
+        };
+        Ok(self.of(link, kind, FlowClass::Icmp, identifier, u16::from(h[0])))
+    }
+
+    /// A packet whose payload is all that follows the IP headers.
+    fn of(
+        &self,
+        link: &Link,
+        kind: Kind,
+        class: FlowClass,
+        source: u16,
+        destination: u16,
+    ) -> Packet {
+        Packet {
+            kind,
+            key: FlowKey::new(self.ends, class, source, destination, link.vlans),
+            l3: self.l3 as u16,
+            l4: self.l4 as u16,
+            payload: self.l4 as u16,
+            payload_len: (self.end - self.l4) as u32,
+            tcp: Tcp::default(),
+            fragment: self.fragment,
+        }
+    }
+}
+
+/// Fields of a header of at least 20 bytes.
+#[inline]
+fn tcp_fields(h: &[u8]) -> Tcp {
+    Tcp {
+        seq: u32_at(h, 4),
+        ack: u32_at(h, 8),
+        flags: TcpFlags(h[13]),
+        window: u16_at(h, 14),
+    }
+}
+
+#[inline]
+fn header_at<const N: usize>(head: &[u8], at: usize) -> Result<&[u8; N], Unreadable> {
+    head.get(at..)
+        .and_then(<[u8]>::first_chunk)
+        .ok_or(Unreadable::Truncated)
+}
+
+#[inline]
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline]
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

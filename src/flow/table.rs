@@ -1,0 +1,284 @@
+//! A hash table of flows with a fixed capacity and an order of use.
+
+use std::num::NonZeroU32;
+use std::ops::{Index, IndexMut};
+
+use super::FlowKey;
+
+/// The place of a flow in its [`FlowTable`]: valid until the flow is removed, after which another
+/// flow may get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(NonZeroU32);
+
+impl FlowId {
+    /// A number below the table's capacity, for arrays beside the table.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+
+    #[inline]
+    const fn from_link(link: u32) -> Option<Self> {
+        match NonZeroU32::new(link) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    #[inline]
+    const fn link(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// The table has as many flows as it was made for; the state that found no room comes back.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("flow table is full: remove the oldest flow or make the table larger")]
+pub struct Full<T>(pub T);
+
+impl<T> std::fmt::Debug for Full<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Full")
+    }
+}
+
+/// States of type `T` by flow, at most as many as the capacity, in the order of their last use.
+///
+/// All memory is taken by [`FlowTable::new`] and nothing ever moves: buckets are heads of chains
+/// through the slots, so there is no rehashing and no tombstone. The caller hands in the hash,
+/// which it often has already; one table must always see the same hash for the same key.
+///
+/// Indexing and [`FlowTable::touch`] with the id of a removed flow panic, like an index out of
+/// bounds.
+pub struct FlowTable<T> {
+    slots: Box<[Slot<T>]>,
+    /// First slot of each bucket's chain. The length is a power of two.
+    heads: Box<[u32]>,
+    free: u32,
+    oldest: u32,
+    newest: u32,
+    len: usize,
+}
+
+/// Links are the number of a slot plus one, and 0 for none.
+struct Slot<T> {
+    key: FlowKey,
+    hash: u64,
+    /// Next slot in the bucket's chain, or in the list of free slots.
+    next: u32,
+    older: u32,
+    newer: u32,
+    state: Option<T>,
+}
+
+impl<T> FlowTable<T> {
+    /// A table for at most `capacity` flows, all memory touched.
+    ///
+    /// # Panics
+    /// When `capacity` does not fit into 32 bits.
+    pub fn new(capacity: usize) -> Self {
+        assert!(
+            capacity < u32::MAX as usize,
+            "a flow table holds less than 2^32 - 1 flows"
+        );
+        let slot = |number: usize| Slot {
+            key: FlowKey::default(),
+            hash: 0,
+            next: if number + 1 < capacity {
+                number as u32 + 2
+            } else {
+                0
+            },
+            older: 0,
+            newer: 0,
+            state: None,
+        };
+        Self {
+            slots: (0..capacity).map(slot).collect(),
+            heads: vec![0; capacity.max(1).next_power_of_two()].into(),
+            free: u32::from(capacity > 0),
+            oldest: 0,
+            newest: 0,
+            len: 0,
+        }
+    }
+
+    /// Flows in the table.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no flow.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Flows that the table can have.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The flow with this key. Its place in the order of use stays; see [`FlowTable::touch`].
+    #[inline]
+    pub fn find(&self, key: &FlowKey, hash: u64) -> Option<FlowId> {
+        let mut link = self.heads[self.bucket(hash)];
+        while let Some(id) = FlowId::from_link(link) {
+            let slot = &self.slots[id.index()];
+            if slot.hash == hash && slot.key == *key {
+                return Some(id);
+            }
+            link = slot.next;
+        }
+        None
+    }
+
+    /// Adds a flow as the one used last. The table must not have the key; [`FlowTable::find`] says.
+    ///
+    /// # Errors
+    /// [`Full`] with the state when there is no room.
+    #[inline]
+    pub fn insert(&mut self, key: FlowKey, hash: u64, state: T) -> Result<FlowId, Full<T>> {
+        debug_assert!(
+            self.find(&key, hash).is_none(),
+            "flow {key} is in the table already"
+        );
+        let Some(id) = FlowId::from_link(self.free) else {
+            return Err(Full(state));
+        };
+        let bucket = self.bucket(hash);
+        let slot = &mut self.slots[id.index()];
+        self.free = slot.next;
+        slot.key = key;
+        slot.hash = hash;
+        slot.next = self.heads[bucket];
+        slot.state = Some(state);
+        self.heads[bucket] = id.link();
+        self.append(id);
+        self.len += 1;
+        Ok(id)
+    }
+
+    /// Takes a flow out and returns its state.
+    ///
+    /// # Panics
+    /// When the flow was removed before.
+    #[inline]
+    pub fn remove(&mut self, id: FlowId) -> T {
+        let slot = &mut self.slots[id.index()];
+        let state = slot.state.take().expect("id of a flow that was removed");
+        let (hash, next) = (slot.hash, slot.next);
+        slot.next = self.free;
+        self.free = id.link();
+        let bucket = self.bucket(hash);
+        let mut link = &mut self.heads[bucket];
+        while *link != id.link() {
+            link = &mut self.slots[*link as usize - 1].next;
+        }
+        *link = next;
+        self.detach(id);
+        self.len -= 1;
+        state
+    }
+
+    /// Removes all flows.
+    pub fn clear(&mut self) {
+        while let Some(id) = self.oldest() {
+            self.remove(id);
+        }
+    }
+
+    /// Makes a flow the one used last.
+    ///
+    /// # Panics
+    /// When the flow was removed.
+    #[inline]
+    pub fn touch(&mut self, id: FlowId) {
+        assert!(
+            self.slots[id.index()].state.is_some(),
+            "id of a flow that was removed"
+        );
+        if self.newest != id.link() {
+            self.detach(id);
+            self.append(id);
+        }
+    }
+
+    /// The flow whose last use is longest ago.
+    #[inline]
+    pub fn oldest(&self) -> Option<FlowId> {
+        FlowId::from_link(self.oldest)
+    }
+
+    /// The flow that was used next after this one: for walks that change or remove what they meet.
+    #[inline]
+    pub fn newer(&self, id: FlowId) -> Option<FlowId> {
+        FlowId::from_link(self.slots[id.index()].newer)
+    }
+
+    /// The key of a flow.
+    #[inline]
+    pub fn key(&self, id: FlowId) -> &FlowKey {
+        &self.slots[id.index()].key
+    }
+
+    /// All flows, the longest unused first.
+    pub fn iter(&self) -> impl Iterator<Item = (FlowId, &FlowKey, &T)> {
+        std::iter::successors(self.oldest(), |&id| self.newer(id))
+            .map(|id| (id, self.key(id), &self[id]))
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u64) -> usize {
+        hash as usize & (self.heads.len() - 1)
+    }
+
+    #[inline]
+    fn append(&mut self, id: FlowId) {
+        let older = std::mem::replace(&mut self.newest, id.link());
+        match FlowId::from_link(older) {
+            Some(older) => self.slots[older.index()].newer = id.link(),
+            None => self.oldest = id.link(),
+        }
+        let slot = &mut self.slots[id.index()];
+        slot.older = older;
+        slot.newer = 0;
+    }
+
+    #[inline]
+    fn detach(&mut self, id: FlowId) {
+        let Slot { older, newer, .. } = self.slots[id.index()];
+        match FlowId::from_link(older) {
+            Some(older) => self.slots[older.index()].newer = newer,
+            None => self.oldest = newer,
+        }
+        match FlowId::from_link(newer) {
+            Some(newer) => self.slots[newer.index()].older = older,
+            None => self.newest = older,
+        }
+    }
+}
+
+impl<T> Index<FlowId> for FlowTable<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, id: FlowId) -> &T {
+        self.slots[id.index()]
+            .state
+            .as_ref()
+            .expect("id of a flow that was removed")
+    }
+}
+
+impl<T> IndexMut<FlowId> for FlowTable<T> {
+    #[inline]
+    fn index_mut(&mut self, id: FlowId) -> &mut T {
+        self.slots[id.index()]
+            .state
+            .as_mut()
+            .expect("id of a flow that was removed")
+    }
+}
