@@ -62,7 +62,10 @@ impl HeapFrame {
         if segments.is_empty() {
             segments.push(Arc::from(&[][..]));
         }
-        Self { segments, partial_checksum: false }
+        Self {
+            segments,
+            partial_checksum: false,
+        }
     }
 
     /// The same frame, marked as one whose transport checksum is partial.

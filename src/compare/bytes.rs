@@ -5,8 +5,17 @@ use crate::frame::Frame;
 /// Distance from the ranges' starts to the first byte that differs, or `None` where the `len`
 /// bytes of `a` from `a_start` equal those of `b` from `b_start`. A frame that ends inside its
 /// range differs at its end.
-pub(super) fn first_difference<F: Frame>(a: &F, a_start: usize, b: &F, b_start: usize, len: usize) -> Option<usize> {
-    if let (Some(x), Some(y)) = (a.head().get(a_start..a_start + len), b.head().get(b_start..b_start + len)) {
+pub(super) fn first_difference<F: Frame>(
+    a: &F,
+    a_start: usize,
+    b: &F,
+    b_start: usize,
+    len: usize,
+) -> Option<usize> {
+    if let (Some(x), Some(y)) = (
+        a.head().get(a_start..a_start + len),
+        b.head().get(b_start..b_start + len),
+    ) {
         return if x == y { None } else { Some(mismatch(x, y)) };
     }
     let (mut xs, mut ys) = (walk(a, a_start), walk(b, b_start));
@@ -71,7 +80,13 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Walk<'a, I> {
 /// Payload bytes around a position, for a report: up to `before` bytes ahead of it and `after` from it on.
 pub fn window<F: Frame>(frame: &F, at: usize, before: usize, after: usize) -> Vec<u8> {
     let start = at.saturating_sub(before);
-    frame.segments().flatten().copied().skip(start).take(at - start + after).collect()
+    frame
+        .segments()
+        .flatten()
+        .copied()
+        .skip(start)
+        .take(at - start + after)
+        .collect()
 }
 
 #[cfg(test)]
@@ -94,6 +109,9 @@ mod tests {
                 assert_eq!(first_difference(&a, 0, &b, 0, 8), Some(flip));
             }
         }
-        assert_eq!(first_difference(&a, 0, &HeapFrame::new(b"abcd"), 0, 8), Some(4));
+        assert_eq!(
+            first_difference(&a, 0, &HeapFrame::new(b"abcd"), 0, 8),
+            Some(4)
+        );
     }
 }

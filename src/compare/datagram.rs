@@ -45,11 +45,19 @@ impl Datagrams {
     }
 
     /// Takes in an S, and lets leave what may.
-    pub fn secondary<F: Frame>(&mut self, cx: &mut Context<'_, F>, frame: F, packet: &Packet, arrived: Ticks) {
+    pub fn secondary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        arrived: Ticks,
+    ) {
         if cx.suspended {
             return;
         }
-        let Some(s) = cx.keep(frame, arrived) else { return };
+        let Some(s) = cx.keep(frame, arrived) else {
+            return;
+        };
         fill(cx.hold, s, packet);
         if let Some(id) = find_equal(cx.hold, self.primaries, s) {
             self.complete(cx, id, s);
@@ -102,7 +110,10 @@ impl Datagrams {
     /// Why the oldest P of this flow still waits.
     pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>) -> Reason {
         // An S that waits beside it shows that both spoke, but not alike.
-        if self.primaries.head != NIL && !self.secondaries.is_empty() && !hold.slot(self.primaries.head).complete {
+        if self.primaries.head != NIL
+            && !self.secondaries.is_empty()
+            && !hold.slot(self.primaries.head).complete
+        {
             Reason::Payload
         } else {
             Reason::MissingSecondary
@@ -161,6 +172,10 @@ pub(super) fn first_mismatch<F: Frame>(hold: &Hold<F>, a: SlotId, b: SlotId) -> 
         .map(|k| from + k)
     };
     let icmp = x.verified == 1;
-    let different = if icmp { part(0, 2).or_else(|| part(4, common)) } else { part(0, common) };
+    let different = if icmp {
+        part(0, 2).or_else(|| part(4, common))
+    } else {
+        part(0, common)
+    };
     different.or((x.len != y.len).then_some(common))
 }

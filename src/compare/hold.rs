@@ -32,7 +32,10 @@ pub(super) struct List {
 
 impl Default for List {
     fn default() -> Self {
-        Self { head: NIL, tail: NIL }
+        Self {
+            head: NIL,
+            tail: NIL,
+        }
     }
 }
 
@@ -181,7 +184,10 @@ impl<F: Frame> Hold<F> {
 
     /// The frame of a slot in use.
     pub fn frame(&self, id: SlotId) -> &F {
-        self.slot(id).frame.as_ref().expect("a slot in a list holds a frame")
+        self.slot(id)
+            .frame
+            .as_ref()
+            .expect("a slot in a list holds a frame")
     }
 
     /// P that may still be taken in.
@@ -279,7 +285,11 @@ impl<F: Frame> Hold<F> {
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
     pub fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
         let l = link as usize;
-        let before = if after == NIL { list.head } else { self.slots[after as usize].links[l][1] };
+        let before = if after == NIL {
+            list.head
+        } else {
+            self.slots[after as usize].links[l][1]
+        };
         self.slots[id as usize].links[l] = [after, before];
         match after {
             NIL => list.head = id,

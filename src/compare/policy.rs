@@ -23,20 +23,28 @@ pub struct Rule {
 
 impl Rule {
     fn matches(&self, key: &FlowKey) -> bool {
-        self.protocol.is_none_or(|p| key.protocol() == p)
-            && self.port.is_none_or(|p| key.source_port() == p || key.destination_port() == p)
-            && self.prefix.is_none_or(|prefix| within(prefix, key.source()) || within(prefix, key.destination()))
+        self.protocol.is_none_or(|p| key.protocol() == Some(p))
+            && self
+                .port
+                .is_none_or(|p| key.src_port() == Some(p) || key.dst_port() == Some(p))
+            && self
+                .prefix
+                .is_none_or(|prefix| within(prefix, key.src_ip()) || within(prefix, key.dst_ip()))
     }
 }
 
 fn within((network, length): (IpAddr, u8), address: Option<IpAddr>) -> bool {
     match (network, address) {
         (IpAddr::V4(n), Some(IpAddr::V4(a))) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shl(32 - u32::from(length.min(32)))
+                .unwrap_or(0);
             (u32::from(n) ^ u32::from(a)) & mask == 0
         }
         (IpAddr::V6(n), Some(IpAddr::V6(a))) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128 - u32::from(length.min(128)))
+                .unwrap_or(0);
             (u128::from(n) ^ u128::from(a)) & mask == 0
         }
         _ => false,
@@ -56,7 +64,11 @@ pub struct Policy {
 impl Policy {
     /// The default rules and the given ones, tried in order.
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { used: vec![0; rules.len()], rules, ..Self::default() }
+        Self {
+            used: vec![0; rules.len()],
+            rules,
+            ..Self::default()
+        }
     }
 
     /// Whether a rule exempts this output from comparison; counts the use.
@@ -76,8 +88,17 @@ impl Policy {
 
     /// Name and use of each rule.
     pub fn uses(&self) -> impl Iterator<Item = (&str, u64)> {
-        [("arp", self.arp), ("neighbour_discovery", self.neighbour_discovery), ("lldp", self.lldp)]
-            .into_iter()
-            .chain(self.rules.iter().map(|r| r.name.as_str()).zip(self.used.iter().copied()))
+        [
+            ("arp", self.arp),
+            ("neighbour_discovery", self.neighbour_discovery),
+            ("lldp", self.lldp),
+        ]
+        .into_iter()
+        .chain(
+            self.rules
+                .iter()
+                .map(|r| r.name.as_str())
+                .zip(self.used.iter().copied()),
+        )
     }
 }

@@ -46,7 +46,10 @@ struct Syn {
 impl Syn {
     fn of<F: Frame>(frame: &F, packet: &Packet) -> Self {
         let options = TcpOptions::parse(packet.tcp_options(frame.head()));
-        Self { isn: packet.tcp.seq, agreement: Agreement::of(&options) }
+        Self {
+            isn: packet.tcp.seq,
+            agreement: Agreement::of(&options),
+        }
     }
 }
 
@@ -147,7 +150,13 @@ impl Stream {
     }
 
     /// Takes in an S, and lets leave what may.
-    pub fn secondary<F: Frame>(&mut self, cx: &mut Context<'_, F>, frame: F, packet: &Packet, arrived: Ticks) {
+    pub fn secondary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        arrived: Ticks,
+    ) {
         self.refresh(cx);
         if self.diverged || cx.suspended {
             return;
@@ -173,7 +182,13 @@ impl Stream {
         }
     }
 
-    fn compare_secondary<F: Frame>(&mut self, cx: &mut Context<'_, F>, frame: F, packet: &Packet, arrived: Ticks) {
+    fn compare_secondary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        arrived: Ticks,
+    ) {
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
         if syn && self.secondary_syn.is_none() {
@@ -192,7 +207,9 @@ impl Stream {
         }
         // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
         let shift = match (syn, self.primary_syn) {
-            (true, Some(primary)) if cx.numbers == Numbers::Translated => tcp.seq.wrapping_sub(primary.isn),
+            (true, Some(primary)) if cx.numbers == Numbers::Translated => {
+                tcp.seq.wrapping_sub(primary.isn)
+            }
             _ => self.secondary_base,
         };
         let seq = tcp.seq.wrapping_sub(shift).wrapping_add(u32::from(syn));
@@ -200,7 +217,9 @@ impl Stream {
         if tcp.flags.contains(TcpFlags::FIN) && self.secondary_fin.is_none() {
             self.secondary_fin = Some(end);
         }
-        let control = tcp.flags.intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+        let control = tcp
+            .flags
+            .intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
         if packet.payload_len == 0 {
             if control && !self.control_is_matched(tcp.flags, seq) {
                 if let Some(id) = cx.keep(frame, arrived) {
@@ -222,7 +241,9 @@ impl Stream {
         shift: u32,
         arrived: Ticks,
     ) {
-        let Some(id) = cx.keep(frame, arrived) else { return };
+        let Some(id) = cx.keep(frame, arrived) else {
+            return;
+        };
         fill(cx.hold, id, packet, shift);
         let (seq, end) = (cx.hold.slot(id).seq, cx.hold.slot(id).end());
         if self.compared.is_some_and(|c| at_or_before(end, c)) {
@@ -243,12 +264,22 @@ impl Stream {
             // A gap between witnesses is new data: the next position that may be known is found by stepping over it.
             match self.covering(cx.hold, at) {
                 Some(w) => {
-                    let stop = if before(cx.hold.slot(w).end(), end) { cx.hold.slot(w).end() } else { end };
+                    let stop = if before(cx.hold.slot(w).end(), end) {
+                        cx.hold.slot(w).end()
+                    } else {
+                        end
+                    };
                     let n = stop.wrapping_sub(at) as usize;
                     if let Some(k) = difference(cx.hold, id, w, at, n) {
                         cx.hold.remove(id);
                         let at = at.wrapping_add(k as u32);
-                        self.diverge(cx, Reason::SecondaryInconsistent, self.primaries.head, Some(w), at);
+                        self.diverge(
+                            cx,
+                            Reason::SecondaryInconsistent,
+                            self.primaries.head,
+                            Some(w),
+                            at,
+                        );
                         return;
                     }
                     at = stop;
@@ -269,7 +300,8 @@ impl Stream {
         }
         cx.hold.slot_mut(id).flow = Some(cx.flow);
         cx.hold.slot_mut(id).place = Place::Witness;
-        cx.hold.insert_after(Link::Flow, &mut self.witnesses, after, id);
+        cx.hold
+            .insert_after(Link::Flow, &mut self.witnesses, after, id);
         self.hint = None;
     }
 
@@ -331,7 +363,8 @@ impl Stream {
                 match self.examine(cx, id) {
                     Verdict::Complete => {
                         cx.hold.slot_mut(id).complete = true;
-                        self.cursor = Some(cx.hold.next(Link::Flow, id)).filter(|next| *next != NIL);
+                        self.cursor =
+                            Some(cx.hold.next(Link::Flow, id)).filter(|next| *next != NIL);
                     }
                     Verdict::Waits => break,
                     Verdict::Differs(reason, witness, at) => {
@@ -395,7 +428,11 @@ impl Stream {
                 return Verdict::Waits;
             };
             if primary.agreement != secondary.agreement {
-                return Verdict::Differs(Reason::SynOptions, Some(self.controls.head).filter(|c| *c != NIL), seq);
+                return Verdict::Differs(
+                    Reason::SynOptions,
+                    Some(self.controls.head).filter(|c| *c != NIL),
+                    seq,
+                );
             }
             if !self.synchronized {
                 self.synchronized = true;
@@ -605,7 +642,13 @@ impl Stream {
     }
 
     /// A commit lets a P leave that no S was compared with; its bytes become history.
-    pub fn commit<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, numbers: Numbers, now: Ticks) {
+    pub fn commit<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        id: SlotId,
+        numbers: Numbers,
+        now: Ticks,
+    ) {
         if hold.slot(id).opens {
             hold.slot_mut(id).opens = false;
             self.clear(hold);
@@ -618,7 +661,11 @@ impl Stream {
                 arriving_isn: self.arriving_isn,
                 seen_primary: true,
                 primary_syn: Some(syn),
-                primary_base: if numbers == Numbers::OwnIsn { syn.isn } else { 0 },
+                primary_base: if numbers == Numbers::OwnIsn {
+                    syn.isn
+                } else {
+                    0
+                },
                 ..Self::default()
             };
         }
@@ -627,7 +674,8 @@ impl Stream {
         if len == 0 {
             return;
         }
-        let appends = self.witnesses.is_empty() || at_or_before(hold.slot(self.witnesses.tail).end(), seq);
+        let appends =
+            self.witnesses.is_empty() || at_or_before(hold.slot(self.witnesses.tail).end(), seq);
         if appends && !hold.secondary_is_full() {
             let share = hold.frame(id).share();
             let (payload, flow) = (hold.slot(id).payload, hold.slot(id).flow);
@@ -645,13 +693,20 @@ impl Stream {
 
     /// Why the oldest P of this connection still waits.
     pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Reason {
-        if hold.slot(id).complete { Reason::AckAhead } else { Reason::MissingSecondary }
+        if hold.slot(id).complete {
+            Reason::AckAhead
+        } else {
+            Reason::MissingSecondary
+        }
     }
 
     /// Offset in the stream of the first byte of a frame, when the SYN was seen.
     pub fn stream_offset(&self, at: u32) -> Option<u32> {
         let syn = self.primary_syn?;
-        Some(at.wrapping_sub(syn.isn.wrapping_sub(self.primary_base)).wrapping_sub(1))
+        Some(
+            at.wrapping_sub(syn.isn.wrapping_sub(self.primary_base))
+                .wrapping_sub(1),
+        )
     }
 }
 
