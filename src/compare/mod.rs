@@ -330,6 +330,14 @@ impl<F: Frame> Comparator<F> {
         Some(divergence)
     }
 
+    /// Arrival of the frame that has waited for longest, P before S.
+    pub fn oldest_waiting(&self) -> Option<Ticks> {
+        [self.hold.held.head, self.hold.pending.head]
+            .into_iter()
+            .find(|id| *id != NIL)
+            .map(|id| self.hold.slot(id).arrived)
+    }
+
     fn overdue_primary(&self, p: SlotId, now: Ticks) -> Divergence<F> {
         let slot = self.hold.slot(p);
         let mut at = slot.payload as usize;

@@ -40,28 +40,27 @@ impl Agreement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Syn {
     isn: u32,
+    /// TSval (RFC 7323), if there was one.
+    timestamp: Option<u32>,
     agreement: Agreement,
 }
 
 impl Syn {
     fn of<F: Frame>(frame: &F, packet: &Packet) -> Self {
         let options = TcpOptions::parse(packet.tcp_options(frame.head()));
-        Self {
-            isn: packet.tcp.seq,
-            agreement: Agreement::of(&options),
-        }
+        Self { isn: packet.tcp.seq, timestamp: options.timestamps.map(|(value, _)| value), agreement: Agreement::of(&options) }
     }
 }
 
-/// Both VMs' initial sequence numbers of a connection, which the rewriter at the secondary needs.
+/// The numbers that both VMs opened a connection with, which the rewriter at the secondary needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Synchronized {
     /// The connection, in the direction of the output.
     pub flow: crate::flow::FlowKey,
-    /// The PVM's initial sequence number.
-    pub pvm_isn: u32,
-    /// The SVM's initial sequence number.
-    pub svm_isn: u32,
+    /// Initial sequence number and TSval of the PVM's SYN or SYN+ACK.
+    pub pvm: (u32, Option<u32>),
+    /// The same of the SVM's.
+    pub svm: (u32, Option<u32>),
 }
 
 /// The comparison of one connection.
@@ -438,8 +437,8 @@ impl Stream {
                 self.synchronized = true;
                 cx.synchronized.push_back(Synchronized {
                     flow: cx.key,
-                    pvm_isn: primary.isn,
-                    svm_isn: secondary.isn,
+                    pvm: (primary.isn, primary.timestamp),
+ svm: (secondary.isn, secondary.timestamp),
                 });
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);

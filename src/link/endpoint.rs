@@ -1,0 +1,354 @@
+//! One end of the link: numbers, acknowledgments, grants and heartbeats.
+
+use std::collections::VecDeque;
+
+use super::wire::{DATA_HEADER, Header, Kind, Message, Transmit};
+use crate::frame::Ticks;
+use crate::packet::serial::{at_or_before, before, distance};
+
+/// How long the link waits for what, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Something is sent at least this often.
+    pub heartbeat: Ticks,
+    /// An unacknowledged control message is sent again after this.
+    pub retransmit: Ticks,
+    /// The peer counts as gone when nothing came for this long.
+    pub silence: Ticks,
+}
+
+/// What an endpoint has counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Data frames sent.
+    pub sent: u64,
+    /// Data frames received.
+    pub received: u64,
+    /// Data frames that the peer sent and that did not come.
+    pub lost: u64,
+    /// Data frames that came twice or late, dropped.
+    pub duplicates: u64,
+    /// Control messages sent again.
+    pub retransmitted: u64,
+    /// Frames that are not the link's, or not this VM pair's.
+    pub garbage: u64,
+    /// Sessions that began.
+    pub sessions: u64,
+}
+
+/// What a received frame was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A data frame: its payload begins behind [`DATA_HEADER`] bytes and has `length` bytes.
+    Data {
+        /// Epoch in which it was sent.
+        epoch: u32,
+        /// Bytes of payload.
+        length: u32,
+        /// Control messages that must have come before it counts; see [`Endpoint::has_received`].
+        after: u32,
+    },
+    /// The link's own business.
+    Consumed,
+    /// Garbage, a frame of an old session, or a duplicate; counted.
+    Ignored,
+}
+
+/// What the peer said, or what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session began; nothing that was sent or told before counts any more.
+    Session,
+    /// A control message, each exactly once and in order.
+    Message(Message),
+    /// So many data frames were lost.
+    Lost(u32),
+}
+
+/// No more control messages can wait for an acknowledgment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Control messages that may be unacknowledged.
+const CONTROL_WINDOW: usize = 512;
+
+/// One end of the link.
+pub struct Endpoint {
+    vm: u16,
+    boot: u32,
+    mac: [u8; 6],
+    peer_mac: [u8; 6],
+    /// 0 while unknown.
+    peer_boot: u32,
+    /// The peer knows our boot number.
+    established: bool,
+    timing: Timing,
+    window: u32,
+    next_data: u32,
+    expected_data: u32,
+    peer_grant: u32,
+    backlog: u32,
+    advertised: u32,
+    unacknowledged: VecDeque<Message>,
+    /// Number of the first unacknowledged message.
+    first_control: u32,
+    /// Number of the next message to transmit.
+    next_control: u32,
+    received_control: u32,
+    acknowledge: bool,
+    transmitted: Ticks,
+    transmitted_control: Ticks,
+    heard: Ticks,
+    events: VecDeque<Event>,
+    counts: Counts,
+}
+
+impl Endpoint {
+    /// An endpoint that has heard nothing yet. `boot` is not 0 and grows from one start of the
+    /// node to the next; `window` is how many data frames the peer may send ahead of
+    /// [`Endpoint::set_backlog`].
+    pub fn new(vm: u16, boot: u32, mac: [u8; 6], window: u32, timing: Timing, now: Ticks) -> Self {
+        Self {
+            vm,
+            boot: boot.max(1),
+            mac,
+            peer_mac: [0xff; 6],
+            peer_boot: 0,
+            established: false,
+            timing,
+            window,
+            next_data: 0,
+            expected_data: 0,
+            peer_grant: 0,
+            backlog: 0,
+            advertised: 0,
+            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW),
+            first_control: 1,
+            next_control: 1,
+            received_control: 0,
+            acknowledge: true,
+            transmitted: now,
+            transmitted_control: now,
+            heard: now,
+            events: VecDeque::with_capacity(8),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The counters.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Whether there is a session and the peer was heard lately.
+    pub fn is_up(&self, now: Ticks) -> bool {
+        self.established && now.saturating_sub(self.heard) < self.timing.silence
+    }
+
+    /// Data frames that may be sent now.
+    pub fn room(&self) -> usize {
+        if !self.established {
+            return 0;
+        }
+        distance(self.next_data, self.peer_grant).max(0) as usize
+    }
+
+    /// Whether another control message can be taken.
+    pub fn has_control_room(&self) -> bool {
+        self.unacknowledged.len() < CONTROL_WINDOW
+    }
+
+    /// Queues a control message; it is sent until the peer has acknowledged it.
+    pub fn send(&mut self, message: Message) -> Result<(), Full> {
+        if !self.has_control_room() {
+            return Err(Full);
+        }
+        self.unacknowledged.push_back(message);
+        Ok(())
+    }
+
+    /// The bytes to put in front of a data frame. The caller has seen [`Endpoint::room`].
+    pub fn data_header(&mut self, epoch: u32, length: u32, now: Ticks) -> [u8; DATA_HEADER] {
+        let number = self.next_data;
+        self.next_data = number.wrapping_add(1);
+        self.counts.sent += 1;
+        self.encode(Kind::Data, epoch, number, self.sent_control(), length, now)
+    }
+
+    /// The next frame of the link's own: a control message, an acknowledgment, a heartbeat.
+    pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        if self.established {
+            let sent = distance(self.first_control, self.next_control) as usize;
+            if sent > 0 && now.saturating_sub(self.transmitted_control) >= self.timing.retransmit {
+                self.next_control = self.first_control;
+                self.counts.retransmitted += sent as u64;
+            }
+            let sent = distance(self.first_control, self.next_control) as usize;
+            if let Some(message) = self.unacknowledged.get(sent).copied() {
+                let number = self.next_control;
+                self.next_control = number.wrapping_add(1);
+                self.transmitted_control = now;
+                let (payload, len) = message.encode();
+                let header = self.encode(Kind::Control, 0, self.next_data, number, len as u32, now);
+                return Some(Transmit::new(header, &payload[..len]));
+            }
+        }
+        let grant_is_stale = distance(self.advertised, self.grant()) as u32 >= self.window / 4;
+        let due = now.saturating_sub(self.transmitted) >= self.timing.heartbeat;
+        if !(self.acknowledge || due || (self.established && grant_is_stale)) {
+            return None;
+        }
+        let header = self.encode(Kind::Heartbeat, 0, self.next_data, self.sent_control(), 0, now);
+        Some(Transmit::new(header, &[]))
+    }
+
+    /// Takes in a frame; events that it brings come before its data.
+    pub fn receive(&mut self, head: &[u8], frame_len: usize, now: Ticks) -> Received {
+        let Some((header, from)) = Header::decode(head, frame_len).filter(|(h, _)| h.vm == self.vm && h.boot != 0)
+        else {
+            self.counts.garbage += 1;
+            return Received::Ignored;
+        };
+        if header.boot != self.peer_boot {
+            if self.peer_boot != 0 && before(header.boot, self.peer_boot) {
+                self.counts.garbage += 1;
+                return Received::Ignored;
+            }
+            self.restart(header.boot, from);
+        }
+        self.heard = now;
+        if header.peer_boot != self.boot {
+            self.acknowledge = true;
+            return Received::Consumed;
+        }
+        if !self.established {
+            self.established = true;
+            self.acknowledge = true;
+            self.counts.sessions += 1;
+            self.events.push_back(Event::Session);
+        }
+        if before(self.peer_grant, header.grant) {
+            self.peer_grant = header.grant;
+        }
+        self.acknowledged(header.control_ack);
+        match header.kind {
+            Kind::Heartbeat => {
+                self.account(header.data);
+                Received::Consumed
+            }
+            Kind::Control => {
+                self.account(header.data);
+                self.control(&header, head)
+            }
+            Kind::Data => self.data(&header),
+        }
+    }
+
+    /// What the peer said.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether the control messages that a data frame follows have come.
+    pub fn has_received(&self, after: u32) -> bool {
+        at_or_before(after, self.received_control)
+    }
+
+    /// How many received data frames still wait here; the peer is granted the window less these.
+    pub fn set_backlog(&mut self, frames: usize) {
+        self.backlog = frames as u32;
+    }
+
+    fn grant(&self) -> u32 {
+        self.expected_data.wrapping_sub(self.backlog).wrapping_add(self.window)
+    }
+
+    fn sent_control(&self) -> u32 {
+        self.first_control.wrapping_add(self.unacknowledged.len() as u32).wrapping_sub(1)
+    }
+
+    fn encode(&mut self, kind: Kind, epoch: u32, data: u32, control: u32, length: u32, now: Ticks) -> [u8; DATA_HEADER] {
+        self.transmitted = now;
+        self.acknowledge = false;
+        self.advertised = self.grant();
+        Header {
+            kind,
+            vm: self.vm,
+            boot: self.boot,
+            peer_boot: self.peer_boot,
+            epoch,
+            data,
+            control,
+            control_ack: self.received_control,
+            grant: self.advertised,
+            length,
+        }
+        .encode(self.peer_mac, self.mac)
+    }
+
+    fn restart(&mut self, boot: u32, from: [u8; 6]) {
+        self.peer_boot = boot;
+        self.peer_mac = from;
+        self.established = false;
+        self.next_data = 0;
+        self.expected_data = 0;
+        self.peer_grant = 0;
+        self.backlog = 0;
+        self.advertised = 0;
+        self.unacknowledged.clear();
+        self.first_control = 1;
+        self.next_control = 1;
+        self.received_control = 0;
+        self.events.clear();
+        self.acknowledge = true;
+    }
+
+    /// The peer has received control messages up to this one.
+    fn acknowledged(&mut self, control: u32) {
+        while !self.unacknowledged.is_empty() && at_or_before(self.first_control, control) {
+            if !before(self.first_control, self.next_control) {
+                // An acknowledgment of what was never transmitted is a lie.
+                self.counts.garbage += 1;
+                return;
+            }
+            self.unacknowledged.pop_front();
+            self.first_control = self.first_control.wrapping_add(1);
+        }
+    }
+
+    /// The peer's next data frame has this number: what lies before it and has not come is lost.
+    fn account(&mut self, next: u32) {
+        let missing = distance(self.expected_data, next);
+        if missing > 0 {
+            self.counts.lost += missing as u64;
+            self.events.push_back(Event::Lost(missing as u32));
+            self.expected_data = next;
+        }
+    }
+
+    fn control(&mut self, header: &Header, head: &[u8]) -> Received {
+        self.acknowledge = true;
+        if header.control != self.received_control.wrapping_add(1) {
+            return Received::Consumed;
+        }
+        let end = DATA_HEADER + header.length as usize;
+        let Some(message) = head.get(DATA_HEADER..end).and_then(Message::decode) else {
+            self.counts.garbage += 1;
+            return Received::Ignored;
+        };
+        self.received_control = header.control;
+        self.events.push_back(Event::Message(message));
+        Received::Consumed
+    }
+
+    fn data(&mut self, header: &Header) -> Received {
+        if before(header.data, self.expected_data) {
+            self.counts.duplicates += 1;
+            return Received::Ignored;
+        }
+        self.account(header.data);
+        self.expected_data = header.data.wrapping_add(1);
+        self.counts.received += 1;
+        Received::Data { epoch: header.epoch, length: header.length, after: header.control }
+    }
+}

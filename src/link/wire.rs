@@ -1,0 +1,229 @@
+//! The link's frames, byte by byte.
+//!
+//! An Ethernet header with EtherType 0x88b5 (IEEE 802, local experimental 1), then, big endian:
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 0 | 2 | magic 0xc010 |
+//! | 2 | 1 | version 1 |
+//! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
+//! | 4 | 2 | VM id |
+//! | 6 | 2 | Internet checksum (RFC 1071) of the 40 header bytes |
+//! | 8 | 4 | boot number of the sender |
+//! | 12 | 4 | boot number of the receiver as the sender knows it, 0 if it does not |
+//! | 16 | 4 | epoch of a data frame |
+//! | 20 | 4 | data: its number; else: number of the next data frame |
+//! | 24 | 4 | control: its number; else: control messages sent so far |
+//! | 28 | 4 | control messages received in order |
+//! | 32 | 4 | grant: data frames with lower numbers may be sent |
+//! | 36 | 4 | bytes that follow; the frame may be longer by padding |
+
+use crate::flow::FlowKey;
+use crate::packet::checksum::Sum;
+use crate::rewrite::Opening;
+
+/// EtherType of the link (IEEE 802 local experimental 1).
+pub const ETHER_TYPE: u16 = 0x88b5;
+
+/// Bytes in front of a data frame's payload.
+pub const DATA_HEADER: usize = ETHERNET + HEADER;
+
+const ETHERNET: usize = 14;
+const HEADER: usize = 40;
+const MAGIC: u16 = 0xc010;
+const VERSION: u8 = 1;
+
+/// Room for the longest control frame.
+pub const CONTROL_MAX: usize = DATA_HEADER + MESSAGE_MAX;
+const MESSAGE_MAX: usize = 1 + 4 + 40 + 2 * OPENING;
+/// ISN, whether there is a TSval, TSval.
+const OPENING: usize = 4 + 1 + 4;
+
+/// What a link frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Heartbeat,
+    Data,
+    Control,
+}
+
+/// The header's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub kind: Kind,
+    pub vm: u16,
+    pub boot: u32,
+    pub peer_boot: u32,
+    pub epoch: u32,
+    pub data: u32,
+    pub control: u32,
+    pub control_ack: u32,
+    pub grant: u32,
+    pub length: u32,
+}
+
+/// A whole frame without frame data: a heartbeat or a control message.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit {
+    bytes: [u8; CONTROL_MAX],
+    len: usize,
+}
+
+impl Transmit {
+    pub(super) fn new(header: [u8; DATA_HEADER], payload: &[u8]) -> Self {
+        let mut bytes = [0; CONTROL_MAX];
+        bytes[..DATA_HEADER].copy_from_slice(&header);
+        bytes[DATA_HEADER..DATA_HEADER + payload.len()].copy_from_slice(payload);
+        Self { bytes, len: DATA_HEADER + payload.len() }
+    }
+
+    /// The frame, Ethernet header included.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What the nodes tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Primary: the PVM stopped and this epoch begins at its next start.
+    Epoch(u32),
+    /// Secondary: the SVM was started and runs this epoch.
+    Bound(u32),
+    /// Primary: the ISNs of a connection, told before the frame with the PVM's leaves.
+    Synchronized {
+        /// Epoch in which they hold.
+        epoch: u32,
+        /// The connection, in the direction of the output.
+        flow: FlowKey,
+        /// What the PVM opened it with.
+        pvm: Opening,
+        /// What the SVM opened it with.
+        svm: Opening,
+    },
+    /// Secondary: input frames did not reach the SVM.
+    InputLost(u32),
+}
+
+impl Message {
+    /// Bytes on the wire and how many they are.
+    pub(super) fn encode(&self) -> ([u8; MESSAGE_MAX], usize) {
+        let mut out = [0; MESSAGE_MAX];
+        let (kind, number) = match self {
+            Message::Epoch(e) => (1, e),
+            Message::Bound(e) => (2, e),
+            Message::Synchronized { epoch, .. } => (3, epoch),
+            Message::InputLost(n) => (4, n),
+        };
+        out[0] = kind;
+        out[1..5].copy_from_slice(&number.to_be_bytes());
+        if let Message::Synchronized { flow, pvm, svm, .. } = self {
+            out[5..45].copy_from_slice(&flow.to_bytes());
+            encode_opening(&mut out[45..45 + OPENING], pvm);
+            encode_opening(&mut out[45 + OPENING..], svm);
+            return (out, MESSAGE_MAX);
+        }
+        (out, 5)
+    }
+
+    /// The message that the bytes hold, if they hold one.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let number = u32_at(bytes, 1)?;
+        Some(match bytes.first()? {
+            1 => Message::Epoch(number),
+            2 => Message::Bound(number),
+            3 => Message::Synchronized {
+                epoch: number,
+                flow: FlowKey::from_bytes(bytes.get(5..45)?.try_into().ok()?)?,
+                pvm: opening_at(bytes, 45)?,
+                svm: opening_at(bytes, 45 + OPENING)?,
+            },
+            4 => Message::InputLost(number),
+            _ => return None,
+        })
+    }
+}
+
+fn encode_opening(out: &mut [u8], opening: &Opening) {
+    out[0..4].copy_from_slice(&opening.isn.to_be_bytes());
+    out[4] = u8::from(opening.timestamp.is_some());
+    out[5..9].copy_from_slice(&opening.timestamp.unwrap_or(0).to_be_bytes());
+}
+
+fn opening_at(bytes: &[u8], at: usize) -> Option<Opening> {
+    let timestamp = u32_at(bytes, at + 5)?;
+    Some(Opening { isn: u32_at(bytes, at)?, timestamp: (bytes[at + 4] != 0).then_some(timestamp) })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+impl Header {
+    /// Ethernet and link header.
+    pub fn encode(&self, to: [u8; 6], from: [u8; 6]) -> [u8; DATA_HEADER] {
+        let mut out = [0; DATA_HEADER];
+        out[0..6].copy_from_slice(&to);
+        out[6..12].copy_from_slice(&from);
+        out[12..14].copy_from_slice(&ETHER_TYPE.to_be_bytes());
+        let h = &mut out[ETHERNET..];
+        h[0..2].copy_from_slice(&MAGIC.to_be_bytes());
+        h[2] = VERSION;
+        h[3] = match self.kind {
+            Kind::Heartbeat => 0,
+            Kind::Data => 1,
+            Kind::Control => 2,
+        };
+        h[4..6].copy_from_slice(&self.vm.to_be_bytes());
+        let words =
+            [self.boot, self.peer_boot, self.epoch, self.data, self.control, self.control_ack, self.grant, self.length];
+        for (i, word) in words.iter().enumerate() {
+            h[8 + 4 * i..12 + 4 * i].copy_from_slice(&word.to_be_bytes());
+        }
+        let mut sum = Sum::default();
+        sum.add(h);
+        let check = sum.checksum();
+        h[6..8].copy_from_slice(&check.to_be_bytes());
+        out
+    }
+
+    /// The header of a frame and the sender's address; `None` for anything that is not a link
+    /// frame of this version with room for the payload it names.
+    pub fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
+        let h = head.get(ETHERNET..DATA_HEADER)?;
+        if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
+            return None;
+        }
+        let mut sum = Sum::default();
+        sum.add(h);
+        if sum.checksum() != 0 {
+            return None;
+        }
+        let kind = match h[3] {
+            0 => Kind::Heartbeat,
+            1 => Kind::Data,
+            2 => Kind::Control,
+            _ => return None,
+        };
+        let header = Self {
+            kind,
+            vm: u16_at(h, 4)?,
+            boot: u32_at(h, 8)?,
+            peer_boot: u32_at(h, 12)?,
+            epoch: u32_at(h, 16)?,
+            data: u32_at(h, 20)?,
+            control: u32_at(h, 24)?,
+            control_ack: u32_at(h, 28)?,
+            grant: u32_at(h, 32)?,
+            length: u32_at(h, 36)?,
+        };
+        if header.length as usize > frame_len.checked_sub(DATA_HEADER)? {
+            return None;
+        }
+        Some((header, head.get(6..12)?.try_into().ok()?))
+    }
+}

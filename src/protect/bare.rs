@@ -1,0 +1,195 @@
+//! The comparator alone, for traffic that somebody else mirrors (`--role compare`).
+//!
+//! There is no guest port, so the fence is the monitor's STOP: frames taken before it were sent
+//! before it. Until RESUME no P is taken and every S is dropped, since S carry no epoch here.
+
+use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
+use crate::compare::{Comparator, Divergence, Reason, Release};
+use crate::frame::{Frame, Ticks};
+
+const BURST: usize = 32;
+
+/// A comparator with, perhaps, a monitor.
+pub struct Bare<F> {
+    comparator: Comparator<F>,
+    checkpoints: Checkpoints,
+    connected: bool,
+    colo: bool,
+    stopped: bool,
+    pass: bool,
+    epoch: u32,
+    record: Option<Divergence<F>>,
+    /// The frame that was reported as overdue last; without a monitor it stays the oldest.
+    reported: Option<Ticks>,
+    seen_overflow: u64,
+    stale: u64,
+    discarded: u64,
+}
+
+impl<F: Frame> Bare<F> {
+    /// A comparator that compares from the first frame on.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            comparator: Comparator::new(setup.limits, setup.numbers, setup.policy),
+            checkpoints: Checkpoints::new(setup.repeat),
+            connected: false,
+            colo: false,
+            stopped: false,
+            pass: false,
+            epoch: 1,
+            record: None,
+            reported: None,
+            seen_overflow: 0,
+            stale: 0,
+            discarded: 0,
+        }
+    }
+
+    /// The word for what the node does now.
+    pub fn state(&self) -> State {
+        if self.stopped { State::Checkpointing } else { State::Protected }
+    }
+
+    /// Number of the epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The comparator, for its counters.
+    pub fn comparator(&self) -> &Comparator<F> {
+        &self.comparator
+    }
+
+    /// The requests and their counters.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// S that were dropped because they came during a checkpoint.
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// P that found no room, which a caller that asks first will not see.
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
+    /// Frames that are in here.
+    pub fn frames(&self) -> usize {
+        self.comparator.frames() + self.record.as_ref().map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count())
+    }
+
+    /// Whether P may be taken in.
+    pub fn wants_primary(&self) -> bool {
+        !self.stopped && self.comparator.room() >= BURST
+    }
+
+    /// Takes in a P. The caller has seen [`Bare::wants_primary`].
+    pub fn primary(&mut self, frame: F, now: Ticks) {
+        if self.comparator.primary(frame, now).is_err() {
+            self.discarded += 1;
+        }
+        self.examine(now);
+    }
+
+    /// Takes in an S.
+    pub fn secondary(&mut self, frame: F, now: Ticks) {
+        if self.stopped {
+            self.stale += 1;
+            return;
+        }
+        self.comparator.secondary(frame, now);
+        self.examine(now);
+    }
+
+    /// Takes in what the monitor says.
+    pub fn monitor(&mut self, event: Monitor, now: Ticks) {
+        match event {
+            Monitor::Connected { colo, running } => {
+                self.connected = true;
+                self.colo = colo;
+                self.checkpoints.retry();
+                if self.stopped && running {
+                    self.stopped = false;
+                    self.checkpoints.want(Cause::MonitorLost, now);
+                }
+            }
+            Monitor::Disconnected => {
+                self.connected = false;
+                self.checkpoints.retry();
+            }
+            Monitor::Stop => {
+                self.checkpoints.stopped();
+                self.comparator.fence();
+                self.stopped = true;
+                self.pass = false;
+            }
+            Monitor::Pass => self.pass = self.stopped,
+            Monitor::Migration { colo } => self.colo = colo,
+            Monitor::Resume if self.stopped => {
+                self.stopped = false;
+                if self.colo && self.pass {
+                    self.epoch = self.epoch.wrapping_add(1);
+                    self.comparator.commit(now);
+                    self.checkpoints.committed();
+                    self.reported = None;
+                } else {
+                    self.checkpoints.retry();
+                    self.checkpoints.want(Cause::GuestReset, now);
+                }
+            }
+            Monitor::Resume | Monitor::ColoExit | Monitor::Barrier { .. } => {}
+        }
+    }
+
+    fn examine(&mut self, now: Ticks) {
+        if let Some(divergence) = self.comparator.take_divergence() {
+            self.diverged(divergence);
+        }
+        let overflow = self.comparator.counts().secondary_overflow;
+        if overflow != self.seen_overflow {
+            self.seen_overflow = overflow;
+            self.checkpoints.want(Cause::Difference(Reason::SecondaryOverflow), now);
+        }
+    }
+
+    fn diverged(&mut self, divergence: Divergence<F>) {
+        self.checkpoints.want(Cause::Difference(divergence.reason), divergence.seen);
+        self.record.get_or_insert(divergence);
+    }
+
+    /// What depends on time alone.
+    pub fn tick(&mut self, now: Ticks) {
+        if self.stopped {
+            return;
+        }
+        self.comparator.age(now, BURST);
+        let oldest = self.comparator.oldest_waiting();
+        if self.reported.is_some() && self.reported == oldest {
+            return;
+        }
+        if let Some(divergence) = self.comparator.overdue(now) {
+            self.reported = oldest;
+            self.diverged(divergence);
+        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
+            self.checkpoints.want(Cause::Difference(Reason::HoldFull), now);
+        }
+    }
+
+    /// The next frame for the output port.
+    pub fn next_release(&mut self) -> Option<Release<F>> {
+        while self.comparator.next_synchronized().is_some() {}
+        self.comparator.next_release()
+    }
+
+    /// The next checkpoint request to write to the monitor.
+    pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
+        self.checkpoints.next(now, self.connected && self.colo && !self.stopped)
+    }
+
+    /// The next divergence to write down.
+    pub fn next_record(&mut self) -> Option<Divergence<F>> {
+        self.record.take()
+    }
+}

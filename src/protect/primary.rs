@@ -1,0 +1,480 @@
+//! The primary node's half: what the PVM sends is held until the SVM has sent the same or a commit
+//! covers it, and what reaches the PVM is mirrored.
+//!
+//! A stop of the guest's ring is the fence that ends an epoch ([`Primary::guest_stopped`]). What
+//! the stop was for is known when the monitor says RESUME: with MIGRATION_PASS in between it is the
+//! commit; after the first entry into migration state `colo` it begins protection; else it was no
+//! checkpoint, the SVM knows nothing of it, and everything is held until one comes. Until then the
+//! PVM's ring is not polled, so no frame has an unknown epoch (rule R3).
+
+use std::collections::VecDeque;
+
+use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
+use crate::compare::{Comparator, Divergence, Reason, Release, Synchronized};
+use crate::frame::{Frame, Ticks};
+use crate::rewrite::Opening;
+use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
+
+/// Frames of a burst; nothing is polled that there is no room for.
+const BURST: usize = 32;
+
+/// Output of the SVM that may come before the monitor has told of the commit.
+const EARLY: usize = 4096;
+
+/// Whether the guest's output is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protection {
+    Off,
+    On,
+    /// Everything is held until the next commit.
+    Uncertain,
+    /// COLO ended with an error; everything is held until somebody decides.
+    Lost,
+}
+
+/// The guest's ring is stopped.
+#[derive(Clone, Copy, Debug)]
+struct Stopped {
+    /// Stops of the ring that no RESUME has explained.
+    fences: u32,
+    stop: bool,
+    pass: bool,
+}
+
+/// What the primary has counted besides its comparator, link and requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Input frames mirrored to the SVM.
+    pub mirrored: u64,
+    /// Input frames that the SVM could not get.
+    pub unmirrored: u64,
+    /// Output of the SVM from an epoch that is over, dropped.
+    pub stale: u64,
+    /// Output of the SVM that came early and found no room.
+    pub early_dropped: u64,
+    /// P that were dropped because their VM is gone.
+    pub discarded: u64,
+}
+
+/// The primary node of one VM pair.
+pub struct Primary<F> {
+    comparator: Comparator<F>,
+    link: Endpoint,
+    checkpoints: Checkpoints,
+    protection: Protection,
+    stopped: Option<Stopped>,
+    epoch: u32,
+    /// Stops of the guest's ring since the node began.
+    stops: u32,
+    connected: bool,
+    colo: bool,
+    early: VecDeque<F>,
+    waiting: Option<Synchronized>,
+    record: Option<Divergence<F>>,
+    seen_overflow: u64,
+    counts: Counts,
+}
+
+impl<F: Frame> Primary<F> {
+    /// A node that protects nothing yet.
+    pub fn new(setup: Setup, now: Ticks) -> Self {
+        Self {
+            comparator: Comparator::new(setup.limits, setup.numbers, setup.policy),
+            link: Endpoint::new(setup.vm, setup.boot, setup.link_mac, setup.window, setup.link, now),
+            checkpoints: Checkpoints::new(setup.repeat),
+            protection: Protection::Off,
+            stopped: None,
+            epoch: 0,
+            stops: 0,
+            connected: false,
+            colo: false,
+            early: VecDeque::with_capacity(EARLY),
+            waiting: None,
+            record: None,
+            seen_overflow: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The word for what the node does now.
+    pub fn state(&self) -> State {
+        match (self.protection, self.stopped) {
+            (Protection::Lost, _) => State::PeerLost,
+            (_, Some(_)) => State::Checkpointing,
+            (Protection::Off, None) => State::Solo,
+            (Protection::On, None) => State::Protected,
+            (Protection::Uncertain, None) => State::Uncertain,
+        }
+    }
+
+    /// Number of the epoch that the PVM runs, or will run when it starts again.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The comparator, for its counters.
+    pub fn comparator(&self) -> &Comparator<F> {
+        &self.comparator
+    }
+
+    /// The link's end, for its counters.
+    pub fn link(&self) -> &Endpoint {
+        &self.link
+    }
+
+    /// The requests and their counters.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// The counters.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Frames that are in here.
+    pub fn frames(&self) -> usize {
+        let record = self.record.as_ref().map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count());
+        self.comparator.frames() + self.early.len() + record
+    }
+
+    /// Whether the guest's ring may be polled: its frames have a known epoch and a burst has room.
+    pub fn wants_output(&self) -> bool {
+        self.stopped.is_none() && self.comparator.room() >= BURST
+    }
+
+    /// Input frames that may be given to the guest now.
+    pub fn input_room(&self, now: Ticks) -> usize {
+        match (self.stopped, self.protection) {
+            (Some(_), _) => 0,
+            (None, Protection::Off | Protection::Lost) => usize::MAX,
+            (None, _) if self.link.is_up(now) => self.link.room(),
+            (None, _) => usize::MAX,
+        }
+    }
+
+    /// Whether input that the guest takes is to be mirrored.
+    pub fn mirrors(&self, now: Ticks) -> bool {
+        matches!(self.protection, Protection::On | Protection::Uncertain) && self.link.is_up(now)
+    }
+
+    /// The bytes to put in front of an input frame that the guest's ring has taken.
+    pub fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
+        self.counts.mirrored += 1;
+        self.link.data_header(self.epoch, length as u32, now)
+    }
+
+    /// The guest's ring has taken input that cannot be mirrored.
+    pub fn input_missed(&mut self, frames: usize, now: Ticks) {
+        if matches!(self.protection, Protection::On | Protection::Uncertain) {
+            self.counts.unmirrored += frames as u64;
+            self.doubt(if self.link.is_up(now) { Cause::InputLost } else { Cause::LinkDown }, now);
+        }
+    }
+
+    /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
+    /// because nothing is protected. The caller has seen [`Primary::wants_output`].
+    pub fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
+        if self.protection == Protection::Off {
+            return Some(frame);
+        }
+        // A frame that does not fit is dropped, which no caller that asks first will see.
+        if self.comparator.primary(frame, now).is_err() {
+            self.counts.discarded += 1;
+        }
+        self.examine(now);
+        None
+    }
+
+    /// Takes in a frame from the link; gives back the bytes to skip of one that carries output of
+    /// the SVM, which the caller strips and passes to [`Primary::svm_output`].
+    pub fn link_frame(&mut self, head: &[u8], frame_len: usize, now: Ticks) -> Option<(u32, usize)> {
+        let received = self.link.receive(head, frame_len, now);
+        while let Some(event) = self.link.next_event() {
+            self.link_event(event, now);
+        }
+        match received {
+            Received::Data { epoch, length, .. } => Some((epoch, length as usize)),
+            Received::Consumed | Received::Ignored => None,
+        }
+    }
+
+    /// Takes in a frame that the SVM sent in an epoch.
+    pub fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
+        if epoch != self.epoch || self.protection == Protection::Lost {
+            self.counts.stale += 1;
+        } else if self.stopped.is_some() {
+            // The SVM starts before the PVM does, and the monitor may still have to tell of it.
+            if self.early.len() < EARLY {
+                self.early.push_back(frame);
+            } else {
+                self.counts.early_dropped += 1;
+            }
+        } else if self.protection == Protection::On {
+            self.comparator.secondary(frame, now);
+            self.examine(now);
+        } else {
+            self.counts.stale += 1;
+        }
+    }
+
+    fn link_event(&mut self, event: Event, now: Ticks) {
+        match event {
+            Event::Session => {
+                // A queue that was just cleared has room.
+                let _ = self.link.send(Message::Epoch(self.epoch));
+                if matches!(self.protection, Protection::On | Protection::Uncertain) {
+                    self.doubt(Cause::PeerRestarted, now);
+                }
+            }
+            Event::Lost(_) => {
+                if self.protection == Protection::On {
+                    self.checkpoints.want(Cause::OutputLost, now);
+                }
+            }
+            Event::Message(Message::InputLost(_)) => {
+                if self.protection == Protection::On {
+                    self.checkpoints.want(Cause::InputLost, now);
+                }
+            }
+            Event::Message(_) => {}
+        }
+    }
+
+    /// The guest's ring has stopped: everything taken from it so far belongs to the epoch that
+    /// ends here. Called from the poll core before the stop is confirmed to QEMU.
+    pub fn guest_stopped(&mut self) {
+        self.stops = self.stops.wrapping_add(1);
+        self.epoch = self.epoch.wrapping_add(1);
+        self.comparator.fence();
+        self.early.clear();
+        if self.link.send(Message::Epoch(self.epoch)).is_err() {
+            // The peer has acknowledged nothing for long; its next session begins with the epoch.
+            self.counts.unmirrored += 1;
+        }
+        match &mut self.stopped {
+            Some(stopped) => stopped.fences += 1,
+            None => self.stopped = Some(Stopped { fences: 1, stop: false, pass: false }),
+        }
+    }
+
+    /// Takes in what the monitor says.
+    pub fn monitor(&mut self, event: Monitor, now: Ticks) {
+        match event {
+            Monitor::Connected { colo, running } => {
+                self.connected = true;
+                self.colo = colo;
+                self.checkpoints.retry();
+                self.reconnected(running, now);
+            }
+            Monitor::Disconnected => {
+                self.connected = false;
+                self.checkpoints.retry();
+            }
+            Monitor::Stop => {
+                self.checkpoints.stopped();
+                if let Some(stopped) = &mut self.stopped {
+                    stopped.stop = true;
+                    stopped.pass = false;
+                }
+            }
+            Monitor::Pass => {
+                if let Some(stopped) = &mut self.stopped {
+                    stopped.pass = stopped.stop;
+                }
+            }
+            Monitor::Migration { colo } => {
+                let was = std::mem::replace(&mut self.colo, colo);
+                if was && !colo && self.protection != Protection::Off {
+                    self.go_on_alone(now);
+                }
+            }
+            Monitor::ColoExit => {
+                if self.protection != Protection::Off {
+                    self.comparator.suspend();
+                    self.early.clear();
+                    self.protection = Protection::Lost;
+                    self.checkpoints.settle();
+                }
+            }
+            Monitor::Resume => self.resumed(now),
+            Monitor::Barrier { stops, colo, running } => {
+                if running && stops == self.stops && self.stopped.is_some_and(|s| !s.stop) {
+                    self.colo = colo;
+                    self.stopped = None;
+                    self.not_a_checkpoint(Cause::GuestReset, now);
+                }
+            }
+        }
+    }
+
+    /// The VM runs again after a STOP.
+    fn resumed(&mut self, now: Ticks) {
+        let Some(stopped) = self.stopped.filter(|s| s.stop) else { return };
+        // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the first,
+        // so what is held is older than both.
+        self.stopped = (stopped.fences > 1).then_some(Stopped { fences: stopped.fences - 1, stop: false, pass: false });
+        match self.protection {
+            Protection::Off if self.colo => self.begin(now),
+            Protection::On | Protection::Uncertain if self.colo && stopped.pass => self.commit(now),
+            Protection::Lost => {}
+            _ => self.not_a_checkpoint(Cause::GuestReset, now),
+        }
+    }
+
+    /// The VM entered COLO: both VMs are equal now.
+    fn begin(&mut self, now: Ticks) {
+        self.checkpoints.settle();
+        self.compare_again(now);
+    }
+
+    /// The SVM has loaded the PVM's state: what is held may leave, and comparing begins again.
+    fn commit(&mut self, now: Ticks) {
+        self.checkpoints.committed();
+        self.compare_again(now);
+    }
+
+    fn compare_again(&mut self, now: Ticks) {
+        self.comparator.commit(now);
+        self.protection = Protection::On;
+        self.seen_overflow = self.comparator.counts().secondary_overflow;
+        if self.stopped.is_some() {
+            self.comparator.fence();
+            return;
+        }
+        while let Some(frame) = self.early.pop_front() {
+            self.comparator.secondary(frame, now);
+        }
+        self.examine(now);
+    }
+
+    /// The guest's ring stopped and started, but the SVM did not get the state.
+    fn not_a_checkpoint(&mut self, cause: Cause, now: Ticks) {
+        match self.protection {
+            Protection::Off if self.colo => {
+                self.protection = Protection::Uncertain;
+                self.doubt(Cause::MonitorLost, now);
+            }
+            Protection::Off | Protection::Lost => {}
+            Protection::On | Protection::Uncertain => {
+                self.checkpoints.retry();
+                self.doubt(cause, now);
+            }
+        }
+    }
+
+    fn reconnected(&mut self, running: bool, now: Ticks) {
+        if running {
+            self.stopped = None;
+        }
+        match (self.protection, self.colo) {
+            (Protection::Off, false) => {}
+            (Protection::Off, true) => self.not_a_checkpoint(Cause::MonitorLost, now),
+            (Protection::Lost, true) => {}
+            (_, true) if running && self.comparator.is_suspended() => self.doubt(Cause::MonitorLost, now),
+            (_, true) => {}
+            (_, false) => {
+                // Another QEMU, or one that left COLO unseen: what its predecessor sent must not leave now.
+                self.counts.discarded += self.comparator.discard() as u64;
+                self.comparator.commit(now);
+                self.protection = Protection::Off;
+                self.checkpoints.settle();
+            }
+        }
+    }
+
+    /// COLO is over and this VM goes on: what is held leaves, and nothing is compared.
+    fn go_on_alone(&mut self, now: Ticks) {
+        self.comparator.commit(now);
+        self.protection = Protection::Off;
+        self.early.clear();
+        self.checkpoints.settle();
+    }
+
+    /// Holds everything until the next commit.
+    fn doubt(&mut self, cause: Cause, now: Ticks) {
+        if !self.comparator.is_suspended() {
+            self.comparator.suspend();
+        }
+        self.early.clear();
+        self.protection = Protection::Uncertain;
+        if !self.checkpoints.is_wanted() {
+            self.checkpoints.want(cause, now);
+        }
+    }
+
+    /// Looks at what the comparator found.
+    fn examine(&mut self, now: Ticks) {
+        if let Some(divergence) = self.comparator.take_divergence() {
+            self.diverged(divergence);
+        }
+        let overflow = self.comparator.counts().secondary_overflow;
+        if overflow != self.seen_overflow {
+            self.seen_overflow = overflow;
+            self.checkpoints.want(Cause::Difference(Reason::SecondaryOverflow), now);
+        }
+    }
+
+    fn diverged(&mut self, divergence: Divergence<F>) {
+        self.checkpoints.want(Cause::Difference(divergence.reason), divergence.seen);
+        self.record.get_or_insert(divergence);
+    }
+
+    /// What depends on time alone; to be called at least every tenth of a millisecond.
+    pub fn tick(&mut self, now: Ticks) {
+        if self.protection == Protection::Off || self.stopped.is_some() {
+            return;
+        }
+        self.comparator.age(now, BURST);
+        if self.checkpoints.is_wanted() {
+            return;
+        }
+        if let Some(divergence) = self.comparator.overdue(now) {
+            self.diverged(divergence);
+        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
+            self.checkpoints.want(Cause::Difference(Reason::HoldFull), now);
+        }
+    }
+
+    /// The next frame for the uplink. The link is told of a connection's ISNs before any frame of it leaves.
+    pub fn next_release(&mut self) -> Option<Release<F>> {
+        loop {
+            if let Some(synchronized) = self.waiting {
+                let message = Message::Synchronized {
+                    epoch: self.epoch,
+                    flow: synchronized.flow,
+                    pvm: opening(synchronized.pvm),
+ svm: opening(synchronized.svm),
+                };
+                if self.protection == Protection::On && self.link.send(message).is_err() {
+                    return None;
+                }
+                self.waiting = None;
+            }
+            self.waiting = self.comparator.next_synchronized();
+            if self.waiting.is_none() {
+                return self.comparator.next_release();
+            }
+        }
+    }
+
+    /// The next checkpoint request to write to the monitor.
+    pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
+        let able = self.connected && self.colo && self.stopped.is_none();
+        self.checkpoints.next(now, able)
+    }
+
+    /// The next divergence to write down.
+    pub fn next_record(&mut self) -> Option<Divergence<F>> {
+        self.record.take()
+    }
+
+    /// The next frame of the link's own.
+    pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        self.link.next_transmit(now)
+    }
+}
+
+fn opening((isn, timestamp): (u32, Option<u32>)) -> Opening {
+    Opening { isn, timestamp }
+}

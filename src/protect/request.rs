@@ -1,0 +1,106 @@
+//! Checkpoint requests: one outstanding at a time, repeated if no STOP follows (rule R9).
+
+use super::cause::{CAUSES, Cause};
+use crate::frame::Ticks;
+
+/// A checkpoint to ask QEMU for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Number of the request.
+    pub token: u64,
+    /// The first cause since the last commit.
+    pub cause: Cause,
+    /// When the cause was seen.
+    pub seen: Ticks,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    asked: Ticks,
+    stopped: bool,
+}
+
+/// The requests of one node and what became of them.
+#[derive(Debug)]
+pub struct Checkpoints {
+    wanted: Option<(Cause, Ticks)>,
+    outstanding: Option<Outstanding>,
+    repeat: Ticks,
+    next_token: u64,
+    causes: [u64; CAUSES],
+    requested: u64,
+    committed: u64,
+}
+
+impl Checkpoints {
+    /// No request yet; one that no STOP follows is repeated after `repeat`.
+    pub(super) fn new(repeat: Ticks) -> Self {
+        Self { wanted: None, outstanding: None, repeat, next_token: 1, causes: [0; CAUSES], requested: 0, committed: 0 }
+    }
+
+    /// Wants a checkpoint. The first cause since the last commit is the one that is reported.
+    pub(super) fn want(&mut self, cause: Cause, seen: Ticks) {
+        if !matches!(cause, Cause::Difference(_)) {
+            self.causes[cause.index()] += 1;
+        }
+        self.wanted.get_or_insert((cause, seen));
+    }
+
+    /// Whether a checkpoint is wanted that has not come.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// The request to write now, if QEMU can take one.
+    pub(super) fn next(&mut self, now: Ticks, able: bool) -> Option<Request> {
+        let (cause, seen) = self.wanted?;
+        let waits = self.outstanding.is_some_and(|o| o.stopped || now.saturating_sub(o.asked) < self.repeat);
+        if !able || waits {
+            return None;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        self.requested += 1;
+        self.outstanding = Some(Outstanding { asked: now, stopped: false });
+        Some(Request { token, cause, seen })
+    }
+
+    /// A STOP came: the request, if there was one, is being served.
+    pub(super) fn stopped(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.stopped = true;
+        }
+    }
+
+    /// A checkpoint was completed; whatever asked for one is settled.
+    pub(super) fn committed(&mut self) {
+        self.committed += 1;
+        self.settle();
+    }
+
+    /// Nothing is wanted any more.
+    pub(super) fn settle(&mut self) {
+        self.wanted = None;
+        self.outstanding = None;
+    }
+
+    /// What was asked for may not have been heard, or came to nothing: ask again.
+    pub(super) fn retry(&mut self) {
+        self.outstanding = None;
+    }
+
+    /// Requests written.
+    pub fn requested(&self) -> u64 {
+        self.requested
+    }
+
+    /// Checkpoints that committed an epoch.
+    pub fn committed_count(&self) -> u64 {
+        self.committed
+    }
+
+    /// How often a cause that is no [`Cause::Difference`] came up.
+    pub fn count(&self, cause: Cause) -> u64 {
+        self.causes[cause.index()]
+    }
+}
