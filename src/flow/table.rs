@@ -282,3 +282,114 @@ impl<T> IndexMut<FlowId> for FlowTable<T> {
             .expect("id of a flow that was removed")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, VecDeque};
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::packet::tests::for_seeds;
+
+    fn key(number: usize) -> FlowKey {
+        let [a, b, c, _, ..] = (number as u32).to_le_bytes();
+        let src = SocketAddr::from(([10, c, 0, b], 1000 + u16::from(a)));
+        FlowKey::tcp(src, SocketAddr::from(([10, 0, 0, 1], 80)))
+    }
+
+    #[test]
+    fn an_id_costs_no_more_when_it_may_be_absent() {
+        assert_eq!(size_of::<Option<FlowId>>(), 4);
+    }
+
+    /// Against a map and a queue, with hashes that collide often.
+    #[test]
+    fn behaves_as_a_map_with_an_order_of_use() {
+        for_seeds(300, |random| {
+            let capacity = random.of(&[0, 1, 2, 7, 32]);
+            let hash_mask = random.of(&[0, 3, u64::MAX]);
+            let hash = |key: &FlowKey| key.hash() & hash_mask;
+            let mut table = FlowTable::new(capacity);
+            let mut map: HashMap<FlowKey, (FlowId, u64)> = HashMap::new();
+            let mut order: VecDeque<FlowKey> = VecDeque::new();
+            for _ in 0..500 {
+                let key = key(random.below(2 * capacity + 1));
+                let found = table.find(&key, hash(&key));
+                assert_eq!(found, map.get(&key).map(|&(id, _)| id));
+                match (random.below(4), found) {
+                    (0 | 1, None) => {
+                        let state = random.next();
+                        match table.insert(key, hash(&key), state) {
+                            Ok(id) => {
+                                map.insert(key, (id, state));
+                                order.push_back(key);
+                            }
+                            Err(Full(back)) => assert_eq!((back, map.len()), (state, capacity)),
+                        }
+                    }
+                    (0, Some(id)) => {
+                        assert_eq!(
+                            Some(table.remove(id)),
+                            map.remove(&key).map(|(_, state)| state)
+                        );
+                        order.retain(|other| *other != key);
+                    }
+                    (1, Some(id)) => {
+                        table.touch(id);
+                        order.retain(|other| *other != key);
+                        order.push_back(key);
+                    }
+                    (2, Some(id)) => {
+                        table[id] += 1;
+                        map.get_mut(&key).unwrap().1 += 1;
+                    }
+                    _ if random.one_in(100) => {
+                        table.clear();
+                        map.clear();
+                        order.clear();
+                    }
+                    _ => {}
+                }
+                assert_eq!((table.len(), table.is_empty()), (map.len(), map.is_empty()));
+                assert_eq!(
+                    table.oldest().map(|id| *table.key(id)),
+                    order.front().copied()
+                );
+                let in_order = table.iter().map(|(id, key, state)| (*key, (id, *state)));
+                assert!(in_order.eq(order.iter().map(|key| (*key, map[key]))));
+            }
+        });
+    }
+
+    #[test]
+    fn a_million_flows() {
+        const FLOWS: usize = 1_000_000;
+        let mut table = FlowTable::new(FLOWS);
+        for number in 0..FLOWS {
+            table
+                .insert(key(number), key(number).hash(), number)
+                .unwrap();
+        }
+        assert_eq!(table.insert(key(FLOWS), key(FLOWS).hash(), 0), Err(Full(0)));
+        for number in (0..FLOWS).step_by(7) {
+            let id = table.find(&key(number), key(number).hash()).unwrap();
+            assert_eq!(table.remove(id), number);
+        }
+        for number in 0..FLOWS {
+            let found = table.find(&key(number), key(number).hash());
+            assert_eq!(
+                found.map(|id| table[id]),
+                (number % 7 != 0).then_some(number)
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "removed")]
+    fn an_id_ends_with_its_flow() {
+        let mut table = FlowTable::new(1);
+        let id = table.insert(key(0), 0, ()).unwrap();
+        table.remove(id);
+        table.touch(id);
+    }
+}

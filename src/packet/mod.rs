@@ -9,6 +9,8 @@ pub mod checksum;
 mod parse;
 pub mod serial;
 mod tcp;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use parse::{Kind, Packet, Tcp, Unreadable};
 pub use tcp::{TcpFlags, TcpOptions, sack_edges};

@@ -150,7 +150,7 @@ impl Packet {
 
     /// Untagged IPv4 without options that carries TCP and contradicts itself nowhere, or `None`.
     #[inline]
-    fn parse_plain_tcp(head: &[u8], frame_len: usize) -> Option<Self> {
+    pub(super) fn parse_plain_tcp(head: &[u8], frame_len: usize) -> Option<Self> {
         const L4: usize = ETHERNET_HEADER + IPV4_HEADER;
         let h: &[u8; L4 + TCP_HEADER] = head.first_chunk()?;
         let plain = u16_at(h, 12) == ETHER_IPV4
@@ -182,7 +182,7 @@ impl Packet {
 
     /// Reads any frame. Every result of [`Packet::parse_plain_tcp`] is also the result here.
     #[inline(never)]
-    fn parse_any(head: &[u8], frame_len: usize) -> Self {
+    pub(super) fn parse_any(head: &[u8], frame_len: usize) -> Self {
         let frame_len = frame_len.max(head.len());
         match Link::read(head) {
             Ok(link) => link

@@ -1,0 +1,475 @@
+//! The parser against `etherparse`, on frames built at random, damaged and cut.
+//!
+//! `COLO_TEST_SEED` replays a run; every failure names the seed of its case.
+
+use std::net::IpAddr;
+
+use etherparse::{LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
+
+use super::*;
+use crate::flow::{FlowClass, Vlans};
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Runs `case` with a generator of its own for each of `count` seeds.
+pub(crate) fn for_seeds(count: u64, mut case: impl FnMut(&mut Random)) {
+    let replay = std::env::var("COLO_TEST_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("a number"));
+    let seeds = match replay {
+        Some(seed) => seed..seed + 1,
+        None => 0..count,
+    };
+    for seed in seeds {
+        let case = std::panic::AssertUnwindSafe(|| case(&mut Random(seed)));
+        if let Err(panic) = std::panic::catch_unwind(case) {
+            eprintln!("replay with COLO_TEST_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A frame without contradictions, but perhaps with too many headers.
+fn frame(random: &mut Random) -> Vec<u8> {
+    let mut frame = random.bytes(12);
+    for _ in 0..random.of(&[0, 0, 0, 1, 1, 2, 3]) {
+        frame.extend(random.of(&[[0x81, 0], [0x88, 0xa8], [0x91, 0]]));
+        frame.extend(random.bytes(2));
+    }
+    match random.below(12) {
+        0 => frame.extend(random.of(&[[0x08, 0x06], [0x88, 0xcc], [0, 0], [0, 46], [0x88, 0x47]])),
+        1..=5 => {
+            frame.extend([0x86, 0xdd]);
+            let datagram = ipv6(random);
+            frame.extend(datagram);
+        }
+        _ => {
+            frame.extend([0x08, 0x00]);
+            let datagram = ipv4(random);
+            frame.extend(datagram);
+        }
+    }
+    let padding = random.of(&[0, 0, 1, 6, 46]);
+    frame.extend(random.bytes(padding));
+    frame
+}
+
+fn ipv4(random: &mut Random) -> Vec<u8> {
+    let options = random.of(&[0, 0, 0, 1, 4, 10]);
+    let protocol = random.of(&[6, 6, 6, 17, 17, 1, 47, 58, 0]);
+    let flags: u16 = match random.below(8) {
+        0 => random.next() as u16,
+        1..=3 => 0x4000,
+        _ => 0,
+    };
+    let data = transport(random, protocol);
+    let header = 20 + 4 * options;
+    let mut ip = vec![0x40 | (header / 4) as u8, 0];
+    ip.extend(((header + data.len()) as u16).to_be_bytes());
+    ip.extend(random.bytes(2));
+    ip.extend(flags.to_be_bytes());
+    ip.extend([64, protocol, 0, 0]);
+    ip.extend(random.bytes(8 + 4 * options));
+    ip.extend(data);
+    ip
+}
+
+fn ipv6(random: &mut Random) -> Vec<u8> {
+    let count = random.of(&[0, 0, 0, 1, 2, 3, 8, 9]);
+    let kinds: Vec<u8> = (0..count)
+        .map(|i| {
+            random.of(if i == 0 {
+                &[0, 60, 43, 44, 51]
+            } else {
+                &[60, 43, 44, 51]
+            })
+        })
+        .collect();
+    let protocol = random.of(&[6, 6, 6, 17, 17, 58, 58, 47, 59, 1]);
+    let mut data = Vec::new();
+    for (i, kind) in kinds.iter().enumerate() {
+        let next = kinds.get(i + 1).copied().unwrap_or(protocol);
+        let (length, bytes) = match kind {
+            44 => (random.next() as u8, 8),
+            51 => random.of(&[(1, 12), (4, 24)]),
+            _ => random.of(&[(0, 8), (1, 16), (5, 48)]),
+        };
+        let mut header = random.bytes(bytes);
+        header[..2].copy_from_slice(&[next, length]);
+        if *kind == 44 && !random.one_in(4) {
+            header[2..4].fill(0);
+        }
+        data.extend(header);
+    }
+    data.extend(transport(random, protocol));
+    let mut ip = vec![0x60, 0, 0, 0];
+    ip.extend((data.len() as u16).to_be_bytes());
+    ip.extend([kinds.first().copied().unwrap_or(protocol), 64]);
+    ip.extend(random.bytes(32));
+    ip.extend(data);
+    ip
+}
+
+fn transport(random: &mut Random, protocol: u8) -> Vec<u8> {
+    let payload = random.of(&[0, 1, 5, 64]);
+    match protocol {
+        6 => {
+            let options = random.of(&[0, 0, 1, 3, 10]);
+            let mut tcp = random.bytes(20 + 4 * options + payload);
+            tcp[12] = ((5 + options) << 4) as u8 | tcp[12] & 0xf;
+            tcp
+        }
+        17 => {
+            let mut udp = random.bytes(8 + payload);
+            let length = (udp.len() as u16).to_be_bytes();
+            udp[4..6].copy_from_slice(&length);
+            let surplus = random.of(&[0, 0, 0, 4]);
+            udp.extend(random.bytes(surplus));
+            udp
+        }
+        1 | 58 => {
+            let mut icmp = random.bytes(8 + payload);
+            icmp[0] = random.of(&[0, 8, 3, 11, 1, 2, 128, 129, 133, 135, 136, 137, 138]);
+            icmp
+        }
+        _ => random.bytes(payload),
+    }
+}
+
+fn damage(random: &mut Random, frame: &mut Vec<u8>) {
+    for _ in 0..1 + random.below(3) {
+        let at = random.below(frame.len().min(80));
+        frame[at] = match random.below(3) {
+            0 => random.next() as u8,
+            1 => frame[at] ^ 1 << random.below(8),
+            _ => random.of(&[0, 1, 0x45, 0x4f, 0x60, 0xff]),
+        };
+    }
+    if random.one_in(3) {
+        frame.truncate(14 + random.below(frame.len()));
+    }
+}
+
+/// What `etherparse` has to say about a frame, checked against the packet. False where it has
+/// nothing to say that is comparable.
+fn agrees(frame: &[u8], packet: &Packet) -> bool {
+    let Ok(sliced) = SlicedPacket::from_ethernet(frame) else {
+        return false;
+    };
+    let offset = |part: &[u8]| part.as_ptr() as usize - frame.as_ptr() as usize;
+    let mut tags = Vec::new();
+    for tag in &sliced.link_exts {
+        match tag {
+            LinkExtSlice::Vlan(tag) => tags.push(tag.vlan_identifier().value()),
+            LinkExtSlice::Macsec(_) => return false,
+        }
+    }
+    if tags.len() > 2 {
+        assert_eq!(packet.kind, Kind::Unreadable(Unreadable::TooManyHeaders));
+        return true;
+    }
+    let tag = |i: usize| tags.get(i).copied().unwrap_or(0);
+    let (src, dst, ip, is_v6) = match &sliced.net {
+        Some(NetSlice::Ipv4(v4)) => {
+            let header = v4.header();
+            // Authentication headers are passed over only in IPv6.
+            if header.protocol().0 == 51 {
+                assert!(matches!(packet.kind, Kind::OtherIp | Kind::Fragment));
+                return true;
+            }
+            (
+                IpAddr::V4(header.source_addr()),
+                IpAddr::V4(header.destination_addr()),
+                v4.payload(),
+                false,
+            )
+        }
+        Some(NetSlice::Ipv6(v6)) => {
+            let header = v6.header();
+            // etherparse takes a length of 0 as a jumbogram's.
+            if header.payload_length() == 0
+                || packet.kind == Kind::Unreadable(Unreadable::TooManyHeaders)
+            {
+                return false;
+            }
+            (
+                IpAddr::V6(header.source_addr()),
+                IpAddr::V6(header.destination_addr()),
+                v6.payload(),
+                true,
+            )
+        }
+        Some(NetSlice::Arp(_)) => {
+            assert_eq!(packet.kind, Kind::Arp);
+            return true;
+        }
+        None => {
+            assert!(
+                matches!(packet.kind, Kind::Opaque | Kind::Lldp),
+                "{:?}",
+                packet.kind
+            );
+            return true;
+        }
+    };
+    if ip.ip_number.0 == 17 && !ip.fragmented && ip.payload.get(4..6) == Some(&[0, 0]) {
+        assert_eq!(packet.kind, Kind::Unreadable(Unreadable::Length));
+        return true;
+    }
+    let is_icmp = ip.ip_number.0 == if is_v6 { 58 } else { 1 };
+    if let Kind::Unreadable(why) = packet.kind {
+        // etherparse leaves ICMP over the other family and so forth alone; nothing else may differ.
+        panic!("etherparse reads it, the parser does not: {why:?}");
+    }
+    assert_eq!(
+        (packet.key.src_ip(), packet.key.dst_ip()),
+        (Some(src), Some(dst))
+    );
+    assert_eq!(
+        packet.key.vlans(),
+        Vlans {
+            outer: tag(0),
+            inner: tag(1)
+        }
+    );
+    if packet.kind != Kind::Udp {
+        assert_eq!(packet.end(), offset(ip.payload) + ip.payload.len());
+    }
+    if ip.fragmented {
+        assert_eq!(
+            (packet.kind, packet.key.class()),
+            (Kind::Fragment, FlowClass::Fragment)
+        );
+        // etherparse looks for extension headers in a fragment's data, too.
+        assert!(is_v6 || usize::from(packet.payload) == offset(ip.payload));
+        return true;
+    }
+    assert_eq!(usize::from(packet.l4), offset(ip.payload));
+    assert_eq!(packet.key.protocol(), Some(ip.ip_number.0));
+    match &sliced.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let flags = [
+                tcp.fin(),
+                tcp.syn(),
+                tcp.rst(),
+                tcp.psh(),
+                tcp.ack(),
+                tcp.urg(),
+                tcp.ece(),
+                tcp.cwr(),
+            ];
+            let flags = flags
+                .iter()
+                .enumerate()
+                .map(|(bit, &set)| u8::from(set) << bit)
+                .sum();
+            let fields = Tcp {
+                seq: tcp.sequence_number(),
+                ack: tcp.acknowledgment_number(),
+                flags: TcpFlags(flags),
+                window: tcp.window_size(),
+            };
+            assert_eq!((packet.kind, packet.tcp), (Kind::Tcp, fields));
+            assert_eq!(usize::from(packet.payload), offset(tcp.payload()));
+            assert_eq!(packet.payload_len as usize, tcp.payload().len());
+            assert_eq!(packet.key.src_port(), Some(tcp.source_port()));
+            assert_eq!(packet.key.dst_port(), Some(tcp.destination_port()));
+            assert_eq!(packet.tcp_options(frame), tcp.options());
+        }
+        Some(TransportSlice::Udp(udp)) => {
+            assert_eq!(packet.kind, Kind::Udp);
+            assert_eq!(usize::from(packet.payload), offset(udp.payload()));
+            assert_eq!(packet.payload_len as usize, udp.payload().len());
+            assert_eq!(packet.key.src_port(), Some(udp.source_port()));
+            assert_eq!(packet.key.dst_port(), Some(udp.destination_port()));
+        }
+        _ if is_icmp => {
+            let icmp_type = ip.payload[0];
+            assert_eq!(
+                packet.key.icmp().map(|(icmp_type, _)| icmp_type),
+                Some(icmp_type)
+            );
+            match packet.kind {
+                Kind::NeighbourDiscovery => assert!(is_v6 && (133..=137).contains(&icmp_type)),
+                kind => assert_eq!(kind, Kind::Icmp),
+            }
+        }
+        _ => assert_eq!(
+            (packet.kind, packet.key.class()),
+            (Kind::OtherIp, FlowClass::OtherIp)
+        ),
+    }
+    true
+}
+
+/// Bytes that must lie in the first segment.
+fn headers_end(frame: &[u8], packet: &Packet) -> usize {
+    match packet.kind {
+        Kind::Icmp | Kind::NeighbourDiscovery
+            if matches!(packet.key.icmp(), Some((_, Some(_)))) =>
+        {
+            usize::from(packet.l4) + 8
+        }
+        Kind::Icmp | Kind::NeighbourDiscovery => usize::from(packet.l4) + 4,
+        Kind::Unreadable(_) => frame.len(),
+        _ => usize::from(packet.payload),
+    }
+}
+
+fn check(random: &mut Random, frame: &[u8]) -> bool {
+    let packet = Packet::parse(frame, frame.len());
+    assert!(packet.end() <= frame.len(), "{packet:?}");
+    if let Some(plain) = Packet::parse_plain_tcp(frame, frame.len()) {
+        assert_eq!(plain, Packet::parse_any(frame, frame.len()));
+    }
+    assert_eq!(packet.fragment != 0, packet.kind == Kind::Fragment);
+    if !matches!(packet.kind, Kind::Unreadable(_)) {
+        let cut = random.below(frame.len() + 1);
+        let chain = Packet::parse(&frame[..cut], frame.len());
+        if cut < headers_end(frame, &packet) {
+            assert_eq!(
+                chain.kind,
+                Kind::Unreadable(Unreadable::Truncated),
+                "cut at {cut}: {packet:?}"
+            );
+        } else {
+            assert_eq!(chain, packet, "cut at {cut}");
+        }
+    }
+    agrees(frame, &packet)
+}
+
+#[test]
+fn sound_frames_are_read_as_etherparse_reads_them() {
+    let (mut compared, mut total) = (0, 0);
+    for_seeds(100_000, |random| {
+        let frame = frame(random);
+        compared += u32::from(check(random, &frame));
+        total += 1;
+    });
+    assert!(total == 1 || compared > total / 2, "{compared} of {total}");
+}
+
+#[test]
+fn damaged_frames_are_read_as_etherparse_reads_them_or_not_at_all() {
+    let (mut compared, mut total) = (0, 0);
+    for_seeds(200_000, |random| {
+        let mut frame = frame(random);
+        damage(random, &mut frame);
+        compared += u32::from(check(random, &frame));
+        total += 1;
+    });
+    assert!(total == 1 || compared > total / 4, "{compared} of {total}");
+}
+
+#[test]
+fn garbage_stays_within_its_bounds() {
+    let mut bytes = [0; 128];
+    for_seeds(1_000_000, |random| {
+        for chunk in bytes.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&random.next().to_ne_bytes());
+        }
+        let length = random.below(bytes.len());
+        if length > 40 {
+            let start = random.of(&[[0x08, 0x00, 0x45], [0x08, 0x00, 0x46], [0x86, 0xdd, 0x60]]);
+            bytes[12..15].copy_from_slice(&start);
+            bytes[16] = 0;
+            bytes[18..20].fill(0);
+            bytes[20] = random.of(&[0, 6, 17, 43, 44, 51, 58, 60]);
+        }
+        let head = &bytes[..length];
+        let lie = random.of(&[length, length, 0, length + 100, usize::MAX]);
+        let packet = Packet::parse(head, lie);
+        TcpOptions::parse(packet.tcp_options(head));
+        if lie <= length {
+            assert!(packet.end() <= length);
+        }
+        assert!(packet.l3 <= packet.l4 && packet.l4 <= packet.payload);
+        assert!(usize::from(packet.payload) <= length || packet.kind == Kind::Fragment);
+    });
+}
+
+#[test]
+fn a_frame_of_zeros_is_opaque() {
+    for length in [14, 60, 1514] {
+        let packet = Packet::parse(&vec![0; length], length);
+        assert_eq!(packet.kind, Kind::Opaque);
+        assert_eq!(packet.payload_len as usize, length - 14);
+    }
+    assert_eq!(
+        Packet::parse(&[], 0).kind,
+        Kind::Unreadable(Unreadable::Truncated)
+    );
+}
+
+#[test]
+fn padding_is_no_payload() {
+    let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1, 2, 3, 4);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[]).unwrap();
+    frame.resize(60, 0xee);
+    let packet = Packet::parse(&frame, frame.len());
+    assert_eq!(
+        (packet.kind, packet.payload, packet.payload_len),
+        (Kind::Tcp, 54, 0)
+    );
+}
+
+#[test]
+fn a_large_segment_may_lie_in_a_chain() {
+    let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1, 2, 3, 4);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[7; 65_495]).unwrap();
+    let packet = Packet::parse(&frame[..54], frame.len());
+    assert_eq!(
+        (packet.kind, packet.payload_len, packet.end()),
+        (Kind::Tcp, 65_495, frame.len())
+    );
+    assert_eq!(
+        Packet::parse(&frame[..53], frame.len()).kind,
+        Kind::Unreadable(Unreadable::Truncated)
+    );
+    assert_eq!(
+        Packet::parse(&frame[..54], frame.len() - 1).kind,
+        Kind::Unreadable(Unreadable::Length)
+    );
+    assert_eq!(
+        checksum::verify(&packet, [&frame[..57], &frame[57..]]),
+        Some(true)
+    );
+    frame[60_000] ^= 1;
+    assert_eq!(
+        checksum::verify(&packet, [&frame[..57], &frame[57..]]),
+        Some(false)
+    );
+}
