@@ -1,0 +1,364 @@
+//! A monitor that is kept connected: a [`Session`] over a [`Transport`], and another one after a
+//! pause whenever it ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::error::{ProtocolError, QmpError, RequestError};
+use super::session::{Session, Timing};
+use super::transport::Transport;
+use super::{Address, Event};
+
+/// Bytes that one read takes at most.
+const CHUNK: usize = 64 << 10;
+/// Reads between two `None` of [`Client::poll`], so that a peer that never stops sending cannot
+/// keep the control thread for itself.
+const READS_MAX: u32 = 32;
+
+/// The times a client keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// See [`Timing`]; also how long a TCP connection may take to stand.
+    pub reply_timeout: Duration,
+    /// See [`Timing`].
+    pub refresh_interval: Duration,
+    /// Pause before the first attempt to connect again; each failed attempt doubles it.
+    pub reconnect_min: Duration,
+    /// Longest pause between attempts.
+    pub reconnect_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            reply_timeout: Duration::from_secs(10),
+            refresh_interval: Duration::from_secs(2),
+            reconnect_min: Duration::from_millis(100),
+            reconnect_max: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A client of one monitor.
+///
+/// Whenever [`Client::fd`] is ready or [`Client::next_deadline`] has come, call [`Client::poll`]
+/// until it says `None`. The stamps of events are taken from the system's monotonic clock at the
+/// read or write itself; `now` arguments drive the timeouts.
+#[derive(Debug)]
+pub struct Client {
+    address: Address,
+    options: Options,
+    link: Link,
+    events: VecDeque<Event>,
+    chunk: Box<[u8]>,
+    reads_left: u32,
+    pause: Duration,
+    attempt: usize,
+    next_id: u64,
+    /// The reason that was told last, until a connection stands again.
+    told: Option<String>,
+}
+
+#[derive(Debug)]
+enum Link {
+    Pausing {
+        until: Option<Instant>,
+    },
+    Connecting {
+        transport: Transport,
+        deadline: Instant,
+    },
+    Open {
+        transport: Transport,
+        session: Box<Session>,
+        /// Reading goes on behind a failed write: QEMU's last events may still be there.
+        write_error: Option<io::Error>,
+    },
+}
+
+impl Client {
+    /// A client that connects at its first [`Client::poll`].
+    pub fn new(address: Address, options: Options) -> Self {
+        Self {
+            address,
+            link: Link::Pausing { until: None },
+            events: VecDeque::new(),
+            chunk: vec![0; CHUNK].into(),
+            reads_left: READS_MAX,
+            pause: options.reconnect_min,
+            attempt: 0,
+            // Replies to an earlier process on the same monitor must not look like ours.
+            next_id: u64::from(std::process::id()) << 24,
+            told: None,
+            options,
+        }
+    }
+
+    /// Where the monitor listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next event, moving bytes as far as they go without waiting.
+    pub fn poll(&mut self, now: Instant) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if !self.advance(now) {
+                self.reads_left = READS_MAX;
+                return None;
+            }
+        }
+    }
+
+    /// The descriptor to wait for, while there is one. Always wait for it to become readable, and
+    /// for it to become writable where [`Client::wants_write`] says so.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.link {
+            Link::Pausing { .. } => None,
+            Link::Connecting { transport, .. } | Link::Open { transport, .. } => {
+                Some(transport.as_fd())
+            }
+        }
+    }
+
+    /// Whether progress needs the descriptor to take bytes.
+    pub fn wants_write(&self) -> bool {
+        match &self.link {
+            Link::Pausing { .. } => false,
+            Link::Connecting { .. } => true,
+            Link::Open {
+                session,
+                write_error,
+                ..
+            } => write_error.is_none() && !session.output().is_empty(),
+        }
+    }
+
+    /// When to poll at the latest: `now` where an event already waits.
+    pub fn next_deadline(&self, now: Instant) -> Instant {
+        if !self.events.is_empty() {
+            return now;
+        }
+        match &self.link {
+            Link::Pausing { until } => until.unwrap_or(now),
+            Link::Connecting { deadline, .. } => *deadline,
+            Link::Open { session, .. } => session.next_deadline(),
+        }
+    }
+
+    /// Asks for a checkpoint; see [`Session::request_checkpoint`]. The request is written before
+    /// this returns if the kernel takes it.
+    ///
+    /// # Errors
+    /// See [`Session::request_checkpoint`].
+    pub fn request_checkpoint(&mut self, token: u64, now: Instant) -> Result<(), RequestError> {
+        self.session()?.request_checkpoint(token, now)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Asks for the state behind every event so far; see [`Session::barrier`].
+    ///
+    /// # Errors
+    /// See [`Session::barrier`].
+    pub fn barrier(&mut self, token: u64, now: Instant) -> Result<(), RequestError> {
+        self.session()?.barrier(token, now)?;
+        self.flush();
+        Ok(())
+    }
+}
+
+impl Client {
+    fn session(&mut self) -> Result<&mut Session, RequestError> {
+        match &mut self.link {
+            Link::Open { session, .. } => Ok(session),
+            _ => Err(RequestError::NotConnected),
+        }
+    }
+
+    /// Takes one step; whether another one may follow.
+    fn advance(&mut self, now: Instant) -> bool {
+        match &mut self.link {
+            Link::Pausing { until } => {
+                if until.is_some_and(|until| now < until) {
+                    return false;
+                }
+                self.connect(now);
+                true
+            }
+            Link::Connecting { .. } => self.await_connection(now),
+            Link::Open { session, .. } => {
+                let kept = session.tick(now);
+                self.flush();
+                match kept {
+                    Ok(()) => self.read(now),
+                    Err(source) => self.end(now, source),
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Instant) {
+        let attempt = self.attempt;
+        self.attempt = attempt.wrapping_add(1);
+        match Transport::connect(&self.address, attempt) {
+            Ok(transport) => {
+                let deadline = now + self.options.reply_timeout;
+                self.link = Link::Connecting {
+                    transport,
+                    deadline,
+                };
+            }
+            Err(error) => self.lose(now, error),
+        }
+    }
+
+    fn await_connection(&mut self, now: Instant) -> bool {
+        let pausing = Link::Pausing { until: Some(now) };
+        let Link::Connecting {
+            transport,
+            deadline,
+        } = std::mem::replace(&mut self.link, pausing)
+        else {
+            return false;
+        };
+        match transport.is_connected() {
+            Ok(true) => {
+                let timing = Timing {
+                    reply_timeout: self.options.reply_timeout,
+                    refresh_interval: self.options.refresh_interval,
+                };
+                self.link = Link::Open {
+                    transport,
+                    session: Box::new(Session::new(timing, self.next_id, now)),
+                    write_error: None,
+                };
+                true
+            }
+            Ok(false) if now < deadline => {
+                self.link = Link::Connecting {
+                    transport,
+                    deadline,
+                };
+                false
+            }
+            Ok(false) => {
+                let error = QmpError::ConnectTimedOut {
+                    address: self.address.clone(),
+                    after: self.options.reply_timeout,
+                };
+                self.lose(now, error);
+                true
+            }
+            Err(source) => {
+                let error = QmpError::Connect {
+                    address: self.address.clone(),
+                    source,
+                };
+                self.lose(now, error);
+                true
+            }
+        }
+    }
+
+    fn read(&mut self, now: Instant) -> bool {
+        if self.reads_left == 0 {
+            return false;
+        }
+        let Link::Open {
+            transport,
+            session,
+            write_error,
+        } = &mut self.link
+        else {
+            return false;
+        };
+        match transport.read(&mut self.chunk) {
+            Ok(0) => {
+                let source = session.end_of_stream();
+                self.end(now, source)
+            }
+            Ok(count) => {
+                self.reads_left -= 1;
+                let received = session.receive(&self.chunk[..count], Instant::now());
+                self.take_events();
+                match received {
+                    Ok(()) => true,
+                    Err(source) => self.end(now, source),
+                }
+            }
+            Err(error) => {
+                let blocked = error.kind() == io::ErrorKind::WouldBlock;
+                let source = match write_error.take() {
+                    Some(earlier) => earlier,
+                    None if blocked => return false,
+                    None => error,
+                };
+                let address = self.address.clone();
+                self.lose(now, QmpError::Io { address, source });
+                true
+            }
+        }
+    }
+
+    /// Writes what waits, as far as the kernel takes it.
+    fn flush(&mut self) {
+        let Link::Open {
+            transport,
+            session,
+            write_error,
+        } = &mut self.link
+        else {
+            return;
+        };
+        while write_error.is_none() && !session.output().is_empty() {
+            match transport.write(session.output()) {
+                Ok(count) => session.written(count, Instant::now()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => *write_error = Some(error),
+            }
+        }
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
+        let Link::Open { session, .. } = &mut self.link else {
+            return;
+        };
+        while let Some(event) = session.next_event() {
+            if matches!(event, Event::Connected(_)) {
+                self.pause = self.options.reconnect_min;
+                self.told = None;
+            }
+            self.events.push_back(event);
+        }
+    }
+
+    fn end(&mut self, now: Instant, source: ProtocolError) -> bool {
+        let address = self.address.clone();
+        self.lose(now, QmpError::Protocol { address, source });
+        true
+    }
+
+    /// Gives up the connection or the attempt, and sets the time of the next one.
+    fn lose(&mut self, now: Instant, error: QmpError) {
+        let pausing = Link::Pausing {
+            until: Some(now + self.pause),
+        };
+        self.pause = (self.pause * 2).min(self.options.reconnect_max);
+        if let Link::Open { session, .. } = std::mem::replace(&mut self.link, pausing) {
+            let (left, next_id) = session.close();
+            self.events.extend(left);
+            self.next_id = next_id;
+        }
+        let reason = error.to_string();
+        if self.told.as_ref() != Some(&reason) {
+            self.told = Some(reason);
+            self.events.push_back(Event::Disconnected(error));
+        }
+    }
+}

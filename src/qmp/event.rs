@@ -1,0 +1,221 @@
+//! What the client tells its caller, and the words of QEMU's schema that it passes on
+//! (`qapi/migration.json`, `qapi/run-state.json`).
+
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::{Probe, QmpError, RequestFailure};
+
+/// One thing that happened, in the order in which the monitor's stream told it.
+#[derive(Debug)]
+pub enum Event {
+    /// The monitor has been greeted and probed. Everything that QEMU emitted before is contained
+    /// in the probe; what follows comes as events.
+    Connected(Box<Probe>),
+    /// The connection is gone or could not be made; the client goes on trying. While attempts
+    /// fail for one and the same reason it is told once.
+    Disconnected(QmpError),
+
+    /// STOP: the virtual machine no longer runs.
+    Stop {
+        /// When.
+        at: Stamp,
+    },
+    /// RESUME: the virtual machine runs again.
+    Resume {
+        /// When.
+        at: Stamp,
+    },
+    /// MIGRATION_PASS: the dirty bitmap was synchronised. Between STOP and RESUME it tells a
+    /// checkpoint from an operator's `stop` and `cont` (needs the capability `events`).
+    MigrationPass {
+        /// QEMU's count of passes.
+        pass: u64,
+        /// When.
+        at: Stamp,
+    },
+    /// The migration state, from a MIGRATION event, or found changed by the periodic query where
+    /// the capability `events` is off (then without QEMU's time).
+    Migration {
+        /// The new state.
+        status: MigrationStatus,
+        /// When.
+        at: Stamp,
+    },
+    /// COLO_EXIT: this virtual machine left COLO.
+    ColoExit {
+        /// On which side.
+        mode: ColoMode,
+        /// Why.
+        reason: ColoExitReason,
+        /// When.
+        at: Stamp,
+    },
+    /// SHUTDOWN: the guest powered off or QEMU is being ended.
+    Shutdown {
+        /// When.
+        at: Stamp,
+    },
+    /// RESET: the guest was reset.
+    Reset {
+        /// When.
+        at: Stamp,
+    },
+    /// The capability `events` was found switched on or off since the probe. Without it neither
+    /// `Migration` comes promptly nor `MigrationPass` at all.
+    EventsCapability {
+        /// The new setting.
+        on: bool,
+    },
+
+    /// The last byte of a checkpoint request was handed to the kernel.
+    RequestWritten {
+        /// The caller's token.
+        token: u64,
+        /// When.
+        at: Instant,
+    },
+    /// QEMU latched a checkpoint request. A [`Event::Stop`] confirms it, this does not.
+    RequestAccepted {
+        /// The caller's token.
+        token: u64,
+        /// When the reply was read.
+        at: Instant,
+    },
+    /// A checkpoint request failed; unless QEMU refused it, it may still have been carried out.
+    RequestFailed {
+        /// The caller's token.
+        token: u64,
+        /// Why.
+        cause: RequestFailure,
+    },
+
+    /// A barrier came back: every event that QEMU emitted before this state was taken has been
+    /// delivered before this one.
+    Barrier {
+        /// The caller's token.
+        token: u64,
+        /// State of the virtual machine.
+        run: RunState,
+        /// State of its migration.
+        migration: MigrationStatus,
+    },
+    /// A barrier did not come back.
+    BarrierFailed {
+        /// The caller's token.
+        token: u64,
+        /// Why.
+        cause: RequestFailure,
+    },
+}
+
+/// When something on the monitor's stream happened, by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When its line was read here.
+    pub read: Instant,
+    /// What QEMU wrote beside it; `None` where the news was queried and not emitted.
+    pub qemu: Option<QemuTime>,
+}
+
+/// A time of QEMU's host clock, since the Unix epoch. Both are -1 where that host has none
+/// (`qapi/qapi-event`, QMP specification).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct QemuTime {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// 0 to 999999.
+    pub microseconds: i64,
+}
+
+/// QEMU's `RunState`, as far as a COLO proxy tells the states apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// The guest runs.
+    Running,
+    /// Stopped inside a checkpoint.
+    Colo,
+    /// Stopped by an operator.
+    Paused,
+    /// Not yet started (`-S`).
+    Prelaunch,
+    /// Waiting for an incoming migration.
+    Inmigrate,
+    /// Any other state; the guest does not run.
+    #[serde(other)]
+    Stopped,
+}
+
+impl RunState {
+    /// Whether the guest runs.
+    pub fn is_running(self) -> bool {
+        self == Self::Running
+    }
+}
+
+/// QEMU's `MigrationStatus`, as far as a COLO proxy tells the states apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationStatus {
+    /// No migration has been started.
+    None,
+    /// Being set up.
+    Setup,
+    /// Copying.
+    Active,
+    /// Copying the device state.
+    Device,
+    /// Under COLO.
+    Colo,
+    /// Done, which after COLO means failed over.
+    Completed,
+    /// Failed.
+    Failed,
+    /// Being cancelled.
+    Cancelling,
+    /// Cancelled.
+    Cancelled,
+    /// A state that COLO does not pass through.
+    #[serde(other)]
+    Other,
+}
+
+impl MigrationStatus {
+    /// Whether no migration runs, so that QEMU lets capabilities be changed
+    /// (`migration_is_running`).
+    pub fn is_idle(self) -> bool {
+        matches!(
+            self,
+            Self::None | Self::Completed | Self::Failed | Self::Cancelled
+        )
+    }
+}
+
+/// The side on which COLO ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColoMode {
+    /// The primary.
+    Primary,
+    /// The secondary.
+    Secondary,
+    /// Neither; QEMU emits no such event today.
+    #[serde(other)]
+    Other,
+}
+
+/// Why COLO ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColoExitReason {
+    /// An operator asked for failover.
+    Request,
+    /// The other side was lost, or a checkpoint failed. A virtual machine that was stopped for
+    /// that checkpoint stays stopped until the failover command.
+    Error,
+    /// A reason of a newer QEMU.
+    #[serde(other)]
+    Other,
+}

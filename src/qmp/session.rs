@@ -1,0 +1,619 @@
+//! One connection to a monitor, without I/O and without a clock: bytes and times in, events and
+//! bytes out.
+//!
+//! It keeps the order of the protocol. Every command has its place in [`Session::pending`] and its
+//! reply must come in that place; whatever comes otherwise ends the session with a
+//! [`ProtocolError`], after which it is only good for [`Session::close`]. Memory is bounded: lines by
+//! [`wire`]'s limits, commands by [`REQUESTS_MAX`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::{CommandError, Excerpt, ProtocolError, RequestError, RequestFailure};
+use super::event::{ColoExitReason, ColoMode, Event, MigrationStatus, RunState, Stamp};
+use super::probe::{CHECKPOINT_DELAY, Findings, NoColo, Probe, Schema};
+use super::wire::{self, Greeting, Lines, Message};
+
+/// Commands of the caller that may be without a reply at a time.
+const REQUESTS_MAX: usize = 16;
+
+/// The times a session keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long a greeting or a reply may take. QEMU replies late while it saves or loads the
+    /// state of devices, so this is no measure of a checkpoint.
+    pub reply_timeout: Duration,
+    /// How often the checkpoint delay, the capability `events` and the migration state are read
+    /// again. It is also how soon a dead peer is asked whether it lives.
+    pub refresh_interval: Duration,
+}
+
+/// One connection to a monitor.
+#[derive(Debug)]
+pub struct Session {
+    timing: Timing,
+    phase: Phase,
+    lines: Lines,
+    output: Vec<u8>,
+    /// Commands without a reply, oldest first.
+    pending: VecDeque<Pending>,
+    next_id: u64,
+    events: VecDeque<Event>,
+    findings: Findings,
+    events_capability: bool,
+    migration: MigrationStatus,
+    colo: Result<(), NoColo>,
+    next_refresh: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Until the time, for the greeting.
+    Greeting(Instant),
+    /// For the reply to `query-status`, the probe's last command.
+    Probing(Box<Probe>),
+    Ready,
+}
+
+#[derive(Debug)]
+struct Pending {
+    id: u64,
+    command: Command,
+    /// Bytes of `output` up to and including this command's last.
+    unwritten: usize,
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Negotiate,
+    Schema,
+    Capabilities,
+    EnableEvents,
+    Parameters,
+    Migration,
+    /// The probe's last.
+    ProbeStatus,
+    /// A barrier's last, with its token.
+    BarrierStatus(u64),
+    /// A checkpoint request, with its token.
+    Checkpoint(u64),
+}
+
+impl Command {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Negotiate => "qmp_capabilities",
+            Self::Schema => "query-qmp-schema",
+            Self::Capabilities => "query-migrate-capabilities",
+            Self::EnableEvents => "migrate-set-capabilities",
+            Self::Parameters => "query-migrate-parameters",
+            Self::Migration => "query-migrate",
+            Self::ProbeStatus | Self::BarrierStatus(_) => "query-status",
+            Self::Checkpoint(_) => "migrate-set-parameters",
+        }
+    }
+
+    fn failed(self, cause: RequestFailure) -> Option<Event> {
+        match self {
+            Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),
+            Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
+            _ => None,
+        }
+    }
+}
+
+impl Session {
+    /// A session on a connection that was just made. Ids of its commands count up from
+    /// `first_id`.
+    pub fn new(timing: Timing, first_id: u64, now: Instant) -> Self {
+        Self {
+            timing,
+            phase: Phase::Greeting(now + timing.reply_timeout),
+            lines: Lines::default(),
+            output: Vec::new(),
+            pending: VecDeque::new(),
+            next_id: first_id,
+            events: VecDeque::new(),
+            findings: Findings::default(),
+            events_capability: false,
+            migration: MigrationStatus::None,
+            colo: Ok(()),
+            next_refresh: now,
+        }
+    }
+
+    /// Takes bytes that the monitor sent and that were read at `now`.
+    ///
+    /// # Errors
+    /// The monitor does not keep to the protocol. Events of what came before stay available.
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) -> Result<(), ProtocolError> {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.push(bytes);
+        let result = self.take_lines(&mut lines, now);
+        self.lines = lines;
+        result
+    }
+
+    /// Keeps the times: ends the session on a reply that is overdue, and asks again for what an
+    /// operator may have changed.
+    ///
+    /// # Errors
+    /// The greeting or a reply did not come in time.
+    pub fn tick(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        let after = self.timing.reply_timeout;
+        if matches!(self.phase, Phase::Greeting(deadline) if deadline <= now) {
+            return Err(ProtocolError::NoGreeting { after });
+        }
+        if let Some(overdue) = self.pending.front().filter(|first| first.deadline <= now) {
+            let command = overdue.command;
+            self.events.extend(command.failed(RequestFailure::TimedOut));
+            self.pending.pop_front();
+            return Err(ProtocolError::ReplyTimedOut {
+                command: command.name(),
+                after,
+            });
+        }
+        if matches!(self.phase, Phase::Ready) && self.next_refresh <= now {
+            self.next_refresh = now + self.timing.refresh_interval;
+            if self.pending.is_empty() {
+                if !self.events_capability && self.migration.is_idle() {
+                    self.command(Command::EnableEvents, now);
+                }
+                self.command(Command::Parameters, now);
+                self.command(Command::Capabilities, now);
+                self.command(Command::Migration, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// When [`Session::tick`] next has something to do.
+    pub fn next_deadline(&self) -> Instant {
+        let reply = self.pending.front().map(|first| first.deadline);
+        match self.phase {
+            Phase::Greeting(deadline) => deadline,
+            Phase::Probing(_) => reply.unwrap_or(self.next_refresh),
+            Phase::Ready => reply.map_or(self.next_refresh, |at| at.min(self.next_refresh)),
+        }
+    }
+
+    /// What waits to be written.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Takes note that the first `count` bytes of [`Session::output`] were handed to the kernel.
+    pub fn written(&mut self, count: usize, at: Instant) {
+        let count = count.min(self.output.len());
+        self.output.drain(..count);
+        for pending in self.pending.iter_mut().filter(|one| one.unwritten > 0) {
+            pending.unwritten = pending.unwritten.saturating_sub(count);
+            if pending.unwritten > 0 {
+                continue;
+            }
+            if let Command::Checkpoint(token) = pending.command {
+                self.events.push_back(Event::RequestWritten { token, at });
+            }
+        }
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Asks QEMU for a checkpoint by setting the checkpoint delay to what it is.
+    ///
+    /// QEMU acts only on a primary in the migration state `colo`; elsewhere the request is
+    /// accepted and does nothing. An operator's change of the delay within the last refresh
+    /// interval can be undone by it.
+    ///
+    /// # Errors
+    /// The probe has not ended or found no COLO, or too many requests are without a reply.
+    pub fn request_checkpoint(&mut self, token: u64, now: Instant) -> Result<(), RequestError> {
+        self.admit()?;
+        self.command(Command::Checkpoint(token), now);
+        Ok(())
+    }
+
+    /// Asks for the state of the virtual machine and its migration, behind every event that QEMU
+    /// emitted before.
+    ///
+    /// # Errors
+    /// The probe has not ended, or too many requests are without a reply.
+    pub fn barrier(&mut self, token: u64, now: Instant) -> Result<(), RequestError> {
+        match self.admit() {
+            Ok(()) | Err(RequestError::NoColo(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.command(Command::Migration, now);
+        self.command(Command::BarrierStatus(token), now);
+        Ok(())
+    }
+
+    /// The error that the end of the stream is at this point.
+    pub fn end_of_stream(&self) -> ProtocolError {
+        match self.lines.rest() {
+            [] => ProtocolError::Closed,
+            rest => ProtocolError::ClosedWithinLine {
+                got: Excerpt::new(rest),
+            },
+        }
+    }
+
+    /// Ends the session: fails what is without a reply, and gives out the events that are left and
+    /// the id from which a session after this one may count.
+    pub fn close(mut self) -> (VecDeque<Event>, u64) {
+        let failed = self
+            .pending
+            .iter()
+            .filter_map(|one| one.command.failed(RequestFailure::ConnectionLost));
+        self.events.extend(failed);
+        (self.events, self.next_id)
+    }
+}
+
+impl Session {
+    fn admit(&self) -> Result<(), RequestError> {
+        if !matches!(self.phase, Phase::Ready) {
+            return Err(RequestError::NotConnected);
+        }
+        let asked = self.pending.iter().filter(|one| {
+            matches!(
+                one.command,
+                Command::Checkpoint(_) | Command::BarrierStatus(_)
+            )
+        });
+        if asked.count() >= REQUESTS_MAX {
+            return Err(RequestError::TooMany(REQUESTS_MAX));
+        }
+        self.colo.clone()?;
+        Ok(())
+    }
+
+    fn command(&mut self, command: Command, now: Instant) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut line = json!({ "execute": command.name(), "id": id });
+        match command {
+            Command::EnableEvents => {
+                line["arguments"] =
+                    json!({ "capabilities": [{ "capability": "events", "state": true }] });
+            }
+            Command::Checkpoint(_) => {
+                line["arguments"] = json!({ CHECKPOINT_DELAY: self.findings.checkpoint_delay });
+            }
+            _ => {}
+        }
+        self.output.extend_from_slice(line.to_string().as_bytes());
+        self.output.push(b'\n');
+        self.pending.push_back(Pending {
+            id,
+            command,
+            unwritten: self.output.len(),
+            deadline: now + self.timing.reply_timeout,
+        });
+    }
+
+    fn take_lines(&mut self, lines: &mut Lines, now: Instant) -> Result<(), ProtocolError> {
+        loop {
+            let schema_due = self
+                .pending
+                .front()
+                .is_some_and(|first| first.command == Command::Schema);
+            let limit = if schema_due {
+                wire::SCHEMA_LINE_MAX
+            } else {
+                wire::LINE_MAX
+            };
+            let Some(line) = lines.next(limit)? else {
+                return Ok(());
+            };
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let message = if schema_due {
+                wire::parse::<Schema>(line, "a list of SchemaInfo")?.map_success(|schema| {
+                    self.findings.schema = schema;
+                    Value::Null
+                })
+            } else {
+                wire::parse(line, "a QMP message")?
+            };
+            self.message(message, line, now)?;
+        }
+    }
+
+    fn message(
+        &mut self,
+        message: Message,
+        line: &[u8],
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
+        if matches!(self.phase, Phase::Greeting(_)) {
+            let Some(greeting) = message.greeting else {
+                return Err(ProtocolError::NotGreeting {
+                    got: Excerpt::new(line),
+                });
+            };
+            self.greeted(greeting, now);
+            return Ok(());
+        }
+        match (message.event, message.success, message.error) {
+            (Some(name), None, None) => {
+                let at = Stamp {
+                    read: now,
+                    qemu: message.timestamp,
+                };
+                let data = message.data.unwrap_or_default();
+                match self.event(&name, data, at) {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(shape("an event's data", line)),
+                }
+            }
+            (None, Some(success), None) => self.reply(message.id, Ok(success), line, now),
+            (None, None, Some(error)) => self.reply(message.id, Err(error), line, now),
+            _ => Err(shape("a QMP message", line)),
+        }
+    }
+
+    fn greeted(&mut self, greeting: Greeting, now: Instant) {
+        let version = greeting.version.qemu;
+        self.phase = Phase::Probing(Box::new(Probe {
+            version,
+            package: greeting.version.package,
+            colo: Ok(()),
+            caution: version.caution(),
+            run: RunState::Stopped,
+            migration: MigrationStatus::None,
+            events_capability: false,
+            checkpoint_delay_ms: None,
+            colo_exit: None,
+        }));
+        self.command(Command::Negotiate, now);
+    }
+
+    /// While the probe runs, events only change what it will say: its last reply comes behind
+    /// them.
+    fn event(&mut self, name: &str, data: Value, at: Stamp) -> Result<(), serde_json::Error> {
+        let event = match name {
+            "STOP" => Event::Stop { at },
+            "RESUME" => Event::Resume { at },
+            "SHUTDOWN" => Event::Shutdown { at },
+            "RESET" => Event::Reset { at },
+            "MIGRATION_PASS" => {
+                let PassData { pass } = serde_json::from_value(data)?;
+                Event::MigrationPass { pass, at }
+            }
+            "MIGRATION" => {
+                let MigrationData { status } = serde_json::from_value(data)?;
+                self.migration = status;
+                self.read_delay_again(at.read);
+                Event::Migration { status, at }
+            }
+            "COLO_EXIT" => {
+                let ColoExitData { mode, reason } = serde_json::from_value(data)?;
+                if let Phase::Probing(probe) = &mut self.phase {
+                    probe.colo_exit = Some((mode, reason));
+                }
+                Event::ColoExit { mode, reason, at }
+            }
+            _ => return Ok(()),
+        };
+        if matches!(self.phase, Phase::Ready) {
+            self.events.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// A migration is what an operator sets the delay for.
+    fn read_delay_again(&mut self, now: Instant) {
+        let asked = self
+            .pending
+            .iter()
+            .any(|one| one.command == Command::Parameters);
+        if matches!(self.phase, Phase::Ready) && !asked {
+            self.command(Command::Parameters, now);
+        }
+    }
+
+    fn reply(
+        &mut self,
+        id: Option<Value>,
+        result: Result<Value, CommandError>,
+        line: &[u8],
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
+        let id = id.as_ref().and_then(Value::as_u64);
+        let due = |one: &&Pending| id == Some(one.id) && one.unwritten == 0;
+        let Some(command) = self.pending.front().filter(due).map(|one| one.command) else {
+            // A reply to the client that held this monitor before may still be on its way.
+            let negotiating = self
+                .pending
+                .front()
+                .is_some_and(|first| first.command == Command::Negotiate);
+            return if negotiating {
+                Ok(())
+            } else {
+                Err(ProtocolError::UnexpectedReply {
+                    got: Excerpt::new(line),
+                })
+            };
+        };
+        self.pending.pop_front();
+        match result {
+            Ok(value) => self
+                .succeeded(command, value, now)
+                .map_err(|_| shape("that command's reply", line)),
+            Err(error) => self.refused(command, error),
+        }
+    }
+
+    fn refused(&mut self, command: Command, error: CommandError) -> Result<(), ProtocolError> {
+        let probing = matches!(self.phase, Phase::Probing(_));
+        if probing && command != Command::EnableEvents {
+            return Err(ProtocolError::ProbeRefused {
+                command: command.name(),
+                source: error,
+            });
+        }
+        self.events
+            .extend(command.failed(RequestFailure::Refused(error)));
+        Ok(())
+    }
+
+    fn succeeded(
+        &mut self,
+        command: Command,
+        value: Value,
+        now: Instant,
+    ) -> Result<(), serde_json::Error> {
+        match command {
+            Command::Negotiate => {
+                self.command(Command::Schema, now);
+                self.command(Command::Capabilities, now);
+            }
+            // Read while its line was parsed.
+            Command::Schema => {}
+            Command::Capabilities => {
+                let capabilities: Vec<Capability> = serde_json::from_value(value)?;
+                self.capabilities(&capabilities, now);
+            }
+            Command::EnableEvents => self.events_capability(true),
+            Command::Parameters => {
+                let Parameters { checkpoint_delay } = serde_json::from_value(value)?;
+                // Kept where it is hidden from now on: a request has to repeat some value.
+                self.findings.checkpoint_delay =
+                    checkpoint_delay.or(self.findings.checkpoint_delay);
+            }
+            Command::Migration => {
+                let Migration { status } = serde_json::from_value(value)?;
+                self.queried_migration(status, now);
+            }
+            Command::ProbeStatus => {
+                let Status { status } = serde_json::from_value(value)?;
+                self.probed(status, now);
+            }
+            Command::BarrierStatus(token) => {
+                let Status { status } = serde_json::from_value(value)?;
+                self.events.push_back(Event::Barrier {
+                    token,
+                    run: status,
+                    migration: self.migration,
+                });
+            }
+            Command::Checkpoint(token) => {
+                self.events
+                    .push_back(Event::RequestAccepted { token, at: now });
+            }
+        }
+        Ok(())
+    }
+
+    fn capabilities(&mut self, capabilities: &[Capability], now: Instant) {
+        let state = |name| {
+            capabilities
+                .iter()
+                .find(|one| one.capability == name)
+                .map(|one| one.state)
+        };
+        let events = state("events");
+        self.events_capability(events == Some(true));
+        if matches!(self.phase, Phase::Probing(_)) {
+            self.findings.colo_capability = state("x-colo").is_some();
+            if events == Some(false) {
+                self.command(Command::EnableEvents, now);
+            }
+            self.command(Command::Parameters, now);
+            self.command(Command::Migration, now);
+            self.command(Command::ProbeStatus, now);
+        }
+    }
+
+    fn events_capability(&mut self, on: bool) {
+        if matches!(self.phase, Phase::Ready) && self.events_capability != on {
+            self.events.push_back(Event::EventsCapability { on });
+        }
+        self.events_capability = on;
+    }
+
+    fn queried_migration(&mut self, status: MigrationStatus, now: Instant) {
+        if matches!(self.phase, Phase::Ready) && self.migration != status {
+            let at = Stamp {
+                read: now,
+                qemu: None,
+            };
+            self.events.push_back(Event::Migration { status, at });
+        }
+        self.migration = status;
+    }
+
+    fn probed(&mut self, run: RunState, now: Instant) {
+        let Phase::Probing(mut probe) = std::mem::replace(&mut self.phase, Phase::Ready) else {
+            return;
+        };
+        self.colo = self.findings.judge(probe.version);
+        self.next_refresh = now + self.timing.refresh_interval;
+        probe.colo = self.colo.clone();
+        probe.run = run;
+        probe.migration = self.migration;
+        probe.events_capability = self.events_capability;
+        probe.checkpoint_delay_ms = self.findings.checkpoint_delay;
+        self.events.push_back(Event::Connected(probe));
+    }
+}
+
+fn shape(expected: &'static str, line: &[u8]) -> ProtocolError {
+    ProtocolError::Shape {
+        expected,
+        got: Excerpt::new(line),
+    }
+}
+
+#[derive(Deserialize)]
+struct PassData {
+    pass: u64,
+}
+
+#[derive(Deserialize)]
+struct MigrationData {
+    status: MigrationStatus,
+}
+
+#[derive(Deserialize)]
+struct ColoExitData {
+    mode: ColoMode,
+    reason: ColoExitReason,
+}
+
+#[derive(Deserialize)]
+struct Capability {
+    capability: String,
+    state: bool,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    #[serde(rename = "x-checkpoint-delay")]
+    checkpoint_delay: Option<u32>,
+}
+
+/// `query-migrate` names no status where no migration was ever started.
+#[derive(Deserialize)]
+struct Migration {
+    #[serde(default = "no_migration")]
+    status: MigrationStatus,
+}
+
+fn no_migration() -> MigrationStatus {
+    MigrationStatus::None
+}
+
+#[derive(Deserialize)]
+struct Status {
+    status: RunState,
+}

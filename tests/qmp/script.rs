@@ -1,0 +1,202 @@
+//! A scripted monitor, and the means to drive a client against one.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use dpdk_colo::qmp::{Client, Event, Options};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use serde_json::Value;
+
+/// The answers of a monitor whose state a test sets.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    pub version: (u32, u32, u32),
+    pub colo: bool,
+    pub events: bool,
+    pub events_refused: bool,
+    pub delay: u32,
+    pub migration: &'static str,
+    pub run: &'static str,
+    pub request_refused: bool,
+    /// Every command that came, in order.
+    pub seen: Vec<Value>,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self {
+            version: (7, 2, 22),
+            colo: true,
+            events: false,
+            events_refused: false,
+            delay: 20_000,
+            migration: "none",
+            run: "running",
+            request_refused: false,
+            seen: Vec::new(),
+        }
+    }
+}
+
+impl Monitor {
+    pub fn greeting(&self) -> String {
+        let (major, minor, micro) = self.version;
+        format!(
+            "{{\"QMP\": {{\"version\": {{\"qemu\": {{\"micro\": {micro}, \"minor\": {minor}, \
+             \"major\": {major}}}, \"package\": \"Debian\"}}, \"capabilities\": [\"oob\"]}}}}\r\n"
+        )
+    }
+
+    /// The reply to one command, with its line end.
+    pub fn reply(&mut self, line: &str) -> String {
+        let command: Value = serde_json::from_str(line).expect("a command is JSON");
+        let id = command["id"].clone();
+        let answer = match command["execute"].as_str().expect("a command has a name") {
+            "query-qmp-schema" => self.schema(),
+            "query-migrate-capabilities" => {
+                let mut list = format!(
+                    "{{\"state\": false, \"capability\": \"xbzrle\"}}, \
+                     {{\"state\": {}, \"capability\": \"events\"}}",
+                    self.events
+                );
+                if self.colo {
+                    list.push_str(", {\"state\": true, \"capability\": \"x-colo\"}");
+                }
+                Ok(format!("[{list}]"))
+            }
+            "migrate-set-capabilities" if self.events_refused => {
+                Err("There's a migration process in progress")
+            }
+            "migrate-set-capabilities" => {
+                self.events = true;
+                Ok("{}".into())
+            }
+            "query-migrate-parameters" => Ok(format!(
+                "{{\"announce-max\": 550, \"x-checkpoint-delay\": {}}}",
+                self.delay
+            )),
+            "query-migrate" if self.migration == "none" => Ok("{}".into()),
+            "query-migrate" => Ok(format!("{{\"status\": \"{}\"}}", self.migration)),
+            "query-status" => Ok(format!(
+                "{{\"status\": \"{}\", \"singlestep\": false, \"running\": {}}}",
+                self.run,
+                self.run == "running"
+            )),
+            "migrate-set-parameters" if self.request_refused => {
+                Err("Parameter 'x-checkpoint-delay' is not allowed")
+            }
+            _ => Ok("{}".into()),
+        };
+        self.seen.push(command);
+        match answer {
+            Ok(success) => format!("{{\"return\": {success}, \"id\": {id}}}\r\n"),
+            Err(desc) => format!(
+                "{{\"id\": {id}, \"error\": {{\"class\": \"GenericError\", \
+                 \"desc\": \"{desc}\"}}}}\r\n"
+            ),
+        }
+    }
+
+    /// What came under one name.
+    pub fn seen(&self, name: &str) -> Vec<&Value> {
+        self.seen
+            .iter()
+            .filter(|command| command["execute"] == name)
+            .collect()
+    }
+
+    /// A schema in which the argument's type stands before and after much else.
+    fn schema(&self) -> Result<String, &'static str> {
+        let mut list = String::from(
+            "{\"name\": \"7\", \"meta-type\": \"object\", \"members\": \
+             [{\"name\": \"x-checkpoint-delay\", \"default\": null, \"type\": \"int\"}]}",
+        );
+        for name in 100..140 {
+            let _ = write!(
+                list,
+                ", {{\"name\": \"{name}\", \"meta-type\": \"enum\", \"values\": [\"a\", \"b\"]}}"
+            );
+        }
+        let argument = if self.colo { "7" } else { "100" };
+        let _ = write!(
+            list,
+            ", {{\"name\": \"COLO_EXIT\", \"meta-type\": \"event\", \"arg-type\": \"100\"}}, \
+             {{\"name\": \"migrate-set-parameters\", \"meta-type\": \"command\", \
+             \"ret-type\": \"0\", \"arg-type\": \"{argument}\"}}"
+        );
+        Ok(format!("[{list}]"))
+    }
+}
+
+/// One event's line as QEMU writes it; `data` with its braces, or empty.
+pub fn event(name: &str, data: &str) -> String {
+    let data = if data.is_empty() {
+        String::new()
+    } else {
+        format!(", \"data\": {data}")
+    };
+    format!(
+        "{{\"timestamp\": {{\"seconds\": 1700000000, \"microseconds\": 42}}, \
+         \"event\": \"{name}\"{data}}}\r\n"
+    )
+}
+
+/// Times short enough for a test.
+pub fn options() -> Options {
+    Options {
+        reply_timeout: Duration::from_millis(400),
+        refresh_interval: Duration::from_millis(100),
+        reconnect_min: Duration::from_millis(10),
+        reconnect_max: Duration::from_millis(80),
+    }
+}
+
+/// Waits for the client as its contract says, collecting events until one is `last`.
+pub fn until(client: &mut Client, last: impl Fn(&Event) -> bool) -> Vec<Event> {
+    let (events, found) = run(client, Duration::from_secs(20), last);
+    assert!(found, "the event did not come; got {events:#?}");
+    events
+}
+
+/// Collects events for some time.
+pub fn during(client: &mut Client, time: Duration) -> Vec<Event> {
+    run(client, time, |_| false).0
+}
+
+fn run(client: &mut Client, time: Duration, last: impl Fn(&Event) -> bool) -> (Vec<Event>, bool) {
+    let end = Instant::now() + time;
+    let mut events = Vec::new();
+    loop {
+        let now = Instant::now();
+        let polled = client.poll(now);
+        assert!(now.elapsed() < Duration::from_secs(1), "a poll has blocked");
+        if let Some(event) = polled {
+            let found = last(&event);
+            events.push(event);
+            if found {
+                return (events, true);
+            }
+            continue;
+        }
+        if now >= end {
+            return (events, false);
+        }
+        wait(client, end);
+    }
+}
+
+fn wait(client: &Client, end: Instant) {
+    let now = Instant::now();
+    let time = client
+        .next_deadline(now)
+        .min(end)
+        .saturating_duration_since(now);
+    let time = Timespec::try_from(time).expect("a short time");
+    let mut flags = PollFlags::IN;
+    flags.set(PollFlags::OUT, client.wants_write());
+    match client.fd() {
+        Some(fd) => rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&time)),
+        None => rustix::event::poll(&mut [], Some(&time)),
+    }
+    .expect("poll(2)");
+}
