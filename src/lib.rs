@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod config;
 pub mod flow;
 pub mod frame;
 pub mod link;

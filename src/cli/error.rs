@@ -1,0 +1,112 @@
+//! What can be wrong with a command line, each fault as the one line to print.
+
+use crate::config::{
+    ConfigError, OutOfRange, PortName, PortNameError, QmpAddressError, SettingsError, UnknownRole,
+};
+
+/// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// An option of this program, and no `--` at all.
+    #[error(
+        "{option:?} has no `--` before it: EAL options come before `--`, dpdk-colo's behind it, \
+         as in `dpdk-colo -l 0 -- --role compare ...`"
+    )]
+    NoSeparator {
+        /// The option as given.
+        option: String,
+    },
+    /// An option of the EAL behind `--`.
+    #[error("{option} is an EAL option; put it before `--`")]
+    EalOption {
+        /// The option with its dashes.
+        option: String,
+    },
+    /// An option that nobody knows.
+    #[error("unknown option {option:?} behind `--`; see dpdk-colo --help")]
+    UnknownOption {
+        /// The option with its dashes.
+        option: String,
+    },
+    /// A word that is no option's value.
+    #[error("stray word {word:?} behind `--`; every value follows an option, see dpdk-colo --help")]
+    StrayWord {
+        /// The word.
+        word: String,
+    },
+    /// An option is there more than once.
+    #[error("--{option} is given twice; give it once")]
+    Repeated {
+        /// The option without its dashes.
+        option: &'static str,
+    },
+    /// An option's value is missing or empty.
+    #[error("--{option} has no value; give one behind it, see dpdk-colo --help")]
+    NoValue {
+        /// The option without its dashes.
+        option: &'static str,
+    },
+    /// A value for an option that takes none.
+    #[error("{option} takes no value; remove it")]
+    TakesNoValue {
+        /// The option with its dashes.
+        option: String,
+    },
+    /// A value that the option cannot have.
+    #[error("--{option} {value:?}: {reason}")]
+    BadValue {
+        /// The option without its dashes.
+        option: &'static str,
+        /// The value as given.
+        value: String,
+        /// What it should be.
+        reason: ValueError,
+    },
+    /// The options or the file's keys make no settings together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The file cannot be read or understood.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No ethdev has the name of a port; known only once the EAL runs.
+    #[error(
+        "{key} {port}: no such port; {}",
+        match .known.as_slice() {
+            [] => "the EAL has none, add --vdev or -a before `--`".to_owned(),
+            known => format!("the EAL has {}", known.join(", ")),
+        }
+    )]
+    UnknownPort {
+        /// The key that names it.
+        key: &'static str,
+        /// The name.
+        port: PortName,
+        /// The ports that there are.
+        known: Vec<String>,
+    },
+}
+
+impl UsageError {
+    /// The exit status of the process.
+    pub const EXIT_STATUS: u8 = 2;
+}
+
+/// Why a value is not what its option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Not UTF-8.
+    #[error("not valid UTF-8")]
+    NotUtf8,
+    /// No role.
+    #[error(transparent)]
+    Role(#[from] UnknownRole),
+    /// No port name.
+    #[error(transparent)]
+    Port(#[from] PortNameError),
+    /// No QMP address.
+    #[error(transparent)]
+    Qmp(#[from] QmpAddressError),
+    /// No number in range.
+    #[error(transparent)]
+    Number(#[from] OutOfRange),
+}

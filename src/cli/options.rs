@@ -1,0 +1,238 @@
+//! Reads this program's half of the command line into keys.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use lexopt::Arg;
+
+use super::{UsageError, ValueError};
+use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
+
+/// Long options that take a value, and `--raw-secondary`, which takes none.
+const OPTIONS: [&str; 18] = [
+    "role",
+    "guest",
+    "uplink",
+    "link",
+    "primary-in",
+    "secondary-in",
+    "out",
+    "qmp",
+    "compare-timeout",
+    "raw-secondary",
+    "vm-id",
+    "hold-frames",
+    "flows",
+    "idle-sleep",
+    "stats-period",
+    "summary",
+    "report-dir",
+    "config",
+];
+
+/// EAL options that are likely to end up behind `--`, for a better word than "unknown".
+const EAL_OPTIONS: [&str; 22] = [
+    "allow",
+    "block",
+    "coremask",
+    "file-prefix",
+    "huge-dir",
+    "huge-unlink",
+    "in-memory",
+    "iova-mode",
+    "lcores",
+    "legacy-mem",
+    "log-level",
+    "main-lcore",
+    "match-allocations",
+    "no-huge",
+    "no-pci",
+    "no-shconf",
+    "no-telemetry",
+    "proc-type",
+    "single-file-segments",
+    "socket-limit",
+    "socket-mem",
+    "vdev",
+];
+const EAL_LETTERS: [char; 9] = ['a', 'b', 'c', 'd', 'l', 'm', 'n', 'r', 's'];
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Print [`USAGE`](super::USAGE).
+    Help,
+    /// Print [`VERSION`](super::VERSION).
+    Version,
+    /// Run.
+    Run(Box<Options>),
+}
+
+/// The options as given: each may be absent, and nothing is known of the file yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The file that gives the rest.
+    pub config: Option<PathBuf>,
+    /// Keys of the process.
+    pub process: ProcessKeys,
+    /// Keys of the pair, or of all pairs of the file.
+    pub pair: PairKeys,
+}
+
+impl Options {
+    /// Reads what stands behind `--`.
+    ///
+    /// # Errors
+    /// At the first option that is unknown, repeated, without its value or with a bad one.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+        let mut parser = lexopt::Parser::from_args(args);
+        let mut options = Self::default();
+        let mut seen = HashSet::new();
+        while let Some(arg) = parser.next().map_err(stray_value)? {
+            let option = match arg {
+                Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+                Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+                Arg::Long(name) => match OPTIONS.iter().find(|known| **known == name) {
+                    Some(known) => *known,
+                    None if EAL_OPTIONS.contains(&name) => {
+                        return Err(UsageError::EalOption {
+                            option: format!("--{name}"),
+                        });
+                    }
+                    None => {
+                        return Err(UsageError::UnknownOption {
+                            option: format!("--{name}"),
+                        });
+                    }
+                },
+                Arg::Short(letter) if EAL_LETTERS.contains(&letter) => {
+                    return Err(UsageError::EalOption {
+                        option: format!("-{letter}"),
+                    });
+                }
+                Arg::Short(letter) => {
+                    return Err(UsageError::UnknownOption {
+                        option: format!("-{letter}"),
+                    });
+                }
+                Arg::Value(word) => {
+                    return Err(UsageError::StrayWord {
+                        word: word.to_string_lossy().into_owned(),
+                    });
+                }
+            };
+            if !seen.insert(option) {
+                return Err(UsageError::Repeated { option });
+            }
+            if option == "raw-secondary" {
+                options.pair.raw_secondary = Some(true);
+            } else {
+                options.set(option, value(&mut parser, option)?)?;
+            }
+        }
+        Ok(Command::Run(Box::new(options)))
+    }
+
+    /// The settings, the file read if one is named.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood, or what is given makes no settings.
+    pub fn settings(self) -> Result<Settings, UsageError> {
+        let file = match self.config {
+            None => None,
+            Some(path) => {
+                let file = File::read(&path)?;
+                Some((path, file))
+            }
+        };
+        let file = file.as_ref().map(|(path, file)| (path.as_path(), file));
+        Ok(resolve(self.process, self.pair, file)?)
+    }
+
+    fn set(&mut self, option: &'static str, value: OsString) -> Result<(), UsageError> {
+        let (process, pair) = (&mut self.process, &mut self.pair);
+        match option {
+            "role" => pair.role = parsed(option, value)?,
+            "guest" => pair.guest = parsed(option, value)?,
+            "uplink" => pair.uplink = parsed(option, value)?,
+            "link" => pair.link = parsed(option, value)?,
+            "primary-in" => pair.primary_in = parsed(option, value)?,
+            "secondary-in" => pair.secondary_in = parsed(option, value)?,
+            "out" => pair.out = parsed(option, value)?,
+            "qmp" => pair.qmp = parsed(option, value)?,
+            "compare-timeout" => pair.compare_timeout = parsed(option, value)?,
+            "vm-id" => pair.vm_id = parsed(option, value)?,
+            "hold-frames" => pair.hold_frames = parsed(option, value)?,
+            "flows" => pair.flows = parsed(option, value)?,
+            "idle-sleep" => process.idle_sleep = parsed(option, value)?,
+            "stats-period" => process.stats_period = parsed(option, value)?,
+            "summary" => process.summary = Some(value.into()),
+            "report-dir" => process.report_dir = Some(value.into()),
+            "config" => self.config = Some(value.into()),
+            _ => {
+                return Err(UsageError::UnknownOption {
+                    option: format!("--{option}"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `arg` is an option of this program, with or without `=value`.
+pub(super) fn names_app_option(arg: &OsStr) -> bool {
+    let Some(name) = arg.to_str().and_then(|arg| arg.strip_prefix("--")) else {
+        return false;
+    };
+    let name = name.split_once('=').map_or(name, |(name, _)| name);
+    OPTIONS.contains(&name)
+}
+
+/// Whether `arg` asks for the usage or the version.
+pub(super) fn asks_for_text(arg: &OsStr) -> bool {
+    ["-h", "--help", "-V", "--version"]
+        .iter()
+        .any(|ask| arg == *ask)
+}
+
+/// The value of `option`. A word with two dashes in front is the next option, not a value.
+fn value(parser: &mut lexopt::Parser, option: &'static str) -> Result<OsString, UsageError> {
+    let attached = parser.optional_value();
+    let is_attached = attached.is_some();
+    attached
+        .or_else(|| parser.value().ok())
+        .filter(|value| !value.is_empty())
+        .filter(|value| is_attached || !value.as_encoded_bytes().starts_with(b"--"))
+        .ok_or(UsageError::NoValue { option })
+}
+
+fn parsed<T>(option: &'static str, value: OsString) -> Result<Option<T>, UsageError>
+where
+    T: FromStr,
+    ValueError: From<T::Err>,
+{
+    let bad = |value: &OsStr, reason| UsageError::BadValue {
+        option,
+        value: value.to_string_lossy().into_owned(),
+        reason,
+    };
+    let text = value
+        .to_str()
+        .ok_or_else(|| bad(&value, ValueError::NotUtf8))?;
+    match text.parse() {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(reason) => Err(bad(&value, ValueError::from(reason))),
+    }
+}
+
+/// The one error that stepping to the next argument can give: `--raw-secondary=value` and the like.
+fn stray_value(error: lexopt::Error) -> UsageError {
+    match error {
+        lexopt::Error::UnexpectedValue { option, .. } => UsageError::TakesNoValue { option },
+        other => UsageError::UnknownOption {
+            option: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,222 @@
+//! The TOML file: the keys of the command line at the top level, as the one pair's or as defaults
+//! of all, `[[pair]]` tables for several VM pairs, `[[policy]]` and `[[pair.policy]]` tables for
+//! flows that leave uncompared. A key that nobody knows is an error with its line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::keys::{CompareTimeout, Flows, HoldFrames, IdleSleep, StatsPeriod, VmId};
+use super::{PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role};
+
+/// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
+/// `flatten` would lose the line numbers of errors.
+macro_rules! table_with_pair_keys {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$field_meta])* pub(super) $field: $type,)*
+            role: Option<Role>,
+            guest: Option<PortName>,
+            uplink: Option<PortName>,
+            link: Option<PortName>,
+            primary_in: Option<PortName>,
+            secondary_in: Option<PortName>,
+            out: Option<PortName>,
+            qmp: Option<QmpAddress>,
+            vm_id: Option<VmId>,
+            raw_secondary: Option<bool>,
+            compare_timeout: Option<CompareTimeout>,
+            hold_frames: Option<HoldFrames>,
+            flows: Option<Flows>,
+        }
+
+        impl $name {
+            /// The keys of a pair in this table.
+            pub fn pair_keys(&self) -> PairKeys {
+                PairKeys {
+                    role: self.role,
+                    guest: self.guest.clone(),
+                    uplink: self.uplink.clone(),
+                    link: self.link.clone(),
+                    primary_in: self.primary_in.clone(),
+                    secondary_in: self.secondary_in.clone(),
+                    out: self.out.clone(),
+                    qmp: self.qmp.clone(),
+                    vm_id: self.vm_id,
+                    raw_secondary: self.raw_secondary,
+                    compare_timeout: self.compare_timeout,
+                    hold_frames: self.hold_frames,
+                    flows: self.flows,
+                }
+            }
+        }
+    };
+}
+
+table_with_pair_keys! {
+    /// A whole file.
+    File {
+        idle_sleep: Option<IdleSleep>,
+        stats_period: Option<StatsPeriod>,
+        summary: Option<PathBuf>,
+        report_dir: Option<PathBuf>,
+        /// The `[[pair]]` tables.
+        pair: Vec<PairTable>,
+        /// The `[[policy]]` tables, for all pairs.
+        policy: Vec<PolicyRule>,
+    }
+}
+
+table_with_pair_keys! {
+    /// A `[[pair]]` table.
+    PairTable {
+        /// The pair's name.
+        name: Option<String>,
+        /// The `[[pair.policy]]` tables.
+        policy: Vec<PolicyRule>,
+    }
+}
+
+impl File {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not TOML with the known keys and values in range.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads `text`, which `path` names in errors.
+    ///
+    /// # Errors
+    /// As [`File::read`], reading aside.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start).min(text.len());
+            ConfigError::Content {
+                path: path.to_owned(),
+                line: 1 + text.as_bytes()[..start]
+                    .iter()
+                    .filter(|b| **b == b'\n')
+                    .count(),
+                what: error.message().trim_end().replace('\n', "; "),
+            }
+        })
+    }
+
+    /// The keys of the process.
+    pub fn process_keys(&self) -> ProcessKeys {
+        ProcessKeys {
+            idle_sleep: self.idle_sleep,
+            stats_period: self.stats_period,
+            summary: self.summary.clone(),
+            report_dir: self.report_dir.clone(),
+        }
+    }
+}
+
+/// Why a file gives no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("--config: cannot read {path:?}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("--config: {path:?} line {line}: {what}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What the TOML reader says, in one line.
+        what: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        File::parse(text, Path::new("colo.toml"))
+            .expect_err(text)
+            .to_string()
+    }
+
+    #[test]
+    fn errors_are_one_line_with_the_line_number() {
+        for (text, start, middle) in [
+            (
+                "\n\ncolour = 1",
+                "--config: \"colo.toml\" line 3: ",
+                "unknown field `colour`",
+            ),
+            (
+                "role = 'third'",
+                "--config: \"colo.toml\" line 1: ",
+                "`primary`, `secondary`",
+            ),
+            (
+                "flows = 0",
+                "--config: \"colo.toml\" line 1: ",
+                "from 1 to 16777216",
+            ),
+            (
+                "flows = -1",
+                "--config: \"colo.toml\" line 1: ",
+                "from 1 to 16777216",
+            ),
+            (
+                "guest = ''",
+                "--config: \"colo.toml\" line 1: ",
+                "name of an ethdev",
+            ),
+            (
+                "qmp = 'host:0'",
+                "--config: \"colo.toml\" line 1: ",
+                "from 1 to 65535",
+            ),
+            (
+                "[[pair]]\n\n\nout = 3",
+                "--config: \"colo.toml\" line 4: ",
+                "invalid type",
+            ),
+            (
+                "[[pair]]\nsummary = 'x'",
+                "--config: \"colo.toml\" line 2: ",
+                "unknown field",
+            ),
+            ("= 3", "--config: \"colo.toml\" line 1: ", ""),
+            ("a = 'b", "--config: \"colo.toml\" line 1: ", ""),
+        ] {
+            let line = complaint(text);
+            assert!(line.starts_with(start), "{text}: {line}");
+            assert!(line.contains(middle), "{text}: {line}");
+            assert!(!line.contains('\n'), "{text}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let line = File::read(Path::new("/nonexistent/colo.toml"))
+            .expect_err("no such file")
+            .to_string();
+        assert!(
+            line.starts_with("--config: cannot read \"/nonexistent/colo.toml\": "),
+            "{line}"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! The keys as written, before anything is known about the role: every one may be absent.
+//!
+//! The command line, the file's top level and a `[[pair]]` table all fill these structs, so that
+//! one key has one type and one range wherever it stands.
+
+use std::path::PathBuf;
+
+use super::{Bounded, PortName, QmpAddress, Role};
+
+/// Sleep of a poll core in microseconds; 0 is none.
+pub type IdleSleep = Bounded<0, 1_000_000>;
+/// Period of the table in seconds; 0 is no table.
+pub type StatsPeriod = Bounded<0, 86_400>;
+/// Id of a pair on the link.
+pub type VmId = Bounded<0, 65_535>;
+/// Age that asks for a checkpoint, in milliseconds.
+pub type CompareTimeout = Bounded<1, 3_600_000>;
+/// Bound on held frames.
+pub type HoldFrames = Bounded<1, 1_048_576>;
+/// Size of a flow table.
+pub type Flows = Bounded<1, 16_777_216>;
+
+/// Keys of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessKeys {
+    /// Microseconds.
+    pub idle_sleep: Option<IdleSleep>,
+    /// Seconds.
+    pub stats_period: Option<StatsPeriod>,
+    /// A file that is written at the end.
+    pub summary: Option<PathBuf>,
+    /// A directory, made when missing.
+    pub report_dir: Option<PathBuf>,
+}
+
+impl ProcessKeys {
+    /// These keys, and `other`'s where one is absent.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            idle_sleep: self.idle_sleep.or(other.idle_sleep),
+            stats_period: self.stats_period.or(other.stats_period),
+            summary: self.summary.or(other.summary),
+            report_dir: self.report_dir.or(other.report_dir),
+        }
+    }
+}
+
+/// Keys of a VM pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PairKeys {
+    /// The role of this node.
+    pub role: Option<Role>,
+    /// The port to the VM.
+    pub guest: Option<PortName>,
+    /// The port to the network.
+    pub uplink: Option<PortName>,
+    /// The port to the other node.
+    pub link: Option<PortName>,
+    /// A comparator's port for the PVM's frames.
+    pub primary_in: Option<PortName>,
+    /// A comparator's port for the SVM's frames.
+    pub secondary_in: Option<PortName>,
+    /// A comparator's port for released frames.
+    pub out: Option<PortName>,
+    /// The QEMU of this node's VM.
+    pub qmp: Option<QmpAddress>,
+    /// The pair's id on the link.
+    pub vm_id: Option<VmId>,
+    /// Whether the SVM's sequence numbers are its own.
+    pub raw_secondary: Option<bool>,
+    /// Milliseconds.
+    pub compare_timeout: Option<CompareTimeout>,
+    /// Frames.
+    pub hold_frames: Option<HoldFrames>,
+    /// Flows.
+    pub flows: Option<Flows>,
+}
+
+impl PairKeys {
+    /// These keys, and `other`'s where one is absent.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            role: self.role.or(other.role),
+            guest: self.guest.or(other.guest),
+            uplink: self.uplink.or(other.uplink),
+            link: self.link.or(other.link),
+            primary_in: self.primary_in.or(other.primary_in),
+            secondary_in: self.secondary_in.or(other.secondary_in),
+            out: self.out.or(other.out),
+            qmp: self.qmp.or(other.qmp),
+            vm_id: self.vm_id.or(other.vm_id),
+            raw_secondary: self.raw_secondary.or(other.raw_secondary),
+            compare_timeout: self.compare_timeout.or(other.compare_timeout),
+            hold_frames: self.hold_frames.or(other.hold_frames),
+            flows: self.flows.or(other.flows),
+        }
+    }
+
+    /// The first key present that can belong to one pair only, the role included.
+    pub fn first_of_one_pair(&self) -> Option<&'static str> {
+        [
+            (self.role.is_some(), "role"),
+            (self.guest.is_some(), "guest"),
+            (self.uplink.is_some(), "uplink"),
+            (self.link.is_some(), "link"),
+            (self.primary_in.is_some(), "primary-in"),
+            (self.secondary_in.is_some(), "secondary-in"),
+            (self.out.is_some(), "out"),
+            (self.qmp.is_some(), "qmp"),
+            (self.vm_id.is_some(), "vm-id"),
+        ]
+        .into_iter()
+        .find_map(|(present, key)| present.then_some(key))
+    }
+}

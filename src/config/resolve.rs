@@ -1,0 +1,518 @@
+//! From keys to [`Settings`]: who overrides whom, the defaults, what each role needs and forbids.
+//!
+//! The command line overrides a `[[pair]]` table, which overrides the file's top level. Every
+//! fault is named with its place and its key, as the key is spelled there.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{
+    File, PairKeys, PairSettings, Place, PolicyRule, PortName, ProcessKeys, ProcessSettings, Role,
+    RoleSettings, RuleName, Settings,
+};
+
+const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
+const DEFAULT_HOLD_FRAMES: u32 = 16_384;
+const DEFAULT_FLOWS: u32 = 65_536;
+
+/// Makes settings of the command line's keys and of the file, which its path names in errors.
+///
+/// # Errors
+/// When a pair lacks what its role needs or has what it forbids, or when two pairs collide.
+pub fn resolve(
+    process: ProcessKeys,
+    pair: PairKeys,
+    file: Option<(&Path, &File)>,
+) -> Result<Settings, SettingsError> {
+    let (process, pairs) = match file {
+        None => {
+            let name = pair_name(None, &pair);
+            let settings = pair_settings(name, pair, Vec::new())
+                .map_err(|fault| Where::CommandLine.fault(fault))?;
+            (process, vec![(Where::CommandLine, settings)])
+        }
+        Some((path, file)) => (
+            process.or(file.process_keys()),
+            pairs_of_file(&pair, path, file)?,
+        ),
+    };
+    refuse_collisions(&pairs)?;
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let microseconds = |us: u32| Duration::from_micros(us.into());
+    Ok(Settings {
+        process: ProcessSettings {
+            idle_sleep: process
+                .idle_sleep
+                .and_then(|us| at_least_one(us.value()))
+                .map(microseconds),
+            stats_period: process
+                .stats_period
+                .and_then(|s| at_least_one(s.value()))
+                .map(seconds),
+            summary: process.summary,
+            report_dir: process.report_dir,
+        },
+        pairs: pairs.into_iter().map(|(_, pair)| pair).collect(),
+    })
+}
+
+fn at_least_one(number: u32) -> Option<u32> {
+    (number > 0).then_some(number)
+}
+
+fn pairs_of_file(
+    cli: &PairKeys,
+    path: &Path,
+    file: &File,
+) -> Result<Vec<(Where, PairSettings)>, SettingsError> {
+    let top = file.pair_keys();
+    if file.pair.is_empty() {
+        let keys = cli.clone().or(top);
+        let place = Where::File {
+            path: path.to_owned(),
+            pair: None,
+        };
+        return pair_settings(pair_name(None, &keys), keys, file.policy.clone())
+            .map(|settings| vec![(place.clone(), settings)])
+            .map_err(|fault| place.fault(fault));
+    }
+    if let (2.., Some(key)) = (file.pair.len(), cli.first_of_one_pair()) {
+        return Err(SettingsError::WhichPair {
+            key,
+            pairs: file.pair.len(),
+        });
+    }
+    let settings_of = |table: &super::PairTable| {
+        let keys = cli.clone().or(table.pair_keys()).or(top.clone());
+        let name = pair_name(table.name.as_deref(), &keys);
+        let place = Where::File {
+            path: path.to_owned(),
+            pair: Some(name.clone()),
+        };
+        let policy = file.policy.iter().chain(&table.policy).cloned().collect();
+        pair_settings(name, keys, policy)
+            .map(|settings| (place.clone(), settings))
+            .map_err(|fault| place.fault(fault))
+    };
+    file.pair.iter().map(settings_of).collect()
+}
+
+fn pair_name(given: Option<&str>, keys: &PairKeys) -> String {
+    match given {
+        Some(name) => name.to_owned(),
+        None => format!("vm{}", keys.vm_id.map_or(0, |id| id.value())),
+    }
+}
+
+fn pair_settings(
+    name: String,
+    keys: PairKeys,
+    policy: Vec<PolicyRule>,
+) -> Result<PairSettings, PairFault> {
+    let printable = |c: char| c.is_ascii_graphic();
+    if !(1..=64).contains(&name.len()) || !name.chars().all(printable) {
+        return Err(PairFault::Name);
+    }
+    for (at, rule) in policy.iter().enumerate() {
+        if policy[..at].iter().any(|earlier| earlier.name == rule.name) {
+            return Err(PairFault::RuleTwice {
+                name: rule.name.clone(),
+            });
+        }
+    }
+    let compare_timeout = keys
+        .compare_timeout
+        .map_or(DEFAULT_COMPARE_TIMEOUT_MS, |ms| ms.value());
+    Ok(PairSettings {
+        // The bound of the type keeps it below 2^16.
+        vm_id: keys.vm_id.map_or(0, |id| id.value() as u16),
+        compare_timeout: Duration::from_millis(compare_timeout.into()),
+        hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),
+        flows: at_least_one_or(keys.flows.map(|n| n.value()), DEFAULT_FLOWS),
+        role: role_settings(keys)?,
+        name,
+        policy,
+    })
+}
+
+fn at_least_one_or(given: Option<u32>, default: u32) -> NonZeroU32 {
+    NonZeroU32::new(given.unwrap_or(default)).unwrap_or(NonZeroU32::MIN)
+}
+
+fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
+    let role = keys.role.ok_or(PairFault::NoRole)?;
+    let forbidden = |present: bool, key| match present {
+        true => Err(PairFault::NotForRole { role, key }),
+        false => Ok(()),
+    };
+    match role {
+        Role::Primary | Role::Secondary => {
+            forbidden(keys.primary_in.is_some(), Place::PrimaryIn.key())?;
+            forbidden(keys.secondary_in.is_some(), Place::SecondaryIn.key())?;
+            forbidden(keys.out.is_some(), Place::Out.key())?;
+            forbidden(keys.raw_secondary == Some(true), "raw-secondary")?;
+        }
+        Role::Compare => {
+            forbidden(keys.guest.is_some(), Place::Guest.key())?;
+            forbidden(keys.uplink.is_some(), Place::Uplink.key())?;
+            forbidden(keys.link.is_some(), Place::Link.key())?;
+        }
+    }
+    let port = |port: Option<PortName>, place: Place| {
+        port.ok_or(PairFault::Missing {
+            role,
+            key: place.key(),
+            value: "PORT",
+        })
+    };
+    let qmp = PairFault::Missing {
+        role,
+        key: "qmp",
+        value: "SOCKET",
+    };
+    Ok(match role {
+        Role::Primary => RoleSettings::Primary {
+            guest: port(keys.guest, Place::Guest)?,
+            uplink: port(keys.uplink, Place::Uplink)?,
+            link: port(keys.link, Place::Link)?,
+            qmp: keys.qmp.ok_or(qmp)?,
+        },
+        Role::Secondary => RoleSettings::Secondary {
+            guest: port(keys.guest, Place::Guest)?,
+            uplink: keys.uplink,
+            link: port(keys.link, Place::Link)?,
+            qmp: keys.qmp.ok_or(qmp)?,
+        },
+        Role::Compare => RoleSettings::Compare {
+            primary_in: port(keys.primary_in, Place::PrimaryIn)?,
+            secondary_in: port(keys.secondary_in, Place::SecondaryIn)?,
+            out: port(keys.out, Place::Out)?,
+            qmp: keys.qmp,
+            raw_secondary: keys.raw_secondary.unwrap_or(false),
+        },
+    })
+}
+
+fn refuse_collisions(pairs: &[(Where, PairSettings)]) -> Result<(), SettingsError> {
+    let mut ports: HashMap<&PortName, (usize, Place)> = HashMap::new();
+    for (at, (place, pair)) in pairs.iter().enumerate() {
+        if pairs[..at]
+            .iter()
+            .any(|(_, earlier)| earlier.name == pair.name)
+        {
+            return Err(place.fault(PairFault::NameTwice));
+        }
+        for (key, port) in pair.ports() {
+            if let Some((other, other_key)) = ports.insert(port, (at, key)) {
+                return Err(place.fault(PairFault::PortTwice {
+                    port: port.clone(),
+                    key: key.key(),
+                    other_key: other_key.key(),
+                    other_pair: (other != at).then(|| pairs[other].1.name.clone()),
+                }));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the keys of a pair stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// All on the command line.
+    CommandLine,
+    /// In a file, the command line perhaps overriding some.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The name of the `[[pair]]` table; `None` at the top level.
+        pair: Option<String>,
+    },
+}
+
+impl Where {
+    fn fault(&self, fault: PairFault) -> SettingsError {
+        SettingsError::Pair {
+            place: self.clone(),
+            fault,
+        }
+    }
+
+    /// What precedes a key: the command line writes `--key`.
+    fn dashes(&self) -> &'static str {
+        match self {
+            Self::CommandLine => "--",
+            Self::File { .. } => "",
+        }
+    }
+}
+
+/// Why keys that are fine by themselves give no settings together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsError {
+    /// The command line has a key of one pair, and the file has several pairs.
+    WhichPair {
+        /// The key.
+        key: &'static str,
+        /// Pairs in the file.
+        pairs: usize,
+    },
+    /// Something is wrong with one pair.
+    Pair {
+        /// Where its keys stand.
+        place: Where,
+        /// What is wrong.
+        fault: PairFault,
+    },
+}
+
+/// What is wrong with a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairFault {
+    /// No role.
+    NoRole,
+    /// The role needs a key.
+    Missing {
+        /// The role.
+        role: Role,
+        /// The key.
+        key: &'static str,
+        /// What its value is, in the words of the usage.
+        value: &'static str,
+    },
+    /// The role has no use for a key.
+    NotForRole {
+        /// The role.
+        role: Role,
+        /// The key.
+        key: &'static str,
+    },
+    /// A port has two places.
+    PortTwice {
+        /// The port.
+        port: PortName,
+        /// Its place here.
+        key: &'static str,
+        /// Its other place.
+        other_key: &'static str,
+        /// The pair of the other place, when it is another.
+        other_pair: Option<String>,
+    },
+    /// Another pair has the name.
+    NameTwice,
+    /// A name that cannot be a counter's.
+    Name,
+    /// Two policy rules share a name.
+    RuleTwice {
+        /// The name.
+        name: RuleName,
+    },
+}
+
+impl std::error::Error for SettingsError {}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, fault) = match self {
+            Self::WhichPair { key, pairs } => {
+                return write!(
+                    f,
+                    "--{key} belongs to one pair, but --config has {pairs}; set `{key}` in the \
+                     pair's table"
+                );
+            }
+            Self::Pair { place, fault } => (place, fault),
+        };
+        if let Where::File { path, pair } = place {
+            write!(f, "--config: {path:?}")?;
+            if let Some(pair) = pair {
+                write!(f, " pair {pair:?}")?;
+            }
+            f.write_str(": ")?;
+        }
+        let dashes = place.dashes();
+        match fault {
+            PairFault::NoRole if *place == Where::CommandLine => f.write_str(
+                "--role is missing; give `-- --role primary|secondary|compare` or `-- --config FILE`",
+            ),
+            PairFault::NoRole => {
+                f.write_str("role is missing; set it to \"primary\", \"secondary\" or \"compare\"")
+            }
+            PairFault::Missing { role, key, value } => {
+                write!(f, "role {role} needs {dashes}{key} {value}")
+            }
+            PairFault::NotForRole { role, key } => {
+                write!(f, "role {role} has no use for {dashes}{key}; remove it")
+            }
+            PairFault::PortTwice { port, key, other_key, other_pair } => {
+                write!(f, "port {port} is {dashes}{key} and also {dashes}{other_key}")?;
+                if let Some(pair) = other_pair {
+                    write!(f, " of pair {pair:?}")?;
+                }
+                f.write_str("; give each a port of its own")
+            }
+            PairFault::NameTwice => {
+                f.write_str("another pair has this name; give each its own `name` or `vm-id`")
+            }
+            PairFault::Name => f.write_str(
+                "a pair's name has 1 to 64 printable ASCII characters without a space; change it",
+            ),
+            PairFault::RuleTwice { name } => {
+                write!(f, "two policy rules are called {name}; rename one")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(text: &str) -> Result<Settings, SettingsError> {
+        with_command_line(PairKeys::default(), text)
+    }
+
+    fn with_command_line(cli: PairKeys, text: &str) -> Result<Settings, SettingsError> {
+        let path = Path::new("colo.toml");
+        let file = File::parse(text, path).expect("a file with known keys");
+        resolve(ProcessKeys::default(), cli, Some((path, &file)))
+    }
+
+    fn port(name: &str) -> PortName {
+        name.parse().expect("a port name")
+    }
+
+    const TWO_PAIRS: &str = r#"
+        stats-period = 5
+        compare-timeout = 100
+        role = "compare"
+        [[policy]]
+        name = "ntp"
+        action = "exempt"
+        protocol = "udp"
+        port = 123
+        [[pair]]
+        name = "web"
+        primary-in = "a0"
+        secondary-in = "a1"
+        out = "a2"
+        [[pair]]
+        role = "secondary"
+        vm-id = 7
+        guest = "b0"
+        link = "b1"
+        qmp = "/run/b.sock"
+        compare-timeout = 50
+        [[pair.policy]]
+        name = "backup"
+        action = "exempt"
+        prefix = "10.9.0.0/16"
+    "#;
+
+    #[test]
+    fn a_file_has_many_pairs_with_defaults_at_the_top() {
+        let settings = from_file(TWO_PAIRS).expect("two good pairs");
+        assert_eq!(settings.process.stats_period, Some(Duration::from_secs(5)));
+        let [web, other] = &settings.pairs[..] else {
+            panic!("{} pairs", settings.pairs.len());
+        };
+        assert_eq!((web.name.as_str(), other.name.as_str()), ("web", "vm7"));
+        assert_eq!((web.vm_id, other.vm_id), (0, 7));
+        assert_eq!(web.compare_timeout, Duration::from_millis(100));
+        assert_eq!(other.compare_timeout, Duration::from_millis(50));
+        assert_eq!(web.hold_frames.get(), DEFAULT_HOLD_FRAMES);
+        assert_eq!(web.role.role(), Role::Compare);
+        let names = |pair: &PairSettings| -> Vec<String> {
+            pair.policy
+                .iter()
+                .map(|rule| rule.name.to_string())
+                .collect()
+        };
+        assert_eq!(names(web), ["ntp"]);
+        assert_eq!(names(other), ["ntp", "backup"]);
+        let places: Vec<_> = other
+            .ports()
+            .map(|(place, port)| (place.key(), port.as_str()))
+            .collect();
+        assert_eq!(places, [("guest", "b0"), ("link", "b1")]);
+    }
+
+    #[test]
+    fn the_command_line_overrides_the_file() {
+        let cli = PairKeys {
+            flows: "9".parse().ok(),
+            ..PairKeys::default()
+        };
+        let settings = with_command_line(cli, TWO_PAIRS).expect("a tunable for all pairs");
+        assert!(settings.pairs.iter().all(|pair| pair.flows.get() == 9));
+
+        let one = "role = 'compare'\nprimary-in = 'a0'\nsecondary-in = 'a1'\nout = 'a2'";
+        let cli = PairKeys {
+            out: Some(port("x2")),
+            ..PairKeys::default()
+        };
+        let settings = with_command_line(cli.clone(), one).expect("one pair");
+        assert!(
+            settings.pairs[0]
+                .ports()
+                .any(|(_, port)| port.as_str() == "x2")
+        );
+        assert_eq!(settings.pairs[0].name, "vm0");
+
+        let error = with_command_line(cli, TWO_PAIRS).expect_err("which of the two?");
+        assert_eq!(
+            error.to_string(),
+            "--out belongs to one pair, but --config has 2; set `out` in the pair's table"
+        );
+    }
+
+    #[test]
+    fn faults_name_the_file_the_pair_and_the_key() {
+        let compare = "primary-in = 'a0'\nsecondary-in = 'a1'\nout = 'a2'";
+        for (text, line) in [
+            (
+                "".to_owned(),
+                "--config: \"colo.toml\": role is missing; set it to \"primary\", \"secondary\" or \"compare\"",
+            ),
+            (
+                "role = 'primary'\nguest = 'g'\nuplink = 'u'\nlink = 'l'".to_owned(),
+                "--config: \"colo.toml\": role primary needs qmp SOCKET",
+            ),
+            (
+                format!("[[pair]]\nname = 'w'\nrole = 'compare'\nguest = 'g'\n{compare}"),
+                "--config: \"colo.toml\" pair \"w\": role compare has no use for guest; remove it",
+            ),
+            (
+                format!("role = 'compare'\n[[pair]]\n{compare}\n[[pair]]\nvm-id = 1\n{compare}"),
+                "--config: \"colo.toml\" pair \"vm1\": port a0 is primary-in and also primary-in \
+                 of pair \"vm0\"; give each a port of its own",
+            ),
+            (
+                format!(
+                    "role = 'compare'\n[[pair]]\n{compare}\n[[pair]]\n{}",
+                    compare.replace("'a", "'b")
+                ),
+                "--config: \"colo.toml\" pair \"vm0\": another pair has this name; give each its \
+                 own `name` or `vm-id`",
+            ),
+            (
+                format!(
+                    "role = 'compare'\n{compare}\n{0}{0}",
+                    "[[policy]]\nname = 'x'\naction = 'exempt'\nvlan = 1\n"
+                ),
+                "--config: \"colo.toml\": two policy rules are called x; rename one",
+            ),
+            (
+                format!("role = 'compare'\n[[pair]]\nname = 'a b'\n{compare}"),
+                "--config: \"colo.toml\" pair \"a b\": a pair's name has 1 to 64 printable ASCII \
+                 characters without a space; change it",
+            ),
+        ] {
+            let error = from_file(&text).expect_err(&text);
+            assert_eq!(error.to_string(), line);
+        }
+    }
+}

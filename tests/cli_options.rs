@@ -1,0 +1,287 @@
+//! The command line as a user meets it: what each line gives, and the one line that each mistake
+//! prints.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use dpdk_colo::cli::{Command, Options, USAGE, UsageError};
+use dpdk_colo::config::{Place, QmpAddress, Role, RoleSettings, Settings};
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}
+
+fn settings(line: &str) -> Result<Settings, UsageError> {
+    match Options::parse(words(line))? {
+        Command::Run(options) => options.settings(),
+        text => panic!("{line}: {text:?}"),
+    }
+}
+
+fn mistake(line: &str) -> String {
+    let text = settings(line).expect_err(line).to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
+}
+
+const PRIMARY: &str = "--role primary --guest g0 --uplink u0 --link l0 --qmp /run/p.sock";
+const SECONDARY: &str = "--role secondary --guest g0 --link l0 --qmp localhost:4444";
+const COMPARE: &str = "--role compare --primary-in a --secondary-in b --out c";
+
+#[test]
+fn a_primary_has_its_ports_and_the_defaults() {
+    let settings = settings(PRIMARY).expect("complete");
+    assert_eq!(settings.process, Default::default());
+    let [pair] = &settings.pairs[..] else {
+        panic!("one pair")
+    };
+    assert_eq!((pair.name.as_str(), pair.vm_id), ("vm0", 0));
+    assert_eq!(pair.compare_timeout, Duration::from_secs(3));
+    assert_eq!((pair.hold_frames.get(), pair.flows.get()), (16384, 65536));
+    assert_eq!(pair.role.role(), Role::Primary);
+    assert_eq!(
+        pair.role.qmp(),
+        Some(&QmpAddress::Unix("/run/p.sock".into()))
+    );
+    let ports: Vec<_> = pair
+        .ports()
+        .map(|(place, port)| (place, port.as_str()))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            (Place::Guest, "g0"),
+            (Place::Uplink, "u0"),
+            (Place::Link, "l0")
+        ]
+    );
+    for (slot, (place, _)) in pair.ports().enumerate() {
+        assert_eq!(place.slot(), slot);
+    }
+}
+
+#[test]
+fn a_secondary_may_have_an_uplink() {
+    let ports = |line: &str| settings(line).expect(line).pairs[0].ports().count();
+    assert_eq!(ports(SECONDARY), 2);
+    assert_eq!(ports(&format!("{SECONDARY} --uplink u0")), 3);
+}
+
+#[test]
+fn every_option_reaches_the_settings() {
+    let settings = settings(&format!(
+        "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stats-period 2 \
+         --summary s.json --report-dir reports --raw-secondary --vm-id 65535 --hold-frames 1 \
+         --flows 16777216"
+    ))
+    .expect("complete");
+    assert_eq!(settings.process.idle_sleep, Some(Duration::from_micros(50)));
+    assert_eq!(settings.process.stats_period, Some(Duration::from_secs(2)));
+    assert_eq!(settings.process.summary, Some("s.json".into()));
+    assert_eq!(settings.process.report_dir, Some("reports".into()));
+    let pair = &settings.pairs[0];
+    assert_eq!((pair.name.as_str(), pair.vm_id), ("vm65535", 65535));
+    assert_eq!(pair.compare_timeout, Duration::from_millis(1));
+    assert_eq!((pair.hold_frames.get(), pair.flows.get()), (1, 16_777_216));
+    let RoleSettings::Compare {
+        qmp, raw_secondary, ..
+    } = &pair.role
+    else {
+        panic!("{:?}", pair.role)
+    };
+    assert!(raw_secondary);
+    assert_eq!(
+        qmp.as_ref().map(ToString::to_string),
+        Some("[::1]:4444".to_owned())
+    );
+}
+
+#[test]
+fn zero_is_off_where_that_is_the_default() {
+    let settings = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
+    assert_eq!(settings.process, Default::default());
+}
+
+#[test]
+fn help_and_version_win_over_what_is_missing() {
+    for (line, command) in [
+        ("--help", Command::Help),
+        ("-h", Command::Help),
+        ("--role primary -V", Command::Version),
+        ("--version", Command::Version),
+    ] {
+        assert_eq!(Options::parse(words(line)).expect(line), command);
+    }
+}
+
+#[test]
+fn each_mistake_is_one_line_that_says_what_to_do() {
+    let with = |rest: &str| format!("{PRIMARY} {rest}");
+    for (line, text) in [
+        (
+            String::new(),
+            "--role is missing; give `-- --role primary|secondary|compare` or `-- --config FILE`",
+        ),
+        (
+            "--role third".into(),
+            "--role \"third\": a role is `primary`, `secondary` or `compare`",
+        ),
+        ("--role primary".into(), "role primary needs --guest PORT"),
+        (
+            "--role primary --guest a --uplink b --link c".into(),
+            "role primary needs --qmp SOCKET",
+        ),
+        (
+            "--role secondary --guest a".into(),
+            "role secondary needs --link PORT",
+        ),
+        (
+            "--role compare --primary-in a --out b".into(),
+            "role compare needs --secondary-in PORT",
+        ),
+        (
+            with("--out c0"),
+            "role primary has no use for --out; remove it",
+        ),
+        (
+            with("--raw-secondary"),
+            "role primary has no use for --raw-secondary; remove it",
+        ),
+        (
+            format!("{COMPARE} --uplink d"),
+            "role compare has no use for --uplink; remove it",
+        ),
+        (
+            "--role primary --guest a --uplink b --link a --qmp q".into(),
+            "port a is --link and also --guest; give each a port of its own",
+        ),
+        (with("--guest g1"), "--guest is given twice; give it once"),
+        (
+            format!("{COMPARE} --raw-secondary --raw-secondary"),
+            "--raw-secondary is given twice; give it once",
+        ),
+        (
+            "--role compare --out".into(),
+            "--out has no value; give one behind it, see dpdk-colo --help",
+        ),
+        (
+            "--role compare --out --qmp x".into(),
+            "--out has no value; give one behind it, see dpdk-colo --help",
+        ),
+        (
+            "--role compare --out=".into(),
+            "--out has no value; give one behind it, see dpdk-colo --help",
+        ),
+        (
+            with("--compare-timeout 0"),
+            "--compare-timeout \"0\": give a whole number from 1 to 3600000",
+        ),
+        (
+            with("--vm-id 65536"),
+            "--vm-id \"65536\": give a whole number from 0 to 65535",
+        ),
+        (
+            with("--flows many"),
+            "--flows \"many\": give a whole number from 1 to 16777216",
+        ),
+        (
+            "--role primary --qmp host:0".into(),
+            "--qmp \"host:0\": the TCP port must be from 1 to 65535",
+        ),
+        (
+            with("--vdev net_null0"),
+            "--vdev is an EAL option; put it before `--`",
+        ),
+        (with("-l 0"), "-l is an EAL option; put it before `--`"),
+        (
+            with("--primary_in x"),
+            "unknown option \"--primary_in\" behind `--`; see dpdk-colo --help",
+        ),
+        (
+            with("-x"),
+            "unknown option \"-x\" behind `--`; see dpdk-colo --help",
+        ),
+        (
+            with("extra"),
+            "stray word \"extra\" behind `--`; every value follows an option, see dpdk-colo --help",
+        ),
+        (
+            format!("{COMPARE} --raw-secondary=yes"),
+            "--raw-secondary takes no value; remove it",
+        ),
+        (
+            "--config /nonexistent/colo.toml".into(),
+            "--config: cannot read \"/nonexistent/colo.toml\": No such file or directory (os error 2)",
+        ),
+    ] {
+        assert_eq!(mistake(&line), text, "{line}");
+    }
+}
+
+#[test]
+fn a_port_that_the_eal_lacks_is_named_with_those_it_has() {
+    let unknown = |known: &[&str]| {
+        UsageError::UnknownPort {
+            key: "--guest",
+            port: "net_vhost9".parse().expect("a port name"),
+            known: known.iter().map(ToString::to_string).collect(),
+        }
+        .to_string()
+    };
+    assert_eq!(
+        unknown(&["net_null0", "net_null1"]),
+        "--guest net_vhost9: no such port; the EAL has net_null0, net_null1"
+    );
+    assert_eq!(
+        unknown(&[]),
+        "--guest net_vhost9: no such port; the EAL has none, add --vdev or -a before `--`"
+    );
+}
+
+#[test]
+fn a_file_and_options_go_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("colo.toml");
+    std::fs::write(
+        &path,
+        "role = 'compare'\nprimary-in = 'a'\nsecondary-in = 'b'\nflows = 10\n",
+    )
+    .expect("a file");
+    let line = format!("--config {} --out c --flows 20", path.display());
+    let settings = settings(&line).expect("complete together");
+    assert_eq!(settings.pairs[0].flows.get(), 20);
+    assert_eq!(
+        mistake(&format!("--config {}", path.display())),
+        format!("--config: {path:?}: role compare needs out PORT")
+    );
+}
+
+#[test]
+fn the_usage_names_every_option() {
+    for option in [
+        "--role",
+        "--guest",
+        "--uplink",
+        "--link",
+        "--primary-in",
+        "--secondary-in",
+        "--out",
+        "--qmp",
+        "--compare-timeout",
+        "--idle-sleep",
+        "--stats-period",
+        "--summary",
+        "--report-dir",
+        "--config",
+        "--raw-secondary",
+        "--vm-id",
+        "--hold-frames",
+        "--flows",
+        "-h, --help",
+        "-V, --version",
+    ] {
+        assert!(USAGE.contains(&format!("{option} ")), "{option}");
+    }
+    let longest = USAGE.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(100), "{longest:?}");
+}
