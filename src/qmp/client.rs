@@ -16,6 +16,8 @@ const CHUNK: usize = 64 << 10;
 /// Reads between two `None` of [`Client::poll`], so that a peer that never stops sending cannot
 /// keep the control thread for itself.
 const READS_MAX: u32 = 32;
+/// Shortest pause between attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// The times a client keeps.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,8 @@ pub struct Options {
     pub reply_timeout: Duration,
     /// See [`Timing`].
     pub refresh_interval: Duration,
-    /// Pause before the first attempt to connect again; each failed attempt doubles it.
+    /// Pause before the first attempt to connect again, at least 1 ms; each failed attempt
+    /// doubles it.
     pub reconnect_min: Duration,
     /// Longest pause between attempts.
     pub reconnect_max: Duration,
@@ -80,7 +83,10 @@ enum Link {
 
 impl Client {
     /// A client that connects at its first [`Client::poll`].
-    pub fn new(address: Address, options: Options) -> Self {
+    pub fn new(address: Address, mut options: Options) -> Self {
+        // With a pause of nothing a poll could attempt for ever and not come back.
+        options.reconnect_min = options.reconnect_min.max(PAUSE_MIN);
+        options.reconnect_max = options.reconnect_max.max(options.reconnect_min);
         Self {
             address,
             link: Link::Pausing { until: None },

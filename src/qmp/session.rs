@@ -1,10 +1,10 @@
 //! One connection to a monitor, without I/O and without a clock: bytes and times in, events and
 //! bytes out.
 //!
-//! It keeps the order of the protocol. Every command has its place in [`Session::pending`] and its
-//! reply must come in that place; whatever comes otherwise ends the session with a
-//! [`ProtocolError`], after which it is only good for [`Session::close`]. Memory is bounded: lines by
-//! [`wire`]'s limits, commands by [`REQUESTS_MAX`].
+//! It keeps the order of the protocol. Every command has its place among the outstanding ones
+//! and its reply must come in that place; whatever comes otherwise ends the session with a
+//! [`ProtocolError`], after which it is only good for [`Session::close`]. Memory is bounded: lines
+//! by a limit on their length, commands by a limit on the caller's.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dpdk_colo::qmp::{
-    Address, Client, Event, MigrationStatus, NoColo, Options, Probe, QmpError, RunState,
+    Address, Client, Event, MigrationStatus, NoColo, Probe, QmpError, RequestFailure, RunState,
 };
 use tempfile::TempDir;
 
@@ -24,8 +24,12 @@ struct Qemu {
 impl Qemu {
     /// `None` where QEMU is not installed, which is said.
     fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, &[])
+    }
+
+    fn start_with(test: &str, more: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        match spawn(dir.path()) {
+        match spawn(dir.path(), more) {
             Ok(child) => Some(Self { dir, child }),
             Err(error) => {
                 println!("SKIPPED {test}: {QEMU} does not start: {error}");
@@ -55,17 +59,11 @@ impl Qemu {
     }
 
     fn start_again(&mut self) {
-        self.child = spawn(self.dir.path()).expect("QEMU starts again");
+        self.child = spawn(self.dir.path(), &[]).expect("QEMU starts again");
     }
 
     fn client(&self) -> Client {
-        Client::new(
-            Address::Unix(self.path()),
-            Options {
-                reply_timeout: Duration::from_secs(10),
-                ..options()
-            },
-        )
+        Client::new(Address::Unix(self.path()), options())
     }
 
     fn end(&mut self) {
@@ -80,7 +78,7 @@ impl Drop for Qemu {
     }
 }
 
-fn spawn(dir: &Path) -> std::io::Result<Child> {
+fn spawn(dir: &Path, more: &[&str]) -> std::io::Result<Child> {
     let mut qemu = Command::new(QEMU);
     qemu.args(["-machine", "none", "-nodefaults", "-display", "none"]);
     for name in ["m.qmp", "o.qmp"] {
@@ -88,7 +86,10 @@ fn spawn(dir: &Path) -> std::io::Result<Child> {
         qemu.arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", path.display()));
     }
-    qemu.stdin(Stdio::null()).stderr(Stdio::null()).spawn()
+    qemu.args(more)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 fn connected(client: &mut Client) -> Probe {
@@ -179,6 +180,38 @@ fn an_operators_delay_survives_requests() {
         connected(&mut qemu.client()).checkpoint_delay_ms,
         Some(4321)
     );
+}
+
+/// QEMU's policy on unstable interfaces takes COLO's away, each half in its own way.
+#[test]
+fn a_policy_against_unstable_interfaces_is_named() {
+    let test = "a_policy_against_unstable_interfaces_is_named";
+    let Some(qemu) = Qemu::start_with(test, &["-compat", "unstable-output=hide"]) else {
+        return;
+    };
+    match connected(&mut qemu.client()).colo {
+        Err(NoColo::CheckpointDelayHidden) => {}
+        Err(reason @ (NoColo::Version(_) | NoColo::Capability)) => {
+            println!("SKIPPED the rest of it: {reason}");
+            return;
+        }
+        colo => panic!("{colo:?}"),
+    }
+    let Some(qemu) = Qemu::start_with(test, &["-compat", "unstable-input=reject"]) else {
+        return;
+    };
+    let mut client = qemu.client();
+    connected(&mut client);
+    client.request_checkpoint(1, Instant::now()).unwrap();
+    until(&mut client, |event| {
+        matches!(
+            event,
+            Event::RequestFailed {
+                token: 1,
+                cause: RequestFailure::Refused(_),
+            }
+        )
+    });
 }
 
 /// A monitor that others hold and wait for must not block the control thread, and must be had as

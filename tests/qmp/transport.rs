@@ -8,11 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dpdk_colo::qmp::{
-    Address, Client, Event, ProtocolError, QmpError, RequestError, RequestFailure,
+    Address, Client, Event, Options, ProtocolError, QmpError, RequestError, RequestFailure,
 };
 use tempfile::TempDir;
 
 use crate::script::{Monitor, during, event, options, until};
+
+/// Reply timeout of the tests that wait for it.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// A listener whose connections are handed, one after the other, to a test's script.
 struct Server {
@@ -40,6 +43,16 @@ impl Server {
 
     fn client(&self) -> Client {
         Client::new(Address::Unix(self.path.clone()), options())
+    }
+
+    fn impatient_client(&self) -> Client {
+        Client::new(
+            Address::Unix(self.path.clone()),
+            Options {
+                reply_timeout: IMPATIENCE,
+                ..options()
+            },
+        )
     }
 }
 
@@ -127,7 +140,7 @@ fn silence_is_given_up_and_tried_again() {
         }
         _ => serve(stream, |_| false),
     });
-    let mut client = server.client();
+    let mut client = server.impatient_client();
     let begun = Instant::now();
     let events = until(&mut client, is_disconnected);
     assert!(matches!(
@@ -135,7 +148,7 @@ fn silence_is_given_up_and_tried_again() {
         ProtocolError::NoGreeting { .. }
     ));
     assert!(reason(&events).to_string().contains("one client at a time"));
-    assert!(begun.elapsed() >= options().reply_timeout);
+    assert!(begun.elapsed() >= IMPATIENCE);
     // The second attempt fails for the same reason, which is not told again.
     let events = until(&mut client, is_connected);
     assert_eq!(events.len(), 1, "{events:?}");
@@ -177,7 +190,7 @@ fn what_is_outstanding_fails_before_the_loss_is_told() {
                 let _ = (&copy).write_all(event("SHUTDOWN", r#"{"guest": false}"#).as_bytes());
             }
         });
-        let mut client = server.client();
+        let mut client = server.impatient_client();
         until(&mut client, is_connected);
         client.request_checkpoint(1, Instant::now()).unwrap();
         client.barrier(2, Instant::now()).unwrap();
@@ -212,6 +225,33 @@ fn what_is_outstanding_fails_before_the_loss_is_told() {
         drop(client);
         server.thread.join().unwrap();
     }
+}
+
+#[test]
+fn each_loss_of_a_connection_is_told_though_the_reason_is_the_same() {
+    let server = Server::new(3, |_, stream| {
+        serve(stream, |line| line.contains("migrate-set-parameters"));
+    });
+    let mut client = server.client();
+    for token in 0..3 {
+        until(&mut client, is_connected);
+        client.request_checkpoint(token, Instant::now()).unwrap();
+        let events = until(&mut client, is_disconnected);
+        assert!(matches!(protocol(&events), ProtocolError::Closed));
+    }
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn a_pause_of_nothing_still_lets_a_poll_return() {
+    let none = Options {
+        reconnect_min: Duration::ZERO,
+        reconnect_max: Duration::ZERO,
+        ..options()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = Client::new(Address::Unix(dir.path().join("none.qmp")), none);
+    assert_eq!(during(&mut client, Duration::from_millis(50)).len(), 1);
 }
 
 #[test]
