@@ -97,14 +97,14 @@ const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 4;
 const ICMP_ECHO_HEADER: usize = 8;
 
-const ETHER_IPV4: u16 = 0x0800;
+pub(super) const ETHER_IPV4: u16 = 0x0800;
 const ETHER_ARP: u16 = 0x0806;
-const ETHER_IPV6: u16 = 0x86dd;
+pub(super) const ETHER_IPV6: u16 = 0x86dd;
 const ETHER_LLDP: u16 = 0x88cc;
 
 const HOP_BY_HOP: u8 = 0;
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -243,8 +243,9 @@ impl Link {
 
     fn packet(&self, head: &[u8], frame_len: usize) -> Result<Packet, Unreadable> {
         match self.ether_type {
-            ETHER_IPV4 => Ip::v4(head, self.end, frame_len)?.packet(head, self),
-            ETHER_IPV6 => Ip::v6(head, self.end, frame_len)?.packet(head, self),
+            ETHER_IPV4 | ETHER_IPV6 => {
+                Ip::read(self.ether_type, head, self.end, frame_len)?.packet(head, self)
+            }
             ETHER_ARP => Ok(self.whole(Kind::Arp, frame_len)),
             ETHER_LLDP => Ok(self.whole(Kind::Lldp, frame_len)),
             _ => Ok(self.whole(Kind::Opaque, frame_len)),
@@ -268,21 +269,35 @@ impl Link {
 }
 
 /// The IP header and its extension headers.
-struct Ip {
-    ends: Endpoints,
+pub(super) struct Ip {
+    pub(super) ends: Endpoints,
     l3: usize,
     /// Offset of what follows the header and extension headers.
-    l4: usize,
+    pub(super) l4: usize,
     /// Offset of the first byte after the datagram.
-    end: usize,
-    protocol: u8,
+    pub(super) end: usize,
+    pub(super) protocol: u8,
     /// As in [`Packet::fragment`].
-    fragment: u16,
+    pub(super) fragment: u16,
     /// Whether there is a fragment header, be the datagram whole or not.
     fragment_header: bool,
 }
 
 impl Ip {
+    /// Reads IPv4 or, with any other EtherType, IPv6 at `l3`. No length may lead beyond
+    /// `frame_len`.
+    pub(super) fn read(
+        ether_type: u16,
+        head: &[u8],
+        l3: usize,
+        frame_len: usize,
+    ) -> Result<Self, Unreadable> {
+        match ether_type {
+            ETHER_IPV4 => Self::v4(head, l3, frame_len),
+            _ => Self::v6(head, l3, frame_len),
+        }
+    }
+
     fn v4(head: &[u8], l3: usize, frame_len: usize) -> Result<Self, Unreadable> {
         let h: &[u8; IPV4_HEADER] = header_at(head, l3)?;
         let header = usize::from(h[0] & 0xf) * 4;
