@@ -475,6 +475,48 @@ fn a_large_segment_may_lie_in_a_chain() {
     );
 }
 
+/// IPv6 with these extension headers, each of 8 bytes, before the transport header.
+fn behind(extensions: &[u8], protocol: u8, transport: &[u8]) -> Packet {
+    let mut frame = vec![2; 12];
+    frame.extend([
+        0x86,
+        0xdd,
+        0x60,
+        0,
+        0,
+        0,
+        0,
+        (8 * extensions.len() + transport.len()) as u8,
+    ]);
+    frame.push(*extensions.first().unwrap_or(&protocol));
+    frame.extend([64; 33]);
+    for i in 0..extensions.len() {
+        frame.push(*extensions.get(i + 1).unwrap_or(&protocol));
+        frame.extend([0; 7]);
+    }
+    frame.extend(transport);
+    Packet::parse(&frame, frame.len())
+}
+
+#[test]
+fn a_chain_of_extension_headers_has_an_end() {
+    let mut tcp = [0; 20];
+    tcp[12] = 5 << 4;
+    assert_eq!(behind(&[60; 8], 6, &tcp).kind, Kind::Tcp);
+    let too_many = Kind::Unreadable(Unreadable::TooManyHeaders);
+    assert_eq!(behind(&[60; 9], 6, &tcp).kind, too_many);
+}
+
+#[test]
+fn neighbour_discovery_has_no_fragment_header() {
+    let solicitation = [135, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(
+        behind(&[0], 58, &solicitation).kind,
+        Kind::NeighbourDiscovery
+    );
+    assert_eq!(behind(&[44], 58, &solicitation).kind, Kind::Icmp);
+}
+
 #[test]
 fn an_icmp_error_quotes_a_segment() {
     let ends = ([10, 0, 0, 1], [10, 0, 0, 2]);
