@@ -184,20 +184,16 @@ impl Packet {
     #[inline(never)]
     pub(super) fn parse_any(head: &[u8], frame_len: usize) -> Self {
         let frame_len = frame_len.max(head.len());
-        match Link::read(head) {
-            Ok(link) => link
-                .packet(head, frame_len)
-                .unwrap_or_else(|why| link.whole(Kind::Unreadable(why), frame_len)),
-            Err((link, why)) => link.whole(Kind::Unreadable(why), frame_len),
-        }
+        let mut link = Link::default();
+        link.read(head)
+            .and_then(|()| link.packet(head, frame_len))
+            .unwrap_or_else(|why| link.whole(Kind::Unreadable(why), head, frame_len))
     }
 }
 
 /// The Ethernet header and its tags.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 struct Link {
-    src: [u8; 6],
-    dst: [u8; 6],
     ether_type: u16,
     vlans: Vlans,
     /// Offset of what follows the tags.
@@ -205,40 +201,27 @@ struct Link {
 }
 
 impl Link {
-    /// The header, or as much of it as could be read and why the rest could not.
-    fn read(head: &[u8]) -> Result<Self, (Self, Unreadable)> {
-        let mut link = Self {
-            src: [0; 6],
-            dst: [0; 6],
-            ether_type: 0,
-            vlans: Vlans::default(),
-            end: 0,
-        };
-        let Some(h) = head.first_chunk::<ETHERNET_HEADER>() else {
-            return Err((link, Unreadable::Truncated));
-        };
-        link.dst = [h[0], h[1], h[2], h[3], h[4], h[5]];
-        link.src = [h[6], h[7], h[8], h[9], h[10], h[11]];
-        link.ether_type = u16_at(h, 12);
-        link.end = ETHERNET_HEADER;
+    /// Reads the header, or as much of it as there is.
+    fn read(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+        let h: &[u8; ETHERNET_HEADER] = header_at(head, 0)?;
+        self.ether_type = u16_at(h, 12);
+        self.end = ETHERNET_HEADER;
         let mut tags = 0;
-        while matches!(link.ether_type, 0x8100 | 0x88a8 | 0x9100) {
+        while matches!(self.ether_type, 0x8100 | 0x88a8 | 0x9100) {
             if tags == MAX_TAGS {
-                return Err((link, Unreadable::TooManyHeaders));
+                return Err(Unreadable::TooManyHeaders);
             }
-            let Some(tag) = head.get(link.end..link.end + 4) else {
-                return Err((link, Unreadable::Truncated));
-            };
+            let tag: &[u8; 4] = header_at(head, self.end)?;
             let identifier = u16_at(tag, 0) & 0xfff;
             match tags {
-                0 => link.vlans.outer = identifier,
-                _ => link.vlans.inner = identifier,
+                0 => self.vlans.outer = identifier,
+                _ => self.vlans.inner = identifier,
             }
-            link.ether_type = u16_at(tag, 2);
-            link.end += 4;
+            self.ether_type = u16_at(tag, 2);
+            self.end += 4;
             tags += 1;
         }
-        Ok(link)
+        Ok(())
     }
 
     fn packet(&self, head: &[u8], frame_len: usize) -> Result<Packet, Unreadable> {
@@ -246,18 +229,22 @@ impl Link {
             ETHER_IPV4 | ETHER_IPV6 => {
                 Ip::read(self.ether_type, head, self.end, frame_len)?.packet(head, self)
             }
-            ETHER_ARP => Ok(self.whole(Kind::Arp, frame_len)),
-            ETHER_LLDP => Ok(self.whole(Kind::Lldp, frame_len)),
-            _ => Ok(self.whole(Kind::Opaque, frame_len)),
+            ETHER_ARP => Ok(self.whole(Kind::Arp, head, frame_len)),
+            ETHER_LLDP => Ok(self.whole(Kind::Lldp, head, frame_len)),
+            _ => Ok(self.whole(Kind::Opaque, head, frame_len)),
         }
     }
 
     /// A packet whose payload is all that follows the header.
-    fn whole(&self, kind: Kind, frame_len: usize) -> Packet {
+    fn whole(&self, kind: Kind, head: &[u8], frame_len: usize) -> Packet {
+        let (dst, src) = match head.first_chunk::<12>() {
+            Some(&[a, b, c, d, e, f, g, h, i, j, k, l]) => ([a, b, c, d, e, f], [g, h, i, j, k, l]),
+            None => ([0; 6], [0; 6]),
+        };
         let payload = self.end as u16;
         Packet {
             kind,
-            key: FlowKey::link(self.src, self.dst, self.ether_type, self.vlans),
+            key: FlowKey::link(src, dst, self.ether_type, self.vlans),
             l3: payload,
             l4: payload,
             payload,
