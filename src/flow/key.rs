@@ -1,9 +1,6 @@
 //! The key of a flow in one direction.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// What a flow consists of, and so which parts its key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +17,20 @@ pub enum FlowClass {
     Fragment,
     /// What is not IP: MAC addresses and EtherType (or 802.3 length).
     Link,
+}
+
+impl FlowClass {
+    /// The class in one word, as reports show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::OtherIp => "ip",
+            Self::Fragment => "fragment",
+            Self::Link => "ether",
+        }
+    }
 }
 
 /// The key of a flow in the direction in which a frame travels, in 40 bytes.
@@ -348,7 +359,7 @@ impl FlowKey {
         (self.rest >> SRC_SLOT) as u16
     }
 
-    const fn destination_slot(&self) -> u16 {
+    pub(super) const fn destination_slot(&self) -> u16 {
         self.rest as u16
     }
 
@@ -411,276 +422,4 @@ const fn mac_bits(m: [u8; 6]) -> u64 {
 const fn mac(bits: u64) -> [u8; 6] {
     let [_, _, a, b, c, d, e, f] = bits.to_be_bytes();
     [a, b, c, d, e, f]
-}
-
-struct Mac([u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FlowClass {
-    /// The class in one word, as reports show it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Icmp => "icmp",
-            Self::OtherIp => "ip",
-            Self::Fragment => "fragment",
-            Self::Link => "ether",
-        }
-    }
-}
-
-/// As in `tcp 10.0.0.2:80 > 10.0.0.1:4242 vlan 5`.
-impl fmt::Display for FlowKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.class().name();
-        if let (Some(src), Some(dst)) = (self.src_ip(), self.dst_ip()) {
-            match (self.src_port(), self.dst_port()) {
-                (Some(src_port), Some(dst_port)) => {
-                    let (src, dst) = (
-                        SocketAddr::new(src, src_port),
-                        SocketAddr::new(dst, dst_port),
-                    );
-                    write!(f, "{name} {src} > {dst}")?;
-                }
-                _ => write!(f, "{name} {src} > {dst}")?,
-            }
-        }
-        if let Some((src, dst)) = self.macs() {
-            write!(f, "{name} {} > {}", Mac(src), Mac(dst))?;
-        }
-        match self.class() {
-            FlowClass::Tcp | FlowClass::Udp => {}
-            FlowClass::Icmp => write!(f, " type {}", self.destination_slot())?,
-            FlowClass::OtherIp | FlowClass::Fragment => {
-                write!(f, " protocol {}", self.destination_slot())?
-            }
-            FlowClass::Link => write!(f, " type {:#06x}", self.destination_slot())?,
-        }
-        if let Some((_, Some(identifier))) = self.icmp() {
-            write!(f, " id {identifier}")?;
-        }
-        match self.vlans() {
-            Vlans { outer: 0, inner: 0 } => Ok(()),
-            Vlans { outer, inner: 0 } => write!(f, " vlan {outer}"),
-            Vlans { outer, inner } => write!(f, " vlan {outer}.{inner}"),
-        }
-    }
-}
-
-impl fmt::Debug for FlowKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FlowKey({self})")
-    }
-}
-
-/// A map of `class`, `src` and `dst` (IP or MAC addresses), what the class has of `src_port`,
-/// `dst_port`, `protocol`, `icmp_type`, `icmp_id` and `ether_type`, and a list `vlans`.
-impl Serialize for FlowKey {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let vlans = match self.vlans() {
-            Vlans { outer: 0, inner: 0 } => &[][..],
-            Vlans { outer, inner: 0 } => &[outer][..],
-            Vlans { outer, inner } => &[outer, inner][..],
-        };
-        let mut map = serializer.serialize_struct("FlowKey", 10)?;
-        map.serialize_field("class", self.class().name())?;
-        match self.macs() {
-            Some((src, dst)) => {
-                map.serialize_field("src", &format_args!("{}", Mac(src)))?;
-                map.serialize_field("dst", &format_args!("{}", Mac(dst)))?;
-            }
-            None => {
-                map.serialize_field("src", &self.src_ip())?;
-                map.serialize_field("dst", &self.dst_ip())?;
-            }
-        }
-        let icmp = self.icmp();
-        let numbers = [
-            ("src_port", self.src_port()),
-            ("dst_port", self.dst_port()),
-            ("protocol", self.protocol().map(u16::from)),
-            ("icmp_type", icmp.map(|(icmp_type, _)| u16::from(icmp_type))),
-            ("icmp_id", icmp.and_then(|(_, identifier)| identifier)),
-            ("ether_type", self.ether_type()),
-        ];
-        for (name, number) in numbers {
-            if let Some(number) = number {
-                map.serialize_field(name, &number)?;
-            }
-        }
-        map.serialize_field("vlans", vlans)?;
-        map.end()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    fn tcp(src: &str, dst: &str) -> FlowKey {
-        FlowKey::tcp(src.parse().unwrap(), dst.parse().unwrap())
-    }
-
-    fn icmp(icmp_type: u16, identifier: u16) -> FlowKey {
-        let ends = Endpoints::v4([10, 0, 0, 2], [10, 0, 0, 1]);
-        FlowKey::new(
-            ends,
-            FlowClass::Icmp,
-            identifier,
-            icmp_type,
-            Vlans::default(),
-        )
-    }
-
-    fn samples() -> Vec<FlowKey> {
-        let v6 = Endpoints::v6([0xfd; 16], [0xfe; 16]);
-        let both = Vlans {
-            outer: 4095,
-            inner: 1,
-        };
-        vec![
-            tcp("10.0.0.2:80", "10.0.0.1:4242").with_vlans(Vlans { outer: 5, inner: 0 }),
-            tcp("[fd00::1]:80", "[fd00::2]:4242").with_vlans(both),
-            FlowKey::udp(
-                "10.0.0.2:80".parse().unwrap(),
-                "10.0.0.1:4242".parse().unwrap(),
-            ),
-            icmp(8, 77),
-            icmp(3, 0),
-            FlowKey::new(v6, FlowClass::Icmp, 77, 129, both),
-            FlowKey::new(v6, FlowClass::OtherIp, 0, 47, Vlans::default()),
-            FlowKey::new(v6, FlowClass::Fragment, 0, 17, Vlans::default()),
-            FlowKey::link([2, 0, 0, 0, 0, 1], [0xff; 6], 0x0806, both),
-            FlowKey::default(),
-        ]
-    }
-
-    #[test]
-    fn a_key_is_compact() {
-        assert_eq!(size_of::<FlowKey>(), 40);
-    }
-
-    #[test]
-    fn keys_read_as_a_person_writes_them() {
-        let shown: Vec<String> = samples().iter().map(FlowKey::to_string).collect();
-        assert_eq!(
-            shown,
-            [
-                "tcp 10.0.0.2:80 > 10.0.0.1:4242 vlan 5",
-                "tcp [fd00::1]:80 > [fd00::2]:4242 vlan 4095.1",
-                "udp 10.0.0.2:80 > 10.0.0.1:4242",
-                "icmp 10.0.0.2 > 10.0.0.1 type 8 id 77",
-                "icmp 10.0.0.2 > 10.0.0.1 type 3",
-                "icmp fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd > \
-                 fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe type 129 id 77 vlan 4095.1",
-                "ip fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd > \
-                 fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe protocol 47",
-                "fragment fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd > \
-                 fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe protocol 17",
-                "ether 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff type 0x0806 vlan 4095.1",
-                "ether 00:00:00:00:00:00 > 00:00:00:00:00:00 type 0x0000",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_report_names_each_part() {
-        assert_eq!(
-            serde_json::to_value(samples()[0]).unwrap(),
-            serde_json::json!({
-                "class": "tcp", "src": "10.0.0.2", "dst": "10.0.0.1",
-                "src_port": 80, "dst_port": 4242, "protocol": 6, "vlans": [5],
-            })
-        );
-        assert_eq!(
-            serde_json::to_value(samples()[8]).unwrap(),
-            serde_json::json!({
-                "class": "ether", "src": "02:00:00:00:00:01", "dst": "ff:ff:ff:ff:ff:ff",
-                "ether_type": 0x0806, "vlans": [4095, 1],
-            })
-        );
-    }
-
-    #[test]
-    fn the_other_direction_is_the_answer() {
-        let key = tcp("10.0.0.2:80", "10.0.0.1:4242");
-        assert_eq!(key.reversed(), tcp("10.0.0.1:4242", "10.0.0.2:80"));
-        let reply = icmp(8, 77).reversed();
-        assert_eq!(reply.icmp(), Some((0, Some(77))));
-        for key in samples() {
-            assert_eq!(key.reversed().reversed(), key);
-            assert_eq!(
-                key.symmetric_hash(),
-                key.reversed().symmetric_hash(),
-                "{key}"
-            );
-            assert_eq!(key.vlans(), key.reversed().vlans());
-        }
-    }
-
-    #[test]
-    fn bytes_come_back_as_the_key_or_not_at_all() {
-        for key in samples() {
-            assert_eq!(FlowKey::from_bytes(&key.to_bytes()), Some(key));
-        }
-        let mut bytes = samples()[0].to_bytes();
-        bytes[0] = 1;
-        assert_eq!(
-            FlowKey::from_bytes(&bytes),
-            None,
-            "an IPv4 address of more than 32 bits"
-        );
-        assert_eq!(FlowKey::from_bytes(&[0xff; 40]), None, "unknown class");
-        let mut bytes = icmp(3, 0).to_bytes();
-        bytes[37] = 1;
-        assert_eq!(
-            FlowKey::from_bytes(&bytes),
-            None,
-            "an identifier without an echo"
-        );
-    }
-
-    #[test]
-    fn families_and_classes_do_not_meet() {
-        let key = tcp("1.2.3.4:5", "6.7.8.9:10");
-        let low = tcp("[::102:304]:5", "[::607:809]:10");
-        assert_ne!(key, low);
-        assert_ne!(key.hash(), low.hash());
-        let distinct: HashSet<FlowKey> = samples().into_iter().collect();
-        assert_eq!(distinct.len(), samples().len());
-    }
-
-    /// Sequential addresses and ports are what a load generator sends.
-    #[test]
-    fn hashes_of_neighbours_spread_like_chance() {
-        const BUCKETS: usize = 1 << 16;
-        for shift in [0, 16, 48] {
-            for seed in [0, 1, 0x0123_4567_89ab_cdef] {
-                let mut counts = vec![0u32; BUCKETS];
-                for host in 0..=255u8 {
-                    for port in 0..256u16 {
-                        let src = SocketAddr::from(([10, 0, 0, host], 1024 + port));
-                        let key = FlowKey::tcp(src, SocketAddr::from(([10, 0, 1, 1], 80)));
-                        counts[(key.hash_seeded(seed) >> shift) as usize % BUCKETS] += 1;
-                    }
-                }
-                let empty = counts.iter().filter(|&&count| count == 0).count();
-                let expected = BUCKETS as f64 / std::f64::consts::E;
-                assert!(
-                    (empty as f64 - expected).abs() < 0.03 * expected,
-                    "{shift} {seed} {empty}"
-                );
-                assert!(counts.iter().max() < Some(&12), "{shift} {seed}");
-            }
-        }
-    }
 }

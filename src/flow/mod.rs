@@ -6,6 +6,9 @@
 
 mod key;
 mod table;
+#[cfg(test)]
+mod tests;
+mod text;
 
 pub(crate) use key::{Endpoints, is_echo};
 pub use key::{FlowClass, FlowKey, Vlans};

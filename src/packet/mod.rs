@@ -7,10 +7,12 @@
 
 pub mod checksum;
 mod parse;
+mod quote;
 pub mod serial;
 mod tcp;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use parse::{Kind, Packet, Tcp, Unreadable};
-pub use tcp::{TcpFlags, TcpOptions, sack_edges};
+pub use quote::QuotedTcp;
+pub use tcp::{TcpFlags, TcpOptions, sack_edges, timestamp_echo};

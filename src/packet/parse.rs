@@ -97,14 +97,14 @@ const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 4;
 const ICMP_ECHO_HEADER: usize = 8;
 
-const ETHER_IPV4: u16 = 0x0800;
+pub(super) const ETHER_IPV4: u16 = 0x0800;
 const ETHER_ARP: u16 = 0x0806;
-const ETHER_IPV6: u16 = 0x86dd;
+pub(super) const ETHER_IPV6: u16 = 0x86dd;
 const ETHER_LLDP: u16 = 0x88cc;
 
 const HOP_BY_HOP: u8 = 0;
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -184,20 +184,16 @@ impl Packet {
     #[inline(never)]
     pub(super) fn parse_any(head: &[u8], frame_len: usize) -> Self {
         let frame_len = frame_len.max(head.len());
-        match Link::read(head) {
-            Ok(link) => link
-                .packet(head, frame_len)
-                .unwrap_or_else(|why| link.whole(Kind::Unreadable(why), frame_len)),
-            Err((link, why)) => link.whole(Kind::Unreadable(why), frame_len),
-        }
+        let mut link = Link::default();
+        link.read(head)
+            .and_then(|()| link.packet(head, frame_len))
+            .unwrap_or_else(|why| link.whole(Kind::Unreadable(why), head, frame_len))
     }
 }
 
 /// The Ethernet header and its tags.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 struct Link {
-    src: [u8; 6],
-    dst: [u8; 6],
     ether_type: u16,
     vlans: Vlans,
     /// Offset of what follows the tags.
@@ -205,58 +201,50 @@ struct Link {
 }
 
 impl Link {
-    /// The header, or as much of it as could be read and why the rest could not.
-    fn read(head: &[u8]) -> Result<Self, (Self, Unreadable)> {
-        let mut link = Self {
-            src: [0; 6],
-            dst: [0; 6],
-            ether_type: 0,
-            vlans: Vlans::default(),
-            end: 0,
-        };
-        let Some(h) = head.first_chunk::<ETHERNET_HEADER>() else {
-            return Err((link, Unreadable::Truncated));
-        };
-        link.dst = [h[0], h[1], h[2], h[3], h[4], h[5]];
-        link.src = [h[6], h[7], h[8], h[9], h[10], h[11]];
-        link.ether_type = u16_at(h, 12);
-        link.end = ETHERNET_HEADER;
+    /// Reads the header, or as much of it as there is.
+    fn read(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+        let h: &[u8; ETHERNET_HEADER] = header_at(head, 0)?;
+        self.ether_type = u16_at(h, 12);
+        self.end = ETHERNET_HEADER;
         let mut tags = 0;
-        while matches!(link.ether_type, 0x8100 | 0x88a8 | 0x9100) {
+        while matches!(self.ether_type, 0x8100 | 0x88a8 | 0x9100) {
             if tags == MAX_TAGS {
-                return Err((link, Unreadable::TooManyHeaders));
+                return Err(Unreadable::TooManyHeaders);
             }
-            let Some(tag) = head.get(link.end..link.end + 4) else {
-                return Err((link, Unreadable::Truncated));
-            };
+            let tag: &[u8; 4] = header_at(head, self.end)?;
             let identifier = u16_at(tag, 0) & 0xfff;
             match tags {
-                0 => link.vlans.outer = identifier,
-                _ => link.vlans.inner = identifier,
+                0 => self.vlans.outer = identifier,
+                _ => self.vlans.inner = identifier,
             }
-            link.ether_type = u16_at(tag, 2);
-            link.end += 4;
+            self.ether_type = u16_at(tag, 2);
+            self.end += 4;
             tags += 1;
         }
-        Ok(link)
+        Ok(())
     }
 
     fn packet(&self, head: &[u8], frame_len: usize) -> Result<Packet, Unreadable> {
         match self.ether_type {
-            ETHER_IPV4 => Ip::v4(head, self.end, frame_len)?.packet(head, self),
-            ETHER_IPV6 => Ip::v6(head, self.end, frame_len)?.packet(head, self),
-            ETHER_ARP => Ok(self.whole(Kind::Arp, frame_len)),
-            ETHER_LLDP => Ok(self.whole(Kind::Lldp, frame_len)),
-            _ => Ok(self.whole(Kind::Opaque, frame_len)),
+            ETHER_IPV4 | ETHER_IPV6 => {
+                Ip::read(self.ether_type, head, self.end, frame_len)?.packet(head, self)
+            }
+            ETHER_ARP => Ok(self.whole(Kind::Arp, head, frame_len)),
+            ETHER_LLDP => Ok(self.whole(Kind::Lldp, head, frame_len)),
+            _ => Ok(self.whole(Kind::Opaque, head, frame_len)),
         }
     }
 
     /// A packet whose payload is all that follows the header.
-    fn whole(&self, kind: Kind, frame_len: usize) -> Packet {
+    fn whole(&self, kind: Kind, head: &[u8], frame_len: usize) -> Packet {
+        let (dst, src) = match head.first_chunk::<12>() {
+            Some(&[a, b, c, d, e, f, g, h, i, j, k, l]) => ([a, b, c, d, e, f], [g, h, i, j, k, l]),
+            None => ([0; 6], [0; 6]),
+        };
         let payload = self.end as u16;
         Packet {
             kind,
-            key: FlowKey::link(self.src, self.dst, self.ether_type, self.vlans),
+            key: FlowKey::link(src, dst, self.ether_type, self.vlans),
             l3: payload,
             l4: payload,
             payload,
@@ -268,21 +256,35 @@ impl Link {
 }
 
 /// The IP header and its extension headers.
-struct Ip {
-    ends: Endpoints,
+pub(super) struct Ip {
+    pub(super) ends: Endpoints,
     l3: usize,
     /// Offset of what follows the header and extension headers.
-    l4: usize,
+    pub(super) l4: usize,
     /// Offset of the first byte after the datagram.
-    end: usize,
-    protocol: u8,
+    pub(super) end: usize,
+    pub(super) protocol: u8,
     /// As in [`Packet::fragment`].
-    fragment: u16,
+    pub(super) fragment: u16,
     /// Whether there is a fragment header, be the datagram whole or not.
     fragment_header: bool,
 }
 
 impl Ip {
+    /// Reads IPv4 or, with any other EtherType, IPv6 at `l3`. No length may lead beyond
+    /// `frame_len`.
+    pub(super) fn read(
+        ether_type: u16,
+        head: &[u8],
+        l3: usize,
+        frame_len: usize,
+    ) -> Result<Self, Unreadable> {
+        match ether_type {
+            ETHER_IPV4 => Self::v4(head, l3, frame_len),
+            _ => Self::v6(head, l3, frame_len),
+        }
+    }
+
     fn v4(head: &[u8], l3: usize, frame_len: usize) -> Result<Self, Unreadable> {
         let h: &[u8; IPV4_HEADER] = header_at(head, l3)?;
         let header = usize::from(h[0] & 0xf) * 4;

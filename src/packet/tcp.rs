@@ -87,11 +87,7 @@ impl TcpOptions {
     /// Reads the options area of a TCP header: [`super::Packet::tcp_options`].
     pub fn parse(options: &[u8]) -> Self {
         let mut read = Self::default();
-        let mut walk = Walk {
-            options,
-            at: 0,
-            malformed: false,
-        };
+        let mut walk = Walk::new(options);
         for (_, option) in &mut walk {
             match *option {
                 [MSS, _, a, b] => read.mss = Some(u16::from_be_bytes([a, b])),
@@ -114,13 +110,17 @@ impl TcpOptions {
 ///
 /// Nothing aligns an option, so an edge may begin at any offset, odd ones included.
 pub fn sack_edges(options: &[u8]) -> impl Iterator<Item = usize> {
-    Walk {
-        options,
-        at: 0,
-        malformed: false,
-    }
-    .filter(|(_, option)| option[0] == SACK)
-    .flat_map(|(at, option)| (at + 2..at + option.len()).step_by(4))
+    Walk::new(options)
+        .filter(|(_, option)| option[0] == SACK)
+        .flat_map(|(at, option)| (at + 2..at + option.len()).step_by(4))
+}
+
+/// Offset in an options area of the echoed time stamp (TSecr; RFC 7323, 3.2).
+pub fn timestamp_echo(options: &[u8]) -> Option<usize> {
+    Walk::new(options)
+        .filter(|(_, option)| option[0] == TIMESTAMPS)
+        .last()
+        .map(|(at, _)| at + 6)
 }
 
 const END: u8 = 0;
@@ -137,6 +137,16 @@ struct Walk<'a> {
     options: &'a [u8],
     at: usize,
     malformed: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(options: &'a [u8]) -> Self {
+        Self {
+            options,
+            at: 0,
+            malformed: false,
+        }
+    }
 }
 
 impl<'a> Iterator for Walk<'a> {

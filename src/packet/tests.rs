@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use etherparse::{LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
 
 use super::*;
-use crate::flow::{FlowClass, Vlans};
+use crate::flow::{FlowClass, FlowKey, Vlans};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct Random(pub u64);
@@ -56,7 +56,7 @@ pub(crate) fn for_seeds(count: u64, mut case: impl FnMut(&mut Random)) {
 }
 
 /// A frame without contradictions, but perhaps with too many headers.
-fn frame(random: &mut Random) -> Vec<u8> {
+pub(crate) fn frame(random: &mut Random) -> Vec<u8> {
     let mut frame = random.bytes(12);
     for _ in 0..random.of(&[0, 0, 0, 1, 1, 2, 3]) {
         frame.extend(random.of(&[[0x81, 0], [0x88, 0xa8], [0x91, 0]]));
@@ -162,7 +162,8 @@ fn transport(random: &mut Random, protocol: u8) -> Vec<u8> {
     }
 }
 
-fn damage(random: &mut Random, frame: &mut Vec<u8>) {
+/// Changes some bytes of the headers, and perhaps cuts the frame.
+pub(crate) fn damage(random: &mut Random, frame: &mut Vec<u8>) {
     for _ in 0..1 + random.below(3) {
         let at = random.below(frame.len().min(80));
         frame[at] = match random.below(3) {
@@ -472,4 +473,74 @@ fn a_large_segment_may_lie_in_a_chain() {
         checksum::verify(&packet, [&frame[..57], &frame[57..]]),
         Some(false)
     );
+}
+
+/// IPv6 with these extension headers, each of 8 bytes, before the transport header.
+fn behind(extensions: &[u8], protocol: u8, transport: &[u8]) -> Packet {
+    let mut frame = vec![2; 12];
+    frame.extend([
+        0x86,
+        0xdd,
+        0x60,
+        0,
+        0,
+        0,
+        0,
+        (8 * extensions.len() + transport.len()) as u8,
+    ]);
+    frame.push(*extensions.first().unwrap_or(&protocol));
+    frame.extend([64; 33]);
+    for i in 0..extensions.len() {
+        frame.push(*extensions.get(i + 1).unwrap_or(&protocol));
+        frame.extend([0; 7]);
+    }
+    frame.extend(transport);
+    Packet::parse(&frame, frame.len())
+}
+
+#[test]
+fn a_chain_of_extension_headers_has_an_end() {
+    let mut tcp = [0; 20];
+    tcp[12] = 5 << 4;
+    assert_eq!(behind(&[60; 8], 6, &tcp).kind, Kind::Tcp);
+    let too_many = Kind::Unreadable(Unreadable::TooManyHeaders);
+    assert_eq!(behind(&[60; 9], 6, &tcp).kind, too_many);
+}
+
+#[test]
+fn neighbour_discovery_has_no_fragment_header() {
+    let solicitation = [135, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(
+        behind(&[0], 58, &solicitation).kind,
+        Kind::NeighbourDiscovery
+    );
+    assert_eq!(behind(&[44], 58, &solicitation).kind, Kind::Icmp);
+}
+
+#[test]
+fn an_icmp_error_quotes_a_segment() {
+    let ends = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    let mut quoted = Vec::new();
+    let segment = etherparse::PacketBuilder::ipv4(ends.0, ends.1, 64).tcp(80, 4242, 77, 9);
+    segment.write(&mut quoted, &[7; 100]).unwrap();
+    for length in [0, 19, 20, 27, 28, 40, quoted.len()] {
+        let mut frame = Vec::new();
+        let error = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 9], ends.0, 64)
+            .icmpv4_raw(3, 4, [0; 4]);
+        error.write(&mut frame, &quoted[..length]).unwrap();
+        frame.extend([0xee; 20]);
+        let packet = Packet::parse(&frame, frame.len());
+        let quote = packet.quoted_tcp(&frame);
+        let expected = QuotedTcp {
+            key: FlowKey::tcp((ends.0, 80).into(), (ends.1, 4242).into()),
+            tcp: 14 + 20 + 8 + 20,
+            end: 14 + 20 + 8 + length,
+        };
+        assert_eq!(
+            quote,
+            (length >= 28).then_some(expected),
+            "{length} bytes quoted"
+        );
+    }
 }

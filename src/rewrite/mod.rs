@@ -1,1 +1,436 @@
-//! Stub.
+//! Sequence numbers of the SVM's connections, translated at the secondary node.
+//!
+//! Both VMs choose their own initial sequence number, and the client knows the PVM's alone. In go
+//! the frames between client and SVM and, from the primary, the numbers that the two VMs opened a
+//! connection with; the frames come out in the PVM's numbers towards the link and in the SVM's
+//! numbers towards the SVM. The primary tells the numbers before it releases the SYN or SYN+ACK,
+//! so nothing is ever guessed, whichever side opened the connection.
+//!
+//! Towards the SVM the acknowledgment, the SACK blocks and the echoed time stamp are translated,
+//! as is what an ICMP error quotes; from the SVM the sequence number, and the quotes back. The
+//! SVM's SYN and SYN+ACK keep its own number, by which the comparison learns it. Checksums are
+//! kept by the difference, so that a wrong one stays wrong; one that the sender left partial
+//! covers none of these fields and stays as it is.
+//!
+//! Memory is taken at construction (rule R10). Where that is not enough for all connections, one
+//! loses its offset, which is reported: its bytes will differ until a checkpoint (rule R8).
+
+mod connection;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use self::connection::Connection;
+use self::segment::Segment;
+use crate::flow::{FlowClass, FlowId, FlowKey, FlowTable};
+use crate::packet::checksum::ICMP_CHECKSUM;
+use crate::packet::{Kind, Packet, TcpFlags};
+use crate::{Frame, Ticks};
+
+/// What bounds the memory of a [`Rewriter`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections with an offset. A quarter as many closed ones are remembered besides.
+    pub connections: usize,
+    /// How long a closed connection is remembered after its last segment, for retransmissions.
+    pub linger: Ticks,
+    /// How long an open connection is remembered after its last segment.
+    pub idle: Ticks,
+}
+
+/// The numbers that one VM opened a connection with, in its SYN or SYN+ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Initial sequence number.
+    pub isn: u32,
+    /// Time stamp (TSval), if there was one. When both VMs sent one, the SVM gets the echo of its
+    /// own and not of the PVM's, which Linux refuses during the handshake.
+    pub timestamp: Option<u32>,
+}
+
+/// An opening of which only the initial sequence number is known.
+impl From<u32> for Opening {
+    fn from(isn: u32) -> Self {
+        Self {
+            isn,
+            timestamp: None,
+        }
+    }
+}
+
+/// What became of a connection's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Learned {
+    /// The offset is known from now on; if both VMs chose the same numbers, there is none.
+    Stored,
+    /// The table was full: the connection named, the longest unused, lost its offset and needs a
+    /// checkpoint if it is to go on.
+    Evicted(FlowKey),
+    /// The flow is not TCP; nothing was stored.
+    NotTcp,
+}
+
+/// What was done to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// Nothing in it needed a translation.
+    Untouched,
+    /// The frame was changed in place. The [`Packet`] parsed from it before has the old numbers.
+    Translated,
+    /// The frame needs a translation but its bytes have another owner. It must not go on as it is.
+    Shared,
+}
+
+/// What a [`Rewriter`] has done since its construction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Connections whose numbers were learned.
+    pub learned: u64,
+    /// Open connections that lost their offset because the table was full.
+    pub evicted: u64,
+    /// Open connections that lost their offset because they were idle for too long.
+    pub expired: u64,
+    /// Frames changed on their way to the SVM.
+    pub to_guest: u64,
+    /// Frames changed on their way from the SVM.
+    pub from_guest: u64,
+    /// Frames that could not be changed because their bytes had another owner.
+    pub shared: u64,
+}
+
+/// Connections that one call of [`Rewriter::age`] forgets at most.
+const AGE_BATCH: usize = 64;
+
+/// The offsets of the SVM's connections and what they do to frames.
+///
+/// Keys are always those of the direction from the guest to the client.
+pub struct Rewriter {
+    open: FlowTable<Connection>,
+    closed: FlowTable<Connection>,
+    limits: Limits,
+    hash_seed: u64,
+    generation: u64,
+    counters: Counters,
+}
+
+/// Where a connection is remembered.
+#[derive(Clone, Copy)]
+enum Place {
+    Open(FlowId),
+    Closed(FlowId),
+}
+
+impl Rewriter {
+    /// A rewriter that knows no connection. The seed should be one that clients cannot guess, lest
+    /// they choose ports that collide in the table.
+    ///
+    /// # Panics
+    /// When `limits.connections` does not fit into 32 bits.
+    pub fn new(limits: Limits, hash_seed: u64) -> Self {
+        Self {
+            open: FlowTable::new(limits.connections),
+            closed: FlowTable::new(limits.connections.div_ceil(4)),
+            limits,
+            hash_seed,
+            generation: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes in the numbers that both VMs opened a connection with. `key` is the flow from the
+    /// guest to the client. An earlier connection of the same key is forgotten.
+    pub fn learn(
+        &mut self,
+        key: FlowKey,
+        pvm: impl Into<Opening>,
+        svm: impl Into<Opening>,
+        now: Ticks,
+    ) -> Learned {
+        if key.class() != FlowClass::Tcp {
+            return Learned::NotTcp;
+        }
+        let connection = Connection::new(pvm.into(), svm.into(), self.generation, now);
+        let hash = key.hash_seeded(self.hash_seed);
+        match self.find(&key, hash) {
+            Some(place) if self.at(place).continues(&connection) => {
+                self.at_mut(place).last_use = now;
+                self.used(place);
+                return Learned::Stored;
+            }
+            Some(place) => {
+                self.remove(place);
+            }
+            None => {}
+        }
+        self.counters.learned += 1;
+        if connection.is_without_offset() {
+            return Learned::Stored;
+        }
+        let mut evicted = None;
+        if self.open.len() == self.open.capacity()
+            && let Some(oldest) = self.open.oldest()
+        {
+            let oldest_key = *self.open.key(oldest);
+            if self.open.remove(oldest).generation == self.generation {
+                evicted = Some(oldest_key);
+            }
+        }
+        if self.open.insert(key, hash, connection).is_err() {
+            evicted = Some(key);
+        }
+        match evicted {
+            Some(key) => {
+                self.counters.evicted += 1;
+                Learned::Evicted(key)
+            }
+            None => Learned::Stored,
+        }
+    }
+
+    /// Forgets all offsets: the SVM has loaded the PVM's state, whose numbers it now continues.
+    /// Takes the same time for any number of connections.
+    pub fn svm_loaded(&mut self) {
+        self.generation += 1;
+    }
+
+    /// Translates a frame from the client into the SVM's numbers. `packet` was parsed from it.
+    pub fn to_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet, now: Ticks) -> Outcome {
+        let outcome = match packet.kind {
+            _ if self.knows_nothing() => Outcome::Untouched,
+            Kind::Tcp => self.segment_to_guest(frame, packet, now),
+            Kind::Icmp => self.error_to_guest(frame, packet),
+            _ => Outcome::Untouched,
+        };
+        self.counters.to_guest += u64::from(outcome == Outcome::Translated);
+        self.counters.shared += u64::from(outcome == Outcome::Shared);
+        outcome
+    }
+
+    /// Translates a frame from the SVM into the PVM's numbers. `packet` was parsed from it.
+    pub fn from_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet, now: Ticks) -> Outcome {
+        let outcome = match packet.kind {
+            _ if self.knows_nothing() => Outcome::Untouched,
+            Kind::Tcp => self.segment_from_guest(frame, packet, now),
+            Kind::Icmp => self.error_from_guest(frame, packet),
+            _ => Outcome::Untouched,
+        };
+        self.counters.from_guest += u64::from(outcome == Outcome::Translated);
+        self.counters.shared += u64::from(outcome == Outcome::Shared);
+        outcome
+    }
+
+    /// Forgets connections that are closed or idle for longer than the limits allow, a bounded
+    /// number at a time. Returns how many; zero means that no more are due.
+    pub fn age(&mut self, now: Ticks) -> usize {
+        let mut forgotten = 0;
+        while forgotten < AGE_BATCH
+            && let Some(oldest) = self.closed.oldest()
+            && self.is_due(&self.closed[oldest], self.limits.linger, now)
+        {
+            self.closed.remove(oldest);
+            forgotten += 1;
+        }
+        while forgotten < AGE_BATCH
+            && let Some(oldest) = self.open.oldest()
+            && self.is_due(&self.open[oldest], self.limits.idle, now)
+        {
+            let connection = self.open.remove(oldest);
+            self.counters.expired += u64::from(connection.generation == self.generation);
+            forgotten += 1;
+        }
+        forgotten
+    }
+
+    /// Connections remembered, the closed ones included.
+    pub fn len(&self) -> usize {
+        self.open.len() + self.closed.len()
+    }
+
+    /// Whether no connection is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn segment_to_guest<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Outcome {
+        let Some(place) = self.find_hashed(&packet.key.reversed()) else {
+            return Outcome::Untouched;
+        };
+        let connection = self.at_mut(place);
+        let (seq, timestamp) = (connection.seq, connection.timestamp);
+        let outcome = if packet.tcp.flags.contains(TcpFlags::ACK) {
+            Segment::edit(frame, packet, |segment| {
+                segment.shift_acknowledgments(seq, timestamp);
+            })
+        } else {
+            Outcome::Untouched
+        };
+        if outcome != Outcome::Shared {
+            connection.heard_client(packet, now);
+            self.used(place);
+        }
+        outcome
+    }
+
+    fn segment_from_guest<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Outcome {
+        let Some(place) = self.find_hashed(&packet.key) else {
+            return Outcome::Untouched;
+        };
+        let connection = self.at_mut(place);
+        let seq = connection.seq;
+        let outcome = if seq == 0 || keeps_its_sequence_number(packet) {
+            Outcome::Untouched
+        } else {
+            Segment::edit(frame, packet, |segment| {
+                segment.shift_sequence(seq.wrapping_neg());
+            })
+        };
+        if outcome != Outcome::Shared {
+            connection.heard_guest(packet, now);
+            self.used(place);
+        }
+        outcome
+    }
+
+    /// A router or the client quotes a segment that the guest sent.
+    fn error_to_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
+        self.edit_quote(frame, packet, FlowKey::clone, |segment, connection| {
+            segment.shift_sequence(connection.seq);
+        })
+    }
+
+    /// The SVM quotes a segment that the client sent and [`Rewriter::to_guest`] translated.
+    fn error_from_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
+        self.edit_quote(
+            frame,
+            packet,
+            |key| key.reversed(),
+            |segment, connection| {
+                if segment
+                    .flags()
+                    .is_some_and(|flags| flags.contains(TcpFlags::ACK))
+                {
+                    segment.shift_acknowledgments(
+                        connection.seq.wrapping_neg(),
+                        connection.timestamp.wrapping_neg(),
+                    );
+                }
+            },
+        )
+    }
+
+    fn edit_quote<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet,
+        from_guest: impl Fn(&FlowKey) -> FlowKey,
+        edit: impl FnOnce(&mut Segment, &Connection),
+    ) -> Outcome {
+        let Some(quote) = packet.quoted_tcp(frame.head()) else {
+            return Outcome::Untouched;
+        };
+        let Some(place) = self.find_hashed(&from_guest(&quote.key)) else {
+            return Outcome::Untouched;
+        };
+        let Some(head) = frame.head_mut() else {
+            return Outcome::Shared;
+        };
+        let checksum = usize::from(packet.l4) + ICMP_CHECKSUM;
+        let mut segment = Segment::quoted(head, quote.tcp, quote.end, checksum);
+        edit(&mut segment, self.at(place));
+        segment.outcome()
+    }
+
+    /// Makes a connection the one used last, where it belongs by now.
+    fn used(&mut self, place: Place) {
+        match place {
+            Place::Open(id) if self.open[id].is_closed() => {
+                let key = *self.open.key(id);
+                let connection = self.open.remove(id);
+                if self.closed.len() == self.closed.capacity()
+                    && let Some(oldest) = self.closed.oldest()
+                {
+                    self.closed.remove(oldest);
+                }
+                // There is room: the capacity is not 0 when an open connection exists.
+                let _ = self
+                    .closed
+                    .insert(key, key.hash_seeded(self.hash_seed), connection);
+            }
+            Place::Open(id) => self.open.touch(id),
+            Place::Closed(id) => self.closed.touch(id),
+        }
+    }
+
+    fn find_hashed(&mut self, key: &FlowKey) -> Option<Place> {
+        self.find(key, key.hash_seeded(self.hash_seed))
+    }
+
+    /// The connection with this key, unless the SVM has loaded a state since it was learned.
+    fn find(&mut self, key: &FlowKey, hash: u64) -> Option<Place> {
+        let open = self.open.find(key, hash).map(Place::Open);
+        let place = open.or_else(|| self.closed.find(key, hash).map(Place::Closed))?;
+        if self.at(place).generation == self.generation {
+            Some(place)
+        } else {
+            self.remove(place);
+            None
+        }
+    }
+
+    fn at(&self, place: Place) -> &Connection {
+        match place {
+            Place::Open(id) => &self.open[id],
+            Place::Closed(id) => &self.closed[id],
+        }
+    }
+
+    fn at_mut(&mut self, place: Place) -> &mut Connection {
+        match place {
+            Place::Open(id) => &mut self.open[id],
+            Place::Closed(id) => &mut self.closed[id],
+        }
+    }
+
+    fn remove(&mut self, place: Place) {
+        match place {
+            Place::Open(id) => self.open.remove(id),
+            Place::Closed(id) => self.closed.remove(id),
+        };
+    }
+
+    fn is_due(&self, connection: &Connection, limit: Ticks, now: Ticks) -> bool {
+        connection.generation != self.generation || now.saturating_sub(connection.last_use) > limit
+    }
+
+    fn knows_nothing(&self) -> bool {
+        self.open.is_empty() && self.closed.is_empty()
+    }
+}
+
+/// Whether a segment of the SVM goes on with the number it has: a SYN, whose number the comparison
+/// is to learn, and a reset that answers a segment without ACK, whose number is always 0 (RFC
+/// 9293, 3.10.7.1).
+fn keeps_its_sequence_number(packet: &Packet) -> bool {
+    let flags = packet.tcp.flags;
+    flags.contains(TcpFlags::SYN)
+        || flags.contains(TcpFlags::RST | TcpFlags::ACK) && packet.tcp.seq == 0
+}

@@ -1,0 +1,113 @@
+//! What is remembered about one connection of the SVM.
+
+use super::Opening;
+use crate::Ticks;
+use crate::packet::{Packet, TcpFlags, serial};
+
+/// Offsets of a connection and how far it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The SVM's sequence numbers minus the PVM's.
+    pub(super) seq: u32,
+    /// The SVM's time stamps minus the PVM's.
+    pub(super) timestamp: u32,
+    /// How many states the SVM had loaded when the connection was learned.
+    pub(super) generation: u64,
+    /// When the last segment passed.
+    pub(super) last_use: Ticks,
+    svm_isn: u32,
+    /// The client's number that the SVM acknowledged last.
+    client_next: Option<u32>,
+    guest: Half,
+    client: Half,
+    reset: bool,
+}
+
+/// One direction of a connection, by its sender.
+#[derive(Clone, Copy, Debug)]
+enum Half {
+    Open,
+    /// A FIN was sent; the number is the one that acknowledges it, as its sender counts.
+    Finished(u32),
+    /// The FIN was acknowledged.
+    Closed,
+}
+
+impl Half {
+    fn finish(&mut self, packet: &Packet) {
+        if packet.tcp.flags.contains(TcpFlags::FIN) && !matches!(self, Self::Closed) {
+            let end = packet
+                .tcp
+                .seq
+                .wrapping_add(packet.payload_len)
+                .wrapping_add(1);
+            *self = Self::Finished(end);
+        }
+    }
+
+    fn acknowledge(&mut self, packet: &Packet, ack: u32) {
+        if let Self::Finished(end) = *self
+            && packet.tcp.flags.contains(TcpFlags::ACK)
+            && serial::at_or_before(end, ack)
+        {
+            *self = Self::Closed;
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(pvm: Opening, svm: Opening, generation: u64, now: Ticks) -> Self {
+        let timestamp = match (pvm.timestamp, svm.timestamp) {
+            (Some(pvm), Some(svm)) => svm.wrapping_sub(pvm),
+            _ => 0,
+        };
+        Self {
+            seq: svm.isn.wrapping_sub(pvm.isn),
+            timestamp,
+            generation,
+            last_use: now,
+            svm_isn: svm.isn,
+            client_next: None,
+            guest: Half::Open,
+            client: Half::Open,
+            reset: false,
+        }
+    }
+
+    /// Whether both VMs chose the same numbers.
+    pub(super) fn is_without_offset(&self) -> bool {
+        self.seq == 0 && self.timestamp == 0
+    }
+
+    /// Whether `told` only repeats what is known of this connection.
+    pub(super) fn continues(&self, told: &Self) -> bool {
+        (self.svm_isn, self.seq, self.timestamp) == (told.svm_isn, told.seq, told.timestamp)
+    }
+
+    /// Whether both directions are closed, or a reset has ended them.
+    pub(super) fn is_closed(&self) -> bool {
+        self.reset || matches!((self.guest, self.client), (Half::Closed, Half::Closed))
+    }
+
+    /// Follows a segment of the client, as it came.
+    pub(super) fn heard_client(&mut self, packet: &Packet, now: Ticks) {
+        self.last_use = now;
+        // Any other number is not accepted either (RFC 9293, 3.10.7.4), and may be an attack.
+        self.reset |= packet.tcp.flags.contains(TcpFlags::RST)
+            && self.client_next.is_none_or(|next| next == packet.tcp.seq);
+        self.client.finish(packet);
+        self.guest
+            .acknowledge(packet, packet.tcp.ack.wrapping_add(self.seq));
+    }
+
+    /// Follows a segment of the SVM, as it came.
+    pub(super) fn heard_guest(&mut self, packet: &Packet, now: Ticks) {
+        self.last_use = now;
+        self.reset |= packet.tcp.flags.contains(TcpFlags::RST);
+        if packet.tcp.flags.contains(TcpFlags::ACK) {
+            self.client_next = Some(packet.tcp.ack);
+        }
+        self.guest.finish(packet);
+        self.client.acknowledge(packet, packet.tcp.ack);
+    }
+}
