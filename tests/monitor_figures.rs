@@ -168,6 +168,7 @@ fn a_summary_that_cannot_be_written_says_where() {
 fn the_table_shows_rates_since_the_one_before() {
     let settings = primary();
     let (writer, reader) = published(1);
+    count(&writer);
     let mut table = Table::new(false);
     let start = Summary::new(
         Duration::ZERO,

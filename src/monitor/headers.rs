@@ -189,3 +189,34 @@ impl Icmp {
 fn mac(address: [u8; 6]) -> String {
     address.map(|byte| format!("{byte:02x}")).join(":")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes whose EtherType is often one that leads on.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let ether_type = prop_oneof![
+            Just([0x08, 0x00]),
+            Just([0x86, 0xdd]),
+            Just([0x81, 0x00]),
+            Just([0x88, 0xa8]),
+            Just([0x08, 0x06]),
+            any::<[u8; 2]>(),
+        ];
+        let version = prop_oneof![Just(0x45), Just(0x60), any::<u8>()];
+        let rest = proptest::collection::vec(any::<u8>(), 0..120);
+        (any::<[u8; 12]>(), ether_type, version, rest)
+            .prop_map(|(macs, kind, version, rest)| [&macs[..], &kind, &[version], &rest].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_stops_a_record(frame in frames(), keep in 0..140usize) {
+            let headers = Headers::of(&frame[..frame.len().min(keep)]);
+            serde_json::to_string(&headers).expect("the keys are strings");
+        }
+    }
+}
