@@ -1,7 +1,8 @@
 //! What can be wrong with a command line, each fault as the one line to print.
 
 use crate::config::{
-    ConfigError, OutOfRange, PortName, PortNameError, QmpAddressError, SettingsError, UnknownRole,
+    ConfigError, OutOfRange, Place, PortName, PortNameError, QmpAddressError, SettingsError,
+    UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -70,15 +71,16 @@ pub enum UsageError {
     Config(#[from] ConfigError),
     /// No ethdev has the name of a port; known only once the EAL runs.
     #[error(
-        "{key} {port}: no such port; {}",
+        "no port {port} for {}; {}",
+        .place.key(),
         match .known.as_slice() {
             [] => "the EAL has none, add --vdev or -a before `--`".to_owned(),
             known => format!("the EAL has {}", known.join(", ")),
         }
     )]
     UnknownPort {
-        /// The key that names it.
-        key: &'static str,
+        /// The place that it should take.
+        place: Place,
         /// The name.
         port: PortName,
         /// The ports that there are.

@@ -7,10 +7,12 @@
 
 mod error;
 mod options;
+mod ports;
 mod split;
 mod usage;
 
 pub use error::{UsageError, ValueError};
 pub use options::{Command, Options};
+pub use ports::require_ports;
 pub use split::{Split, split};
 pub use usage::{USAGE, VERSION};

@@ -2,10 +2,13 @@
 //! of all, `[[pair]]` tables for several VM pairs, `[[policy]]` and `[[pair.policy]]` tables for
 //! flows that leave uncompared. A key that nobody knows is an error with its line.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::keys::{CompareTimeout, Flows, HoldFrames, IdleSleep, StatsPeriod, VmId};
 use super::{PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role};
@@ -26,6 +29,7 @@ macro_rules! table_with_pair_keys {
             primary_in: Option<PortName>,
             secondary_in: Option<PortName>,
             out: Option<PortName>,
+            #[serde(deserialize_with = "from_text")]
             qmp: Option<QmpAddress>,
             vm_id: Option<VmId>,
             raw_secondary: Option<bool>,
@@ -79,6 +83,15 @@ table_with_pair_keys! {
         /// The `[[pair.policy]]` tables.
         policy: Vec<PolicyRule>,
     }
+}
+
+fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(D::Error::custom)
 }
 
 impl File {

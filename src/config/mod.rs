@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything one process is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,7 +217,8 @@ impl TryFrom<String> for Role {
 }
 
 /// What a port is to a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// The vhost port to the VM.
     Guest,
@@ -248,7 +249,7 @@ impl Place {
 
     /// Position among the at most three ports of a pair: 0, 1 or 2. Counters of ports lie in that
     /// order.
-    pub fn slot(self) -> usize {
+    pub const fn slot(self) -> usize {
         match self {
             Self::Guest | Self::PrimaryIn => 0,
             Self::Uplink | Self::SecondaryIn => 1,

@@ -443,11 +443,14 @@ mod tests {
     #[test]
     fn the_command_line_overrides_the_file() {
         let cli = PairKeys {
-            flows: "9".parse().ok(),
+            compare_timeout: "9".parse().ok(),
             ..PairKeys::default()
         };
         let settings = with_command_line(cli, TWO_PAIRS).expect("a tunable for all pairs");
-        assert!(settings.pairs.iter().all(|pair| pair.flows.get() == 9));
+        let overridden = Duration::from_millis(9);
+        for pair in &settings.pairs {
+            assert_eq!(pair.compare_timeout, overridden, "{}", pair.name);
+        }
 
         let one = "role = 'compare'\nprimary-in = 'a0'\nsecondary-in = 'a1'\nout = 'a2'";
         let cli = PairKeys {

@@ -110,8 +110,7 @@ impl TryFrom<String> for PortName {
 pub struct PortNameError;
 
 /// Where a QEMU's QMP monitor listens.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QmpAddress {
     /// A unix socket.
     Unix(PathBuf),
@@ -169,14 +168,6 @@ impl FromStr for QmpAddress {
             1..=Self::MAX_PATH if !text.contains('\0') => Ok(Self::Unix(text.into())),
             _ => Err(QmpAddressError::Path),
         }
-    }
-}
-
-impl TryFrom<String> for QmpAddress {
-    type Error = QmpAddressError;
-
-    fn try_from(text: String) -> Result<Self, QmpAddressError> {
-        text.parse()
     }
 }
 

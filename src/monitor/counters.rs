@@ -1,0 +1,403 @@
+//! Counters of one poll core for one VM pair.
+//!
+//! The poll core holds the only [`Writer`] and stores with relaxed order, without a locked
+//! instruction; control threads hold [`Reader`]s and load. A reader sees each counter as it was a
+//! moment ago, not all of them at one instant. A new counter is one line in the list below: its
+//! name, its group and what it counts; the summary and the metrics pick it up by its group.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::config::Place;
+
+/// Where a counter stands in the summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Below a port's name.
+    Port,
+    /// A key of its own.
+    Node,
+    /// Below `input`: the PVM's input on its way to the SVM.
+    Input,
+    /// Below `link`: frames between the nodes.
+    Link,
+    /// Below `divergences`: what led to a request for a checkpoint.
+    Divergence,
+    /// Below `policy`: frames that left uncompared under a default rule.
+    Policy,
+    /// Below `faults`: bad input and exhausted bounds.
+    Fault,
+}
+
+/// How the values of several poll cores make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// Their sum.
+    Sum,
+    /// The greatest.
+    Max,
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $counter:ident = $name:literal, $group:ident, $fold:ident;)+) => {
+        /// Every counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $counter,)+
+        }
+
+        impl Counter {
+            /// All counters, in the order of their values.
+            pub const ALL: &[Self] = &[$(Self::$counter,)+];
+
+            /// Its key in the summary.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$counter => $name,)+ }
+            }
+
+            /// What it counts, in one sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$counter => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+
+            /// Where it stands in the summary.
+            pub const fn group(self) -> Group {
+                match self { $(Self::$counter => Group::$group,)+ }
+            }
+
+            /// How the values of several poll cores make one.
+            pub const fn fold(self) -> Fold {
+                match self { $(Self::$counter => Fold::$fold,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken from the pair's first port.
+    Rx0 = "rx", Port, Sum;
+    /// Frames taken from the pair's second port.
+    Rx1 = "rx", Port, Sum;
+    /// Frames taken from the pair's third port.
+    Rx2 = "rx", Port, Sum;
+    /// Frames given to the pair's first port.
+    Tx0 = "tx", Port, Sum;
+    /// Frames given to the pair's second port.
+    Tx1 = "tx", Port, Sum;
+    /// Frames given to the pair's third port.
+    Tx2 = "tx", Port, Sum;
+    /// Frames that the pair's first port did not take.
+    Dropped0 = "dropped", Port, Sum;
+    /// Frames that the pair's second port did not take.
+    Dropped1 = "dropped", Port, Sum;
+    /// Frames that the pair's third port did not take.
+    Dropped2 = "dropped", Port, Sum;
+
+    /// Frames of the PVM that left for the network.
+    Released = "released", Node, Sum;
+    /// Frames of the PVM that wait now.
+    Held = "held", Node, Sum;
+    /// Most frames of the PVM that ever waited, for several poll cores an upper bound.
+    HeldMax = "held_max", Node, Sum;
+    /// Checkpoints asked for.
+    Requests = "requested", Node, Sum;
+    /// Checkpoints whose commit was seen.
+    Commits = "committed", Node, Sum;
+    /// Epochs begun.
+    Epochs = "epochs", Node, Max;
+    /// Number of the current epoch.
+    Epoch = "epoch", Node, Max;
+    /// Code of the node's state.
+    State = "state", Node, Max;
+    /// Rounds of the poll loop.
+    Polls = "polls", Node, Sum;
+    /// Cycles in rounds that found work.
+    BusyCycles = "busy_cycles", Node, Sum;
+    /// Cycles in rounds that found none.
+    IdleCycles = "idle_cycles", Node, Sum;
+
+    /// Input frames mirrored to the secondary node, or by it to the SVM.
+    Mirrored = "mirrored", Input, Sum;
+    /// Times the SVM's ring was full, so that input waited.
+    InputWaits = "waits", Input, Sum;
+    /// Mirrored frames of an epoch that the SVM has left.
+    InputStale = "stale", Input, Sum;
+
+    /// Mirrored input frames lost on the link.
+    LinkLostInput = "lost_input", Link, Sum;
+    /// Output frames of the SVM lost on the link.
+    LinkLostOutput = "lost_output", Link, Sum;
+    /// Control messages sent again for want of an acknowledgment.
+    LinkRetransmitted = "retransmitted", Link, Sum;
+    /// Link frames of an earlier epoch.
+    LinkStale = "stale", Link, Sum;
+    /// Frames of the SVM dropped because their epoch is over.
+    SecondaryDroppedStale = "secondary_dropped_stale", Link, Sum;
+
+    /// Bytes at the same place of a stream, datagram or message differ.
+    DivergedPayload = "payload", Divergence, Sum;
+    /// Datagrams or messages of the same place have different lengths.
+    DivergedLength = "length", Divergence, Sum;
+    /// The SVM has not sent within the timeout what the PVM sent.
+    DivergedMissing = "missing", Divergence, Sum;
+    /// The SVM sent what the PVM has not.
+    DivergedSurplus = "surplus", Divergence, Sum;
+    /// A SYN's options do not agree.
+    DivergedSynOptions = "syn_options", Divergence, Sum;
+    /// The ends of two streams lie at different places.
+    DivergedFin = "fin", Divergence, Sum;
+    /// Only one side reset the connection.
+    DivergedRst = "rst", Divergence, Sum;
+    /// A frame that cannot be read waits for a checkpoint.
+    DivergedUnreadable = "unreadable", Divergence, Sum;
+    /// Input or output was lost on the link.
+    DivergedLinkLoss = "link_loss", Divergence, Sum;
+    /// A bound on held frames, kept frames or flows is reached.
+    DivergedBound = "bound", Divergence, Sum;
+
+    /// ARP.
+    PolicyArp = "arp", Policy, Sum;
+    /// IPv6 neighbour discovery.
+    PolicyNeighbourDiscovery = "neighbour_discovery", Policy, Sum;
+    /// LLDP.
+    PolicyLldp = "lldp", Policy, Sum;
+
+    /// Frames with truncated or contradicting headers.
+    Unreadable = "unreadable", Fault, Sum;
+    /// Frames on the link that are not of its protocol.
+    LinkGarbage = "link_garbage", Fault, Sum;
+    /// Frames on the link for a VM pair that is not here.
+    LinkUnknownVm = "link_unknown_vm", Fault, Sum;
+    /// Frames of the SVM that found no room.
+    SecondaryOverflow = "secondary_overflow", Fault, Sum;
+    /// Frames that found the hold full, so that the guest's ring waits.
+    HoldFull = "hold_full", Fault, Sum;
+    /// Flows that found the table full.
+    FlowTableFull = "flow_table_full", Fault, Sum;
+    /// Times the mempool had no buffer.
+    MempoolEmpty = "mempool_empty", Fault, Sum;
+    /// Divergences without a record, because the control thread was behind.
+    ReportsLost = "reports_lost", Fault, Sum;
+}
+
+impl Counter {
+    /// Frames taken from the port at `place`.
+    pub const fn rx(place: Place) -> Self {
+        [Self::Rx0, Self::Rx1, Self::Rx2][place.slot()]
+    }
+
+    /// Frames given to the port at `place`.
+    pub const fn tx(place: Place) -> Self {
+        [Self::Tx0, Self::Tx1, Self::Tx2][place.slot()]
+    }
+
+    /// Frames that the port at `place` did not take.
+    pub const fn dropped(place: Place) -> Self {
+        [Self::Dropped0, Self::Dropped1, Self::Dropped2][place.slot()]
+    }
+}
+
+const COUNT: usize = Counter::ALL.len();
+
+/// Makes the two ends of a block of counters that are all 0, with `rules` more for the policy rules
+/// of the pair's settings, in their order.
+pub fn published(rules: usize) -> (Writer, Reader) {
+    let block = Arc::new(CachePadded::new(Block {
+        values: [const { AtomicU64::new(0) }; COUNT],
+        rules: (0..rules).map(|_| AtomicU64::new(0)).collect(),
+    }));
+    let reader = Reader {
+        block: Arc::clone(&block),
+    };
+    let writer = Writer {
+        block,
+        not_sync: PhantomData,
+    };
+    (writer, reader)
+}
+
+struct Block {
+    values: [AtomicU64; COUNT],
+    rules: Box<[AtomicU64]>,
+}
+
+/// The end that counts. It may move to another thread but not be shared, so that a load and a
+/// store make an addition.
+pub struct Writer {
+    block: Arc<CachePadded<Block>>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl Writer {
+    /// Adds `n`; wraps at 2^64.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        let cell = &self.block.values[counter as usize];
+        cell.store(
+            cell.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Makes the value `n`.
+    #[inline]
+    pub fn set(&self, counter: Counter, n: u64) {
+        self.block.values[counter as usize].store(n, Ordering::Relaxed);
+    }
+
+    /// Makes the value `n` if it is less.
+    #[inline]
+    pub fn raise(&self, counter: Counter, n: u64) {
+        if self.value(counter) < n {
+            self.set(counter, n);
+        }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.block.values[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Adds `n` frames to the policy rule at `index` of the pair's settings; an index that is none
+    /// counts nothing.
+    #[inline]
+    pub fn add_to_rule(&self, index: usize, n: u64) {
+        if let Some(cell) = self.block.rules.get(index) {
+            cell.store(
+                cell.load(Ordering::Relaxed).wrapping_add(n),
+                Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+/// An end that reads.
+#[derive(Clone)]
+pub struct Reader {
+    block: Arc<CachePadded<Block>>,
+}
+
+impl Reader {
+    /// All values, each as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            values: std::array::from_fn(|at| self.block.values[at].load(Ordering::Relaxed)),
+            rules: self
+                .block
+                .rules
+                .iter()
+                .map(|cell| cell.load(Ordering::Relaxed))
+                .collect(),
+        }
+    }
+}
+
+/// Values of all counters, of one poll core or of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    values: [u64; COUNT],
+    rules: Vec<u64>,
+}
+
+impl Snapshot {
+    /// All 0, with `rules` policy rules.
+    pub fn zero(rules: usize) -> Self {
+        Self {
+            values: [0; COUNT],
+            rules: vec![0; rules],
+        }
+    }
+
+    /// The value of `counter`.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+
+    /// Frames under each policy rule of the pair's settings, in their order.
+    pub fn rules(&self) -> &[u64] {
+        &self.rules
+    }
+
+    /// Takes in the values of another poll core of the same pair.
+    pub fn merge(&mut self, other: &Self) {
+        for counter in Counter::ALL {
+            let (mine, theirs) = (
+                &mut self.values[*counter as usize],
+                other.values[*counter as usize],
+            );
+            *mine = match counter.fold() {
+                Fold::Sum => mine.wrapping_add(theirs),
+                Fold::Max => theirs.max(*mine),
+            };
+        }
+        for (mine, theirs) in self.rules.iter_mut().zip(&other.rules) {
+            *mine = mine.wrapping_add(*theirs);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_index_a_unique_key_and_a_sentence() {
+        let mut keys = HashSet::new();
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+            let help = counter.help();
+            assert!(help.ends_with('.') && !help.starts_with(' '), "{help:?}");
+            if counter.group() != Group::Port {
+                let key = (format!("{:?}", counter.group()), counter.name());
+                assert!(keys.insert(key.clone()), "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_reader_sees_what_the_writer_counted_on_another_thread() {
+        let (writer, reader) = published(2);
+        std::thread::spawn(move || {
+            for n in [3, 9, 5] {
+                writer.add(Counter::Released, n);
+                writer.raise(Counter::HeldMax, n);
+                writer.set(Counter::Held, n);
+            }
+            writer.add(Counter::tx(Place::Link), 4);
+            writer.add_to_rule(1, 7);
+            writer.add_to_rule(2, 7);
+        })
+        .join()
+        .expect("the writer's thread");
+        let seen = reader.snapshot();
+        assert_eq!(seen.value(Counter::Released), 17);
+        assert_eq!(seen.value(Counter::HeldMax), 9);
+        assert_eq!(seen.value(Counter::Held), 5);
+        assert_eq!(seen.value(Counter::Tx2), 4);
+        assert_eq!(seen.rules(), [0, 7]);
+    }
+
+    #[test]
+    fn cores_fold_into_one_by_sum_or_maximum() {
+        let core = |released, epoch, rule| {
+            let (writer, reader) = published(1);
+            writer.add(Counter::Released, released);
+            writer.set(Counter::Epoch, epoch);
+            writer.add_to_rule(0, rule);
+            reader.snapshot()
+        };
+        let mut total = Snapshot::zero(1);
+        total.merge(&core(5, 3, 1));
+        total.merge(&core(7, 2, 1));
+        assert_eq!(total.value(Counter::Released), 12);
+        assert_eq!(total.value(Counter::Epoch), 3);
+        assert_eq!(total.rules(), [2]);
+    }
+}

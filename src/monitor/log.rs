@@ -1,0 +1,201 @@
+//! The log: one line on stderr for what an operator should know, `dpdk-colo: warning: ...`.
+//!
+//! Only control threads write it. A source that repeats itself gets one line in
+//! [`REPEAT_PERIOD`]; the next line that it gets says how many were left out. What comes from
+//! outside (a peer's message, a path) cannot break a line or reach the terminal's control codes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Least time between two lines of one source and level.
+pub const REPEAT_PERIOD: Duration = Duration::from_secs(10);
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// A step that an operator expects, such as a change of state.
+    Info,
+    /// Something went wrong and is dealt with.
+    Warning,
+    /// Something is broken until somebody acts.
+    Error,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A handle on the log; clones write to the same place.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    sink: Box<dyn Write + Send>,
+    repeats: HashMap<(Level, &'static str), Repeat>,
+}
+
+struct Repeat {
+    last: Instant,
+    left_out: u64,
+}
+
+impl Log {
+    /// A log on stderr.
+    pub fn stderr() -> Self {
+        Self::to(io::stderr())
+    }
+
+    /// A log to `sink`, which gets whole lines.
+    pub fn to(sink: impl Write + Send + 'static) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                sink: Box::new(sink),
+                repeats: HashMap::new(),
+            })),
+        }
+    }
+
+    /// Writes a line of a step that an operator expects; never left out.
+    pub fn info(&self, line: fmt::Arguments<'_>) {
+        self.lock().put(Level::Info, line, 0);
+    }
+
+    /// Writes a warning, or leaves it out if `source` has just had one.
+    pub fn warning(&self, source: &'static str, line: fmt::Arguments<'_>) {
+        self.limited(Level::Warning, source, line, Instant::now());
+    }
+
+    /// Writes an error, or leaves it out if `source` has just had one.
+    pub fn error(&self, source: &'static str, line: fmt::Arguments<'_>) {
+        self.limited(Level::Error, source, line, Instant::now());
+    }
+
+    fn limited(&self, level: Level, source: &'static str, line: fmt::Arguments<'_>, now: Instant) {
+        let mut inner = self.lock();
+        let left_out = match inner.repeats.get_mut(&(level, source)) {
+            Some(repeat) if now.saturating_duration_since(repeat.last) < REPEAT_PERIOD => {
+                repeat.left_out += 1;
+                return;
+            }
+            Some(repeat) => std::mem::take(&mut repeat.left_out),
+            None => 0,
+        };
+        let fresh = Repeat {
+            last: now,
+            left_out: 0,
+        };
+        inner.repeats.insert((level, source), fresh);
+        inner.put(level, line, left_out);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A thread that panicked while it wrote has left at worst half a line.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn put(&mut self, level: Level, line: fmt::Arguments<'_>, left_out: u64) {
+        let mut text = format!("dpdk-colo: {}: ", level.as_str());
+        for c in line.to_string().chars() {
+            match c.is_control() {
+                true => text.extend(c.escape_default()),
+                false => text.push(c),
+            }
+        }
+        if left_out > 0 {
+            text.push_str(&format!(" (and {left_out} more like it)"));
+        }
+        text.push('\n');
+        // There is nobody left to tell when stderr is gone.
+        let _ = self.sink.write_all(text.as_bytes());
+        let _ = self.sink.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn take(&self) -> String {
+            let bytes = std::mem::take(&mut *self.0.lock().expect("no panic"));
+            String::from_utf8(bytes).expect("UTF-8")
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_level() {
+        let lines = Lines::default();
+        let log = Log::to(lines.clone());
+        log.info(format_args!("vm0: protected, epoch {}", 1));
+        log.warning("qmp", format_args!("vm0: no answer"));
+        log.error("uplink", format_args!("vm0: gone"));
+        assert_eq!(
+            lines.take(),
+            "dpdk-colo: info: vm0: protected, epoch 1\n\
+             dpdk-colo: warning: vm0: no answer\n\
+             dpdk-colo: error: vm0: gone\n"
+        );
+    }
+
+    #[test]
+    fn repeats_are_counted_instead_of_written() {
+        let lines = Lines::default();
+        let log = Log::to(lines.clone());
+        let start = Instant::now();
+        let say = |source, after: Duration| {
+            log.limited(
+                Level::Warning,
+                source,
+                format_args!("{source}"),
+                start + after,
+            );
+            lines.take()
+        };
+        assert_eq!(say("a", Duration::ZERO), "dpdk-colo: warning: a\n");
+        assert_eq!(say("a", Duration::from_secs(1)), "");
+        assert_eq!(say("b", Duration::from_secs(1)), "dpdk-colo: warning: b\n");
+        assert_eq!(say("a", REPEAT_PERIOD - Duration::from_nanos(1)), "");
+        assert_eq!(
+            say("a", REPEAT_PERIOD),
+            "dpdk-colo: warning: a (and 2 more like it)\n"
+        );
+        assert_eq!(say("a", REPEAT_PERIOD * 2), "dpdk-colo: warning: a\n");
+    }
+
+    #[test]
+    fn what_comes_from_outside_stays_in_its_line() {
+        let lines = Lines::default();
+        Log::to(lines.clone()).info(format_args!("peer said {}", "a\n\x1b[2Jb\u{9b}é"));
+        assert_eq!(
+            lines.take(),
+            "dpdk-colo: info: peer said a\\n\\u{1b}[2Jb\\u{9b}é\n"
+        );
+    }
+}

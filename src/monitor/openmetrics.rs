@@ -1,0 +1,246 @@
+//! The same figures as OpenMetrics text (version 1.0.0), for whoever scrapes them.
+//!
+//! Only the text is made here; who serves it is no concern of this module.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write as _};
+
+use super::latency::Interval;
+use super::summary::{PairSummary, PortSummary, Summary};
+
+/// The media type of the text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The text of a summary, from the first metric family to `# EOF`.
+pub fn text(summary: &Summary) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_families(&mut text, &summary.pairs());
+    text.push_str("# EOF\n");
+    text
+}
+
+/// A value with its labels, the pair's aside.
+type Sample = (Vec<Label>, u64);
+type Label = (&'static str, String);
+
+/// A metric family: its name without the suffix of a counter, its type, what it tells, and how to
+/// read its samples from a pair.
+type Family = (
+    &'static str,
+    Kind,
+    &'static str,
+    fn(&PairSummary) -> Vec<Sample>,
+);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+use Kind::{Counter, Gauge};
+
+const FAMILIES: &[Family] = &[
+    (
+        "colo_state",
+        Gauge,
+        "1 for the state that the node is in.",
+        |p| vec![(vec![("state", p.state.to_owned())], 1)],
+    ),
+    ("colo_epoch", Gauge, "Number of the current epoch.", |p| {
+        one(p.epoch)
+    }),
+    (
+        "colo_released_frames",
+        Counter,
+        "Frames of the PVM that left for the network.",
+        |p| one(p.released),
+    ),
+    (
+        "colo_held_frames",
+        Gauge,
+        "Frames of the PVM that wait now.",
+        |p| one(p.held),
+    ),
+    (
+        "colo_held_max_frames",
+        Gauge,
+        "Most frames of the PVM that ever waited.",
+        |p| one(p.held_max),
+    ),
+    (
+        "colo_port_rx_frames",
+        Counter,
+        "Frames taken from a port.",
+        |p| ports(p, |port| port.rx),
+    ),
+    (
+        "colo_port_tx_frames",
+        Counter,
+        "Frames given to a port.",
+        |p| ports(p, |port| port.tx),
+    ),
+    (
+        "colo_port_dropped_frames",
+        Counter,
+        "Frames that a port did not take.",
+        |p| ports(p, |port| port.dropped),
+    ),
+    ("colo_divergences", Counter, "Divergences by reason.", |p| {
+        each("reason", &p.divergences)
+    }),
+    (
+        "colo_checkpoints_requested",
+        Counter,
+        "Checkpoints asked for.",
+        |p| one(p.checkpoints.requested),
+    ),
+    (
+        "colo_checkpoints_committed",
+        Counter,
+        "Checkpoints whose commit was seen.",
+        |p| one(p.checkpoints.committed),
+    ),
+    (
+        "colo_policy_frames",
+        Counter,
+        "Frames that left uncompared, by rule.",
+        |p| each("rule", &p.policy),
+    ),
+    (
+        "colo_input_frames",
+        Counter,
+        "The PVM's input on its way to the SVM.",
+        |p| each("event", &p.input),
+    ),
+    (
+        "colo_link_frames",
+        Counter,
+        "Frames between the nodes.",
+        |p| each("event", &p.link),
+    ),
+    (
+        "colo_faults",
+        Counter,
+        "Bad input and exhausted bounds.",
+        |p| each("fault", &p.faults),
+    ),
+    ("colo_polls", Counter, "Rounds of the poll loops.", |p| {
+        one(p.polls)
+    }),
+    (
+        "colo_busy_cycles",
+        Counter,
+        "Cycles in rounds that found work.",
+        |p| one(p.busy_cycles),
+    ),
+    (
+        "colo_idle_cycles",
+        Counter,
+        "Cycles in rounds that found none.",
+        |p| one(p.idle_cycles),
+    ),
+    (
+        "colo_mempool_size_buffers",
+        Gauge,
+        "Buffers of a mempool.",
+        |p| {
+            let pools = p.mempools.iter();
+            pools
+                .map(|(name, pool)| (vec![("mempool", name.clone())], pool.size))
+                .collect()
+        },
+    ),
+    (
+        "colo_mempool_used_buffers",
+        Gauge,
+        "Buffers of a mempool that are not free.",
+        |p| {
+            let pools = p.mempools.iter();
+            pools
+                .map(|(name, pool)| (vec![("mempool", name.clone())], pool.in_use))
+                .collect()
+        },
+    ),
+];
+
+fn one(value: u64) -> Vec<Sample> {
+    vec![(Vec::new(), value)]
+}
+
+fn each(key: &'static str, counts: &BTreeMap<String, u64>) -> Vec<Sample> {
+    counts
+        .iter()
+        .map(|(name, count)| (vec![(key, name.clone())], *count))
+        .collect()
+}
+
+fn ports(pair: &PairSummary, count: fn(&PortSummary) -> u64) -> Vec<Sample> {
+    pair.ports
+        .iter()
+        .map(|(name, port)| {
+            let labels = vec![
+                ("port", name.clone()),
+                ("place", port.place.key().to_owned()),
+            ];
+            (labels, count(port))
+        })
+        .collect()
+}
+
+/// OpenMetrics wants all samples of a family together, so families come before pairs.
+fn write_families(text: &mut String, pairs: &[&PairSummary]) -> fmt::Result {
+    for (name, kind, help, samples) in FAMILIES {
+        let (kind, suffix) = match kind {
+            Counter => ("counter", "_total"),
+            Gauge => ("gauge", ""),
+        };
+        writeln!(text, "# TYPE {name} {kind}\n# HELP {name} {help}")?;
+        for pair in pairs {
+            for (labels, value) in samples(pair) {
+                write_sample(text, &format!("{name}{suffix}"), pair, &labels, value)?;
+            }
+        }
+    }
+    for (at, interval) in Interval::ALL.into_iter().enumerate() {
+        let name = format!("colo_{}_seconds", interval.as_str());
+        writeln!(text, "# TYPE {name} summary\n# UNIT {name} seconds")?;
+        writeln!(text, "# HELP {name} {}", interval.help())?;
+        for pair in pairs {
+            let (_, latency) = pair.latencies()[at];
+            for (quantile, ns) in [
+                ("0.5", latency.p50),
+                ("0.9", latency.p90),
+                ("0.99", latency.p99),
+                ("0.999", latency.p999),
+                ("1.0", latency.max),
+            ] {
+                let labels = [("quantile", quantile.to_owned())];
+                write_sample(text, &name, pair, &labels, ns as f64 / 1e9)?;
+            }
+            write_sample(text, &format!("{name}_count"), pair, &[], latency.count)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_sample(
+    text: &mut String,
+    name: &str,
+    pair: &PairSummary,
+    labels: &[Label],
+    value: impl Display,
+) -> fmt::Result {
+    write!(text, "{name}{{pair=\"{}\"", escaped(&pair.name))?;
+    for (key, label) in labels {
+        write!(text, ",{key}=\"{}\"", escaped(label))?;
+    }
+    writeln!(text, "}} {value}")
+}
+
+fn escaped(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}

@@ -1,0 +1,291 @@
+//! The tree of figures of a VM pair, and the `--summary` file.
+//!
+//! [`PairSummary::new`] makes the tree of one moment from the pair's settings, counters, latencies
+//! and checkpoint times; serialized it is the JSON that users and the telemetry command
+//! `/colo/stats` read, so a key, once there, stays. One pair's tree is the whole file; several lie
+//! under `pairs`, each by its name.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::atomic_file;
+use super::checkpoints::CheckpointTimes;
+use super::counters::{Counter, Group, Snapshot};
+use super::latency::{Interval, LatencySummary, Set};
+use super::state::NodeState;
+use crate::config::{PairSettings, Place, Role};
+
+/// What a [`PairSummary`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures<'a> {
+    /// The pair.
+    pub pair: &'a PairSettings,
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// Counters of all poll cores of the pair.
+    pub counters: &'a Snapshot,
+    /// Latencies of all poll cores of the pair.
+    pub latencies: &'a Set,
+    /// Durations of its checkpoints.
+    pub checkpoints: &'a CheckpointTimes,
+}
+
+/// All figures of one pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PairSummary {
+    /// The pair's name.
+    #[serde(skip)]
+    pub name: String,
+    /// The role of this node.
+    pub role: &'static str,
+    /// The state of this node.
+    pub state: &'static str,
+    /// Seconds since the start.
+    pub seconds: f64,
+    /// Epochs begun.
+    pub epochs: u64,
+    /// Number of the current epoch.
+    pub epoch: u64,
+    /// Ports by their ethdev names.
+    pub ports: BTreeMap<String, PortSummary>,
+    /// Frames of the PVM that left for the network.
+    pub released: u64,
+    /// Frames of the PVM that wait now.
+    pub held: u64,
+    /// Most frames of the PVM that ever waited.
+    pub held_max: u64,
+    /// Divergences by reason; only reasons that occurred.
+    pub divergences: BTreeMap<String, u64>,
+    /// Checkpoints.
+    pub checkpoints: CheckpointSummary,
+    /// From a frame's arrival from the PVM to its release.
+    pub hold_ns: LatencySummary,
+    /// Between the arrivals of what the two VMs sent for the same place.
+    pub skew_ns: LatencySummary,
+    /// From the moment when a frame may leave to its release.
+    pub release_ns: LatencySummary,
+    /// From a divergence to the request for a checkpoint.
+    pub request_ns: LatencySummary,
+    /// Rounds of the poll loops.
+    pub polls: u64,
+    /// Cycles in rounds that found work.
+    pub busy_cycles: u64,
+    /// Cycles in rounds that found none.
+    pub idle_cycles: u64,
+    /// Frames that left uncompared, by the rule that let them.
+    pub policy: BTreeMap<String, u64>,
+    /// The PVM's input on its way to the SVM; empty for a comparator.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub input: BTreeMap<String, u64>,
+    /// Frames between the nodes; empty for a comparator.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub link: BTreeMap<String, u64>,
+    /// Bad input and exhausted bounds; only those that occurred.
+    pub faults: BTreeMap<String, u64>,
+    /// Mempools by name, filled in by whoever knows them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mempools: BTreeMap<String, MempoolSummary>,
+}
+
+/// Frames at one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PortSummary {
+    /// What the port is to the pair.
+    pub place: Place,
+    /// Frames taken from it.
+    pub rx: u64,
+    /// Frames given to it.
+    pub tx: u64,
+    /// Frames that it did not take.
+    pub dropped: u64,
+}
+
+/// Checkpoints of a pair; times in milliseconds, 0 when there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CheckpointSummary {
+    /// Asked for.
+    pub requested: u64,
+    /// Whose commit was seen.
+    pub committed: u64,
+    /// Median from a request's writing to its STOP.
+    pub stop_ms: f64,
+    /// Median from STOP to RESUME.
+    pub pause_ms: f64,
+    /// Longest from a request's writing to its STOP.
+    pub stop_ms_max: f64,
+    /// Longest from STOP to RESUME.
+    pub pause_ms_max: f64,
+}
+
+/// Buffers of a mempool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MempoolSummary {
+    /// All.
+    pub size: u64,
+    /// Those not free.
+    pub in_use: u64,
+}
+
+impl PairSummary {
+    /// The tree of this moment.
+    pub fn new(figures: Figures<'_>) -> Self {
+        let Figures {
+            pair,
+            elapsed,
+            counters,
+            latencies,
+            checkpoints,
+        } = figures;
+        let value = |counter| counters.value(counter);
+        let group = |group| counters_of(counters, group);
+        let occurred = |group| {
+            let mut counts = counters_of(counters, group);
+            counts.retain(|_, count| *count > 0);
+            counts
+        };
+        let between_nodes = |group| match pair.role.role() {
+            Role::Compare => BTreeMap::new(),
+            Role::Primary | Role::Secondary => counters_of(counters, group),
+        };
+        let ports = pair.ports().map(|(place, port)| {
+            let port_summary = PortSummary {
+                place,
+                rx: value(Counter::rx(place)),
+                tx: value(Counter::tx(place)),
+                dropped: value(Counter::dropped(place)),
+            };
+            (port.to_string(), port_summary)
+        });
+        let rules = pair.policy.iter().map(|rule| rule.name.to_string());
+        let rules = rules.zip(counters.rules().iter().copied());
+        Self {
+            name: pair.name.clone(),
+            role: pair.role.role().as_str(),
+            state: NodeState::from_code(value(Counter::State)).map_or("unknown", NodeState::as_str),
+            seconds: elapsed.as_secs_f64(),
+            epochs: value(Counter::Epochs),
+            epoch: value(Counter::Epoch),
+            ports: ports.collect(),
+            released: value(Counter::Released),
+            held: value(Counter::Held),
+            held_max: value(Counter::HeldMax),
+            divergences: occurred(Group::Divergence),
+            checkpoints: CheckpointSummary {
+                requested: value(Counter::Requests),
+                committed: value(Counter::Commits),
+                stop_ms: milliseconds(checkpoints.stop().p50),
+                pause_ms: milliseconds(checkpoints.pause().p50),
+                stop_ms_max: milliseconds(checkpoints.stop().max),
+                pause_ms_max: milliseconds(checkpoints.pause().max),
+            },
+            hold_ns: latencies.summary(Interval::Hold),
+            skew_ns: latencies.summary(Interval::Skew),
+            release_ns: latencies.summary(Interval::Release),
+            request_ns: latencies.summary(Interval::Request),
+            polls: value(Counter::Polls),
+            busy_cycles: value(Counter::BusyCycles),
+            idle_cycles: value(Counter::IdleCycles),
+            policy: group(Group::Policy).into_iter().chain(rules).collect(),
+            input: between_nodes(Group::Input),
+            link: between_nodes(Group::Link),
+            faults: occurred(Group::Fault),
+            mempools: BTreeMap::new(),
+        }
+    }
+
+    /// The latencies with the words for them.
+    pub fn latencies(&self) -> [(Interval, LatencySummary); 4] {
+        Interval::ALL.map(|interval| {
+            let summary = match interval {
+                Interval::Hold => self.hold_ns,
+                Interval::Skew => self.skew_ns,
+                Interval::Release => self.release_ns,
+                Interval::Request => self.request_ns,
+            };
+            (interval, summary)
+        })
+    }
+}
+
+fn counters_of(counters: &Snapshot, group: Group) -> BTreeMap<String, u64> {
+    Counter::ALL
+        .iter()
+        .filter(|counter| counter.group() == group)
+        .map(|counter| (counter.name().to_owned(), counters.value(*counter)))
+        .collect()
+}
+
+fn milliseconds(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// All figures of a process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Summary {
+    /// The tree of the only pair.
+    One(Box<PairSummary>),
+    /// The trees of several pairs.
+    Many {
+        /// Seconds since the start.
+        seconds: f64,
+        /// The trees by the names of the pairs.
+        pairs: BTreeMap<String, PairSummary>,
+    },
+}
+
+impl Summary {
+    /// The summary of a process `elapsed` after its start.
+    pub fn new(elapsed: Duration, mut pairs: Vec<PairSummary>) -> Self {
+        match pairs.pop() {
+            Some(only) if pairs.is_empty() => Self::One(Box::new(only)),
+            last => Self::Many {
+                seconds: elapsed.as_secs_f64(),
+                pairs: pairs
+                    .into_iter()
+                    .chain(last)
+                    .map(|pair| (pair.name.clone(), pair))
+                    .collect(),
+            },
+        }
+    }
+
+    /// The trees.
+    pub fn pairs(&self) -> Vec<&PairSummary> {
+        match self {
+            Self::One(pair) => vec![pair],
+            Self::Many { pairs, .. } => pairs.values().collect(),
+        }
+    }
+
+    /// The JSON in one line, as a telemetry command answers.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("the keys are strings and the numbers finite")
+    }
+
+    /// Puts the JSON in place of the file at `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written; an old one is then as it was.
+    pub fn write(&self, path: &Path) -> Result<(), SummaryError> {
+        let mut text = serde_json::to_string_pretty(self)
+            .expect("the keys are strings and the numbers finite");
+        text.push('\n');
+        atomic_file::write(path, text.as_bytes()).map_err(|source| SummaryError {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// The summary could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("--summary: cannot write {path:?}: {source}")]
+pub struct SummaryError {
+    path: PathBuf,
+    source: io::Error,
+}

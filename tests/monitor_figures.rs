@@ -1,0 +1,187 @@
+//! The tree of figures, written in its three ways from the same figures. The expected texts lie in
+//! `tests/golden`; with `UPDATE_GOLDEN=1` in the environment they are written anew.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dpdk_colo::cli::{Command, Options};
+use dpdk_colo::config::{Place, Settings};
+use dpdk_colo::monitor::checkpoints::CheckpointTimes;
+use dpdk_colo::monitor::counters::{Counter, Snapshot, Writer, published};
+use dpdk_colo::monitor::latency::{Interval, Set};
+use dpdk_colo::monitor::openmetrics;
+use dpdk_colo::monitor::state::NodeState;
+use dpdk_colo::monitor::summary::{Figures, MempoolSummary, PairSummary, Summary};
+use dpdk_colo::monitor::table::Table;
+
+fn assert_golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).expect("a writable source tree");
+    }
+    let expected = std::fs::read_to_string(&path).expect("the golden file");
+    assert_eq!(found, expected, "{name}");
+}
+
+fn settings(toml: &str) -> Settings {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("colo.toml");
+    std::fs::write(&path, toml).expect("a file");
+    match Options::parse(["--config".into(), path.into_os_string()]).expect("one option") {
+        Command::Run(options) => options.settings().expect("good settings"),
+        text => panic!("{text:?}"),
+    }
+}
+
+fn primary() -> Settings {
+    settings(
+        "role = 'primary'\nguest = 'net_vhost0'\nuplink = 'net_tap0'\nlink = 'net_virtio_user0'\n\
+         qmp = '/run/p.sock'\n[[policy]]\nname = 'ntp'\naction = 'exempt'\nprotocol = 'udp'\n\
+         port = 123\n",
+    )
+}
+
+fn count(writer: &Writer) {
+    writer.add(Counter::rx(Place::Guest), 1_000_000);
+    writer.add(Counter::tx(Place::Uplink), 999_000);
+    writer.add(Counter::dropped(Place::Link), 3);
+    writer.add(Counter::Released, 999_000);
+    writer.set(Counter::Held, 1000);
+    writer.raise(Counter::HeldMax, 4096);
+    writer.add(Counter::DivergedPayload, 2);
+    writer.add(Counter::Requests, 2);
+    writer.add(Counter::Commits, 2);
+    writer.set(Counter::Epochs, 3);
+    writer.set(Counter::Epoch, 3);
+    writer.set(Counter::State, NodeState::Protected.code());
+    writer.add(Counter::Polls, 50_000_000);
+    writer.add(Counter::BusyCycles, 300);
+    writer.add(Counter::IdleCycles, 700);
+    writer.add(Counter::PolicyArp, 12);
+    writer.add(Counter::Mirrored, 800_000);
+    writer.add(Counter::LinkGarbage, 1);
+    writer.add_to_rule(0, 5);
+}
+
+fn pair_at(settings: &Settings, seconds: u64, counters: &Snapshot) -> PairSummary {
+    let mut latencies = Set::new();
+    for us in 1..=100 {
+        latencies.record(Interval::Hold, us * 1000);
+    }
+    latencies.record_times(Interval::Skew, 700, 40);
+    let mut checkpoints = CheckpointTimes::default();
+    for ms in [2, 3, 9] {
+        checkpoints.record_stop(Duration::from_millis(ms));
+        checkpoints.record_pause(Duration::from_millis(ms * 10));
+    }
+    let mut pair = PairSummary::new(Figures {
+        pair: &settings.pairs[0],
+        elapsed: Duration::from_secs(seconds),
+        counters,
+        latencies: &latencies,
+        checkpoints: &checkpoints,
+    });
+    let pool = MempoolSummary {
+        size: 32767,
+        in_use: 1500,
+    };
+    pair.mempools.insert("frames".into(), pool);
+    pair
+}
+
+#[test]
+fn the_summary_of_one_pair_is_its_tree() {
+    let settings = primary();
+    let (writer, reader) = published(1);
+    count(&writer);
+    let elapsed = Duration::from_secs(60);
+    let summary = Summary::new(elapsed, vec![pair_at(&settings, 60, &reader.snapshot())]);
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("summary.json");
+    summary.write(&path).expect("a writable directory");
+    let text = std::fs::read_to_string(&path).expect("the summary");
+    assert_golden("summary.json", &text);
+    assert_golden("metrics.txt", &openmetrics::text(&summary));
+
+    let pretty: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let line: serde_json::Value = serde_json::from_str(&summary.to_json()).expect("JSON");
+    assert_eq!(pretty, line);
+    for key in [
+        "role",
+        "seconds",
+        "epochs",
+        "ports",
+        "released",
+        "held",
+        "held_max",
+        "divergences",
+        "checkpoints",
+        "hold_ns",
+        "skew_ns",
+        "release_ns",
+        "request_ns",
+        "busy_cycles",
+        "idle_cycles",
+    ] {
+        assert!(pretty.get(key).is_some(), "{key}");
+    }
+    assert!(
+        summary.to_json().len() < 16 << 10,
+        "a telemetry reply has at most 16 KiB"
+    );
+}
+
+#[test]
+fn several_pairs_lie_under_their_names() {
+    let mut pairs = Vec::new();
+    for (vm_id, role) in [(1, "a"), (2, "b")] {
+        let settings = settings(&format!(
+            "role = 'compare'\nprimary-in = '{role}0'\nsecondary-in = '{role}1'\nout = '{role}2'\n\
+             vm-id = {vm_id}\n"
+        ));
+        pairs.push(pair_at(&settings, 1, &Snapshot::zero(0)));
+    }
+    let summary = Summary::new(Duration::from_secs(1), pairs);
+    let tree: serde_json::Value = serde_json::from_str(&summary.to_json()).expect("JSON");
+    assert_eq!(tree["pairs"]["vm2"]["ports"]["b1"]["place"], "secondary-in");
+    assert_eq!(tree["pairs"]["vm1"]["role"], "compare");
+    assert_eq!(tree["seconds"], 1.0);
+    assert!(tree["pairs"]["vm1"].get("link").is_none());
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_says_where() {
+    let summary = Summary::new(Duration::ZERO, Vec::new());
+    let error = summary
+        .write(Path::new("/nonexistent/s.json"))
+        .expect_err("no directory");
+    assert_eq!(
+        error.to_string(),
+        "--summary: cannot write \"/nonexistent/s.json\": No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn the_table_shows_rates_since_the_one_before() {
+    let settings = primary();
+    let (writer, reader) = published(1);
+    count(&writer);
+    let mut table = Table::new(false);
+    let start = Summary::new(
+        Duration::ZERO,
+        vec![pair_at(&settings, 40, &reader.snapshot())],
+    );
+    let mut text = table.next(&start);
+    count(&writer);
+    let then = Summary::new(
+        Duration::ZERO,
+        vec![pair_at(&settings, 60, &reader.snapshot())],
+    );
+    text.push_str(&table.next(&then));
+    assert_golden("table.txt", &text);
+    assert!(!text.contains('\x1b'));
+    assert!(Table::new(true).next(&then).starts_with('\x1b'));
+}
