@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod error_chain;
 pub mod config;
 pub mod flow;
 pub mod frame;

@@ -62,7 +62,7 @@ fn count(writer: &Writer) {
     writer.add(Counter::PolicyArp, 12);
     writer.add(Counter::Mirrored, 800_000);
     writer.add(Counter::LinkGarbage, 1);
-    writer.add_to_rule(0, 5);
+    writer.set_rule(0, 5);
 }
 
 fn pair_at(settings: &Settings, seconds: u64, counters: &Snapshot) -> PairSummary {

@@ -13,17 +13,20 @@ use crate::packet::Kind;
 pub struct Rule {
     /// The name that counters use.
     pub name: String,
-    /// IP protocol number, or any.
-    pub protocol: Option<u8>,
+    /// IP protocol numbers; none stands for any.
+    pub protocols: Vec<u8>,
     /// A transport port at either end, or any.
     pub port: Option<u16>,
     /// A prefix that holds either address, or any.
     pub prefix: Option<(IpAddr, u8)>,
+    /// The id of the outermost VLAN tag, or any.
+    pub vlan: Option<u16>,
 }
 
 impl Rule {
     fn matches(&self, key: &FlowKey) -> bool {
-        self.protocol.is_none_or(|p| key.protocol() == Some(p))
+        (self.protocols.is_empty() || key.protocol().is_some_and(|p| self.protocols.contains(&p)))
+            && self.vlan.is_none_or(|vlan| key.vlans().outer == vlan)
             && self
                 .port
                 .is_none_or(|p| key.src_port() == Some(p) || key.dst_port() == Some(p))

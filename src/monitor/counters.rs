@@ -99,6 +99,12 @@ counters! {
 
     /// Frames of the PVM that left for the network.
     Released = "released", Node, Sum;
+    /// Of these, frames that the SVM sent alike.
+    ReleasedEqual = "released_equal", Node, Sum;
+    /// Of these, frames that a commit covered.
+    ReleasedByCommit = "released_by_commit", Node, Sum;
+    /// Flows that are known.
+    Flows = "flows", Node, Sum;
     /// Frames of the PVM that wait now.
     Held = "held", Node, Sum;
     /// Most frames of the PVM that ever waited, for several poll cores an upper bound.
@@ -124,6 +130,8 @@ counters! {
     Mirrored = "mirrored", Input, Sum;
     /// Times the SVM's ring was full, so that input waited.
     InputWaits = "waits", Input, Sum;
+    /// Input given to the PVM that could not be mirrored.
+    Unmirrored = "unmirrored", Input, Sum;
     /// Mirrored frames of an epoch that the SVM has left.
     InputStale = "stale", Input, Sum;
 
@@ -133,31 +141,47 @@ counters! {
     LinkLostOutput = "lost_output", Link, Sum;
     /// Control messages sent again for want of an acknowledgment.
     LinkRetransmitted = "retransmitted", Link, Sum;
-    /// Link frames of an earlier epoch.
-    LinkStale = "stale", Link, Sum;
+    /// Data frames that came twice or late.
+    LinkDuplicates = "duplicates", Link, Sum;
+    /// Sessions that began between the two nodes.
+    LinkSessions = "sessions", Link, Sum;
     /// Frames of the SVM dropped because their epoch is over.
     SecondaryDroppedStale = "secondary_dropped_stale", Link, Sum;
 
-    /// Bytes at the same place of a stream, datagram or message differ.
+    /// A payload byte of the PVM differs from the SVM's at the same place.
     DivergedPayload = "payload", Divergence, Sum;
-    /// Datagrams or messages of the same place have different lengths.
-    DivergedLength = "length", Divergence, Sum;
-    /// The SVM has not sent within the timeout what the PVM sent.
-    DivergedMissing = "missing", Divergence, Sum;
-    /// The SVM sent what the PVM has not.
-    DivergedSurplus = "surplus", Divergence, Sum;
+    /// One VM's stream ends where the other's goes on.
+    DivergedStreamEnd = "stream_end", Divergence, Sum;
     /// A SYN's options do not agree.
     DivergedSynOptions = "syn_options", Divergence, Sum;
-    /// The ends of two streams lie at different places.
-    DivergedFin = "fin", Divergence, Sum;
-    /// Only one side reset the connection.
-    DivergedRst = "rst", Divergence, Sum;
+    /// The SVM sent two different bytes for one place of a stream.
+    DivergedSecondaryInconsistent = "secondary_inconsistent", Divergence, Sum;
+    /// The SVM has not sent within the timeout what the PVM sent.
+    DivergedMissingSecondary = "missing_secondary", Divergence, Sum;
+    /// The PVM has not sent within the timeout what the SVM sent.
+    DivergedMissingPrimary = "missing_primary", Divergence, Sum;
+    /// The SVM has not acknowledged within the timeout what the PVM acknowledges.
+    DivergedAckAhead = "ack_ahead", Divergence, Sum;
     /// A frame that cannot be read waits for a checkpoint.
     DivergedUnreadable = "unreadable", Divergence, Sum;
-    /// Input or output was lost on the link.
-    DivergedLinkLoss = "link_loss", Divergence, Sum;
-    /// A bound on held frames, kept frames or flows is reached.
-    DivergedBound = "bound", Divergence, Sum;
+    /// A frame waits whose flow found the flow table full.
+    DivergedFlowTableFull = "flow_table_full", Divergence, Sum;
+    /// No more frames of the PVM can be held.
+    DivergedHoldFull = "hold_full", Divergence, Sum;
+    /// Frames of the SVM found no room.
+    DivergedSecondaryOverflow = "secondary_overflow", Divergence, Sum;
+    /// Input did not reach the SVM.
+    DivergedInputLost = "input_lost", Divergence, Sum;
+    /// Output of the SVM was lost on the link.
+    DivergedOutputLost = "output_lost", Divergence, Sum;
+    /// The other node was started again.
+    DivergedPeerRestarted = "peer_restarted", Divergence, Sum;
+    /// The link is silent.
+    DivergedLinkDown = "link_down", Divergence, Sum;
+    /// The guest's ring stopped and it was no checkpoint.
+    DivergedGuestReset = "guest_reset", Divergence, Sum;
+    /// The monitor was lost while the guest was stopped, or COLO was already under way.
+    DivergedMonitorLost = "monitor_lost", Divergence, Sum;
 
     /// ARP.
     PolicyArp = "arp", Policy, Sum;
@@ -170,12 +194,14 @@ counters! {
     Unreadable = "unreadable", Fault, Sum;
     /// Frames on the link that are not of its protocol.
     LinkGarbage = "link_garbage", Fault, Sum;
-    /// Frames on the link for a VM pair that is not here.
-    LinkUnknownVm = "link_unknown_vm", Fault, Sum;
+    /// Frames that the rewriter could not translate.
+    Untranslated = "untranslated", Fault, Sum;
+    /// Frames of the SVM that came before the commit was known and found no room.
+    EarlyDropped = "early_dropped", Fault, Sum;
+    /// Frames of a PVM that is gone, dropped.
+    Discarded = "discarded", Fault, Sum;
     /// Frames of the SVM that found no room.
     SecondaryOverflow = "secondary_overflow", Fault, Sum;
-    /// Frames that found the hold full, so that the guest's ring waits.
-    HoldFull = "hold_full", Fault, Sum;
     /// Flows that found the table full.
     FlowTableFull = "flow_table_full", Fault, Sum;
     /// Times the mempool had no buffer.
@@ -263,15 +289,12 @@ impl Writer {
         self.block.values[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// Adds `n` frames to the policy rule at `index` of the pair's settings; an index that is none
-    /// counts nothing.
+    /// Makes the count of the policy rule at `index` of the pair's settings `n`; an index that is
+    /// none counts nothing.
     #[inline]
-    pub fn add_to_rule(&self, index: usize, n: u64) {
+    pub fn set_rule(&self, index: usize, n: u64) {
         if let Some(cell) = self.block.rules.get(index) {
-            cell.store(
-                cell.load(Ordering::Relaxed).wrapping_add(n),
-                Ordering::Relaxed,
-            );
+            cell.store(n, Ordering::Relaxed);
         }
     }
 }
@@ -371,8 +394,8 @@ mod tests {
                 writer.set(Counter::Held, n);
             }
             writer.add(Counter::tx(Place::Link), 4);
-            writer.add_to_rule(1, 7);
-            writer.add_to_rule(2, 7);
+            writer.set_rule(1, 7);
+            writer.set_rule(2, 7);
         })
         .join()
         .expect("the writer's thread");
@@ -390,7 +413,7 @@ mod tests {
             let (writer, reader) = published(1);
             writer.add(Counter::Released, released);
             writer.set(Counter::Epoch, epoch);
-            writer.add_to_rule(0, rule);
+            writer.set_rule(0, rule);
             reader.snapshot()
         };
         let mut total = Snapshot::zero(1);

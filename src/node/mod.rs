@@ -1,1 +1,133 @@
-//! Stub.
+//! The running node: ports, poll loop, control thread, and what wires the pure rooms to them.
+//!
+//! One poll core runs every VM pair of the process to completion: [`poll`] goes round, [`primary`],
+//! [`secondary`] and [`compare`] move a pair's frames between its [`lane`]s and its state machine.
+//! Everything that may block, allocate or make a system call is on the [`control`] thread: the
+//! monitors, the statistics, the divergence records, the log. The two meet in [`mailbox`] rings.
+//! A pair's state belongs to one poll core alone, so several cores can share the pairs, and later
+//! the flows, without a lock.
+
+mod clock;
+mod compare;
+mod control;
+mod counts;
+mod lane;
+mod mailbox;
+mod poll;
+mod ports;
+mod primary;
+mod secondary;
+mod setup;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::config::Settings;
+use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry};
+use crate::monitor::log::Log;
+use crate::monitor::report::ReportError;
+use crate::monitor::summary::SummaryError;
+
+/// Why a node cannot run, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A port that does not exist: the command line is wrong.
+    #[error("--{place} {name}: no such port; the ports are: {known} (add it with an EAL option, such as --vdev)")]
+    UnknownPort {
+        /// Which port it was to be.
+        place: &'static str,
+        /// Its name.
+        name: String,
+        /// The ports that exist.
+        known: String,
+    },
+    /// A port that cannot be started.
+    #[error("--{place} {name}: {source}")]
+    Port {
+        /// Which port it was to be.
+        place: &'static str,
+        /// Its name.
+        name: String,
+        /// What the driver says.
+        source: PortError,
+    },
+    /// A port that cannot be part of a link.
+    #[error("--link {name}: the driver cannot send chained mbufs, which the mirror needs; use virtio_user, vhost or a NIC that can")]
+    Chains {
+        /// Its name.
+        name: String,
+    },
+    /// Too little memory for the pools.
+    #[error("not enough memory for packet buffers; give EAL more (-m MB with --no-huge, or hugepages)")]
+    Pool(#[from] MempoolError),
+    /// The records' directory cannot be used.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The summary cannot be written.
+    #[error(transparent)]
+    Summary(#[from] SummaryError),
+    /// A telemetry command cannot be registered.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    /// The poll core cannot be started.
+    #[error(transparent)]
+    Lcore(#[from] lcore::LcoreError),
+    /// More fences than a process has.
+    #[error("too many VM pairs for one process")]
+    TooManyPairs,
+    /// A thread cannot be started, or the signals not be caught.
+    #[error("the operating system refuses: {0}")]
+    System(#[from] std::io::Error),
+    /// The poll core or the control thread ended by a panic, which is a bug.
+    #[error("the {thread} thread failed; this is a bug, please report it with the lines above")]
+    Panicked {
+        /// Which thread.
+        thread: &'static str,
+    },
+}
+
+impl NodeError {
+    /// Whether the command line is to blame.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, NodeError::UnknownPort { .. })
+    }
+}
+
+/// Runs a node until it is asked to end.
+pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second signal ends the process at once, should the first not.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let setup::Wired { poll, control, mut hardware } = setup::wire(eal, settings, log)?;
+    let workers = eal.worker_lcores();
+    let poll_lcore = workers.first().copied().unwrap_or(eal.main_lcore());
+    let poll_cpus = eal.cpus_of(poll_lcore);
+    let control_thread = {
+        let stop = Arc::clone(&stop);
+        thread::Builder::new().name("colo-control".into()).spawn(move || {
+            control::keep_off(&poll_cpus);
+            let outcome = control.run(&stop);
+            stop.store(true, Ordering::Relaxed);
+            outcome
+        })?
+    };
+    let polled = match workers.first() {
+        Some(&worker) => {
+            let stop = Arc::clone(&stop);
+            lcore::launch(eal, worker, move || poll.run(&stop))?
+                .join()
+                .map_err(|_| NodeError::Panicked { thread: "poll" })
+        }
+        None => Ok(poll.run(&stop)),
+    };
+    stop.store(true, Ordering::Relaxed);
+    let controlled = control_thread.join().map_err(|_| NodeError::Panicked { thread: "control" });
+    // The queues are given up by now, so the ports can be stopped.
+    hardware.close();
+    controlled??.complete(polled?)?;
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Ticks of the TSC and the units that people use.
+
+use std::time::Duration;
+
+use crate::frame::Ticks;
+
+/// The TSC's rate, with the division done once.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    hz: u64,
+    /// Nanoseconds per tick, times 2^32.
+    scale: u64,
+}
+
+impl Clock {
+    /// A clock of so many ticks per second.
+    pub fn new(hz: u64) -> Self {
+        let hz = hz.max(1);
+        Self { hz, scale: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64 }
+    }
+
+    /// Nanoseconds of an interval.
+    #[inline]
+    pub fn ns(&self, ticks: Ticks) -> u64 {
+        ((u128::from(ticks) * u128::from(self.scale)) >> 32) as u64
+    }
+
+    /// Ticks of a duration.
+    pub fn ticks(&self, duration: Duration) -> Ticks {
+        (duration.as_nanos() * u128::from(self.hz) / 1_000_000_000) as u64
+    }
+}

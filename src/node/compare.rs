@@ -1,0 +1,147 @@
+//! The bare comparator's frames: two ports in, one out.
+
+use super::clock::Clock;
+use super::counts::{self, Tally};
+use super::lane::Lane;
+use super::mailbox::{PollEnd, ToControl, ToPoll};
+use super::primary::{LAST_TRIES, Stamps};
+use crate::dpdk::{Burst, Mbuf, tsc};
+use crate::frame::Ticks;
+use crate::monitor::counters::{Counter, Writer};
+use crate::monitor::latency::Recorder;
+use crate::protect::Bare;
+
+/// One comparator on its poll core.
+pub struct CompareNode {
+    state: Bare<Mbuf>,
+    primary_in: Lane,
+    secondary_in: Lane,
+    out: Lane,
+    mail: PollEnd,
+    scratch: Burst,
+    stamps: Stamps,
+    tally: Tally,
+    clock: Clock,
+}
+
+impl CompareNode {
+    /// A comparator that this core polls from now on.
+    pub fn new(
+        state: Bare<Mbuf>,
+        [primary_in, secondary_in, out]: [Lane; 3],
+        mail: PollEnd,
+        tally: Tally,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            state,
+            primary_in,
+            secondary_in,
+            out,
+            mail,
+            scratch: Burst::new(),
+            stamps: Stamps::new(),
+            tally,
+            clock,
+        }
+    }
+
+    /// One round; true if it found work.
+    pub fn poll(&mut self, now: Ticks) -> bool {
+        while let Ok(message) = self.mail.inbox.pop() {
+            if let ToPoll::Monitor(event) = message {
+                self.state.monitor(event, now);
+            }
+        }
+        let mut busy = self.send_waiting();
+        busy |= self.secondary_in.receive(&mut self.scratch) > 0;
+        for frame in self.scratch.drain() {
+            self.state.secondary(frame, now);
+        }
+        if self.state.wants_primary() {
+            busy |= self.primary_in.receive(&mut self.scratch) > 0;
+            for frame in self.scratch.drain() {
+                self.state.primary(frame, now);
+            }
+        }
+        busy | self.release()
+    }
+
+    fn release(&mut self) -> bool {
+        let mut any = false;
+        while self.out.room() > 0 {
+            let Some(release) = self.state.next_release() else { break };
+            self.stamps.push(release.arrived, release.cleared, release.witnessed);
+            self.out.push(release.frame);
+            any = true;
+            if self.out.room() == 0 {
+                self.send_waiting();
+            }
+        }
+        any | self.send_waiting()
+    }
+
+    fn send_waiting(&mut self) -> bool {
+        let left = self.out.flush();
+        if left > 0 {
+            self.stamps.left(left, tsc::now(), self.clock, &mut self.tally.latency);
+        }
+        left > 0
+    }
+
+    /// What is due every now and then.
+    pub fn tick(&mut self, now: Ticks) {
+        self.state.tick(now);
+        if self.mail.has_room()
+            && let Some(divergence) = self.state.next_record()
+        {
+            let epoch = self.state.epoch();
+            self.mail.post(ToControl::Record(divergence, epoch));
+        }
+        self.ask(now);
+    }
+
+    /// Passes a checkpoint request on.
+    pub fn ask(&mut self, now: Ticks) {
+        if self.mail.has_room()
+            && let Some(request) = self.state.next_request(now)
+        {
+            self.mail.post(ToControl::Request(request));
+        }
+    }
+
+    /// Makes the counters readable for others.
+    pub fn publish(&mut self) {
+        let writer = self.tally.writer();
+        counts::lanes(writer, [&self.primary_in, &self.secondary_in, &self.out]);
+        counts::comparator(writer, self.state.comparator());
+        counts::checkpoints(writer, self.state.checkpoints());
+        writer.set(Counter::SecondaryDroppedStale, self.state.stale());
+        writer.set(Counter::Discarded, self.state.discarded());
+        writer.set(Counter::ReportsLost, self.mail.lost);
+        writer.set(Counter::Epoch, u64::from(self.state.epoch()));
+        writer.set(Counter::Epochs, u64::from(self.state.epoch()));
+        writer.set(Counter::State, self.state.state() as u64);
+        self.tally.latency.publish();
+    }
+
+    /// Sends what is free to leave, as far as the port takes it in a bounded number of tries.
+    pub fn finish(&mut self) {
+        for _ in 0..LAST_TRIES {
+            self.release();
+            if self.out.out.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The histograms, at the end.
+    pub fn into_recorder(self) -> Recorder {
+        self.tally.latency
+    }
+
+    /// The counters' writer, for the poll loop's own.
+    pub fn writer(&self) -> &Writer {
+        self.tally.writer()
+    }
+}

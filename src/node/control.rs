@@ -1,0 +1,186 @@
+//! The control thread: monitors, statistics, divergence records, the log.
+
+mod pair;
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sd_notify::NotifyState;
+
+pub use pair::{ControlPair, GuestEvent};
+
+use super::NodeError;
+use super::clock::Clock;
+use crate::config::ProcessSettings;
+use crate::dpdk::telemetry::{self, TelemetryCommand};
+use crate::dpdk::{Eal, Mempool};
+use crate::monitor::latency::Recorder;
+use crate::monitor::log::Log;
+use crate::monitor::report::Reports;
+use crate::monitor::summary::{MempoolSummary, Summary};
+use crate::monitor::table::Table;
+
+/// Divergence records that one run writes at most.
+const RECORDS: u64 = 1000;
+/// How often the poll cores' rings are looked at: a request must not wait long.
+const LOOK: Duration = Duration::from_micros(50);
+/// How often the states and histograms are collected.
+const COLLECT: Duration = Duration::from_millis(100);
+
+/// What the control thread shares with DPDK's telemetry thread.
+struct Board {
+    pairs: Vec<pair::Figures>,
+    pools: Vec<(String, Mempool)>,
+    started: Instant,
+}
+
+impl Board {
+    fn summary(&self) -> Summary {
+        let elapsed = self.started.elapsed();
+        let pairs = self
+            .pairs
+            .iter()
+            .enumerate()
+            .map(|(number, figures)| {
+                let mut summary = figures.summary(elapsed);
+                let own = format!("{number}.");
+                for (name, pool) in self.pools.iter().filter(|(name, _)| name.starts_with(&own)) {
+                    let pool = MempoolSummary { size: pool.size().into(), in_use: pool.in_use().into() };
+                    summary.mempools.insert(name[own.len()..].to_owned(), pool);
+                }
+                summary
+            })
+            .collect();
+        Summary::new(elapsed, pairs)
+    }
+}
+
+/// Keeps this thread off the CPUs of the poll cores, where there are others.
+pub fn keep_off(poll_cpus: &[usize]) {
+    let Some(all) = core_affinity::get_core_ids() else { return };
+    if let Some(core) = all.into_iter().find(|core| !poll_cpus.contains(&core.id)) {
+        core_affinity::set_for_current(core);
+    }
+}
+
+/// The control thread's work.
+pub struct Control {
+    pairs: Vec<ControlPair>,
+    board: Arc<Mutex<Board>>,
+    reports: Option<Reports>,
+    settings: ProcessSettings,
+    clock: Clock,
+    log: Log,
+    _telemetry: TelemetryCommand,
+}
+
+/// What is left to do when the poll cores and the ports are gone.
+pub struct Finish {
+    board: Arc<Mutex<Board>>,
+    settings: ProcessSettings,
+    log: Log,
+}
+
+impl Control {
+    /// Ready to run; telemetry answers from now on.
+    pub fn new(
+        eal: &Eal,
+        settings: &ProcessSettings,
+        mut pairs: Vec<ControlPair>,
+        pools: Vec<(String, Mempool)>,
+        clock: Clock,
+        log: Log,
+    ) -> Result<Self, NodeError> {
+        let reports = settings.report_dir.as_deref().map(|dir| Reports::open(dir, RECORDS)).transpose()?;
+        let board = Arc::new(Mutex::new(Board {
+            pairs: pairs.iter_mut().map(ControlPair::figures).collect(),
+            pools,
+            started: Instant::now(),
+        }));
+        let shown = Arc::clone(&board);
+        let command = telemetry::register(eal, "/colo/stats", "Statistics of all VM pairs.", move |_| {
+            let summary = shown.lock().unwrap_or_else(PoisonError::into_inner).summary();
+            serde_json::to_value(summary).unwrap_or_default()
+        })?;
+        Ok(Self { pairs, board, reports, settings: settings.clone(), clock, log, _telemetry: command })
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<Finish, NodeError> {
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        self.log.info(format_args!("ready"));
+        let look = self.settings.idle_sleep.unwrap_or_default().max(LOOK);
+        let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
+        let (mut collected, mut printed) = (Instant::now(), Instant::now());
+        while !stop.load(Ordering::Relaxed) {
+            self.wait(look);
+            let now = Instant::now();
+            for (number, pair) in self.pairs.iter_mut().enumerate() {
+                let mut board = None;
+                let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
+                    let board =
+                        board.get_or_insert_with(|| self.board.lock().unwrap_or_else(PoisonError::into_inner));
+                    act(&mut board.pairs[number]);
+                };
+                pair.work(now, self.clock, &self.log, self.reports.as_mut(), figures);
+            }
+            if now.duration_since(collected) >= COLLECT {
+                collected = now;
+                let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+                for (pair, figures) in self.pairs.iter_mut().zip(&mut board.pairs) {
+                    figures.collect();
+                    pair.tell_state(figures, &self.log);
+                }
+            }
+            if let Some(period) = self.settings.stats_period
+                && now.duration_since(printed) >= period
+            {
+                printed = now;
+                let summary = self.board.lock().unwrap_or_else(PoisonError::into_inner).summary();
+                print!("{}", table.next(&summary));
+            }
+        }
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        Ok(Finish { board: self.board, settings: self.settings, log: self.log })
+    }
+
+    /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
+    fn wait(&self, look: Duration) {
+        let fds: Vec<BorrowedFd<'_>> = self.pairs.iter().filter_map(ControlPair::monitor_fd).collect();
+        let mut polled: Vec<PollFd<'_>> =
+            fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: look.subsec_nanos().into() };
+        // An interrupted wait is as good as one that is over.
+        let _ = poll(&mut polled, Some(&timeout));
+    }
+}
+
+impl Finish {
+    /// Writes the summary and says what was left.
+    pub fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        for (figures, recorder) in board.pairs.iter_mut().zip(&mut recorders) {
+            figures.finish(recorder);
+        }
+        let summary = board.summary();
+        for pair in summary.pairs() {
+            if pair.held > 0 {
+                self.log.warning(
+                    "held",
+                    format_args!(
+                        "pair {}: {} frames of the PVM were held at the end and have not left; \
+                         its peers will ask for them again",
+                        pair.name, pair.held
+                    ),
+                );
+            }
+        }
+        if let Some(path) = &self.settings.summary {
+            summary.write(path)?;
+        }
+        Ok(())
+    }
+}

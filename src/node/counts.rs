@@ -1,0 +1,125 @@
+//! How the pure rooms' counters become published ones.
+
+use super::lane::Lane;
+use crate::compare::{Comparator, Reason};
+use crate::config::Place;
+use crate::dpdk::Mbuf;
+use crate::link::Endpoint;
+use crate::monitor::counters::{Counter, Writer};
+use crate::monitor::latency::Recorder;
+use crate::protect::{Cause, Checkpoints};
+
+/// Where one pair's poll core leaves its figures.
+pub struct Tally {
+    writer: Writer,
+    /// Its histograms.
+    pub latency: Recorder,
+}
+
+impl Tally {
+    /// Counters and histograms of one pair.
+    pub fn new(writer: Writer, latency: Recorder) -> Self {
+        Self { writer, latency }
+    }
+
+    /// The counters' writing end.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Adds to a counter that nobody else keeps.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.writer.add(counter, n);
+    }
+}
+
+/// The ports' frames, in the order of the pair's places.
+pub fn lanes(writer: &Writer, lanes: [&Lane; 3]) {
+    const NAMES: [[Counter; 3]; 3] = [
+        [Counter::Rx0, Counter::Tx0, Counter::Dropped0],
+        [Counter::Rx1, Counter::Tx1, Counter::Dropped1],
+        [Counter::Rx2, Counter::Tx2, Counter::Dropped2],
+    ];
+    for (lane, [rx, tx, dropped]) in lanes.into_iter().zip(NAMES) {
+        writer.set(rx, lane.received);
+        writer.set(tx, lane.sent);
+        writer.set(dropped, lane.dropped);
+    }
+}
+
+/// The same for a secondary, whose uplink is not in use.
+pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, link: &Lane) {
+    for (place, lane) in [(Place::Guest, guest), (Place::Link, link)] {
+        writer.set(Counter::rx(place), lane.received);
+        writer.set(Counter::tx(place), lane.sent);
+        writer.set(Counter::dropped(place), lane.dropped);
+    }
+}
+
+/// What the comparator counts.
+pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
+    let counts = comparator.counts();
+    writer.set(Counter::Released, counts.released + counts.committed + counts.exempted);
+    writer.set(Counter::ReleasedEqual, counts.released);
+    writer.set(Counter::ReleasedByCommit, counts.committed);
+    writer.set(Counter::Held, comparator.held() as u64);
+    writer.set(Counter::HeldMax, counts.held_max);
+    writer.set(Counter::Flows, comparator.flows() as u64);
+    writer.set(Counter::Unreadable, counts.unreadable_primary + counts.unreadable_secondary);
+    writer.set(Counter::SecondaryOverflow, counts.secondary_overflow);
+    writer.set(Counter::FlowTableFull, counts.flow_table_full);
+    for (reason, n) in Reason::ALL.iter().zip(counts.divergences) {
+        writer.set(divergence(Cause::Difference(*reason)), n);
+    }
+    let mut uses = comparator.policy().uses();
+    for counter in [Counter::PolicyArp, Counter::PolicyNeighbourDiscovery, Counter::PolicyLldp] {
+        writer.set(counter, uses.next().map_or(0, |(_, n)| n));
+    }
+    for (i, (_, n)) in uses.enumerate() {
+        writer.set_rule(i, n);
+    }
+}
+
+/// Requests, commits and the causes that are no difference.
+pub fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
+    writer.set(Counter::Requests, checkpoints.requested());
+    writer.set(Counter::Commits, checkpoints.committed_count());
+    for cause in Cause::all().filter(|cause| !matches!(cause, Cause::Difference(_))) {
+        writer.set(divergence(cause), checkpoints.count(cause));
+    }
+}
+
+/// The link's frames; `lost` is what a loss on the way here means.
+pub fn link(writer: &Writer, link: &Endpoint, lost: Counter) {
+    let counts = link.counts();
+    writer.set(lost, counts.lost);
+    writer.set(Counter::LinkRetransmitted, counts.retransmitted);
+    writer.set(Counter::LinkDuplicates, counts.duplicates);
+    writer.set(Counter::LinkSessions, counts.sessions);
+    writer.set(Counter::LinkGarbage, counts.garbage);
+}
+
+/// The counter of a cause.
+fn divergence(cause: Cause) -> Counter {
+    match cause {
+        Cause::Difference(reason) => match reason {
+            Reason::Payload => Counter::DivergedPayload,
+            Reason::StreamEnd => Counter::DivergedStreamEnd,
+            Reason::SynOptions => Counter::DivergedSynOptions,
+            Reason::SecondaryInconsistent => Counter::DivergedSecondaryInconsistent,
+            Reason::MissingSecondary => Counter::DivergedMissingSecondary,
+            Reason::MissingPrimary => Counter::DivergedMissingPrimary,
+            Reason::AckAhead => Counter::DivergedAckAhead,
+            Reason::Unreadable => Counter::DivergedUnreadable,
+            Reason::FlowTableFull => Counter::DivergedFlowTableFull,
+            Reason::HoldFull => Counter::DivergedHoldFull,
+            Reason::SecondaryOverflow => Counter::DivergedSecondaryOverflow,
+        },
+        Cause::InputLost => Counter::DivergedInputLost,
+        Cause::OutputLost => Counter::DivergedOutputLost,
+        Cause::PeerRestarted => Counter::DivergedPeerRestarted,
+        Cause::LinkDown => Counter::DivergedLinkDown,
+        Cause::GuestReset => Counter::DivergedGuestReset,
+        Cause::MonitorLost => Counter::DivergedMonitorLost,
+    }
+}

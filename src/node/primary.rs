@@ -1,0 +1,371 @@
+//! A primary pair's frames: guest ↔ uplink, and the link beside them.
+
+use super::clock::Clock;
+use super::counts::{self, Tally};
+use super::lane::Lane;
+use super::mailbox::{PollEnd, ToControl, ToPoll};
+use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
+use crate::frame::{Frame, Ticks};
+use crate::link::DATA_HEADER;
+use crate::monitor::counters::{Counter, Writer};
+use crate::monitor::latency::{Interval, Recorder};
+use crate::protect::{Primary, State};
+
+/// Tries to send what is free to leave when the node ends.
+pub const LAST_TRIES: usize = 1000;
+
+/// When a frame in the uplink's burst arrived, was cleared, and when its counterpart came.
+#[derive(Clone, Copy, Default)]
+pub struct Stamp {
+    arrived: Ticks,
+    cleared: Ticks,
+    witnessed: Option<Ticks>,
+    /// Not compared: nothing to tell.
+    silent: bool,
+}
+
+/// Times of the frames that wait for the uplink, in their order.
+pub struct Stamps {
+    times: [Stamp; Burst::CAPACITY],
+    len: usize,
+}
+
+impl Stamps {
+    /// None.
+    pub fn new() -> Self {
+        Self { times: [Stamp::default(); Burst::CAPACITY], len: 0 }
+    }
+
+    /// One more, of a released frame.
+    #[inline]
+    pub fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
+        self.add(Stamp { arrived, cleared, witnessed, silent: false });
+    }
+
+    #[inline]
+    fn add(&mut self, stamp: Stamp) {
+        if self.len < Burst::CAPACITY {
+            self.times[self.len] = stamp;
+            self.len += 1;
+        }
+    }
+
+    /// The first `n` frames left at `now`.
+    #[inline]
+    pub fn left(&mut self, n: usize, now: Ticks, clock: Clock, latency: &mut Recorder) {
+        let n = n.min(self.len);
+        for stamp in &self.times[..n] {
+            if stamp.silent {
+                continue;
+            }
+            latency.record(Interval::Hold, clock.ns(now.saturating_sub(stamp.arrived)));
+            latency.record(Interval::Release, clock.ns(now.saturating_sub(stamp.cleared)));
+            if let Some(witnessed) = stamp.witnessed {
+                latency.record(Interval::Skew, clock.ns(witnessed.abs_diff(stamp.arrived)));
+            }
+        }
+        self.times.copy_within(n..self.len, 0);
+        self.len -= n;
+    }
+}
+
+/// One primary pair on its poll core.
+pub struct PrimaryNode {
+    state: Primary<Mbuf>,
+    guest: Lane,
+    uplink: Lane,
+    link: Lane,
+    fence: FenceCore,
+    generation: u64,
+    mail: PollEnd,
+    headers: Mempool,
+    scratch: Burst,
+    /// Input that the guest's ring has not taken yet.
+    input: Burst,
+    input_since: Ticks,
+    shares: Burst,
+    header_burst: Burst,
+    stamps: Stamps,
+    tally: Tally,
+    clock: Clock,
+    /// How long input for a guest that takes none is kept while nothing is protected.
+    patience: Ticks,
+}
+
+/// What a [`PrimaryNode`] is made of.
+pub struct Parts {
+    /// The pair's state machine.
+    pub state: Primary<Mbuf>,
+    /// The guest port.
+    pub guest: Lane,
+    /// The uplink.
+    pub uplink: Lane,
+    /// The link.
+    pub link: Lane,
+    /// The poll core's place at the guest port's fence.
+    pub fence: FenceCore,
+    /// The poll core's end of the mailbox.
+    pub mail: PollEnd,
+    /// Mbufs for headers and the link's own frames.
+    pub headers: Mempool,
+    /// Where counters and latencies go.
+    pub tally: Tally,
+    /// The TSC's rate.
+    pub clock: Clock,
+    /// See [`PrimaryNode`].
+    pub patience: Ticks,
+}
+
+impl PrimaryNode {
+    /// A pair that this core polls from now on.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { state, guest, uplink, link, mut fence, mail, headers, tally, clock, patience } = parts;
+        let generation = fence.quiesce();
+        Self {
+            state,
+            guest,
+            uplink,
+            link,
+            fence,
+            generation,
+            mail,
+            headers,
+            scratch: Burst::new(),
+            input: Burst::new(),
+            input_since: 0,
+            shares: Burst::new(),
+            header_burst: Burst::new(),
+            stamps: Stamps::new(),
+            tally,
+            clock,
+            patience,
+        }
+    }
+
+    /// One round; true if it found work.
+    pub fn poll(&mut self, now: Ticks) -> bool {
+        self.stops();
+        self.read_mail(now);
+        let mut busy = self.send_waiting();
+        busy |= self.from_link(now);
+        busy |= self.from_guest(now);
+        busy |= self.release();
+        busy |= self.from_uplink(now);
+        busy |= self.own_link_frames(now);
+        busy
+    }
+
+    /// Fences come first: what was taken before belongs to the old epoch, what comes after to the new.
+    fn stops(&mut self) {
+        let generation = self.fence.quiesce();
+        while self.generation != generation {
+            self.generation += 1;
+            self.state.guest_stopped();
+        }
+    }
+
+    fn read_mail(&mut self, now: Ticks) {
+        while let Ok(message) = self.mail.inbox.pop() {
+            if let ToPoll::Monitor(event) = message {
+                self.state.monitor(event, now);
+            }
+        }
+    }
+
+    fn send_waiting(&mut self) -> bool {
+        let left = self.uplink.flush();
+        if left > 0 {
+            self.stamps.left(left, tsc::now(), self.clock, &mut self.tally.latency);
+        }
+        left + self.link.flush() > 0
+    }
+
+    fn from_link(&mut self, now: Ticks) -> bool {
+        let n = self.link.receive(&mut self.scratch);
+        for mut frame in self.scratch.drain() {
+            let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now) else { continue };
+            if strip(&mut frame, length) {
+                self.state.svm_output(frame, epoch, now);
+            }
+        }
+        n > 0
+    }
+
+    fn from_guest(&mut self, now: Ticks) -> bool {
+        if !self.state.wants_output() || !self.uplink.out.is_empty() {
+            return false;
+        }
+        let n = self.guest.receive(&mut self.scratch);
+        for frame in self.scratch.drain() {
+            if let Some(frame) = self.state.output(frame, now) {
+                self.stamps.add(Stamp { silent: true, ..Stamp::default() });
+                self.uplink.push(frame);
+            }
+        }
+        n > 0
+    }
+
+    fn release(&mut self) -> bool {
+        let mut any = false;
+        while self.uplink.room() > 0 {
+            let Some(release) = self.state.next_release() else { break };
+            self.stamps.push(release.arrived, release.cleared, release.witnessed);
+            self.uplink.push(release.frame);
+            any = true;
+            if self.uplink.room() == 0 {
+                self.send_waiting();
+            }
+        }
+        any | self.send_waiting()
+    }
+
+    fn from_uplink(&mut self, now: Ticks) -> bool {
+        let room = self.state.input_room(now);
+        if room < Burst::CAPACITY {
+            return false;
+        }
+        let mut busy = false;
+        if self.input.is_empty() {
+            busy = self.uplink.receive(&mut self.input) > 0;
+            self.input_since = now;
+        }
+        if self.input.is_empty() {
+            return false;
+        }
+        if self.state.mirrors(now) {
+            busy |= self.deliver_mirrored(now);
+        } else {
+            let taken = self.guest.transmit(&mut self.input);
+            self.state.input_missed(taken, now);
+            busy |= taken > 0;
+        }
+        if self.state.state() == State::Solo && now.saturating_sub(self.input_since) >= self.patience {
+            // Nobody is protected and the guest takes nothing: a NIC would drop it.
+            self.guest.dropped += self.input.len() as u64;
+            self.input.clear();
+        }
+        busy
+    }
+
+    /// Gives input to the guest and mirrors exactly what its ring took (rule R7).
+    fn deliver_mirrored(&mut self, now: Ticks) -> bool {
+        let n = self.input.len();
+        if !self.link.out.is_empty() || !self.headers.alloc_bulk(&mut self.header_burst, n) {
+            self.tally.add(Counter::InputWaits, 1);
+            return false;
+        }
+        for frame in self.input.iter() {
+            // The burst is empty and as long as the input's.
+            let _ = self.shares.push(frame.share());
+        }
+        let taken = self.guest.transmit(&mut self.input);
+        let shares = self.shares.drain();
+        for (share, mut header) in shares.zip(self.header_burst.drain()).take(taken) {
+            let bytes = self.state.mirror(share.len(), now);
+            if let Some(room) = header.append(DATA_HEADER) {
+                room.copy_from_slice(&bytes);
+            }
+            match Mbuf::with_header(header, share) {
+                Ok(frame) => self.link.push(frame),
+                Err(_) => self.link.dropped += 1,
+            }
+        }
+        self.link.flush();
+        taken > 0
+    }
+
+    fn own_link_frames(&mut self, now: Ticks) -> bool {
+        let mut any = false;
+        while self.link.room() > 0 {
+            let Some(transmit) = self.state.next_transmit(now) else { break };
+            if !copy_out(&self.headers, transmit.bytes(), &mut self.link) {
+                break;
+            }
+            any = true;
+        }
+        self.link.flush();
+        any
+    }
+
+    /// What is due every now and then.
+    pub fn tick(&mut self, now: Ticks) {
+        self.state.tick(now);
+        if self.mail.has_room()
+            && let Some(divergence) = self.state.next_record()
+        {
+            let epoch = self.state.epoch();
+            self.mail.post(ToControl::Record(divergence, epoch));
+        }
+        self.ask(now);
+    }
+
+    /// Passes a checkpoint request on.
+    pub fn ask(&mut self, now: Ticks) {
+        if self.mail.has_room()
+            && let Some(request) = self.state.next_request(now)
+        {
+            self.mail.post(ToControl::Request(request));
+        }
+    }
+
+    /// Makes the counters readable for others.
+    pub fn publish(&mut self) {
+        let writer = self.tally.writer();
+        counts::lanes(writer, [&self.guest, &self.uplink, &self.link]);
+        counts::comparator(writer, self.state.comparator());
+        counts::checkpoints(writer, self.state.checkpoints());
+        counts::link(writer, self.state.link(), Counter::LinkLostOutput);
+        let own = self.state.counts();
+        writer.set(Counter::Mirrored, own.mirrored);
+        writer.set(Counter::Unmirrored, own.unmirrored);
+        writer.set(Counter::SecondaryDroppedStale, own.stale);
+        writer.set(Counter::EarlyDropped, own.early_dropped);
+        writer.set(Counter::Discarded, own.discarded);
+        writer.set(Counter::ReportsLost, self.mail.lost);
+        writer.set(Counter::Epoch, u64::from(self.state.epoch()));
+        writer.set(Counter::Epochs, u64::from(self.state.epoch()));
+        writer.set(Counter::State, self.state.state() as u64);
+        self.tally.latency.publish();
+    }
+
+    /// Sends what is free to leave, as far as the port takes it in a bounded number of tries.
+    pub fn finish(&mut self) {
+        for _ in 0..LAST_TRIES {
+            self.release();
+            if self.uplink.out.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The histograms, at the end.
+    pub fn into_recorder(self) -> Recorder {
+        self.tally.latency
+    }
+
+    /// The counters' writer, for the poll loop's own.
+    pub fn writer(&self) -> &Writer {
+        self.tally.writer()
+    }
+}
+
+/// Takes the link's header off, and the padding that a short frame got on the way; false where
+/// the frame is shorter than it says.
+pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
+    if !frame.trim_front(DATA_HEADER) || frame.len() < length {
+        return false;
+    }
+    let padding = frame.len() - length;
+    padding == 0 || frame.trim_end(padding)
+}
+
+/// Puts a copy of a small frame of the node's own behind those that wait for a lane.
+pub fn copy_out(pool: &Mempool, bytes: &[u8], lane: &mut Lane) -> bool {
+    match pool.copy_of(bytes) {
+        Some(frame) => {
+            lane.push(frame);
+            true
+        }
+        None => false,
+    }
+}
