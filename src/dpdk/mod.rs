@@ -1,1 +1,33 @@
-//! Stub.
+//! The layer over DPDK: EAL, ports and queues, pools and mbufs, lcores, link events, telemetry.
+//!
+//! This is the only room with unsafe code. What it gives out is safe: a queue is polled by one
+//! thread, an mbuf is freed once, shared bytes are not written, and nothing outlives EAL.
+//!
+//! In: frames from ports as [`Mbuf`]s in [`Burst`]s, link events of vhost ports. Out: frames to
+//! ports. Rule R3's [`fence`] lies here because its wait belongs into the driver's stop callback;
+//! rule R10's conservation of mbufs is what [`Mempool::in_use`] shows.
+
+pub mod burst;
+mod dpdk_sys;
+pub mod eal;
+pub mod errno;
+pub mod fence;
+pub mod lcore;
+pub mod link_state;
+pub mod mbuf;
+mod mbuf_fields;
+pub mod mempool;
+pub mod port;
+pub mod queue;
+pub mod telemetry;
+pub mod tsc;
+
+pub use burst::Burst;
+pub use eal::{Eal, EalError};
+pub use errno::Errno;
+pub use fence::{Fence, FenceCore};
+pub use link_state::LinkWatch;
+pub use mbuf::Mbuf;
+pub use mempool::{Mempool, MempoolConfig, MempoolError};
+pub use port::{Port, PortConfig, PortError, PortMonitor, PortStats, Queues};
+pub use queue::{RxPoller, RxQueue, TxPoller, TxQueue};

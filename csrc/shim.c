@@ -1,0 +1,125 @@
+/* DPDK's static inline functions as functions that Rust can call. */
+#define _GNU_SOURCE /* rte_lcore_cpuset() and cpu_set_t */
+#include "shim.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+
+_Static_assert(CPU_SETSIZE == SHIM_CPU_SETSIZE, "the size of cpu_set_t has changed");
+
+int
+shim_errno(void)
+{
+	return rte_errno;
+}
+
+uint64_t
+shim_tsc(void)
+{
+	return rte_rdtsc();
+}
+
+int
+shim_lcore_runs_on(unsigned int lcore, unsigned int cpu)
+{
+	rte_cpuset_t cpus = rte_lcore_cpuset(lcore);
+
+	return CPU_ISSET(cpu, &cpus) != 0;
+}
+
+uint16_t
+shim_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_rx_burst(port, queue, frames, n);
+}
+
+uint16_t
+shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_tx_burst(port, queue, frames, n);
+}
+
+int
+shim_eth_link_up(uint16_t port)
+{
+	struct rte_eth_link link;
+	int ret = rte_eth_link_get_nowait(port, &link);
+
+	return ret < 0 ? ret : link.link_status == RTE_ETH_LINK_UP;
+}
+
+struct rte_mbuf *
+shim_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int
+shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int n)
+{
+	return rte_pktmbuf_alloc_bulk(pool, frames, n);
+}
+
+void
+shim_pktmbuf_free(struct rte_mbuf *frame)
+{
+	rte_pktmbuf_free(frame);
+}
+
+/* 23.03 widened telemetry's int to 64 bits and renamed u64 to uint. */
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+
+int
+shim_tel_dict_int(struct rte_tel_data *d, const char *name, int64_t value)
+{
+	return rte_tel_data_add_dict_int(d, name, value);
+}
+
+int
+shim_tel_dict_uint(struct rte_tel_data *d, const char *name, uint64_t value)
+{
+	return rte_tel_data_add_dict_uint(d, name, value);
+}
+
+int
+shim_tel_array_uint(struct rte_tel_data *d, uint64_t value)
+{
+	return rte_tel_data_add_array_uint(d, value);
+}
+
+int
+shim_tel_start_uint_array(struct rte_tel_data *d)
+{
+	return rte_tel_data_start_array(d, RTE_TEL_UINT_VAL);
+}
+
+#else
+
+int
+shim_tel_dict_int(struct rte_tel_data *d, const char *name, int64_t value)
+{
+	if (value < INT_MIN || value > INT_MAX)
+		return -ERANGE;
+	return rte_tel_data_add_dict_int(d, name, (int)value);
+}
+
+int
+shim_tel_dict_uint(struct rte_tel_data *d, const char *name, uint64_t value)
+{
+	return rte_tel_data_add_dict_u64(d, name, value);
+}
+
+int
+shim_tel_array_uint(struct rte_tel_data *d, uint64_t value)
+{
+	return rte_tel_data_add_array_u64(d, value);
+}
+
+int
+shim_tel_start_uint_array(struct rte_tel_data *d)
+{
+	return rte_tel_data_start_array(d, RTE_TEL_U64_VAL);
+}
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * What bindgen reads: the DPDK headers the binding needs, and the few things that Rust cannot
+ * take from them directly.
+ *
+ * - `shim_*` functions stand for DPDK's static inline functions.
+ * - `SHIM_*` constants stand for macros over 64-bit values, and for the offsets of mbuf fields:
+ *   those moved into anonymous unions in 24.11, while offsetof() names them alike in all versions.
+ *
+ * Every difference between DPDK 22.11, 23.11 and 24.11 is absorbed here and in shim.c.
+ */
+#ifndef COLO_SHIM_H
+#define COLO_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_telemetry.h>
+#include <rte_version.h>
+
+enum shim_mbuf_offset {
+	SHIM_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
+	SHIM_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	SHIM_MBUF_REFCNT = offsetof(struct rte_mbuf, refcnt),
+	SHIM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
+	SHIM_MBUF_PORT = offsetof(struct rte_mbuf, port),
+	SHIM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	SHIM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
+	SHIM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
+	SHIM_MBUF_NEXT = offsetof(struct rte_mbuf, next),
+};
+
+/* The widths that mbuf_fields.rs reads and writes at those offsets. */
+#define SHIM_ASSERT_WIDTH(field, bytes)                                                            \
+	_Static_assert(sizeof(((struct rte_mbuf *)0)->field) == (bytes),                           \
+		       "struct rte_mbuf: the width of " #field " has changed")
+SHIM_ASSERT_WIDTH(buf_addr, sizeof(void *));
+SHIM_ASSERT_WIDTH(data_off, 2);
+SHIM_ASSERT_WIDTH(refcnt, 2);
+SHIM_ASSERT_WIDTH(nb_segs, 2);
+SHIM_ASSERT_WIDTH(port, 2);
+SHIM_ASSERT_WIDTH(ol_flags, 8);
+SHIM_ASSERT_WIDTH(pkt_len, 4);
+SHIM_ASSERT_WIDTH(data_len, 2);
+SHIM_ASSERT_WIDTH(buf_len, 2);
+SHIM_ASSERT_WIDTH(next, sizeof(void *));
+
+static const uint64_t SHIM_MBUF_F_INDIRECT = RTE_MBUF_F_INDIRECT;
+static const uint64_t SHIM_MBUF_F_EXTERNAL = RTE_MBUF_F_EXTERNAL;
+static const uint64_t SHIM_MBUF_F_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
+static const uint64_t SHIM_MBUF_F_RX_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
+static const uint64_t SHIM_MBUF_F_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t SHIM_ETH_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+
+/* glibc's CPU_SETSIZE, visible only with _GNU_SOURCE; checked in shim.c. */
+#define SHIM_CPU_SETSIZE 1024
+
+int shim_errno(void);
+uint64_t shim_tsc(void);
+/* Whether the lcore may run on the CPU; cpu is below SHIM_CPU_SETSIZE. */
+int shim_lcore_runs_on(unsigned int lcore, unsigned int cpu);
+
+uint16_t shim_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);
+uint16_t shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);
+/* 1 up, 0 down, negative errno. Does not wait for a link that is coming up. */
+int shim_eth_link_up(uint16_t port);
+
+struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int n);
+void shim_pktmbuf_free(struct rte_mbuf *frame);
+
+/* Both return -ERANGE for a value that this DPDK's telemetry cannot carry as a number. */
+int shim_tel_dict_int(struct rte_tel_data *d, const char *name, int64_t value);
+int shim_tel_dict_uint(struct rte_tel_data *d, const char *name, uint64_t value);
+int shim_tel_array_uint(struct rte_tel_data *d, uint64_t value);
+int shim_tel_start_uint_array(struct rte_tel_data *d);
+
+#endif

@@ -1,0 +1,267 @@
+//! The fence of rule R3: the exact point in a node's traffic where an epoch ends.
+//!
+//! When QEMU stops the VM, the vhost driver stops the ring and calls back before it answers
+//! ([`super::link_state`]). Frames that were taken off the ring just before may still be on their
+//! way through a poll core. [`Fence::close_and_wait`], called there, starts a new generation and
+//! returns once every core that polls has passed a quiescent point, that is, has seen it. Hence
+//!
+//! - every frame polled before the stop was tagged with the old generation, and is behind its
+//!   core's quiescent point, before QEMU hears that the VM has stopped;
+//! - every frame polled after the restart is tagged with the new one.
+//!
+//! This also covers a poll that the driver's own wait misses: its two flags are plain stores and
+//! loads (`allow_queuing`, `while_queuing` in `rte_eth_vhost.c`), so a core may enter the ring
+//! just after the driver took it for idle. The core is then still before its quiescent point.
+//!
+//! DPDK's `rte_rcu_qsbr` does the same with the same stores, but consists of inline C functions
+//! with its own thread ids and token type; this is less code than binding it, knows when to give
+//! up, and can be tested without DPDK.
+
+use std::hint;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crossbeam_utils::CachePadded;
+
+/// The most cores that can poll behind one fence.
+pub const MAX_CORES: usize = 64;
+
+/// A slot that no core has.
+const FREE: u64 = u64::MAX;
+
+/// How often the waiting thread looks before it lets others run.
+const SPINS: u32 = 200;
+
+/// How [`Fence::close_and_wait`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// All cores are behind it; the new generation.
+    Quiet(u64),
+    /// The fence was shut down meanwhile; nothing is known about the cores.
+    ShutDown,
+}
+
+/// A fence; clones are handles of the same one.
+#[derive(Clone)]
+pub struct Fence(Arc<Shared>);
+
+struct Shared {
+    /// Number of times the fence was closed.
+    generation: CachePadded<AtomicU64>,
+    shut_down: AtomicBool,
+    /// The generation that each core saw last, or [`FREE`]. Each is written by its core alone.
+    seen: [CachePadded<AtomicU64>; MAX_CORES],
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fence {
+    /// A fence in generation 0 with no cores.
+    pub fn new() -> Self {
+        Self(Arc::new(Shared {
+            generation: CachePadded::new(AtomicU64::new(0)),
+            shut_down: AtomicBool::new(false),
+            seen: [const { CachePadded::new(AtomicU64::new(FREE)) }; MAX_CORES],
+        }))
+    }
+
+    /// Adds a core that polls from now on; `None` when there are [`MAX_CORES`] already.
+    pub fn join(&self) -> Option<FenceCore> {
+        let slot = self.0.seen.iter().position(|slot| {
+            // First the slot, then the generation, both sequentially consistent: a close that
+            // found the slot free comes before, and its generation is read here.
+            slot.compare_exchange(FREE, 0, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+        })?;
+        let seen = self.0.generation.load(Ordering::SeqCst);
+        self.0.seen[slot].store(seen, Ordering::Release);
+        Some(FenceCore {
+            fence: self.clone(),
+            slot,
+            seen,
+        })
+    }
+
+    /// The current generation, for any thread.
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// Starts a new generation and waits until every core has passed a quiescent point in it, or
+    /// has left, or the fence is shut down. To be called where nothing new can be polled: in the
+    /// callback that reports the stop.
+    pub fn close_and_wait(&self) -> Closed {
+        let generation = self.0.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut spins = 0;
+        for slot in &self.0.seen {
+            // FREE is larger than any generation. Acquire: what the core did before its quiescent
+            // point has happened before this returns.
+            while slot.load(Ordering::SeqCst) < generation {
+                if self.0.shut_down.load(Ordering::Acquire) {
+                    return Closed::ShutDown;
+                }
+                spins += 1;
+                if spins % SPINS == 0 {
+                    thread::yield_now();
+                } else {
+                    hint::spin_loop();
+                }
+            }
+        }
+        Closed::Quiet(generation)
+    }
+
+    /// Lets every present and future wait end at once: the process is going down.
+    pub fn shut_down(&self) {
+        self.0.shut_down.store(true, Ordering::Release);
+    }
+}
+
+/// A core's place at the fence. Dropping it takes the core off: it polls no more.
+pub struct FenceCore {
+    fence: Fence,
+    slot: usize,
+    seen: u64,
+}
+
+impl FenceCore {
+    /// Passes a quiescent point: between two polls, with no polled frame untagged. Returns the
+    /// generation to tag the next poll's frames with.
+    ///
+    /// An acquire load; a store only where the generation changed.
+    #[inline]
+    pub fn quiesce(&mut self) -> u64 {
+        let shared = &self.fence.0;
+        let generation = shared.generation.load(Ordering::Acquire);
+        if generation != self.seen {
+            self.seen = generation;
+            shared.seen[self.slot].store(generation, Ordering::Release);
+        }
+        generation
+    }
+}
+
+impl Drop for FenceCore {
+    fn drop(&mut self) {
+        self.fence.0.seen[self.slot].store(FREE, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Closes the fence on a thread of its own, as the driver's callback does.
+    fn close_elsewhere(fence: &Fence) -> mpsc::Receiver<Closed> {
+        let (done, closed) = mpsc::channel();
+        let fence = fence.clone();
+        thread::spawn(move || done.send(fence.close_and_wait()));
+        closed
+    }
+
+    const SOON: Duration = Duration::from_secs(10);
+    const A_WHILE: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn without_cores_there_is_nothing_to_wait_for() {
+        let fence = Fence::new();
+        assert_eq!(fence.close_and_wait(), Closed::Quiet(1));
+        assert_eq!(fence.close_and_wait(), Closed::Quiet(2));
+    }
+
+    #[test]
+    fn closing_waits_for_the_last_core() {
+        let fence = Fence::new();
+        let mut quick = fence.join().unwrap();
+        let mut slow = fence.join().unwrap();
+        let closed = close_elsewhere(&fence);
+        while quick.quiesce() == 0 {
+            hint::spin_loop();
+        }
+        assert_eq!(closed.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
+        assert_eq!(slow.quiesce(), 1);
+        assert_eq!(closed.recv_timeout(SOON), Ok(Closed::Quiet(1)));
+    }
+
+    #[test]
+    fn a_core_that_leaves_or_a_shutdown_ends_the_wait() {
+        let fence = Fence::new();
+        let core = fence.join().unwrap();
+        let closed = close_elsewhere(&fence);
+        assert_eq!(closed.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
+        drop(core);
+        assert_eq!(closed.recv_timeout(SOON), Ok(Closed::Quiet(1)));
+
+        let _stuck = fence.join().unwrap();
+        let closed = close_elsewhere(&fence);
+        assert_eq!(closed.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
+        fence.shut_down();
+        assert_eq!(closed.recv_timeout(SOON), Ok(Closed::ShutDown));
+    }
+
+    #[test]
+    fn slots_are_limited_and_come_back() {
+        let fence = Fence::new();
+        let mut cores: Vec<_> = (0..MAX_CORES).map(|_| fence.join().unwrap()).collect();
+        assert!(fence.join().is_none());
+        cores.pop();
+        assert_eq!(fence.join().unwrap().quiesce(), 0);
+    }
+
+    /// A ring that "QEMU" stops and restarts, polled by two cores: whatever a core took before a
+    /// stop must be tagged with the generation before, and recorded before the stop returns.
+    #[test]
+    fn no_frame_has_an_unknown_generation() {
+        const STOPS: u64 = 2_000;
+        let fence = Fence::new();
+        // The epoch whose frames the ring yields; odd: stopped.
+        let ring = Arc::new(AtomicU64::new(0));
+        // By core, frames taken and recorded.
+        let recorded: Arc<[CachePadded<AtomicU64>; 2]> = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
+
+        let cores: Vec<_> = (0..2)
+            .map(|core| {
+                let (fence, ring) = (fence.clone(), ring.clone());
+                let (recorded, stop) = (recorded.clone(), stop.clone());
+                let mut place = fence.join().unwrap();
+                thread::spawn(move || {
+                    let mut taken = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let tag = place.quiesce();
+                        let epoch = ring.load(Ordering::Acquire);
+                        if epoch % 2 == 1 {
+                            continue;
+                        }
+                        assert_eq!(tag, epoch / 2, "a frame of {epoch} got the tag {tag}");
+                        taken += 1;
+                        recorded[core].store(taken, Ordering::Relaxed);
+                    }
+                    taken
+                })
+            })
+            .collect();
+
+        for generation in 1..=STOPS {
+            ring.fetch_add(1, Ordering::AcqRel);
+            assert_eq!(fence.close_and_wait(), Closed::Quiet(generation));
+            let at_stop: Vec<u64> = recorded.iter().map(|r| r.load(Ordering::Relaxed)).collect();
+            thread::yield_now();
+            let later: Vec<u64> = recorded.iter().map(|r| r.load(Ordering::Relaxed)).collect();
+            assert_eq!(at_stop, later, "a frame came after the fence");
+            ring.fetch_add(1, Ordering::AcqRel);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for core in cores {
+            core.join().unwrap();
+        }
+    }
+}

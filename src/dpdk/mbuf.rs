@@ -1,0 +1,258 @@
+//! [`Mbuf`]: an owned frame in a DPDK buffer.
+//!
+//! # Sharing
+//!
+//! [`Frame::share`] makes a second owner by raising the reference count of every segment; each
+//! owner frees, sends or drops its own. Three rules make that sound, and the methods here keep
+//! them:
+//!
+//! - **Bytes** are written only while their segment has one owner and is direct.
+//! - **A segment's own fields** (its place and length, the link to the next one) are changed only
+//!   while that segment has one owner. So a shared frame cannot be trimmed or prepended to;
+//!   [`Mbuf::with_header`] puts a segment of its own in front instead.
+//! - **The chain behind a segment** is fixed once the segment is shared, and each owner of a
+//!   segment is also an owner of all segments behind it. Both then walk the same links, and
+//!   DPDK's free reads a link before it lets go of the segment that holds it.
+//!
+//! The drivers keep the rules too: they read what they send, and write (virtio's header in the
+//! headroom) only where they find a count of 1.
+
+use std::ptr::NonNull;
+
+use super::dpdk_sys::{self, rte_mbuf};
+use super::mbuf_fields::{Segment, SegmentMut};
+use super::mempool::Mempool;
+use crate::Frame;
+
+/// A frame in one mbuf or a chain of them. Dropping it gives the mbufs back to their pools, or
+/// only this owner's references where there are others.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<rte_mbuf>);
+
+// SAFETY: an mbuf belongs to no thread: pools take it back on any, reference counts are atomic,
+// and what owners on different threads share is read-only. It is not Sync: sharing an &Mbuf
+// between threads would let both count references up without an atomic.
+unsafe impl Send for Mbuf {}
+
+impl Mbuf {
+    /// # Safety
+    /// `raw` is the first segment of a chain, and the caller hands over one reference to each
+    /// segment.
+    #[inline]
+    pub(super) unsafe fn from_raw(raw: NonNull<rte_mbuf>) -> Self {
+        Self(raw)
+    }
+
+    #[inline]
+    fn first(&self) -> Segment<'_> {
+        // SAFETY: this value owns a reference to each segment of the chain, and segments change
+        // only through &mut self.
+        unsafe { Segment::new(self.0) }
+    }
+
+    #[inline]
+    fn first_mut(&mut self) -> Option<SegmentMut<'_>> {
+        // SAFETY: self is borrowed exclusively.
+        unsafe { self.first().exclusive() }
+    }
+
+    fn chain_of(&self) -> impl Iterator<Item = Segment<'_>> {
+        std::iter::successors(Some(self.first()), |s| s.next())
+    }
+
+    /// First and last segment for writing, which may be one. `None` where either is shared.
+    fn ends_mut(&mut self) -> Option<(SegmentMut<'_>, Option<SegmentMut<'_>>)> {
+        let last = self
+            .chain_of()
+            .last()
+            .filter(|last| last.as_raw() != self.0);
+        let last = match last {
+            // SAFETY: self is borrowed exclusively, and this is not the first segment.
+            Some(last) => Some(unsafe { last.exclusive() }?),
+            None => None,
+        };
+        // SAFETY: self is borrowed exclusively.
+        Some((unsafe { self.first().exclusive() }?, last))
+    }
+
+    /// The ethdev id of the port it was received on; meaningless for frames made here and for
+    /// drivers that pass mbufs on as they are (net_ring).
+    pub fn port(&self) -> u16 {
+        self.first().port()
+    }
+
+    /// Number of segments.
+    pub fn segment_count(&self) -> usize {
+        usize::from(self.first().nb_segs())
+    }
+
+    /// Whether any segment has another owner or lies in another mbuf.
+    pub fn is_shared(&self) -> bool {
+        !self.chain_of().all(Segment::is_writable)
+    }
+
+    /// Free bytes before the first segment's data.
+    pub fn headroom(&self) -> usize {
+        self.first().headroom()
+    }
+
+    /// Free bytes behind the last segment's data.
+    pub fn tailroom(&self) -> usize {
+        self.chain_of().last().map_or(0, Segment::tailroom)
+    }
+
+    /// Puts `n` bytes of unspecified content in front and returns them; `None` where the frame
+    /// is shared or the headroom is smaller.
+    #[inline]
+    pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
+        let mut first = self.first_mut()?;
+        let len = first.get().pkt_len();
+        if !first.grow_front(n) {
+            return None;
+        }
+        first.set_pkt_len(len + n as u32);
+        Some(&mut first.data_mut()[..n])
+    }
+
+    /// Takes `n` bytes off the front. `false`, and nothing done, where the frame is shared or
+    /// its first segment has fewer.
+    #[inline]
+    #[must_use]
+    pub fn trim_front(&mut self, n: usize) -> bool {
+        let Some(mut first) = self.first_mut() else {
+            return false;
+        };
+        let len = first.get().pkt_len();
+        let done = first.shrink_front(n);
+        if done {
+            first.set_pkt_len(len - n as u32);
+        }
+        done
+    }
+
+    /// Takes `n` bytes off the end. `false`, and nothing done, where the frame is shared or its
+    /// last segment has fewer.
+    #[must_use]
+    pub fn trim_end(&mut self, n: usize) -> bool {
+        let Some((mut first, mut last)) = self.ends_mut() else {
+            return false;
+        };
+        let len = first.get().pkt_len();
+        let done = last.as_mut().unwrap_or(&mut first).shrink_back(n);
+        if done {
+            first.set_pkt_len(len - n as u32);
+        }
+        done
+    }
+
+    /// Puts `n` bytes of unspecified content at the end and returns them; `None` where the frame
+    /// is shared or the last segment's tailroom is smaller.
+    pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
+        let (mut first, mut last) = self.ends_mut()?;
+        let len = first.get().pkt_len();
+        if !last.as_mut().unwrap_or(&mut first).grow_back(n) {
+            return None;
+        }
+        first.set_pkt_len(len + n as u32);
+        let bytes = last.unwrap_or(first).data_mut();
+        let at = bytes.len() - n;
+        Some(&mut bytes[at..])
+    }
+
+    /// One frame of two: `tail` comes behind `head`. `tail` may be shared; where the first or
+    /// the last segment of `head` is, or the chain would exceed 65,535 segments, both come back.
+    pub fn chain(mut head: Mbuf, tail: Mbuf) -> Result<Mbuf, (Mbuf, Mbuf)> {
+        let segments = head.segment_count() + tail.segment_count();
+        let bytes = head.len() + tail.len();
+        let (Ok(segments), Ok(bytes)) = (u16::try_from(segments), u32::try_from(bytes)) else {
+            return Err((head, tail));
+        };
+        let Some((mut first, mut last)) = head.ends_mut() else {
+            return Err((head, tail));
+        };
+        let tail = tail.into_raw();
+        // SAFETY: the references of `tail`, which is taken apart here, go over to `head`.
+        unsafe { last.as_mut().unwrap_or(&mut first).set_next(tail) };
+        first.set_nb_segs(segments);
+        first.set_pkt_len(bytes);
+        Ok(head)
+    }
+
+    /// A frame of `header`'s bytes and then the very bytes of `shared`, which other owners may be
+    /// sending elsewhere meanwhile; nothing is copied. (DPDK's ipv4_multicast example does the
+    /// same where it does not clone.) `header` is not shared, or both come back.
+    ///
+    /// Only ports that send chains take it: see `Port::sends_chains`.
+    #[inline]
+    pub fn with_header(header: Mbuf, shared: Mbuf) -> Result<Mbuf, (Mbuf, Mbuf)> {
+        Self::chain(header, shared)
+    }
+
+    /// Another frame with the same bytes, through indirect mbufs from `pool`: unlike
+    /// [`Frame::share`] it costs an mbuf per segment, but can be trimmed apart from the original.
+    /// `None` when the pool is short.
+    pub fn clone_indirect(&self, pool: &Mempool) -> Option<Mbuf> {
+        // SAFETY: this value owns a reference to the chain; the function attaches fresh mbufs to
+        // it, counting each of its segments up, and returns them or null.
+        let clone = unsafe { dpdk_sys::rte_pktmbuf_clone(self.0.as_ptr(), pool.as_ptr()) };
+        // SAFETY: a fresh chain that nobody else owns.
+        NonNull::new(clone).map(|raw| unsafe { Mbuf::from_raw(raw) })
+    }
+
+    /// Starts to load the first segment's leading bytes into the cache.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = self.first().data().as_ptr().cast();
+            // SAFETY: a prefetch is a hint and accesses no memory, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start) };
+        }
+    }
+
+    fn into_raw(self) -> NonNull<rte_mbuf> {
+        std::mem::ManuallyDrop::new(self).0
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this value owns one reference to each segment and gives them up.
+        unsafe { dpdk_sys::shim_pktmbuf_free(self.0.as_ptr()) }
+    }
+}
+
+impl Frame for Mbuf {
+    #[inline]
+    fn head(&self) -> &[u8] {
+        self.first().data()
+    }
+
+    #[inline]
+    fn head_mut(&mut self) -> Option<&mut [u8]> {
+        Some(self.first_mut()?.data_mut())
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.first().pkt_len() as usize
+    }
+
+    #[inline]
+    fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.chain_of().map(Segment::data)
+    }
+
+    #[inline]
+    fn share(&self) -> Self {
+        self.chain_of().for_each(Segment::retain);
+        Self(self.0)
+    }
+
+    #[inline]
+    fn has_partial_checksum(&self) -> bool {
+        self.first().l4_checksum_is_missing()
+    }
+}

@@ -1,0 +1,270 @@
+//! Mbufs, pools and bursts: what is shared is not written, and nothing is lost or freed twice.
+
+#![cfg(feature = "dpdk")]
+
+mod dpdk_support;
+
+use dpdk_colo::Frame;
+use dpdk_colo::dpdk::{Burst, Mbuf, Mempool, MempoolConfig, MempoolError, mempool};
+use dpdk_support::{TestEal, bytes_of, pattern, pool};
+
+#[test]
+fn mbufs() {
+    let eal = TestEal::start(&["-l", "0", "--no-telemetry"]);
+    let frames = pool(&eal, "frames", 511);
+    let headers = pool(&eal, "headers", 255);
+    assert_eq!((frames.size(), frames.in_use()), (511, 0));
+
+    let tests: [(&str, fn(&Mempool, &Mempool)); 9] = [
+        ("ends grow and shrink", ends_grow_and_shrink),
+        ("long frames are chains", long_frames_are_chains),
+        ("shared frames are read-only", shared_frames_are_read_only),
+        (
+            "a header goes before shared bytes",
+            a_header_goes_before_shared_bytes,
+        ),
+        ("a shared header comes back", a_shared_header_comes_back),
+        ("indirect clones", indirect_clones),
+        ("owners on several threads", owners_on_several_threads),
+        ("bursts free what they hold", bursts_free_what_they_hold),
+        ("an empty pool says so", an_empty_pool_says_so),
+    ];
+    for (name, test) in tests {
+        println!("{name}");
+        test(&frames, &headers);
+        assert_eq!(
+            (frames.in_use(), headers.in_use()),
+            (0, 0),
+            "mbufs lost in: {name}"
+        );
+    }
+
+    pools_fit_the_memory(&eal);
+}
+
+fn ends_grow_and_shrink(frames: &Mempool, _: &Mempool) {
+    let mut frame = frames.copy_of(b"payload").unwrap();
+    assert_eq!((frame.headroom(), frame.segment_count()), (128, 1));
+    frame.prepend(3).unwrap().copy_from_slice(b"abc");
+    frame.append(2).unwrap().copy_from_slice(b"yz");
+    assert_eq!(bytes_of(&frame), b"abcpayloadyz");
+    assert!(frame.trim_front(4) && frame.trim_end(3));
+    assert_eq!(bytes_of(&frame), b"ayloa");
+    frame.head_mut().unwrap()[0] = b'A';
+    assert_eq!(frame.head(), b"Ayloa");
+    assert!(!frame.has_partial_checksum() && !frame.is_shared());
+
+    assert!(frame.prepend(frame.headroom() + 1).is_none());
+    assert!(frame.append(frame.tailroom() + 1).is_none());
+    assert!(frame.prepend(1 << 20).is_none() && frame.append(1 << 20).is_none());
+    assert!(!frame.trim_front(6) && !frame.trim_end(6) && !frame.trim_end(1 << 20));
+    assert_eq!(bytes_of(&frame), b"Ayloa");
+    assert!(frame.trim_front(5) && frame.is_empty());
+    assert!(frame.prepend(frame.headroom()).is_some());
+    assert!(frame.append(frame.tailroom()).is_some());
+    assert_eq!(frame.len(), usize::from(mempool::DEFAULT_DATA_ROOM));
+}
+
+fn long_frames_are_chains(frames: &Mempool, _: &Mempool) {
+    let bytes: Vec<u8> = (0..5000u32).map(|n| n as u8).collect();
+    let mut frame = frames.copy_of(&bytes).unwrap();
+    assert_eq!(frame.segment_count(), 3);
+    assert_eq!(frame.head().len(), 2048);
+    assert_eq!(bytes_of(&frame), bytes);
+    assert!(frame.trim_end(10));
+    frame.append(1).unwrap()[0] = 7;
+    assert_eq!(frame.len(), 4991);
+    assert_eq!(bytes_of(&frame)[4989..], [bytes[4989], 7]);
+    // The last segment has 895 bytes; a trim does not reach into the one before.
+    assert!(!frame.trim_end(896));
+    assert_eq!(frames.in_use(), 3);
+}
+
+fn shared_frames_are_read_only(frames: &Mempool, _: &Mempool) {
+    let bytes: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();
+    let mut one = frames.copy_of(&bytes).unwrap();
+    let mut two = one.share();
+    assert_eq!(frames.in_use(), 2, "sharing takes no mbuf");
+    assert_eq!(one.head().as_ptr(), two.head().as_ptr());
+    assert!(one.is_shared() && two.is_shared());
+    assert!(one.head_mut().is_none() && two.head_mut().is_none());
+    assert!(one.prepend(1).is_none() && one.append(1).is_none());
+    assert!(!one.trim_front(1) && !two.trim_end(1));
+    drop(one);
+    assert_eq!(bytes_of(&two), bytes);
+    assert!(!two.is_shared());
+    two.head_mut().unwrap()[0] = 99;
+    let three = two.share();
+    let four = three.share();
+    drop((two, four));
+    assert_eq!(three.head()[0], 99);
+}
+
+fn a_header_goes_before_shared_bytes(frames: &Mempool, headers: &Mempool) {
+    let bytes: Vec<u8> = (0..3000u32).map(|n| (n * 7) as u8).collect();
+    for dropped_first in [true, false] {
+        let mut data = frames.copy_of(&bytes).unwrap();
+        let header = headers.copy_of(b"header").unwrap();
+        let mut framed = Mbuf::with_header(header, data.share())
+            .map_err(drop)
+            .unwrap();
+        assert_eq!((framed.segment_count(), framed.len()), (3, 3006));
+        assert_eq!(framed.head(), b"header");
+        assert_eq!(bytes_of(&framed), [&b"header"[..], &bytes].concat());
+        assert!(data.head_mut().is_none(), "the bytes are shared");
+        framed.head_mut().unwrap()[0] = b'H';
+        framed.prepend(2).unwrap().copy_from_slice(b"::");
+        assert!(
+            framed.append(1).is_none() && !framed.trim_end(1),
+            "the last segment is shared"
+        );
+
+        if dropped_first {
+            drop(framed);
+            assert_eq!((data.segment_count(), data.len()), (2, 3000));
+            assert!(data.head_mut().is_some());
+            assert_eq!(bytes_of(&data), bytes);
+        } else {
+            drop(data);
+            assert_eq!(bytes_of(&framed), [&b"::Header"[..], &bytes].concat());
+            assert!(framed.append(1).is_some());
+        }
+    }
+}
+
+fn a_shared_header_comes_back(frames: &Mempool, headers: &Mempool) {
+    let header = headers.copy_of(b"header").unwrap();
+    let other = header.share();
+    let data = frames.copy_of(b"data").unwrap();
+    let Err((header, data)) = Mbuf::with_header(header, data) else {
+        panic!("a shared header was written to");
+    };
+    assert_eq!(
+        (bytes_of(&header), bytes_of(&data)),
+        (b"header".to_vec(), b"data".to_vec())
+    );
+    drop(other);
+    assert!(Mbuf::with_header(header, data).is_ok());
+    // A frame cannot come behind itself: then its header is shared.
+    let data = frames.copy_of(b"data").unwrap();
+    let same = data.share();
+    assert!(Mbuf::chain(data, same).is_err());
+}
+
+fn indirect_clones(frames: &Mempool, headers: &Mempool) {
+    let bytes: Vec<u8> = (0..3000u32).map(|n| (n * 3) as u8).collect();
+    let mut frame = frames.copy_of(&bytes).unwrap();
+    let mut clone = frame.clone_indirect(headers).unwrap();
+    assert_eq!((frames.in_use(), headers.in_use()), (2, 2));
+    assert!(clone.head_mut().is_none() && frame.head_mut().is_none());
+    assert_eq!(bytes_of(&clone), bytes);
+    drop(clone);
+    assert!(frame.head_mut().is_some());
+    clone = frame.clone_indirect(headers).unwrap();
+    drop(frame);
+    assert_eq!(bytes_of(&clone), bytes);
+}
+
+fn owners_on_several_threads(frames: &Mempool, headers: &Mempool) {
+    for round in 0..200 {
+        let bytes = pattern(round);
+        let data = frames.copy_of(&bytes).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let share = data.share();
+                let bytes = &bytes;
+                scope.spawn(move || {
+                    let header = headers.copy_of(b"h").unwrap();
+                    let framed = Mbuf::with_header(header, share).map_err(drop).unwrap();
+                    assert_eq!(bytes_of(&framed)[1..], bytes[..]);
+                });
+            }
+            drop(data);
+        });
+    }
+}
+
+fn bursts_free_what_they_hold(frames: &Mempool, _: &Mempool) {
+    let mut burst = Burst::new();
+    assert!(frames.alloc_bulk(&mut burst, 30));
+    assert!(!frames.alloc_bulk(&mut burst, 3), "there is room for 2");
+    for n in 0..2 {
+        assert!(burst.push(frames.copy_of(&[n]).unwrap()).is_ok());
+    }
+    assert!(burst.is_full());
+    let extra = burst.push(frames.copy_of(b"extra").unwrap()).unwrap_err();
+    assert_eq!((bytes_of(&extra), frames.in_use()), (b"extra".to_vec(), 33));
+    drop(extra);
+    assert_eq!(bytes_of(&burst.pop().unwrap()), [1]);
+    assert_eq!(bytes_of(&burst[30]), [0]);
+    assert_eq!((burst.len(), frames.in_use()), (31, 31));
+
+    let mut drain = burst.drain();
+    assert_eq!(drain.len(), 31);
+    let first = drain.next().unwrap();
+    drop(drain);
+    assert!(burst.is_empty());
+    assert_eq!(frames.in_use(), 1);
+    burst.push(first).map_err(drop).unwrap();
+
+    let long = frames.copy_of(&[0; 3000]).unwrap();
+    let keep = long.share();
+    burst.push(long).map_err(drop).unwrap();
+    drop(burst);
+    assert_eq!(frames.in_use(), 2, "the shared chain lives on");
+    assert_eq!(keep.len(), 3000);
+}
+
+fn an_empty_pool_says_so(_: &Mempool, headers: &Mempool) {
+    let mut all = Vec::new();
+    while let Some(mbuf) = headers.alloc() {
+        all.push(mbuf);
+    }
+    assert_eq!((all.len(), headers.available()), (255, 0));
+    let mut burst = Burst::new();
+    assert!(!headers.alloc_bulk(&mut burst, 1));
+    assert!(headers.copy_of(b"x").is_none() && all[0].clone_indirect(headers).is_none());
+    all.truncate(254);
+    assert!(
+        headers.copy_of(&[0; 3000]).is_none(),
+        "one mbuf is too few, and comes back"
+    );
+    assert!(headers.alloc_bulk(&mut burst, 1));
+}
+
+fn pools_fit_the_memory(eal: &TestEal) {
+    let config = MempoolConfig {
+        name: "large",
+        mbufs: 1 << 20,
+        cache: mempool::DEFAULT_CACHE,
+        data_room: mempool::DEFAULT_DATA_ROOM,
+        socket: None,
+    };
+    let error = Mempool::largest(eal, &config, 1 << 18)
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            MempoolError::Memory {
+                minimum: 262_144,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let large = Mempool::largest(eal, &config, 1024).expect("64 MB hold 8,192 mbufs");
+    assert_eq!(large.size(), 1 << 13);
+
+    let again = Mempool::new(
+        eal,
+        &MempoolConfig {
+            mbufs: 15,
+            cache: 0,
+            ..config
+        },
+    );
+    assert!(
+        matches!(again.map(drop), Err(MempoolError::Create { errno, .. }) if errno.raw() == 17)
+    );
+}
