@@ -8,8 +8,8 @@
 
 pub mod cli;
 pub mod compare;
-pub mod error_chain;
 pub mod config;
+pub mod error_chain;
 pub mod flow;
 pub mod frame;
 pub mod link;

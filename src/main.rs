@@ -33,7 +33,9 @@ fn main() -> ExitCode {
     };
     let log = Log::stderr();
     // EAL takes the whole line, and shows our half in its telemetry.
-    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let eal = match Eal::init(&words) {
         Ok(eal) => eal,
         Err(error) => {
@@ -45,7 +47,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.error("node", format_args!("{}", chain(&error)));
-            ExitCode::from(if error.is_usage() { UsageError::EXIT_STATUS } else { FAILURE })
+            ExitCode::from(if error.is_usage() {
+                UsageError::EXIT_STATUS
+            } else {
+                FAILURE
+            })
         }
     }
 }

@@ -10,9 +10,9 @@ use dpdk_colo::monitor::checkpoints::CheckpointTimes;
 use dpdk_colo::monitor::counters::{Counter, Snapshot, Writer, published};
 use dpdk_colo::monitor::latency::{Interval, Set};
 use dpdk_colo::monitor::openmetrics;
-use dpdk_colo::monitor::state::NodeState;
 use dpdk_colo::monitor::summary::{Figures, MempoolSummary, PairSummary, Summary};
 use dpdk_colo::monitor::table::Table;
+use dpdk_colo::protect::State;
 
 fn assert_golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -55,7 +55,7 @@ fn count(writer: &Writer) {
     writer.add(Counter::Commits, 2);
     writer.set(Counter::Epochs, 3);
     writer.set(Counter::Epoch, 3);
-    writer.set(Counter::State, NodeState::Protected.code());
+    writer.set(Counter::State, State::Protected as u64);
     writer.add(Counter::Polls, 50_000_000);
     writer.add(Counter::BusyCycles, 300);
     writer.add(Counter::IdleCycles, 700);

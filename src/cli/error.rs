@@ -94,7 +94,7 @@ impl UsageError {
 }
 
 /// Why a value is not what its option takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Not UTF-8.
     #[error("not valid UTF-8")]

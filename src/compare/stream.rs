@@ -48,7 +48,11 @@ struct Syn {
 impl Syn {
     fn of<F: Frame>(frame: &F, packet: &Packet) -> Self {
         let options = TcpOptions::parse(packet.tcp_options(frame.head()));
-        Self { isn: packet.tcp.seq, timestamp: options.timestamps.map(|(value, _)| value), agreement: Agreement::of(&options) }
+        Self {
+            isn: packet.tcp.seq,
+            timestamp: options.timestamps.map(|(value, _)| value),
+            agreement: Agreement::of(&options),
+        }
     }
 }
 
@@ -438,7 +442,7 @@ impl Stream {
                 cx.synchronized.push_back(Synchronized {
                     flow: cx.key,
                     pvm: (primary.isn, primary.timestamp),
- svm: (secondary.isn, secondary.timestamp),
+                    svm: (secondary.isn, secondary.timestamp),
                 });
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);

@@ -15,9 +15,9 @@ pub use file::{ConfigError, File, PairTable};
 pub use keys::{PairKeys, ProcessKeys};
 pub use policy::{Action, PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{PairFault, SettingsError, Where, resolve};
-pub use value::{
-    Bounded, OutOfRange, PortName, PortNameError, QmpAddress, QmpAddressError, UnknownRole,
-};
+pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
+
+pub use crate::qmp::{Address as QmpAddress, AddressError as QmpAddressError};
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};

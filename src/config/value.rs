@@ -2,9 +2,6 @@
 //! the file.
 
 use std::fmt;
-use std::net::Ipv6Addr;
-use std::num::NonZeroU16;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -109,88 +106,6 @@ impl TryFrom<String> for PortName {
 )]
 pub struct PortNameError;
 
-/// Where a QEMU's QMP monitor listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum QmpAddress {
-    /// A unix socket.
-    Unix(PathBuf),
-    /// A TCP socket.
-    Tcp {
-        /// A name, an IPv4 address, or an IPv6 address without its brackets.
-        host: String,
-        /// The TCP port.
-        port: NonZeroU16,
-    },
-}
-
-impl QmpAddress {
-    /// Longest path of a unix socket in bytes: `sun_path` of unix(7) without the terminator.
-    pub const MAX_PATH: usize = 107;
-}
-
-impl fmt::Display for QmpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
-impl FromStr for QmpAddress {
-    type Err = QmpAddressError;
-
-    /// Text without a slash that ends in `:` and digits is `host:port`, an IPv6 host in brackets;
-    /// any other is a path.
-    fn from_str(text: &str) -> Result<Self, QmpAddressError> {
-        let tcp = text
-            .rsplit_once(':')
-            .filter(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
-            .filter(|_| !text.contains('/'));
-        if let Some((host, port)) = tcp {
-            let port = port.parse().map_err(|_| QmpAddressError::Port)?;
-            let host = match host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'))
-            {
-                Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
-                None if !host.is_empty() && !host.contains([':', '[', ']']) => host,
-                _ => return Err(QmpAddressError::Host),
-            };
-            return Ok(Self::Tcp {
-                host: host.to_owned(),
-                port,
-            });
-        }
-        match text.len() {
-            0 => Err(QmpAddressError::Empty),
-            1..=Self::MAX_PATH if !text.contains('\0') => Ok(Self::Unix(text.into())),
-            _ => Err(QmpAddressError::Path),
-        }
-    }
-}
-
-/// Text that is no address of a QMP monitor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum QmpAddressError {
-    /// No text.
-    #[error("give the path of a unix socket or host:port")]
-    Empty,
-    /// The TCP port is 0 or over 65535.
-    #[error("the TCP port must be from 1 to 65535")]
-    Port,
-    /// No host, or an IPv6 address without brackets.
-    #[error("write host:port, an IPv6 address in brackets as in [::1]:4444")]
-    Host,
-    /// A path that no unix socket can have.
-    #[error(
-        "the path of a unix socket has at most {} bytes and no NUL",
-        QmpAddress::MAX_PATH
-    )]
-    Path,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,36 +137,6 @@ mod tests {
         }
         for name in ["", "a b", "a\n", "é", &"x".repeat(64)] {
             assert_eq!(name.parse::<PortName>(), Err(PortNameError), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn qmp_addresses_are_paths_or_host_and_port() {
-        for text in ["/run/p.sock", "p.sock", "./a:1", "name:", "name:x1"] {
-            assert_eq!(text.parse(), Ok(QmpAddress::Unix(text.into())), "{text}");
-        }
-        for (text, host) in [
-            ("localhost:4444", "localhost"),
-            ("10.0.0.1:4444", "10.0.0.1"),
-            ("[::1]:4444", "::1"),
-        ] {
-            let address: QmpAddress = text.parse().expect(text);
-            assert_eq!(address.to_string(), text);
-            let QmpAddress::Tcp { host: found, port } = address else {
-                panic!("{text} became a path");
-            };
-            assert_eq!((found.as_str(), port.get()), (host, 4444));
-        }
-        for (text, error) in [
-            ("", QmpAddressError::Empty),
-            ("host:0", QmpAddressError::Port),
-            ("host:65536", QmpAddressError::Port),
-            ("::1:4444", QmpAddressError::Host),
-            (":4444", QmpAddressError::Host),
-            ("[x]:4444", QmpAddressError::Host),
-            (&"x".repeat(108), QmpAddressError::Path),
-        ] {
-            assert_eq!(text.parse::<QmpAddress>(), Err(error), "{text}");
         }
     }
 }

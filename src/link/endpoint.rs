@@ -145,6 +145,11 @@ impl Endpoint {
         self.established && now.saturating_sub(self.heard) < self.timing.silence
     }
 
+    /// Whether both ends know each other.
+    pub fn has_session(&self) -> bool {
+        self.established
+    }
+
     /// Data frames that may be sent now.
     pub fn room(&self) -> usize {
         if !self.established {
@@ -198,13 +203,21 @@ impl Endpoint {
         if !(self.acknowledge || due || (self.established && grant_is_stale)) {
             return None;
         }
-        let header = self.encode(Kind::Heartbeat, 0, self.next_data, self.sent_control(), 0, now);
+        let header = self.encode(
+            Kind::Heartbeat,
+            0,
+            self.next_data,
+            self.sent_control(),
+            0,
+            now,
+        );
         Some(Transmit::new(header, &[]))
     }
 
     /// Takes in a frame; events that it brings come before its data.
     pub fn receive(&mut self, head: &[u8], frame_len: usize, now: Ticks) -> Received {
-        let Some((header, from)) = Header::decode(head, frame_len).filter(|(h, _)| h.vm == self.vm && h.boot != 0)
+        let Some((header, from)) =
+            Header::decode(head, frame_len).filter(|(h, _)| h.vm == self.vm && h.boot != 0)
         else {
             self.counts.garbage += 1;
             return Received::Ignored;
@@ -260,14 +273,26 @@ impl Endpoint {
     }
 
     fn grant(&self) -> u32 {
-        self.expected_data.wrapping_sub(self.backlog).wrapping_add(self.window)
+        self.expected_data
+            .wrapping_sub(self.backlog)
+            .wrapping_add(self.window)
     }
 
     fn sent_control(&self) -> u32 {
-        self.first_control.wrapping_add(self.unacknowledged.len() as u32).wrapping_sub(1)
+        self.first_control
+            .wrapping_add(self.unacknowledged.len() as u32)
+            .wrapping_sub(1)
     }
 
-    fn encode(&mut self, kind: Kind, epoch: u32, data: u32, control: u32, length: u32, now: Ticks) -> [u8; DATA_HEADER] {
+    fn encode(
+        &mut self,
+        kind: Kind,
+        epoch: u32,
+        data: u32,
+        control: u32,
+        length: u32,
+        now: Ticks,
+    ) -> [u8; DATA_HEADER] {
         self.transmitted = now;
         self.acknowledge = false;
         self.advertised = self.grant();
@@ -349,6 +374,10 @@ impl Endpoint {
         self.account(header.data);
         self.expected_data = header.data.wrapping_add(1);
         self.counts.received += 1;
-        Received::Data { epoch: header.epoch, length: header.length, after: header.control }
+        Received::Data {
+            epoch: header.epoch,
+            length: header.length,
+            after: header.control,
+        }
     }
 }

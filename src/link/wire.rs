@@ -74,7 +74,10 @@ impl Transmit {
         let mut bytes = [0; CONTROL_MAX];
         bytes[..DATA_HEADER].copy_from_slice(&header);
         bytes[DATA_HEADER..DATA_HEADER + payload.len()].copy_from_slice(payload);
-        Self { bytes, len: DATA_HEADER + payload.len() }
+        Self {
+            bytes,
+            len: DATA_HEADER + payload.len(),
+        }
     }
 
     /// The frame, Ethernet header included.
@@ -152,7 +155,10 @@ fn encode_opening(out: &mut [u8], opening: &Opening) {
 
 fn opening_at(bytes: &[u8], at: usize) -> Option<Opening> {
     let timestamp = u32_at(bytes, at + 5)?;
-    Some(Opening { isn: u32_at(bytes, at)?, timestamp: (bytes[at + 4] != 0).then_some(timestamp) })
+    Some(Opening {
+        isn: u32_at(bytes, at)?,
+        timestamp: (bytes[at + 4] != 0).then_some(timestamp),
+    })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -179,8 +185,16 @@ impl Header {
             Kind::Control => 2,
         };
         h[4..6].copy_from_slice(&self.vm.to_be_bytes());
-        let words =
-            [self.boot, self.peer_boot, self.epoch, self.data, self.control, self.control_ack, self.grant, self.length];
+        let words = [
+            self.boot,
+            self.peer_boot,
+            self.epoch,
+            self.data,
+            self.control,
+            self.control_ack,
+            self.grant,
+            self.length,
+        ];
         for (i, word) in words.iter().enumerate() {
             h[8 + 4 * i..12 + 4 * i].copy_from_slice(&word.to_be_bytes());
         }

@@ -17,6 +17,5 @@ pub mod openmetrics;
 mod pcapng;
 pub mod report;
 mod rfc3339;
-pub mod state;
 pub mod summary;
 pub mod table;

@@ -16,8 +16,8 @@ use super::atomic_file;
 use super::checkpoints::CheckpointTimes;
 use super::counters::{Counter, Group, Snapshot};
 use super::latency::{Interval, LatencySummary, Set};
-use super::state::NodeState;
 use crate::config::{PairSettings, Place, Role};
+use crate::protect::State;
 
 /// What a [`PairSummary`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +165,10 @@ impl PairSummary {
         Self {
             name: pair.name.clone(),
             role: pair.role.role().as_str(),
-            state: NodeState::from_code(value(Counter::State)).map_or("unknown", NodeState::as_str),
+            state: usize::try_from(value(Counter::State))
+                .ok()
+                .and_then(|code| State::ALL.get(code))
+                .map_or("unknown", |state| state.word()),
             seconds: elapsed.as_secs_f64(),
             epochs: value(Counter::Epochs),
             epoch: value(Counter::Epoch),

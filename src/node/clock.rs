@@ -16,7 +16,10 @@ impl Clock {
     /// A clock of so many ticks per second.
     pub fn new(hz: u64) -> Self {
         let hz = hz.max(1);
-        Self { hz, scale: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64 }
+        Self {
+            hz,
+            scale: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64,
+        }
     }
 
     /// Nanoseconds of an interval.

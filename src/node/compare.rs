@@ -70,8 +70,11 @@ impl CompareNode {
     fn release(&mut self) -> bool {
         let mut any = false;
         while self.out.room() > 0 {
-            let Some(release) = self.state.next_release() else { break };
-            self.stamps.push(release.arrived, release.cleared, release.witnessed);
+            let Some(release) = self.state.next_release() else {
+                break;
+            };
+            self.stamps
+                .push(release.arrived, release.cleared, release.witnessed);
             self.out.push(release.frame);
             any = true;
             if self.out.room() == 0 {
@@ -84,7 +87,8 @@ impl CompareNode {
     fn send_waiting(&mut self) -> bool {
         let left = self.out.flush();
         if left > 0 {
-            self.stamps.left(left, tsc::now(), self.clock, &mut self.tally.latency);
+            self.stamps
+                .left(left, tsc::now(), self.clock, &mut self.tally.latency);
         }
         left > 0
     }

@@ -48,7 +48,10 @@ impl Board {
                 let mut summary = figures.summary(elapsed);
                 let own = format!("{number}.");
                 for (name, pool) in self.pools.iter().filter(|(name, _)| name.starts_with(&own)) {
-                    let pool = MempoolSummary { size: pool.size().into(), in_use: pool.in_use().into() };
+                    let pool = MempoolSummary {
+                        size: pool.size().into(),
+                        in_use: pool.in_use().into(),
+                    };
                     summary.mempools.insert(name[own.len()..].to_owned(), pool);
                 }
                 summary
@@ -60,7 +63,9 @@ impl Board {
 
 /// Keeps this thread off the CPUs of the poll cores, where there are others.
 pub fn keep_off(poll_cpus: &[usize]) {
-    let Some(all) = core_affinity::get_core_ids() else { return };
+    let Some(all) = core_affinity::get_core_ids() else {
+        return;
+    };
     if let Some(core) = all.into_iter().find(|core| !poll_cpus.contains(&core.id)) {
         core_affinity::set_for_current(core);
     }
@@ -94,18 +99,38 @@ impl Control {
         clock: Clock,
         log: Log,
     ) -> Result<Self, NodeError> {
-        let reports = settings.report_dir.as_deref().map(|dir| Reports::open(dir, RECORDS)).transpose()?;
+        let reports = settings
+            .report_dir
+            .as_deref()
+            .map(|dir| Reports::open(dir, RECORDS))
+            .transpose()?;
         let board = Arc::new(Mutex::new(Board {
             pairs: pairs.iter_mut().map(ControlPair::figures).collect(),
             pools,
             started: Instant::now(),
         }));
         let shown = Arc::clone(&board);
-        let command = telemetry::register(eal, "/colo/stats", "Statistics of all VM pairs.", move |_| {
-            let summary = shown.lock().unwrap_or_else(PoisonError::into_inner).summary();
-            serde_json::to_value(summary).unwrap_or_default()
-        })?;
-        Ok(Self { pairs, board, reports, settings: settings.clone(), clock, log, _telemetry: command })
+        let command = telemetry::register(
+            eal,
+            "/colo/stats",
+            "Statistics of all VM pairs.",
+            move |_| {
+                let summary = shown
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .summary();
+                serde_json::to_value(summary).unwrap_or_default()
+            },
+        )?;
+        Ok(Self {
+            pairs,
+            board,
+            reports,
+            settings: settings.clone(),
+            clock,
+            log,
+            _telemetry: command,
+        })
     }
 
     /// Runs until told to stop.
@@ -121,8 +146,9 @@ impl Control {
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut board = None;
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
-                    let board =
-                        board.get_or_insert_with(|| self.board.lock().unwrap_or_else(PoisonError::into_inner));
+                    let board = board.get_or_insert_with(|| {
+                        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+                    });
                     act(&mut board.pairs[number]);
                 };
                 pair.work(now, self.clock, &self.log, self.reports.as_mut(), figures);
@@ -139,20 +165,37 @@ impl Control {
                 && now.duration_since(printed) >= period
             {
                 printed = now;
-                let summary = self.board.lock().unwrap_or_else(PoisonError::into_inner).summary();
+                let summary = self
+                    .board
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .summary();
                 print!("{}", table.next(&summary));
             }
         }
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        Ok(Finish { board: self.board, settings: self.settings, log: self.log })
+        Ok(Finish {
+            board: self.board,
+            settings: self.settings,
+            log: self.log,
+        })
     }
 
     /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
     fn wait(&self, look: Duration) {
-        let fds: Vec<BorrowedFd<'_>> = self.pairs.iter().filter_map(ControlPair::monitor_fd).collect();
-        let mut polled: Vec<PollFd<'_>> =
-            fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let timeout = Timespec { tv_sec: 0, tv_nsec: look.subsec_nanos().into() };
+        let fds: Vec<BorrowedFd<'_>> = self
+            .pairs
+            .iter()
+            .filter_map(ControlPair::monitor_fd)
+            .collect();
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+            .collect();
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: look.subsec_nanos().into(),
+        };
         // An interrupted wait is as good as one that is over.
         let _ = poll(&mut polled, Some(&timeout));
     }

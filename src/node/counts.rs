@@ -59,20 +59,30 @@ pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, link: &Lane) {
 /// What the comparator counts.
 pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     let counts = comparator.counts();
-    writer.set(Counter::Released, counts.released + counts.committed + counts.exempted);
+    writer.set(
+        Counter::Released,
+        counts.released + counts.committed + counts.exempted,
+    );
     writer.set(Counter::ReleasedEqual, counts.released);
     writer.set(Counter::ReleasedByCommit, counts.committed);
     writer.set(Counter::Held, comparator.held() as u64);
     writer.set(Counter::HeldMax, counts.held_max);
     writer.set(Counter::Flows, comparator.flows() as u64);
-    writer.set(Counter::Unreadable, counts.unreadable_primary + counts.unreadable_secondary);
+    writer.set(
+        Counter::Unreadable,
+        counts.unreadable_primary + counts.unreadable_secondary,
+    );
     writer.set(Counter::SecondaryOverflow, counts.secondary_overflow);
     writer.set(Counter::FlowTableFull, counts.flow_table_full);
     for (reason, n) in Reason::ALL.iter().zip(counts.divergences) {
         writer.set(divergence(Cause::Difference(*reason)), n);
     }
     let mut uses = comparator.policy().uses();
-    for counter in [Counter::PolicyArp, Counter::PolicyNeighbourDiscovery, Counter::PolicyLldp] {
+    for counter in [
+        Counter::PolicyArp,
+        Counter::PolicyNeighbourDiscovery,
+        Counter::PolicyLldp,
+    ] {
         writer.set(counter, uses.next().map_or(0, |(_, n)| n));
     }
     for (i, (_, n)) in uses.enumerate() {

@@ -51,8 +51,15 @@ pub fn pair() -> (PollEnd, ControlEnd) {
     let (to_poll, from_control) = RingBuffer::new(256);
     let (to_control, from_poll) = RingBuffer::new(64);
     (
-        PollEnd { inbox: from_control, outbox: to_control, lost: 0 },
-        ControlEnd { inbox: from_poll, outbox: to_poll },
+        PollEnd {
+            inbox: from_control,
+            outbox: to_control,
+            lost: 0,
+        },
+        ControlEnd {
+            inbox: from_poll,
+            outbox: to_poll,
+        },
     )
 }
 

@@ -33,7 +33,9 @@ use crate::monitor::summary::SummaryError;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A port that does not exist: the command line is wrong.
-    #[error("--{place} {name}: no such port; the ports are: {known} (add it with an EAL option, such as --vdev)")]
+    #[error(
+        "--{place} {name}: no such port; the ports are: {known} (add it with an EAL option, such as --vdev)"
+    )]
     UnknownPort {
         /// Which port it was to be.
         place: &'static str,
@@ -53,13 +55,17 @@ pub enum NodeError {
         source: PortError,
     },
     /// A port that cannot be part of a link.
-    #[error("--link {name}: the driver cannot send chained mbufs, which the mirror needs; use virtio_user, vhost or a NIC that can")]
+    #[error(
+        "--link {name}: the driver cannot send chained mbufs, which the mirror needs; use virtio_user, vhost or a NIC that can"
+    )]
     Chains {
         /// Its name.
         name: String,
     },
     /// Too little memory for the pools.
-    #[error("not enough memory for packet buffers; give EAL more (-m MB with --no-huge, or hugepages)")]
+    #[error(
+        "not enough memory for packet buffers; give EAL more (-m MB with --no-huge, or hugepages)"
+    )]
     Pool(#[from] MempoolError),
     /// The records' directory cannot be used.
     #[error(transparent)]
@@ -102,18 +108,24 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let setup::Wired { poll, control, mut hardware } = setup::wire(eal, settings, log)?;
+    let setup::Wired {
+        poll,
+        control,
+        mut hardware,
+    } = setup::wire(eal, settings, log)?;
     let workers = eal.worker_lcores();
     let poll_lcore = workers.first().copied().unwrap_or(eal.main_lcore());
     let poll_cpus = eal.cpus_of(poll_lcore);
     let control_thread = {
         let stop = Arc::clone(&stop);
-        thread::Builder::new().name("colo-control".into()).spawn(move || {
-            control::keep_off(&poll_cpus);
-            let outcome = control.run(&stop);
-            stop.store(true, Ordering::Relaxed);
-            outcome
-        })?
+        thread::Builder::new()
+            .name("colo-control".into())
+            .spawn(move || {
+                control::keep_off(&poll_cpus);
+                let outcome = control.run(&stop);
+                stop.store(true, Ordering::Relaxed);
+                outcome
+            })?
     };
     let polled = match workers.first() {
         Some(&worker) => {
@@ -125,7 +137,9 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
         None => Ok(poll.run(&stop)),
     };
     stop.store(true, Ordering::Relaxed);
-    let controlled = control_thread.join().map_err(|_| NodeError::Panicked { thread: "control" });
+    let controlled = control_thread
+        .join()
+        .map_err(|_| NodeError::Panicked { thread: "control" });
     // The queues are given up by now, so the ports can be stopped.
     hardware.close();
     controlled??.complete(polled?)?;

@@ -111,7 +111,8 @@ impl PollCore {
         let mut pairs: Vec<Pair> = self.pairs.into_iter().map(|build| build()).collect();
         let (tick, publish) = (self.clock.ticks(TICK), self.clock.ticks(PUBLISH));
         let (mut last_tick, mut last_publish) = (tsc::now(), tsc::now());
-        let (mut polls, mut busy_cycles, mut idle_cycles, mut idle_rounds) = (0u64, 0u64, 0u64, 0u32);
+        let (mut polls, mut busy_cycles, mut idle_cycles, mut idle_rounds) =
+            (0u64, 0u64, 0u64, 0u32);
         let mut now = tsc::now();
         while !stop.load(Ordering::Relaxed) {
             let mut busy = false;
@@ -132,7 +133,11 @@ impl PollCore {
             }
             let then = now;
             now = tsc::now();
-            *(if busy { &mut busy_cycles } else { &mut idle_cycles }) += now.wrapping_sub(then);
+            *(if busy {
+                &mut busy_cycles
+            } else {
+                &mut idle_cycles
+            }) += now.wrapping_sub(then);
             if now.wrapping_sub(last_publish) >= publish {
                 last_publish = now;
                 for pair in &mut pairs {

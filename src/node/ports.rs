@@ -24,7 +24,10 @@ pub struct Hardware {
 impl Hardware {
     /// Nothing is open.
     pub fn new() -> Self {
-        Self { ports: Vec::new(), pools: Vec::new() }
+        Self {
+            ports: Vec::new(),
+            pools: Vec::new(),
+        }
     }
 
     /// A pool for frames, of the wanted size or as large as memory allows.
@@ -33,7 +36,12 @@ impl Hardware {
     }
 
     /// A pool for headers and the link's own frames.
-    pub fn headers(&mut self, eal: &Eal, name: String, wanted: usize) -> Result<Mempool, NodeError> {
+    pub fn headers(
+        &mut self,
+        eal: &Eal,
+        name: String,
+        wanted: usize,
+    ) -> Result<Mempool, NodeError> {
         self.pool(eal, name, wanted, LEAST, HEADER_ROOM)
     }
 
@@ -58,12 +66,30 @@ impl Hardware {
     }
 
     /// Takes a port and starts it with one queue each way.
-    pub fn open(&mut self, eal: &Eal, place: Place, name: &PortName, pool: &Mempool) -> Result<Queues, NodeError> {
-        let failed = |source| NodeError::Port { place: place.key(), name: name.as_str().to_owned(), source };
+    pub fn open(
+        &mut self,
+        eal: &Eal,
+        place: Place,
+        name: &PortName,
+        pool: &Mempool,
+    ) -> Result<Queues, NodeError> {
+        let failed = |source| NodeError::Port {
+            place: place.key(),
+            name: name.as_str().to_owned(),
+            source,
+        };
         let names = Port::names(eal);
         if !names.iter().any(|known| known == name.as_str()) {
-            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Err(NodeError::UnknownPort { place: place.key(), name: name.as_str().to_owned(), known });
+            let known = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            return Err(NodeError::UnknownPort {
+                place: place.key(),
+                name: name.as_str().to_owned(),
+                known,
+            });
         }
         let mut port = Port::by_name(eal, name.as_str()).map_err(failed)?;
         let mut queues = port.start(&PortConfig::new(pool)).map_err(failed)?;

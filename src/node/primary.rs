@@ -33,13 +33,21 @@ pub struct Stamps {
 impl Stamps {
     /// None.
     pub fn new() -> Self {
-        Self { times: [Stamp::default(); Burst::CAPACITY], len: 0 }
+        Self {
+            times: [Stamp::default(); Burst::CAPACITY],
+            len: 0,
+        }
     }
 
     /// One more, of a released frame.
     #[inline]
     pub fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
-        self.add(Stamp { arrived, cleared, witnessed, silent: false });
+        self.add(Stamp {
+            arrived,
+            cleared,
+            witnessed,
+            silent: false,
+        });
     }
 
     #[inline]
@@ -59,7 +67,10 @@ impl Stamps {
                 continue;
             }
             latency.record(Interval::Hold, clock.ns(now.saturating_sub(stamp.arrived)));
-            latency.record(Interval::Release, clock.ns(now.saturating_sub(stamp.cleared)));
+            latency.record(
+                Interval::Release,
+                clock.ns(now.saturating_sub(stamp.cleared)),
+            );
             if let Some(witnessed) = stamp.witnessed {
                 latency.record(Interval::Skew, clock.ns(witnessed.abs_diff(stamp.arrived)));
             }
@@ -119,7 +130,18 @@ pub struct Parts {
 impl PrimaryNode {
     /// A pair that this core polls from now on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { state, guest, uplink, link, mut fence, mail, headers, tally, clock, patience } = parts;
+        let Parts {
+            state,
+            guest,
+            uplink,
+            link,
+            mut fence,
+            mail,
+            headers,
+            tally,
+            clock,
+            patience,
+        } = parts;
         let generation = fence.quiesce();
         Self {
             state,
@@ -175,7 +197,8 @@ impl PrimaryNode {
     fn send_waiting(&mut self) -> bool {
         let left = self.uplink.flush();
         if left > 0 {
-            self.stamps.left(left, tsc::now(), self.clock, &mut self.tally.latency);
+            self.stamps
+                .left(left, tsc::now(), self.clock, &mut self.tally.latency);
         }
         left + self.link.flush() > 0
     }
@@ -183,7 +206,10 @@ impl PrimaryNode {
     fn from_link(&mut self, now: Ticks) -> bool {
         let n = self.link.receive(&mut self.scratch);
         for mut frame in self.scratch.drain() {
-            let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now) else { continue };
+            let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now)
+            else {
+                continue;
+            };
             if strip(&mut frame, length) {
                 self.state.svm_output(frame, epoch, now);
             }
@@ -198,7 +224,10 @@ impl PrimaryNode {
         let n = self.guest.receive(&mut self.scratch);
         for frame in self.scratch.drain() {
             if let Some(frame) = self.state.output(frame, now) {
-                self.stamps.add(Stamp { silent: true, ..Stamp::default() });
+                self.stamps.add(Stamp {
+                    silent: true,
+                    ..Stamp::default()
+                });
                 self.uplink.push(frame);
             }
         }
@@ -208,8 +237,11 @@ impl PrimaryNode {
     fn release(&mut self) -> bool {
         let mut any = false;
         while self.uplink.room() > 0 {
-            let Some(release) = self.state.next_release() else { break };
-            self.stamps.push(release.arrived, release.cleared, release.witnessed);
+            let Some(release) = self.state.next_release() else {
+                break;
+            };
+            self.stamps
+                .push(release.arrived, release.cleared, release.witnessed);
             self.uplink.push(release.frame);
             any = true;
             if self.uplink.room() == 0 {
@@ -239,7 +271,9 @@ impl PrimaryNode {
             self.state.input_missed(taken, now);
             busy |= taken > 0;
         }
-        if self.state.state() == State::Solo && now.saturating_sub(self.input_since) >= self.patience {
+        if matches!(self.state.state(), State::Solo | State::Pairing)
+            && now.saturating_sub(self.input_since) >= self.patience
+        {
             // Nobody is protected and the guest takes nothing: a NIC would drop it.
             self.guest.dropped += self.input.len() as u64;
             self.input.clear();
@@ -277,7 +311,9 @@ impl PrimaryNode {
     fn own_link_frames(&mut self, now: Ticks) -> bool {
         let mut any = false;
         while self.link.room() > 0 {
-            let Some(transmit) = self.state.next_transmit(now) else { break };
+            let Some(transmit) = self.state.next_transmit(now) else {
+                break;
+            };
             if !copy_out(&self.headers, transmit.bytes(), &mut self.link) {
                 break;
             }

@@ -48,7 +48,15 @@ pub struct Parts {
 impl SecondaryNode {
     /// A pair that this core polls from now on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { state, guest, link, mut fence, mail, headers, tally } = parts;
+        let Parts {
+            state,
+            guest,
+            link,
+            mut fence,
+            mail,
+            headers,
+            tally,
+        } = parts;
         let generation = fence.quiesce();
         Self {
             state,
@@ -102,7 +110,9 @@ impl SecondaryNode {
     fn from_link(&mut self, now: Ticks) -> bool {
         let n = self.link.receive(&mut self.scratch);
         for mut frame in self.scratch.drain() {
-            let Some((epoch, length, after)) = self.state.link_frame(frame.head(), frame.len(), now) else {
+            let Some((epoch, length, after)) =
+                self.state.link_frame(frame.head(), frame.len(), now)
+            else {
                 continue;
             };
             if strip(&mut frame, length) {
@@ -115,7 +125,9 @@ impl SecondaryNode {
     /// A full ring means wait, not drop (rule R7).
     fn to_guest(&mut self, now: Ticks) -> bool {
         while !self.input.is_full() {
-            let Some(frame) = self.state.next_input(now) else { break };
+            let Some(frame) = self.state.next_input(now) else {
+                break;
+            };
             // The burst has room.
             let _ = self.input.push(frame);
         }
@@ -130,12 +142,17 @@ impl SecondaryNode {
     }
 
     fn from_guest(&mut self, now: Ticks) -> bool {
-        if !self.state.wants_output() || !self.link.out.is_empty() || self.state.link().room() < Burst::CAPACITY {
+        if !self.state.wants_output()
+            || !self.link.out.is_empty()
+            || self.state.link().room() < Burst::CAPACITY
+        {
             return false;
         }
         let n = self.guest.receive(&mut self.scratch);
         for frame in self.scratch.drain() {
-            let Some(outgoing) = self.state.output(frame, now) else { continue };
+            let Some(outgoing) = self.state.output(frame, now) else {
+                continue;
+            };
             let mut frame = outgoing.frame;
             match frame.prepend(outgoing.header.len()) {
                 Some(room) => {
@@ -153,7 +170,9 @@ impl SecondaryNode {
     fn own_link_frames(&mut self, now: Ticks) -> bool {
         let mut any = false;
         while self.link.room() > 0 {
-            let Some(transmit) = self.state.next_transmit(now) else { break };
+            let Some(transmit) = self.state.next_transmit(now) else {
+                break;
+            };
             if !copy_out(&self.headers, transmit.bytes(), &mut self.link) {
                 break;
             }

@@ -64,9 +64,24 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
         builders.push(builder);
         pairs.push(control);
     }
-    let poll = PollCore { pairs: builders, clock, idle_sleep: settings.process.idle_sleep };
-    let control = Control::new(eal, &settings.process, pairs, hardware.pools.clone(), clock, log.clone())?;
-    Ok(Wired { poll, control, hardware })
+    let poll = PollCore {
+        pairs: builders,
+        clock,
+        idle_sleep: settings.process.idle_sleep,
+    };
+    let control = Control::new(
+        eal,
+        &settings.process,
+        pairs,
+        hardware.pools.clone(),
+        clock,
+        log.clone(),
+    )?;
+    Ok(Wired {
+        poll,
+        control,
+        hardware,
+    })
 }
 
 /// The fence of a guest port and who hears of its stops and starts.
@@ -90,7 +105,12 @@ fn wire_pair(
     let mut control = ControlPair::new(pair.clone(), control_mail, counters, latencies);
     let hold = pair.hold_frames.get() as usize;
     let builder: Builder = match &pair.role {
-        RoleSettings::Primary { guest, uplink, link, .. } => {
+        RoleSettings::Primary {
+            guest,
+            uplink,
+            link,
+            ..
+        } => {
             let output = hardware.frames(eal, format!("{number}.output"), hold + IN_FLIGHT)?;
             let input = hardware.frames(eal, format!("{number}.input"), IN_FLIGHT + WINDOW)?;
             let svm = hardware.frames(eal, format!("{number}.svm"), hold + IN_FLIGHT)?;
@@ -124,7 +144,9 @@ fn wire_pair(
             let (link, link_mac) = open_link(eal, link, &input, hardware)?;
             let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
             let mut setup = setup(pair, clock, &output, &input);
-            setup.window = setup.window.min((input.size() / 4).max(Burst::CAPACITY as u32 * 2));
+            setup.window = setup
+                .window
+                .min((input.size() / 4).max(Burst::CAPACITY as u32 * 2));
             setup.link_mac = link_mac;
             control.watch(watch.watch, watch.events);
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
@@ -140,7 +162,13 @@ fn wire_pair(
                 })))
             })
         }
-        RoleSettings::Compare { primary_in, secondary_in, out, raw_secondary, .. } => {
+        RoleSettings::Compare {
+            primary_in,
+            secondary_in,
+            out,
+            raw_secondary,
+            ..
+        } => {
             let p = hardware.frames(eal, format!("{number}.primary"), hold + IN_FLIGHT)?;
             let s = hardware.frames(eal, format!("{number}.secondary"), hold + IN_FLIGHT)?;
             let mut setup = setup(pair, clock, &p, &s);
@@ -158,7 +186,13 @@ fn wire_pair(
 
 fn compare(setup: Setup, ports: [Queues; 3], mail: PollEnd, tally: Tally, clock: Clock) -> Builder {
     Box::new(move || {
-        Pair::Compare(Box::new(CompareNode::new(Bare::new(setup), ports.map(Lane::new), mail, tally, clock)))
+        Pair::Compare(Box::new(CompareNode::new(
+            Bare::new(setup),
+            ports.map(Lane::new),
+            mail,
+            tally,
+            clock,
+        )))
     })
 }
 
@@ -182,15 +216,30 @@ fn open_guest(
         }
         let stops = stops.load(Ordering::Relaxed);
         // The control thread ends after the ports are closed, or nobody wants to hear it.
-        let _ = tell.send(if up { GuestEvent::Started { stops } } else { GuestEvent::Stopped });
+        let _ = tell.send(if up {
+            GuestEvent::Started { stops }
+        } else {
+            GuestEvent::Stopped
+        });
     };
     let watch = hardware
         .last()
         .map(|port| port.watch_link(on_change))
         .transpose()
-        .map_err(|source| NodeError::Port { place: Place::Guest.key(), name: name.as_str().to_owned(), source })?
+        .map_err(|source| NodeError::Port {
+            place: Place::Guest.key(),
+            name: name.as_str().to_owned(),
+            source,
+        })?
         .ok_or(NodeError::TooManyPairs)?;
-    Ok((queues, GuestWatch { fence, watch, events }))
+    Ok((
+        queues,
+        GuestWatch {
+            fence,
+            watch,
+            events,
+        },
+    ))
 }
 
 /// Opens the link port, whose driver must send a header and a shared frame as one chain.
@@ -202,13 +251,19 @@ fn open_link(
 ) -> Result<(Queues, [u8; 6]), NodeError> {
     let queues = hardware.open(eal, Place::Link, name, pool)?;
     if !hardware.last().is_some_and(Port::sends_chains) {
-        return Err(NodeError::Chains { name: name.as_str().to_owned() });
+        return Err(NodeError::Chains {
+            name: name.as_str().to_owned(),
+        });
     }
     Ok((queues, hardware.last().map_or([0; 6], Port::mac)))
 }
 
 fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool) -> Setup {
-    let room = |pool: &Mempool| (pool.size() as usize).saturating_sub(IN_FLIGHT).max(pool.size() as usize / 4);
+    let room = |pool: &Mempool| {
+        (pool.size() as usize)
+            .saturating_sub(IN_FLIGHT)
+            .max(pool.size() as usize / 4)
+    };
     let hold = pair.hold_frames.get() as usize;
     let (primary, secondary) = (hold.min(room(p)), hold.min(room(s)));
     Setup {
@@ -238,7 +293,9 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool) -> Setup {
 
 /// Grows with time, in steps of 16 ms, so that a node that starts again is known to be the later one.
 fn boot_number() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     ((since.as_millis() >> 4) as u32).max(1)
 }
 
@@ -254,7 +311,9 @@ fn rules(rule: &PolicyRule) -> Option<Rule> {
         name: rule.name.as_str().to_owned(),
         protocols: protocols.to_vec(),
         port: rule.port.map(|port| port.get()),
-        prefix: rule.prefix.map(|prefix| (prefix.address(), prefix.length())),
+        prefix: rule
+            .prefix
+            .map(|prefix| (prefix.address(), prefix.length())),
         vlan: rule.vlan,
     })
 }

@@ -47,7 +47,11 @@ impl<F: Frame> Bare<F> {
 
     /// The word for what the node does now.
     pub fn state(&self) -> State {
-        if self.stopped { State::Checkpointing } else { State::Protected }
+        if self.stopped {
+            State::Checkpointing
+        } else {
+            State::Protected
+        }
     }
 
     /// Number of the epoch.
@@ -77,7 +81,11 @@ impl<F: Frame> Bare<F> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.comparator.frames() + self.record.as_ref().map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count())
+        self.comparator.frames()
+            + self
+                .record
+                .as_ref()
+                .map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count())
     }
 
     /// Whether P may be taken in.
@@ -150,12 +158,14 @@ impl<F: Frame> Bare<F> {
         let overflow = self.comparator.counts().secondary_overflow;
         if overflow != self.seen_overflow {
             self.seen_overflow = overflow;
-            self.checkpoints.want(Cause::Difference(Reason::SecondaryOverflow), now);
+            self.checkpoints
+                .want(Cause::Difference(Reason::SecondaryOverflow), now);
         }
     }
 
     fn diverged(&mut self, divergence: Divergence<F>) {
-        self.checkpoints.want(Cause::Difference(divergence.reason), divergence.seen);
+        self.checkpoints
+            .want(Cause::Difference(divergence.reason), divergence.seen);
         self.record.get_or_insert(divergence);
     }
 
@@ -173,7 +183,8 @@ impl<F: Frame> Bare<F> {
             self.reported = oldest;
             self.diverged(divergence);
         } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
-            self.checkpoints.want(Cause::Difference(Reason::HoldFull), now);
+            self.checkpoints
+                .want(Cause::Difference(Reason::HoldFull), now);
         }
     }
 
@@ -185,7 +196,8 @@ impl<F: Frame> Bare<F> {
 
     /// The next checkpoint request to write to the monitor.
     pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
-        self.checkpoints.next(now, self.connected && self.colo && !self.stopped)
+        self.checkpoints
+            .next(now, self.connected && self.colo && !self.stopped)
     }
 
     /// The next divergence to write down.

@@ -66,6 +66,8 @@ pub enum Monitor {
 pub enum State {
     /// No COLO: the primary forwards, holds and mirrors nothing; the secondary's VM does not run.
     Solo,
+    /// The nodes hear each other; COLO has not begun.
+    Pairing,
     /// Output is compared.
     Protected,
     /// The guest is stopped and what the stop means is not known yet.
@@ -78,13 +80,20 @@ pub enum State {
 
 impl State {
     /// All states, in the order of their numbers.
-    pub const ALL: [State; 5] =
-        [State::Solo, State::Protected, State::Checkpointing, State::Uncertain, State::PeerLost];
+    pub const ALL: [State; 6] = [
+        State::Solo,
+        State::Pairing,
+        State::Protected,
+        State::Checkpointing,
+        State::Uncertain,
+        State::PeerLost,
+    ];
 
     /// The word that the statistics use.
     pub fn word(self) -> &'static str {
         match self {
             State::Solo => "solo",
+            State::Pairing => "pairing",
             State::Protected => "protected",
             State::Checkpointing => "checkpointing",
             State::Uncertain => "uncertain",

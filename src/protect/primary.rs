@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
 use crate::compare::{Comparator, Divergence, Reason, Release, Synchronized};
 use crate::frame::{Frame, Ticks};
-use crate::rewrite::Opening;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
+use crate::rewrite::Opening;
 
 /// Frames of a burst; nothing is polled that there is no room for.
 const BURST: usize = 32;
@@ -80,7 +80,14 @@ impl<F: Frame> Primary<F> {
     pub fn new(setup: Setup, now: Ticks) -> Self {
         Self {
             comparator: Comparator::new(setup.limits, setup.numbers, setup.policy),
-            link: Endpoint::new(setup.vm, setup.boot, setup.link_mac, setup.window, setup.link, now),
+            link: Endpoint::new(
+                setup.vm,
+                setup.boot,
+                setup.link_mac,
+                setup.window,
+                setup.link,
+                now,
+            ),
             checkpoints: Checkpoints::new(setup.repeat),
             protection: Protection::Off,
             stopped: None,
@@ -101,6 +108,7 @@ impl<F: Frame> Primary<F> {
         match (self.protection, self.stopped) {
             (Protection::Lost, _) => State::PeerLost,
             (_, Some(_)) => State::Checkpointing,
+            (Protection::Off, None) if self.link.has_session() => State::Pairing,
             (Protection::Off, None) => State::Solo,
             (Protection::On, None) => State::Protected,
             (Protection::Uncertain, None) => State::Uncertain,
@@ -134,7 +142,10 @@ impl<F: Frame> Primary<F> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        let record = self.record.as_ref().map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count());
+        let record = self
+            .record
+            .as_ref()
+            .map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count());
         self.comparator.frames() + self.early.len() + record
     }
 
@@ -168,7 +179,14 @@ impl<F: Frame> Primary<F> {
     pub fn input_missed(&mut self, frames: usize, now: Ticks) {
         if matches!(self.protection, Protection::On | Protection::Uncertain) {
             self.counts.unmirrored += frames as u64;
-            self.doubt(if self.link.is_up(now) { Cause::InputLost } else { Cause::LinkDown }, now);
+            self.doubt(
+                if self.link.is_up(now) {
+                    Cause::InputLost
+                } else {
+                    Cause::LinkDown
+                },
+                now,
+            );
         }
     }
 
@@ -188,7 +206,12 @@ impl<F: Frame> Primary<F> {
 
     /// Takes in a frame from the link; gives back the bytes to skip of one that carries output of
     /// the SVM, which the caller strips and passes to [`Primary::svm_output`].
-    pub fn link_frame(&mut self, head: &[u8], frame_len: usize, now: Ticks) -> Option<(u32, usize)> {
+    pub fn link_frame(
+        &mut self,
+        head: &[u8],
+        frame_len: usize,
+        now: Ticks,
+    ) -> Option<(u32, usize)> {
         let received = self.link.receive(head, frame_len, now);
         while let Some(event) = self.link.next_event() {
             self.link_event(event, now);
@@ -254,7 +277,13 @@ impl<F: Frame> Primary<F> {
         }
         match &mut self.stopped {
             Some(stopped) => stopped.fences += 1,
-            None => self.stopped = Some(Stopped { fences: 1, stop: false, pass: false }),
+            None => {
+                self.stopped = Some(Stopped {
+                    fences: 1,
+                    stop: false,
+                    pass: false,
+                })
+            }
         }
     }
 
@@ -298,7 +327,11 @@ impl<F: Frame> Primary<F> {
                 }
             }
             Monitor::Resume => self.resumed(now),
-            Monitor::Barrier { stops, colo, running } => {
+            Monitor::Barrier {
+                stops,
+                colo,
+                running,
+            } => {
                 if running && stops == self.stops && self.stopped.is_some_and(|s| !s.stop) {
                     self.colo = colo;
                     self.stopped = None;
@@ -310,10 +343,16 @@ impl<F: Frame> Primary<F> {
 
     /// The VM runs again after a STOP.
     fn resumed(&mut self, now: Ticks) {
-        let Some(stopped) = self.stopped.filter(|s| s.stop) else { return };
+        let Some(stopped) = self.stopped.filter(|s| s.stop) else {
+            return;
+        };
         // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the first,
         // so what is held is older than both.
-        self.stopped = (stopped.fences > 1).then_some(Stopped { fences: stopped.fences - 1, stop: false, pass: false });
+        self.stopped = (stopped.fences > 1).then_some(Stopped {
+            fences: stopped.fences - 1,
+            stop: false,
+            pass: false,
+        });
         match self.protection {
             Protection::Off if self.colo => self.begin(now),
             Protection::On | Protection::Uncertain if self.colo && stopped.pass => self.commit(now),
@@ -371,7 +410,9 @@ impl<F: Frame> Primary<F> {
             (Protection::Off, false) => {}
             (Protection::Off, true) => self.not_a_checkpoint(Cause::MonitorLost, now),
             (Protection::Lost, true) => {}
-            (_, true) if running && self.comparator.is_suspended() => self.doubt(Cause::MonitorLost, now),
+            (_, true) if running && self.comparator.is_suspended() => {
+                self.doubt(Cause::MonitorLost, now)
+            }
             (_, true) => {}
             (_, false) => {
                 // Another QEMU, or one that left COLO unseen: what its predecessor sent must not leave now.
@@ -411,12 +452,14 @@ impl<F: Frame> Primary<F> {
         let overflow = self.comparator.counts().secondary_overflow;
         if overflow != self.seen_overflow {
             self.seen_overflow = overflow;
-            self.checkpoints.want(Cause::Difference(Reason::SecondaryOverflow), now);
+            self.checkpoints
+                .want(Cause::Difference(Reason::SecondaryOverflow), now);
         }
     }
 
     fn diverged(&mut self, divergence: Divergence<F>) {
-        self.checkpoints.want(Cause::Difference(divergence.reason), divergence.seen);
+        self.checkpoints
+            .want(Cause::Difference(divergence.reason), divergence.seen);
         self.record.get_or_insert(divergence);
     }
 
@@ -432,7 +475,8 @@ impl<F: Frame> Primary<F> {
         if let Some(divergence) = self.comparator.overdue(now) {
             self.diverged(divergence);
         } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
-            self.checkpoints.want(Cause::Difference(Reason::HoldFull), now);
+            self.checkpoints
+                .want(Cause::Difference(Reason::HoldFull), now);
         }
     }
 
@@ -444,7 +488,7 @@ impl<F: Frame> Primary<F> {
                     epoch: self.epoch,
                     flow: synchronized.flow,
                     pvm: opening(synchronized.pvm),
- svm: opening(synchronized.svm),
+                    svm: opening(synchronized.svm),
                 };
                 if self.protection == Protection::On && self.link.send(message).is_err() {
                     return None;

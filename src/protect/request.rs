@@ -35,7 +35,15 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// No request yet; one that no STOP follows is repeated after `repeat`.
     pub(super) fn new(repeat: Ticks) -> Self {
-        Self { wanted: None, outstanding: None, repeat, next_token: 1, causes: [0; CAUSES], requested: 0, committed: 0 }
+        Self {
+            wanted: None,
+            outstanding: None,
+            repeat,
+            next_token: 1,
+            causes: [0; CAUSES],
+            requested: 0,
+            committed: 0,
+        }
     }
 
     /// Wants a checkpoint. The first cause since the last commit is the one that is reported.
@@ -54,14 +62,19 @@ impl Checkpoints {
     /// The request to write now, if QEMU can take one.
     pub(super) fn next(&mut self, now: Ticks, able: bool) -> Option<Request> {
         let (cause, seen) = self.wanted?;
-        let waits = self.outstanding.is_some_and(|o| o.stopped || now.saturating_sub(o.asked) < self.repeat);
+        let waits = self
+            .outstanding
+            .is_some_and(|o| o.stopped || now.saturating_sub(o.asked) < self.repeat);
         if !able || waits {
             return None;
         }
         let token = self.next_token;
         self.next_token += 1;
         self.requested += 1;
-        self.outstanding = Some(Outstanding { asked: now, stopped: false });
+        self.outstanding = Some(Outstanding {
+            asked: now,
+            stopped: false,
+        });
         Some(Request { token, cause, seen })
     }
 

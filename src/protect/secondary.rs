@@ -87,12 +87,22 @@ pub struct Secondary<F> {
 impl<F: Frame> Secondary<F> {
     /// A node whose VM does not run yet.
     pub fn new(setup: Setup, now: Ticks) -> Self {
-        let limits =
-            rewrite::Limits { connections: setup.connections, linger: setup.limits.idle, idle: setup.limits.idle * 8 };
+        let limits = rewrite::Limits {
+            connections: setup.connections,
+            linger: setup.limits.idle,
+            idle: setup.limits.idle * 8,
+        };
         // The window counts frames that were granted; heartbeats in between may let a few more come.
         let input_limit = setup.window as usize * 2;
         Self {
-            link: Endpoint::new(setup.vm, setup.boot, setup.link_mac, setup.window, setup.link, now),
+            link: Endpoint::new(
+                setup.vm,
+                setup.boot,
+                setup.link_mac,
+                setup.window,
+                setup.link,
+                now,
+            ),
             rewriter: Rewriter::new(limits, u64::from(setup.boot)),
             guest: Guest::Stopped,
             announced: None,
@@ -110,6 +120,7 @@ impl<F: Frame> Secondary<F> {
     pub fn state(&self) -> State {
         match (self.guest, self.bound) {
             (Guest::Running, _) => State::Protected,
+            (Guest::Stopped, None) if self.link.has_session() => State::Pairing,
             (Guest::Stopped, None) => State::Solo,
             _ => State::Checkpointing,
         }
@@ -143,13 +154,22 @@ impl<F: Frame> Secondary<F> {
     /// Takes in a frame from the link; gives back the epoch, the payload's length and the control
     /// messages it follows if it carries input, which the caller strips and passes to
     /// [`Secondary::input`].
-    pub fn link_frame(&mut self, head: &[u8], frame_len: usize, now: Ticks) -> Option<(u32, usize, u32)> {
+    pub fn link_frame(
+        &mut self,
+        head: &[u8],
+        frame_len: usize,
+        now: Ticks,
+    ) -> Option<(u32, usize, u32)> {
         let received = self.link.receive(head, frame_len, now);
         while let Some(event) = self.link.next_event() {
             self.link_event(event, now);
         }
         match received {
-            Received::Data { epoch, length, after } => Some((epoch, length as usize, after)),
+            Received::Data {
+                epoch,
+                length,
+                after,
+            } => Some((epoch, length as usize, after)),
             Received::Consumed | Received::Ignored => None,
         }
     }
@@ -161,7 +181,11 @@ impl<F: Frame> Secondary<F> {
             self.report_loss(1);
             return;
         }
-        self.input.push_back(Mirrored { frame, epoch, after });
+        self.input.push_back(Mirrored {
+            frame,
+            epoch,
+            after,
+        });
         self.link.set_backlog(self.input.len());
     }
 
@@ -176,7 +200,10 @@ impl<F: Frame> Secondary<F> {
                 self.counts.stale += 1;
                 continue;
             }
-            if first.epoch != bound || self.guest != Guest::Running || !self.link.has_received(first.after) {
+            if first.epoch != bound
+                || self.guest != Guest::Running
+                || !self.link.has_received(first.after)
+            {
                 return None;
             }
             let mut frame = self.input.pop_front()?.frame;
@@ -238,7 +265,9 @@ impl<F: Frame> Secondary<F> {
             return;
         }
         match self.announced {
-            Some(epoch) if self.bound.is_none_or(|bound| before(bound, epoch)) => self.bind(epoch, now),
+            Some(epoch) if self.bound.is_none_or(|bound| before(bound, epoch)) => {
+                self.bind(epoch, now)
+            }
             _ => self.guest = Guest::Unbound,
         }
     }
@@ -273,8 +302,18 @@ impl<F: Frame> Secondary<F> {
             }
             Event::Lost(frames) => self.report_loss(frames),
             Event::Message(Message::Epoch(epoch)) => self.announced(epoch, now),
-            Event::Message(Message::Synchronized { epoch, flow, pvm, svm }) => {
-                let numbers = Numbers { epoch, flow, pvm, svm };
+            Event::Message(Message::Synchronized {
+                epoch,
+                flow,
+                pvm,
+                svm,
+            }) => {
+                let numbers = Numbers {
+                    epoch,
+                    flow,
+                    pvm,
+                    svm,
+                };
                 match self.bound {
                     Some(bound) if bound == epoch => self.learn(numbers, now),
                     Some(bound) if before(epoch, bound) => {}
@@ -291,7 +330,9 @@ impl<F: Frame> Secondary<F> {
         if self.owed > 0 {
             self.owed -= 1;
             self.bound = Some(epoch);
-        } else if self.guest == Guest::Unbound && self.bound.is_none_or(|bound| before(bound, epoch)) {
+        } else if self.guest == Guest::Unbound
+            && self.bound.is_none_or(|bound| before(bound, epoch))
+        {
             self.bind(epoch, now);
         }
     }
@@ -300,7 +341,10 @@ impl<F: Frame> Secondary<F> {
         if self.bound != Some(numbers.epoch) {
             return;
         }
-        if let Learned::Evicted(_) = self.rewriter.learn(numbers.flow, numbers.pvm, numbers.svm, now) {
+        if let Learned::Evicted(_) =
+            self.rewriter
+                .learn(numbers.flow, numbers.pvm, numbers.svm, now)
+        {
             self.report_loss(1);
         }
     }

@@ -8,8 +8,8 @@ use crossbeam_channel::Receiver;
 
 use crate::compare;
 use crate::config::{PairSettings, Role};
-use crate::error_chain::chain;
 use crate::dpdk::{LinkWatch, Mbuf, tsc};
+use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
 use crate::monitor::checkpoints::CheckpointTimes;
 use crate::monitor::counters::{self, Counter};
@@ -105,7 +105,10 @@ impl ControlPair {
         counters: counters::Reader,
         latencies: latency::Reader,
     ) -> Self {
-        let client = settings.role.qmp().map(|address| Client::new(address.to_string().parse().expect("checked"), Options::default()));
+        let client = settings
+            .role
+            .qmp()
+            .map(|address| Client::new(address.clone(), Options::default()));
         let figures = Figures {
             settings: settings.clone(),
             counters,
@@ -167,7 +170,11 @@ impl ControlPair {
                 }
             }
         }
-        while let Some(event) = self.guest.as_ref().and_then(|(_, events)| events.try_recv().ok()) {
+        while let Some(event) = self
+            .guest
+            .as_ref()
+            .and_then(|(_, events)| events.try_recv().ok())
+        {
             self.guest_event(event, now);
         }
         while let Some(event) = self.client.as_mut().and_then(|client| client.poll(now)) {
@@ -186,18 +193,30 @@ impl ControlPair {
     }
 
     fn request(&mut self, request: Request, now: Instant, log: &Log) {
-        let Some(client) = &mut self.client else { return };
+        let Some(client) = &mut self.client else {
+            return;
+        };
         match client.request_checkpoint(request.token, now) {
-            Ok(()) => self.asked = Some(Asked { request, written: None }),
+            Ok(()) => {
+                self.asked = Some(Asked {
+                    request,
+                    written: None,
+                })
+            }
             Err(error) => log.warning(
                 "request",
-                format_args!("pair {}: cannot ask for a checkpoint: {error}", self.settings.name),
+                format_args!(
+                    "pair {}: cannot ask for a checkpoint: {error}",
+                    self.settings.name
+                ),
             ),
         }
     }
 
     fn guest_event(&mut self, event: GuestEvent, now: Instant) {
-        let GuestEvent::Started { stops } = event else { return };
+        let GuestEvent::Started { stops } = event else {
+            return;
+        };
         match self.settings.role.role() {
             Role::Primary if stops > 0 => self.ask_state(stops, now),
             Role::Secondary => match self.stops_since_start {
@@ -234,9 +253,15 @@ impl ControlPair {
         match event {
             Event::Connected(probe) => {
                 self.connected = true;
-                log.info(format_args!("pair {name}: monitor connected: QEMU {}", probe.version));
+                log.info(format_args!(
+                    "pair {name}: monitor connected: QEMU {}",
+                    probe.version
+                ));
                 if let Err(why) = &probe.colo {
-                    log.error("colo", format_args!("pair {name}: this QEMU cannot be protected: {why}"));
+                    log.error(
+                        "colo",
+                        format_args!("pair {name}: this QEMU cannot be protected: {why}"),
+                    );
                 }
                 if let Some(caution) = probe.caution {
                     log.warning("caution", format_args!("pair {name}: {caution}"));
@@ -265,7 +290,10 @@ impl ControlPair {
                 self.stops_since_start = self.stops_since_start.map(|n| n + 1);
                 self.stopped = Some(at.read);
                 if let Some(written) = self.asked.as_ref().and_then(|asked| asked.written) {
-                    figures(&mut |f| f.checkpoints.record_stop(at.read.saturating_duration_since(written)));
+                    figures(&mut |f| {
+                        f.checkpoints
+                            .record_stop(at.read.saturating_duration_since(written))
+                    });
                 }
                 self.tell(ToPoll::Monitor(Monitor::Stop));
             }
@@ -274,7 +302,10 @@ impl ControlPair {
                     let pause = at.read.saturating_duration_since(stopped);
                     figures(&mut |f| f.checkpoints.record_pause(pause));
                     if let Some(asked) = self.asked.take() {
-                        let stop = asked.written.map(|w| stopped.saturating_duration_since(w)).unwrap_or_default();
+                        let stop = asked
+                            .written
+                            .map(|w| stopped.saturating_duration_since(w))
+                            .unwrap_or_default();
                         log.info(format_args!(
                             "pair {name}: checkpoint: {}, STOP {:.1} ms after the request, RESUME {:.1} ms later",
                             asked.request.cause.word(),
@@ -291,20 +322,34 @@ impl ControlPair {
                 self.tell(ToPoll::Monitor(Monitor::Migration { colo }));
             }
             Event::ColoExit { mode, reason, .. } => {
-                log.warning("exit", format_args!("pair {name}: COLO ended: mode {mode:?}, reason {reason:?}"));
+                log.warning(
+                    "exit",
+                    format_args!("pair {name}: COLO ended: mode {mode:?}, reason {reason:?}"),
+                );
                 self.tell(ToPoll::Monitor(Monitor::ColoExit));
             }
             Event::RequestWritten { token, at } => {
-                if let Some(asked) = self.asked.as_mut().filter(|asked| asked.request.token == token) {
+                if let Some(asked) = self
+                    .asked
+                    .as_mut()
+                    .filter(|asked| asked.request.token == token)
+                {
                     asked.written = Some(at);
                     let since = clock.ns(tsc::now().saturating_sub(asked.request.seen));
                     figures(&mut |f| f.own.record(Interval::Request, since));
                 }
             }
             Event::RequestFailed { cause, .. } => {
-                log.warning("request", format_args!("pair {name}: checkpoint request: {}", chain(&cause)));
+                log.warning(
+                    "request",
+                    format_args!("pair {name}: checkpoint request: {}", chain(&cause)),
+                );
             }
-            Event::Barrier { token, run, migration } => {
+            Event::Barrier {
+                token,
+                run,
+                migration,
+            } => {
                 let stops = token as u32;
                 if self.settings.role.role() == Role::Secondary {
                     let loaded = self.stops_since_start != Some(0);
@@ -312,7 +357,11 @@ impl ControlPair {
                 } else {
                     let colo = migration == MigrationStatus::Colo;
                     let running = run == RunState::Running;
-                    self.tell(ToPoll::Monitor(Monitor::Barrier { stops, colo, running }));
+                    self.tell(ToPoll::Monitor(Monitor::Barrier {
+                        stops,
+                        colo,
+                        running,
+                    }));
                 }
             }
             Event::BarrierFailed { token, .. } if self.settings.role.role() == Role::Secondary => {
@@ -330,7 +379,9 @@ impl ControlPair {
     pub fn tell_state(&mut self, figures: &Figures, log: &Log) {
         let counters = figures.counters.snapshot();
         let code = counters.value(Counter::State) as usize;
-        let Some(state) = State::ALL.get(code).copied() else { return };
+        let Some(state) = State::ALL.get(code).copied() else {
+            return;
+        };
         if state == State::Checkpointing || state == self.state {
             return;
         }
@@ -343,7 +394,12 @@ impl ControlPair {
         ));
     }
 
-    fn record(&self, divergence: compare::Divergence<Mbuf>, epoch: u32, clock: Clock) -> Divergence {
+    fn record(
+        &self,
+        divergence: compare::Divergence<Mbuf>,
+        epoch: u32,
+        clock: Clock,
+    ) -> Divergence {
         let now = tsc::now();
         let since = |then: Ticks| Duration::from_nanos(clock.ns(now.saturating_sub(then)));
         let capture = |side: &Option<(Mbuf, usize)>, arrived: Option<Ticks>| {
@@ -363,7 +419,9 @@ impl ControlPair {
             pair: self.settings.name.clone(),
             vm_id: self.settings.vm_id,
             epoch: epoch.into(),
-            flow: divergence.flow.map_or_else(|| "unknown".to_owned(), |flow| flow.to_string()),
+            flow: divergence
+                .flow
+                .map_or_else(|| "unknown".to_owned(), |flow| flow.to_string()),
             reason: divergence.reason.word(),
             stream_offset: divergence.stream_offset.map(u64::from),
             primary: capture(&divergence.primary, divergence.primary_arrived),
