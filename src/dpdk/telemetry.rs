@@ -6,6 +6,7 @@
 //!
 //! | JSON | telemetry |
 //! | --- | --- |
+//! | string | string; of its bytes, all but printable ASCII become `?` |
 //! | object | object, to any depth; of its keys, all but letters, digits, `_` and `/` become `_` |
 //! | integer, not negative | unsigned 64-bit integer |
 //! | negative integer | integer; below -2^31 a string on DPDK before 23.03 |
@@ -295,8 +296,9 @@ fn telemetry_key(key: &str) -> String {
         .collect()
 }
 
-/// The text up to its first zero byte, if it has one.
+/// The text with `?` for every byte but printable ASCII: DPDK's JSON encoder reads beside its
+/// table of escapes for a byte above 127 (`__json_format_str` in `telemetry_json.h`).
 fn c_string(text: &str) -> CString {
-    let end = text.bytes().position(|b| b == 0).unwrap_or(text.len());
-    CString::new(&text[..end]).unwrap_or_default()
+    let printable = |b| if matches!(b, b' '..=b'~') { b } else { b'?' };
+    CString::new(text.bytes().map(printable).collect::<Vec<u8>>()).unwrap_or_default()
 }
