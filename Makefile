@@ -1,2 +1,57 @@
+# make demo     a protected pair of VMs at work, shown step by step
+# make test     lint, all tests, and a real pair, checked
+# make table    the protected pair beside QEMU's own proxy and no protection
+# make install  PREFIX=/usr/local, DESTDIR for packagers
+# make clean    what was built; the guest image too
+#
+# demo and test install what is missing (Debian, as root).
+
+PREFIX ?= /usr/local
+CARGO ?= $(or $(shell command -v cargo),$(wildcard $(HOME)/.cargo/bin/cargo),cargo)
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+BIN = $(TARGET)/release/dpdk-colo
+LAB = $(TARGET)/debug/colo-lab
+IMAGE ?= lab/work/image
+export CARGO
+
+.PHONY: all demo test lint unit check table install clean packages lab
+
 all:
-	cargo build --release
+	$(CARGO) build --release -p dpdk-colo
+
+lab:
+	$(CARGO) build -p colo-lab
+
+demo: packages
+	@$(MAKE) --no-print-directory all lab
+	@hugepages/reserve 1024 $(LAB) demo --bin $(BIN) --image $(IMAGE)
+
+test: packages
+	@$(MAKE) --no-print-directory lint unit check
+
+# Both builds of the library: with DPDK and without.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p dpdk-colo --no-default-features --all-targets -- -D warnings
+	bash -n lab/guest/build scripts/install-packages hugepages/reserve
+
+unit:
+	$(CARGO) test -p dpdk-colo --no-default-features
+	$(CARGO) test --workspace
+
+check: all lab
+	$(LAB) check --bin $(BIN) --image $(IMAGE)
+
+table: all lab
+	$(LAB) table --bin $(BIN) --image $(IMAGE)
+
+install: all
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo
+
+clean:
+	$(CARGO) clean
+	rm -rf lab/work
+
+packages:
+	@scripts/install-packages

@@ -1,1 +1,199 @@
-fn main() {}
+//! `colo-lab`: real QEMU pairs under COLO, on one machine, loaded and checked.
+//!
+//! | subcommand | what it does |
+//! | --- | --- |
+//! | `image` | makes the test guest out of Debian packages |
+//! | `demo` | shows a protected pair at work, with one real divergence |
+//! | `check` | asserts what a protected pair must do |
+//! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
+//!
+//! Everything that a run starts or makes is gone when it ends, however it ends.
+
+mod accel;
+mod check;
+mod demo;
+mod error;
+mod image;
+mod interrupt;
+mod net;
+mod node;
+mod pair;
+mod process;
+mod progress;
+mod qemu;
+mod qmp;
+mod table;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::error::LabError;
+use crate::image::Image;
+use crate::pair::Host;
+use crate::progress::say;
+
+const USAGE: &str = "\
+Usage: colo-lab image DIR                     make the test guest in DIR
+       colo-lab demo  --bin FILE [options]    show a protected pair at work
+       colo-lab check --bin FILE [options]    assert what a protected pair must do
+       colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
+Options:
+  --bin FILE     the dpdk-colo program
+  --image DIR    the test guest, made if it is not there (lab/work/image)
+  --full         check: the long list, with and without TCP timestamps
+  --only NAME    table: one row (stock, pair, unprotected or plain); may be repeated
+  --json FILE    table: write the figures there (lab/work/table.json)
+  --keep         keep the run folder with all logs
+";
+
+/// Exit status for a wrong command line, as for `dpdk-colo`.
+const USAGE_ERROR: u8 = 2;
+/// Exit status after SIGINT, as shells report it.
+const INTERRUPTED: u8 = 130;
+
+/// The command line.
+#[derive(Debug)]
+struct Arguments {
+    command: Command,
+    bin: Option<PathBuf>,
+    image: PathBuf,
+    json: PathBuf,
+    only: Vec<table::Row>,
+    full: bool,
+    keep: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Image,
+    Demo,
+    Check,
+    Table,
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut command = None;
+    let mut arguments = Arguments {
+        command: Command::Demo,
+        bin: None,
+        image: PathBuf::from("lab/work/image"),
+        json: PathBuf::from("lab/work/table.json"),
+        only: Vec::new(),
+        full: false,
+        keep: false,
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("bin") => arguments.bin = Some(parser.value()?.into()),
+            Long("image") => arguments.image = parser.value()?.into(),
+            Long("json") => arguments.json = parser.value()?.into(),
+            Long("only") => arguments
+                .only
+                .push(parser.value()?.parse_with(table::Row::parse)?),
+            Long("full") => arguments.full = true,
+            Long("keep") => arguments.keep = true,
+            Value(word) if command.is_none() => {
+                command = Some(match word.to_str() {
+                    Some("image") => Command::Image,
+                    Some("demo") => Command::Demo,
+                    Some("check") => Command::Check,
+                    Some("table") => Command::Table,
+                    _ => return Err(format!("unknown subcommand {word:?}").into()),
+                });
+            }
+            Value(dir) if command == Some(Command::Image) => arguments.image = dir.into(),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    arguments.command = command.ok_or("a subcommand is missing")?;
+    if matches!(arguments.command, Command::Demo | Command::Check) && arguments.bin.is_none() {
+        return Err("--bin is missing: name the dpdk-colo program".into());
+    }
+    Ok(arguments)
+}
+
+/// Runs the subcommand; true if everything was as it must be.
+fn run(arguments: &Arguments) -> Result<bool, LabError> {
+    if arguments.command == Command::Image {
+        let (image, made) = Image::ensure(&arguments.image)?;
+        let state = if made { "built" } else { "was there already" };
+        say("guest image", format!("{} {state}", image.dir().display()));
+        return Ok(true);
+    }
+    let bin = arguments
+        .bin
+        .as_deref()
+        .map(|bin| bin.canonicalize().map_err(LabError::file(bin)))
+        .transpose()?;
+    let host = Host::prepare(&arguments.image, arguments.keep)?;
+    match (arguments.command, bin) {
+        (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
+        (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),
+        (_, bin) => table::run(&host, bin, &arguments.only, &arguments.json).map(|()| true),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse(lexopt::Parser::from_env()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("colo-lab: {error}\n{USAGE}");
+            return ExitCode::from(USAGE_ERROR);
+        }
+    };
+    if let Err(error) = interrupt::catch() {
+        eprintln!("colo-lab: signals cannot be caught: {error}");
+        return ExitCode::FAILURE;
+    }
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is_interrupt() => {
+            eprintln!("colo-lab: interrupted; everything it started is gone");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("colo-lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, String> {
+        parse(lexopt::Parser::from_args(line.split_whitespace())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn command_lines_are_understood() {
+        let check = parsed("check --bin target/release/dpdk-colo --full").expect("valid");
+        assert_eq!(check.command, Command::Check);
+        assert!(check.full && !check.keep);
+        let table = parsed("table --only stock --only plain").expect("valid");
+        assert_eq!(table.only, [table::Row::Stock, table::Row::Plain]);
+        let image = parsed("image here").expect("valid");
+        assert_eq!(image.image, PathBuf::from("here"));
+    }
+
+    #[test]
+    fn wrong_command_lines_are_named() {
+        assert_eq!(parsed("").expect_err("empty"), "a subcommand is missing");
+        assert!(parsed("demo").expect_err("no program").contains("--bin"));
+        assert!(
+            parsed("check --bin x --fast")
+                .expect_err("no option")
+                .contains("--fast")
+        );
+        assert!(parsed("dance").expect_err("no command").contains("dance"));
+        assert!(
+            parsed("table --only all")
+                .expect_err("no row")
+                .contains("all")
+        );
+    }
+}

@@ -1,0 +1,168 @@
+/* The test guest's own services, written so that two copies of one VM answer with the same bytes.
+ *
+ *   tcp/80   HTTP: /page (300,000 bytes), /big (32 MiB), /small (1 byte); one request a connection
+ *   tcp/7    echo
+ *   udp/7    echo, datagram by datagram
+ *   tcp/9    one line of random characters, then close: no two VMs answer alike. The line goes to the
+ *            console first, so that a test can tell whose answer a client got.
+ *
+ * A stock web server will not do: its Date header follows the VM's clock, and two clocks differ.
+ * Body byte o is byte o mod 8 of the line "%07x\n" of o/8: a skipped or repeated piece shows.
+ * All sockets are dual stack. Built static; started once by init.
+ */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 300000, BIG = 32 << 20, SMALL = 1 };
+
+static char *pattern;
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static int bound_socket(int type, int port)
+{
+    int on = 1, off = 0, fd = socket(AF_INET6, type, 0);
+    struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+
+    if (fd < 0)
+        fail("socket");
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, (struct sockaddr *)&any, sizeof any) || (type == SOCK_STREAM && listen(fd, 128)))
+        fail("bind");
+    return fd;
+}
+
+static void write_whole(int fd, const char *data, size_t len)
+{
+    while (len) {
+        ssize_t n = write(fd, data, len);
+        if (n <= 0)
+            _exit(1);
+        data += n;
+        len -= n;
+    }
+}
+
+static void http(int fd)
+{
+    char request[4096], head[128];
+    size_t have = 0, len;
+
+    do {
+        ssize_t n = read(fd, request + have, sizeof request - 1 - have);
+        if (n <= 0)
+            return;
+        request[have += n] = 0;
+    } while (!strstr(request, "\r\n\r\n") && have < sizeof request - 1);
+    if (!strncmp(request, "GET /big ", 9))
+        len = BIG;
+    else if (!strncmp(request, "GET /small ", 11))
+        len = SMALL;
+    else
+        len = PAGE;
+    int n = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", len);
+    /* Head and body in one call: a one-byte page is then one segment. */
+    struct iovec parts[2] = { { head, n }, { pattern, len } };
+    ssize_t sent = writev(fd, parts, 2);
+    if (sent >= n && (size_t)sent < n + len)
+        write_whole(fd, pattern + (sent - n), len - (sent - n));
+}
+
+static void echo(int fd)
+{
+    char buf[65536];
+    ssize_t n;
+
+    while ((n = read(fd, buf, sizeof buf)) > 0)
+        write_whole(fd, buf, n);
+}
+
+static void differ(int fd)
+{
+    uint64_t seed;
+    struct timespec now;
+    char line[64];
+    int random = open("/dev/urandom", O_RDONLY), console = open("/dev/ttyS0", O_WRONLY);
+
+    /* A copied VM has the same random pool, so the clock has to part them: its nanoseconds never agree. */
+    if (read(random, &seed, sizeof seed) != sizeof seed)
+        _exit(1);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    seed ^= now.tv_sec * 1000000000ULL + now.tv_nsec;
+    uint64_t a = seed * 0x9e3779b97f4a7c15ULL, b = (a ^ (a >> 29)) * 0xbf58476d1ce4e5b9ULL;
+    int n = snprintf(line, sizeof line, "answer %016llx%016llx\n", (unsigned long long)(a ^ (a >> 32)),
+                     (unsigned long long)(b ^ (b >> 31)));
+    write_whole(console, line, n);
+    write_whole(fd, line, n);
+}
+
+static void serve_tcp(int port, void (*serve)(int))
+{
+    int on = 1, listener = bound_socket(SOCK_STREAM, port);
+
+    if (fork())
+        return;
+    for (;;) {
+        int fd = accept(listener, NULL, NULL);
+        if (fd < 0)
+            continue;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (fork() == 0) {
+            serve(fd);
+            _exit(0);
+        }
+        close(fd);
+    }
+}
+
+static void serve_udp_echo(int port)
+{
+    int fd = bound_socket(SOCK_DGRAM, port);
+    static char buf[65536];
+
+    if (fork())
+        return;
+    for (;;) {
+        struct sockaddr_in6 peer;
+        socklen_t len = sizeof peer;
+        ssize_t n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&peer, &len);
+        if (n >= 0)
+            sendto(fd, buf, n, 0, (struct sockaddr *)&peer, len);
+    }
+}
+
+int main(void)
+{
+    /* Shared, so that a fork copies no page tables of it. */
+    pattern = mmap(NULL, BIG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (pattern == MAP_FAILED)
+        fail("mmap");
+    for (unsigned i = 0; i < BIG / 8; i++) {
+        char *at = pattern + 8 * i;
+        for (int digit = 0; digit < 7; digit++)
+            at[digit] = "0123456789abcdef"[i >> (24 - 4 * digit) & 15];
+        at[7] = '\n';
+    }
+    signal(SIGCHLD, SIG_IGN);
+    serve_tcp(80, http);
+    serve_tcp(7, echo);
+    serve_tcp(9, differ);
+    serve_udp_echo(7);
+    return 0;
+}

@@ -1,0 +1,390 @@
+//! The assertions on a real protected pair.
+//!
+//! Out: a line `ok …` or `FAILED …` for each claim, and at the end `N passed, N failed`. What is claimed:
+//! every byte that a client gets is right; deterministic traffic costs no checkpoint; a divergence is
+//! asked about within a millisecond, and what the client then sees is the primary VM's answer, after the
+//! commit (rules R1 and R2).
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::LabError;
+use crate::interrupt;
+use crate::pair::{Host, Mode, Pair, Summaries};
+use crate::progress::say;
+use crate::qmp::Checkpoint;
+use crate::workload::http::{self, Page};
+use crate::workload::iperf::{self, Direction};
+use crate::workload::{Family, differ, echo, redis};
+
+/// How many checkpoints all deterministic traffic of one pair may cost.
+const FREE: usize = 1;
+/// Within this of a differing byte the request must be out.
+const REQUEST_NS: u64 = 1_000_000;
+/// A byte that one VM has not sent is asked about only after the comparator's timeout: so long must one wait before
+/// "no checkpoint" means anything.
+const SETTLE: Duration = Duration::from_secs(4);
+/// After so many failed loads nothing new is learnt from this pair.
+const ENOUGH: usize = 3;
+
+/// How much of each load.
+#[derive(Debug, Clone, Copy)]
+struct Amount {
+    pages: usize,
+    big: usize,
+    small: usize,
+    redis: usize,
+    echoes: usize,
+    iperf_seconds: u32,
+    divergences: usize,
+}
+
+const SHORT: Amount = Amount {
+    pages: 10,
+    big: 1,
+    small: 50,
+    redis: 2_000,
+    echoes: 50,
+    iperf_seconds: 3,
+    divergences: 6,
+};
+
+const FULL: Amount = Amount {
+    pages: 50,
+    big: 3,
+    small: 200,
+    redis: 10_000,
+    echoes: 200,
+    iperf_seconds: 10,
+    divergences: 20,
+};
+
+/// Checks a pair with TCP timestamps and one without; true if nothing failed.
+///
+/// # Errors
+/// What kept a pair from running at all.
+pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<bool, LabError> {
+    let mode = Mode::Protected(bin);
+    let mut tally = Tally::default();
+    for timestamps in [true, false] {
+        let with = if timestamps { "with" } else { "without" };
+        say("check", format!("a pair {with} TCP timestamps"));
+        let both = [Family::V4, Family::V6];
+        // Timestamps change nothing in the address family: the short list takes it once.
+        let families = if full || timestamps {
+            &both[..]
+        } else {
+            &both[..1]
+        };
+        let amount = if full { FULL } else { SHORT };
+        let outcome = check_pair(&mode, host, timestamps, families, amount, &mut tally);
+        match outcome {
+            Err(error) if error.is_interrupt() => return Err(error),
+            Err(error) => tally.note(format!("the pair {with} TCP timestamps"), Err(error))?,
+            Ok(()) => {}
+        }
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0)
+}
+
+fn check_pair(
+    mode: &Mode,
+    host: &Host,
+    timestamps: bool,
+    families: &[Family],
+    amount: Amount,
+    tally: &mut Tally,
+) -> Result<(), LabError> {
+    let mut pair = Pair::start(mode, host, timestamps)?;
+    deterministic(&mut pair, families, amount, tally)?;
+    let mut asked = 0;
+    for &family in families {
+        streams(&mut pair, family, amount.iperf_seconds, tally)?;
+        for _ in 0..amount.divergences / families.len() {
+            asked += 1;
+            let outcome = diverge(&pair, family);
+            tally.note(format!("divergence over {family}"), outcome)?;
+            pair.alive()?;
+        }
+    }
+    let (primary, secondary) = pair.answers();
+    let apart = secondary
+        .iter()
+        .filter(|line| !primary.contains(line))
+        .count();
+    tally.claim(
+        "the secondary VM did answer otherwise",
+        apart > 0,
+        format!("{apart} answers that the primary VM never gave"),
+    );
+    match pair.finish() {
+        Ok(Some(summaries)) => counters(&summaries, asked, tally),
+        Ok(None) => {}
+        Err(error) => tally.note("the nodes' end".to_owned(), Err(error))?,
+    }
+    Ok(())
+}
+
+/// Loads whose answers both VMs give alike.
+fn deterministic(
+    pair: &mut Pair,
+    families: &[Family],
+    amount: Amount,
+    tally: &mut Tally,
+) -> Result<(), LabError> {
+    let before = pair.checkpoints().len();
+    let failed = tally.failed;
+    for &family in families {
+        for (name, load) in LOADS {
+            let seen = pair.checkpoints().len();
+            let outcome = pair.net.enter(|| load(family, amount)).map(|what| {
+                let cost = pair.checkpoints().len() - seen;
+                format!("{what}, {cost} checkpoints")
+            });
+            tally.note(format!("{name} over {family}"), outcome)?;
+            pair.alive()?;
+            if tally.failed - failed >= ENOUGH {
+                return Ok(());
+            }
+        }
+    }
+    interrupt::sleep(SETTLE)?;
+    let cost = pair.checkpoints().len() - before;
+    tally.claim(
+        "deterministic traffic costs no checkpoint",
+        cost <= FREE,
+        format!("{cost} in all, {FREE} allowed"),
+    );
+    Ok(())
+}
+
+type Load = fn(Family, Amount) -> Result<String, LabError>;
+
+const LOADS: [(&str, Load); 7] = [
+    ("pages", |family, amount| {
+        pages(family, Page::Usual, amount.pages)
+    }),
+    ("big pages", |family, amount| {
+        pages(family, Page::Big, amount.big)
+    }),
+    ("small pages", |family, amount| {
+        let small = http::fetch(family, Page::Small, amount.small, None)?;
+        let median = small.median().unwrap_or_default();
+        Ok(format!("{} right, median {median:.1?}", small.each.len()))
+    }),
+    ("redis", |family, amount| {
+        redis_load(family, amount.redis / 2, 1)
+    }),
+    ("redis pipelined", |family, amount| {
+        redis_load(family, amount.redis / 2, 50)
+    }),
+    ("TCP echo", |family, amount| {
+        let bytes = echo::tcp(family, amount.echoes)?;
+        Ok(format!("{bytes} bytes right each way"))
+    }),
+    ("UDP echo", |family, amount| {
+        let resent = echo::udp(family, amount.echoes)?;
+        Ok(format!(
+            "{} datagrams right, {resent} sent again",
+            amount.echoes
+        ))
+    }),
+];
+
+fn pages(family: Family, page: Page, count: usize) -> Result<String, LabError> {
+    let fetched = http::fetch(family, page, count, None)?;
+    let rate = fetched.rate() / 1e6;
+    Ok(format!(
+        "{count} × {} bytes right, {rate:.1} MB/s",
+        page.len()
+    ))
+}
+
+fn redis_load(family: Family, operations: usize, depth: usize) -> Result<String, LabError> {
+    let done = redis::exchange(family, operations, depth, None)?;
+    Ok(format!("{operations} right, {:.0} per s", done.rate()))
+}
+
+/// iperf3 both ways. Its data is the same on both VMs; its closing report is not, for it tells the
+/// server's own CPU time.
+fn streams(
+    pair: &mut Pair,
+    family: Family,
+    seconds: u32,
+    tally: &mut Tally,
+) -> Result<(), LabError> {
+    for (direction, name) in [(Direction::FromGuest, "from"), (Direction::ToGuest, "to")] {
+        let before = pair.checkpoints().len();
+        let data_ends = wall_clock() + Duration::from_secs(u64::from(seconds));
+        let dir = pair.dir();
+        let rate = pair
+            .net
+            .enter(|| iperf::run(family, direction, seconds, dir));
+        let after = pair.checkpoints();
+        let during = after[before..]
+            .iter()
+            .filter(|checkpoint| checkpoint.stop < data_ends)
+            .count();
+        let closing = after.len() - before - during;
+        let text = rate.map(|rate| {
+            format!(
+                "{:.1} Mbit/s, {during} checkpoints, and {closing} for its closing report",
+                rate / 1e6
+            )
+        });
+        tally.note(format!("iperf3 {name} the guest over {family}"), text)?;
+        tally.claim(
+            "its data costs no checkpoint",
+            during <= FREE,
+            format!("{during}, {FREE} allowed"),
+        );
+        pair.alive()?;
+    }
+    Ok(())
+}
+
+/// Asks the differing service once and holds the answer against both VMs' own records.
+fn diverge(pair: &Pair, family: Family) -> Result<String, LabError> {
+    let before = pair.checkpoints().len();
+    let answer = pair.net.enter(|| Ok(differ::ask(family)?))?;
+    let checkpoint = interrupt::wait_for("a checkpoint", SETTLE, || {
+        Ok(pair.checkpoints().get(before).copied())
+    })?;
+    let (primary, _) = pair.answers();
+    if primary.last() != Some(&answer.line) {
+        return Err(LabError::Claim {
+            reason: format!(
+                "the client got {:?}, the primary VM sent {:?}",
+                answer.line,
+                primary.last()
+            ),
+        });
+    }
+    if answer.arrived < checkpoint.resume {
+        return Err(LabError::Claim {
+            reason: format!(
+                "the answer came before the commit: {}",
+                moments(&answer, checkpoint)
+            ),
+        });
+    }
+    Ok(moments(&answer, checkpoint))
+}
+
+/// When things happened, counted from the client's connection.
+pub fn moments(answer: &differ::Answer, checkpoint: Checkpoint) -> String {
+    let ms = |at: Duration| (at.as_secs_f64() - answer.connected.as_secs_f64()) * 1e3;
+    format!(
+        "STOP at {:.1} ms, RESUME at {:.1} ms, the primary VM's answer at {:.1} ms",
+        ms(checkpoint.stop),
+        ms(checkpoint.resume),
+        ms(answer.arrived)
+    )
+}
+
+/// What the nodes themselves counted.
+fn counters(summaries: &Summaries, asked: usize, tally: &mut Tally) {
+    let primary = &summaries.primary;
+    let reasons = primary.divergences();
+    let found: u64 = reasons.values().sum();
+    tally.claim(
+        "the primary counts each divergence",
+        found >= asked as u64,
+        format!("{reasons:?}"),
+    );
+    let counter = |pointer| primary.counter(pointer).unwrap_or(0);
+    let (requested, committed) = (
+        counter("/checkpoints/requested"),
+        counter("/checkpoints/committed"),
+    );
+    tally.claim(
+        "checkpoints requested and committed",
+        committed >= asked as u64 && requested >= asked as u64,
+        format!("{requested} and {committed}, {asked} provoked"),
+    );
+    let request = primary.latency("request_ns");
+    tally.claim(
+        "a request is out within 1 ms of the differing byte",
+        request.is_some_and(|latency| latency.count > 0 && latency.p50 <= REQUEST_NS),
+        format!("{request:?}"),
+    );
+    tally.claim(
+        "nothing is still held at the end",
+        primary.counter("/held") == Some(0),
+        format!(
+            "held {:?}, released {}",
+            primary.counter("/held"),
+            counter("/released")
+        ),
+    );
+    let ports = |summary: &crate::node::Summary| {
+        summary
+            .0
+            .get("ports")
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    };
+    println!("        primary ports {}", ports(primary));
+    println!("        secondary ports {}", ports(&summaries.secondary));
+}
+
+fn wall_clock() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Passed and failed claims.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+impl Tally {
+    fn claim(&mut self, name: &str, holds: bool, detail: String) {
+        if holds {
+            self.passed += 1;
+            println!("ok      {name}: {detail}");
+        } else {
+            self.failed += 1;
+            println!("FAILED  {name}: {detail}");
+        }
+    }
+
+    /// Counts an outcome; only a signal is passed on.
+    fn note(&mut self, name: String, outcome: Result<String, LabError>) -> Result<(), LabError> {
+        match outcome {
+            Err(error) if error.is_interrupt() => Err(error),
+            Err(error) => {
+                self.claim(&name, false, error.to_string());
+                Ok(())
+            }
+            Ok(detail) => {
+                self.claim(&name, true, detail);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_count_and_signals_pass() {
+        let mut tally = Tally::default();
+        tally
+            .note("right".to_owned(), Ok("yes".to_owned()))
+            .expect("counted");
+        let wrong = LabError::Claim {
+            reason: "no".to_owned(),
+        };
+        tally.note("wrong".to_owned(), Err(wrong)).expect("counted");
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+        let signal = tally.note("cut".to_owned(), Err(LabError::Interrupted));
+        assert!(signal.expect_err("passed on").is_interrupt());
+    }
+}

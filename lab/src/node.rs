@@ -1,0 +1,272 @@
+//! What stands between the guests and the network: `dpdk-colo` nodes, or testpmd for an unprotected guest.
+//!
+//! In: the run folder, the uplink's interface. Out: running DPDK processes whose vhost sockets
+//! (`pvm.sock`, `svm.sock`) wait for QEMU, and at the end a node's summary.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::LabError;
+use crate::interrupt;
+use crate::process::{Process, run};
+use crate::qemu::{node_socket, words};
+
+/// Memory of each DPDK process in MiB.
+const MEMORY: u64 = 512;
+/// EAL starts in 0.2 to 0.4 s on an idle machine.
+const START: Duration = Duration::from_secs(30);
+
+/// A running DPDK process; dropped, it is gone.
+#[derive(Debug)]
+pub struct Node {
+    process: Process,
+    role: &'static str,
+    summary: PathBuf,
+}
+
+impl Node {
+    /// Starts the secondary node. It listens for the SVM and for the primary node, so it comes first.
+    ///
+    /// # Errors
+    /// [`LabError::Died`] with its last words, [`LabError::Late`].
+    pub fn secondary(bin: &Path, dir: &Path) -> Result<Self, LabError> {
+        let d = dir.display();
+        let ports =
+            format!("--vdev net_vhost0,iface={d}/svm.sock --vdev net_vhost1,iface={d}/link.sock");
+        let roles = "--guest net_vhost0 --link net_vhost1";
+        let mut node = Self::colo(bin, dir, "secondary", "svm", &ports, roles)?;
+        node.wait_socket(dir, "svm.sock")?;
+        node.wait_socket(dir, "link.sock")?;
+        Ok(node)
+    }
+
+    /// Starts the primary node on `uplink`.
+    ///
+    /// # Errors
+    /// As [`Node::secondary`].
+    pub fn primary(bin: &Path, dir: &Path, uplink: &str) -> Result<Self, LabError> {
+        let d = dir.display();
+        let ports = format!(
+            "--vdev net_vhost0,iface={d}/pvm.sock --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
+            packet_port(uplink)
+        );
+        let roles = format!(
+            "--guest net_vhost0 --uplink net_af_packet0 --link net_virtio_user0 --report-dir {d}/reports"
+        );
+        let reports = dir.join("reports");
+        fs::create_dir_all(&reports).map_err(LabError::file(&reports))?;
+        let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, &roles)?;
+        node.wait_socket(dir, "pvm.sock")?;
+        Ok(node)
+    }
+
+    /// Starts testpmd as the plainest of middle boxes between an unprotected guest and `uplink`.
+    ///
+    /// # Errors
+    /// As [`Node::secondary`].
+    pub fn testpmd(dir: &Path, uplink: &str) -> Result<Self, LabError> {
+        let line = format!(
+            "{} --vdev net_vhost0,iface={}/pvm.sock --vdev {} -- --forward-mode=io --auto-start --no-mlockall --total-num-mbufs=65536",
+            eal("middle")?,
+            dir.display(),
+            packet_port(uplink)
+        );
+        let mut node = Self::start(Path::new("dpdk-testpmd"), dir, "middle", &line)?;
+        node.wait_socket(dir, "pvm.sock")?;
+        Ok(node)
+    }
+
+    /// Asserts that it still runs.
+    ///
+    /// # Errors
+    /// [`LabError::Died`].
+    pub fn alive(&mut self) -> Result<(), LabError> {
+        self.process.alive()
+    }
+
+    /// Ends the node with SIGTERM and reads what it leaves behind.
+    ///
+    /// # Errors
+    /// [`LabError::Died`] if it did not exit with 0; [`LabError::File`] or [`LabError::Summary`].
+    pub fn finish(mut self) -> Result<Summary, LabError> {
+        self.process.alive()?;
+        if let Some(status) = self.process.end()
+            && !status.success()
+        {
+            return Err(LabError::Died {
+                name: format!("the {} node, told to end,", self.role),
+                status,
+                tail: self.process.tail(),
+            });
+        }
+        let text = fs::read_to_string(&self.summary).map_err(LabError::file(&self.summary))?;
+        serde_json::from_str(&text)
+            .map(Summary)
+            .map_err(|source| LabError::Summary {
+                role: self.role,
+                path: self.summary.clone(),
+                source,
+            })
+    }
+
+    fn colo(
+        bin: &Path,
+        dir: &Path,
+        role: &'static str,
+        guest: &str,
+        ports: &str,
+        roles: &str,
+    ) -> Result<Self, LabError> {
+        let line = format!(
+            "{} {ports} -- --role {role} {roles} --qmp {} --idle-sleep 50 --summary {}",
+            eal(role)?,
+            node_socket(dir, guest).display(),
+            dir.join(format!("{role}.json")).display(),
+        );
+        Self::start(bin, dir, role, &line)
+    }
+
+    fn start(program: &Path, dir: &Path, role: &'static str, line: &str) -> Result<Self, LabError> {
+        let process = Process::start(
+            &format!("the {role} node"),
+            program,
+            &words(line),
+            // EAL keeps its run-time files there, so they go with the run folder.
+            &[("RUNTIME_DIRECTORY", dir)],
+            None,
+            dir.join(format!("{role}.log")),
+        )?;
+        Ok(Self {
+            process,
+            role,
+            summary: dir.join(format!("{role}.json")),
+        })
+    }
+
+    fn wait_socket(&mut self, dir: &Path, name: &str) -> Result<(), LabError> {
+        let socket = dir.join(name);
+        let outcome = interrupt::wait_for(name, START, || {
+            self.process.alive()?;
+            Ok(socket.exists().then_some(()))
+        });
+        match outcome {
+            Err(LabError::Late { what, seconds, .. }) => Err(LabError::Late {
+                what,
+                seconds,
+                tail: format!("; the log ends with:\n{}", self.process.tail()),
+            }),
+            other => other,
+        }
+    }
+}
+
+/// The vdev that sends and receives on an interface. The ring holds what arrives while the node sleeps or waits for a CPU.
+fn packet_port(interface: &str) -> String {
+    format!(
+        "net_af_packet0,iface={interface},blocksz=65536,framesz=2048,framecnt=4096,qdisc_bypass=1"
+    )
+}
+
+/// EAL options: hugepages where enough are free, and two lcores that float over all allowed CPUs, so that
+/// small machines can run several nodes.
+fn eal(role: &str) -> Result<String, LabError> {
+    let status = Path::new("/proc/self/status");
+    let text = fs::read_to_string(status).map_err(LabError::file(status))?;
+    let cpus = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .map_or("0", str::trim);
+    let memory = if huge_memory_free() >= 2 * MEMORY {
+        "--in-memory --single-file-segments"
+    } else {
+        "--no-huge"
+    };
+    Ok(format!(
+        "--lcores 0@({cpus}),1@({cpus}) {memory} -m {MEMORY} --no-pci --file-prefix {role}-{}",
+        std::process::id()
+    ))
+}
+
+/// Free hugepage memory in MiB.
+pub fn huge_memory_free() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    field("HugePages_Free:") * field("Hugepagesize:") / 1024
+}
+
+/// Which DPDK is installed, as pkg-config or dpkg names it.
+pub fn dpdk_version() -> String {
+    run(&["pkg-config", "--modversion", "libdpdk"])
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+/// The `--summary` file of a node.
+#[derive(Debug, Clone)]
+pub struct Summary(pub Value);
+
+/// One latency histogram of a summary, in nanoseconds.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: u64,
+    /// 90 of 100 are at most this.
+    pub p90: u64,
+    /// 99 of 100.
+    pub p99: u64,
+    /// 999 of 1000.
+    pub p999: u64,
+    /// The largest.
+    pub max: u64,
+    /// How many were recorded.
+    pub count: u64,
+}
+
+impl Summary {
+    /// A counter by JSON pointer, as `/checkpoints/requested`.
+    pub fn counter(&self, pointer: &str) -> Option<u64> {
+        self.0.pointer(pointer)?.as_u64()
+    }
+
+    /// A histogram by key, as `hold_ns`.
+    pub fn latency(&self, key: &str) -> Option<Latency> {
+        Latency::deserialize(self.0.get(key)?).ok()
+    }
+
+    /// How often each reason was found to part the VMs.
+    pub fn divergences(&self) -> BTreeMap<String, u64> {
+        self.0
+            .get("divergences")
+            .and_then(|value| BTreeMap::deserialize(value).ok())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_summary_gives_counters_histograms_and_reasons() {
+        let summary = Summary(json!({
+            "checkpoints": {"requested": 3},
+            "divergences": {"tcp-bytes": 2},
+            "hold_ns": {"p50": 1, "p90": 2, "p99": 3, "p999": 4, "max": 5, "count": 6},
+        }));
+        assert_eq!(summary.counter("/checkpoints/requested"), Some(3));
+        assert_eq!(summary.counter("/checkpoints/committed"), None);
+        assert_eq!(summary.divergences()["tcp-bytes"], 2);
+        assert_eq!(summary.latency("hold_ns").expect("there").p999, 4);
+        assert!(summary.latency("skew_ns").is_none());
+    }
+}

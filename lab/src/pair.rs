@@ -1,0 +1,333 @@
+//! Guests, what protects them, and their client, started in order and stopped in order.
+//!
+//! In: a [`Mode`]. Out: a [`Pair`] that serves at the guest's addresses, its checkpoints as QEMU shows
+//! them, and at the end the nodes' summaries. Fields are dropped from the top: guests, nodes, network, files.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::accel::Accel;
+use crate::error::LabError;
+use crate::image::Image;
+use crate::interrupt;
+use crate::net::ClientNet;
+use crate::node::{Node, Summary};
+use crate::progress::say;
+use crate::qemu::{self, Guest, Spec, words};
+use crate::qmp::Checkpoint;
+
+/// Who stands between the guest and its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Two `dpdk-colo` nodes, by this program, and two guests on vhost-user NICs.
+    Protected(PathBuf),
+    /// QEMU's own proxy: mirror, redirectors, rewriter and colo-compare, and two guests on taps.
+    Stock,
+    /// One guest on a vhost-user NIC behind testpmd.
+    Unprotected,
+    /// One guest on a tap.
+    Plain,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protected(_) => "dpdk-colo",
+            Self::Stock => "QEMU's proxy",
+            Self::Unprotected => "unprotected (testpmd)",
+            Self::Plain => "unprotected (tap)",
+        })
+    }
+}
+
+/// The machine that guests run on.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Kernel and initramfs.
+    pub image: Image,
+    /// What runs guests here.
+    pub accel: Accel,
+    /// Whether run folders stay for a look at their logs.
+    pub keep: bool,
+}
+
+impl Host {
+    /// Makes the image if need be and decides on the accelerator, telling both.
+    ///
+    /// # Errors
+    /// As [`Image::ensure`] and [`Accel::probe`].
+    pub fn prepare(image: &Path, keep: bool) -> Result<Self, LabError> {
+        let (image, made) = Image::ensure(image)?;
+        say(
+            "guest image",
+            format!(
+                "{} in {}",
+                if made { "built" } else { "found" },
+                image.dir().display()
+            ),
+        );
+        let accel = Accel::probe(&image)?;
+        say(
+            "accelerator",
+            match accel {
+                Accel::Kvm => "KVM: the probe guest booted",
+                Accel::Tcg => "TCG: KVM does not run guests here",
+            },
+        );
+        Ok(Self { image, accel, keep })
+    }
+}
+
+/// Run folders are `colo-lab-PID-…` in the folder for temporary files.
+const PREFIX: &str = "colo-lab-";
+/// Periodic checkpoints are off: every one that comes was asked for.
+const CHECKPOINT_PERIOD_MS: u32 = 600_000;
+
+/// A running set-up. Without a second guest it is no pair, but serves the same.
+#[derive(Debug)]
+pub struct Pair {
+    primary: Guest,
+    secondary: Option<Guest>,
+    primary_node: Option<Node>,
+    secondary_node: Option<Node>,
+    /// The client's side.
+    pub net: ClientNet,
+    run: TempDir,
+}
+
+/// What the two nodes counted.
+#[derive(Debug)]
+pub struct Summaries {
+    /// The primary's.
+    pub primary: Summary,
+    /// The secondary's.
+    pub secondary: Summary,
+}
+
+impl Pair {
+    /// Boots guests and nodes, and starts COLO where the mode has two guests.
+    ///
+    /// # Errors
+    /// Whatever kept it from running, with the last words of the process that failed.
+    pub fn start(mode: &Mode, host: &Host, timestamps: bool) -> Result<Self, LabError> {
+        sweep();
+        // Should a step fail, what stands is dropped in reverse: guests, nodes, network, folder.
+        let run = tempfile::Builder::new()
+            .prefix(&if host.keep {
+                "colo-lab-kept-".to_owned()
+            } else {
+                format!("{PREFIX}{}-", std::process::id())
+            })
+            .disable_cleanup(host.keep)
+            .tempdir()
+            .map_err(LabError::file(&std::env::temp_dir()))?;
+        let dir = run.path();
+        if host.keep {
+            say("run folder", dir.display());
+        }
+        let net = match mode {
+            Mode::Protected(_) | Mode::Unprotected => ClientNet::veth()?,
+            Mode::Stock | Mode::Plain => ClientNet::taps()?,
+        };
+        let (secondary_node, primary_node) = match mode {
+            Mode::Protected(bin) => {
+                let secondary = Node::secondary(bin, dir)?;
+                let primary = Node::primary(bin, dir, net.uplink())?;
+                say(
+                    "nodes",
+                    "primary and secondary dpdk-colo wait for their VMs",
+                );
+                (Some(secondary), Some(primary))
+            }
+            Mode::Unprotected => (None, Some(Node::testpmd(dir, net.uplink())?)),
+            Mode::Stock | Mode::Plain => (None, None),
+        };
+        let guest = |name, incoming: Option<&str>| {
+            let (network, namespace) = match mode {
+                Mode::Protected(_) | Mode::Unprotected => {
+                    let socket = dir.join(format!("{name}.sock"));
+                    (qemu::vhost_user(&socket, host.accel), None)
+                }
+                Mode::Stock => (stock_proxy(name, dir), Some(net.name())),
+                Mode::Plain => (qemu::tap(name), Some(net.name())),
+            };
+            Guest::start(&Spec {
+                name,
+                dir,
+                image: &host.image,
+                accel: host.accel,
+                timestamps,
+                network,
+                incoming,
+                namespace,
+            })
+        };
+        let mut primary = guest("pvm", None)?;
+        primary.wait_ready()?;
+        say("primary VM", "booted, its services answer");
+        let secondary = match mode {
+            Mode::Protected(_) | Mode::Stock => {
+                let uri = format!("unix:{}", dir.join("state.sock").display());
+                let secondary = guest("svm", Some(&uri))?;
+                say("secondary VM", "started, waits for the primary's state");
+                enter_colo(&primary, &secondary, &uri)?;
+                // The restart that follows the state change, and the comparator's first look at it.
+                interrupt::sleep(Duration::from_secs(1))?;
+                say("COLO", "both VMs run in lock-step");
+                Some(secondary)
+            }
+            Mode::Unprotected | Mode::Plain => None,
+        };
+        let mut pair = Self {
+            primary,
+            secondary,
+            primary_node,
+            secondary_node,
+            net,
+            run,
+        };
+        pair.alive()?;
+        Ok(pair)
+    }
+
+    /// The checkpoints of the primary so far, its entry into COLO included.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        self.primary.qmp.checkpoints()
+    }
+
+    /// What the differing service answered on the primary and on the secondary, oldest first.
+    pub fn answers(&self) -> (Vec<String>, Vec<String>) {
+        let secondary = self.secondary.as_ref().map(Guest::answers);
+        (self.primary.answers(), secondary.unwrap_or_default())
+    }
+
+    /// The run folder: logs, summaries, divergence records.
+    pub fn dir(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// Asserts that every process still runs.
+    ///
+    /// # Errors
+    /// [`LabError::Died`], naming the one that does not.
+    pub fn alive(&mut self) -> Result<(), LabError> {
+        for guest in [Some(&mut self.primary), self.secondary.as_mut()] {
+            guest.map_or(Ok(()), Guest::alive)?;
+        }
+        for node in [&mut self.primary_node, &mut self.secondary_node] {
+            node.as_mut().map_or(Ok(()), Node::alive)?;
+        }
+        Ok(())
+    }
+
+    /// Ends both nodes by SIGTERM and returns their summaries, then ends all the rest. `None` where
+    /// no node of `dpdk-colo` ran.
+    ///
+    /// # Errors
+    /// As [`Node::finish`].
+    pub fn finish(mut self) -> Result<Option<Summaries>, LabError> {
+        match (self.primary_node.take(), self.secondary_node.take()) {
+            (Some(primary), Some(secondary)) => Ok(Some(Summaries {
+                primary: primary.finish()?,
+                secondary: secondary.finish()?,
+            })),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Turns two guests into a pair: state transfer, then both run.
+fn enter_colo(primary: &Guest, secondary: &Guest, uri: &str) -> Result<(), LabError> {
+    let colo = json!({"capabilities": [{"capability": "x-colo", "state": true}]});
+    for guest in [secondary, primary] {
+        guest
+            .qmp
+            .command("migrate-set-capabilities", colo.clone())?;
+    }
+    primary.qmp.command(
+        "migrate-set-parameters",
+        json!({"x-checkpoint-delay": CHECKPOINT_PERIOD_MS}),
+    )?;
+    primary.qmp.command("migrate", json!({"uri": uri}))?;
+    let mut last = json!(null);
+    let entered = interrupt::wait_for("migration state colo", Duration::from_secs(90), || {
+        last = primary.qmp.command("query-migrate", json!({}))?;
+        Ok(matches!(last["status"].as_str(), Some("colo" | "failed")).then_some(()))
+    });
+    match entered {
+        Ok(()) if last["status"] == "colo" => Ok(()),
+        Ok(()) => Err(LabError::NoColo {
+            status: last.to_string(),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Netdev, NIC and filters of QEMU's own COLO proxy, as docs/COLO-FT.txt arranges them, over unix sockets.
+fn stock_proxy(name: &str, dir: &Path) -> Vec<String> {
+    let d = dir.display();
+    let server = |id: &str, file: &str| {
+        format!("-chardev socket,id={id},path={d}/{file}.proxy,server=on,wait=off")
+    };
+    let client = |id: &str, file: &str, more: &str| {
+        format!("-chardev socket,id={id},path={d}/{file}.proxy{more}")
+    };
+    let filters = if name == "pvm" {
+        [
+            server("mirror", "mirror"),
+            server("secondary", "secondary"),
+            server("output", "output"),
+            client("output-far", "output", ""),
+            server("released", "released"),
+            client("released-far", "released", ""),
+            "-object filter-mirror,id=mirrors,netdev=net,queue=tx,outdev=mirror,vnet_hdr_support=on"
+                .to_owned(),
+            "-object filter-redirector,id=puts,netdev=net,queue=rx,indev=released,vnet_hdr_support=on"
+                .to_owned(),
+            "-object filter-redirector,id=takes,netdev=net,queue=rx,outdev=output,vnet_hdr_support=on"
+                .to_owned(),
+            "-object iothread,id=comparing".to_owned(),
+            "-object colo-compare,id=compare,primary_in=output-far,secondary_in=secondary,outdev=released-far,\
+             iothread=comparing,vnet_hdr_support=on"
+                .to_owned(),
+        ]
+        .join(" ")
+    } else {
+        [
+            client("mirror", "mirror", ",reconnect=1"),
+            client("secondary", "secondary", ",reconnect=1"),
+            "-object filter-redirector,id=puts,netdev=net,queue=tx,indev=mirror,vnet_hdr_support=on"
+                .to_owned(),
+            "-object filter-redirector,id=takes,netdev=net,queue=rx,outdev=secondary,vnet_hdr_support=on"
+                .to_owned(),
+            "-object filter-rewriter,id=rewrites,netdev=net,queue=all,vnet_hdr_support=on".to_owned(),
+        ]
+        .join(" ")
+    };
+    let mut arguments = qemu::tap(name);
+    arguments.extend(words(&filters));
+    arguments
+}
+
+/// Deletes the run folders of labs that were killed.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some((pid, _)) = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once('-'))
+            && pid.parse::<u32>().is_ok()
+            && !Path::new("/proc").join(pid).exists()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The service that no two VMs answer alike: what a client saw of a divergence, and when.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Connection, Family, TrafficError};
+
+/// One answer of the differing service. Times are since the Unix epoch, as QEMU's event stamps are.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The line, without its end.
+    pub line: String,
+    /// When the connection stood.
+    pub connected: Duration,
+    /// When the first byte of the answer arrived.
+    pub arrived: Duration,
+}
+
+/// Connects, reads the line, and waits for the end of the stream.
+///
+/// # Errors
+/// Those of [`Connection`].
+pub fn ask(family: Family) -> Result<Answer, TrafficError> {
+    let mut connection = Connection::open(family, 9, "differing service")?;
+    let connected = wall_clock();
+    let mut buffer = [0; 256];
+    let mut have = 0;
+    let mut arrived = None;
+    loop {
+        let n = connection.receive(&mut buffer[have..])?;
+        if n == 0 {
+            break;
+        }
+        arrived.get_or_insert_with(wall_clock);
+        have += n;
+    }
+    let line = String::from_utf8_lossy(&buffer[..have]);
+    match arrived {
+        Some(arrived) if line.ends_with('\n') => Ok(Answer {
+            line: line.trim_end().to_owned(),
+            connected,
+            arrived,
+        }),
+        _ => Err(TrafficError::Short {
+            what: format!("differing service over {family}"),
+            offset: have as u64,
+            length: "answer ".len() as u64 + 33,
+        }),
+    }
+}
+
+fn wall_clock() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

@@ -1,0 +1,104 @@
+//! Echo over TCP and UDP: what goes out must come back.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::{Connection, Family, Noise, STALL, TrafficError, first_difference};
+use crate::interrupt;
+
+const PORT: u16 = 7;
+/// A datagram that is not back by then is sent again: UDP may lose one.
+const RESEND: Duration = Duration::from_secs(5);
+
+/// Sends `rounds` pieces of 1 to 16,384 bytes over one TCP connection, each after the one before is back.
+/// Returns how many bytes went each way.
+///
+/// # Errors
+/// Those of [`Connection`].
+pub fn tcp(family: Family, rounds: usize) -> Result<u64, TrafficError> {
+    let mut noise = Noise::new(7);
+    let mut connection = Connection::open(family, PORT, "echo")?;
+    let mut total = 0;
+    for _ in 0..rounds {
+        let len = 1 + (noise.number() % 16_384) as usize;
+        let piece = noise.bytes(len);
+        connection.send(&piece)?;
+        total += connection.expect(&piece, None)? as u64;
+    }
+    Ok(total)
+}
+
+/// Sends `rounds` datagrams of 8 to 1,200 bytes, each after the one before is back. Returns how many had to be sent again.
+///
+/// # Errors
+/// [`TrafficError::Wrong`], [`TrafficError::Stalled`], [`TrafficError::Io`], [`TrafficError::Interrupted`].
+pub fn udp(family: Family, rounds: usize) -> Result<usize, TrafficError> {
+    let what = format!("UDP echo over {family}");
+    let io = |source| TrafficError::Io {
+        what: what.clone(),
+        source,
+    };
+    let any = match family {
+        Family::V4 => "0.0.0.0:0",
+        Family::V6 => "[::]:0",
+    };
+    let socket = UdpSocket::bind(any).map_err(io)?;
+    socket
+        .connect(SocketAddr::new(family.guest(), PORT))
+        .map_err(io)?;
+    socket.set_read_timeout(Some(interrupt::STEP)).map_err(io)?;
+    let mut noise = Noise::new(17);
+    let mut resent = 0;
+    let mut buffer = [0; 2048];
+    for round in 0..rounds {
+        // The number in front tells a late copy of an earlier datagram.
+        let mut datagram = (round as u64).to_be_bytes().to_vec();
+        let len = (noise.number() % 1193) as usize;
+        datagram.extend(noise.bytes(len));
+        socket.send(&datagram).map_err(io)?;
+        let (start, mut sent) = (Instant::now(), Instant::now());
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(n) if n >= 8 && buffer[..8] < datagram[..8] => {}
+                Ok(n) if n != datagram.len() => {
+                    return Err(TrafficError::Short {
+                        what,
+                        offset: n as u64,
+                        length: datagram.len() as u64,
+                    });
+                }
+                Ok(n) => match first_difference(&buffer[..n], &datagram) {
+                    None => break,
+                    Some(at) => {
+                        return Err(TrafficError::Wrong {
+                            what,
+                            offset: at as u64,
+                            expected: datagram[at],
+                            found: buffer[at],
+                        });
+                    }
+                },
+                Err(_) if interrupt::came() => return Err(TrafficError::Interrupted),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    if start.elapsed() > STALL {
+                        return Err(TrafficError::Stalled {
+                            what,
+                            offset: round as u64,
+                            seconds: STALL.as_secs(),
+                        });
+                    }
+                    if sent.elapsed() > RESEND {
+                        socket.send(&datagram).map_err(io)?;
+                        sent = Instant::now();
+                        resent += 1;
+                    }
+                }
+                Err(source) => return Err(io(source)),
+            }
+        }
+    }
+    Ok(resent)
+}
