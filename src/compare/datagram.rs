@@ -19,6 +19,8 @@ const REACH: usize = 64;
 #[derive(Default)]
 pub(super) struct Datagrams {
     primaries: List,
+    /// Those of them that have no counterpart yet.
+    open: List,
     secondaries: List,
 }
 
@@ -35,10 +37,11 @@ impl Datagrams {
         slot.flow = Some(cx.flow);
         slot.place = Place::Primary;
         cx.hold.push_back(Link::Flow, &mut self.primaries, id);
+        cx.hold.push_back(Link::Open, &mut self.open, id);
         if cx.suspended {
             return;
         }
-        if let Some(s) = find_equal(cx.hold, self.secondaries, id) {
+        if let Some(s) = find_equal(cx.hold, self.secondaries, Link::Flow, id) {
             cx.hold.unlink(Link::Flow, &mut self.secondaries, s);
             self.complete(cx, id, s);
         }
@@ -59,7 +62,7 @@ impl Datagrams {
             return;
         };
         fill(cx.hold, s, packet);
-        if let Some(id) = find_equal(cx.hold, self.primaries, s) {
+        if let Some(id) = find_equal(cx.hold, self.open, Link::Open, s) {
             self.complete(cx, id, s);
             return;
         }
@@ -72,6 +75,7 @@ impl Datagrams {
     fn complete<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, s: SlotId) {
         let arrived = cx.hold.slot(s).arrived;
         cx.hold.remove(s);
+        cx.hold.unlink(Link::Open, &mut self.open, id);
         let slot = cx.hold.slot_mut(id);
         slot.complete = true;
         slot.witnessed = Some(arrived);
@@ -87,6 +91,9 @@ impl Datagrams {
     /// Takes the oldest P out of the flow.
     pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         hold.unlink(Link::Flow, &mut self.primaries, id);
+        if !hold.slot(id).complete {
+            hold.unlink(Link::Open, &mut self.open, id);
+        }
         hold.slot_mut(id).place = Place::Nowhere;
     }
 
@@ -137,18 +144,17 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
     slot.verified = u32::from(packet.kind == Kind::Icmp);
 }
 
-/// The first slot of a list, neither complete nor different in content, within [`REACH`].
-fn find_equal<F: Frame>(hold: &Hold<F>, list: List, id: SlotId) -> Option<SlotId> {
+/// The first slot of a list with equal content, within [`REACH`].
+fn find_equal<F: Frame>(hold: &Hold<F>, list: List, link: Link, id: SlotId) -> Option<SlotId> {
     let mut other = list.head;
-    let mut looked = 0;
-    while other != NIL && looked < REACH {
-        if !hold.slot(other).complete {
-            looked += 1;
-            if first_mismatch(hold, id, other).is_none() {
-                return Some(other);
-            }
+    for _ in 0..REACH {
+        if other == NIL {
+            break;
         }
-        other = hold.next(Link::Flow, other);
+        if first_mismatch(hold, id, other).is_none() {
+            return Some(other);
+        }
+        other = hold.next(link, other);
     }
     None
 }

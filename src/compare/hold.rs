@@ -1,7 +1,8 @@
-//! The frames that a comparison holds, in one slab with two links each.
+//! The frames that a comparison holds, in one slab with three links each.
 //!
-//! Every held frame has a [`Slot`]. One link chains it with the frames of its flow, the other with
-//! all frames of the same standing in order of arrival: P held, S pending, S kept as history, P
+//! Every held frame has a [`Slot`]. One link chains it with the frames of its flow, another with
+//! the frames of its flow that still lack a counterpart, the third with all frames of the same
+//! standing in order of arrival: P held, S pending, S kept as history, P
 //! released. So the oldest frame that waits is found at once whatever the number of flows (rule
 //! R9), and what a commit releases leaves in the order in which the PVM sent it. All memory is
 //! allocated by [`Hold::new`] (rule R10).
@@ -16,11 +17,12 @@ pub(super) type SlotId = u32;
 /// The end of a list.
 pub(super) const NIL: SlotId = u32::MAX;
 
-/// Which of a slot's two links a list runs over.
+/// Which of a slot's links a list runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     Flow = 0,
     Age = 1,
+    Open = 2,
 }
 
 /// A doubly linked list of slots; its links live in the slots.
@@ -84,7 +86,7 @@ pub(super) struct Slot<F> {
     pub cleared: Ticks,
     pub flow: Option<FlowId>,
     pub place: Place,
-    links: [[SlotId; 2]; 2],
+    links: [[SlotId; 2]; 3],
     /// Position of the first payload byte in the stream.
     pub seq: u32,
     pub len: u32,
@@ -140,7 +142,7 @@ impl<F: Frame> Hold<F> {
                 cleared: 0,
                 flow: None,
                 place: Place::Nowhere,
-                links: [[NIL, i as SlotId + 1], [NIL, NIL]],
+                links: [[NIL, i as SlotId + 1], [NIL, NIL], [NIL, NIL]],
                 seq: 0,
                 len: 0,
                 ack: 0,

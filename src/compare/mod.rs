@@ -92,6 +92,9 @@ pub struct Release<F> {
     pub witnessed: Option<Ticks>,
 }
 
+/// How many of the longest unused flows are looked at for one to give up when the table is full.
+const REACH: usize = 16;
+
 enum Output {
     Stream(Stream),
     Datagrams(Datagrams),
@@ -256,13 +259,12 @@ impl<F: Frame> Comparator<F> {
     /// Takes in a frame that the SVM sent in the same epoch.
     pub fn secondary(&mut self, frame: F, now: Ticks) {
         let packet = Packet::parse(frame.head(), frame.len());
-        match packet.kind {
-            Kind::Arp | Kind::NeighbourDiscovery | Kind::Lldp => return,
-            Kind::Unreadable(_) => {
-                self.counts.unreadable_secondary += 1;
-                return;
-            }
-            _ => {}
+        if self.policy.covers(packet.kind, &packet.key) {
+            return;
+        }
+        if let Kind::Unreadable(_) = packet.kind {
+            self.counts.unreadable_secondary += 1;
+            return;
         }
         while self.hold.secondary_is_full() {
             if !self.drop_oldest_history() {
@@ -270,13 +272,13 @@ impl<F: Frame> Comparator<F> {
             }
         }
         let Some(flow) = self.flow(&packet, now) else {
+            self.counts.secondary_overflow += 1;
             return;
         };
         self.within(flow, now, |output, cx| match output {
             Output::Stream(stream) => stream.secondary(cx, frame, &packet, now),
             Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, &packet, now),
         });
-        while self.hold.history_is_over() && self.drop_oldest_history() {}
     }
 
     /// The next P to send. Offsets in [`Comparator::next_synchronized`] must have been told first.
@@ -431,7 +433,8 @@ impl<F: Frame> Comparator<F> {
         self.found = None;
     }
 
-    /// Drops every held P: the VM that sent them is gone and nothing of them may be seen.
+    /// Drops every held P and forgets all flows: the VM that sent them is gone and nothing of
+    /// them may be seen.
     pub fn discard(&mut self) -> usize {
         self.fence();
         let mut dropped = 0;
@@ -446,6 +449,9 @@ impl<F: Frame> Comparator<F> {
             self.hold.remove(id);
             dropped += 1;
         }
+        while let Some(id) = self.flows.oldest() {
+            self.forget(id);
+        }
         dropped
     }
 
@@ -454,7 +460,9 @@ impl<F: Frame> Comparator<F> {
         for _ in 0..most {
             match self.flows.oldest() {
                 Some(id) if now.saturating_sub(self.flows[id].seen) >= self.limits.idle => {
-                    if !self.forget_if_quiet(id) {
+                    if self.is_quiet(id) {
+                        self.forget(id);
+                    } else {
                         self.flows.touch(id);
                     }
                 }
@@ -486,6 +494,7 @@ impl<F: Frame> Comparator<F> {
         };
         act(&mut self.flows[flow].output, &mut context);
         self.counts.released += released;
+        while self.hold.history_is_over() && self.drop_oldest_history() {}
     }
 
     /// The flow of a packet, known or new.
@@ -500,10 +509,10 @@ impl<F: Frame> Comparator<F> {
             return None;
         }
         if self.flows.len() == self.flows.capacity() {
-            let oldest = self.flows.oldest()?;
-            if !self.forget_if_quiet(oldest) {
-                return None;
-            }
+            let quiet = std::iter::successors(self.flows.oldest(), |&id| self.flows.newer(id))
+                .take(REACH)
+                .find(|&id| self.is_quiet(id))?;
+            self.forget(quiet);
         }
         let output = match packet.kind {
             Kind::Tcp => Output::Stream(Stream::default()),
@@ -514,18 +523,18 @@ impl<F: Frame> Comparator<F> {
             .ok()
     }
 
-    fn forget_if_quiet(&mut self, id: FlowId) -> bool {
-        let quiet = match &self.flows[id].output {
-            Output::Stream(stream) => stream.is_quiet(),
+    fn is_quiet(&self, id: FlowId) -> bool {
+        match &self.flows[id].output {
+            Output::Stream(stream) => stream.is_quiet(&self.hold, self.epoch),
             Output::Datagrams(datagrams) => datagrams.is_quiet(),
-        };
-        if quiet {
-            match self.flows.remove(id).output {
-                Output::Stream(mut stream) => stream.clear(&mut self.hold),
-                Output::Datagrams(mut datagrams) => datagrams.clear(&mut self.hold),
-            }
         }
-        quiet
+    }
+
+    fn forget(&mut self, id: FlowId) {
+        match self.flows.remove(id).output {
+            Output::Stream(mut stream) => stream.clear(&mut self.hold),
+            Output::Datagrams(mut datagrams) => datagrams.clear(&mut self.hold),
+        }
     }
 
     fn drop_oldest_history(&mut self) -> bool {

@@ -81,12 +81,25 @@ impl Policy {
             Kind::NeighbourDiscovery => self.neighbour_discovery += 1,
             Kind::Lldp => self.lldp += 1,
             Kind::Unreadable(_) => return false,
-            _ => match self.rules.iter().position(|rule| rule.matches(key)) {
+            _ => match self.rule(key) {
                 Some(i) => self.used[i] += 1,
                 None => return false,
             },
         }
         true
+    }
+
+    /// Whether a rule exempts this output from comparison, so that its counterpart is of no use.
+    pub(super) fn covers(&self, kind: Kind, key: &FlowKey) -> bool {
+        match kind {
+            Kind::Arp | Kind::NeighbourDiscovery | Kind::Lldp => true,
+            Kind::Unreadable(_) => false,
+            _ => self.rule(key).is_some(),
+        }
+    }
+
+    fn rule(&self, key: &FlowKey) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.matches(key))
     }
 
     /// Name and use of each rule.

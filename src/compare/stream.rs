@@ -13,8 +13,8 @@ use super::divergence::Reason;
 use super::hold::{Hold, Link, List, NIL, Place, SlotId, Standing};
 use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
-use crate::packet::serial::{at_or_before, before, max};
-use crate::packet::{Packet, TcpFlags, TcpOptions};
+use crate::packet::serial::{at_or_before, before, distance, max, min};
+use crate::packet::{Packet, Tcp, TcpFlags, TcpOptions};
 
 /// What the two SYNs must agree on, since the client will rely on it (RFC 9293 3.7.1, RFC 7323, RFC 2018).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,9 +74,10 @@ pub(super) struct Stream {
     primaries: List,
     /// First P that is not complete.
     cursor: Option<SlotId>,
-    /// S by position; they may overlap, but only with equal bytes.
+    /// S by position. They may overlap, but only with equal bytes, and none lies within another:
+    /// their starts and their ends rise alike.
     witnesses: List,
-    /// Where the search for the next witness begins.
+    /// The witness that was used up last: where a P's search begins.
     hint: Option<SlotId>,
     /// S with SYN, FIN or RST that no P has matched.
     controls: List,
@@ -103,14 +104,18 @@ pub(super) struct Stream {
     primary_ack: Option<u32>,
     /// Highest acknowledgment that the SVM sent in this epoch.
     secondary_ack: Option<u32>,
-    /// Position behind the highest byte found equal.
-    compared: Option<u32>,
-    /// Position of the FIN that left, and of the SVM's.
+    /// Start and end of a range whose bytes have left or may leave; its end is the highest such.
+    /// What witnesses have in it is equal to what the PVM sent.
+    compared: Option<(u32, u32)>,
+    /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
     primary_fin: Option<u32>,
     secondary_fin: Option<u32>,
-    /// Position of the last RST that came from both.
-    matched_rst: Option<u32>,
+    /// Position and acknowledgment of the PVM's last RST that came from both.
+    matched_rst: Option<(u32, Option<u32>)>,
 }
+
+/// Range of stream that is remembered as compared, in bytes: far below the 2^31 that numbers order.
+const REMEMBERED: i32 = 1 << 30;
 
 enum Verdict {
     Complete,
@@ -119,9 +124,14 @@ enum Verdict {
 }
 
 impl Stream {
-    /// Whether nothing of this connection waits.
-    pub fn is_quiet(&self) -> bool {
-        self.primaries.is_empty() && self.controls.is_empty() && self.deferred.is_empty()
+    /// Whether nothing of this connection waits: neither a frame nor, for the commit, a difference.
+    pub fn is_quiet<F: Frame>(&self, hold: &Hold<F>, epoch: u32) -> bool {
+        let last = self.witnesses.tail;
+        self.primaries.is_empty()
+            && self.controls.is_empty()
+            && self.deferred.is_empty()
+            && (last == NIL || hold.slot(last).complete)
+            && !(self.diverged && self.epoch == epoch)
     }
 
     /// Takes in a P that already has its slot, and lets leave what may.
@@ -130,9 +140,11 @@ impl Stream {
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
         if syn && self.arriving_isn != Some(tcp.seq) {
-            cx.hold.slot_mut(id).opens = self.seen_primary;
+            // What the SVM said before its own SYN belongs to an older incarnation.
+            let reused = self.seen_primary || (self.seen_secondary && self.secondary_syn.is_none());
+            cx.hold.slot_mut(id).opens = reused;
             self.arriving_isn = Some(tcp.seq);
-            if !self.seen_primary {
+            if !reused {
                 self.open(cx, id);
                 self.awaits_syn = self.secondary_syn.is_none();
             }
@@ -223,16 +235,18 @@ impl Stream {
         let control = tcp
             .flags
             .intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
-        if packet.payload_len == 0 {
-            if control && !self.control_is_matched(tcp.flags, seq) {
-                if let Some(id) = cx.keep(frame, arrived) {
-                    fill(cx.hold, id, packet, shift);
-                    self.shelve(cx, id, Place::Control);
-                }
-            }
-            return;
+        if control
+            && !self.control_is_matched(&tcp, seq)
+            && let Some(id) = cx.keep(frame.share(), arrived)
+        {
+            fill(cx.hold, id, packet, shift);
+            self.shelve(cx, id, Place::Control);
         }
-        self.witness(cx, frame, packet, shift, arrived);
+        // Data on a SYN has no known position before the PVM's SYN has come.
+        let lost = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
+        if packet.payload_len > 0 && !lost {
+            self.witness(cx, frame, packet, shift, arrived);
+        }
     }
 
     /// Keeps an S with payload, unless all its bytes are there already.
@@ -249,104 +263,97 @@ impl Stream {
         };
         fill(cx.hold, id, packet, shift);
         let (seq, end) = (cx.hold.slot(id).seq, cx.hold.slot(id).end());
-        if self.compared.is_some_and(|c| at_or_before(end, c)) {
+        if self.compared.is_some_and(|(_, to)| at_or_before(end, to)) {
             // A retransmission of bytes that P have matched: no P need ever ask for it again.
             cx.hold.slot_mut(id).complete = true;
             cx.hold.stand(id, Standing::History);
         }
-        let follows = match self.witnesses.tail {
-            NIL => true,
-            tail => at_or_before(cx.hold.slot(tail).end(), seq),
-        };
-        if follows {
-            self.shelve(cx, id, Place::Witness);
-            return;
-        }
-        let mut at = seq;
-        while before(at, end) {
-            // A gap between witnesses is new data: the next position that may be known is found by stepping over it.
-            match self.covering(cx.hold, at) {
-                Some(w) => {
-                    let stop = if before(cx.hold.slot(w).end(), end) {
-                        cx.hold.slot(w).end()
-                    } else {
-                        end
-                    };
-                    let n = stop.wrapping_sub(at) as usize;
-                    if let Some(k) = difference(cx.hold, id, w, at, n) {
-                        cx.hold.remove(id);
-                        let at = at.wrapping_add(k as u32);
-                        self.diverge(
-                            cx,
-                            Reason::SecondaryInconsistent,
-                            self.primaries.head,
-                            Some(w),
-                            at,
-                        );
-                        return;
-                    }
-                    at = stop;
-                }
-                None => match self.next_start(cx.hold, at) {
-                    Some(start) if before(start, end) => at = start,
-                    _ => break,
-                },
+        let first = self.reaching(cx.hold, self.witnesses.tail, seq);
+        let mut known = seq;
+        let mut w = first;
+        while w != NIL && before(cx.hold.slot(w).seq, end) {
+            let from = max(seq, cx.hold.slot(w).seq);
+            let to = min(end, cx.hold.slot(w).end());
+            let n = to.wrapping_sub(from) as usize;
+            if let Some(k) = difference(cx.hold, id, w, from, n) {
+                cx.hold.remove(id);
+                let at = from.wrapping_add(k as u32);
+                let p = self.primaries.head;
+                self.diverge(cx, Reason::SecondaryInconsistent, p, Some(w), at);
+                return;
             }
+            if at_or_before(from, known) {
+                known = to;
+            }
+            w = cx.hold.next(Link::Flow, w);
         }
-        if self.covers(cx.hold, seq, end) {
+        if known == end {
             cx.hold.remove(id);
             return;
         }
-        let mut after = self.witnesses.tail;
-        while after != NIL && before(seq, cx.hold.slot(after).seq) {
-            after = cx.hold.previous(Link::Flow, after);
+        if let Some((from, to)) = &mut self.compared
+            && before(known, *to)
+        {
+            // Its bytes from `known` on were compared with no P.
+            *from = max(*from, min(end, *to));
         }
-        cx.hold.slot_mut(id).flow = Some(cx.flow);
-        cx.hold.slot_mut(id).place = Place::Witness;
+        let after = self.swallow(cx.hold, first, seq, end);
+        let slot = cx.hold.slot_mut(id);
+        slot.flow = Some(cx.flow);
+        slot.place = Place::Witness;
         cx.hold
             .insert_after(Link::Flow, &mut self.witnesses, after, id);
-        self.hint = None;
     }
 
-    fn covers<F: Frame>(&self, hold: &Hold<F>, mut at: u32, end: u32) -> bool {
-        while before(at, end) {
-            match self.covering(hold, at) {
-                Some(w) => at = hold.slot(w).end(),
-                None => return false,
+    /// Drops the witnesses that lie within a range; returns the last one that begins before it.
+    /// `first` is the first one that ends behind the range's start.
+    fn swallow<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        first: SlotId,
+        seq: u32,
+        end: u32,
+    ) -> SlotId {
+        let mut after = match first {
+            NIL => self.witnesses.tail,
+            first => hold.previous(Link::Flow, first),
+        };
+        let mut w = first;
+        while w != NIL && at_or_before(hold.slot(w).end(), end) {
+            let next = hold.next(Link::Flow, w);
+            if at_or_before(seq, hold.slot(w).seq) {
+                self.forget(hold, w);
+                hold.remove(w);
+            } else {
+                after = w;
             }
+            w = next;
         }
-        true
+        after
     }
 
-    /// Start of the first witness behind a position.
-    fn next_start<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<u32> {
-        let mut id = self.witnesses.head;
-        while id != NIL {
-            if before(at, hold.slot(id).seq) {
-                return Some(hold.slot(id).seq);
-            }
+    /// The first witness that ends behind a position, searched from a witness near it.
+    fn reaching<F: Frame>(&self, hold: &Hold<F>, near: SlotId, at: u32) -> SlotId {
+        let reaches = |id: SlotId| before(at, hold.slot(id).end());
+        let mut id = near;
+        while id != NIL && !reaches(id) {
             id = hold.next(Link::Flow, id);
         }
-        None
+        if id == near && id != NIL {
+            let mut earlier = hold.previous(Link::Flow, id);
+            while earlier != NIL && reaches(earlier) {
+                id = earlier;
+                earlier = hold.previous(Link::Flow, id);
+            }
+        }
+        id
     }
 
     /// A witness that has the byte at a position.
     fn covering<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<SlotId> {
-        let mut id = match self.hint {
-            Some(hint) if at_or_before(hold.slot(hint).seq, at) => hint,
-            _ => self.witnesses.head,
-        };
-        while id != NIL {
-            let slot = hold.slot(id);
-            if before(at, slot.seq) {
-                return None;
-            }
-            if before(at, slot.end()) {
-                return Some(id);
-            }
-            id = hold.next(Link::Flow, id);
-        }
-        None
+        let near = self.hint.unwrap_or(self.witnesses.head);
+        let id = self.reaching(hold, near, at);
+        (id != NIL && at_or_before(hold.slot(id).seq, at)).then_some(id)
     }
 
     /// Compares as far as both streams go and releases what may leave.
@@ -448,10 +455,12 @@ impl Stream {
             self.match_control(cx.hold, id, TcpFlags::SYN);
         }
         if flags.contains(TcpFlags::RST) {
-            if self.matched_rst != Some(seq) && !self.has_rst(cx.hold, seq) {
+            let ack = cx.hold.slot(id).ack;
+            let this = Some((seq, flags.contains(TcpFlags::ACK).then_some(ack)));
+            if self.matched_rst != this && !self.has_rst(cx.hold, seq) {
                 return Verdict::Waits;
             }
-            self.matched_rst = Some(seq);
+            self.matched_rst = this;
             self.match_control(cx.hold, id, TcpFlags::RST);
         }
         let mut verified = cx.hold.slot(id).verified;
@@ -473,7 +482,7 @@ impl Stream {
             slot.verified = verified;
             slot.witnessed = Some(slot.witnessed.map_or(arrived, |t| t.max(arrived)));
             let end = at.wrapping_add(n);
-            self.compared = Some(self.compared.map_or(end, |c| max(c, end)));
+            self.note_compared(at, end);
             if end == cx.hold.slot(w).end() {
                 self.use_up(cx.hold, w);
             }
@@ -481,7 +490,10 @@ impl Stream {
         if flags.contains(TcpFlags::FIN) {
             let fin = seq.wrapping_add(len);
             match self.secondary_fin {
-                Some(s) if s == fin => self.match_control(cx.hold, id, TcpFlags::FIN),
+                Some(s) if s == fin => {
+                    self.primary_fin = Some(fin);
+                    self.match_control(cx.hold, id, TcpFlags::FIN);
+                }
                 Some(_) => return Verdict::Differs(Reason::StreamEnd, None, fin),
                 None => match self.covering(cx.hold, fin) {
                     Some(w) => return Verdict::Differs(Reason::StreamEnd, Some(w), fin),
@@ -490,6 +502,23 @@ impl Stream {
             }
         }
         Verdict::Complete
+    }
+
+    /// Extends the range of bytes found equal, or moves on to a new range behind a gap.
+    fn note_compared(&mut self, at: u32, end: u32) {
+        let (from, to) = match self.compared {
+            None => (at, end),
+            Some((_, to)) if before(to, at) => (at, end),
+            Some((from, to)) if before(end, from) => (from, to),
+            Some((from, to)) => (min(from, at), max(to, end)),
+        };
+        let long = distance(from, to) > REMEMBERED;
+        let from = if long {
+            to.wrapping_sub(REMEMBERED as u32)
+        } else {
+            from
+        };
+        self.compared = Some((from, to));
     }
 
     /// An S whose last byte a P has matched becomes history.
@@ -501,11 +530,13 @@ impl Stream {
         self.hint = Some(w);
     }
 
-    /// Whether the PVM's counterpart of an S without payload has been here already.
-    fn control_is_matched(&self, flags: TcpFlags, seq: u32) -> bool {
+    /// Whether the PVM's counterparts of an S's control bits have been here already.
+    fn control_is_matched(&self, tcp: &Tcp, seq: u32) -> bool {
+        let flags = tcp.flags;
+        let rst = Some((seq, flags.contains(TcpFlags::ACK).then_some(tcp.ack)));
         (!flags.contains(TcpFlags::SYN) || self.synchronized)
             && (!flags.contains(TcpFlags::FIN) || self.primary_fin.is_some())
-            && (!flags.contains(TcpFlags::RST) || self.matched_rst == Some(seq))
+            && (!flags.contains(TcpFlags::RST) || self.matched_rst == rst)
     }
 
     fn has_rst<F: Frame>(&self, hold: &Hold<F>, seq: u32) -> bool {
@@ -629,7 +660,7 @@ impl Stream {
     }
 
     /// After a commit the SVM runs with the PVM's state, so what is known of the SVM is what is known of the PVM.
-    fn refresh<F: Frame>(&mut self, cx: &Context<'_, F>) {
+    fn refresh<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
         if self.epoch == cx.epoch {
             return;
         }
@@ -637,11 +668,27 @@ impl Stream {
         self.diverged = false;
         self.awaits_syn = false;
         self.synchronized = self.primary_syn.is_some();
-        self.seen_secondary |= self.seen_primary;
+        self.seen_secondary = self.seen_primary;
         self.secondary_syn = self.primary_syn;
         self.secondary_base = self.primary_base;
         self.secondary_ack = self.primary_ack;
         self.secondary_fin = self.primary_fin;
+        self.forget_uncompared(cx.hold);
+    }
+
+    /// Drops witnesses with bytes that the PVM has not sent: they are no part of its state.
+    fn forget_uncompared<F: Frame>(&mut self, hold: &mut Hold<F>) {
+        while self.witnesses.tail != NIL {
+            let (first, last) = (self.witnesses.head, self.witnesses.tail);
+            let drop = match self.compared {
+                Some((_, to)) if before(to, hold.slot(last).end()) => last,
+                Some((from, _)) if before(hold.slot(first).seq, from) => first,
+                Some(_) => return,
+                None => last,
+            };
+            self.forget(hold, drop);
+            hold.remove(drop);
+        }
     }
 
     /// A commit lets a P leave that no S was compared with; its bytes become history.
@@ -677,21 +724,26 @@ impl Stream {
         if len == 0 {
             return;
         }
-        let appends =
-            self.witnesses.is_empty() || at_or_before(hold.slot(self.witnesses.tail).end(), seq);
-        if appends && !hold.secondary_is_full() {
-            let share = hold.frame(id).share();
-            let (payload, flow) = (hold.slot(id).payload, hold.slot(id).flow);
-            if let Ok(w) = hold.insert_secondary(share, now) {
-                let slot = hold.slot_mut(w);
-                (slot.seq, slot.len, slot.payload, slot.flow) = (seq, len, payload, flow);
-                slot.place = Place::Witness;
-                slot.complete = true;
-                hold.push_back(Link::Flow, &mut self.witnesses, w);
-                hold.stand(w, Standing::History);
+        let mut after = self.witnesses.tail;
+        while after != NIL && before(seq, hold.slot(after).end()) {
+            let earlier = hold.previous(Link::Flow, after);
+            if before(hold.slot(after).seq, end) {
+                self.forget(hold, after);
+                hold.remove(after);
             }
+            after = earlier;
         }
-        self.compared = Some(self.compared.map_or(end, |c| max(c, end)));
+        let share = hold.frame(id).share();
+        let (payload, flow) = (hold.slot(id).payload, hold.slot(id).flow);
+        if let Ok(w) = hold.insert_secondary(share, now) {
+            let slot = hold.slot_mut(w);
+            (slot.seq, slot.len, slot.payload, slot.flow) = (seq, len, payload, flow);
+            slot.place = Place::Witness;
+            slot.complete = true;
+            hold.insert_after(Link::Flow, &mut self.witnesses, after, w);
+            hold.stand(w, Standing::History);
+        }
+        self.note_compared(seq, end);
     }
 
     /// Why the oldest P of this connection still waits.

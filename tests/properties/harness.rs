@@ -1,0 +1,255 @@
+//! A comparator under the model's eyes.
+//!
+//! Every frame that goes in has a number, every owner of a frame is counted, and after each step
+//! what came out is judged: order, bytes, the model's verdict, and that no frame was lost or kept.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy, Reason};
+use dpdk_colo::flow::FlowKey;
+use dpdk_colo::frame::{Frame, HeapFrame};
+use dpdk_colo::packet::Packet;
+
+use crate::model::{Flow, Meaning};
+use crate::rng::Rng;
+
+/// A frame as a VM sends it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub flow: usize,
+    pub meaning: Meaning,
+    pub bytes: Vec<u8>,
+    /// Bytes of headers, which stay in one segment.
+    pub headers: usize,
+}
+
+/// A frame that knows its number and counts its owners.
+pub struct Numbered {
+    frame: HeapFrame,
+    number: usize,
+    owners: Rc<Cell<usize>>,
+}
+
+/// The number of every S.
+const SECONDARY: usize = usize::MAX;
+
+impl Numbered {
+    fn new(frame: HeapFrame, number: usize, owners: &Rc<Cell<usize>>) -> Self {
+        owners.set(owners.get() + 1);
+        Self {
+            frame,
+            number,
+            owners: owners.clone(),
+        }
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        self.owners.set(self.owners.get() - 1);
+    }
+}
+
+impl Frame for Numbered {
+    fn head(&self) -> &[u8] {
+        self.frame.head()
+    }
+
+    fn head_mut(&mut self) -> Option<&mut [u8]> {
+        self.frame.head_mut()
+    }
+
+    fn len(&self) -> usize {
+        self.frame.len()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.frame.segments()
+    }
+
+    fn share(&self) -> Self {
+        Self::new(self.frame.share(), self.number, &self.owners)
+    }
+}
+
+/// Bounds that no case reaches, for so many frames; waiting is overdue only in [`Harness::overdue`].
+pub fn ample(primary: usize, secondary: usize) -> Limits {
+    Limits {
+        primary: primary + 1,
+        // A P that a commit lets leave stays as history, and an S may stand for two.
+        secondary: 2 * secondary + primary + 1,
+        history: 2 * secondary + primary + 1,
+        flows: 8,
+        timeout: TIMEOUT,
+        idle: TIMEOUT,
+    }
+}
+
+/// Age of an overdue frame, in steps.
+pub const TIMEOUT: u64 = 1 << 20;
+
+pub struct Harness {
+    pub comparator: Comparator<Numbered>,
+    flows: BTreeMap<usize, Flow>,
+    keys: Vec<(FlowKey, usize)>,
+    /// P that have not left.
+    inside: BTreeMap<usize, Sent>,
+    owners: Rc<Cell<usize>>,
+    next: usize,
+    pub now: u64,
+    /// Differences that were reported since the last commit.
+    pub reports: Vec<Reason>,
+    /// P that left without a commit.
+    pub released: usize,
+}
+
+impl Harness {
+    pub fn new(limits: Limits, numbers: Numbers) -> Self {
+        Self {
+            comparator: Comparator::new(limits, numbers, Policy::default()),
+            flows: BTreeMap::new(),
+            keys: Vec::new(),
+            inside: BTreeMap::new(),
+            owners: Rc::default(),
+            next: 0,
+            now: 1,
+            reports: Vec::new(),
+            released: 0,
+        }
+    }
+
+    /// The PVM sends; false when there is no room.
+    pub fn primary(&mut self, rng: &mut Rng, sent: &Sent) -> bool {
+        self.now += 1;
+        let number = self.next;
+        let frame = Numbered::new(in_segments(rng, sent), number, &self.owners);
+        let key = Packet::parse(frame.head(), frame.len()).key;
+        if self.comparator.primary(frame, self.now).is_err() {
+            self.settle();
+            return false;
+        }
+        self.next += 1;
+        self.name(key, sent);
+        self.flows.entry(sent.flow).or_default().primary(number);
+        self.inside.insert(number, sent.clone());
+        self.settle();
+        true
+    }
+
+    /// The SVM sends.
+    pub fn secondary(&mut self, rng: &mut Rng, sent: &Sent) {
+        self.now += 1;
+        let frame = Numbered::new(in_segments(rng, sent), SECONDARY, &self.owners);
+        self.name(Packet::parse(frame.head(), frame.len()).key, sent);
+        if !self.comparator.is_suspended() {
+            let flow = self.flows.entry(sent.flow).or_default();
+            flow.secondary(&sent.meaning);
+        }
+        self.comparator.secondary(frame, self.now);
+        self.settle();
+    }
+
+    pub fn fence(&mut self) {
+        self.settle();
+        self.comparator.fence();
+        for flow in self.flows.values_mut() {
+            flow.fence();
+        }
+        self.settle();
+    }
+
+    /// All that was held leaves, in the order in which it came.
+    pub fn commit(&mut self) {
+        self.settle();
+        self.now += 1;
+        self.comparator.commit(self.now);
+        let waiting: Vec<usize> = self.inside.keys().copied().collect();
+        assert_eq!(self.drain(true), waiting, "what leaves with a commit");
+        assert_eq!(self.comparator.held(), 0);
+        for flow in self.flows.values_mut() {
+            flow.commit();
+        }
+        self.reports.clear();
+        self.settle();
+    }
+
+    /// What would be reported if nothing more came.
+    pub fn overdue(&mut self) -> Option<Reason> {
+        let later = self.now + 2 * TIMEOUT;
+        let reason = self.comparator.overdue(later).map(|d| d.reason);
+        self.settle();
+        reason
+    }
+
+    /// P that wait.
+    pub fn waiting(&self) -> usize {
+        self.inside.len()
+    }
+
+    /// P that wait and fulfil a condition.
+    pub fn waiting_that(&self, condition: impl Fn(&Sent) -> bool) -> usize {
+        self.inside.values().filter(|sent| condition(sent)).count()
+    }
+
+    /// Everything has left, nothing differed and nothing is waited for.
+    pub fn assert_equal(&mut self) {
+        assert_eq!(self.reports, [], "reported");
+        assert_eq!(self.overdue(), None, "overdue");
+        assert_eq!(self.comparator.held(), 0, "held");
+        assert!(self.inside.is_empty(), "inside: {:?}", self.inside);
+    }
+
+    fn name(&mut self, key: FlowKey, sent: &Sent) {
+        let known = self.keys.iter().any(|(k, _)| *k == key);
+        if !known && !matches!(sent.meaning, Meaning::Unknown) {
+            self.keys.push((key, sent.flow));
+        }
+    }
+
+    fn settle(&mut self) {
+        self.drain(false);
+        if let Some(divergence) = self.comparator.take_divergence() {
+            self.reports.push(divergence.reason);
+            let key = divergence.flow.expect("a difference has a flow");
+            if let Some((_, flow)) = self.keys.iter().find(|(k, _)| *k == key) {
+                let flow = self.flows.entry(*flow).or_default();
+                flow.diverged = true;
+            }
+        }
+        assert_eq!(self.owners.get(), self.comparator.frames(), "frames");
+        assert_eq!(self.inside.len(), self.comparator.held(), "held");
+    }
+
+    fn drain(&mut self, committed: bool) -> Vec<usize> {
+        let mut left = Vec::new();
+        while self.comparator.next_synchronized().is_some() {}
+        while let Some(release) = self.comparator.next_release() {
+            let number = release.frame.number;
+            assert_ne!(number, SECONDARY, "a frame of the SVM leaves");
+            let sent = self.inside.remove(&number).expect("leaves once");
+            assert_eq!(release.frame.frame.to_vec(), sent.bytes, "bytes");
+            let flow = self.flows.get_mut(&sent.flow).expect("came in");
+            if let Err(why) = flow.leave(number, &sent.meaning, committed) {
+                panic!("P {number}: {why}\n{sent:?}");
+            }
+            self.released += usize::from(!committed);
+            left.push(number);
+        }
+        left
+    }
+}
+
+/// A frame in one segment or in several, cut at random behind the headers.
+fn in_segments(rng: &mut Rng, sent: &Sent) -> HeapFrame {
+    let bytes = &sent.bytes[..];
+    let rest = bytes.len().saturating_sub(sent.headers);
+    if rest == 0 || !rng.one_in(4) {
+        return HeapFrame::new(bytes);
+    }
+    let mut cuts = [0; 2].map(|_| sent.headers + rng.below(rest + 1));
+    cuts.sort_unstable();
+    let [a, b] = cuts;
+    HeapFrame::chain(&[&bytes[..a], &bytes[a..b], &bytes[b..]])
+}

@@ -1,0 +1,11 @@
+//! Properties of the comparison, each over many random cases.
+//!
+//! `DPDK_COLO_CASES=1000000 cargo test --release --test properties` runs a million of each;
+//! `DPDK_COLO_SEED` and one case replay the case that a failure names.
+
+mod harness;
+mod model;
+mod packets;
+mod rng;
+mod streams;
+mod traffic;
