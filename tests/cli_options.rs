@@ -186,7 +186,8 @@ fn each_mistake_is_one_line_that_says_what_to_do() {
         ),
         (
             "--role primary --qmp host:0".into(),
-            "--qmp \"host:0\": the TCP port must be from 1 to 65535",
+            "--qmp \"host:0\": monitor address \"host:0\" does not end in a port from 1 to 65535; \
+             write host:port, or a path with a slash",
         ),
         (
             with("--vdev net_null0"),
