@@ -123,7 +123,7 @@ impl Node {
         roles: &str,
     ) -> Result<Self, LabError> {
         let line = format!(
-            "{} {ports} -- --role {role} {roles} --qmp {} --idle-sleep 50 --summary {}",
+            "{} {ports} -- --role {role} {roles} --qmp {} --idle-sleep 100 --summary {}",
             eal(role)?,
             node_socket(dir, guest).display(),
             dir.join(format!("{role}.json")).display(),

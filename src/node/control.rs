@@ -26,7 +26,9 @@ use crate::monitor::table::Table;
 /// Divergence records that one run writes at most.
 const RECORDS: u64 = 1000;
 /// How often the poll cores' rings are looked at: a request must not wait long.
-const LOOK: Duration = Duration::from_micros(50);
+const LOOK: Duration = Duration::from_micros(20);
+/// The same where the poll cores sleep, in their sleeps: CPU is scarce there.
+const LOOK_SLEEPS: u32 = 2;
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
@@ -137,7 +139,10 @@ impl Control {
     pub fn run(mut self, stop: &AtomicBool) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
-        let look = self.settings.idle_sleep.unwrap_or_default().max(LOOK);
+        let look = self
+            .settings
+            .idle_sleep
+            .map_or(LOOK, |sleep| sleep * LOOK_SLEEPS);
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
