@@ -75,7 +75,7 @@ fn lcores_run_functions(eal: &TestEal) {
     assert_ne!(running.join().unwrap(), thread::current().id());
 
     let panicking = lcore::launch(eal, 1, || panic!("as the test wants it")).unwrap();
-    let payload = panicking.join().map(|()| ()).unwrap_err();
+    let payload = panicking.join().unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"as the test wants it"));
     // The lcore survives a panic.
     assert_eq!(lcore::launch(eal, 1, || 7).unwrap().join().unwrap(), 7);

@@ -8,6 +8,9 @@ use dpdk_colo::Frame;
 use dpdk_colo::dpdk::{Burst, Mbuf, Mempool, MempoolConfig, MempoolError, mempool};
 use dpdk_support::{TestEal, bytes_of, pattern, pool};
 
+/// Gets a pool for frames and one for headers, and leaves both full.
+type Test = fn(&Mempool, &Mempool);
+
 #[test]
 fn mbufs() {
     let eal = TestEal::start(&["-l", "0", "--no-telemetry"]);
@@ -15,7 +18,7 @@ fn mbufs() {
     let headers = pool(&eal, "headers", 255);
     assert_eq!((frames.size(), frames.in_use()), (511, 0));
 
-    let tests: [(&str, fn(&Mempool, &Mempool)); 9] = [
+    let tests: [(&str, Test); 9] = [
         ("ends grow and shrink", ends_grow_and_shrink),
         ("long frames are chains", long_frames_are_chains),
         ("shared frames are read-only", shared_frames_are_read_only),

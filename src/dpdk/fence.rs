@@ -13,6 +13,9 @@
 //! loads (`allow_queuing`, `while_queuing` in `rte_eth_vhost.c`), so a core may enter the ring
 //! just after the driver took it for idle. The core is then still before its quiescent point.
 //!
+//! To end a program: let the cores leave (or shut the fence down), then drop the link watch, which
+//! waits for its callback, then close the port.
+//!
 //! DPDK's `rte_rcu_qsbr` does the same with the same stores, but consists of inline C functions
 //! with its own thread ids and token type; this is less code than binding it, knows when to give
 //! up, and can be tested without DPDK.
@@ -220,7 +223,7 @@ mod tests {
     /// stop must be tagged with the generation before, and recorded before the stop returns.
     #[test]
     fn no_frame_has_an_unknown_generation() {
-        const STOPS: u64 = 100;
+        const STOPS: u64 = 1_000;
         let fence = Fence::new();
         // The epoch whose frames the ring yields; odd: stopped.
         let ring = Arc::new(AtomicU64::new(0));
@@ -237,12 +240,14 @@ mod tests {
                     let mut taken = 0;
                     while !stop.load(Ordering::Relaxed) {
                         let tag = place.quiesce();
+                        thread::yield_now();
                         let epoch = ring.load(Ordering::Acquire);
                         if epoch % 2 == 1 {
                             continue;
                         }
                         assert_eq!(tag, epoch / 2, "a frame of {epoch} got the tag {tag}");
                         taken += 1;
+                        thread::yield_now();
                         recorded[core].store(taken, Ordering::Relaxed);
                     }
                     taken

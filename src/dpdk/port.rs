@@ -341,9 +341,6 @@ impl Port {
         if *state != State::Stopped {
             return Err(core.wrong_state(Step::Start));
         }
-        if Arc::strong_count(&self.queues_out) > 1 {
-            return Err(core.busy());
-        }
         let info = core.info()?;
         if !(1..=info.max_rx_queues).contains(&config.rx_queues)
             || !(1..=info.max_tx_queues).contains(&config.tx_queues)
@@ -362,7 +359,7 @@ impl Port {
         let (mut rx_descriptors, mut tx_descriptors) =
             (config.rx_descriptors, config.tx_descriptors);
         let id = core.id;
-        // SAFETY: EAL is up, the port stopped, and no queue of it out; conf outlives the call.
+        // SAFETY: EAL is up, the port stopped, so no queue of it is out; conf outlives the call.
         let ret = unsafe { dpdk_sys::rte_eth_dev_configure(id, rx_queues, tx_queues, &conf) };
         core.check(Step::Configure, ret)?;
         // SAFETY: as above; both are places to read and write.
