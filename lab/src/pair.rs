@@ -17,6 +17,7 @@ use crate::image::Image;
 use crate::interrupt;
 use crate::net::ClientNet;
 use crate::node::{Node, Summary};
+use crate::process::is_running;
 use crate::progress::say;
 use crate::qemu::{self, Guest, Spec, words};
 use crate::qmp::Checkpoint;
@@ -134,6 +135,7 @@ impl Pair {
             Mode::Protected(_) | Mode::Unprotected => ClientNet::veth()?,
             Mode::Stock | Mode::Plain => ClientNet::taps()?,
         };
+        let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
                 let secondary = Node::secondary(bin, dir)?;
@@ -153,8 +155,8 @@ impl Pair {
                     let socket = dir.join(format!("{name}.sock"));
                     (qemu::vhost_user(&socket, host.accel), None)
                 }
-                Mode::Stock => (stock_proxy(name, dir), Some(net.name())),
-                Mode::Plain => (qemu::tap(name), Some(net.name())),
+                Mode::Stock => (stock_proxy(name, dir), Some(net_file.as_path())),
+                Mode::Plain => (qemu::tap(name), Some(net_file.as_path())),
             };
             Guest::start(&Spec {
                 name,
@@ -325,7 +327,7 @@ fn sweep() {
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split_once('-'))
             && pid.parse::<u32>().is_ok()
-            && !Path::new("/proc").join(pid).exists()
+            && !is_running(pid)
         {
             let _ = fs::remove_dir_all(entry.path());
         }
