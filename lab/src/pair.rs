@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -200,6 +200,36 @@ impl Pair {
     /// The checkpoints of the primary so far, its entry into COLO included.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         self.primary.qmp.checkpoints()
+    }
+
+    /// Waits until one second has passed without a checkpoint: what earlier traffic leaves to settle is settled.
+    ///
+    /// # Errors
+    /// [`LabError::Late`] if they do not end.
+    pub fn wait_quiet(&self) -> Result<(), LabError> {
+        let mut last = (self.checkpoints().len(), Instant::now());
+        interrupt::wait_for("an end of checkpoints", Duration::from_secs(20), || {
+            let count = self.checkpoints().len();
+            if count != last.0 {
+                last = (count, Instant::now());
+            }
+            Ok((last.1.elapsed() >= Duration::from_secs(1)).then_some(()))
+        })
+    }
+
+    /// The first checkpoint whose stop came after the wall clock showed `moment`, waiting for it up to `limit`.
+    ///
+    /// # Errors
+    /// [`LabError::Late`] if none comes.
+    pub fn checkpoint_after(
+        &self,
+        moment: Duration,
+        limit: Duration,
+    ) -> Result<Checkpoint, LabError> {
+        interrupt::wait_for("a checkpoint", limit, || {
+            let all = self.checkpoints();
+            Ok(all.into_iter().find(|checkpoint| checkpoint.stop >= moment))
+        })
     }
 
     /// What the differing service answered on the primary and on the secondary, oldest first.
