@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::check::moments;
 use crate::error::LabError;
-use crate::interrupt;
 use crate::node::{Summary, huge_memory_free};
 use crate::pair::{Host, Mode, Pair};
 use crate::progress::say;
@@ -66,12 +65,15 @@ fn load(pair: &Pair, family: Family) -> Result<(), LabError> {
     );
     let cost = pair.checkpoints().len() - before;
     say("checkpoints", format!("{cost} for the pages and redis"));
-    let rate = pair
+    let run = pair
         .net
         .enter(|| iperf::run(family, Direction::FromGuest, 3, dir))?;
     say(
         "iperf3",
-        format!("{:.0} Mbit/s from the guest over {family}", rate / 1e6),
+        format!(
+            "{:.0} Mbit/s from the guest over {family}",
+            run.bit_rate / 1e6
+        ),
     );
     let cost = pair.checkpoints().len() - before - cost;
     say(
@@ -82,15 +84,13 @@ fn load(pair: &Pair, family: Family) -> Result<(), LabError> {
 }
 
 fn divergence(pair: &Pair) -> Result<(), LabError> {
+    pair.wait_quiet()?;
     say(
         "divergence",
         "asking a service that no two VMs answer alike",
     );
-    let before = pair.checkpoints().len();
     let answer = pair.net.enter(|| Ok(differ::ask(Family::V4)?))?;
-    let checkpoint = interrupt::wait_for("a checkpoint", Duration::from_secs(10), || {
-        Ok(pair.checkpoints().get(before).copied())
-    })?;
+    let checkpoint = pair.checkpoint_after(answer.asked, Duration::from_secs(10))?;
     let (primary, secondary) = pair.answers();
     let last = |answers: &[String]| {
         answers

@@ -10,13 +10,13 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::LabError;
-use crate::process::run;
+use crate::process::{is_running, run};
 
 /// The guest's IPv4 address.
 pub const GUEST_V4: &str = "10.0.0.2";
@@ -49,9 +49,7 @@ impl ClientNet {
         let quiet = format!("/proc/sys/net/ipv6/conf/{up}/disable_ipv6");
         fs::write(&quiet, "1").map_err(LabError::file(Path::new(&quiet)))?;
         // A packet socket carries no offload requests: frames must be of wire size with checksums in place.
-        run(&words(&format!(
-            "ip netns exec {ns} ethtool -K lan0 tx off tso off gso off gro off"
-        )))?;
+        net.enter(|| run(&words("ethtool -K lan0 tx off tso off gso off gro off")))?;
         run(&words(&format!("ethtool -K {up} tso off gso off gro off")))?;
         ip(&format!("link set {up} up"))?;
         net.address("lan0")?;
@@ -77,9 +75,9 @@ impl ClientNet {
         Ok(net)
     }
 
-    /// Its name, for `ip netns exec`.
-    pub fn name(&self) -> &str {
-        &self.namespace
+    /// The file that stands for it.
+    pub fn file(&self) -> PathBuf {
+        Path::new(NAMESPACES).join(&self.namespace)
     }
 
     /// The interface of this machine that leads into the namespace.
@@ -101,8 +99,7 @@ impl ClientNet {
                     namespace: self.namespace.clone(),
                     source,
                 };
-                let file =
-                    File::open(Path::new(NAMESPACES).join(&self.namespace)).map_err(refused)?;
+                let file = File::open(self.file()).map_err(refused)?;
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
                     .map_err(|error| refused(error.into()))?;
                 client()
@@ -159,7 +156,7 @@ fn sweep() {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(pid) = name.strip_prefix(PREFIX)
-            && !Path::new("/proc").join(pid).exists()
+            && !is_running(pid)
         {
             let _ = ip(&format!("netns del {name}"));
         }

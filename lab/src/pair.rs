@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ use crate::image::Image;
 use crate::interrupt;
 use crate::net::ClientNet;
 use crate::node::{Node, Summary};
+use crate::process::is_running;
 use crate::progress::say;
 use crate::qemu::{self, Guest, Spec, words};
 use crate::qmp::Checkpoint;
@@ -134,6 +135,7 @@ impl Pair {
             Mode::Protected(_) | Mode::Unprotected => ClientNet::veth()?,
             Mode::Stock | Mode::Plain => ClientNet::taps()?,
         };
+        let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
                 let secondary = Node::secondary(bin, dir)?;
@@ -153,8 +155,8 @@ impl Pair {
                     let socket = dir.join(format!("{name}.sock"));
                     (qemu::vhost_user(&socket, host.accel), None)
                 }
-                Mode::Stock => (stock_proxy(name, dir), Some(net.name())),
-                Mode::Plain => (qemu::tap(name), Some(net.name())),
+                Mode::Stock => (stock_proxy(name, dir), Some(net_file.as_path())),
+                Mode::Plain => (qemu::tap(name), Some(net_file.as_path())),
             };
             Guest::start(&Spec {
                 name,
@@ -198,6 +200,36 @@ impl Pair {
     /// The checkpoints of the primary so far, its entry into COLO included.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         self.primary.qmp.checkpoints()
+    }
+
+    /// Waits until one second has passed without a checkpoint: what earlier traffic leaves to settle is settled.
+    ///
+    /// # Errors
+    /// [`LabError::Late`] if they do not end.
+    pub fn wait_quiet(&self) -> Result<(), LabError> {
+        let mut last = (self.checkpoints().len(), Instant::now());
+        interrupt::wait_for("an end of checkpoints", Duration::from_secs(20), || {
+            let count = self.checkpoints().len();
+            if count != last.0 {
+                last = (count, Instant::now());
+            }
+            Ok((last.1.elapsed() >= Duration::from_secs(1)).then_some(()))
+        })
+    }
+
+    /// The first checkpoint whose stop came after the wall clock showed `moment`, waiting for it up to `limit`.
+    ///
+    /// # Errors
+    /// [`LabError::Late`] if none comes.
+    pub fn checkpoint_after(
+        &self,
+        moment: Duration,
+        limit: Duration,
+    ) -> Result<Checkpoint, LabError> {
+        interrupt::wait_for("a checkpoint", limit, || {
+            let all = self.checkpoints();
+            Ok(all.into_iter().find(|checkpoint| checkpoint.stop >= moment))
+        })
     }
 
     /// What the differing service answered on the primary and on the secondary, oldest first.
@@ -325,7 +357,7 @@ fn sweep() {
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split_once('-'))
             && pid.parse::<u32>().is_ok()
-            && !Path::new("/proc").join(pid).exists()
+            && !is_running(pid)
         {
             let _ = fs::remove_dir_all(entry.path());
         }

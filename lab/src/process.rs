@@ -27,7 +27,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program arguments…`, output to `log`, in the network namespace `namespace` if one is named.
+    /// Starts `program arguments…`, output to `log`, in the network namespace of the file `namespace` if one is given.
     ///
     /// `name` is what messages call it. `environment` is added to the lab's own.
     ///
@@ -38,15 +38,15 @@ impl Process {
         program: &Path,
         arguments: &[String],
         environment: &[(&str, &Path)],
-        namespace: Option<&str>,
+        namespace: Option<&Path>,
         log: PathBuf,
     ) -> Result<Self, LabError> {
         let output = File::create(&log).map_err(LabError::file(&log))?;
         let errors = output.try_clone().map_err(LabError::file(&log))?;
         let mut command = match namespace {
             Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, "setpriv"]);
+                let mut command = Command::new("nsenter");
+                command.args([&format!("--net={}", namespace.display()), "setpriv"]);
                 command
             }
             None => Command::new("setpriv"),
@@ -163,6 +163,11 @@ pub fn run(words: &[&str]) -> Result<String, LabError> {
     }
 }
 
+/// True while the process `pid` runs. One that is dead and only waits for its parent has no program.
+pub fn is_running(pid: &str) -> bool {
+    fs::read_link(Path::new("/proc").join(pid).join("exe")).is_ok()
+}
+
 /// The last lines of a file, or nothing.
 pub fn tail(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
@@ -192,10 +197,10 @@ mod tests {
     fn a_dropped_process_is_gone() {
         let dir = tempfile::tempdir().expect("a folder");
         let process = shell("sleep 100", dir.path());
-        let proc_entry = PathBuf::from(format!("/proc/{}", process.child.id()));
-        assert!(proc_entry.exists());
+        let pid = process.child.id().to_string();
+        assert!(is_running(&pid));
         drop(process);
-        assert!(!proc_entry.exists());
+        assert!(!is_running(&pid));
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub struct Spec<'a> {
     pub network: Vec<String>,
     /// Where the secondary waits for the primary's state.
     pub incoming: Option<&'a str>,
-    /// The network namespace that holds its tap, if it has one.
-    pub namespace: Option<&'a str>,
+    /// The file of the network namespace that holds its tap, if it has one.
+    pub namespace: Option<&'a Path>,
 }
 
 /// A running guest; dropped, it is gone.

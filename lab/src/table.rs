@@ -155,8 +155,8 @@ fn measure(mode: &Mode, host: &Host, timestamps: bool) -> Result<Figures, LabErr
         .map(|median| median.as_secs_f64() * 1e3);
     figures.redis_per_s = single.map(|done| done.rate());
     figures.redis_pipelined_per_s = pipelined.map(|done| done.rate());
-    figures.iperf_from_guest_bit_per_s = from;
-    figures.iperf_to_guest_bit_per_s = to;
+    figures.iperf_from_guest_bit_per_s = from.map(|run| run.bit_rate);
+    figures.iperf_to_guest_bit_per_s = to.map(|run| run.bit_rate);
     figures.checkpoints = pair.checkpoints().len() - before;
     pair.finish()?;
     Ok(figures)

@@ -1,16 +1,16 @@
 //! The service that no two VMs answer alike: what a client saw of a divergence, and when.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use super::{Connection, Family, TrafficError};
+use super::{Connection, Family, TrafficError, wall_clock};
 
 /// One answer of the differing service. Times are since the Unix epoch, as QEMU's event stamps are.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The line, without its end.
     pub line: String,
-    /// When the connection stood.
-    pub connected: Duration,
+    /// When the client began to connect.
+    pub asked: Duration,
     /// When the first byte of the answer arrived.
     pub arrived: Duration,
 }
@@ -20,8 +20,8 @@ pub struct Answer {
 /// # Errors
 /// Those of [`Connection`].
 pub fn ask(family: Family) -> Result<Answer, TrafficError> {
+    let asked = wall_clock();
     let mut connection = Connection::open(family, 9, "differing service")?;
-    let connected = wall_clock();
     let mut buffer = [0; 256];
     let mut have = 0;
     let mut arrived = None;
@@ -37,7 +37,7 @@ pub fn ask(family: Family) -> Result<Answer, TrafficError> {
     match arrived {
         Some(arrived) if line.ends_with('\n') => Ok(Answer {
             line: line.trim_end().to_owned(),
-            connected,
+            asked,
             arrived,
         }),
         _ => Err(TrafficError::Short {
@@ -46,10 +46,4 @@ pub fn ask(family: Family) -> Result<Answer, TrafficError> {
             length: "answer ".len() as u64 + 33,
         }),
     }
-}
-
-fn wall_clock() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }

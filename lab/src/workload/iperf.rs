@@ -1,4 +1,4 @@
-//! iperf3 against the guest's server, with payload that repeats, so that both VMs send the same.
+//! iperf3 against the guest's server. Both VMs send the same: the server's payload is zeros.
 //!
 //! Its bytes are not checked here: TCP's checksum and iperf3's own counting stand for them.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Family, TrafficError};
+use super::{Family, TrafficError, wall_clock};
 use crate::error::LabError;
 use crate::interrupt;
 use crate::process::Process;
@@ -21,8 +21,14 @@ pub enum Direction {
     FromGuest,
 }
 
-/// What a receiver got, in bits per second.
-pub type BitRate = f64;
+/// One test.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// What the receiver got, in bits per second.
+    pub bit_rate: f64,
+    /// Data flowed at least until then, in time since the Unix epoch; what follows is the closing report.
+    pub data_until: Duration,
+}
 
 /// Runs one test of `seconds`; `dir` takes its output.
 ///
@@ -33,7 +39,7 @@ pub fn run(
     direction: Direction,
     seconds: u32,
     dir: &Path,
-) -> Result<BitRate, LabError> {
+) -> Result<Run, LabError> {
     let mut arguments: Vec<String> = [
         "-J",
         "--repeating-payload",
@@ -51,6 +57,7 @@ pub fn run(
     }
     // Between two tests the server closes its listener for a moment.
     interrupt::sleep(Duration::from_secs(1))?;
+    let data_until = wall_clock() + Duration::from_secs(u64::from(seconds));
     let mut client = Process::start(
         "iperf3",
         Path::new("iperf3"),
@@ -69,14 +76,17 @@ pub fn run(
         }
         other => other,
     }?;
-    parse(&client.output())
+    Ok(Run {
+        bit_rate: parse(&client.output())?,
+        data_until,
+    })
 }
 
 fn failure(reason: String) -> LabError {
     LabError::Traffic(TrafficError::Iperf { reason })
 }
 
-fn parse(output: &str) -> Result<BitRate, LabError> {
+fn parse(output: &str) -> Result<f64, LabError> {
     let report: Value = serde_json::from_str(output)
         .map_err(|_| failure(format!("printed no report but: {}", output.trim())))?;
     if let Some(error) = report["error"].as_str() {

@@ -13,7 +13,7 @@ pub mod redis;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::interrupt;
 use crate::net::{GUEST_V4, GUEST_V6};
@@ -243,6 +243,13 @@ impl Connection {
             }),
         }
     }
+}
+
+/// The time since the Unix epoch, as QEMU stamps its events.
+pub fn wall_clock() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// The index of the first byte in which two slices of one length differ.
