@@ -107,7 +107,7 @@ pub(super) struct Stream {
     /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
     primary_fin: Option<u32>,
     secondary_fin: Option<u32>,
-    /// Position and acknowledgment of the PVM's last RST that came from both.
+    /// Position and acknowledgment of the PVM's last RST that came from both or has left.
     matched_rst: Option<(u32, Option<u32>)>,
 }
 
@@ -422,6 +422,10 @@ impl Stream {
         }
         if slot.flags.contains(TcpFlags::FIN) {
             self.primary_fin = Some(slot.end());
+        }
+        if slot.flags.contains(TcpFlags::RST) {
+            let ack = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
+            self.matched_rst = Some((slot.seq, ack));
         }
     }
 
