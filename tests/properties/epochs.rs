@@ -66,7 +66,7 @@ fn nothing_leaves_uncompared_where_everything_is_scarce() {
                 window: [0, 3][rng.below(2)],
                 diverges: rng.one_in(4),
                 last: rng.one_in(2),
-                loss: [0, 5, 30][rng.below(3)],
+                loss: [5, 30, 1000][rng.below(3)],
             };
             run(rng, &mut harness, &mut pair, &epoch);
             harness.overdue();

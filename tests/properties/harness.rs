@@ -202,6 +202,13 @@ impl Harness {
         self.inside.len()
     }
 
+    /// Whether the network has seen the SYN of a connection.
+    pub fn syn_has_left(&self, flow: usize, incarnation: usize) -> bool {
+        self.flows
+            .get(&flow)
+            .is_some_and(|f| f.syn_has_left(incarnation))
+    }
+
     /// P that wait and fulfil a condition.
     pub fn waiting_that(&self, condition: impl Fn(&Sent) -> bool) -> usize {
         self.inside.values().filter(|sent| condition(sent)).count()
@@ -228,7 +235,9 @@ impl Harness {
             self.trace(divergence.reason.word(), None);
             self.reports.push(divergence.reason);
             let key = divergence.flow.expect("a difference has a flow");
-            if let Some((_, flow)) = self.keys.iter().find(|(k, _)| *k == key) {
+            if divergence.reason == Reason::SecondaryOverflow {
+                // Nothing is known to differ.
+            } else if let Some((_, flow)) = self.keys.iter().find(|(k, _)| *k == key) {
                 let flow = self.flows.entry(*flow).or_default();
                 flow.diverged = true;
             }

@@ -4,7 +4,7 @@
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::{Harness, Sent};
-use crate::model::Segment;
+use crate::model::{Meaning, Segment};
 use crate::packets::Ends;
 use crate::rng::Rng;
 use crate::streams::spoil;
@@ -64,7 +64,14 @@ impl Conversation {
     }
 
     /// What the SVM sends that has loaded the PVM's present state; a wrong byte if `diverges`.
-    fn secondary(&mut self, rng: &mut Rng, window: usize, diverges: bool) -> Vec<Sent> {
+    /// It may repeat a SYN if `repeats`.
+    fn secondary(
+        &mut self,
+        rng: &mut Rng,
+        window: usize,
+        diverges: bool,
+        repeats: bool,
+    ) -> Vec<Sent> {
         let done = &self.script[..self.sent];
         let current = done.last().map_or(0, |p| p.incarnation);
         let of_current = || done.iter().filter(|p| p.incarnation == current);
@@ -89,7 +96,7 @@ impl Conversation {
                 0
             };
             let from = from.min(own.bytes.len() as u32);
-            let syn = !loaded || rng.one_in(8);
+            let syn = !loaded || (repeats && rng.one_in(8));
             let mut segments = own.output(rng, syn, from, window);
             if loaded && reset {
                 segments.retain(|s| !s.rst);
@@ -106,7 +113,7 @@ pub struct Epoch {
     pub diverges: bool,
     /// The epoch lasts until everything was sent.
     pub last: bool,
-    /// One of so many S is lost; 0 for none.
+    /// One of so many S is lost; 0 for none, and for no other shortage either.
     pub loss: usize,
 }
 
@@ -115,7 +122,7 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
     let mut queues = Vec::new();
     for conversation in pair.iter_mut() {
         let p = conversation.primary(rng);
-        let s = conversation.secondary(rng, epoch.window, epoch.diverges);
+        let s = conversation.secondary(rng, epoch.window, epoch.diverges, epoch.loss == 0);
         for (side, frames) in [(Side::Primary, p), (Side::Secondary, s)] {
             let n = match epoch.last {
                 true => frames.len(),
@@ -124,6 +131,7 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
             queues.push((side, frames.into_iter().take(n).collect()));
         }
     }
+    let mut silent = vec![false; pair.len()];
     for (side, sent) in merge(rng, queues) {
         match side {
             Side::Primary => {
@@ -133,7 +141,19 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
                 }
                 pair[sent.flow].sent += 1;
             }
-            Side::Secondary if epoch.loss > 0 && rng.one_in(epoch.loss) => {}
+            Side::Secondary if epoch.loss > 0 => {
+                // A client opens a connection only after it has seen something of the last one, so
+                // an SVM whose S may have been dropped is never a whole connection ahead.
+                let connections = &pair[sent.flow].connections;
+                let before = incarnation(&sent).checked_sub(1);
+                silent[sent.flow] |= before.is_some_and(|b| {
+                    connections[b].opening != Opening::MidStream
+                        && !harness.syn_has_left(sent.flow, b)
+                });
+                if !silent[sent.flow] && !rng.one_in(epoch.loss) {
+                    harness.secondary(rng, &sent);
+                }
+            }
             Side::Secondary => harness.secondary(rng, &sent),
         }
         if epoch.loss > 0 && rng.one_in(16) {
@@ -143,11 +163,18 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
     }
 }
 
+fn incarnation(sent: &Sent) -> usize {
+    match &sent.meaning {
+        Meaning::Tcp(segment) => segment.incarnation,
+        _ => 0,
+    }
+}
+
 /// What comes between fence and commit: the SVM's late output and the last of the PVM's.
 pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation]) {
     harness.fence();
     for conversation in pair.iter_mut() {
-        for sent in conversation.secondary(rng, 0, true) {
+        for sent in conversation.secondary(rng, 0, true, true) {
             if rng.one_in(3) {
                 harness.secondary(rng, &sent);
             }
