@@ -121,11 +121,13 @@ struct Context<'a, F> {
 }
 
 impl<F: Frame> Context<'_, F> {
+    /// Makes room for an S; without any it is dropped, which asks for a checkpoint (rule R8).
     fn keep(&mut self, frame: F, arrived: Ticks) -> Option<SlotId> {
         match self.hold.insert_secondary(frame, arrived) {
             Ok(id) => Some(id),
             Err(_) => {
                 self.counts.secondary_overflow += 1;
+                self.report(Reason::SecondaryOverflow, None, None, None, 0);
                 None
             }
         }
@@ -393,12 +395,14 @@ impl<F: Frame> Comparator<F> {
             let id = self.hold.pending.head;
             if let Some(flow) = self.hold.slot(id).flow {
                 match &mut self.flows[flow].output {
+                    Output::Stream(stream) if stream.cut(&mut self.hold, id) => continue,
                     Output::Stream(stream) => stream.forget(&mut self.hold, id),
                     Output::Datagrams(datagrams) => datagrams.forget(&mut self.hold, id),
                 }
             }
             self.hold.remove(id);
         }
+        while self.hold.history_is_over() && self.drop_oldest_history() {}
     }
 
     /// Holds every P without a comparison until the next commit, because what the SVM sends says nothing.

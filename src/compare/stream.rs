@@ -110,7 +110,7 @@ pub(super) struct Stream {
     /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
     primary_fin: Option<u32>,
     secondary_fin: Option<u32>,
-    /// Position and acknowledgment of the PVM's last RST that came from both.
+    /// Position and acknowledgment of the PVM's last RST that came from both or has left.
     matched_rst: Option<(u32, Option<u32>)>,
 }
 
@@ -177,8 +177,9 @@ impl Stream {
             return;
         }
         if !self.deferred.is_empty() || self.opens_next(packet) {
-            if let Some(id) = cx.keep(frame, arrived) {
-                self.shelve(cx, id, Place::Deferred);
+            match cx.keep(frame, arrived) {
+                Some(id) => self.shelve(cx, id, Place::Deferred),
+                None => self.diverged = true,
             }
             return;
         }
@@ -235,12 +236,14 @@ impl Stream {
         let control = tcp
             .flags
             .intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
-        if control
-            && !self.control_is_matched(&tcp, seq)
-            && let Some(id) = cx.keep(frame.share(), arrived)
-        {
-            fill(cx.hold, id, packet, shift);
-            self.shelve(cx, id, Place::Control);
+        if control && !self.control_is_matched(&tcp, seq) {
+            match cx.keep(frame.share(), arrived) {
+                Some(id) => {
+                    fill(cx.hold, id, packet, shift);
+                    self.shelve(cx, id, Place::Control);
+                }
+                None => self.diverged = true,
+            }
         }
         // Data on a SYN has no known position before the PVM's SYN has come.
         let lost = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
@@ -259,6 +262,7 @@ impl Stream {
         arrived: Ticks,
     ) {
         let Some(id) = cx.keep(frame, arrived) else {
+            self.diverged = true;
             return;
         };
         fill(cx.hold, id, packet, shift);
@@ -269,7 +273,6 @@ impl Stream {
             cx.hold.stand(id, Standing::History);
         }
         let first = self.reaching(cx.hold, self.witnesses.tail, seq);
-        let mut known = seq;
         let mut w = first;
         while w != NIL && before(cx.hold.slot(w).seq, end) {
             let from = max(seq, cx.hold.slot(w).seq);
@@ -282,11 +285,9 @@ impl Stream {
                 self.diverge(cx, Reason::SecondaryInconsistent, p, Some(w), at);
                 return;
             }
-            if at_or_before(from, known) {
-                known = to;
-            }
             w = cx.hold.next(Link::Flow, w);
         }
+        let known = known_to(cx.hold, first, seq, end);
         if known == end {
             cx.hold.remove(id);
             return;
@@ -425,6 +426,10 @@ impl Stream {
         }
         if slot.flags.contains(TcpFlags::FIN) {
             self.primary_fin = Some(slot.end());
+        }
+        if slot.flags.contains(TcpFlags::RST) {
+            let ack = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
+            self.matched_rst = Some((slot.seq, ack));
         }
     }
 
@@ -582,6 +587,22 @@ impl Stream {
         cx.report(reason, self.stream_offset(at), p, s, at);
     }
 
+    /// At a fence: keeps of an S that a P has matched in part what was matched, as history; false
+    /// if there is no such part.
+    pub fn cut<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {
+        let slot = hold.slot_mut(id);
+        let Some((from, to)) = self.compared.filter(|_| slot.place == Place::Witness) else {
+            return false;
+        };
+        if before(slot.seq, from) || at_or_before(to, slot.seq) {
+            return false;
+        }
+        slot.len = min(to, slot.end()).wrapping_sub(slot.seq);
+        slot.complete = true;
+        hold.stand(id, Standing::History);
+        true
+    }
+
     /// Takes a slot that a fence or the history's limit removes out of the connection's lists.
     pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         if self.hint == Some(id) {
@@ -724,15 +745,13 @@ impl Stream {
         if len == 0 {
             return;
         }
-        let mut after = self.witnesses.tail;
-        while after != NIL && before(seq, hold.slot(after).end()) {
-            let earlier = hold.previous(Link::Flow, after);
-            if before(hold.slot(after).seq, end) {
-                self.forget(hold, after);
-                hold.remove(after);
-            }
-            after = earlier;
+        self.forget_uncompared(hold);
+        self.note_compared(seq, end);
+        let first = self.reaching(hold, self.witnesses.tail, seq);
+        if known_to(hold, first, seq, end) == end {
+            return;
         }
+        let after = self.swallow(hold, first, seq, end);
         let share = hold.frame(id).share();
         let (payload, flow) = (hold.slot(id).payload, hold.slot(id).flow);
         if let Ok(w) = hold.insert_secondary(share, now) {
@@ -743,7 +762,6 @@ impl Stream {
             hold.insert_after(Link::Flow, &mut self.witnesses, after, w);
             hold.stand(w, Standing::History);
         }
-        self.note_compared(seq, end);
     }
 
     /// Why the oldest P of this connection still waits.
@@ -774,6 +792,18 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
     slot.ack = packet.tcp.ack;
     slot.flags = packet.tcp.flags;
     slot.payload = packet.payload;
+}
+
+/// How far the bytes from `seq` to `end` are known from witnesses on, of which `first` is the first
+/// that ends behind `seq`.
+fn known_to<F: Frame>(hold: &Hold<F>, first: SlotId, seq: u32, end: u32) -> u32 {
+    let mut known = seq;
+    let mut w = first;
+    while w != NIL && known != end && at_or_before(hold.slot(w).seq, known) {
+        known = min(end, hold.slot(w).end());
+        w = hold.next(Link::Flow, w);
+    }
+    known
 }
 
 /// Distance from position `at` to the first byte in which two slots differ, within `n` bytes.

@@ -1,11 +1,16 @@
 //! Properties of the comparison, each over many random cases.
 //!
 //! `DPDK_COLO_CASES=1000000 cargo test --release --test properties` runs a million of each;
-//! `DPDK_COLO_SEED` and one case replay the case that a failure names.
+//! `DPDK_COLO_SEED` and one case replay the case that a failure names, and
+//! `DPDK_COLO_TRACE=1` tells its steps.
 
+mod datagrams;
+mod epochs;
+mod garbage;
 mod harness;
 mod model;
 mod packets;
+mod pair;
 mod rng;
 mod streams;
 mod traffic;

@@ -175,6 +175,11 @@ impl Flow {
         Ok(())
     }
 
+    pub fn syn_has_left(&self, incarnation: usize) -> bool {
+        let connection = self.connections.get(incarnation);
+        connection.is_some_and(|c| c.syn_left)
+    }
+
     /// What the SVM has sent is void.
     pub fn fence(&mut self) {
         self.datagrams.clear();

@@ -150,6 +150,7 @@ pub fn echo_reply(ends: &Ends, payload: &[u8], trivia: u8) -> Vec<u8> {
     let kind = if ends.v6 { 129 } else { 0 };
     let mut content = vec![kind, 0, 0, trivia];
     content.extend(ends.port.to_be_bytes());
+    content.extend([0, 1]);
     content.extend(payload);
     let protocol = if ends.v6 { ICMPV6 } else { ICMP };
     ip(ends, protocol, None, trivia, &content)

@@ -51,7 +51,7 @@ fn equal_streams_leave_whole_and_in_order() {
 }
 
 /// Flips, drops or inserts one byte of a stream; returns where the streams first differ.
-fn spoil(rng: &mut Rng, bytes: &mut Vec<u8>) -> u32 {
+pub fn spoil(rng: &mut Rng, bytes: &mut Vec<u8>) -> u32 {
     let before = bytes.clone();
     while *bytes == before {
         match rng.below(3) {

@@ -1,0 +1,181 @@
+//! Datagrams: equal ones leave in the PVM's order, however the SVM's are reordered.
+
+use std::collections::VecDeque;
+
+use dpdk_colo::compare::Numbers;
+
+use crate::harness::{Harness, Sent, ample};
+use crate::model::Meaning;
+use crate::packets::{self, Ends, Fragment};
+use crate::rng::{Rng, for_cases};
+use crate::traffic::{Side, content, ends, merge};
+
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Udp,
+    Echo,
+    Gre,
+    Fragments,
+    NotIp,
+}
+
+const GRE: u8 = 47;
+/// Local experimental EtherType.
+const EXPERIMENTAL: u16 = 0x88b5;
+
+/// A datagram: its payload and, of a fragment, where it lies.
+#[derive(Clone, Debug)]
+struct Datagram {
+    payload: Vec<u8>,
+    fragment: Fragment,
+}
+
+fn random(rng: &mut Rng) -> Datagram {
+    Datagram {
+        payload: content(rng, 6),
+        fragment: Fragment {
+            offset: rng.below(3) as u16,
+            more: true,
+        },
+    }
+}
+
+fn frame(rng: &mut Rng, flow: usize, ends: &Ends, protocol: Protocol, what: &Datagram) -> Sent {
+    let trivia = rng.byte();
+    let payload = &what.payload[..];
+    let mut content = payload.to_vec();
+    let mut bytes = match protocol {
+        Protocol::Udp => packets::udp(ends, payload, trivia),
+        Protocol::Echo => packets::echo_reply(ends, payload, trivia),
+        Protocol::Gre => packets::ip(ends, GRE, None, trivia, payload),
+        Protocol::Fragments => {
+            content.push(what.fragment.offset as u8);
+            packets::ip(ends, packets::UDP, Some(what.fragment), trivia, payload)
+        }
+        Protocol::NotIp => {
+            let mut bytes = packets::ethernet(ends, EXPERIMENTAL);
+            bytes.extend(payload);
+            bytes
+        }
+    };
+    let headers = bytes.len() - payload.len();
+    if !matches!(protocol, Protocol::NotIp) && rng.one_in(2) {
+        bytes.extend([trivia; 5]);
+    }
+    Sent {
+        flow,
+        meaning: Meaning::Datagram(content),
+        bytes,
+        headers,
+    }
+}
+
+struct Flow {
+    ends: Ends,
+    protocol: Protocol,
+    primary: Vec<Datagram>,
+    secondary: Vec<Datagram>,
+}
+
+fn flows(rng: &mut Rng) -> Vec<Flow> {
+    (0..rng.between(1, 3))
+        .map(|flow| {
+            let protocol = [
+                Protocol::Udp,
+                Protocol::Echo,
+                Protocol::Gre,
+                Protocol::Fragments,
+                Protocol::NotIp,
+            ][rng.below(5)];
+            let mut ends = ends(rng, flow);
+            // Not every protocol has ports to tell flows apart.
+            ends.peer = 10 + flow as u8;
+            let primary: Vec<Datagram> = (0..rng.below(24)).map(|_| random(rng)).collect();
+            let mut secondary = primary.clone();
+            let window = [0, 1, 8, 40][rng.below(4)];
+            rng.shuffle(&mut secondary, window);
+            Flow {
+                ends,
+                protocol,
+                primary,
+                secondary,
+            }
+        })
+        .collect()
+}
+
+fn run(rng: &mut Rng, flows: &[Flow]) -> Harness {
+    let mut queues = Vec::new();
+    for (i, flow) in flows.iter().enumerate() {
+        for (side, datagrams) in [
+            (Side::Primary, &flow.primary),
+            (Side::Secondary, &flow.secondary),
+        ] {
+            let frames: VecDeque<Sent> = datagrams
+                .iter()
+                .map(|d| frame(rng, i, &flow.ends, flow.protocol, d))
+                .collect();
+            queues.push((side, frames));
+        }
+    }
+    let mut harness = Harness::new(ample(80, 80), Numbers::Translated);
+    for (side, sent) in merge(rng, queues) {
+        match side {
+            Side::Primary => assert!(harness.primary(rng, &sent)),
+            Side::Secondary => harness.secondary(rng, &sent),
+        }
+    }
+    harness
+}
+
+#[test]
+fn equal_datagrams_leave_in_the_primary_s_order() {
+    for_cases("equal_datagrams_leave", 20_000, |rng| {
+        let flows = flows(rng);
+        run(rng, &flows).assert_equal();
+    });
+}
+
+#[test]
+fn a_datagram_that_the_secondary_did_not_send_stays() {
+    for_cases("a_datagram_of_one_vm_alone", 20_000, |rng| {
+        let mut flows = flows(rng);
+        let which = rng.below(flows.len());
+        let flow = &mut flows[which];
+        let side = [&mut flow.primary, &mut flow.secondary];
+        let [primary, secondary] = side;
+        let side = if rng.one_in(2) { primary } else { secondary };
+        match rng.below(3) {
+            0 if !side.is_empty() => {
+                let i = rng.below(side.len());
+                let datagram = &mut side[i];
+                let k = rng.below(datagram.payload.len() + 1);
+                match datagram.payload.get_mut(k) {
+                    Some(byte) => *byte ^= 1 << rng.below(8),
+                    None => datagram.payload.push(rng.byte()),
+                }
+            }
+            1 if !side.is_empty() => drop(side.remove(rng.below(side.len()))),
+            _ => {
+                let i = rng.below(side.len() + 1);
+                side.insert(i, random(rng));
+            }
+        }
+        let mut harness = run(rng, &flows);
+        assert!(harness.overdue().is_some(), "unnoticed");
+        // Datagrams between fence and commit are compared with nothing.
+        harness.fence();
+        let flow = &flows[which];
+        for datagram in &flow.secondary {
+            let sent = frame(rng, which, &flow.ends, flow.protocol, datagram);
+            harness.secondary(rng, &sent);
+        }
+        harness.commit();
+        for datagram in &flow.primary {
+            let sent = frame(rng, which, &flow.ends, flow.protocol, datagram);
+            harness.secondary(rng, &sent);
+            assert!(harness.primary(rng, &sent));
+        }
+        harness.assert_equal();
+    });
+}

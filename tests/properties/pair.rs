@@ -1,0 +1,197 @@
+//! A pair of VMs over several epochs: the PVM goes through its conversations once, the SVM starts
+//! from the PVM's state in each epoch.
+
+use dpdk_colo::compare::Numbers;
+
+use crate::harness::{Harness, Sent};
+use crate::model::{Meaning, Segment};
+use crate::packets::Ends;
+use crate::rng::Rng;
+use crate::streams::spoil;
+use crate::traffic::{Connection, Opening, Side, ends, merge};
+
+/// The connections of one flow, one after another over the same ports.
+pub struct Conversation {
+    connections: Vec<Connection>,
+    /// What the PVM sends.
+    script: Vec<Segment>,
+    sent: usize,
+}
+
+impl Conversation {
+    pub fn random(
+        rng: &mut Rng,
+        flow: usize,
+        numbers: Numbers,
+        connections: usize,
+        window: usize,
+    ) -> Self {
+        let ends: Ends = ends(rng, flow);
+        let mut all: Vec<Connection> = Vec::new();
+        let mut script = Vec::new();
+        for incarnation in 0..connections {
+            let mut connection = Connection::random(rng, flow, &ends, numbers);
+            connection.incarnation = incarnation;
+            while incarnation > 0 && connection.opening == Opening::MidStream {
+                connection = Connection::random(rng, flow, &ends, numbers);
+                connection.incarnation = incarnation;
+            }
+            if let Some(last) = all.last()
+                && rng.one_in(2)
+            {
+                // An ISN close to the old numbers, often behind them.
+                let near = last.pvm_isn.wrapping_add(rng.below(600) as u32);
+                connection.pvm_isn = near.wrapping_sub(300);
+            }
+            if all.iter().any(|c| c.pvm_isn == connection.pvm_isn) {
+                connection.pvm_isn = connection.pvm_isn.wrapping_add(1000);
+            }
+            script.extend(connection.output(rng, true, 0, window));
+            all.push(connection);
+        }
+        Self {
+            connections: all,
+            script,
+            sent: 0,
+        }
+    }
+
+    fn primary(&self, rng: &mut Rng) -> Vec<Sent> {
+        let rest = &self.script[self.sent..];
+        rest.iter()
+            .map(|p| self.connections[p.incarnation].frame(rng, Side::Primary, p))
+            .collect()
+    }
+
+    /// What the SVM sends that has loaded the PVM's present state; a wrong byte if `diverges`.
+    /// It may repeat a SYN if `repeats`.
+    fn secondary(
+        &mut self,
+        rng: &mut Rng,
+        window: usize,
+        diverges: bool,
+        repeats: bool,
+    ) -> Vec<Sent> {
+        let done = &self.script[..self.sent];
+        let current = done.last().map_or(0, |p| p.incarnation);
+        let of_current = || done.iter().filter(|p| p.incarnation == current);
+        let begun = of_current().next().is_some();
+        let at = of_current().map(Segment::end).max().unwrap_or(0);
+        let reset = of_current().any(|p| p.rst);
+        let mut frames = Vec::new();
+        for connection in &mut self.connections[current..] {
+            let loaded = begun && connection.incarnation == current;
+            connection.svm_isn = if loaded || connection.opening == Opening::MidStream {
+                connection.pvm_isn
+            } else {
+                rng.sequence()
+            };
+            let mut own = connection.clone();
+            if diverges && rng.one_in(2) {
+                spoil(rng, &mut own.bytes);
+            }
+            let from = if loaded {
+                at - rng.below(at as usize + 1).min(rng.below(20)) as u32
+            } else {
+                0
+            };
+            let from = from.min(own.bytes.len() as u32);
+            let syn = !loaded || (repeats && rng.one_in(8));
+            let mut segments = own.output(rng, syn, from, window);
+            if loaded && reset {
+                segments.retain(|s| !s.rst);
+            }
+            frames.extend(segments.iter().map(|s| own.frame(rng, Side::Secondary, s)));
+        }
+        frames
+    }
+}
+
+/// How the pair's output comes to the comparator in one epoch.
+pub struct Epoch {
+    pub window: usize,
+    pub diverges: bool,
+    /// The epoch lasts until everything was sent.
+    pub last: bool,
+    /// One of so many S is lost; 0 for none, and for no other shortage either.
+    pub loss: usize,
+}
+
+/// Runs the pair through one epoch up to the fence, which the caller sets.
+pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoch: &Epoch) {
+    let mut queues = Vec::new();
+    for conversation in pair.iter_mut() {
+        let p = conversation.primary(rng);
+        let s = conversation.secondary(rng, epoch.window, epoch.diverges, epoch.loss == 0);
+        for (side, frames) in [(Side::Primary, p), (Side::Secondary, s)] {
+            let n = match epoch.last {
+                true => frames.len(),
+                false => rng.below(frames.len() + 1),
+            };
+            queues.push((side, frames.into_iter().take(n).collect()));
+        }
+    }
+    let mut silent = vec![false; pair.len()];
+    for (side, sent) in merge(rng, queues) {
+        match side {
+            Side::Primary => {
+                if !harness.primary(rng, &sent) {
+                    // A ring in which nothing moves before the commit.
+                    return;
+                }
+                pair[sent.flow].sent += 1;
+            }
+            Side::Secondary if epoch.loss > 0 => {
+                // A client opens a connection only after it has seen something of the last one, so
+                // an SVM whose S may have been dropped is never a whole connection ahead.
+                let connections = &pair[sent.flow].connections;
+                let before = incarnation(&sent).checked_sub(1);
+                silent[sent.flow] |= before.is_some_and(|b| {
+                    connections[b].opening != Opening::MidStream
+                        && !harness.syn_has_left(sent.flow, b)
+                });
+                if !silent[sent.flow] && !rng.one_in(epoch.loss) {
+                    harness.secondary(rng, &sent);
+                }
+            }
+            Side::Secondary => harness.secondary(rng, &sent),
+        }
+        if epoch.loss > 0 && rng.one_in(16) {
+            let (now, most) = (harness.now + 5, rng.below(3));
+            harness.comparator.age(now, most);
+        }
+    }
+}
+
+fn incarnation(sent: &Sent) -> usize {
+    match &sent.meaning {
+        Meaning::Tcp(segment) => segment.incarnation,
+        _ => 0,
+    }
+}
+
+/// What comes between fence and commit: the SVM's late output and the last of the PVM's.
+pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation]) {
+    harness.fence();
+    for conversation in pair.iter_mut() {
+        for sent in conversation.secondary(rng, 0, true, true) {
+            if rng.one_in(3) {
+                harness.secondary(rng, &sent);
+            }
+        }
+        let late = rng.below(3);
+        for sent in conversation.primary(rng).iter().take(late) {
+            if harness.primary(rng, sent) {
+                conversation.sent += 1;
+            } else {
+                break;
+            }
+        }
+    }
+    harness.commit();
+}
+
+/// Whether the PVM has sent everything.
+pub fn is_done(pair: &[Conversation]) -> bool {
+    pair.iter().all(|c| c.sent == c.script.len())
+}
