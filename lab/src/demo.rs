@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::check::moments;
 use crate::error::LabError;
+use crate::net::GUEST_V4;
 use crate::node::{Summary, huge_memory_free};
 use crate::pair::{Host, Mode, Pair};
 use crate::progress::say;
@@ -29,11 +32,7 @@ pub fn run(host: &Host, bin: PathBuf) -> Result<(), LabError> {
     }
     pair.alive()?;
     divergence(&pair)?;
-    let records = records(&pair.dir().join("reports"));
-    say("records", format!("{} in --report-dir", records.len()));
-    if let Some(first) = records.first() {
-        println!("{first}");
-    }
+    show_record(&pair.dir().join("reports"));
     if let Some(summaries) = pair.finish()? {
         print(&summaries.primary);
     }
@@ -104,20 +103,37 @@ fn divergence(pair: &Pair) -> Result<(), LabError> {
     Ok(())
 }
 
-/// The texts of all divergence records, in the order of their names.
-fn records(dir: &Path) -> Vec<String> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir)
+/// Shows what the primary node recorded of the divergence: both VMs' bytes where they part.
+fn show_record(dir: &Path) {
+    let records: Vec<Value> = fs::read_dir(dir)
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .filter(|entry| entry.path().extension().is_some_and(|end| end == "json"))
+        .filter_map(|entry| serde_json::from_str(&fs::read_to_string(entry.path()).ok()?).ok())
         .collect();
-    paths.sort();
-    paths
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .collect()
+    say("records", format!("{} in --report-dir", records.len()));
+    let service = format!("{GUEST_V4}:{} ", differ::PORT);
+    if let Some(record) = records.iter().find(|record| {
+        record["flow"]
+            .as_str()
+            .is_some_and(|flow| flow.contains(&service))
+    }) {
+        say(
+            "  flow",
+            format!(
+                "{} in epoch {}: {} at stream offset {}",
+                record["flow"].as_str().unwrap_or_default(),
+                record["epoch"],
+                record["reason"].as_str().unwrap_or_default(),
+                record["stream_offset"]
+            ),
+        );
+        for side in ["primary", "secondary"] {
+            let window = &record[side]["window"]["ascii"];
+            say(&format!("  {side}"), window.as_str().unwrap_or("no frame"));
+        }
+    }
 }
 
 fn print(summary: &Summary) {

@@ -181,7 +181,7 @@ fn eal(role: &str) -> Result<String, LabError> {
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
         .map_or("0", str::trim);
-    let memory = if huge_memory_free() >= 2 * MEMORY {
+    let memory = if huge_memory_free() >= MEMORY {
         "--in-memory --single-file-segments"
     } else {
         "--no-huge"

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{Connection, Family, TrafficError, wall_clock};
 
+/// The service's TCP port.
+pub const PORT: u16 = 9;
+
 /// One answer of the differing service. Times are since the Unix epoch, as QEMU's event stamps are.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -21,7 +24,7 @@ pub struct Answer {
 /// Those of [`Connection`].
 pub fn ask(family: Family) -> Result<Answer, TrafficError> {
     let asked = wall_clock();
-    let mut connection = Connection::open(family, 9, "differing service")?;
+    let mut connection = Connection::open(family, PORT, "differing service")?;
     let mut buffer = [0; 256];
     let mut have = 0;
     let mut arrived = None;
