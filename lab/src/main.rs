@@ -5,12 +5,14 @@
 //! | `image` | makes the test guest out of Debian packages |
 //! | `demo` | shows a protected pair at work, with one real divergence |
 //! | `check` | asserts what a protected pair must do |
+//! | `run` | runs a command of the user's beside a protected pair |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
 //!
 //! Everything that a run starts or makes is gone when it ends, however it ends.
 
 mod accel;
 mod check;
+mod command;
 mod demo;
 mod error;
 mod image;
@@ -37,6 +39,7 @@ const USAGE: &str = "\
 Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab demo  --bin FILE [options]    show a protected pair at work
        colo-lab check --bin FILE [options]    assert what a protected pair must do
+       colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
 Options:
   --bin FILE     the dpdk-colo program
@@ -62,6 +65,7 @@ struct Arguments {
     only: Vec<table::Row>,
     full: bool,
     keep: bool,
+    words: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,7 @@ enum Command {
     Image,
     Demo,
     Check,
+    Run,
     Table,
 }
 
@@ -83,6 +88,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         only: Vec::new(),
         full: false,
         keep: false,
+        words: Vec::new(),
     };
     while let Some(argument) = parser.next()? {
         match argument {
@@ -99,16 +105,27 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("image") => Command::Image,
                     Some("demo") => Command::Demo,
                     Some("check") => Command::Check,
+                    Some("run") => Command::Run,
                     Some("table") => Command::Table,
                     _ => return Err(format!("unknown subcommand {word:?}").into()),
                 });
+            }
+            Value(word) if command == Some(Command::Run) => {
+                arguments.words.push(word.string()?);
+                for word in parser.raw_args()? {
+                    arguments.words.push(word.string()?);
+                }
             }
             Value(dir) if command == Some(Command::Image) => arguments.image = dir.into(),
             _ => return Err(argument.unexpected()),
         }
     }
     arguments.command = command.ok_or("a subcommand is missing")?;
-    if matches!(arguments.command, Command::Demo | Command::Check) && arguments.bin.is_none() {
+    if matches!(
+        arguments.command,
+        Command::Demo | Command::Check | Command::Run
+    ) && arguments.bin.is_none()
+    {
         return Err("--bin is missing: name the dpdk-colo program".into());
     }
     Ok(arguments)
@@ -131,6 +148,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
         (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),
+        (Command::Run, Some(bin)) => command::run(&host, bin, &arguments.words),
         (_, bin) => table::run(&host, bin, &arguments.only, &arguments.json).map(|()| true),
     }
 }

@@ -53,6 +53,8 @@ pub struct Guest {
     pub qmp: Qmp,
     process: Process,
     serial: PathBuf,
+    /// What the differing service notes.
+    answers: PathBuf,
 }
 
 impl Guest {
@@ -62,7 +64,7 @@ impl Guest {
     /// [`LabError::Spawn`], [`LabError::Died`], [`LabError::Qmp`].
     pub fn start(spec: &Spec<'_>) -> Result<Self, LabError> {
         let file = |suffix: &str| spec.dir.join(format!("{}.{suffix}", spec.name));
-        let serial = file("serial");
+        let (serial, answers) = (file("serial"), file("answers"));
         let lab_socket = lab_socket(spec.dir, spec.name);
         let mut append = format!("console=ttyS0 quiet guestip={GUEST_V4} guestip6={GUEST_V6}");
         if !spec.timestamps {
@@ -71,6 +73,10 @@ impl Guest {
         let mut arguments = machine(spec.image, spec.accel, RAM, &append);
         arguments.extend(words(&format!("-name {0} -serial file:{1} -qmp unix:{2},server=on,wait=off -qmp unix:{3},server=on,wait=off",
             spec.name, serial.display(), lab_socket.display(), node_socket(spec.dir, spec.name).display())));
+        arguments.extend(words(&format!(
+            "-chardev file,id=answers,path={} -device isa-debugcon,iobase=0xe9,chardev=answers",
+            answers.display()
+        )));
         arguments.extend(spec.network.iter().cloned());
         if let Some(uri) = spec.incoming {
             arguments.extend(words(&format!("-incoming {uri}")));
@@ -101,6 +107,7 @@ impl Guest {
             qmp,
             process,
             serial,
+            answers,
         })
     }
 
@@ -133,8 +140,8 @@ impl Guest {
 
     /// Every answer that the differing service of this very VM gave, oldest first.
     pub fn answers(&self) -> Vec<String> {
-        let console = fs::read(&self.serial).unwrap_or_default();
-        String::from_utf8_lossy(&console)
+        let notes = fs::read(&self.answers).unwrap_or_default();
+        String::from_utf8_lossy(&notes)
             .lines()
             .filter(|line| line.starts_with("answer "))
             .map(|line| line.trim_end().to_owned())
