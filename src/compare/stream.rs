@@ -93,6 +93,8 @@ pub(super) struct Stream {
     synchronized: bool,
     /// ISN of the latest SYN in order of arrival; later P count from it.
     arriving_isn: Option<u32>,
+    /// The SVM's ISN of the last incarnation: such a SYN opens nothing any more.
+    former_isn: Option<u32>,
     seen_primary: bool,
     seen_secondary: bool,
     primary_syn: Option<Syn>,
@@ -207,7 +209,8 @@ impl Stream {
     ) {
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        if syn && self.secondary_syn.is_none() {
+        let stale = self.awaits_syn && self.former_isn == Some(tcp.seq);
+        if syn && self.secondary_syn.is_none() && !stale {
             self.secondary_syn = Some(Syn::of(&frame, packet));
             self.awaits_syn = false;
             if cx.numbers == Numbers::OwnIsn {
@@ -661,6 +664,7 @@ impl Stream {
             cursor: self.cursor,
             epoch: self.epoch,
             arriving_isn: self.arriving_isn,
+            former_isn: self.secondary_syn.map(|syn| syn.isn),
             seen_primary: true,
             awaits_syn: true,
             ..Self::default()

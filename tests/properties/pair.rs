@@ -56,22 +56,17 @@ impl Conversation {
         }
     }
 
-    fn primary(&self, rng: &mut Rng) -> Vec<Sent> {
+    /// The next that the PVM sends, at most `most`.
+    fn primary(&self, rng: &mut Rng, most: usize) -> Vec<Sent> {
         let rest = &self.script[self.sent..];
         rest.iter()
+            .take(most)
             .map(|p| self.connections[p.incarnation].frame(rng, Side::Primary, p))
             .collect()
     }
 
-    /// What the SVM sends that has loaded the PVM's present state; a wrong byte if `diverges`.
-    /// It may repeat a SYN if `repeats`.
-    fn secondary(
-        &mut self,
-        rng: &mut Rng,
-        window: usize,
-        diverges: bool,
-        repeats: bool,
-    ) -> Vec<Sent> {
+    /// The first `most` frames that the SVM sends that has loaded the PVM's present state.
+    fn secondary(&mut self, rng: &mut Rng, epoch: &Epoch, most: usize) -> Vec<Sent> {
         let done = &self.script[..self.sent];
         let current = done.last().map_or(0, |p| p.incarnation);
         let of_current = || done.iter().filter(|p| p.incarnation == current);
@@ -79,15 +74,22 @@ impl Conversation {
         let at = of_current().map(Segment::end).max().unwrap_or(0);
         let reset = of_current().any(|p| p.rst);
         let mut frames = Vec::new();
+        // No stack takes an ISN twice in a row.
+        let mut taken: Vec<u32> = self.connections.iter().map(|c| c.svm_isn).collect();
         for connection in &mut self.connections[current..] {
             let loaded = begun && connection.incarnation == current;
             connection.svm_isn = if loaded || connection.opening == Opening::MidStream {
                 connection.pvm_isn
             } else {
-                rng.sequence()
+                let mut isn = rng.sequence();
+                while taken.contains(&isn) {
+                    isn = rng.sequence();
+                }
+                isn
             };
+            taken.push(connection.svm_isn);
             let mut own = connection.clone();
-            if diverges && rng.one_in(2) {
+            if epoch.diverges && rng.one_in(2) {
                 spoil(rng, &mut own.bytes);
             }
             let from = if loaded {
@@ -96,12 +98,17 @@ impl Conversation {
                 0
             };
             let from = from.min(own.bytes.len() as u32);
-            let syn = !loaded || (repeats && rng.one_in(8));
-            let mut segments = own.output(rng, syn, from, window);
+            let syn = !loaded || (epoch.loss == 0 && rng.one_in(8));
+            let mut segments = own.output(rng, syn, from, epoch.window);
             if loaded && reset {
                 segments.retain(|s| !s.rst);
             }
-            frames.extend(segments.iter().map(|s| own.frame(rng, Side::Secondary, s)));
+            for segment in segments.iter().take(most - frames.len()) {
+                frames.push(own.frame(rng, Side::Secondary, segment));
+            }
+            if frames.len() == most {
+                break;
+            }
         }
         frames
     }
@@ -121,15 +128,14 @@ pub struct Epoch {
 pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoch: &Epoch) {
     let mut queues = Vec::new();
     for conversation in pair.iter_mut() {
-        let p = conversation.primary(rng);
-        let s = conversation.secondary(rng, epoch.window, epoch.diverges, epoch.loss == 0);
-        for (side, frames) in [(Side::Primary, p), (Side::Secondary, s)] {
-            let n = match epoch.last {
-                true => frames.len(),
-                false => rng.below(frames.len() + 1),
-            };
-            queues.push((side, frames.into_iter().take(n).collect()));
-        }
+        let (most_p, most_s) = match epoch.last {
+            true => (usize::MAX, usize::MAX),
+            false => (rng.below(40), rng.below(60)),
+        };
+        let p = conversation.primary(rng, most_p);
+        let s = conversation.secondary(rng, epoch, most_s);
+        queues.push((Side::Primary, p.into()));
+        queues.push((Side::Secondary, s.into()));
     }
     let mut silent = vec![false; pair.len()];
     for (side, sent) in merge(rng, queues) {
@@ -150,7 +156,8 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
                     connections[b].opening != Opening::MidStream
                         && !harness.syn_has_left(sent.flow, b)
                 });
-                if !silent[sent.flow] && !rng.one_in(epoch.loss) {
+                let lost = rng.one_in(epoch.loss) && !is_syn(&sent);
+                if !silent[sent.flow] && !lost {
                     harness.secondary(rng, &sent);
                 }
             }
@@ -170,18 +177,28 @@ fn incarnation(sent: &Sent) -> usize {
     }
 }
 
+fn is_syn(sent: &Sent) -> bool {
+    matches!(&sent.meaning, Meaning::Tcp(segment) if segment.syn)
+}
+
 /// What comes between fence and commit: the SVM's late output and the last of the PVM's.
 pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation]) {
     harness.fence();
     for conversation in pair.iter_mut() {
-        for sent in conversation.secondary(rng, 0, true, true) {
+        let late = Epoch {
+            window: 0,
+            diverges: true,
+            last: false,
+            loss: 0,
+        };
+        for sent in conversation.secondary(rng, &late, 12) {
             if rng.one_in(3) {
                 harness.secondary(rng, &sent);
             }
         }
-        let late = rng.below(3);
-        for sent in conversation.primary(rng).iter().take(late) {
-            if harness.primary(rng, sent) {
+        let most = rng.below(3);
+        for sent in conversation.primary(rng, most) {
+            if harness.primary(rng, &sent) {
                 conversation.sent += 1;
             } else {
                 break;
@@ -189,9 +206,4 @@ pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Convers
         }
     }
     harness.commit();
-}
-
-/// Whether the PVM has sent everything.
-pub fn is_done(pair: &[Conversation]) -> bool {
-    pair.iter().all(|c| c.sent == c.script.len())
 }
