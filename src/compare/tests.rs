@@ -333,6 +333,23 @@ fn an_s_without_room_asks_for_a_checkpoint_at_once() {
 }
 
 #[test]
+fn a_control_bit_without_room_stops_the_flow_too() {
+    let limits = Limits {
+        secondary: 1,
+        ..LIMITS
+    };
+    for dropped in [syn(7000, Some(1)), fin(103, 1, b"")] {
+        let mut pair = Pair::with(limits, Vec::new());
+        pair.both(&data(97, b"xyz"));
+        pair.s(&data(100, b"abc"));
+        pair.s(&dropped);
+        assert_eq!(pair.report(), Some(Reason::SecondaryOverflow));
+        pair.p(&data(100, b"abc"));
+        assert_eq!(pair.left(), 1, "what came after is not trusted");
+    }
+}
+
+#[test]
 fn late_datagrams_find_theirs_behind_any_number_of_complete_ones() {
     let limits = Limits {
         primary: 400,
