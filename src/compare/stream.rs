@@ -77,8 +77,10 @@ pub(super) struct Stream {
     /// S by position. They may overlap, but only with equal bytes, and none lies within another:
     /// their starts and their ends rise alike.
     witnesses: List,
-    /// The witness that was used up last: where a P's search begins.
-    hint: Option<SlotId>,
+    /// Where searches begin, so that they are short: the witness that reaches furthest of those
+    /// used up, for new data, and the one met last among the others, for retransmissions.
+    frontier: Option<SlotId>,
+    revisited: Option<SlotId>,
     /// S with SYN, FIN or RST that no P has matched.
     controls: List,
     /// S that belong to the next incarnation.
@@ -275,7 +277,8 @@ impl Stream {
             cx.hold.slot_mut(id).complete = true;
             cx.hold.stand(id, Standing::History);
         }
-        let first = self.reaching(cx.hold, self.witnesses.tail, seq);
+        let first = self.reaching_from_the_end(cx.hold, seq);
+        self.revisited = Some(first).filter(|w| *w != NIL);
         let mut w = first;
         while w != NIL && before(cx.hold.slot(w).seq, end) {
             let from = max(seq, cx.hold.slot(w).seq);
@@ -353,9 +356,22 @@ impl Stream {
         id
     }
 
+    /// The same for a new witness, which belongs at the end unless it is a retransmission.
+    fn reaching_from_the_end<F: Frame>(&self, hold: &Hold<F>, at: u32) -> SlotId {
+        let last = self.witnesses.tail;
+        let near = match self.revisited {
+            Some(w) if last != NIL && before(at, hold.slot(last).seq) => w,
+            _ => last,
+        };
+        self.reaching(hold, near, at)
+    }
+
     /// A witness that has the byte at a position.
     fn covering<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<SlotId> {
-        let near = self.hint.unwrap_or(self.witnesses.head);
+        let near = match self.frontier {
+            Some(w) if at_or_before(hold.slot(w).seq, at) => w,
+            frontier => self.revisited.or(frontier).unwrap_or(self.witnesses.head),
+        };
         let id = self.reaching(hold, near, at);
         (id != NIL && at_or_before(hold.slot(id).seq, at)).then_some(id)
     }
@@ -535,7 +551,12 @@ impl Stream {
             hold.slot_mut(w).complete = true;
             hold.stand(w, Standing::History);
         }
-        self.hint = Some(w);
+        let end = hold.slot(w).end();
+        if self.compared.is_some_and(|(_, to)| to == end) {
+            self.frontier = Some(w);
+        } else {
+            self.revisited = Some(w);
+        }
     }
 
     /// Whether the PVM's counterparts of an S's control bits have been here already.
@@ -608,8 +629,10 @@ impl Stream {
 
     /// Takes a slot that a fence or the history's limit removes out of the connection's lists.
     pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
-        if self.hint == Some(id) {
-            self.hint = None;
+        for near in [&mut self.frontier, &mut self.revisited] {
+            if *near == Some(id) {
+                *near = None;
+            }
         }
         match hold.slot(id).place {
             Place::Witness => hold.unlink(Link::Flow, &mut self.witnesses, id),
@@ -622,7 +645,7 @@ impl Stream {
 
     /// Drops everything that the connection still keeps.
     pub fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
-        self.hint = None;
+        (self.frontier, self.revisited) = (None, None);
         for list in [&mut self.witnesses, &mut self.controls, &mut self.deferred] {
             while list.head != NIL {
                 let id = list.head;
@@ -751,7 +774,7 @@ impl Stream {
         }
         self.forget_uncompared(hold);
         self.note_compared(seq, end);
-        let first = self.reaching(hold, self.witnesses.tail, seq);
+        let first = self.reaching_from_the_end(hold, seq);
         if known_to(hold, first, seq, end) == end {
             return;
         }
