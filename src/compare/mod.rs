@@ -16,6 +16,7 @@ mod stream;
 mod tests;
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 
 pub use bytes::window;
 pub use divergence::{Divergence, REASONS, Reason};
@@ -167,6 +168,8 @@ impl<F: Frame> Context<'_, F> {
 /// Compares the output of two VMs.
 pub struct Comparator<F> {
     flows: FlowTable<Flow>,
+    /// Of the flows' hashes: without it no peer can choose flows that collide.
+    seed: u64,
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
     found: Option<Divergence<F>>,
@@ -185,6 +188,7 @@ impl<F: Frame> Comparator<F> {
     pub fn new(limits: Limits, numbers: Numbers, policy: Policy) -> Self {
         Self {
             flows: FlowTable::new(limits.flows),
+            seed: RandomState::new().hash_one(()),
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
             found: None,
@@ -503,7 +507,7 @@ impl<F: Frame> Comparator<F> {
 
     /// The flow of a packet, known or new.
     fn flow(&mut self, packet: &Packet, now: Ticks) -> Option<FlowId> {
-        let hash = packet.key.hash();
+        let hash = packet.key.hash_seeded(self.seed);
         if let Some(id) = self.flows.find(&packet.key, hash) {
             self.flows[id].seen = now;
             self.flows.touch(id);
