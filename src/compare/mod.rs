@@ -265,7 +265,7 @@ impl<F: Frame> Comparator<F> {
     /// Takes in a frame that the SVM sent in the same epoch.
     pub fn secondary(&mut self, frame: F, now: Ticks) {
         let packet = Packet::parse(frame.head(), frame.len());
-        if self.policy.covers(packet.kind, &packet.key) {
+        if self.suspended || self.policy.covers(packet.kind, &packet.key) {
             return;
         }
         if let Kind::Unreadable(_) = packet.kind {
