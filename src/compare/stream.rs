@@ -177,7 +177,7 @@ impl Stream {
         arrived: Ticks,
     ) {
         self.refresh(cx);
-        if self.diverged || cx.suspended {
+        if self.diverged {
             return;
         }
         if !self.deferred.is_empty() || self.opens_next(packet) {

@@ -219,9 +219,10 @@ fn a_full_table_gives_up_a_quiet_flow_behind_a_busy_one() {
 fn what_the_secondary_sends_under_a_rule_is_not_waited_for() {
     let rule = Rule {
         name: "dns".into(),
-        protocol: Some(17),
+        protocols: vec![17],
         port: Some(53),
         prefix: None,
+        vlan: None,
     };
     let mut pair = Pair::with(LIMITS, vec![rule]);
     pair.p(&packets::udp(&ends(53), b"12:00:00", 0));
@@ -262,8 +263,8 @@ fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
     pair.s(&syn(8000, None));
     assert_eq!(pair.left(), 1);
     while let Some(told) = pair.comparator.next_synchronized() {
-        let expected = if told.pvm_isn == 1000 { 7000 } else { 8000 };
-        assert_eq!(told.svm_isn, expected);
+        let expected = if told.pvm.0 == 1000 { 7000 } else { 8000 };
+        assert_eq!(told.svm.0, expected);
     }
 }
 
