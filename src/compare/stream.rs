@@ -153,6 +153,9 @@ impl Stream {
                 self.awaits_syn = self.secondary_syn.is_none();
             }
         }
+        if !syn && !self.seen_primary && self.secondary_syn.is_some() {
+            self.postpone(cx.hold);
+        }
         self.seen_primary = true;
         let base = match (cx.numbers, self.arriving_isn) {
             (Numbers::OwnIsn, Some(isn)) => isn,
@@ -674,6 +677,24 @@ impl Stream {
         self.primary_syn = Some(syn);
         if cx.numbers == Numbers::OwnIsn {
             self.primary_base = syn.isn;
+        }
+    }
+
+    /// The PVM still speaks for an incarnation before the one that the SVM's SYN opened: what the
+    /// SVM has sent belongs to the next.
+    fn postpone<F: Frame>(&mut self, hold: &mut Hold<F>) {
+        let deferred = std::mem::take(&mut self.controls);
+        self.clear(hold);
+        *self = Self {
+            deferred,
+            epoch: self.epoch,
+            diverged: self.diverged,
+            ..Self::default()
+        };
+        let mut s = deferred.head;
+        while s != NIL {
+            hold.slot_mut(s).place = Place::Deferred;
+            s = hold.next(Link::Flow, s);
         }
     }
 

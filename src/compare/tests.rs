@@ -252,6 +252,25 @@ fn an_old_incarnation_that_only_the_secondary_spoke_for_is_forgotten() {
 }
 
 #[test]
+fn the_secondary_s_syn_says_nothing_of_the_incarnation_before() {
+    let mut pair = Pair::new();
+    pair.s(&syn(7000, Some(9_000)));
+    pair.p(&tcp(&segment(400, 8_000, b"")));
+    assert_eq!(
+        pair.left(),
+        0,
+        "the SVM's acknowledgment is the next client's"
+    );
+    pair.p(&syn(1000, Some(9_000)));
+    assert_eq!(pair.overdue(), Some(Reason::AckAhead));
+    pair.checkpoint();
+    assert_eq!(pair.left(), 2);
+    pair.both(&tcp(&segment(1001, 9_001, b"new")));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
 fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
     let mut pair = Pair::new();
     pair.p(&syn(1000, None));
