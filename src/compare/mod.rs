@@ -519,7 +519,7 @@ impl<F: Frame> Comparator<F> {
         if self.flows.len() == self.flows.capacity() {
             let quiet = std::iter::successors(self.flows.oldest(), |&id| self.flows.newer(id))
                 .take(REACH)
-                .find(|&id| self.is_quiet(id))?;
+                .find(|&id| self.is_quiet(id) && !self.is_offset(id))?;
             self.forget(quiet);
         }
         let output = match packet.kind {
@@ -535,6 +535,13 @@ impl<F: Frame> Comparator<F> {
         match &self.flows[id].output {
             Output::Stream(stream) => stream.is_quiet(&self.hold, self.epoch),
             Output::Datagrams(datagrams) => datagrams.is_quiet(),
+        }
+    }
+
+    fn is_offset(&self, id: FlowId) -> bool {
+        match &self.flows[id].output {
+            Output::Stream(stream) => stream.is_offset(self.epoch),
+            Output::Datagrams(_) => false,
         }
     }
 

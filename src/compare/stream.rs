@@ -138,6 +138,12 @@ impl Stream {
             && !(self.diverged && self.epoch == epoch)
     }
 
+    /// Whether the VMs' numbers of a living connection differ by what only this state knows.
+    pub fn is_offset(&self, epoch: u32) -> bool {
+        let closed = self.primary_fin.is_some() || self.matched_rst.is_some();
+        self.primary_base != self.secondary_base && self.epoch == epoch && !closed
+    }
+
     /// Takes in a P that already has its slot, and lets leave what may.
     pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
         self.refresh(cx);

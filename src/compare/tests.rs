@@ -30,8 +30,12 @@ impl Pair {
     }
 
     fn with(limits: Limits, rules: Vec<Rule>) -> Self {
+        Self::numbered(Numbers::Translated, limits, rules)
+    }
+
+    fn numbered(numbers: Numbers, limits: Limits, rules: Vec<Rule>) -> Self {
         Self {
-            comparator: Comparator::new(limits, Numbers::Translated, Policy::new(rules)),
+            comparator: Comparator::new(limits, numbers, Policy::new(rules)),
             now: 1,
         }
     }
@@ -213,6 +217,20 @@ fn a_full_table_gives_up_a_quiet_flow_behind_a_busy_one() {
     pair.both(&packets::udp(&ends(3), b"new", 0));
     assert_eq!(pair.left(), 2);
     assert_eq!(pair.comparator.counts().flow_table_full, 0);
+}
+
+#[test]
+fn a_full_table_keeps_the_offset_of_a_living_connection() {
+    let limits = Limits { flows: 1, ..LIMITS };
+    let mut pair = Pair::numbered(Numbers::OwnIsn, limits, Vec::new());
+    pair.p(&syn(1000, Some(1)));
+    pair.s(&syn(1010, Some(1)));
+    pair.both(&packets::udp(&ends(53), b"another flow", 0));
+    pair.s(&data(1011, b"abcdefghijklmnop"));
+    pair.p(&data(1011, b"k"));
+    pair.p(&data(1012, b"b"));
+    assert_eq!(pair.left(), 2, "SYN and the byte at 10");
+    assert_eq!(pair.report(), Some(Reason::Payload));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A pair of VMs over several epochs: the PVM goes through its conversations once, the SVM starts
 //! from the PVM's state in each epoch.
 
+use std::collections::VecDeque;
+
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::{Harness, Sent};
@@ -43,7 +45,7 @@ impl Conversation {
                 let near = last.pvm_isn.wrapping_add(rng.below(600) as u32);
                 connection.pvm_isn = near.wrapping_sub(300);
             }
-            if all.iter().any(|c| c.pvm_isn == connection.pvm_isn) {
+            while all.iter().any(|c| c.pvm_isn == connection.pvm_isn) {
                 connection.pvm_isn = connection.pvm_isn.wrapping_add(1000);
             }
             script.extend(connection.output(rng, true, 0, window));
@@ -114,6 +116,22 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// Whether the client can have caused an S already: it answers what has left. Without this an
+    /// SVM whose S get lost may seem to speak for another connection than it does.
+    fn may_follow(&self, harness: &Harness, sent: &Sent) -> bool {
+        let has_begun = |incarnation: usize| {
+            self.connections[incarnation].opening == Opening::MidStream
+                || harness.syn_has_left(sent.flow, incarnation)
+        };
+        match incarnation(sent) {
+            0 if is_syn(sent) => true,
+            i if is_syn(sent) => has_begun(i - 1),
+            i => has_begun(i),
+        }
+    }
+}
+
 /// How the pair's output comes to the comparator in one epoch.
 pub struct Epoch {
     pub window: usize,
@@ -137,31 +155,28 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
         queues.push((Side::Primary, p.into()));
         queues.push((Side::Secondary, s.into()));
     }
-    let mut silent = vec![false; pair.len()];
+    let mut early = vec![VecDeque::new(); pair.len()];
     for (side, sent) in merge(rng, queues) {
+        let flow = sent.flow;
         match side {
             Side::Primary => {
                 if !harness.primary(rng, &sent) {
                     // A ring in which nothing moves before the commit.
                     return;
                 }
-                pair[sent.flow].sent += 1;
+                pair[flow].sent += 1;
             }
-            Side::Secondary if epoch.loss > 0 => {
-                // A client opens a connection only after it has seen something of the last one, so
-                // an SVM whose S may have been dropped is never a whole connection ahead.
-                let connections = &pair[sent.flow].connections;
-                let before = incarnation(&sent).checked_sub(1);
-                silent[sent.flow] |= before.is_some_and(|b| {
-                    connections[b].opening != Opening::MidStream
-                        && !harness.syn_has_left(sent.flow, b)
-                });
-                let lost = rng.one_in(epoch.loss) && !is_syn(&sent);
-                if !silent[sent.flow] && !lost {
-                    harness.secondary(rng, &sent);
-                }
-            }
+            Side::Secondary if epoch.loss > 0 => early[flow].push_back(sent),
             Side::Secondary => harness.secondary(rng, &sent),
+        }
+        while early[flow]
+            .front()
+            .is_some_and(|sent| pair[flow].may_follow(harness, sent))
+        {
+            let sent = early[flow].pop_front().expect("has a front");
+            if is_syn(&sent) || !rng.one_in(epoch.loss) {
+                harness.secondary(rng, &sent);
+            }
         }
         if epoch.loss > 0 && rng.one_in(16) {
             let (now, most) = (harness.now + 5, rng.below(3));
