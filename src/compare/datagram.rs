@@ -55,9 +55,6 @@ impl Datagrams {
         packet: &Packet,
         arrived: Ticks,
     ) {
-        if cx.suspended {
-            return;
-        }
         let Some(s) = cx.keep(frame, arrived) else {
             return;
         };

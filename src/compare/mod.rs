@@ -16,6 +16,7 @@ mod stream;
 mod tests;
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 
 pub use bytes::window;
 pub use divergence::{Divergence, REASONS, Reason};
@@ -167,6 +168,8 @@ impl<F: Frame> Context<'_, F> {
 /// Compares the output of two VMs.
 pub struct Comparator<F> {
     flows: FlowTable<Flow>,
+    /// Of the flows' hashes: without it no peer can choose flows that collide.
+    seed: u64,
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
     found: Option<Divergence<F>>,
@@ -185,6 +188,7 @@ impl<F: Frame> Comparator<F> {
     pub fn new(limits: Limits, numbers: Numbers, policy: Policy) -> Self {
         Self {
             flows: FlowTable::new(limits.flows),
+            seed: RandomState::new().hash_one(()),
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
             found: None,
@@ -261,7 +265,7 @@ impl<F: Frame> Comparator<F> {
     /// Takes in a frame that the SVM sent in the same epoch.
     pub fn secondary(&mut self, frame: F, now: Ticks) {
         let packet = Packet::parse(frame.head(), frame.len());
-        if self.policy.covers(packet.kind, &packet.key) {
+        if self.suspended || self.policy.covers(packet.kind, &packet.key) {
             return;
         }
         if let Kind::Unreadable(_) = packet.kind {
@@ -503,7 +507,7 @@ impl<F: Frame> Comparator<F> {
 
     /// The flow of a packet, known or new.
     fn flow(&mut self, packet: &Packet, now: Ticks) -> Option<FlowId> {
-        let hash = packet.key.hash();
+        let hash = packet.key.hash_seeded(self.seed);
         if let Some(id) = self.flows.find(&packet.key, hash) {
             self.flows[id].seen = now;
             self.flows.touch(id);
@@ -515,7 +519,7 @@ impl<F: Frame> Comparator<F> {
         if self.flows.len() == self.flows.capacity() {
             let quiet = std::iter::successors(self.flows.oldest(), |&id| self.flows.newer(id))
                 .take(REACH)
-                .find(|&id| self.is_quiet(id))?;
+                .find(|&id| self.is_quiet(id) && !self.is_offset(id))?;
             self.forget(quiet);
         }
         let output = match packet.kind {
@@ -531,6 +535,13 @@ impl<F: Frame> Comparator<F> {
         match &self.flows[id].output {
             Output::Stream(stream) => stream.is_quiet(&self.hold, self.epoch),
             Output::Datagrams(datagrams) => datagrams.is_quiet(),
+        }
+    }
+
+    fn is_offset(&self, id: FlowId) -> bool {
+        match &self.flows[id].output {
+            Output::Stream(stream) => stream.is_offset(self.epoch),
+            Output::Datagrams(_) => false,
         }
     }
 

@@ -77,8 +77,10 @@ pub(super) struct Stream {
     /// S by position. They may overlap, but only with equal bytes, and none lies within another:
     /// their starts and their ends rise alike.
     witnesses: List,
-    /// The witness that was used up last: where a P's search begins.
-    hint: Option<SlotId>,
+    /// Where searches begin, so that they are short: the witness that reaches furthest of those
+    /// used up, for new data, and the one met last among the others, for retransmissions.
+    frontier: Option<SlotId>,
+    revisited: Option<SlotId>,
     /// S with SYN, FIN or RST that no P has matched.
     controls: List,
     /// S that belong to the next incarnation.
@@ -93,6 +95,8 @@ pub(super) struct Stream {
     synchronized: bool,
     /// ISN of the latest SYN in order of arrival; later P count from it.
     arriving_isn: Option<u32>,
+    /// The SVM's ISN of the last incarnation: such a SYN opens nothing any more.
+    former_isn: Option<u32>,
     seen_primary: bool,
     seen_secondary: bool,
     primary_syn: Option<Syn>,
@@ -134,6 +138,12 @@ impl Stream {
             && !(self.diverged && self.epoch == epoch)
     }
 
+    /// Whether the VMs' numbers of a living connection differ by what only this state knows.
+    pub fn is_offset(&self, epoch: u32) -> bool {
+        let closed = self.primary_fin.is_some() || self.matched_rst.is_some();
+        self.primary_base != self.secondary_base && self.epoch == epoch && !closed
+    }
+
     /// Takes in a P that already has its slot, and lets leave what may.
     pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
         self.refresh(cx);
@@ -148,6 +158,9 @@ impl Stream {
                 self.open(cx, id);
                 self.awaits_syn = self.secondary_syn.is_none();
             }
+        }
+        if !syn && !self.seen_primary && self.secondary_syn.is_some() {
+            self.postpone(cx.hold);
         }
         self.seen_primary = true;
         let base = match (cx.numbers, self.arriving_isn) {
@@ -173,7 +186,7 @@ impl Stream {
         arrived: Ticks,
     ) {
         self.refresh(cx);
-        if self.diverged || cx.suspended {
+        if self.diverged {
             return;
         }
         if !self.deferred.is_empty() || self.opens_next(packet) {
@@ -207,7 +220,8 @@ impl Stream {
     ) {
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        if syn && self.secondary_syn.is_none() {
+        let stale = self.awaits_syn && self.former_isn == Some(tcp.seq);
+        if syn && self.secondary_syn.is_none() && !stale {
             self.secondary_syn = Some(Syn::of(&frame, packet));
             self.awaits_syn = false;
             if cx.numbers == Numbers::OwnIsn {
@@ -272,7 +286,8 @@ impl Stream {
             cx.hold.slot_mut(id).complete = true;
             cx.hold.stand(id, Standing::History);
         }
-        let first = self.reaching(cx.hold, self.witnesses.tail, seq);
+        let first = self.reaching_from_the_end(cx.hold, seq);
+        self.revisited = Some(first).filter(|w| *w != NIL);
         let mut w = first;
         while w != NIL && before(cx.hold.slot(w).seq, end) {
             let from = max(seq, cx.hold.slot(w).seq);
@@ -350,9 +365,22 @@ impl Stream {
         id
     }
 
+    /// The same for a new witness, which belongs at the end unless it is a retransmission.
+    fn reaching_from_the_end<F: Frame>(&self, hold: &Hold<F>, at: u32) -> SlotId {
+        let last = self.witnesses.tail;
+        let near = match self.revisited {
+            Some(w) if last != NIL && before(at, hold.slot(last).seq) => w,
+            _ => last,
+        };
+        self.reaching(hold, near, at)
+    }
+
     /// A witness that has the byte at a position.
     fn covering<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<SlotId> {
-        let near = self.hint.unwrap_or(self.witnesses.head);
+        let near = match self.frontier {
+            Some(w) if at_or_before(hold.slot(w).seq, at) => w,
+            frontier => self.revisited.or(frontier).unwrap_or(self.witnesses.head),
+        };
         let id = self.reaching(hold, near, at);
         (id != NIL && at_or_before(hold.slot(id).seq, at)).then_some(id)
     }
@@ -532,7 +560,12 @@ impl Stream {
             hold.slot_mut(w).complete = true;
             hold.stand(w, Standing::History);
         }
-        self.hint = Some(w);
+        let end = hold.slot(w).end();
+        if self.compared.is_some_and(|(_, to)| to == end) {
+            self.frontier = Some(w);
+        } else {
+            self.revisited = Some(w);
+        }
     }
 
     /// Whether the PVM's counterparts of an S's control bits have been here already.
@@ -605,8 +638,10 @@ impl Stream {
 
     /// Takes a slot that a fence or the history's limit removes out of the connection's lists.
     pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
-        if self.hint == Some(id) {
-            self.hint = None;
+        for near in [&mut self.frontier, &mut self.revisited] {
+            if *near == Some(id) {
+                *near = None;
+            }
         }
         match hold.slot(id).place {
             Place::Witness => hold.unlink(Link::Flow, &mut self.witnesses, id),
@@ -619,7 +654,7 @@ impl Stream {
 
     /// Drops everything that the connection still keeps.
     pub fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
-        self.hint = None;
+        (self.frontier, self.revisited) = (None, None);
         for list in [&mut self.witnesses, &mut self.controls, &mut self.deferred] {
             while list.head != NIL {
                 let id = list.head;
@@ -651,6 +686,24 @@ impl Stream {
         }
     }
 
+    /// The PVM still speaks for an incarnation before the one that the SVM's SYN opened: what the
+    /// SVM has sent belongs to the next.
+    fn postpone<F: Frame>(&mut self, hold: &mut Hold<F>) {
+        let deferred = std::mem::take(&mut self.controls);
+        self.clear(hold);
+        *self = Self {
+            deferred,
+            epoch: self.epoch,
+            diverged: self.diverged,
+            ..Self::default()
+        };
+        let mut s = deferred.head;
+        while s != NIL {
+            hold.slot_mut(s).place = Place::Deferred;
+            s = hold.next(Link::Flow, s);
+        }
+    }
+
     /// Begins the next incarnation (port reuse): everything of the last one has left.
     fn reopen<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         cx.hold.slot_mut(id).opens = false;
@@ -661,6 +714,7 @@ impl Stream {
             cursor: self.cursor,
             epoch: self.epoch,
             arriving_isn: self.arriving_isn,
+            former_isn: self.secondary_syn.map(|syn| syn.isn),
             seen_primary: true,
             awaits_syn: true,
             ..Self::default()
@@ -747,7 +801,7 @@ impl Stream {
         }
         self.forget_uncompared(hold);
         self.note_compared(seq, end);
-        let first = self.reaching(hold, self.witnesses.tail, seq);
+        let first = self.reaching_from_the_end(hold, seq);
         if known_to(hold, first, seq, end) == end {
             return;
         }

@@ -1,1 +1,421 @@
+//! Cases worth a name: what the comparison got wrong, or easily could.
 
+use super::*;
+use crate::frame::HeapFrame;
+use packets::{Ends, Segment};
+
+#[path = "../../tests/properties/packets.rs"]
+#[allow(dead_code)]
+mod packets;
+
+const TIMEOUT: Ticks = 1000;
+
+const LIMITS: Limits = Limits {
+    primary: 64,
+    secondary: 64,
+    history: 64,
+    flows: 4,
+    timeout: TIMEOUT,
+    idle: TIMEOUT,
+};
+
+struct Pair {
+    comparator: Comparator<HeapFrame>,
+    now: Ticks,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self::with(LIMITS, Vec::new())
+    }
+
+    fn with(limits: Limits, rules: Vec<Rule>) -> Self {
+        Self::numbered(Numbers::Translated, limits, rules)
+    }
+
+    fn numbered(numbers: Numbers, limits: Limits, rules: Vec<Rule>) -> Self {
+        Self {
+            comparator: Comparator::new(limits, numbers, Policy::new(rules)),
+            now: 1,
+        }
+    }
+
+    fn p(&mut self, bytes: &[u8]) {
+        self.now += 1;
+        self.comparator
+            .primary(HeapFrame::new(bytes), self.now)
+            .expect("has room");
+    }
+
+    fn s(&mut self, bytes: &[u8]) {
+        self.now += 1;
+        self.comparator.secondary(HeapFrame::new(bytes), self.now);
+    }
+
+    /// Both VMs send the same.
+    fn both(&mut self, bytes: &[u8]) {
+        self.p(bytes);
+        self.s(bytes);
+    }
+
+    /// How many P have left since the last call.
+    fn left(&mut self) -> usize {
+        std::iter::from_fn(|| self.comparator.next_release()).count()
+    }
+
+    fn report(&mut self) -> Option<Reason> {
+        self.comparator.take_divergence().map(|d| d.reason)
+    }
+
+    fn overdue(&mut self) -> Option<Reason> {
+        let later = self.now + TIMEOUT;
+        self.comparator.overdue(later).map(|d| d.reason)
+    }
+
+    fn checkpoint(&mut self) {
+        self.comparator.fence();
+        self.now += 1;
+        self.comparator.commit(self.now);
+    }
+}
+
+fn ends(port: u16) -> Ends {
+    Ends {
+        peer: 2,
+        port,
+        peer_port: 40_000,
+        ..Ends::default()
+    }
+}
+
+fn segment(seq: u32, ack: u32, payload: &[u8]) -> Segment {
+    Segment {
+        seq,
+        ack: Some(ack),
+        payload: payload.to_vec(),
+        ..Segment::default()
+    }
+}
+
+fn tcp(segment: &Segment) -> Vec<u8> {
+    packets::tcp(&ends(80), segment, 0)
+}
+
+fn data(seq: u32, payload: &[u8]) -> Vec<u8> {
+    tcp(&segment(seq, 1, payload))
+}
+
+fn syn(isn: u32, ack: Option<u32>) -> Vec<u8> {
+    tcp(&Segment {
+        seq: isn,
+        ack,
+        syn: true,
+        options: packets::syn_options(1460, None),
+        ..Segment::default()
+    })
+}
+
+fn fin(seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    tcp(&Segment {
+        fin: true,
+        ..segment(seq, ack, payload)
+    })
+}
+
+fn rst(seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    tcp(&Segment {
+        rst: true,
+        ..segment(seq, ack, payload)
+    })
+}
+
+#[test]
+fn a_witness_within_a_later_one_is_not_waited_for() {
+    let mut pair = Pair::new();
+    pair.s(&data(150, b"fgh"));
+    pair.s(&data(145, b"abcdefghij"));
+    pair.p(&data(145, b"abcdefghij"));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn two_values_for_a_byte_are_noticed_behind_a_short_witness() {
+    let mut pair = Pair::new();
+    pair.s(&data(50, b"fg"));
+    pair.s(&data(45, b"abcdefghij"));
+    pair.s(&data(52, b"hX"));
+    assert_eq!(pair.report(), Some(Reason::SecondaryInconsistent));
+}
+
+#[test]
+fn a_fin_that_waits_for_the_acknowledgment_is_matched_already() {
+    let mut pair = Pair::new();
+    pair.s(&fin(100, 1, b""));
+    pair.p(&fin(100, 2, b""));
+    assert_eq!(pair.left(), 0);
+    pair.s(&fin(100, 2, b""));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn a_fin_on_data_of_the_secondary_alone_is_missed_at_the_primary() {
+    let mut pair = Pair::new();
+    pair.s(&fin(100, 1, b"bye"));
+    pair.p(&data(100, b"bye"));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), Some(Reason::MissingPrimary));
+    pair.p(&fin(103, 1, b""));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn an_rst_may_carry_data() {
+    let mut pair = Pair::new();
+    pair.both(&rst(100, 1, b"why"));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn an_rst_that_answers_another_segment_needs_its_own_counterpart() {
+    let mut pair = Pair::new();
+    pair.both(&rst(0, 5001, b""));
+    pair.p(&rst(0, 5001, b""));
+    assert_eq!(pair.left(), 2, "the same one again");
+    pair.p(&rst(0, 4001, b""));
+    assert_eq!(pair.left(), 0);
+    pair.s(&rst(0, 4001, b""));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn a_flow_that_differs_is_not_forgotten_before_the_commit() {
+    let mut pair = Pair::new();
+    pair.s(&data(50, b"abc"));
+    pair.p(&data(50, b"abc"));
+    pair.s(&data(50, b"abX"));
+    assert_eq!(pair.report(), Some(Reason::SecondaryInconsistent));
+    assert_eq!(pair.left(), 1);
+    pair.comparator.age(pair.now + 10 * TIMEOUT, 10);
+    pair.both(&data(53, b"def"));
+    assert_eq!(pair.left(), 0);
+    pair.checkpoint();
+    assert_eq!(pair.left(), 1);
+    pair.both(&data(56, b"ghi"));
+    assert_eq!(pair.left(), 1);
+}
+
+#[test]
+fn a_full_table_gives_up_a_quiet_flow_behind_a_busy_one() {
+    let mut pair = Pair::with(Limits { flows: 2, ..LIMITS }, Vec::new());
+    pair.p(&packets::udp(&ends(1), b"waits", 0));
+    pair.both(&packets::udp(&ends(2), b"done", 0));
+    pair.both(&packets::udp(&ends(3), b"new", 0));
+    assert_eq!(pair.left(), 2);
+    assert_eq!(pair.comparator.counts().flow_table_full, 0);
+}
+
+#[test]
+fn a_full_table_keeps_the_offset_of_a_living_connection() {
+    let limits = Limits { flows: 1, ..LIMITS };
+    let mut pair = Pair::numbered(Numbers::OwnIsn, limits, Vec::new());
+    pair.p(&syn(1000, Some(1)));
+    pair.s(&syn(1010, Some(1)));
+    pair.both(&packets::udp(&ends(53), b"another flow", 0));
+    pair.s(&data(1011, b"abcdefghijklmnop"));
+    pair.p(&data(1011, b"k"));
+    pair.p(&data(1012, b"b"));
+    assert_eq!(pair.left(), 2, "SYN and the byte at 10");
+    assert_eq!(pair.report(), Some(Reason::Payload));
+}
+
+#[test]
+fn what_the_secondary_sends_under_a_rule_is_not_waited_for() {
+    let rule = Rule {
+        name: "dns".into(),
+        protocols: vec![17],
+        port: Some(53),
+        prefix: None,
+        vlan: None,
+    };
+    let mut pair = Pair::with(LIMITS, vec![rule]);
+    pair.p(&packets::udp(&ends(53), b"12:00:00", 0));
+    pair.s(&packets::udp(&ends(53), b"12:00:01", 0));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+    assert_eq!(pair.comparator.frames(), 0);
+}
+
+#[test]
+fn an_old_incarnation_that_only_the_secondary_spoke_for_is_forgotten() {
+    let mut pair = Pair::new();
+    // Late output of a connection that the table has forgotten, at numbers of the next one.
+    pair.s(&tcp(&segment(1001, 9_000, b"old!")));
+    pair.s(&syn(7000, Some(500)));
+    pair.p(&syn(1000, Some(500)));
+    assert_eq!(pair.left(), 1);
+    pair.p(&tcp(&segment(1001, 501, b"old!")));
+    assert_eq!(
+        pair.left(),
+        0,
+        "neither bytes nor acknowledgment are the SVM's"
+    );
+    pair.s(&tcp(&segment(1001, 501, b"old!")));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn the_secondary_s_syn_says_nothing_of_the_incarnation_before() {
+    let mut pair = Pair::new();
+    pair.s(&syn(7000, Some(9_000)));
+    pair.p(&tcp(&segment(400, 8_000, b"")));
+    assert_eq!(
+        pair.left(),
+        0,
+        "the SVM's acknowledgment is the next client's"
+    );
+    pair.p(&syn(1000, Some(9_000)));
+    assert_eq!(pair.overdue(), Some(Reason::AckAhead));
+    pair.checkpoint();
+    assert_eq!(pair.left(), 2);
+    pair.both(&tcp(&segment(1001, 9_001, b"new")));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
+    let mut pair = Pair::new();
+    pair.p(&syn(1000, None));
+    pair.s(&syn(7000, None));
+    pair.p(&syn(2000, None));
+    assert_eq!(pair.left(), 1);
+    pair.s(&syn(7000, None));
+    assert_eq!(pair.left(), 0);
+    pair.s(&syn(8000, None));
+    assert_eq!(pair.left(), 1);
+    while let Some(told) = pair.comparator.next_synchronized() {
+        let expected = if told.pvm.0 == 1000 { 7000 } else { 8000 };
+        assert_eq!(told.svm.0, expected);
+    }
+}
+
+#[test]
+fn data_on_a_syn_has_no_position_before_the_primary_s() {
+    let mut pair = Pair::new();
+    let early = |isn| {
+        tcp(&Segment {
+            seq: isn,
+            syn: true,
+            options: packets::syn_options(1460, None),
+            payload: b"aaaa".to_vec(),
+            ..Segment::default()
+        })
+    };
+    pair.s(&early(1001));
+    pair.p(&early(1000));
+    assert_eq!(pair.left(), 0);
+    pair.s(&early(1001));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.overdue(), None);
+}
+
+#[test]
+fn history_that_no_primary_asked_for_ends_with_its_epoch() {
+    let mut pair = Pair::new();
+    pair.s(&data(100, b"abcdef"));
+    pair.p(&data(103, b"def"));
+    assert_eq!(pair.left(), 1);
+    pair.checkpoint();
+    pair.p(&data(100, b"abc"));
+    assert_eq!(pair.left(), 0, "the SVM has not sent it in this epoch");
+    pair.s(&data(100, b"abc"));
+    assert_eq!(pair.left(), 1);
+}
+
+#[test]
+fn a_commit_leaves_witnesses_for_every_byte_that_has_left() {
+    let mut pair = Pair::new();
+    pair.s(&data(100, b"abcdefghij"));
+    pair.p(&data(100, b"abc"));
+    pair.p(&data(103, b"dXfghij"));
+    assert_eq!(pair.report(), Some(Reason::Payload));
+    pair.p(&data(104, b"X"));
+    pair.checkpoint();
+    assert_eq!(pair.left(), 3);
+    pair.p(&data(100, b"abcdXfghij"));
+    assert_eq!(pair.left(), 1);
+    assert_eq!((pair.report(), pair.overdue()), (None, None));
+}
+
+#[test]
+fn an_s_without_room_asks_for_a_checkpoint_at_once() {
+    let limits = Limits {
+        secondary: 1,
+        ..LIMITS
+    };
+    let mut pair = Pair::with(limits, Vec::new());
+    pair.s(&data(100, b"abc"));
+    pair.s(&data(103, b"def"));
+    assert_eq!(pair.report(), Some(Reason::SecondaryOverflow));
+    assert_eq!(pair.comparator.counts().secondary_overflow, 1);
+    pair.p(&data(100, b"abc"));
+    assert_eq!(pair.left(), 0);
+    pair.checkpoint();
+    assert_eq!(pair.left(), 1);
+}
+
+#[test]
+fn a_control_bit_without_room_stops_the_flow_too() {
+    let limits = Limits {
+        secondary: 1,
+        ..LIMITS
+    };
+    for dropped in [syn(7000, Some(1)), fin(103, 1, b"")] {
+        let mut pair = Pair::with(limits, Vec::new());
+        pair.both(&data(97, b"xyz"));
+        pair.s(&data(100, b"abc"));
+        pair.s(&dropped);
+        assert_eq!(pair.report(), Some(Reason::SecondaryOverflow));
+        pair.p(&data(100, b"abc"));
+        assert_eq!(pair.left(), 1, "what came after is not trusted");
+    }
+}
+
+#[test]
+fn late_datagrams_find_theirs_behind_any_number_of_complete_ones() {
+    let limits = Limits {
+        primary: 400,
+        ..LIMITS
+    };
+    let mut pair = Pair::with(limits, Vec::new());
+    let datagram = |i: u32| packets::udp(&ends(53), &i.to_be_bytes(), 0);
+    for i in 0..300 {
+        pair.p(&datagram(i));
+    }
+    for i in 1..300 {
+        pair.s(&datagram(i));
+    }
+    assert_eq!(pair.left(), 0);
+    pair.s(&datagram(0));
+    assert_eq!(pair.left(), 300);
+}
+
+#[test]
+fn nothing_is_remembered_of_a_vm_that_is_gone() {
+    let mut pair = Pair::new();
+    pair.both(&data(100, b"abc"));
+    pair.p(&tcp(&segment(103, 900, b"def")));
+    assert_eq!(pair.left(), 1);
+    assert_eq!(pair.comparator.discard(), 1);
+    assert_eq!(pair.comparator.frames(), 0);
+    assert_eq!(pair.comparator.flows(), 0);
+    pair.checkpoint();
+    pair.p(&tcp(&segment(103, 900, b"")));
+    assert_eq!(pair.left(), 0, "no VM that lives has acknowledged so much");
+}

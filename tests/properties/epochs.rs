@@ -3,7 +3,7 @@
 use dpdk_colo::compare::{Limits, Numbers};
 
 use crate::harness::{Harness, ample};
-use crate::pair::{Conversation, Epoch, fence_to_commit, is_done, run};
+use crate::pair::{Conversation, Epoch, fence_to_commit, run};
 use crate::rng::for_cases;
 
 #[test]
@@ -58,10 +58,14 @@ fn nothing_leaves_uncompared_where_everything_is_scarce() {
             history: rng.below(3),
             flows: rng.between(1, 3),
             timeout: 1 << 20,
-            idle: [10, 1 << 20][rng.below(2)],
+            // What a flow that is forgotten while it lives leaves unknown are its ISNs.
+            idle: match numbers {
+                Numbers::Translated => [10, 1 << 20][rng.below(2)],
+                Numbers::OwnIsn => 1 << 20,
+            },
         };
         let mut harness = Harness::new(limits, numbers);
-        while !is_done(&pair) {
+        for _ in 0..rng.between(1, 5) {
             let epoch = Epoch {
                 window: [0, 3][rng.below(2)],
                 diverges: rng.one_in(4),

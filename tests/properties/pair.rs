@@ -1,6 +1,8 @@
 //! A pair of VMs over several epochs: the PVM goes through its conversations once, the SVM starts
 //! from the PVM's state in each epoch.
 
+use std::collections::VecDeque;
+
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::{Harness, Sent};
@@ -43,7 +45,7 @@ impl Conversation {
                 let near = last.pvm_isn.wrapping_add(rng.below(600) as u32);
                 connection.pvm_isn = near.wrapping_sub(300);
             }
-            if all.iter().any(|c| c.pvm_isn == connection.pvm_isn) {
+            while all.iter().any(|c| c.pvm_isn == connection.pvm_isn) {
                 connection.pvm_isn = connection.pvm_isn.wrapping_add(1000);
             }
             script.extend(connection.output(rng, true, 0, window));
@@ -56,22 +58,17 @@ impl Conversation {
         }
     }
 
-    fn primary(&self, rng: &mut Rng) -> Vec<Sent> {
+    /// The next that the PVM sends, at most `most`.
+    fn primary(&self, rng: &mut Rng, most: usize) -> Vec<Sent> {
         let rest = &self.script[self.sent..];
         rest.iter()
+            .take(most)
             .map(|p| self.connections[p.incarnation].frame(rng, Side::Primary, p))
             .collect()
     }
 
-    /// What the SVM sends that has loaded the PVM's present state; a wrong byte if `diverges`.
-    /// It may repeat a SYN if `repeats`.
-    fn secondary(
-        &mut self,
-        rng: &mut Rng,
-        window: usize,
-        diverges: bool,
-        repeats: bool,
-    ) -> Vec<Sent> {
+    /// The first `most` frames that the SVM sends that has loaded the PVM's present state.
+    fn secondary(&mut self, rng: &mut Rng, epoch: &Epoch, most: usize) -> Vec<Sent> {
         let done = &self.script[..self.sent];
         let current = done.last().map_or(0, |p| p.incarnation);
         let of_current = || done.iter().filter(|p| p.incarnation == current);
@@ -79,15 +76,22 @@ impl Conversation {
         let at = of_current().map(Segment::end).max().unwrap_or(0);
         let reset = of_current().any(|p| p.rst);
         let mut frames = Vec::new();
+        // No stack takes an ISN twice in a row.
+        let mut taken: Vec<u32> = self.connections.iter().map(|c| c.svm_isn).collect();
         for connection in &mut self.connections[current..] {
             let loaded = begun && connection.incarnation == current;
             connection.svm_isn = if loaded || connection.opening == Opening::MidStream {
                 connection.pvm_isn
             } else {
-                rng.sequence()
+                let mut isn = rng.sequence();
+                while taken.contains(&isn) {
+                    isn = rng.sequence();
+                }
+                isn
             };
+            taken.push(connection.svm_isn);
             let mut own = connection.clone();
-            if diverges && rng.one_in(2) {
+            if epoch.diverges && rng.one_in(2) {
                 spoil(rng, &mut own.bytes);
             }
             let from = if loaded {
@@ -96,14 +100,35 @@ impl Conversation {
                 0
             };
             let from = from.min(own.bytes.len() as u32);
-            let syn = !loaded || (repeats && rng.one_in(8));
-            let mut segments = own.output(rng, syn, from, window);
+            let syn = !loaded || (epoch.loss == 0 && rng.one_in(8));
+            let mut segments = own.output(rng, syn, from, epoch.window);
             if loaded && reset {
                 segments.retain(|s| !s.rst);
             }
-            frames.extend(segments.iter().map(|s| own.frame(rng, Side::Secondary, s)));
+            for segment in segments.iter().take(most - frames.len()) {
+                frames.push(own.frame(rng, Side::Secondary, segment));
+            }
+            if frames.len() == most {
+                break;
+            }
         }
         frames
+    }
+}
+
+impl Conversation {
+    /// Whether the client can have caused an S already: it answers what has left. Without this an
+    /// SVM whose S get lost may seem to speak for another connection than it does.
+    fn may_follow(&self, harness: &Harness, sent: &Sent) -> bool {
+        let has_begun = |incarnation: usize| {
+            self.connections[incarnation].opening == Opening::MidStream
+                || harness.syn_has_left(sent.flow, incarnation)
+        };
+        match incarnation(sent) {
+            0 if is_syn(sent) => true,
+            i if is_syn(sent) => has_begun(i - 1),
+            i => has_begun(i),
+        }
     }
 }
 
@@ -121,40 +146,37 @@ pub struct Epoch {
 pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoch: &Epoch) {
     let mut queues = Vec::new();
     for conversation in pair.iter_mut() {
-        let p = conversation.primary(rng);
-        let s = conversation.secondary(rng, epoch.window, epoch.diverges, epoch.loss == 0);
-        for (side, frames) in [(Side::Primary, p), (Side::Secondary, s)] {
-            let n = match epoch.last {
-                true => frames.len(),
-                false => rng.below(frames.len() + 1),
-            };
-            queues.push((side, frames.into_iter().take(n).collect()));
-        }
+        let (most_p, most_s) = match epoch.last {
+            true => (usize::MAX, usize::MAX),
+            false => (rng.below(40), rng.below(60)),
+        };
+        let p = conversation.primary(rng, most_p);
+        let s = conversation.secondary(rng, epoch, most_s);
+        queues.push((Side::Primary, p.into()));
+        queues.push((Side::Secondary, s.into()));
     }
-    let mut silent = vec![false; pair.len()];
+    let mut early = vec![VecDeque::new(); pair.len()];
     for (side, sent) in merge(rng, queues) {
+        let flow = sent.flow;
         match side {
             Side::Primary => {
                 if !harness.primary(rng, &sent) {
                     // A ring in which nothing moves before the commit.
                     return;
                 }
-                pair[sent.flow].sent += 1;
+                pair[flow].sent += 1;
             }
-            Side::Secondary if epoch.loss > 0 => {
-                // A client opens a connection only after it has seen something of the last one, so
-                // an SVM whose S may have been dropped is never a whole connection ahead.
-                let connections = &pair[sent.flow].connections;
-                let before = incarnation(&sent).checked_sub(1);
-                silent[sent.flow] |= before.is_some_and(|b| {
-                    connections[b].opening != Opening::MidStream
-                        && !harness.syn_has_left(sent.flow, b)
-                });
-                if !silent[sent.flow] && !rng.one_in(epoch.loss) {
-                    harness.secondary(rng, &sent);
-                }
-            }
+            Side::Secondary if epoch.loss > 0 => early[flow].push_back(sent),
             Side::Secondary => harness.secondary(rng, &sent),
+        }
+        while early[flow]
+            .front()
+            .is_some_and(|sent| pair[flow].may_follow(harness, sent))
+        {
+            let sent = early[flow].pop_front().expect("has a front");
+            if is_syn(&sent) || !rng.one_in(epoch.loss) {
+                harness.secondary(rng, &sent);
+            }
         }
         if epoch.loss > 0 && rng.one_in(16) {
             let (now, most) = (harness.now + 5, rng.below(3));
@@ -170,18 +192,28 @@ fn incarnation(sent: &Sent) -> usize {
     }
 }
 
+fn is_syn(sent: &Sent) -> bool {
+    matches!(&sent.meaning, Meaning::Tcp(segment) if segment.syn)
+}
+
 /// What comes between fence and commit: the SVM's late output and the last of the PVM's.
 pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation]) {
     harness.fence();
     for conversation in pair.iter_mut() {
-        for sent in conversation.secondary(rng, 0, true, true) {
+        let late = Epoch {
+            window: 0,
+            diverges: true,
+            last: false,
+            loss: 0,
+        };
+        for sent in conversation.secondary(rng, &late, 12) {
             if rng.one_in(3) {
                 harness.secondary(rng, &sent);
             }
         }
-        let late = rng.below(3);
-        for sent in conversation.primary(rng).iter().take(late) {
-            if harness.primary(rng, sent) {
+        let most = rng.below(3);
+        for sent in conversation.primary(rng, most) {
+            if harness.primary(rng, &sent) {
                 conversation.sent += 1;
             } else {
                 break;
@@ -189,9 +221,4 @@ pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Convers
         }
     }
     harness.commit();
-}
-
-/// Whether the PVM has sent everything.
-pub fn is_done(pair: &[Conversation]) -> bool {
-    pair.iter().all(|c| c.sent == c.script.len())
 }
