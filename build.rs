@@ -32,6 +32,7 @@ mod dpdk {
     const ALLOWED_FUNCTIONS: &[&str] = &[
         "shim_.*",
         "rte_eal_(init|cleanup|has_hugepages|remote_launch|wait_lcore)",
+        "rte_dev_probe",
         "rte_get_(main_lcore|tsc_hz)",
         "rte_lcore_is_enabled",
         "rte_pktmbuf_(pool_create|clone|free_bulk)",

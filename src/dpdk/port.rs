@@ -20,6 +20,7 @@ use super::queue::{RxQueue, TxQueue};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of ethdev's functions")]
 pub enum Step {
+    Plug,
     ReadInfo,
     ReadMac,
     Configure,
@@ -243,6 +244,25 @@ impl Port {
             }
             id = found + 1;
         }
+    }
+
+    /// Adds a device while EAL runs, described as behind `--vdev`
+    /// (`net_virtio_user0,path=/run/vm.sock`), and takes its port. A name serves once in the life
+    /// of a process, as the device stays when its port is closed.
+    pub fn plug(eal: &Eal, device: &str) -> Result<Self, PortError> {
+        let name = device.split(',').next().unwrap_or_default();
+        let description = CString::new(device).map_err(|_| PortError::Unknown {
+            name: name.to_owned(),
+            known: Self::names(eal),
+        })?;
+        // SAFETY: EAL is initialised; the description is a C string that DPDK copies.
+        let ret = unsafe { dpdk_sys::rte_dev_probe(description.as_ptr()) };
+        Errno::check(ret).map_err(|errno| PortError::Driver {
+            name: name.to_owned(),
+            step: Step::Plug,
+            errno,
+        })?;
+        Self::by_name(eal, name)
     }
 
     /// Takes the port of this name (`net_vhost0`, `0000:03:00.0`), once.

@@ -137,6 +137,8 @@ impl CompareNode {
                 return;
             }
         }
+        let left = std::iter::from_fn(|| self.state.next_release());
+        self.out.give_up(left.count());
     }
 
     /// The histograms, at the end.

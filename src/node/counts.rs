@@ -75,7 +75,10 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     writer.set(Counter::SecondaryOverflow, counts.secondary_overflow);
     writer.set(Counter::FlowTableFull, counts.flow_table_full);
     for (reason, n) in Reason::ALL.iter().zip(counts.divergences) {
-        writer.set(divergence(Cause::Difference(*reason)), n);
+        let cause = Cause::Difference(*reason);
+        if cause.is_counted_by_comparator() {
+            writer.set(divergence(cause), n);
+        }
     }
     let mut uses = comparator.policy().uses();
     for counter in [
@@ -90,11 +93,11 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     }
 }
 
-/// Requests, commits and the causes that are no difference.
+/// Requests, commits and the causes that the comparator does not count.
 pub fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     writer.set(Counter::Requests, checkpoints.requested());
     writer.set(Counter::Commits, checkpoints.committed_count());
-    for cause in Cause::all().filter(|cause| !matches!(cause, Cause::Difference(_))) {
+    for cause in Cause::all().filter(|cause| !cause.is_counted_by_comparator()) {
         writer.set(divergence(cause), checkpoints.count(cause));
     }
 }

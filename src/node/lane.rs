@@ -68,6 +68,12 @@ impl Lane {
         n
     }
 
+    /// Drops what waits and counts it, with `more` frames that would have come behind.
+    pub fn give_up(&mut self, more: usize) {
+        self.dropped += (self.out.len() + more) as u64;
+        self.out.clear();
+    }
+
     /// Frames that still fit behind those that wait.
     #[inline]
     pub fn room(&self) -> usize {

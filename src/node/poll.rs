@@ -94,6 +94,22 @@ impl Pair {
 /// Makes a pair on the core that will poll it: pollers never leave their thread.
 pub type Builder = Box<dyn FnOnce() -> Pair + Send>;
 
+/// The loop's own figures.
+#[derive(Default)]
+struct Rounds {
+    polls: u64,
+    busy_cycles: u64,
+    idle_cycles: u64,
+}
+
+impl Rounds {
+    fn publish(&self, writer: &Writer) {
+        writer.set(Counter::Polls, self.polls);
+        writer.set(Counter::BusyCycles, self.busy_cycles);
+        writer.set(Counter::IdleCycles, self.idle_cycles);
+    }
+}
+
 /// What one poll core is to do.
 pub struct PollCore {
     /// The pairs, yet to be made on the core.
@@ -111,8 +127,8 @@ impl PollCore {
         let mut pairs: Vec<Pair> = self.pairs.into_iter().map(|build| build()).collect();
         let (tick, publish) = (self.clock.ticks(TICK), self.clock.ticks(PUBLISH));
         let (mut last_tick, mut last_publish) = (tsc::now(), tsc::now());
-        let (mut polls, mut busy_cycles, mut idle_cycles, mut idle_rounds) =
-            (0u64, 0u64, 0u64, 0u32);
+        let mut rounds = Rounds::default();
+        let mut idle_rounds = 0u32;
         let mut now = tsc::now();
         while !stop.load(Ordering::Relaxed) {
             let mut busy = false;
@@ -123,7 +139,7 @@ impl PollCore {
                 last_tick = now;
                 pairs.iter_mut().for_each(|pair| pair.tick(now));
             }
-            polls += 1;
+            rounds.polls += 1;
             idle_rounds = if busy { 0 } else { idle_rounds + 1 };
             if idle_rounds >= IDLE_ROUNDS
                 && let Some(sleep) = self.idle_sleep
@@ -134,24 +150,22 @@ impl PollCore {
             let then = now;
             now = tsc::now();
             *(if busy {
-                &mut busy_cycles
+                &mut rounds.busy_cycles
             } else {
-                &mut idle_cycles
+                &mut rounds.idle_cycles
             }) += now.wrapping_sub(then);
             if now.wrapping_sub(last_publish) >= publish {
                 last_publish = now;
                 for pair in &mut pairs {
                     pair.publish();
-                    let writer = pair.writer();
-                    writer.set(Counter::Polls, polls);
-                    writer.set(Counter::BusyCycles, busy_cycles);
-                    writer.set(Counter::IdleCycles, idle_cycles);
+                    rounds.publish(pair.writer());
                 }
             }
         }
         for pair in &mut pairs {
             pair.finish();
             pair.publish();
+            rounds.publish(pair.writer());
         }
         pairs.into_iter().map(Pair::into_recorder).collect()
     }

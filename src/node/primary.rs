@@ -372,6 +372,8 @@ impl PrimaryNode {
                 return;
             }
         }
+        let left = std::iter::from_fn(|| self.state.next_release());
+        self.uplink.give_up(left.count());
     }
 
     /// The histograms, at the end.

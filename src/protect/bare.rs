@@ -182,7 +182,10 @@ impl<F: Frame> Bare<F> {
         if let Some(divergence) = self.comparator.overdue(now) {
             self.reported = oldest;
             self.diverged(divergence);
-        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
+        } else if self.comparator.room() < BURST
+            && self.comparator.held() > 0
+            && !self.checkpoints.is_wanted()
+        {
             self.checkpoints
                 .want(Cause::Difference(Reason::HoldFull), now);
         }

@@ -50,6 +50,17 @@ impl Cause {
         }
     }
 
+    /// Whether the comparator counts it among its divergences: it does where two frames differ or
+    /// one is missing, but knows nothing of full bounds.
+    pub fn is_counted_by_comparator(self) -> bool {
+        match self {
+            Cause::Difference(reason) => {
+                !matches!(reason, Reason::HoldFull | Reason::SecondaryOverflow)
+            }
+            _ => false,
+        }
+    }
+
     /// The word that counters, records and the log use.
     pub fn word(self) -> &'static str {
         match self {

@@ -47,8 +47,9 @@ impl Checkpoints {
     }
 
     /// Wants a checkpoint. The first cause since the last commit is the one that is reported.
+    /// Differences between frames are counted by the comparator.
     pub(super) fn want(&mut self, cause: Cause, seen: Ticks) {
-        if !matches!(cause, Cause::Difference(_)) {
+        if !cause.is_counted_by_comparator() {
             self.causes[cause.index()] += 1;
         }
         self.wanted.get_or_insert((cause, seen));
@@ -112,7 +113,7 @@ impl Checkpoints {
         self.committed
     }
 
-    /// How often a cause that is no [`Cause::Difference`] came up.
+    /// How often a cause came up that the comparator does not count.
     pub fn count(&self, cause: Cause) -> u64 {
         self.causes[cause.index()]
     }

@@ -91,6 +91,8 @@ pub struct ControlPair {
     guest: Option<(LinkWatch, Receiver<GuestEvent>)>,
     figures: Option<Figures>,
     asked: Option<Asked>,
+    /// The cause whose way to the monitor was measured last; a repeated request has the same.
+    measured: Option<Ticks>,
     stopped: Option<Instant>,
     /// STOP events since the guest port was started last; `None` before its first start.
     stops_since_start: Option<u32>,
@@ -125,6 +127,7 @@ impl ControlPair {
             guest: None,
             figures: Some(figures),
             asked: None,
+            measured: None,
             stopped: None,
             stops_since_start: None,
             state: State::Solo,
@@ -335,8 +338,11 @@ impl ControlPair {
                     .filter(|asked| asked.request.token == token)
                 {
                     asked.written = Some(at);
-                    let since = clock.ns(tsc::now().saturating_sub(asked.request.seen));
-                    figures(&mut |f| f.own.record(Interval::Request, since));
+                    let seen = asked.request.seen;
+                    if self.measured.replace(seen) != Some(seen) {
+                        let since = clock.ns(tsc::now().saturating_sub(seen));
+                        figures(&mut |f| f.own.record(Interval::Request, since));
+                    }
                 }
             }
             Event::RequestFailed { cause, .. } => {

@@ -1,0 +1,137 @@
+//! Single frames by hand: commands on standard input, what happens on standard output.
+//!
+//! | command | effect |
+//! | --- | --- |
+//! | `send N HEX` | sends a frame through the vhost-user socket N of the command line, from 0 on |
+//! | `start N` | connects a virtio_user device to the socket, as when a VM starts |
+//! | `stop N` | stops it as QEMU stops a VM's (`GET_VRING_BASE`), and disconnects, which QEMU does not; what was not taken waits for the next start |
+//!
+//! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`,
+//! `stopped N`, `sent N` when the port has taken a frame, `received N HEX`. The end of the input
+//! ends the program.
+
+use std::io::{self, BufRead, Write};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, TryRecvError, unbounded};
+use dpdk_colo::Frame;
+use dpdk_colo::dpdk::{Burst, Eal, Mempool, Port};
+
+use crate::line::{Line, LineError};
+
+/// Pause between two looks when nothing happens.
+const PAUSE: Duration = Duration::from_micros(20);
+
+enum Command {
+    Send(usize, Vec<u8>),
+    Start(usize),
+    Stop(usize),
+}
+
+/// Plays a script.
+pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineError> {
+    let mut lines: Vec<Line> = sockets.iter().map(|_| Line::new(pool)).collect();
+    let commands = commands(sockets.len())?;
+    let (mut burst, mut starts) = (Burst::new(), 0);
+    say(format_args!("ready"))?;
+    loop {
+        let mut idle = true;
+        match commands.try_recv() {
+            Ok(command) => {
+                idle = false;
+                match command? {
+                    Command::Send(n, frame) => lines[n].send(frame),
+                    Command::Start(n) => {
+                        let device = format!(
+                            "net_virtio_user{starts},path={},mac=02:00:00:00:00:{n:02x}",
+                            sockets[n]
+                        );
+                        starts += 1;
+                        lines[n].start(Port::plug(eal, &device)?)?;
+                        say(format_args!("started {n}"))?;
+                    }
+                    Command::Stop(n) => {
+                        show(n, &mut lines[n], &mut burst)?;
+                        lines[n].stop()?;
+                        say(format_args!("stopped {n}"))?;
+                    }
+                }
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return Ok(()),
+        }
+        for (n, line) in lines.iter_mut().enumerate() {
+            for _ in 0..line.flush() {
+                idle = false;
+                say(format_args!("sent {n}"))?;
+            }
+            idle &= show(n, line, &mut burst)? == 0;
+        }
+        if idle {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Shows what has come; returns how many frames.
+fn show(n: usize, line: &mut Line, burst: &mut Burst) -> Result<usize, LineError> {
+    let count = line.receive(burst);
+    for frame in burst.drain() {
+        let mut hex = String::with_capacity(2 * frame.len());
+        for byte in frame.segments().flatten() {
+            hex.push_str(&format!("{byte:02x}"));
+        }
+        say(format_args!("received {n} {hex}"))?;
+    }
+    Ok(count)
+}
+
+fn say(what: std::fmt::Arguments<'_>) -> io::Result<()> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut out = io::stdout().lock();
+    writeln!(out, "{} {what}", now.as_nanos())?;
+    out.flush()
+}
+
+/// The commands of standard input, read by a thread of their own.
+fn commands(ports: usize) -> Result<Receiver<Result<Command, LineError>>, LineError> {
+    let (tell, commands) = unbounded();
+    thread::Builder::new()
+        .name("colo-script".into())
+        .spawn(move || {
+            for line in io::stdin().lock().lines() {
+                let command = match line {
+                    Ok(line) => parse(&line, ports).ok_or(LineError::Script(line)),
+                    Err(error) => Err(error.into()),
+                };
+                if tell.send(command).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(commands)
+}
+
+fn parse(line: &str, ports: usize) -> Option<Command> {
+    let mut words = line.split(' ');
+    let (verb, n) = (words.next()?, words.next()?.parse().ok()?);
+    if n >= ports {
+        return None;
+    }
+    match (verb, words.next()) {
+        ("send", Some(hex)) => Some(Command::Send(n, bytes(hex)?)),
+        ("start", None) => Some(Command::Start(n)),
+        ("stop", None) => Some(Command::Stop(n)),
+        _ => None,
+    }
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
+        .collect()
+}

@@ -1,0 +1,27 @@
+//! The built program from outside: its command line, its ports, its monitor, its end.
+//!
+//! Each test starts `dpdk-colo` without hugepages or hardware. Frames come from captures
+//! (net_pcap), from nowhere (net_null), or from `colo-traffic`, whose virtio_user ports are to the
+//! node's vhost ports what a QEMU is. Tests that measure run alone, the others two at a time.
+
+#![cfg(feature = "dpdk")]
+
+mod capture;
+mod frames;
+mod monitor;
+mod node;
+mod random;
+#[path = "../qmp/script.rs"]
+#[allow(dead_code, reason = "the QMP client's own tests use the rest")]
+mod script;
+mod telemetry;
+mod traffic;
+
+mod compare;
+mod full;
+mod garbage;
+mod null;
+mod pair;
+mod quiet;
+mod usage;
+mod vhost;

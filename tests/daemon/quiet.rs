@@ -1,0 +1,107 @@
+//! The poll thread makes no system call, with and without traffic. `COLO_WATCH` sets the seconds of
+//! each look.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::node::{self, Node, comparator};
+use crate::traffic::Traffic;
+use crate::vhost::Sockets;
+
+/// How EAL names its first worker, by version of DPDK.
+const WORKER: [&str; 3] = ["rte-worker-1", "lcore-worker-1", "dpdk-worker1"];
+
+/// The id of a process's thread that has one of these names.
+fn thread_of(process: u32, names: &[&str]) -> i32 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the threads");
+    tasks
+        .filter_map(|task| {
+            let task = task.ok()?;
+            let comm = fs::read_to_string(task.path().join("comm")).ok()?;
+            names.contains(&comm.trim_end()).then(|| task.file_name())
+        })
+        .next()
+        .and_then(|id| id.to_str()?.parse().ok())
+        .unwrap_or_else(|| panic!("no thread {names:?}"))
+}
+
+/// System calls of a thread in some time and what strace says of them; `None` where it cannot tell.
+fn system_calls(thread: i32, time: Duration) -> Option<(u64, String)> {
+    let mut strace = Command::new("strace")
+        .args(["-c", "-p", &thread.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    thread::sleep(time);
+    let pid = Pid::from_raw(strace.id() as i32)?;
+    // Where it could not attach it has ended by itself.
+    let _ = kill_process(pid, Signal::INT);
+    let mut text = String::new();
+    strace.stderr.take()?.read_to_string(&mut text).ok()?;
+    strace.wait().ok()?;
+    if !text.contains("attached") {
+        println!("strace: {text}");
+        return None;
+    }
+    // The last line of the table is the total; without a call there is no table.
+    let total = text
+        .lines()
+        .rev()
+        .find(|line| line.trim_end().ends_with("total"));
+    let calls = total.map_or(Some(0), |line| line.split_whitespace().nth(3)?.parse().ok())?;
+    Some((calls, text))
+}
+
+#[test]
+fn the_poll_thread_makes_no_system_call() {
+    let _turn = node::alone();
+    let seconds = std::env::var("COLO_WATCH")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let time = Duration::from_secs(seconds.unwrap_or(2));
+    let sockets = Sockets::new();
+    let mut own = comparator("net_vhost");
+    let sleep = own
+        .iter()
+        .position(|word| word == "--idle-sleep")
+        .expect("the option");
+    own[sleep + 1] = "0".into();
+    let node = Node::start(&sockets.backends(), &own);
+
+    let control = thread_of(node.id(), &["colo-control"]);
+    let Some((calls, _)) = system_calls(control, Duration::from_millis(300)) else {
+        println!("SKIPPED the_poll_thread_makes_no_system_call: strace does not run here");
+        return;
+    };
+    assert!(
+        calls > 0,
+        "strace shows no call of a thread that polls descriptors"
+    );
+
+    let poller = thread_of(node.id(), &WORKER);
+    let before = node.stats()["polls"].as_u64();
+    let (calls, table) = system_calls(poller, time).expect("strace has run before");
+    let after = node.stats()["polls"].as_u64();
+    println!("idle: {calls} system calls, polls {before:?} to {after:?}");
+    assert!(after > before, "it does not poll");
+    assert_eq!(calls, 0, "{table}");
+
+    let traffic = Traffic::streams(&sockets.frontends(), &[]);
+    let stats = node.wait_for("traffic", |stats| stats["released"].as_u64() > Some(1000));
+    let (calls, table) = system_calls(poller, time).expect("strace has run before");
+    let (before, after) = (
+        stats["released"].as_u64(),
+        node.stats()["released"].as_u64(),
+    );
+    println!("busy: {calls} system calls, released {before:?} to {after:?}");
+    assert!(after > before, "nothing was released meanwhile");
+    assert_eq!(calls, 0, "{table}");
+    drop(traffic);
+    node.stop();
+}

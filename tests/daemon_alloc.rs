@@ -1,0 +1,149 @@
+//! A comparator allocates nothing once it is made: all memory is there beforehand (rule R10), and a
+//! poll core cannot wait for an allocator.
+//!
+//! Two VMs' traffic goes through one, with lost and differing frames, fences and commits, and every
+//! allocation in it counts.
+
+use allocation_counter::measure;
+use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
+use dpdk_colo::frame::Frame;
+use etherparse::{PacketBuilder, TcpHeader};
+
+/// A frame whose bytes live for ever, so that neither a share nor a drop concerns the allocator.
+#[derive(Clone, Copy)]
+struct Still(&'static [u8]);
+
+impl Frame for Still {
+    fn head(&self) -> &[u8] {
+        self.0
+    }
+
+    fn head_mut(&mut self) -> Option<&mut [u8]> {
+        None
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.0)
+    }
+
+    fn share(&self) -> Self {
+        *self
+    }
+}
+
+const LIMITS: Limits = Limits {
+    primary: 512,
+    secondary: 512,
+    history: 128,
+    flows: 64,
+    timeout: 1_000,
+    idle: 50_000,
+};
+
+/// More flows than the table holds.
+const FLOWS: u16 = 100;
+const ROUNDS: u64 = 40_000;
+
+fn still(bytes: Vec<u8>) -> Still {
+    Still(bytes.leak())
+}
+
+/// Segment `n` of a flow: its SYN, data, or its FIN.
+fn segment(flow: u16, n: u32, payload: &[u8]) -> Still {
+    let mut header = TcpHeader::new(80, 40_000 + flow, 1_000 + n * 8, 64_240);
+    header.acknowledgment_number = 5_000;
+    header.ack = true;
+    header.syn = n == 0;
+    header.fin = n == 15;
+    let payload = if header.syn || header.fin {
+        &[]
+    } else {
+        payload
+    };
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([192, 0, 2, 1], [198, 51, 100, flow as u8], 64)
+        .tcp_header(header)
+        .write(&mut bytes, payload)
+        .expect("a frame");
+    still(bytes)
+}
+
+fn datagram(flow: u16, n: u32) -> Still {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv6([7; 16], [8; 16], 64)
+        .udp(53, 40_000 + flow)
+        .write(&mut bytes, &n.to_be_bytes())
+        .expect("a frame");
+    still(bytes)
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % n
+    }
+}
+
+#[test]
+fn nothing_is_allocated_after_the_start() {
+    let frames: Vec<Still> = (0..FLOWS)
+        .flat_map(|flow| {
+            (0..16).flat_map(move |n| {
+                [
+                    segment(flow, n, b"the same"),
+                    segment(flow, n, b"the fame"),
+                    datagram(flow, n),
+                ]
+            })
+        })
+        .chain([still(vec![0x45; 9])])
+        .collect();
+    let mut comparator = Comparator::new(LIMITS, Numbers::Translated, Policy::new(Vec::new()));
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut released, mut divergences, mut commits) = (0u64, 0u64, 0u64);
+    let mut drive = |rounds: std::ops::Range<u64>| {
+        for now in rounds {
+            let frame = frames[random.below(frames.len())];
+            if random.below(20) > 0 && comparator.room() > 0 {
+                assert!(comparator.primary(frame, now).is_ok());
+            }
+            if random.below(20) > 0 {
+                comparator.secondary(frame, now);
+            }
+            while comparator.next_synchronized().is_some() {}
+            while let Some(release) = comparator.next_release() {
+                assert!(release.arrived <= now);
+                released += 1;
+            }
+            divergences += u64::from(comparator.take_divergence().is_some());
+            if now % 16 == 0 {
+                divergences += u64::from(comparator.overdue(now).is_some());
+                comparator.age(now, 32);
+            }
+            if now % 1_000 == 999 || comparator.room() == 0 {
+                comparator.fence();
+                comparator.commit(now);
+                commits += 1;
+            }
+        }
+    };
+    drive(0..ROUNDS / 4);
+    let info = measure(|| drive(ROUNDS / 4..ROUNDS));
+    println!("{released} released, {divergences} divergences, {commits} commits: {info:?}");
+    assert!(released > ROUNDS / 4 && divergences > 0 && commits > 0);
+    assert_eq!(info.count_total, 0, "allocations: {info:?}");
+    assert!(
+        measure(|| drop(vec![0u8; 100])).count_total > 0,
+        "allocations are not counted at all"
+    );
+}
