@@ -38,7 +38,6 @@ struct Amount {
     redis: usize,
     echoes: usize,
     iperf_seconds: u32,
-    divergences: usize,
 }
 
 const SHORT: Amount = Amount {
@@ -48,7 +47,6 @@ const SHORT: Amount = Amount {
     redis: 2_000,
     echoes: 50,
     iperf_seconds: 3,
-    divergences: 6,
 };
 
 const FULL: Amount = Amount {
@@ -58,28 +56,59 @@ const FULL: Amount = Amount {
     redis: 10_000,
     echoes: 200,
     iperf_seconds: 10,
-    divergences: 20,
 };
 
-/// Checks a pair with TCP timestamps and one without; true if nothing failed.
+/// One pair's life. Under TCG, QEMU 7.2's secondary VM seldom survives a checkpoint (lab/README.md), so what
+/// costs one comes last.
+struct Life<'a> {
+    timestamps: bool,
+    /// Address families of the deterministic loads.
+    families: &'a [Family],
+    stream: (Family, Direction),
+    divergences: usize,
+}
+
+const BOTH: &[Family] = &[Family::V4, Family::V6];
+
+/// The lives that cover every load: the short list takes each way of a stream once.
+fn lives(full: bool) -> Vec<Life<'static>> {
+    use Direction::{FromGuest, ToGuest};
+    use Family::{V4, V6};
+    let life = |timestamps, families, stream, divergences| Life {
+        timestamps,
+        families,
+        stream,
+        divergences,
+    };
+    if !full {
+        return vec![
+            life(true, BOTH, (V4, FromGuest), 2),
+            life(false, &BOTH[..1], (V4, ToGuest), 2),
+            life(true, &[], (V6, ToGuest), 0),
+        ];
+    }
+    let mut lives = Vec::new();
+    for timestamps in [true, false] {
+        lives.push(life(timestamps, BOTH, (V4, FromGuest), 10));
+        for stream in [(V4, ToGuest), (V6, FromGuest), (V6, ToGuest)] {
+            lives.push(life(timestamps, &[], stream, 0));
+        }
+    }
+    lives
+}
+
+/// Checks pairs with TCP timestamps and without; true if nothing failed.
 ///
 /// # Errors
 /// What kept a pair from running at all.
 pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<bool, LabError> {
     let mode = Mode::Protected(bin);
     let mut tally = Tally::default();
-    for timestamps in [true, false] {
-        let with = if timestamps { "with" } else { "without" };
+    for life in lives(full) {
+        let with = if life.timestamps { "with" } else { "without" };
         say("check", format!("a pair {with} TCP timestamps"));
-        let both = [Family::V4, Family::V6];
-        // Timestamps change nothing in the address family: the short list takes it once.
-        let families = if full || timestamps {
-            &both[..]
-        } else {
-            &both[..1]
-        };
         let amount = if full { FULL } else { SHORT };
-        let outcome = check_pair(&mode, host, timestamps, families, amount, &mut tally);
+        let outcome = check_pair(&mode, host, &life, amount, &mut tally);
         match outcome {
             Err(error) if error.is_interrupt() => return Err(error),
             Err(error) => tally.note(format!("the pair {with} TCP timestamps"), Err(error))?,
@@ -93,35 +122,25 @@ pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<bool, LabError> {
 fn check_pair(
     mode: &Mode,
     host: &Host,
-    timestamps: bool,
-    families: &[Family],
+    life: &Life<'_>,
     amount: Amount,
     tally: &mut Tally,
 ) -> Result<(), LabError> {
-    let mut pair = Pair::start(mode, host, timestamps)?;
-    deterministic(&mut pair, families, amount, tally)?;
-    let mut asked = 0;
-    for &family in families {
-        streams(&mut pair, family, amount.iperf_seconds, tally)?;
-        for _ in 0..amount.divergences / families.len() {
-            asked += 1;
-            let outcome = diverge(&pair, family);
-            tally.note(format!("divergence over {family}"), outcome)?;
-            pair.alive()?;
-        }
+    let mut pair = Pair::start(mode, host, life.timestamps)?;
+    if !life.families.is_empty() {
+        deterministic(&mut pair, life.families, amount, tally)?;
     }
-    let (primary, secondary) = pair.answers();
-    let apart = secondary
-        .iter()
-        .filter(|line| !primary.contains(line))
-        .count();
-    tally.claim(
-        "the secondary VM did answer otherwise",
-        apart > 0,
-        format!("{apart} answers that the primary VM never gave"),
-    );
+    stream(&mut pair, life.stream, amount.iperf_seconds, tally)?;
+    for number in 0..life.divergences {
+        let family = life.families[number % life.families.len()];
+        let outcome = diverge(&pair, family);
+        tally.note(format!("divergence over {family}"), outcome)?;
+        pair.alive()?;
+    }
+    // What the dead secondary VM owes is settled by the timeout.
+    interrupt::sleep(SETTLE)?;
     match pair.finish() {
-        Ok(Some(summaries)) => counters(&summaries, asked, tally),
+        Ok(Some(summaries)) => counters(&summaries, life.divergences, tally),
         Ok(None) => {}
         Err(error) => tally.note("the nodes' end".to_owned(), Err(error))?,
     }
@@ -208,47 +227,44 @@ fn redis_load(family: Family, operations: usize, depth: usize) -> Result<String,
     Ok(format!("{operations} right, {:.0} per s", done.rate()))
 }
 
-/// iperf3 both ways. Its data is the same on both VMs; its closing report is not, for it tells the
+/// iperf3 one way. Its data is the same on both VMs; its closing report is not, for it tells the
 /// server's own CPU time.
-fn streams(
+fn stream(
     pair: &mut Pair,
-    family: Family,
+    (family, direction): (Family, Direction),
     seconds: u32,
     tally: &mut Tally,
 ) -> Result<(), LabError> {
-    for (direction, way) in [(Direction::FromGuest, "from"), (Direction::ToGuest, "to")] {
-        let name = format!("iperf3 {way} the guest over {family}");
-        pair.wait_quiet()?;
-        let before = pair.checkpoints().len();
-        let dir = pair.dir();
-        let run = match pair
-            .net
-            .enter(|| iperf::run(family, direction, seconds, dir))
-        {
-            Ok(run) => run,
-            Err(error) => {
-                tally.note(name, Err(error))?;
-                pair.alive()?;
-                continue;
-            }
-        };
-        let cost = &pair.checkpoints()[before..];
-        let during = cost
-            .iter()
-            .filter(|checkpoint| checkpoint.stop < run.data_until)
-            .count();
-        let rate = run.bit_rate / 1e6;
-        tally.claim(
-            &name,
-            rate >= FLOOR_MBIT && during <= FREE,
-            format!(
-                "{rate:.1} Mbit/s (at least {FLOOR_MBIT}), {during} checkpoints ({FREE} allowed), {} for its closing report",
-                cost.len() - during
-            ),
-        );
-        pair.alive()?;
-    }
-    Ok(())
+    let way = match direction {
+        Direction::FromGuest => "from",
+        Direction::ToGuest => "to",
+    };
+    let name = format!("iperf3 {way} the guest over {family}");
+    pair.wait_quiet()?;
+    let before = pair.checkpoints().len();
+    let dir = pair.dir();
+    let outcome = pair
+        .net
+        .enter(|| iperf::run(family, direction, seconds, dir));
+    let run = match outcome {
+        Ok(run) => run,
+        Err(error) => return tally.note(name, Err(error)),
+    };
+    let cost = &pair.checkpoints()[before..];
+    let during = cost
+        .iter()
+        .filter(|checkpoint| checkpoint.stop < run.data_until)
+        .count();
+    let rate = run.bit_rate / 1e6;
+    tally.claim(
+        &name,
+        rate >= FLOOR_MBIT && during <= FREE,
+        format!(
+            "{rate:.1} Mbit/s (at least {FLOOR_MBIT}), {during} checkpoints ({FREE} allowed), {} for its closing report",
+            cost.len() - during
+        ),
+    );
+    pair.alive()
 }
 
 /// Asks the differing service once and holds the answer against both VMs' own records.

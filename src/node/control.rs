@@ -27,8 +27,6 @@ use crate::monitor::table::Table;
 const RECORDS: u64 = 1000;
 /// How often the poll cores' rings are looked at: a request must not wait long.
 const LOOK: Duration = Duration::from_micros(20);
-/// The same where the poll cores sleep, in their sleeps: CPU is scarce there.
-const LOOK_SLEEPS: u32 = 2;
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
@@ -142,7 +140,8 @@ impl Control {
         let look = self
             .settings
             .idle_sleep
-            .map_or(LOOK, |sleep| sleep * LOOK_SLEEPS);
+            // Where the poll cores sleep, CPU is scarce.
+            .map_or(LOOK, |sleep| sleep.max(LOOK));
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {

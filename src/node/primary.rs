@@ -169,10 +169,10 @@ impl PrimaryNode {
         self.stops();
         self.read_mail(now);
         let mut busy = self.send_waiting();
-        busy |= self.from_link(now);
-        busy |= self.from_guest(now);
+        busy |= self.poll_link(now);
+        busy |= self.poll_guest(now);
         busy |= self.release();
-        busy |= self.from_uplink(now);
+        busy |= self.poll_uplink(now);
         busy |= self.own_link_frames(now);
         busy
     }
@@ -203,7 +203,7 @@ impl PrimaryNode {
         left + self.link.flush() > 0
     }
 
-    fn from_link(&mut self, now: Ticks) -> bool {
+    fn poll_link(&mut self, now: Ticks) -> bool {
         let n = self.link.receive(&mut self.scratch);
         for mut frame in self.scratch.drain() {
             let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now)
@@ -217,7 +217,7 @@ impl PrimaryNode {
         n > 0
     }
 
-    fn from_guest(&mut self, now: Ticks) -> bool {
+    fn poll_guest(&mut self, now: Ticks) -> bool {
         if !self.state.wants_output() || !self.uplink.out.is_empty() {
             return false;
         }
@@ -251,7 +251,7 @@ impl PrimaryNode {
         any | self.send_waiting()
     }
 
-    fn from_uplink(&mut self, now: Ticks) -> bool {
+    fn poll_uplink(&mut self, now: Ticks) -> bool {
         let room = self.state.input_room(now);
         if room < Burst::CAPACITY {
             return false;

@@ -78,9 +78,9 @@ impl SecondaryNode {
         self.stops();
         self.read_mail(now);
         let mut busy = self.link.flush() > 0;
-        busy |= self.from_link(now);
-        busy |= self.to_guest(now);
-        busy |= self.from_guest(now);
+        busy |= self.poll_link(now);
+        busy |= self.feed_guest(now);
+        busy |= self.poll_guest(now);
         busy |= self.own_link_frames(now);
         busy
     }
@@ -107,7 +107,7 @@ impl SecondaryNode {
         }
     }
 
-    fn from_link(&mut self, now: Ticks) -> bool {
+    fn poll_link(&mut self, now: Ticks) -> bool {
         let n = self.link.receive(&mut self.scratch);
         for mut frame in self.scratch.drain() {
             let Some((epoch, length, after)) =
@@ -123,7 +123,7 @@ impl SecondaryNode {
     }
 
     /// A full ring means wait, not drop (rule R7).
-    fn to_guest(&mut self, now: Ticks) -> bool {
+    fn feed_guest(&mut self, now: Ticks) -> bool {
         while !self.input.is_full() {
             let Some(frame) = self.state.next_input(now) else {
                 break;
@@ -141,7 +141,7 @@ impl SecondaryNode {
         taken > 0
     }
 
-    fn from_guest(&mut self, now: Ticks) -> bool {
+    fn poll_guest(&mut self, now: Ticks) -> bool {
         if !self.state.wants_output()
             || !self.link.out.is_empty()
             || self.state.link().room() < Burst::CAPACITY

@@ -158,19 +158,12 @@ impl ControlPair {
         mut reports: Option<&mut Reports>,
         mut figures: impl FnMut(&mut dyn FnMut(&mut Figures)),
     ) {
+        // A request does not wait for a record's files.
+        let mut records = Vec::new();
         while let Ok(message) = self.mail.inbox.pop() {
             match message {
                 ToControl::Request(request) => self.request(request, now, log),
-                ToControl::Record(divergence, epoch) => {
-                    let record = self.record(divergence, epoch, clock);
-                    log.info(format_args!(
-                        "pair {}: divergence: {} in {}, epoch {epoch}",
-                        self.settings.name, record.reason, record.flow
-                    ));
-                    if let Some(reports) = reports.as_deref_mut() {
-                        reports.file(&record, log);
-                    }
-                }
+                ToControl::Record(divergence, epoch) => records.push((divergence, epoch)),
             }
         }
         while let Some(event) = self
@@ -187,6 +180,16 @@ impl ControlPair {
             if let Err(rtrb::PushError::Full(message)) = self.mail.outbox.push(message) {
                 self.backlog.push_front(message);
                 break;
+            }
+        }
+        for (divergence, epoch) in records {
+            let record = self.record(divergence, epoch, clock);
+            log.info(format_args!(
+                "pair {}: divergence: {} in {}, epoch {epoch}",
+                self.settings.name, record.reason, record.flow
+            ));
+            if let Some(reports) = reports.as_deref_mut() {
+                reports.file(&record, log);
             }
         }
     }
@@ -340,7 +343,8 @@ impl ControlPair {
                     asked.written = Some(at);
                     let seen = asked.request.seen;
                     if self.measured.replace(seen) != Some(seen) {
-                        let since = clock.ns(tsc::now().saturating_sub(seen));
+                        let until_now = clock.ns(tsc::now().saturating_sub(seen));
+                        let since = until_now.saturating_sub(at.elapsed().as_nanos() as u64);
                         figures(&mut |f| f.own.record(Interval::Request, since));
                     }
                 }
