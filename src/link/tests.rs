@@ -59,11 +59,10 @@ fn receive_data(end: &mut Endpoint, header: [u8; DATA_HEADER], length: usize) ->
 }
 
 fn any_message(rng: &mut Rng) -> Message {
-    match rng.below(5) {
+    match rng.below(4) {
         0 => Message::Epoch(rng.word()),
         1 => Message::Bound(rng.word()),
-        2 => Message::Committed(rng.word()),
-        3 => Message::InputLost(rng.word()),
+        2 => Message::InputLost(rng.word()),
         _ => {
             let address = |rng: &mut Rng| {
                 let ip: std::net::IpAddr = if rng.one_in(2) {

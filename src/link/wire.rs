@@ -89,12 +89,10 @@ impl Transmit {
 /// What the nodes tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Primary: the PVM stopped and this epoch begins at its next start.
-    Epoch(u32),
-    /// Secondary: the SVM was started and runs this epoch.
-    Bound(u32),
     /// Primary: the PVM runs this epoch, and the SVM has loaded the state that it began with.
-    Committed(u32),
+    Epoch(u32),
+    /// Secondary: what the SVM sends from now on bears this epoch.
+    Bound(u32),
     /// Primary: the ISNs of a connection, told before the frame with the PVM's leaves.
     Synchronized {
         /// Epoch in which they hold.
@@ -119,7 +117,6 @@ impl Message {
             Message::Bound(e) => (2, e),
             Message::Synchronized { epoch, .. } => (3, epoch),
             Message::InputLost(n) => (4, n),
-            Message::Committed(e) => (5, e),
         };
         out[0] = kind;
         out[1..5].copy_from_slice(&number.to_be_bytes());
@@ -145,7 +142,6 @@ impl Message {
                 svm: opening_at(bytes, 45 + OPENING)?,
             },
             4 => Message::InputLost(number),
-            5 => Message::Committed(number),
             _ => return None,
         })
     }
