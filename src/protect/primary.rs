@@ -305,18 +305,19 @@ impl<F: Frame> Primary<F> {
     /// Takes in what the monitor says.
     pub fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
-            Monitor::Connected { colo, running } => {
+            Monitor::Connected { colo, .. } => {
                 self.connected = true;
                 self.known = true;
                 self.colo = colo;
                 self.checkpoints.retry();
-                self.reconnected(running, now);
+                self.reconnected(now);
             }
             Monitor::Disconnected => {
                 self.connected = false;
                 self.checkpoints.retry();
                 if let Some(stopped) = &mut self.stopped {
-                    // The next RESUME may be another stop's.
+                    // Another stop may be the one that the next RESUME ends.
+                    stopped.stop = false;
                     stopped.pass = false;
                 }
             }
@@ -436,19 +437,14 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    fn reconnected(&mut self, running: bool, now: Ticks) {
-        if running {
-            self.stopped = None;
-        }
+    fn reconnected(&mut self, now: Ticks) {
         match (self.protection, self.colo) {
-            (Protection::Off, false) => {}
             (Protection::Off, true) => self.not_a_checkpoint(Cause::MonitorLost, now),
             // It may be another COLO by now; if it is not, no checkpoint will come.
             (Protection::Lost, true) => self.doubt(Cause::MonitorLost, now),
-            (_, true) if running && self.comparator.is_suspended() => {
-                self.doubt(Cause::MonitorLost, now)
-            }
-            (_, true) => {}
+            // Whether a stop is over is told by a RESUME or a barrier: the VM's state in the answer
+            // may be older than the stop.
+            (Protection::On | Protection::Uncertain, true) | (Protection::Off, false) => {}
             (_, false) => {
                 // Another QEMU, or one that left COLO unseen: what its predecessor sent must not leave now.
                 self.counts.discarded += self.comparator.discard() as u64;

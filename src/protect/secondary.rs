@@ -266,8 +266,13 @@ impl<F: Frame> Secondary<F> {
         }
     }
 
-    /// The SVM has loaded the state with which this epoch began.
+    /// The SVM has loaded the state with which this epoch began, and perhaps a later one since.
     fn bind(&mut self, epoch: u32) {
+        if self.runs() {
+            // It did so under the number before, which came so late that the next load was over: it
+            // may have got input twice, and what it said was void.
+            self.report_loss(1);
+        }
         self.bound = Some(epoch);
         self.awaits_epoch = false;
         self.counts.epochs += 1;
