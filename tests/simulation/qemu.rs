@@ -104,6 +104,19 @@ impl Qemu {
         self.at = now;
     }
 
+    /// Where it is, in words.
+    pub fn told(&self) -> String {
+        let ring = |up: bool| if up { "up" } else { "down" };
+        format!(
+            "{:?}, rings {} and {}, monitors {} and {}",
+            self.step,
+            ring(self.pvm.ring),
+            ring(self.svm.ring),
+            ring(self.primary.up),
+            ring(self.secondary.up)
+        )
+    }
+
     pub fn is_idle(&self) -> bool {
         self.step == Step::Idle
     }

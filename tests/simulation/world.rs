@@ -104,8 +104,21 @@ pub struct World {
     /// What ends at a time.
     ends: Vec<(Ticks, Fault)>,
     input_waits: Option<Ticks>,
+    /// When the node was last seen to do something else than protect.
+    unprotected: Ticks,
     /// Since when a request could be written and was wanted.
     able_since: Option<Ticks>,
+    /// What happened, told when the run fails.
+    story: Vec<String>,
+    last_state: String,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.story.join("\n"));
+        }
+    }
 }
 
 fn setup(boot: u32) -> Setup {
@@ -157,7 +170,10 @@ impl World {
             boot: 3,
             ends: Vec::new(),
             input_waits: None,
+            unprotected: 0,
             able_since: None,
+            story: Vec::new(),
+            last_state: String::new(),
             qemu,
             rng,
         }
@@ -196,6 +212,7 @@ impl World {
             }
             self.end_faults();
             self.turn();
+            self.note();
             self.judge();
             assert!(
                 self.now < 3_000 * MS,
@@ -314,11 +331,15 @@ impl World {
         let state = self.primary.state.state();
         let wanted = self.primary.state.checkpoints().is_wanted();
         let limit = TIMEOUT + MS + 2 * TICK + 200;
+        if !self.primary.is_protecting() {
+            self.unprotected = now;
+        }
         if self.primary.is_protecting()
             && let Some(taken) = self.oracle.oldest()
         {
             // What is free to leave and waits for the uplink is no longer the protection's matter.
-            let taken = taken.max(self.primary.uplink_blocked_until).min(now);
+            let leaving = self.primary.uplink_blocked_until.max(self.unprotected + MS);
+            let taken = taken.max(leaving).min(now);
             assert!(
                 wanted || now - taken <= limit,
                 "R9: a frame taken at {taken} is held at {now} and no checkpoint is wanted, {state:?}"
@@ -326,11 +347,9 @@ impl World {
         }
         let missed = &mut self.oracle.missed;
         while let Some((at, period)) = missed.front().copied() {
-            let told = at
-                .max(self.to_primary.dead_until)
-                .max(self.to_secondary.dead_until);
-            let checkpointing = state == State::Checkpointing;
-            if (now < told + 4 * SLACK || checkpointing) && period == self.oracle.stops {
+            let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
+            let told = at.max(dead).max(self.unprotected);
+            if now < told + 4 * SLACK && period == self.oracle.stops {
                 break;
             }
             assert!(
@@ -366,8 +385,27 @@ impl World {
         self.ends.push((at, fault));
     }
 
+    /// Notes changes for the story.
+    fn note(&mut self) {
+        let state = format!(
+            "primary {:?} epoch {}, wanted {}, requested {}; secondary {:?} epoch {}; QEMU {}",
+            self.primary.state.state(),
+            self.primary.state.epoch(),
+            self.primary.state.checkpoints().is_wanted(),
+            self.primary.state.checkpoints().requested(),
+            self.secondary.state.state(),
+            self.secondary.state.epoch(),
+            self.qemu.told(),
+        );
+        if state != self.last_state {
+            self.story.push(format!("{:>7} {state}", self.now));
+            self.last_state = state;
+        }
+    }
+
     fn begin(&mut self, fault: Fault) {
         let now = self.now;
+        self.story.push(format!("{now:>7} {fault:?}"));
         match fault {
             Fault::LossyLink => {
                 let one_in = [3, 10, 100][self.rng.below(3)];
