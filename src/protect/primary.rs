@@ -41,10 +41,10 @@ struct Stopped {
 }
 
 impl Stopped {
-    /// One stop that nothing is known of.
-    fn new() -> Self {
+    /// Stops that nothing is known of.
+    fn new(fences: u32) -> Self {
         Self {
-            fences: 1,
+            fences,
             stop: false,
             pass: false,
         }
@@ -77,8 +77,6 @@ pub struct Primary<F> {
     /// No frame was taken from the guest's ring since it stopped last, or ever.
     untouched: bool,
     connected: bool,
-    /// The monitor has told at least once whether the VM is in COLO.
-    known: bool,
     colo: bool,
     /// The secondary is to be told of the epoch.
     untold: bool,
@@ -110,12 +108,12 @@ impl<F: Frame> Primary<F> {
             ),
             checkpoints: Checkpoints::new(setup.repeat),
             protection: Protection::Off,
-            stopped: None,
+            // Whether the VM is in COLO is not known before its monitor has told.
+            stopped: Some(Stopped::new(0)),
             epoch: 0,
             stops: 0,
             untouched: true,
             connected: false,
-            known: false,
             colo: false,
             untold: false,
             waiting: None,
@@ -130,9 +128,9 @@ impl<F: Frame> Primary<F> {
     pub fn state(&self) -> State {
         match (self.protection, self.stopped) {
             (Protection::Lost, _) => State::PeerLost,
+            (Protection::Off, _) if self.link.has_session() => State::Pairing,
+            (Protection::Off, _) => State::Solo,
             (_, Some(_)) => State::Checkpointing,
-            (Protection::Off, None) if self.link.has_session() => State::Pairing,
-            (Protection::Off, None) => State::Solo,
             (Protection::On, None) => State::Protected,
             (Protection::Uncertain, None) => State::Uncertain,
         }
@@ -173,14 +171,14 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Whether the guest's ring may be polled: its frames have a known epoch and a burst has room.
-    /// While nobody has said whether the VM is in COLO they stay in the ring (rule R8).
+    /// Until the monitor has told whether the VM is in COLO they stay in the ring (rule R8).
     pub fn wants_output(&self) -> bool {
         let room = match self.protection {
             // What leaves at once must not overtake what was held before.
             Protection::Off => self.hold,
             _ => BURST,
         };
-        self.known && self.stopped.is_none() && self.comparator.room() >= room
+        self.stopped.is_none() && self.comparator.room() >= room
     }
 
     /// Input frames that may be given to the guest now.
@@ -298,7 +296,7 @@ impl<F: Frame> Primary<F> {
         while self.comparator.next_synchronized().is_some() {}
         match &mut self.stopped {
             Some(stopped) => stopped.fences += 1,
-            None => self.stopped = Some(Stopped::new()),
+            None => self.stopped = Some(Stopped::new(1)),
         }
     }
 
@@ -307,7 +305,6 @@ impl<F: Frame> Primary<F> {
         match event {
             Monitor::Connected { colo, .. } => {
                 self.connected = true;
-                self.known = true;
                 self.colo = colo;
                 self.checkpoints.retry();
                 self.reconnected(now);
@@ -324,10 +321,11 @@ impl<F: Frame> Primary<F> {
             Monitor::Stop => {
                 self.checkpoints.stopped();
                 if self.stopped.is_none() && self.untouched {
-                    // The ring was stopped already, or never ran: all that is held is older.
-                    self.stopped = Some(Stopped::new());
+                    // The ring was stopped already: all that is held is older.
+                    self.stopped = Some(Stopped::new(1));
                 }
                 if let Some(stopped) = &mut self.stopped {
+                    stopped.fences = stopped.fences.max(1);
                     stopped.stop = true;
                     stopped.pass = false;
                 }
@@ -377,10 +375,7 @@ impl<F: Frame> Primary<F> {
         };
         // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the first,
         // so what is held is older than both.
-        self.stopped = (stopped.fences > 1).then_some(Stopped {
-            fences: stopped.fences - 1,
-            ..Stopped::new()
-        });
+        self.stopped = (stopped.fences > 1).then(|| Stopped::new(stopped.fences - 1));
         match self.protection {
             Protection::Off if self.colo && stopped.stop => self.begin(now),
             Protection::On | Protection::Uncertain if self.colo && stopped.stop && stopped.pass => {

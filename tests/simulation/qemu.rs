@@ -137,8 +137,15 @@ impl Qemu {
             running: self.pvm.running,
         };
         self.primary.connect(answer, now);
-        let at = self.soon(now, 1_000);
-        self.questions.push((at, p.stops));
+        self.ask(p, now);
+    }
+
+    /// The node asks whenever the ring runs and the monitor answers.
+    fn ask(&mut self, p: &PrimaryNode, now: Ticks) {
+        if self.pvm.ring && self.primary.up {
+            let at = self.soon(now, 1_000);
+            self.questions.push((at, p.stops));
+        }
     }
 
     pub fn disconnect(&mut self, now: Ticks) {
@@ -270,10 +277,7 @@ impl Qemu {
     fn start_ring(&mut self, p: &PrimaryNode, now: Ticks) {
         if self.pvm.running && !self.pvm.ring && self.pvm.guest.driver_at == 0 {
             self.pvm.ring = true;
-            if p.stops > 0 && self.primary.up {
-                let at = self.soon(now, 1_000);
-                self.questions.push((at, p.stops));
-            }
+            self.ask(p, now);
         }
     }
 
