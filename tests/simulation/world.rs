@@ -60,7 +60,8 @@ pub struct Profile {
     pub monitor: usize,
     /// Longest delay of the link.
     pub link: usize,
-    /// The secondary's control thread cannot tell a load from a reset.
+    /// The secondary's control thread cannot tell a load from a reset; the SVM may then get input
+    /// of an old epoch unnoticed.
     pub confused: bool,
     /// The guest's driver may come up after COLO has begun.
     pub late_driver: bool,
@@ -353,7 +354,8 @@ impl World {
                 break;
             }
             assert!(
-                period != self.oracle.stops
+                self.profile.confused
+                    || period != self.oracle.stops
                     || wanted
                     || self.oracle.alone
                     || state == State::PeerLost,
