@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::wire::{DATA_HEADER, Header, Kind, Message, Transmit};
 use crate::frame::Ticks;
-use crate::packet::serial::{at_or_before, before, distance};
+use crate::packet::serial::{at_or_before, before, distance, max};
 
 /// How long the link waits for what, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,15 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// What differs from one header to the next of a session.
+struct Fields {
+    kind: Kind,
+    epoch: u32,
+    data: u32,
+    control: u32,
+    length: u32,
+}
+
 /// Control messages that may be unacknowledged.
 const CONTROL_WINDOW: usize = 512;
 
@@ -94,10 +103,13 @@ pub struct Endpoint {
     first_control: u32,
     /// Number of the next message to transmit.
     next_control: u32,
+    /// Number behind the last message that was ever transmitted.
+    control_end: u32,
     received_control: u32,
     acknowledge: bool,
     transmitted: Ticks,
-    transmitted_control: Ticks,
+    /// When the first unacknowledged message was transmitted, or became the first.
+    unanswered_since: Ticks,
     heard: Ticks,
     events: VecDeque<Event>,
     counts: Counts,
@@ -125,10 +137,11 @@ impl Endpoint {
             unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW),
             first_control: 1,
             next_control: 1,
+            control_end: 1,
             received_control: 0,
             acknowledge: true,
             transmitted: now,
-            transmitted_control: now,
+            unanswered_since: now,
             heard: now,
             events: VecDeque::with_capacity(8),
             counts: Counts::default(),
@@ -177,14 +190,21 @@ impl Endpoint {
         let number = self.next_data;
         self.next_data = number.wrapping_add(1);
         self.counts.sent += 1;
-        self.encode(Kind::Data, epoch, number, self.sent_control(), length, now)
+        let fields = Fields {
+            kind: Kind::Data,
+            epoch,
+            data: number,
+            control: self.sent_control(),
+            length,
+        };
+        self.encode(fields, &[], now)
     }
 
     /// The next frame of the link's own: a control message, an acknowledgment, a heartbeat.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
         if self.established {
             let sent = distance(self.first_control, self.next_control) as usize;
-            if sent > 0 && now.saturating_sub(self.transmitted_control) >= self.timing.retransmit {
+            if sent > 0 && now.saturating_sub(self.unanswered_since) >= self.timing.retransmit {
                 self.next_control = self.first_control;
                 self.counts.retransmitted += sent as u64;
             }
@@ -192,26 +212,36 @@ impl Endpoint {
             if let Some(message) = self.unacknowledged.get(sent).copied() {
                 let number = self.next_control;
                 self.next_control = number.wrapping_add(1);
-                self.transmitted_control = now;
+                self.control_end = max(self.control_end, self.next_control);
+                if sent == 0 {
+                    self.unanswered_since = now;
+                }
                 let (payload, len) = message.encode();
-                let header = self.encode(Kind::Control, 0, self.next_data, number, len as u32, now);
+                let fields = Fields {
+                    kind: Kind::Control,
+                    epoch: 0,
+                    data: self.next_data,
+                    control: number,
+                    length: len as u32,
+                };
+                let header = self.encode(fields, &payload[..len], now);
                 return Some(Transmit::new(header, &payload[..len]));
             }
         }
-        let grant_is_stale = distance(self.advertised, self.grant()) as u32 >= self.window / 4;
+        let grown = distance(self.advertised, self.grant());
+        let grant_is_stale = grown > 0 && grown as u32 >= self.window / 4;
         let due = now.saturating_sub(self.transmitted) >= self.timing.heartbeat;
         if !(self.acknowledge || due || (self.established && grant_is_stale)) {
             return None;
         }
-        let header = self.encode(
-            Kind::Heartbeat,
-            0,
-            self.next_data,
-            self.sent_control(),
-            0,
-            now,
-        );
-        Some(Transmit::new(header, &[]))
+        let fields = Fields {
+            kind: Kind::Heartbeat,
+            epoch: 0,
+            data: self.next_data,
+            control: self.sent_control(),
+            length: 0,
+        };
+        Some(Transmit::new(self.encode(fields, &[], now), &[]))
     }
 
     /// Takes in a frame; events that it brings come before its data.
@@ -237,13 +267,15 @@ impl Endpoint {
         if !self.established {
             self.established = true;
             self.acknowledge = true;
+            // Nothing was transmitted yet, and what was to be said concerns what was before.
+            self.unacknowledged.clear();
             self.counts.sessions += 1;
             self.events.push_back(Event::Session);
         }
         if before(self.peer_grant, header.grant) {
             self.peer_grant = header.grant;
         }
-        self.acknowledged(header.control_ack);
+        self.acknowledged(header.control_ack, now);
         match header.kind {
             Kind::Heartbeat => {
                 self.account(header.data);
@@ -267,9 +299,27 @@ impl Endpoint {
         at_or_before(after, self.received_control)
     }
 
+    /// Data frames that the peer has granted since the session began, modulo 2^32.
+    pub fn granted(&self) -> u32 {
+        self.peer_grant
+    }
+
     /// How many received data frames still wait here; the peer is granted the window less these.
     pub fn set_backlog(&mut self, frames: usize) {
         self.backlog = frames as u32;
+    }
+
+    /// Continues both numberings from here, as if so much had been sent and received.
+    #[cfg(test)]
+    pub(super) fn continue_from(&mut self, data: u32, control: u32) {
+        self.next_data = data;
+        self.expected_data = data;
+        self.peer_grant = data.wrapping_add(self.window);
+        self.advertised = self.grant();
+        self.first_control = control.wrapping_add(1);
+        self.next_control = self.first_control;
+        self.control_end = self.first_control;
+        self.received_control = control;
     }
 
     fn grant(&self) -> u32 {
@@ -284,31 +334,23 @@ impl Endpoint {
             .wrapping_sub(1)
     }
 
-    fn encode(
-        &mut self,
-        kind: Kind,
-        epoch: u32,
-        data: u32,
-        control: u32,
-        length: u32,
-        now: Ticks,
-    ) -> [u8; DATA_HEADER] {
+    fn encode(&mut self, fields: Fields, message: &[u8], now: Ticks) -> [u8; DATA_HEADER] {
         self.transmitted = now;
         self.acknowledge = false;
         self.advertised = self.grant();
         Header {
-            kind,
+            kind: fields.kind,
             vm: self.vm,
             boot: self.boot,
             peer_boot: self.peer_boot,
-            epoch,
-            data,
-            control,
+            epoch: fields.epoch,
+            data: fields.data,
+            control: fields.control,
             control_ack: self.received_control,
             grant: self.advertised,
-            length,
+            length: fields.length,
         }
-        .encode(self.peer_mac, self.mac)
+        .encode(self.peer_mac, self.mac, message)
     }
 
     fn restart(&mut self, boot: u32, from: [u8; 6]) {
@@ -323,22 +365,26 @@ impl Endpoint {
         self.unacknowledged.clear();
         self.first_control = 1;
         self.next_control = 1;
+        self.control_end = 1;
         self.received_control = 0;
         self.events.clear();
         self.acknowledge = true;
     }
 
     /// The peer has received control messages up to this one.
-    fn acknowledged(&mut self, control: u32) {
-        while !self.unacknowledged.is_empty() && at_or_before(self.first_control, control) {
-            if !before(self.first_control, self.next_control) {
-                // An acknowledgment of what was never transmitted is a lie.
-                self.counts.garbage += 1;
-                return;
-            }
+    fn acknowledged(&mut self, control: u32, now: Ticks) {
+        if !before(control, self.control_end) {
+            // An acknowledgment of what was never transmitted is a lie.
+            self.counts.garbage += 1;
+            return;
+        }
+        while at_or_before(self.first_control, control) {
             self.unacknowledged.pop_front();
             self.first_control = self.first_control.wrapping_add(1);
+            self.unanswered_since = now;
         }
+        // What was to be sent again has come after all.
+        self.next_control = max(self.next_control, self.first_control);
     }
 
     /// The peer's next data frame has this number: what lies before it and has not come is lost.

@@ -9,6 +9,8 @@
 //! its peer then begins a new session and says so, because nothing of the old one can be relied on.
 
 mod endpoint;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use endpoint::{Counts, Endpoint, Event, Full, Received, Timing};

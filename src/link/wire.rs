@@ -8,7 +8,7 @@
 //! | 2 | 1 | version 1 |
 //! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
 //! | 4 | 2 | VM id |
-//! | 6 | 2 | Internet checksum (RFC 1071) of the 40 header bytes |
+//! | 6 | 2 | Internet checksum (RFC 1071) of the 40 header bytes and of a control message |
 //! | 8 | 4 | boot number of the sender |
 //! | 12 | 4 | boot number of the receiver as the sender knows it, 0 if it does not |
 //! | 16 | 4 | epoch of a data frame |
@@ -89,9 +89,9 @@ impl Transmit {
 /// What the nodes tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Primary: the PVM stopped and this epoch begins at its next start.
+    /// Primary: the PVM runs this epoch, and the SVM has loaded the state that it began with.
     Epoch(u32),
-    /// Secondary: the SVM was started and runs this epoch.
+    /// Secondary: what the SVM sends from now on bears this epoch.
     Bound(u32),
     /// Primary: the ISNs of a connection, told before the frame with the PVM's leaves.
     Synchronized {
@@ -170,8 +170,8 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 impl Header {
-    /// Ethernet and link header.
-    pub fn encode(&self, to: [u8; 6], from: [u8; 6]) -> [u8; DATA_HEADER] {
+    /// Ethernet and link header; `message` is what follows it in a control frame.
+    pub fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
         let mut out = [0; DATA_HEADER];
         out[0..6].copy_from_slice(&to);
         out[6..12].copy_from_slice(&from);
@@ -200,21 +200,18 @@ impl Header {
         }
         let mut sum = Sum::default();
         sum.add(h);
+        sum.add(message);
         let check = sum.checksum();
         h[6..8].copy_from_slice(&check.to_be_bytes());
         out
     }
 
     /// The header of a frame and the sender's address; `None` for anything that is not a link
-    /// frame of this version with room for the payload it names.
+    /// frame of this version with room for the payload it names. A control message lies in `head`
+    /// with its header.
     pub fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
         let h = head.get(ETHERNET..DATA_HEADER)?;
         if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
-            return None;
-        }
-        let mut sum = Sum::default();
-        sum.add(h);
-        if sum.checksum() != 0 {
             return None;
         }
         let kind = match h[3] {
@@ -223,6 +220,17 @@ impl Header {
             2 => Kind::Control,
             _ => return None,
         };
+        let length = u32_at(h, 36)?;
+        let mut sum = Sum::default();
+        sum.add(h);
+        if kind == Kind::Control {
+            sum.add(
+                head.get(DATA_HEADER..DATA_HEADER.checked_add(usize::try_from(length).ok()?)?)?,
+            );
+        }
+        if sum.checksum() != 0 {
+            return None;
+        }
         let header = Self {
             kind,
             vm: u16_at(h, 4)?,
@@ -233,7 +241,7 @@ impl Header {
             control: u32_at(h, 24)?,
             control_ack: u32_at(h, 28)?,
             grant: u32_at(h, 32)?,
-            length: u32_at(h, 36)?,
+            length,
         };
         if header.length as usize > frame_len.checked_sub(DATA_HEADER)? {
             return None;

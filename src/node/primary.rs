@@ -355,7 +355,6 @@ impl PrimaryNode {
         writer.set(Counter::Mirrored, own.mirrored);
         writer.set(Counter::Unmirrored, own.unmirrored);
         writer.set(Counter::SecondaryDroppedStale, own.stale);
-        writer.set(Counter::EarlyDropped, own.early_dropped);
         writer.set(Counter::Discarded, own.discarded);
         writer.set(Counter::ReportsLost, self.mail.lost);
         writer.set(Counter::Epoch, u64::from(self.state.epoch()));

@@ -76,7 +76,7 @@ impl SecondaryNode {
     /// One round; true if it found work.
     pub fn poll(&mut self, now: Ticks) -> bool {
         self.stops();
-        self.read_mail(now);
+        self.read_mail();
         let mut busy = self.link.flush() > 0;
         busy |= self.poll_link(now);
         busy |= self.feed_guest(now);
@@ -95,10 +95,10 @@ impl SecondaryNode {
         }
     }
 
-    fn read_mail(&mut self, now: Ticks) {
+    fn read_mail(&mut self) {
         while let Ok(message) = self.mail.inbox.pop() {
             if let ToPoll::Started { stops, loaded } = message {
-                self.state.guest_started(stops, loaded, now);
+                self.state.guest_started(stops, loaded);
                 if !loaded && self.cut_off > 0 {
                     self.state.input_lost(self.cut_off);
                 }

@@ -118,14 +118,19 @@ impl<F: Frame> Bare<F> {
                 self.connected = true;
                 self.colo = colo;
                 self.checkpoints.retry();
-                if self.stopped && running {
-                    self.stopped = false;
+                self.stopped &= !running;
+                if !self.stopped && self.comparator.is_suspended() {
                     self.checkpoints.want(Cause::MonitorLost, now);
                 }
             }
             Monitor::Disconnected => {
                 self.connected = false;
+                self.pass = false;
                 self.checkpoints.retry();
+                if self.colo {
+                    // Checkpoints that nobody tells of would mix the epochs (rule R8).
+                    self.comparator.suspend();
+                }
             }
             Monitor::Stop => {
                 self.checkpoints.stopped();

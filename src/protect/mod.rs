@@ -48,8 +48,8 @@ pub enum Monitor {
     },
     /// COLO_EXIT.
     ColoExit,
-    /// The state some time after the guest's ring was started again; every event that came before
-    /// it has been told.
+    /// The state some time after the guest's ring was found to run and the monitor to answer, which
+    /// a node asks for whenever both have come true; every event that came before has been told.
     Barrier {
         /// Stops of the ring when the question was asked.
         stops: u32,

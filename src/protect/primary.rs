@@ -5,9 +5,9 @@
 //! the stop was for is known when the monitor says RESUME: with MIGRATION_PASS in between it is the
 //! commit; after the first entry into migration state `colo` it begins protection; else it was no
 //! checkpoint, the SVM knows nothing of it, and everything is held until one comes. Until then the
-//! PVM's ring is not polled, so no frame has an unknown epoch (rule R3).
-
-use std::collections::VecDeque;
+//! PVM's ring is not polled, so no frame has an unknown epoch (rule R3). The secondary is told of an
+//! epoch when it is committed and not before, so what the SVM sends in its name is sent by an SVM
+//! that has loaded the state with which the epoch began.
 
 use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
 use crate::compare::{Comparator, Divergence, Reason, Release, Synchronized};
@@ -17,9 +17,6 @@ use crate::rewrite::Opening;
 
 /// Frames of a burst; nothing is polled that there is no room for.
 const BURST: usize = 32;
-
-/// Output of the SVM that may come before the monitor has told of the commit.
-const EARLY: usize = 4096;
 
 /// Whether the guest's output is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +34,21 @@ enum Protection {
 struct Stopped {
     /// Stops of the ring that no RESUME has explained.
     fences: u32,
+    /// STOP was told.
     stop: bool,
+    /// MIGRATION_PASS was told since.
     pass: bool,
+}
+
+impl Stopped {
+    /// Stops that nothing is known of.
+    fn new(fences: u32) -> Self {
+        Self {
+            fences,
+            stop: false,
+            pass: false,
+        }
+    }
 }
 
 /// What the primary has counted besides its comparator, link and requests.
@@ -50,8 +60,6 @@ pub struct Counts {
     pub unmirrored: u64,
     /// Output of the SVM from an epoch that is over, dropped.
     pub stale: u64,
-    /// Output of the SVM that came early and found no room.
-    pub early_dropped: u64,
     /// P that were dropped because their VM is gone.
     pub discarded: u64,
 }
@@ -66,10 +74,18 @@ pub struct Primary<F> {
     epoch: u32,
     /// Stops of the guest's ring since the node began.
     stops: u32,
+    /// No frame was taken from the guest's ring since it stopped last, or ever.
+    untouched: bool,
     connected: bool,
     colo: bool,
-    early: VecDeque<F>,
+    /// The secondary is to be told of the epoch.
+    untold: bool,
     waiting: Option<Synchronized>,
+    /// What the SVM had granted when its input began to wait, and when that was.
+    stalled: Option<(u32, Ticks)>,
+    /// P that the comparator has room for.
+    hold: usize,
+    timeout: Ticks,
     record: Option<Divergence<F>>,
     seen_overflow: u64,
     counts: Counts,
@@ -79,6 +95,8 @@ impl<F: Frame> Primary<F> {
     /// A node that protects nothing yet.
     pub fn new(setup: Setup, now: Ticks) -> Self {
         Self {
+            hold: setup.limits.primary,
+            timeout: setup.limits.timeout,
             comparator: Comparator::new(setup.limits, setup.numbers, setup.policy),
             link: Endpoint::new(
                 setup.vm,
@@ -90,13 +108,16 @@ impl<F: Frame> Primary<F> {
             ),
             checkpoints: Checkpoints::new(setup.repeat),
             protection: Protection::Off,
-            stopped: None,
+            // Whether the VM is in COLO is not known before its monitor has told.
+            stopped: Some(Stopped::new(0)),
             epoch: 0,
             stops: 0,
+            untouched: true,
             connected: false,
             colo: false,
-            early: VecDeque::with_capacity(EARLY),
+            untold: false,
             waiting: None,
+            stalled: None,
             record: None,
             seen_overflow: 0,
             counts: Counts::default(),
@@ -107,9 +128,9 @@ impl<F: Frame> Primary<F> {
     pub fn state(&self) -> State {
         match (self.protection, self.stopped) {
             (Protection::Lost, _) => State::PeerLost,
+            (Protection::Off, _) if self.link.has_session() => State::Pairing,
+            (Protection::Off, _) => State::Solo,
             (_, Some(_)) => State::Checkpointing,
-            (Protection::Off, None) if self.link.has_session() => State::Pairing,
-            (Protection::Off, None) => State::Solo,
             (Protection::On, None) => State::Protected,
             (Protection::Uncertain, None) => State::Uncertain,
         }
@@ -146,12 +167,18 @@ impl<F: Frame> Primary<F> {
             .record
             .as_ref()
             .map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count());
-        self.comparator.frames() + self.early.len() + record
+        self.comparator.frames() + record
     }
 
     /// Whether the guest's ring may be polled: its frames have a known epoch and a burst has room.
+    /// Until the monitor has told whether the VM is in COLO they stay in the ring (rule R8).
     pub fn wants_output(&self) -> bool {
-        self.stopped.is_none() && self.comparator.room() >= BURST
+        let room = match self.protection {
+            // What leaves at once must not overtake what was held before.
+            Protection::Off => self.hold,
+            _ => BURST,
+        };
+        self.stopped.is_none() && self.comparator.room() >= room
     }
 
     /// Input frames that may be given to the guest now.
@@ -177,7 +204,7 @@ impl<F: Frame> Primary<F> {
 
     /// The guest's ring has taken input that cannot be mirrored.
     pub fn input_missed(&mut self, frames: usize, now: Ticks) {
-        if matches!(self.protection, Protection::On | Protection::Uncertain) {
+        if frames > 0 && matches!(self.protection, Protection::On | Protection::Uncertain) {
             self.counts.unmirrored += frames as u64;
             self.doubt(
                 if self.link.is_up(now) {
@@ -193,6 +220,7 @@ impl<F: Frame> Primary<F> {
     /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
     /// because nothing is protected. The caller has seen [`Primary::wants_output`].
     pub fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
+        self.untouched = false;
         if self.protection == Protection::Off {
             return Some(frame);
         }
@@ -224,16 +252,7 @@ impl<F: Frame> Primary<F> {
 
     /// Takes in a frame that the SVM sent in an epoch.
     pub fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
-        if epoch != self.epoch || self.protection == Protection::Lost {
-            self.counts.stale += 1;
-        } else if self.stopped.is_some() {
-            // The SVM starts before the PVM does, and the monitor may still have to tell of it.
-            if self.early.len() < EARLY {
-                self.early.push_back(frame);
-            } else {
-                self.counts.early_dropped += 1;
-            }
-        } else if self.protection == Protection::On {
+        if epoch == self.epoch && self.protection == Protection::On && self.stopped.is_none() {
             self.comparator.secondary(frame, now);
             self.examine(now);
         } else {
@@ -244,8 +263,8 @@ impl<F: Frame> Primary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
-                // A queue that was just cleared has room.
-                let _ = self.link.send(Message::Epoch(self.epoch));
+                // It knows no epoch, and learns the next one when that is committed.
+                self.untold = false;
                 if matches!(self.protection, Protection::On | Protection::Uncertain) {
                     self.doubt(Cause::PeerRestarted, now);
                 }
@@ -269,40 +288,44 @@ impl<F: Frame> Primary<F> {
     pub fn guest_stopped(&mut self) {
         self.stops = self.stops.wrapping_add(1);
         self.epoch = self.epoch.wrapping_add(1);
+        self.untouched = true;
+        self.untold = false;
         self.comparator.fence();
-        self.early.clear();
-        if self.link.send(Message::Epoch(self.epoch)).is_err() {
-            // The peer has acknowledged nothing for long; its next session begins with the epoch.
-            self.counts.unmirrored += 1;
-        }
+        // The SVM is about to load numbers that have no offset.
+        self.waiting = None;
+        while self.comparator.next_synchronized().is_some() {}
         match &mut self.stopped {
             Some(stopped) => stopped.fences += 1,
-            None => {
-                self.stopped = Some(Stopped {
-                    fences: 1,
-                    stop: false,
-                    pass: false,
-                })
-            }
+            None => self.stopped = Some(Stopped::new(1)),
         }
     }
 
     /// Takes in what the monitor says.
     pub fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
-            Monitor::Connected { colo, running } => {
+            Monitor::Connected { colo, .. } => {
                 self.connected = true;
                 self.colo = colo;
                 self.checkpoints.retry();
-                self.reconnected(running, now);
+                self.reconnected(now);
             }
             Monitor::Disconnected => {
                 self.connected = false;
                 self.checkpoints.retry();
+                if let Some(stopped) = &mut self.stopped {
+                    // Another stop may be the one that the next RESUME ends.
+                    stopped.stop = false;
+                    stopped.pass = false;
+                }
             }
             Monitor::Stop => {
                 self.checkpoints.stopped();
+                if self.stopped.is_none() && self.untouched {
+                    // The ring was stopped already: all that is held is older.
+                    self.stopped = Some(Stopped::new(1));
+                }
                 if let Some(stopped) = &mut self.stopped {
+                    stopped.fences = stopped.fences.max(1);
                     stopped.stop = true;
                     stopped.pass = false;
                 }
@@ -321,7 +344,6 @@ impl<F: Frame> Primary<F> {
             Monitor::ColoExit => {
                 if self.protection != Protection::Off {
                     self.comparator.suspend();
-                    self.early.clear();
                     self.protection = Protection::Lost;
                     self.checkpoints.settle();
                 }
@@ -341,21 +363,24 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// The VM runs again after a STOP.
+    /// The VM runs again.
     fn resumed(&mut self, now: Ticks) {
-        let Some(stopped) = self.stopped.filter(|s| s.stop) else {
+        let Some(stopped) = self.stopped else {
+            // Frames were taken since the stop and cannot be told from those before.
+            self.checkpoints.retry();
+            if self.protection == Protection::Off {
+                self.not_a_checkpoint(Cause::MonitorLost, now);
+            }
             return;
         };
         // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the first,
         // so what is held is older than both.
-        self.stopped = (stopped.fences > 1).then_some(Stopped {
-            fences: stopped.fences - 1,
-            stop: false,
-            pass: false,
-        });
+        self.stopped = (stopped.fences > 1).then(|| Stopped::new(stopped.fences - 1));
         match self.protection {
-            Protection::Off if self.colo => self.begin(now),
-            Protection::On | Protection::Uncertain if self.colo && stopped.pass => self.commit(now),
+            Protection::Off if self.colo && stopped.stop => self.begin(now),
+            Protection::On | Protection::Uncertain if self.colo && stopped.stop && stopped.pass => {
+                self.commit(now)
+            }
             Protection::Lost => {}
             _ => self.not_a_checkpoint(Cause::GuestReset, now),
         }
@@ -381,10 +406,15 @@ impl<F: Frame> Primary<F> {
             self.comparator.fence();
             return;
         }
-        while let Some(frame) = self.early.pop_front() {
-            self.comparator.secondary(frame, now);
+        self.untold = true;
+        self.tell();
+    }
+
+    /// Tells the secondary of the epoch, if the link takes it now.
+    fn tell(&mut self) {
+        if self.untold && self.link.send(Message::Epoch(self.epoch)).is_ok() {
+            self.untold = false;
         }
-        self.examine(now);
     }
 
     /// The guest's ring stopped and started, but the SVM did not get the state.
@@ -402,18 +432,14 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    fn reconnected(&mut self, running: bool, now: Ticks) {
-        if running {
-            self.stopped = None;
-        }
+    fn reconnected(&mut self, now: Ticks) {
         match (self.protection, self.colo) {
-            (Protection::Off, false) => {}
             (Protection::Off, true) => self.not_a_checkpoint(Cause::MonitorLost, now),
-            (Protection::Lost, true) => {}
-            (_, true) if running && self.comparator.is_suspended() => {
-                self.doubt(Cause::MonitorLost, now)
-            }
-            (_, true) => {}
+            // It may be another COLO by now; if it is not, no checkpoint will come.
+            (Protection::Lost, true) => self.doubt(Cause::MonitorLost, now),
+            // Whether a stop is over is told by a RESUME or a barrier: the VM's state in the answer
+            // may be older than the stop.
+            (Protection::On | Protection::Uncertain, true) | (Protection::Off, false) => {}
             (_, false) => {
                 // Another QEMU, or one that left COLO unseen: what its predecessor sent must not leave now.
                 self.counts.discarded += self.comparator.discard() as u64;
@@ -428,7 +454,6 @@ impl<F: Frame> Primary<F> {
     fn go_on_alone(&mut self, now: Ticks) {
         self.comparator.commit(now);
         self.protection = Protection::Off;
-        self.early.clear();
         self.checkpoints.settle();
     }
 
@@ -437,7 +462,6 @@ impl<F: Frame> Primary<F> {
         if !self.comparator.is_suspended() {
             self.comparator.suspend();
         }
-        self.early.clear();
         self.protection = Protection::Uncertain;
         if !self.checkpoints.is_wanted() {
             self.checkpoints.want(cause, now);
@@ -465,10 +489,11 @@ impl<F: Frame> Primary<F> {
 
     /// What depends on time alone; to be called at least every tenth of a millisecond.
     pub fn tick(&mut self, now: Ticks) {
-        if self.protection == Protection::Off || self.stopped.is_some() {
+        if matches!(self.protection, Protection::Off | Protection::Lost) || self.is_stopping() {
             return;
         }
         self.comparator.age(now, BURST);
+        let stalled = self.input_stalls(now);
         if self.checkpoints.is_wanted() {
             return;
         }
@@ -477,6 +502,30 @@ impl<F: Frame> Primary<F> {
         } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
             self.checkpoints
                 .want(Cause::Difference(Reason::HoldFull), now);
+        } else if stalled {
+            self.checkpoints.want(Cause::InputLost, now);
+        }
+    }
+
+    /// Whether the VM is stopped. A ring that has stopped alone waits for the guest's driver, which
+    /// may take its time.
+    fn is_stopping(&self) -> bool {
+        self.stopped.is_some_and(|stopped| stopped.stop)
+    }
+
+    /// Whether the SVM has taken no input for the timeout while the PVM's waits for it.
+    fn input_stalls(&mut self, now: Ticks) -> bool {
+        if !self.mirrors(now) || self.link.room() >= BURST {
+            self.stalled = None;
+            return false;
+        }
+        let granted = self.link.granted();
+        match self.stalled {
+            Some((then, since)) if then == granted => now.saturating_sub(since) >= self.timeout,
+            _ => {
+                self.stalled = Some((granted, now));
+                false
+            }
         }
     }
 
@@ -504,7 +553,10 @@ impl<F: Frame> Primary<F> {
 
     /// The next checkpoint request to write to the monitor.
     pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
-        let able = self.connected && self.colo && self.stopped.is_none();
+        let able = self.connected
+            && self.colo
+            && self.protection != Protection::Lost
+            && !self.is_stopping();
         self.checkpoints.next(now, able)
     }
 
@@ -515,6 +567,7 @@ impl<F: Frame> Primary<F> {
 
     /// The next frame of the link's own.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        self.tell();
         self.link.next_transmit(now)
     }
 }

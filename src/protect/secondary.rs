@@ -1,10 +1,10 @@
 //! The secondary node's half: mirrored input waits for an SVM that runs its epoch, and what the SVM
 //! sends leaves for the primary with the PVM's numbers and the SVM's epoch.
 //!
-//! The primary announces an epoch when the PVM stops; the SVM runs it from its next start after a
-//! checkpoint on. Until the announcement has come a started SVM is not polled, so that none of its
-//! frames has an unknown epoch. Whatever is late is tagged with an epoch that is over, and the
-//! primary drops it: a tag may lag behind the SVM's state, but never runs ahead of it.
+//! The primary tells of an epoch when it is committed, and from then on the SVM's frames bear its
+//! number. From the SVM's stop until then it is not polled, so that none of its frames has an
+//! unknown epoch. A number that comes late finds an SVM that runs a later epoch or waits for one:
+//! the primary drops what bears it. A number may lag behind the SVM's state, but never runs ahead.
 
 use std::collections::VecDeque;
 
@@ -13,34 +13,12 @@ use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::Packet;
 use crate::packet::serial::before;
-use crate::rewrite::{self, Learned, Opening, Outcome, Rewriter};
-
-/// ISNs that may wait for the SVM to start with their epoch.
-const EARLY: usize = 1024;
-
-/// What the SVM does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guest {
-    /// It is stopped, or was never started.
-    Stopped,
-    /// It was started with a state whose epoch is not known yet.
-    Unbound,
-    /// It runs the bound epoch.
-    Running,
-}
+use crate::rewrite::{self, Learned, Outcome, Rewriter};
 
 struct Mirrored<F> {
     frame: F,
     epoch: u32,
     after: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Numbers {
-    epoch: u32,
-    flow: crate::flow::FlowKey,
-    pvm: Opening,
-    svm: Opening,
 }
 
 /// What the secondary has counted besides its link and rewriter.
@@ -72,15 +50,15 @@ pub struct Outgoing<F> {
 pub struct Secondary<F> {
     link: Endpoint,
     rewriter: Rewriter,
-    guest: Guest,
-    announced: Option<u32>,
+    /// The SVM's ring runs.
+    started: bool,
+    /// The SVM may have loaded a state whose epoch was not told yet.
+    awaits_epoch: bool,
+    /// The last epoch that was told.
     bound: Option<u32>,
-    /// Announcements still to come that belong to starts which are over.
-    owed: u32,
     stops: u32,
     input: VecDeque<Mirrored<F>>,
     input_limit: usize,
-    numbers: VecDeque<Numbers>,
     counts: Counts,
 }
 
@@ -104,26 +82,29 @@ impl<F: Frame> Secondary<F> {
                 now,
             ),
             rewriter: Rewriter::new(limits, u64::from(setup.boot)),
-            guest: Guest::Stopped,
-            announced: None,
+            started: false,
+            awaits_epoch: true,
             bound: None,
-            owed: 0,
             stops: 0,
             input: VecDeque::with_capacity(input_limit),
             input_limit,
-            numbers: VecDeque::with_capacity(EARLY),
             counts: Counts::default(),
         }
     }
 
     /// The word for what the node does now.
     pub fn state(&self) -> State {
-        match (self.guest, self.bound) {
-            (Guest::Running, _) => State::Protected,
-            (Guest::Stopped, None) if self.link.has_session() => State::Pairing,
-            (Guest::Stopped, None) => State::Solo,
+        match (self.started, self.bound) {
+            _ if self.runs() => State::Protected,
+            (false, None) if self.link.has_session() => State::Pairing,
+            (false, None) => State::Solo,
             _ => State::Checkpointing,
         }
+    }
+
+    /// The SVM runs the bound epoch, as far as is known.
+    fn runs(&self) -> bool {
+        self.started && !self.awaits_epoch && self.bound.is_some()
     }
 
     /// The epoch that the SVM runs, or ran last; 0 before the first.
@@ -200,10 +181,7 @@ impl<F: Frame> Secondary<F> {
                 self.counts.stale += 1;
                 continue;
             }
-            if first.epoch != bound
-                || self.guest != Guest::Running
-                || !self.link.has_received(first.after)
-            {
+            if first.epoch != bound || !self.runs() || !self.link.has_received(first.after) {
                 return None;
             }
             let mut frame = self.input.pop_front()?.frame;
@@ -227,7 +205,7 @@ impl<F: Frame> Secondary<F> {
 
     /// Whether the SVM's ring may be polled.
     pub fn wants_output(&self) -> bool {
-        self.guest == Guest::Running
+        self.runs()
     }
 
     /// Takes in a frame that the SVM sent; gives it back for the link. The caller has seen
@@ -248,105 +226,59 @@ impl<F: Frame> Secondary<F> {
     /// The SVM's ring has stopped.
     pub fn guest_stopped(&mut self) {
         self.stops = self.stops.wrapping_add(1);
-        if self.guest == Guest::Unbound {
-            self.owed += 1;
-        }
-        self.guest = Guest::Stopped;
+        self.started = false;
+        self.awaits_epoch = true;
     }
 
     /// The SVM's ring has started again after so many stops; `loaded` says that the SVM has loaded
-    /// the PVM's state in between, which a reset of its driver does not do.
-    pub fn guest_started(&mut self, stops: u32, loaded: bool, now: Ticks) {
-        if stops != self.stops || self.guest != Guest::Stopped {
+    /// the PVM's state in between, which a reset of its driver does not do. Without knowledge
+    /// either answer is safe: each leads to another checkpoint if it was wrong.
+    pub fn guest_started(&mut self, stops: u32, loaded: bool) {
+        if stops != self.stops {
             return;
         }
-        if !loaded && self.bound.is_some() {
-            self.guest = Guest::Running;
-            return;
-        }
-        match self.announced {
-            Some(epoch) if self.bound.is_none_or(|bound| before(bound, epoch)) => {
-                self.bind(epoch, now)
-            }
-            _ => self.guest = Guest::Unbound,
-        }
-    }
-
-    fn bind(&mut self, epoch: u32, now: Ticks) {
-        self.bound = Some(epoch);
-        self.guest = Guest::Running;
-        self.counts.epochs += 1;
-        self.rewriter.svm_loaded();
-        while let Some(numbers) = self.numbers.front().copied() {
-            if before(epoch, numbers.epoch) {
-                break;
-            }
-            self.numbers.pop_front();
-            self.learn(numbers, now);
-        }
-        // The primary does not wait for this; a full queue means that it hears nothing anyway.
-        let _ = self.link.send(Message::Bound(epoch));
+        self.started = true;
+        self.awaits_epoch &= loaded;
     }
 
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
-                self.announced = None;
                 self.bound = None;
-                self.owed = 0;
+                self.awaits_epoch = true;
                 self.input.clear();
-                self.numbers.clear();
-                if self.guest == Guest::Running {
-                    self.guest = Guest::Unbound;
-                }
             }
             Event::Lost(frames) => self.report_loss(frames),
-            Event::Message(Message::Epoch(epoch)) => self.announced(epoch, now),
+            Event::Message(Message::Epoch(epoch)) => self.bind(epoch),
             Event::Message(Message::Synchronized {
                 epoch,
                 flow,
                 pvm,
                 svm,
             }) => {
-                let numbers = Numbers {
-                    epoch,
-                    flow,
-                    pvm,
-                    svm,
-                };
-                match self.bound {
-                    Some(bound) if bound == epoch => self.learn(numbers, now),
-                    Some(bound) if before(epoch, bound) => {}
-                    _ if self.numbers.len() < EARLY => self.numbers.push_back(numbers),
-                    _ => self.report_loss(1),
+                if self.bound == Some(epoch)
+                    && let Learned::Evicted(_) = self.rewriter.learn(flow, pvm, svm, now)
+                {
+                    self.report_loss(1);
                 }
             }
             Event::Message(_) => {}
         }
     }
 
-    fn announced(&mut self, epoch: u32, now: Ticks) {
-        self.announced = Some(epoch);
-        if self.owed > 0 {
-            self.owed -= 1;
-            self.bound = Some(epoch);
-        } else if self.guest == Guest::Unbound
-            && self.bound.is_none_or(|bound| before(bound, epoch))
-        {
-            self.bind(epoch, now);
-        }
-    }
-
-    fn learn(&mut self, numbers: Numbers, now: Ticks) {
-        if self.bound != Some(numbers.epoch) {
-            return;
-        }
-        if let Learned::Evicted(_) =
-            self.rewriter
-                .learn(numbers.flow, numbers.pvm, numbers.svm, now)
-        {
+    /// The SVM has loaded the state with which this epoch began, and perhaps a later one since.
+    fn bind(&mut self, epoch: u32) {
+        if self.runs() {
+            // It did so under the number before, which came so late that the next load was over: it
+            // may have got input twice, and what it said was void.
             self.report_loss(1);
         }
+        self.bound = Some(epoch);
+        self.awaits_epoch = false;
+        self.counts.epochs += 1;
+        self.rewriter.svm_loaded();
+        // The primary does not wait for this; a full queue means that it hears nothing anyway.
+        let _ = self.link.send(Message::Bound(epoch));
     }
 
     fn report_loss(&mut self, frames: u32) {

@@ -1,0 +1,235 @@
+//! A protected pair in virtual time: two guests, two QEMUs that take checkpoints in QEMU's order,
+//! both nodes' state machines, a network that fails, and an oracle that knows what every VM said.
+//!
+//! `DPDK_COLO_CASES` runs more cases of each family; `DPDK_COLO_SEED` and one case replay the run
+//! that a failure names. Each test is a family: what may go wrong in its runs.
+
+mod client;
+mod frame;
+mod frames;
+mod guest;
+mod link;
+mod monitor;
+mod nodes;
+mod oracle;
+mod qemu;
+#[allow(dead_code)]
+#[path = "../properties/rng.rs"]
+mod rng;
+mod tcp;
+mod world;
+
+use rng::for_cases;
+use world::{Fault, Profile, World};
+
+fn family(name: &str, usual: usize, profile: Profile) {
+    for_cases(name, usual, |rng| {
+        World::new(profile, rng.next()).run();
+    });
+}
+
+/// Checkpoints as they come, from the outside.
+const CHECKPOINTS: &[Fault] = &[Fault::Checkpoint, Fault::TwoCheckpoints];
+
+#[test]
+fn equal_vms_need_no_checkpoint() {
+    for_cases("calm", 30, |rng| {
+        let outcome = World::new(Profile::CALM, rng.next()).run();
+        assert_eq!(outcome.requested, 0, "checkpoints asked for");
+        assert_eq!(outcome.checkpoints, 1, "COLO's beginning is the only one");
+        assert!(outcome.released_equal > 0, "nothing was ever compared");
+    });
+}
+
+#[test]
+fn differing_answers_leave_after_a_commit() {
+    for_cases("divergent", 30, |rng| {
+        let profile = Profile {
+            divergent: 50,
+            ..Profile::CALM
+        };
+        World::new(profile, rng.next()).run();
+    });
+}
+
+#[test]
+fn checkpoints_at_any_time_cost_nothing() {
+    family(
+        "checkpoints",
+        30,
+        Profile {
+            faults: CHECKPOINTS,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_lagging_monitor_commits_nothing_too_early() {
+    family(
+        "monitor",
+        40,
+        Profile {
+            faults: &[
+                Fault::Checkpoint,
+                Fault::TwoCheckpoints,
+                Fault::SlowMonitor,
+                Fault::CutMonitor,
+            ],
+            divergent: 10,
+            monitor: 5_000,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_bad_link_hides_no_loss() {
+    family(
+        "link",
+        40,
+        Profile {
+            faults: &[Fault::LossyLink, Fault::DeadLink, Fault::Checkpoint],
+            divergent: 5,
+            link: 600,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_slow_link_keeps_epochs_apart() {
+    family(
+        "slow_link",
+        30,
+        Profile {
+            faults: CHECKPOINTS,
+            divergent: 10,
+            link: 4_000,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn stops_that_are_no_checkpoint_commit_nothing() {
+    family(
+        "stops",
+        40,
+        Profile {
+            faults: &[
+                Fault::ResetDriver,
+                Fault::OperatorStop,
+                Fault::OperatorBlink,
+                Fault::Checkpoint,
+                Fault::TwoCheckpoints,
+            ],
+            divergent: 10,
+            monitor: 2_000,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_restarted_secondary_is_not_believed() {
+    family(
+        "restart",
+        40,
+        Profile {
+            faults: &[
+                Fault::RestartSecondary,
+                Fault::Checkpoint,
+                Fault::TwoCheckpoints,
+                Fault::CutSecondaryMonitor,
+            ],
+            divergent: 5,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn slow_guests_and_ports_lose_nothing() {
+    family(
+        "slow",
+        40,
+        Profile {
+            faults: &[
+                Fault::StallSecondary,
+                Fault::StallPrimary,
+                Fault::BlockUplink,
+                Fault::Checkpoint,
+            ],
+            divergent: 5,
+            calls: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_survivor_goes_on() {
+    family(
+        "failover",
+        40,
+        Profile {
+            faults: &[Fault::FailOver, Fault::FailedCheckpoint, Fault::Checkpoint],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_driver_that_comes_late_is_protected() {
+    family(
+        "late_driver",
+        30,
+        Profile {
+            faults: CHECKPOINTS,
+            divergent: 10,
+            late_driver: true,
+            ..Profile::CALM
+        },
+    );
+}
+
+const EVERYTHING: Profile = Profile {
+    faults: &[
+        Fault::LossyLink,
+        Fault::DeadLink,
+        Fault::CutMonitor,
+        Fault::CutSecondaryMonitor,
+        Fault::SlowMonitor,
+        Fault::ResetDriver,
+        Fault::OperatorStop,
+        Fault::OperatorBlink,
+        Fault::RestartSecondary,
+        Fault::StallSecondary,
+        Fault::StallPrimary,
+        Fault::BlockUplink,
+        Fault::Checkpoint,
+        Fault::TwoCheckpoints,
+    ],
+    divergent: 10,
+    calls: 8,
+    monitor: 3_000,
+    link: 1_000,
+    confused: false,
+    late_driver: true,
+};
+
+#[test]
+fn everything_at_once() {
+    family("everything", 80, EVERYTHING);
+}
+
+#[test]
+fn whoever_mistakes_a_load_does_no_harm() {
+    let profile = Profile {
+        confused: true,
+        ..EVERYTHING
+    };
+    family("confused", 40, profile);
+}

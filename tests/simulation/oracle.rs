@@ -1,0 +1,250 @@
+//! Judges every frame that leaves by what the two VMs really said, knowing which state each VM ran.
+//!
+//! The PVM's output between its stops for two checkpoints is a period; what the SVM says after it
+//! has loaded the state that began the period is that period's witness.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use dpdk_colo::frame::Ticks;
+use dpdk_colo::packet::serial;
+
+use crate::frames::{self, Content, Peer, Segment, Way};
+use crate::guest::Guest;
+
+/// What one VM said on one connection, or what left of it.
+#[derive(Default)]
+struct Said {
+    bytes: HashMap<u32, u8>,
+    syn: bool,
+    fin: Option<u32>,
+    ack: Option<u32>,
+}
+
+impl Said {
+    fn note(&mut self, segment: &Segment, iss: u32) {
+        let from = segment.seq.wrapping_sub(iss);
+        self.syn |= segment.syn;
+        for (i, byte) in segment.payload.iter().enumerate() {
+            self.bytes.insert(from + i as u32, *byte);
+        }
+        if segment.fin {
+            self.fin = Some(from + segment.payload.len() as u32);
+        }
+        if let Some(ack) = segment.ack {
+            self.ack = Some(self.ack.map_or(ack, |known| serial::max(known, ack)));
+        }
+    }
+}
+
+/// A P that the node has taken.
+struct Taken {
+    peer: Option<Peer>,
+    content: Content,
+    bytes: Vec<u8>,
+    iss: u32,
+    period: u64,
+    at: Ticks,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    /// Stops of the PVM for a checkpoint, states that the SVM loaded, and restarts of the PVM after.
+    pub stops: u64,
+    pub loads: u64,
+    pub resumes: u64,
+    /// COLO is over and the PVM goes on.
+    pub alone: bool,
+    next: u64,
+    held: BTreeMap<u64, Taken>,
+    order: HashMap<(bool, Peer), VecDeque<u64>>,
+    witness: HashMap<(u64, Peer), Said>,
+    left: HashMap<Peer, Said>,
+    datagrams: HashMap<(u64, Vec<u8>), i64>,
+    /// Frames compared in vain or not; lineage of each S by its tag.
+    lineages: Vec<u64>,
+    /// First input of each period, and how many in all.
+    first_input: Vec<u64>,
+    inputs: u64,
+    next_mirrored: u64,
+    mirrored_in: u64,
+    /// When the SVM missed input or got some again, and in which period.
+    pub missed: VecDeque<(Ticks, u64)>,
+    pub released_equal: u64,
+    pub released_committed: u64,
+}
+
+impl Oracle {
+    /// The PVM stops for a checkpoint.
+    pub fn stop(&mut self) {
+        self.stops += 1;
+        self.first_input
+            .resize(self.stops as usize + 1, self.inputs);
+    }
+
+    /// The SVM has loaded the PVM's state.
+    pub fn load(&mut self) {
+        self.loads += 1;
+        assert_eq!(self.loads, self.stops);
+        let (now, period) = (self.loads, self.stops);
+        self.witness.retain(|(lineage, _), _| lineage + 1 >= now);
+        self.datagrams
+            .retain(|(lineage, _), _| lineage + 1 >= period);
+    }
+
+    /// The node takes a P from the ring.
+    pub fn taken(&mut self, bytes: &[u8], guest: &Guest, now: Ticks) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let (peer, content) = frames::read(bytes, Way::Output);
+        let iss = peer
+            .and_then(|peer| guest.connections.get(&peer))
+            .map_or(0, |connection| connection.tcp.iss);
+        if let Some(peer) = peer {
+            let udp = matches!(content, Content::Udp(_));
+            self.order.entry((udp, peer)).or_default().push_back(number);
+        }
+        let taken = Taken {
+            peer,
+            content,
+            bytes: bytes.to_vec(),
+            iss,
+            period: self.stops,
+            at: now,
+        };
+        self.held.insert(number, taken);
+        number
+    }
+
+    /// The node takes an S from the ring.
+    pub fn said(&mut self, bytes: &[u8], guest: &Guest) -> u64 {
+        let lineage = self.loads;
+        match frames::read(bytes, Way::Output) {
+            (Some(peer), Content::Tcp(segment)) => {
+                let iss = guest.connections[&peer].tcp.iss;
+                self.witness
+                    .entry((lineage, peer))
+                    .or_default()
+                    .note(&segment, iss);
+            }
+            (_, Content::Udp(_)) => {
+                *self.datagrams.entry((lineage, bytes.to_vec())).or_default() += 1;
+            }
+            _ => {}
+        }
+        self.lineages.push(lineage);
+        self.lineages.len() as u64 - 1
+    }
+
+    /// The comparator has taken an S as one of the present epoch.
+    pub fn compared(&mut self, tag: u64) {
+        let lineage = self.lineages[tag as usize];
+        assert_eq!(
+            lineage, self.stops,
+            "an S of state {lineage} is compared while the PVM runs from state {}",
+            self.stops
+        );
+    }
+
+    /// A P leaves.
+    pub fn released(&mut self, number: u64, bytes: &[u8], now: Ticks) {
+        let p = self.held.remove(&number).expect("R5: a frame left twice");
+        assert_eq!(p.bytes, bytes, "what left is not what the PVM sent");
+        let committed = p.period == 0 || self.alone || self.resumes > p.period;
+        if let Some(peer) = p.peer {
+            let udp = matches!(p.content, Content::Udp(_));
+            let first = self.order.entry((udp, peer)).or_default().pop_front();
+            assert_eq!(
+                first,
+                Some(number),
+                "R2, R5: a frame of {peer:?} overtook another"
+            );
+        }
+        if committed {
+            self.released_committed += 1;
+        } else {
+            self.released_equal += 1;
+            self.judge(&p, now);
+        }
+        if let (Some(peer), Content::Tcp(segment)) = (p.peer, &p.content) {
+            self.left.entry(peer).or_default().note(segment, p.iss);
+        }
+    }
+
+    fn judge(&mut self, p: &Taken, now: Ticks) {
+        let Some(peer) = p.peer else {
+            return;
+        };
+        let why = format!("{peer:?} of period {} at {now}", p.period);
+        match &p.content {
+            Content::Tcp(segment) => {
+                let nothing = Said::default();
+                let svm = self.witness.get(&(p.period, peer)).unwrap_or(&nothing);
+                let left = self.left.get(&peer).unwrap_or(&nothing);
+                let from = segment.seq.wrapping_sub(p.iss);
+                for (i, byte) in segment.payload.iter().enumerate() {
+                    let at = from + i as u32;
+                    let known = [svm, left]
+                        .iter()
+                        .any(|said| said.bytes.get(&at) == Some(byte));
+                    assert!(known, "R1: byte {at} of {why} has no equal");
+                }
+                assert!(
+                    !segment.syn || svm.syn || left.syn,
+                    "R1: the SYN of {why} has no equal"
+                );
+                let fin = from + segment.payload.len() as u32;
+                let fin_known = [svm, left].iter().any(|said| said.fin == Some(fin));
+                assert!(
+                    !segment.fin || fin_known,
+                    "R1: the FIN of {why} has no equal"
+                );
+                if let Some(ack) = segment.ack {
+                    let allowed = [svm, left].iter().any(|said| {
+                        said.ack
+                            .is_some_and(|known| serial::at_or_before(ack, known))
+                    });
+                    assert!(allowed, "R4: {why} acknowledges more than the SVM has");
+                }
+            }
+            Content::Udp(_) => {
+                let said = self
+                    .datagrams
+                    .entry((p.period, p.bytes.clone()))
+                    .or_default();
+                *said -= 1;
+                assert!(*said >= 0, "R1: a datagram of {why} has no equal");
+            }
+            Content::Other => {}
+        }
+    }
+
+    /// When the P that waits for longest was taken.
+    pub fn oldest(&self) -> Option<Ticks> {
+        self.held.values().map(|p| p.at).next()
+    }
+
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The PVM's ring takes an input frame.
+    pub fn input_taken(&mut self, mirrored: bool, now: Ticks) -> u64 {
+        self.inputs += 1;
+        if !mirrored && self.stops > 0 && !self.alone {
+            self.missed.push_back((now, self.stops));
+        }
+        self.inputs - 1
+    }
+
+    /// The SVM's ring takes one (rule R7).
+    pub fn input_mirrored(&mut self, tag: u64, now: Ticks) {
+        if self.mirrored_in != self.loads {
+            self.mirrored_in = self.loads;
+            self.next_mirrored = self.first_input[self.loads as usize];
+        }
+        if tag != self.next_mirrored {
+            self.missed.push_back((now, self.loads));
+        }
+        self.next_mirrored = tag + 1;
+    }
+}
