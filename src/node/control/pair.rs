@@ -94,6 +94,8 @@ pub struct ControlPair {
     /// The cause whose way to the monitor was measured last; a repeated request has the same.
     measured: Option<Ticks>,
     stopped: Option<Instant>,
+    /// The guest port runs, after so many stops.
+    ring: Option<u32>,
     /// STOP events since the guest port was started last; `None` before its first start.
     stops_since_start: Option<u32>,
     state: State,
@@ -129,6 +131,7 @@ impl ControlPair {
             asked: None,
             measured: None,
             stopped: None,
+            ring: None,
             stops_since_start: None,
             state: State::Solo,
         }
@@ -221,10 +224,12 @@ impl ControlPair {
 
     fn guest_event(&mut self, event: GuestEvent, now: Instant) {
         let GuestEvent::Started { stops } = event else {
+            self.ring = None;
             return;
         };
+        self.ring = Some(stops);
         match self.settings.role.role() {
-            Role::Primary if stops > 0 => self.ask_state(stops, now),
+            Role::Primary => self.ask_state(stops, now),
             Role::Secondary => match self.stops_since_start {
                 // The state came with a checkpoint, or with the migration that began it all.
                 None | Some(1..) => self.started(stops, true),
@@ -243,7 +248,7 @@ impl ControlPair {
 
     fn ask_state(&mut self, stops: u32, now: Instant) {
         if let Some(client) = &mut self.client {
-            // Without a connection the state comes with the next one.
+            // Without a connection the question is asked on the next one.
             let _ = client.barrier(u64::from(stops), now);
         }
     }
@@ -284,6 +289,9 @@ impl ControlPair {
                 let colo = probe.migration == MigrationStatus::Colo;
                 let running = probe.run == RunState::Running;
                 self.tell(ToPoll::Monitor(Monitor::Connected { colo, running }));
+                if let (Role::Primary, Some(stops)) = (self.settings.role.role(), self.ring) {
+                    self.ask_state(stops, Instant::now());
+                }
             }
             Event::Disconnected(error) => {
                 self.connected = false;
