@@ -8,7 +8,7 @@ use crate::rng::for_cases;
 
 #[test]
 fn comparing_goes_on_from_the_primary_s_state() {
-    for_cases("comparing_goes_on", 20_000, |rng| {
+    for_cases("comparing_goes_on", 10_000, |rng| {
         let numbers = [Numbers::Translated, Numbers::OwnIsn][rng.below(2)];
         let mut pair: Vec<Conversation> = (0..[1, 1, 2][rng.below(3)])
             .map(|flow| {
@@ -43,7 +43,7 @@ fn comparing_goes_on_from_the_primary_s_state() {
 
 #[test]
 fn nothing_leaves_uncompared_where_everything_is_scarce() {
-    for_cases("everything_is_scarce", 10_000, |rng| {
+    for_cases("everything_is_scarce", 5_000, |rng| {
         let numbers = [Numbers::Translated, Numbers::OwnIsn][rng.below(2)];
         let mut pair: Vec<Conversation> = (0..rng.between(1, 5))
             .map(|flow| {
