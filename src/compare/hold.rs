@@ -94,6 +94,10 @@ pub(super) struct Slot<F> {
     /// Of a P: payload bytes found equal so far, from the front.
     pub verified: u32,
     pub payload: u16,
+    /// Offset of the TCP header.
+    pub transport: u16,
+    /// A segment's window field.
+    pub window: u16,
     pub fragment: u16,
     pub flags: TcpFlags,
     pub standing: Standing,
@@ -148,6 +152,8 @@ impl<F: Frame> Hold<F> {
                 ack: 0,
                 verified: 0,
                 payload: 0,
+                transport: 0,
+                window: 0,
                 fragment: 0,
                 flags: Default::default(),
                 standing: Standing::Free,

@@ -13,8 +13,12 @@ use super::divergence::Reason;
 use super::hold::{Hold, Link, List, NIL, Place, SlotId, Standing};
 use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
+use crate::packet::checksum::{TCP_CHECKSUM, update_u16};
 use crate::packet::serial::{at_or_before, before, distance, max, min};
 use crate::packet::{Packet, Tcp, TcpFlags, TcpOptions};
+
+/// Offset of the window field in the TCP header (RFC 9293, 3.1).
+const WINDOW: usize = 14;
 
 /// What the two SYNs must agree on, since the client will rely on it (RFC 9293 3.7.1, RFC 7323, RFC 2018).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +112,11 @@ pub(super) struct Stream {
     primary_ack: Option<u32>,
     /// Highest acknowledgment that the SVM sent in this epoch.
     secondary_ack: Option<u32>,
+    /// Window field that came with it. The client gets no more from the PVM: what the SVM has no
+    /// room for it drops, and the ACK gate would wait for it until the client's timer. Both VMs
+    /// agreed on the scale, and no P acknowledges more than the SVM did, so the smaller field never
+    /// reaches beyond the SVM's window.
+    secondary_window: Option<u16>,
     /// Start and end of a range whose bytes have left or may leave; its end is the highest such.
     /// What witnesses have in it is equal to what the PVM sent.
     compared: Option<(u32, u32)>,
@@ -233,7 +242,13 @@ impl Stream {
         }
         self.seen_secondary = true;
         if tcp.flags.contains(TcpFlags::ACK) {
-            self.secondary_ack = Some(self.secondary_ack.map_or(tcp.ack, |ack| max(ack, tcp.ack)));
+            if self
+                .secondary_ack
+                .is_none_or(|ack| at_or_before(ack, tcp.ack))
+            {
+                self.secondary_ack = Some(tcp.ack);
+                self.secondary_window = (!syn).then_some(tcp.window);
+            }
         }
         // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
         let shift = match (syn, self.primary_syn) {
@@ -426,6 +441,9 @@ impl Stream {
             let slot = cx.hold.slot(id);
             if !slot.complete || !self.acknowledged_by_both(slot.flags, slot.ack) {
                 break;
+            }
+            if let Some(window) = self.secondary_window {
+                lower_window(cx.hold, id, window);
             }
             self.leave(cx.hold, id);
             cx.hold.slot_mut(id).cleared = cx.now;
@@ -747,6 +765,7 @@ impl Stream {
         self.secondary_syn = self.primary_syn;
         self.secondary_base = self.primary_base;
         self.secondary_ack = self.primary_ack;
+        self.secondary_window = None;
         self.secondary_fin = self.primary_fin;
         self.forget_uncompared(cx.hold);
     }
@@ -846,6 +865,29 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
     slot.ack = packet.tcp.ack;
     slot.flags = packet.tcp.flags;
     slot.payload = packet.payload;
+    slot.transport = packet.l4;
+    slot.window = packet.tcp.window;
+}
+
+/// Lets a P advertise no more than a window; a frame with another owner keeps its own.
+fn lower_window<F: Frame>(hold: &mut Hold<F>, id: SlotId, window: u16) {
+    let slot = hold.slot_mut(id);
+    if slot.window <= window || slot.flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
+        return;
+    }
+    let (at, old) = (slot.transport as usize, slot.window);
+    let Some(frame) = &mut slot.frame else { return };
+    let partial = frame.has_partial_checksum();
+    let Some(header) = frame.head_mut().and_then(|head| head.get_mut(at..at + 20)) else {
+        return;
+    };
+    header[WINDOW..WINDOW + 2].copy_from_slice(&window.to_be_bytes());
+    if !partial {
+        let field = &mut header[TCP_CHECKSUM..TCP_CHECKSUM + 2];
+        let sum = u16::from_be_bytes([field[0], field[1]]);
+        field.copy_from_slice(&update_u16(sum, old, window).to_be_bytes());
+    }
+    slot.window = window;
 }
 
 /// How far the bytes from `seq` to `end` are known from witnesses on, of which `first` is the first

@@ -420,3 +420,42 @@ fn nothing_is_remembered_of_a_vm_that_is_gone() {
     pair.p(&tcp(&segment(103, 900, b"")));
     assert_eq!(pair.left(), 0, "no VM that lives has acknowledged so much");
 }
+
+#[test]
+fn the_client_gets_no_more_window_than_the_secondary_has() {
+    use crate::packet::checksum::update_u16;
+
+    // The builder's window and the checksum that goes with it, both lowered by hand.
+    let narrow = |bytes: &[u8], window: u16| {
+        let mut bytes = bytes.to_vec();
+        let at = Packet::parse(&bytes, bytes.len()).l4 as usize;
+        let (old, sum) = (word(&bytes, at + 14), word(&bytes, at + 16));
+        bytes[at + 14..at + 16].copy_from_slice(&window.to_be_bytes());
+        let sum = update_u16(sum, old, window);
+        bytes[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    let wide = |seq: u32, payload: &[u8]| {
+        tcp(&Segment {
+            window: 1000,
+            ..segment(seq, 1, payload)
+        })
+    };
+    let mut pair = Pair::new();
+    let frame = wide(500, b"equal");
+    pair.p(&frame);
+    pair.s(&narrow(&frame, 7));
+    let left = pair.comparator.next_release().expect("equal").frame;
+    assert_eq!(left.to_vec(), narrow(&frame, 7));
+
+    // A wider one at the SVM changes nothing.
+    let next = narrow(&wide(505, b"again"), 9);
+    pair.p(&next);
+    pair.s(&wide(505, b"again"));
+    let left = pair.comparator.next_release().expect("equal").frame;
+    assert_eq!(left.to_vec(), next);
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
