@@ -56,7 +56,7 @@ fn differing_answers_leave_after_a_commit() {
 fn checkpoints_at_any_time_cost_nothing() {
     family(
         "checkpoints",
-        30,
+        20,
         Profile {
             faults: CHECKPOINTS,
             ..Profile::CALM
@@ -68,7 +68,7 @@ fn checkpoints_at_any_time_cost_nothing() {
 fn a_lagging_monitor_commits_nothing_too_early() {
     family(
         "monitor",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::Checkpoint,
@@ -87,7 +87,7 @@ fn a_lagging_monitor_commits_nothing_too_early() {
 fn a_bad_link_hides_no_loss() {
     family(
         "link",
-        40,
+        20,
         Profile {
             faults: &[Fault::LossyLink, Fault::DeadLink, Fault::Checkpoint],
             divergent: 5,
@@ -101,7 +101,7 @@ fn a_bad_link_hides_no_loss() {
 fn a_slow_link_keeps_epochs_apart() {
     family(
         "slow_link",
-        30,
+        20,
         Profile {
             faults: CHECKPOINTS,
             divergent: 10,
@@ -115,7 +115,7 @@ fn a_slow_link_keeps_epochs_apart() {
 fn stops_that_are_no_checkpoint_commit_nothing() {
     family(
         "stops",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::ResetDriver,
@@ -135,7 +135,7 @@ fn stops_that_are_no_checkpoint_commit_nothing() {
 fn a_restarted_secondary_is_not_believed() {
     family(
         "restart",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::RestartSecondary,
@@ -153,7 +153,7 @@ fn a_restarted_secondary_is_not_believed() {
 fn slow_guests_and_ports_lose_nothing() {
     family(
         "slow",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::StallSecondary,
@@ -172,7 +172,7 @@ fn slow_guests_and_ports_lose_nothing() {
 fn a_survivor_goes_on() {
     family(
         "failover",
-        40,
+        20,
         Profile {
             faults: &[Fault::FailOver, Fault::FailedCheckpoint, Fault::Checkpoint],
             divergent: 10,
@@ -185,7 +185,7 @@ fn a_survivor_goes_on() {
 fn a_driver_that_comes_late_is_protected() {
     family(
         "late_driver",
-        30,
+        20,
         Profile {
             faults: CHECKPOINTS,
             divergent: 10,

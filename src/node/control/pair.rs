@@ -92,6 +92,8 @@ pub struct ControlPair {
     figures: Option<Figures>,
     asked: Option<Asked>,
     stopped: Option<Instant>,
+    /// Stops of the guest port so far, while its ring runs.
+    ring: Option<u32>,
     /// STOP events since the guest port was started last; `None` before its first start.
     stops_since_start: Option<u32>,
     state: State,
@@ -126,6 +128,7 @@ impl ControlPair {
             figures: Some(figures),
             asked: None,
             stopped: None,
+            ring: None,
             stops_since_start: None,
             state: State::Solo,
         }
@@ -178,7 +181,7 @@ impl ControlPair {
             self.guest_event(event, now);
         }
         while let Some(event) = self.client.as_mut().and_then(|client| client.poll(now)) {
-            self.monitor_event(event, clock, log, &mut figures);
+            self.monitor_event(event, now, clock, log, &mut figures);
         }
         while let Some(message) = self.backlog.pop_front() {
             if let Err(rtrb::PushError::Full(message)) = self.mail.outbox.push(message) {
@@ -215,10 +218,12 @@ impl ControlPair {
 
     fn guest_event(&mut self, event: GuestEvent, now: Instant) {
         let GuestEvent::Started { stops } = event else {
+            self.ring = None;
             return;
         };
+        self.ring = Some(stops);
         match self.settings.role.role() {
-            Role::Primary if stops > 0 => self.ask_state(stops, now),
+            Role::Primary => self.ask_state(stops, now),
             Role::Secondary => match self.stops_since_start {
                 // The state came with a checkpoint, or with the migration that began it all.
                 None | Some(1..) => self.started(stops, true),
@@ -245,6 +250,7 @@ impl ControlPair {
     fn monitor_event(
         &mut self,
         event: Event,
+        now: Instant,
         clock: Clock,
         log: &Log,
         figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures)),
@@ -278,6 +284,9 @@ impl ControlPair {
                 let colo = probe.migration == MigrationStatus::Colo;
                 let running = probe.run == RunState::Running;
                 self.tell(ToPoll::Monitor(Monitor::Connected { colo, running }));
+                if let (Role::Primary, Some(stops)) = (self.settings.role.role(), self.ring) {
+                    self.ask_state(stops, now);
+                }
             }
             Event::Disconnected(error) => {
                 self.connected = false;
