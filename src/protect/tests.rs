@@ -382,8 +382,9 @@ fn a_resume_that_commits_nothing_lets_the_request_be_repeated() {
     pair.output(datagram(1));
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
-    // The monitor tells of a stop after which frames were taken.
+    // The monitor tells of a stop after which frames were taken: the ring was not up by then.
     pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Pass);
     pair.tell(Monitor::Resume);
     assert_eq!(pair.released(), NOTHING);
     assert!(pair.request().is_some(), "nobody would ever ask again");

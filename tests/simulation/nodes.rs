@@ -39,9 +39,9 @@ pub struct PrimaryPorts<'a> {
 }
 
 impl PrimaryNode {
-    pub fn new(setup: Setup, owners: Owners) -> Self {
+    pub fn new(setup: Setup, owners: Owners, now: Ticks) -> Self {
         Self {
-            state: Primary::new(setup, 0),
+            state: Primary::new(setup, now),
             stops: 0,
             seen: 0,
             input: VecDeque::new(),
