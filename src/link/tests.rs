@@ -568,14 +568,12 @@ fn a_restarted_end_hears_nothing_of_its_old_life() {
     for_cases("link_restart", 150, |rng| {
         let mut world = world(rng);
         world.weather = weather(rng);
-        let mut life = 3;
-        for _ in 0..rng.between(1, 4) {
+        for life in 3..rng.between(4, 7) as u32 {
             for _ in 0..rng.between(20, 200) {
                 world.step(rng, false);
             }
             let me = rng.below(2);
             world.sides[me] = Side::new(life, world.now);
-            life += 1;
         }
         // What an old life said must be older than the rest of the test.
         for _ in 0..rng.between(0, 100) {

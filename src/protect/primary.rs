@@ -16,7 +16,7 @@ use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::rewrite::Opening;
 
 /// Frames of a burst; nothing is polled that there is no room for.
-const BURST: usize = 32;
+pub(super) const BURST: usize = 32;
 
 /// Whether the guest's output is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub struct Peer {
 impl Peer {
     /// Every other client speaks IPv6.
     fn v6(self) -> bool {
-        self.client % 2 == 1
+        !self.client.is_multiple_of(2)
     }
 }
 

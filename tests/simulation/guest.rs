@@ -207,7 +207,7 @@ impl Vm {
                 ..peer
             };
             self.guest.calls += 1;
-            let mut tcp = Tcp::new(true, peer.client_port % 2 == 0, &mut self.quirks);
+            let mut tcp = Tcp::new(true, peer.client_port.is_multiple_of(2), &mut self.quirks);
             tcp.stream.extend((0..length).map(|at| byte_of(7, at)));
             tcp.closing = true;
             self.guest

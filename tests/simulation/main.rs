@@ -22,10 +22,15 @@ mod world;
 use rng::for_cases;
 use world::{Fault, Profile, World};
 
-fn family(name: &str, usual: usize, profile: Profile) {
+/// Runs a family; gives back how many checkpoints its nodes asked for and how many there were.
+fn family(name: &str, usual: usize, profile: Profile) -> (u64, u64) {
+    let (mut requested, mut checkpoints) = (0, 0);
     for_cases(name, usual, |rng| {
-        World::new(profile, rng.next()).run();
+        let outcome = World::new(profile, rng.next()).run();
+        requested += outcome.requested;
+        checkpoints += outcome.checkpoints;
     });
+    (requested, checkpoints)
 }
 
 /// Checkpoints as they come, from the outside.
@@ -53,14 +58,19 @@ fn differing_answers_leave_after_a_commit() {
 }
 
 #[test]
-fn checkpoints_at_any_time_cost_nothing() {
-    family(
+fn a_checkpoint_hardly_ever_leads_to_another() {
+    let (requested, checkpoints) = family(
         "checkpoints",
-        30,
+        20,
         Profile {
             faults: CHECKPOINTS,
             ..Profile::CALM
         },
+    );
+    // A message that a second checkpoint overtakes may cost a third.
+    assert!(
+        requested <= 2 + checkpoints / 5,
+        "{checkpoints} checkpoints, {requested} of them asked for"
     );
 }
 
@@ -68,7 +78,7 @@ fn checkpoints_at_any_time_cost_nothing() {
 fn a_lagging_monitor_commits_nothing_too_early() {
     family(
         "monitor",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::Checkpoint,
@@ -87,7 +97,7 @@ fn a_lagging_monitor_commits_nothing_too_early() {
 fn a_bad_link_hides_no_loss() {
     family(
         "link",
-        40,
+        20,
         Profile {
             faults: &[Fault::LossyLink, Fault::DeadLink, Fault::Checkpoint],
             divergent: 5,
@@ -101,7 +111,7 @@ fn a_bad_link_hides_no_loss() {
 fn a_slow_link_keeps_epochs_apart() {
     family(
         "slow_link",
-        30,
+        20,
         Profile {
             faults: CHECKPOINTS,
             divergent: 10,
@@ -115,7 +125,7 @@ fn a_slow_link_keeps_epochs_apart() {
 fn stops_that_are_no_checkpoint_commit_nothing() {
     family(
         "stops",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::ResetDriver,
@@ -132,10 +142,28 @@ fn stops_that_are_no_checkpoint_commit_nothing() {
 }
 
 #[test]
+fn a_restarted_primary_lets_nothing_out() {
+    family(
+        "restart_primary",
+        20,
+        Profile {
+            faults: &[
+                Fault::RestartPrimary,
+                Fault::RestartPrimary,
+                Fault::Checkpoint,
+                Fault::CutMonitor,
+            ],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
 fn a_restarted_secondary_is_not_believed() {
     family(
         "restart",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::RestartSecondary,
@@ -153,7 +181,7 @@ fn a_restarted_secondary_is_not_believed() {
 fn slow_guests_and_ports_lose_nothing() {
     family(
         "slow",
-        40,
+        20,
         Profile {
             faults: &[
                 Fault::StallSecondary,
@@ -172,7 +200,7 @@ fn slow_guests_and_ports_lose_nothing() {
 fn a_survivor_goes_on() {
     family(
         "failover",
-        40,
+        20,
         Profile {
             faults: &[Fault::FailOver, Fault::FailedCheckpoint, Fault::Checkpoint],
             divergent: 10,
@@ -185,10 +213,11 @@ fn a_survivor_goes_on() {
 fn a_driver_that_comes_late_is_protected() {
     family(
         "late_driver",
-        30,
+        20,
         Profile {
             faults: CHECKPOINTS,
             divergent: 10,
+            monitor: 3_000,
             late_driver: true,
             ..Profile::CALM
         },
@@ -205,6 +234,7 @@ const EVERYTHING: Profile = Profile {
         Fault::ResetDriver,
         Fault::OperatorStop,
         Fault::OperatorBlink,
+        Fault::RestartPrimary,
         Fault::RestartSecondary,
         Fault::StallSecondary,
         Fault::StallPrimary,

@@ -20,7 +20,7 @@ pub struct PrimaryNode {
     /// Stops of the guest's ring that happened, and that the node has seen.
     pub stops: u32,
     pub seen: u32,
-    input: VecDeque<(u64, Vec<u8>)>,
+    input: VecDeque<Vec<u8>>,
     out: VecDeque<Numbered>,
     pub uplink_blocked_until: Ticks,
     next_tick: Ticks,
@@ -39,9 +39,9 @@ pub struct PrimaryPorts<'a> {
 }
 
 impl PrimaryNode {
-    pub fn new(setup: Setup, owners: Owners) -> Self {
+    pub fn new(setup: Setup, owners: Owners, now: Ticks) -> Self {
         Self {
-            state: Primary::new(setup, 0),
+            state: Primary::new(setup, now),
             stops: 0,
             seen: 0,
             input: VecDeque::new(),
@@ -68,7 +68,7 @@ impl PrimaryNode {
         }
         let mut sent = Vec::new();
         self.send_waiting(&mut sent, now);
-        self.from_link(ports, now);
+        self.hear_link(ports, now);
         if self.state.wants_output() && self.out.is_empty() {
             for _ in 0..BURST {
                 let Some(bytes) = ports
@@ -97,7 +97,7 @@ impl PrimaryNode {
             self.out.push_back(release.frame);
         }
         self.send_waiting(&mut sent, now);
-        self.from_uplink(ports, now);
+        self.take_input(ports, now);
         while let Some(transmit) = self.state.next_transmit(now) {
             ports.to_link.send(transmit.bytes().to_vec(), None, now);
         }
@@ -110,7 +110,7 @@ impl PrimaryNode {
         }
     }
 
-    fn from_link(&mut self, ports: &mut PrimaryPorts, now: Ticks) {
+    fn hear_link(&mut self, ports: &mut PrimaryPorts, now: Ticks) {
         for _ in 0..BURST {
             let Some(flight) = ports.from_link.receive(now) else {
                 break;
@@ -132,19 +132,18 @@ impl PrimaryNode {
         }
     }
 
-    fn from_uplink(&mut self, ports: &mut PrimaryPorts, now: Ticks) {
+    fn take_input(&mut self, ports: &mut PrimaryPorts, now: Ticks) {
         if self.state.input_room(now) < BURST {
             return;
         }
         if self.input.is_empty() {
             let n = ports.uplink.len().min(BURST);
-            self.input
-                .extend(ports.uplink.drain(..n).map(|bytes| (0, bytes)));
+            self.input.extend(ports.uplink.drain(..n));
         }
         let mirrors = self.state.mirrors(now);
         let mut unmirrored = 0;
         while ports.vm.takes_input() {
-            let Some((_, bytes)) = self.input.pop_front() else {
+            let Some(bytes) = self.input.pop_front() else {
                 break;
             };
             let tag = ports.oracle.input_taken(mirrors, now);

@@ -70,7 +70,6 @@ pub struct Oracle {
     /// When the SVM missed input or got some again, and in which period.
     pub missed: VecDeque<(Ticks, u64)>,
     pub released_equal: u64,
-    pub released_committed: u64,
 }
 
 impl Oracle {
@@ -159,9 +158,7 @@ impl Oracle {
                 "R2, R5: a frame of {peer:?} overtook another"
             );
         }
-        if committed {
-            self.released_committed += 1;
-        } else {
+        if !committed {
             self.released_equal += 1;
             self.judge(&p, now);
         }
@@ -216,6 +213,12 @@ impl Oracle {
             }
             Content::Other => {}
         }
+    }
+
+    /// The primary node is gone with all that it held.
+    pub fn forget_held(&mut self) {
+        self.held.clear();
+        self.order.clear();
     }
 
     /// When the P that waits for longest was taken.

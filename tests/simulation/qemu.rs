@@ -55,7 +55,8 @@ pub struct Qemu {
     pub colo: bool,
     step: Step,
     at: Ticks,
-    /// The SVM's NIC has its backend.
+    /// The NICs have their backends, the PVM's and the SVM's.
+    pub primary_backend: bool,
     pub backend: bool,
     /// A checkpoint was asked for.
     pub latched: bool,
@@ -85,6 +86,7 @@ impl Qemu {
             colo: false,
             step: Step::Idle,
             at: 0,
+            primary_backend: true,
             backend: true,
             latched: false,
             fails: false,
@@ -119,15 +121,6 @@ impl Qemu {
 
     pub fn is_idle(&self) -> bool {
         self.step == Step::Idle
-    }
-
-    pub fn is_over(&self) -> bool {
-        self.step == Step::Over
-    }
-
-    /// The PVM is between a checkpoint's stop and its restart, or failed there.
-    pub fn is_stopping(&self) -> bool {
-        !self.pvm.running
     }
 
     /// The primary's monitor is there again, and its node asks for the state.
@@ -275,7 +268,8 @@ impl Qemu {
     }
 
     fn start_ring(&mut self, p: &PrimaryNode, now: Ticks) {
-        if self.pvm.running && !self.pvm.ring && self.pvm.guest.driver_at == 0 {
+        let ready = self.pvm.running && self.primary_backend && self.pvm.guest.driver_at == 0;
+        if ready && !self.pvm.ring {
             self.pvm.ring = true;
             self.ask(p, now);
         }
@@ -422,6 +416,14 @@ impl Qemu {
             self.svm.running = true;
             self.start_secondary_ring(s, now);
         }
+    }
+
+    /// The primary node dies, and with it its monitor connection.
+    pub fn lose_primary_backend(&mut self, now: Ticks) {
+        self.primary_backend = false;
+        self.pvm.ring = false;
+        self.disconnect(now);
+        self.primary.next(now);
     }
 
     /// The secondary node dies; the SVM's NIC has no backend.

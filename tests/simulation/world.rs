@@ -39,6 +39,7 @@ pub enum Fault {
     ResetDriver,
     OperatorStop,
     OperatorBlink,
+    RestartPrimary,
     RestartSecondary,
     StallSecondary,
     StallPrimary,
@@ -84,8 +85,6 @@ pub struct Outcome {
     pub requested: u64,
     pub checkpoints: u64,
     pub released_equal: u64,
-    pub released_committed: u64,
-    pub duration: Ticks,
 }
 
 pub struct World {
@@ -160,7 +159,7 @@ impl World {
         Self {
             profile,
             now: 1,
-            primary: PrimaryNode::new(setup(1), owners.clone()),
+            primary: PrimaryNode::new(setup(1), owners.clone(), 0),
             secondary: SecondaryNode::new(setup(2), owners.clone(), 0),
             to_secondary: Channel::new(rng.next(), profile.link),
             to_primary: Channel::new(rng.next(), profile.link),
@@ -234,8 +233,6 @@ impl World {
             requested: checkpoints.requested(),
             checkpoints: self.qemu.checkpoints,
             released_equal: self.oracle.released_equal,
-            released_committed: self.oracle.released_committed,
-            duration: self.now,
         }
     }
 
@@ -268,7 +265,7 @@ impl World {
         for frame in self.clients.step(now) {
             self.uplink.push_back(frame);
         }
-        if !self.rng.one_in(4) {
+        if self.qemu.primary_backend && !self.rng.one_in(4) {
             let Qemu { pvm, primary, .. } = &mut self.qemu;
             let sent = self.primary.poll(
                 &mut PrimaryPorts {
@@ -445,6 +442,15 @@ impl World {
                 self.later(fault, 5 * MS);
             }
             Fault::OperatorBlink => self.qemu.operator_blinks(&mut self.secondary, now),
+            Fault::RestartPrimary => {
+                self.qemu.lose_primary_backend(now);
+                self.oracle.forget_held();
+                let setup = setup(self.boot);
+                self.boot += 1;
+                self.primary = PrimaryNode::new(setup, self.owners.clone(), now);
+                self.later(fault, 5 * MS);
+                self.later(Fault::CutMonitor, 8 * MS);
+            }
             Fault::RestartSecondary => {
                 self.qemu.lose_backend();
                 let setup = setup(self.boot);
@@ -494,6 +500,7 @@ impl World {
                 }
                 Fault::SlowMonitor => self.qemu.primary.delay = self.profile.monitor,
                 Fault::OperatorStop => self.qemu.operator_continues(&self.primary, now),
+                Fault::RestartPrimary => self.qemu.primary_backend = true,
                 Fault::RestartSecondary => self.qemu.backend = true,
                 Fault::TwoCheckpoints => self.qemu.latched |= self.qemu.colo,
                 _ => {}

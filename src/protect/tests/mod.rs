@@ -1,0 +1,195 @@
+//! The two halves and the bare comparator in single situations; how they stand together over time
+//! is the simulation's matter.
+
+mod bare;
+mod epochs;
+mod mirror;
+mod monitor;
+
+use etherparse::{PacketBuilder, TcpHeader};
+
+use super::{Bare, Cause, Monitor, Primary, Secondary, Setup, State};
+use crate::compare::{Limits, Numbers, Policy, Reason};
+use crate::frame::{Frame, HeapFrame, Ticks};
+use crate::link::{DATA_HEADER, Timing};
+
+const TIMEOUT: Ticks = 1_000;
+const REPEAT: Ticks = 5_000;
+const TIMING: Timing = Timing {
+    heartbeat: 100,
+    retransmit: 50,
+    silence: 100_000,
+};
+const WINDOW: u32 = 64;
+const NOTHING: [u8; 0] = [];
+
+fn setup(boot: u32) -> Setup {
+    Setup {
+        vm: 1,
+        boot,
+        link_mac: [2; 6],
+        window: WINDOW,
+        link: TIMING,
+        limits: Limits {
+            primary: 64,
+            secondary: 64,
+            history: 16,
+            flows: 16,
+            timeout: TIMEOUT,
+            idle: 1 << 40,
+        },
+        numbers: Numbers::Translated,
+        policy: Policy::default(),
+        repeat: REPEAT,
+        connections: 16,
+    }
+}
+
+/// A datagram that says one number.
+fn datagram(says: u8) -> HeapFrame {
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(53, 5353);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &[says]).unwrap();
+    HeapFrame::new(&bytes)
+}
+
+fn syn(isn: u32) -> HeapFrame {
+    let mut header = TcpHeader::new(40_000, 80, isn, 1_000);
+    header.syn = true;
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp_header(header);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &[]).unwrap();
+    HeapFrame::new(&bytes)
+}
+
+fn says(frame: &HeapFrame) -> u8 {
+    *frame.to_vec().last().unwrap()
+}
+
+/// Both nodes of a pair on a link without loss or delay.
+struct Pair {
+    primary: Primary<HeapFrame>,
+    secondary: Secondary<HeapFrame>,
+    /// The link carries nothing.
+    cut: bool,
+    now: Ticks,
+}
+
+const CONNECTED: Monitor = Monitor::Connected {
+    colo: false,
+    running: true,
+};
+const IN_COLO: Monitor = Monitor::Connected {
+    colo: true,
+    running: true,
+};
+
+impl Pair {
+    fn new() -> Self {
+        let mut pair = Self {
+            primary: Primary::new(setup(1), 0),
+            secondary: Secondary::new(setup(2), 0),
+            cut: false,
+            now: 1,
+        };
+        pair.exchange();
+        pair
+    }
+
+    /// A pair whose VM forwards, its monitor there and its ring running.
+    fn forwarding() -> Self {
+        let mut pair = Self::new();
+        pair.tell(CONNECTED);
+        pair.barrier(0, false);
+        pair
+    }
+
+    /// A pair in COLO.
+    fn protected() -> Self {
+        let mut pair = Self::forwarding();
+        pair.primary.guest_stopped();
+        pair.tell(Monitor::Stop);
+        pair.tell(Monitor::Migration { colo: true });
+        pair.secondary.guest_started(0, true);
+        pair.tell(Monitor::Resume);
+        pair.exchange();
+        assert_eq!(pair.primary.state(), State::Protected);
+        assert_eq!(pair.secondary.state(), State::Protected);
+        pair
+    }
+
+    fn tell(&mut self, event: Monitor) {
+        self.primary.monitor(event, self.now);
+    }
+
+    fn barrier(&mut self, stops: u32, colo: bool) {
+        self.tell(Monitor::Barrier {
+            stops,
+            colo,
+            running: true,
+        });
+    }
+
+    /// Lets the nodes say what they have to say.
+    fn exchange(&mut self) {
+        for _ in 0..6 {
+            while let Some(t) = self.primary.next_transmit(self.now) {
+                if !self.cut {
+                    let (bytes, len) = (t.bytes(), t.bytes().len());
+                    self.secondary.link_frame(bytes, len, self.now);
+                }
+            }
+            while let Some(t) = self.secondary.next_transmit(self.now) {
+                if !self.cut {
+                    let (bytes, len) = (t.bytes(), t.bytes().len());
+                    self.primary.link_frame(bytes, len, self.now);
+                }
+            }
+        }
+    }
+
+    /// The PVM sends; what left at once is given back.
+    fn output(&mut self, frame: HeapFrame) -> Option<HeapFrame> {
+        assert!(self.primary.wants_output(), "the ring must not be polled");
+        self.primary.output(frame, self.now)
+    }
+
+    /// The SVM sends, under whatever number it has.
+    fn svm(&mut self, frame: HeapFrame) {
+        assert!(self.secondary.wants_output(), "the SVM must not be polled");
+        let outgoing = self.secondary.output(frame, self.now).unwrap();
+        let mut bytes = outgoing.header.to_vec();
+        bytes.extend(outgoing.frame.to_vec());
+        let (epoch, length) = self
+            .primary
+            .link_frame(&bytes, bytes.len(), self.now)
+            .unwrap();
+        let payload = HeapFrame::new(&bytes[DATA_HEADER..DATA_HEADER + length]);
+        self.primary.svm_output(payload, epoch, self.now);
+    }
+
+    fn released(&mut self) -> Vec<u8> {
+        std::iter::from_fn(|| self.primary.next_release())
+            .map(|release| says(&release.frame))
+            .collect()
+    }
+
+    /// The cause of the request that is written now.
+    fn request(&mut self) -> Option<Cause> {
+        self.primary.tick(self.now);
+        self.primary.next_request(self.now).map(|r| r.cause)
+    }
+
+    /// A checkpoint up to the PVM's STOP.
+    fn stop(&mut self, stops: u32) {
+        self.secondary.guest_stopped();
+        self.primary.guest_stopped();
+        self.tell(Monitor::Stop);
+        self.tell(Monitor::Pass);
+        self.secondary.guest_started(stops, true);
+    }
+}
