@@ -241,14 +241,13 @@ impl Stream {
             return;
         }
         self.seen_secondary = true;
-        if tcp.flags.contains(TcpFlags::ACK) {
-            if self
+        if tcp.flags.contains(TcpFlags::ACK)
+            && self
                 .secondary_ack
                 .is_none_or(|ack| at_or_before(ack, tcp.ack))
-            {
-                self.secondary_ack = Some(tcp.ack);
-                self.secondary_window = (!syn).then_some(tcp.window);
-            }
+        {
+            self.secondary_ack = Some(tcp.ack);
+            self.secondary_window = (!syn).then_some(tcp.window);
         }
         // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
         let shift = match (syn, self.primary_syn) {
