@@ -32,7 +32,7 @@ enum Protection {
 /// The guest's ring is stopped.
 #[derive(Clone, Copy, Debug)]
 struct Stopped {
-    /// Stops of the ring that no RESUME has explained.
+    /// Stops of the ring that no RESUME has explained; with none the ring was not seen to run.
     fences: u32,
     /// STOP was told.
     stop: bool,
@@ -130,9 +130,9 @@ impl<F: Frame> Primary<F> {
             (Protection::Lost, _) => State::PeerLost,
             (Protection::Off, _) if self.link.has_session() => State::Pairing,
             (Protection::Off, _) => State::Solo,
-            (_, Some(_)) => State::Checkpointing,
-            (Protection::On, None) => State::Protected,
-            (Protection::Uncertain, None) => State::Uncertain,
+            (_, Some(stopped)) if stopped.fences > 0 || stopped.stop => State::Checkpointing,
+            (Protection::On, _) => State::Protected,
+            (Protection::Uncertain, _) => State::Uncertain,
         }
     }
 
@@ -287,6 +287,14 @@ impl<F: Frame> Primary<F> {
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
     pub fn guest_stopped(&mut self) {
         self.stops = self.stops.wrapping_add(1);
+        self.end_epoch();
+        match &mut self.stopped {
+            Some(stopped) => stopped.fences += 1,
+            None => self.stopped = Some(Stopped::new(1)),
+        }
+    }
+
+    fn end_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.untouched = true;
         self.untold = false;
@@ -294,10 +302,6 @@ impl<F: Frame> Primary<F> {
         // The SVM is about to load numbers that have no offset.
         self.waiting = None;
         while self.comparator.next_synchronized().is_some() {}
-        match &mut self.stopped {
-            Some(stopped) => stopped.fences += 1,
-            None => self.stopped = Some(Stopped::new(1)),
-        }
     }
 
     /// Takes in what the monitor says.
@@ -321,11 +325,13 @@ impl<F: Frame> Primary<F> {
             Monitor::Stop => {
                 self.checkpoints.stopped();
                 if self.stopped.is_none() && self.untouched {
-                    // The ring was stopped already: all that is held is older.
-                    self.stopped = Some(Stopped::new(1));
+                    // The ring does not run: all that is held is older.
+                    self.stopped = Some(Stopped::new(0));
+                }
+                if self.stopped.is_some_and(|stopped| stopped.fences == 0) {
+                    self.end_epoch();
                 }
                 if let Some(stopped) = &mut self.stopped {
-                    stopped.fences = stopped.fences.max(1);
                     stopped.stop = true;
                     stopped.pass = false;
                 }
@@ -354,10 +360,15 @@ impl<F: Frame> Primary<F> {
                 colo,
                 running,
             } => {
-                if running && stops == self.stops && self.stopped.is_some_and(|s| !s.stop) {
+                let Some(stopped) = self.stopped.filter(|s| !s.stop) else {
+                    return;
+                };
+                if running && stops == self.stops {
                     self.colo = colo;
                     self.stopped = None;
-                    self.not_a_checkpoint(Cause::GuestReset, now);
+                    if stopped.fences > 0 || self.protection == Protection::Off {
+                        self.not_a_checkpoint(Cause::GuestReset, now);
+                    }
                 }
             }
         }
@@ -373,9 +384,14 @@ impl<F: Frame> Primary<F> {
             }
             return;
         };
-        // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the first,
-        // so what is held is older than both.
-        self.stopped = (stopped.fences > 1).then(|| Stopped::new(stopped.fences - 1));
+        self.stopped = match stopped.fences {
+            // The ring did not run when the VM stopped, and a barrier tells when it does.
+            0 => Some(Stopped::new(0)),
+            1 => None,
+            // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the
+            // first, so what is held is older than both.
+            fences => Some(Stopped::new(fences - 1)),
+        };
         match self.protection {
             Protection::Off if self.colo && stopped.stop => self.begin(now),
             Protection::On | Protection::Uncertain if self.colo && stopped.stop && stopped.pass => {
@@ -402,7 +418,7 @@ impl<F: Frame> Primary<F> {
         self.comparator.commit(now);
         self.protection = Protection::On;
         self.seen_overflow = self.comparator.counts().secondary_overflow;
-        if self.stopped.is_some() {
+        if self.stopped.is_some_and(|stopped| stopped.fences > 0) {
             self.comparator.fence();
             return;
         }

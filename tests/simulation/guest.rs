@@ -10,8 +10,10 @@ use crate::frames::{self, Content, Peer, Way};
 use crate::rng::Rng;
 use crate::tcp::Tcp;
 
-/// Frames that a ring holds.
+/// Frames that the ring for output holds.
 const RING: usize = 48;
+/// Frames that the ring for input holds.
+const INPUT_RING: usize = 10;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,7 @@ impl Vm {
     }
 
     pub fn takes_input(&self) -> bool {
-        self.ring && self.guest.rx.len() < RING
+        self.ring && self.guest.rx.len() < INPUT_RING
     }
 
     pub fn step(&mut self, now: Ticks) {

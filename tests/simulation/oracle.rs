@@ -67,8 +67,8 @@ pub struct Oracle {
     inputs: u64,
     next_mirrored: u64,
     mirrored_in: u64,
-    /// When the SVM missed input or got some again, and in which period.
-    pub missed: VecDeque<(Ticks, u64)>,
+    /// When the SVM missed input, in which period, and whether it got some again instead.
+    pub missed: VecDeque<(Ticks, u64, bool)>,
     pub released_equal: u64,
 }
 
@@ -234,7 +234,7 @@ impl Oracle {
     pub fn input_taken(&mut self, mirrored: bool, now: Ticks) -> u64 {
         self.inputs += 1;
         if !mirrored && self.stops > 0 && !self.alone {
-            self.missed.push_back((now, self.stops));
+            self.missed.push_back((now, self.stops, false));
         }
         self.inputs - 1
     }
@@ -246,7 +246,8 @@ impl Oracle {
             self.next_mirrored = self.first_input[self.loads as usize];
         }
         if tag != self.next_mirrored {
-            self.missed.push_back((now, self.loads));
+            let again = tag < self.next_mirrored;
+            self.missed.push_back((now, self.loads, again));
         }
         self.next_mirrored = tag + 1;
     }

@@ -80,6 +80,19 @@ impl Profile {
     };
 }
 
+impl Profile {
+    /// Whether the SVM's ring may stop on its own account. That may hide that the SVM had run under
+    /// an old number, and so got input again.
+    fn disturbs_the_secondary(&self) -> bool {
+        let disturbing = [
+            Fault::ResetDriver,
+            Fault::OperatorBlink,
+            Fault::RestartSecondary,
+        ];
+        self.faults.iter().any(|fault| disturbing.contains(fault))
+    }
+}
+
 /// What a run came to.
 pub struct Outcome {
     pub requested: u64,
@@ -344,14 +357,16 @@ impl World {
             );
         }
         let missed = &mut self.oracle.missed;
-        while let Some((at, period)) = missed.front().copied() {
+        while let Some((at, period, again)) = missed.front().copied() {
             let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
-            let told = at.max(dead).max(self.unprotected);
+            let backend = if self.qemu.backend { 0 } else { now };
+            let told = at.max(dead).max(self.unprotected).max(backend);
             if now < told + 4 * SLACK && period == self.oracle.stops {
                 break;
             }
             assert!(
                 self.profile.confused
+                    || (again && self.profile.disturbs_the_secondary())
                     || period != self.oracle.stops
                     || wanted
                     || self.oracle.alone

@@ -37,6 +37,27 @@ fn colo_that_begins_before_the_guests_ring_runs_protects() {
 }
 
 #[test]
+fn a_stop_without_a_ring_is_not_taken_for_a_later_one() {
+    let mut pair = Pair::new();
+    pair.tell(CONNECTED);
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Migration { colo: true });
+    pair.tell(Monitor::Resume);
+    // A checkpoint that the monitor has not told of is over, the ring runs, the next one stops it.
+    assert!(!pair.primary.wants_output(), "a barrier comes first");
+    pair.primary.guest_stopped();
+    for _ in 0..2 {
+        pair.tell(Monitor::Stop);
+        pair.tell(Monitor::Pass);
+        pair.tell(Monitor::Resume);
+        if pair.primary.wants_output() {
+            pair.output(datagram(1));
+        }
+        assert_eq!(pair.released(), NOTHING);
+    }
+}
+
+#[test]
 fn a_resume_without_a_pass_commits_nothing() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
