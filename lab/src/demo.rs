@@ -26,12 +26,21 @@ pub fn run(host: &Host, bin: PathBuf) -> Result<(), LabError> {
         "memory",
         format!("{free} MiB of free hugepages (without enough of them, --no-huge)"),
     );
-    let mut pair = Pair::start(&Mode::Protected(bin), host, true)?;
+    let mode = Mode::Protected(bin);
+    let mut pair = Pair::start(&mode, host, true)?;
     for family in [Family::V4, Family::V6] {
         load(&pair, family)?;
     }
+    stream(&pair)?;
     pair.alive()?;
+    if let Some(summaries) = pair.finish()? {
+        print(&summaries.primary);
+    }
+    // Under TCG the secondary VM seldom survives the checkpoint that iperf3's report costs (lab/README.md).
+    say("second pair", "fresh guests for the divergence");
+    let mut pair = Pair::start(&mode, host, true)?;
     divergence(&pair)?;
+    pair.alive()?;
     show_record(&pair.dir().join("reports"));
     if let Some(summaries) = pair.finish()? {
         print(&summaries.primary);
@@ -41,7 +50,7 @@ pub fn run(host: &Host, bin: PathBuf) -> Result<(), LabError> {
 }
 
 fn load(pair: &Pair, family: Family) -> Result<(), LabError> {
-    let (before, dir) = (pair.checkpoints().len(), pair.dir());
+    let before = pair.checkpoints().len();
     let page = pair
         .net
         .enter(|| Ok(http::fetch(family, Page::Usual, 20, None)?))?;
@@ -64,6 +73,12 @@ fn load(pair: &Pair, family: Family) -> Result<(), LabError> {
     );
     let cost = pair.checkpoints().len() - before;
     say("checkpoints", format!("{cost} for the pages and redis"));
+    Ok(())
+}
+
+fn stream(pair: &Pair) -> Result<(), LabError> {
+    let (before, dir) = (pair.checkpoints().len(), pair.dir());
+    let family = Family::V4;
     let run = pair
         .net
         .enter(|| iperf::run(family, Direction::FromGuest, 3, dir))?;
@@ -74,7 +89,7 @@ fn load(pair: &Pair, family: Family) -> Result<(), LabError> {
             run.bit_rate / 1e6
         ),
     );
-    let cost = pair.checkpoints().len() - before - cost;
+    let cost = pair.checkpoints().len() - before;
     say(
         "checkpoints",
         format!("{cost} for iperf3, whose closing report tells each VM's own CPU time"),
