@@ -4,10 +4,13 @@
 //! A stop of the guest's ring is the fence that ends an epoch ([`Primary::guest_stopped`]). What
 //! the stop was for is known when the monitor says RESUME: with MIGRATION_PASS in between it is the
 //! commit; after the first entry into migration state `colo` it begins protection; else it was no
-//! checkpoint, the SVM knows nothing of it, and everything is held until one comes. Until then the
-//! PVM's ring is not polled, so no frame has an unknown epoch (rule R3). The secondary is told of an
-//! epoch when it is committed and not before, so what the SVM sends in its name is sent by an SVM
-//! that has loaded the state with which the epoch began.
+//! checkpoint, the SVM knows nothing of it, and everything is held until one comes.
+//!
+//! From its stop on the ring is not polled until it runs again and a barrier has shown that all
+//! which the monitor had to tell until then was told. So a RESUME that comes while frames are held
+//! ends a stop that came after all of them were taken, however late the monitor and however often
+//! the VM or its driver stopped (rule R3). The secondary is told of an epoch then and not before: what
+//! the SVM sends in its name is sent by an SVM that has loaded the state with which the epoch began.
 
 use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
 use crate::compare::{Comparator, Divergence, Reason, Release, Synchronized};
@@ -29,26 +32,15 @@ enum Protection {
     Lost,
 }
 
-/// The guest's ring is stopped.
-#[derive(Clone, Copy, Debug)]
+/// The guest's ring has stopped, or was not seen to run yet.
+#[derive(Clone, Copy, Debug, Default)]
 struct Stopped {
-    /// Stops of the ring that no RESUME has explained; with none the ring was not seen to run.
-    fences: u32,
-    /// STOP was told.
+    /// STOP was told and no RESUME since.
     stop: bool,
     /// MIGRATION_PASS was told since.
     pass: bool,
-}
-
-impl Stopped {
-    /// Stops that nothing is known of.
-    fn new(fences: u32) -> Self {
-        Self {
-            fences,
-            stop: false,
-            pass: false,
-        }
-    }
+    /// The SVM has loaded the PVM's state since the ring stopped.
+    committed: bool,
 }
 
 /// What the primary has counted besides its comparator, link and requests.
@@ -74,8 +66,6 @@ pub struct Primary<F> {
     epoch: u32,
     /// Stops of the guest's ring since the node began.
     stops: u32,
-    /// No frame was taken from the guest's ring since it stopped last, or ever.
-    untouched: bool,
     connected: bool,
     colo: bool,
     /// The secondary is to be told of the epoch.
@@ -109,10 +99,9 @@ impl<F: Frame> Primary<F> {
             checkpoints: Checkpoints::new(setup.repeat),
             protection: Protection::Off,
             // Whether the VM is in COLO is not known before its monitor has told.
-            stopped: Some(Stopped::new(0)),
+            stopped: Some(Stopped::default()),
             epoch: 0,
             stops: 0,
-            untouched: true,
             connected: false,
             colo: false,
             untold: false,
@@ -130,7 +119,7 @@ impl<F: Frame> Primary<F> {
             (Protection::Lost, _) => State::PeerLost,
             (Protection::Off, _) if self.link.has_session() => State::Pairing,
             (Protection::Off, _) => State::Solo,
-            (_, Some(stopped)) if stopped.fences > 0 || stopped.stop => State::Checkpointing,
+            (_, Some(stopped)) if !stopped.committed => State::Checkpointing,
             (Protection::On, _) => State::Protected,
             (Protection::Uncertain, _) => State::Uncertain,
         }
@@ -220,7 +209,6 @@ impl<F: Frame> Primary<F> {
     /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
     /// because nothing is protected. The caller has seen [`Primary::wants_output`].
     pub fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
-        self.untouched = false;
         if self.protection == Protection::Off {
             return Some(frame);
         }
@@ -287,21 +275,13 @@ impl<F: Frame> Primary<F> {
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
     pub fn guest_stopped(&mut self) {
         self.stops = self.stops.wrapping_add(1);
-        self.end_epoch();
-        match &mut self.stopped {
-            Some(stopped) => stopped.fences += 1,
-            None => self.stopped = Some(Stopped::new(1)),
-        }
-    }
-
-    fn end_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        self.untouched = true;
         self.untold = false;
         self.comparator.fence();
         // The SVM is about to load numbers that have no offset.
         self.waiting = None;
         while self.comparator.next_synchronized().is_some() {}
+        self.stopped.get_or_insert_default().committed = false;
     }
 
     /// Takes in what the monitor says.
@@ -324,13 +304,6 @@ impl<F: Frame> Primary<F> {
             }
             Monitor::Stop => {
                 self.checkpoints.stopped();
-                if self.stopped.is_none() && self.untouched {
-                    // The ring does not run: all that is held is older.
-                    self.stopped = Some(Stopped::new(0));
-                }
-                if self.stopped.is_some_and(|stopped| stopped.fences == 0) {
-                    self.end_epoch();
-                }
                 if let Some(stopped) = &mut self.stopped {
                     stopped.stop = true;
                     stopped.pass = false;
@@ -360,15 +333,9 @@ impl<F: Frame> Primary<F> {
                 colo,
                 running,
             } => {
-                let Some(stopped) = self.stopped.filter(|s| !s.stop) else {
-                    return;
-                };
                 if running && stops == self.stops {
                     self.colo = colo;
-                    self.stopped = None;
-                    if stopped.fences > 0 || self.protection == Protection::Off {
-                        self.not_a_checkpoint(Cause::GuestReset, now);
-                    }
+                    self.goes_on(now);
                 }
             }
         }
@@ -376,28 +343,40 @@ impl<F: Frame> Primary<F> {
 
     /// The VM runs again.
     fn resumed(&mut self, now: Ticks) {
-        let Some(stopped) = self.stopped else {
-            // Frames were taken since the stop and cannot be told from those before.
+        let Some(was) = self.stopped else {
+            // A ring that runs stops before its VM does.
             self.checkpoints.retry();
-            if self.protection == Protection::Off {
-                self.not_a_checkpoint(Cause::MonitorLost, now);
-            }
             return;
         };
-        self.stopped = match stopped.fences {
-            // The ring did not run when the VM stopped, and a barrier tells when it does.
-            0 => Some(Stopped::new(0)),
-            1 => None,
-            // A stop that came meanwhile belongs to the next RESUME. Nothing was polled since the
-            // first, so what is held is older than both.
-            fences => Some(Stopped::new(fences - 1)),
+        // Nothing was polled since the ring stopped, so what is held is older than this stop.
+        let committed = match self.protection {
+            Protection::Off => self.colo && was.stop,
+            Protection::On | Protection::Uncertain => self.colo && was.stop && was.pass,
+            Protection::Lost => false,
+        };
+        self.stopped = Some(Stopped {
+            committed,
+            ..Stopped::default()
+        });
+        match self.protection {
+            Protection::Lost => {}
+            Protection::Off if committed => self.begin(now),
+            Protection::On | Protection::Uncertain if committed => self.commit(now),
+            _ => self.not_a_checkpoint(Cause::GuestReset, now),
+        }
+    }
+
+    /// The ring runs, and the monitor has told all that came before.
+    fn goes_on(&mut self, now: Ticks) {
+        let Some(was) = self.stopped.take() else {
+            return;
         };
         match self.protection {
-            Protection::Off if self.colo && stopped.stop => self.begin(now),
-            Protection::On | Protection::Uncertain if self.colo && stopped.stop && stopped.pass => {
-                self.commit(now)
+            Protection::On if was.committed => {
+                self.untold = true;
+                self.tell();
             }
-            Protection::Lost => {}
+            Protection::Uncertain if was.committed => {}
             _ => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
@@ -418,12 +397,6 @@ impl<F: Frame> Primary<F> {
         self.comparator.commit(now);
         self.protection = Protection::On;
         self.seen_overflow = self.comparator.counts().secondary_overflow;
-        if self.stopped.is_some_and(|stopped| stopped.fences > 0) {
-            self.comparator.fence();
-            return;
-        }
-        self.untold = true;
-        self.tell();
     }
 
     /// Tells the secondary of the epoch, if the link takes it now.

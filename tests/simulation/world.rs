@@ -361,7 +361,9 @@ impl World {
             let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
             let backend = if self.qemu.backend { 0 } else { now };
             let told = at.max(dead).max(self.unprotected).max(backend);
-            if now < told + 4 * SLACK && period == self.oracle.stops {
+            if now < told + 4 * SLACK + 2 * self.profile.link as Ticks
+                && period == self.oracle.stops
+            {
                 break;
             }
             assert!(

@@ -15,7 +15,7 @@ fn equal_output_leaves_and_other_output_waits_for_the_commit() {
     assert_eq!(pair.request(), Some(Cause::Difference(Reason::Payload)));
     pair.stop(1);
     assert_eq!(pair.released(), NOTHING, "STOP is no commit");
-    pair.tell(Monitor::Resume);
+    pair.resume();
     assert_eq!(pair.released(), [2]);
     assert_eq!(pair.request(), None);
     assert_eq!(pair.primary.checkpoints().committed_count(), 1);
@@ -27,7 +27,7 @@ fn two_checkpoints_commit_one_after_the_other_under_a_late_monitor() {
     pair.output(datagram(1));
     for _ in 0..2 {
         pair.secondary.guest_stopped();
-        pair.primary.guest_stopped();
+        pair.fence();
     }
     pair.secondary.guest_started(2, true);
     for commit in 1..=2 {
@@ -38,6 +38,7 @@ fn two_checkpoints_commit_one_after_the_other_under_a_late_monitor() {
         assert_eq!(pair.primary.checkpoints().committed_count(), commit);
     }
     assert_eq!(pair.released(), [1]);
+    pair.barrier(pair.stops, true);
     assert_eq!(pair.primary.state(), State::Protected);
     pair.exchange();
     assert_eq!(pair.secondary.epoch(), pair.primary.epoch());
@@ -48,7 +49,7 @@ fn what_bears_the_number_of_an_epoch_that_is_over_is_void() {
     let mut pair = Pair::protected();
     let old = pair.primary.epoch();
     pair.stop(1);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.exchange();
     pair.output(datagram(1));
     for epoch in [
@@ -68,7 +69,7 @@ fn what_bears_the_number_of_an_epoch_to_come_is_void() {
     pair.stop(1);
     let next = pair.primary.epoch();
     pair.primary.svm_output(datagram(1), next, pair.now);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.output(datagram(1));
     assert_eq!(pair.released(), NOTHING, "it was sent before the commit");
 }
@@ -96,12 +97,12 @@ fn a_request_without_a_stop_is_repeated() {
 fn a_ring_that_waits_for_its_driver_does_not_keep_frames_for_ever() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
-    pair.primary.guest_stopped();
+    pair.fence();
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
     pair.tell(Monitor::Stop);
     pair.tell(Monitor::Pass);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     assert_eq!(pair.released(), [1]);
 }
 
@@ -112,7 +113,7 @@ fn numbers_of_an_epoch_are_not_told_in_the_next() {
     pair.svm(syn(5_000));
     // The uplink is full: the frame is free to leave and does not.
     pair.stop(1);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     assert_eq!(pair.released().len(), 1);
     pair.exchange();
     assert_eq!(pair.secondary.rewriter().counters().learned, 0);
@@ -138,7 +139,7 @@ fn a_load_forgets_the_numbers() {
     pair.released();
     pair.exchange();
     pair.stop(1);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.exchange();
     let mut header = TcpHeader::new(40_000, 80, 101, 1_000);
     header.ack = true;
@@ -157,7 +158,7 @@ fn an_epoch_that_the_link_cannot_take_is_told_later() {
     pair.stop(1);
     pair.cut = true;
     // Numbers of many connections fill the link's queue.
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.cut = false;
     pair.exchange();
     let first = pair.secondary.epoch();
@@ -180,7 +181,7 @@ fn an_epoch_that_the_link_cannot_take_is_told_later() {
         assert!(isn < 10_000, "the queue is never full");
     }
     pair.stop(2);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.exchange();
     pair.now += TIMING.retransmit;
     pair.exchange();

@@ -8,7 +8,7 @@ fn an_svm_is_not_polled_before_its_epoch_is_committed() {
     pair.stop(1);
     pair.exchange();
     assert!(!pair.secondary.wants_output());
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.exchange();
     assert!(pair.secondary.wants_output());
     pair.output(datagram(1));
@@ -96,7 +96,7 @@ fn input_of_an_epoch_waits_for_an_svm_that_runs_it() {
         pair.secondary.next_input(pair.now).is_none(),
         "it is loading"
     );
-    pair.tell(Monitor::Resume);
+    pair.resume();
     input(&mut pair, 2);
     assert!(
         pair.secondary.next_input(pair.now).is_none(),
@@ -119,7 +119,7 @@ fn an_svm_that_blinks_is_polled_again_after_the_next_commit() {
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
     pair.stop(2);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.exchange();
     assert!(pair.secondary.wants_output());
     assert_eq!(pair.released(), [1]);
@@ -141,16 +141,16 @@ fn a_driver_that_resets_alone_goes_on_in_its_epoch() {
 fn an_epoch_that_is_told_too_late_is_reported() {
     let mut pair = Pair::protected();
     pair.stop(1);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     // The SVM stops and starts once more before it hears of that.
     pair.secondary.guest_stopped();
     pair.exchange();
     pair.secondary.guest_started(2, true);
     assert!(pair.secondary.wants_output());
-    pair.primary.guest_stopped();
+    pair.fence();
     pair.tell(Monitor::Stop);
     pair.tell(Monitor::Pass);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     pair.output(datagram(1));
     pair.svm(datagram(1));
     assert_eq!(pair.released(), NOTHING, "it bears the old number");
@@ -172,7 +172,7 @@ fn a_restarted_secondary_is_believed_after_a_commit() {
     assert!(!pair.secondary.wants_output());
     pair.output(datagram(1));
     pair.stop(1);
-    pair.tell(Monitor::Resume);
+    pair.resume();
     assert_eq!(pair.released(), [1]);
     pair.exchange();
     assert!(pair.secondary.wants_output());

@@ -76,6 +76,8 @@ struct Pair {
     secondary: Secondary<HeapFrame>,
     /// The link carries nothing.
     cut: bool,
+    /// Stops of the PVM's ring.
+    stops: u32,
     now: Ticks,
 }
 
@@ -94,6 +96,7 @@ impl Pair {
             primary: Primary::new(setup(1), 0),
             secondary: Secondary::new(setup(2), 0),
             cut: false,
+            stops: 0,
             now: 1,
         };
         pair.exchange();
@@ -111,11 +114,11 @@ impl Pair {
     /// A pair in COLO.
     fn protected() -> Self {
         let mut pair = Self::forwarding();
-        pair.primary.guest_stopped();
+        pair.fence();
         pair.tell(Monitor::Stop);
         pair.tell(Monitor::Migration { colo: true });
         pair.secondary.guest_started(0, true);
-        pair.tell(Monitor::Resume);
+        pair.resume();
         pair.exchange();
         assert_eq!(pair.primary.state(), State::Protected);
         assert_eq!(pair.secondary.state(), State::Protected);
@@ -132,6 +135,18 @@ impl Pair {
             colo,
             running: true,
         });
+    }
+
+    /// The PVM's ring stops.
+    fn fence(&mut self) {
+        self.primary.guest_stopped();
+        self.stops += 1;
+    }
+
+    /// The PVM goes on, and its ring with it.
+    fn resume(&mut self) {
+        self.tell(Monitor::Resume);
+        self.barrier(self.stops, true);
     }
 
     /// Lets the nodes say what they have to say.
@@ -187,7 +202,7 @@ impl Pair {
     /// A checkpoint up to the PVM's STOP.
     fn stop(&mut self, stops: u32) {
         self.secondary.guest_stopped();
-        self.primary.guest_stopped();
+        self.fence();
         self.tell(Monitor::Stop);
         self.tell(Monitor::Pass);
         self.secondary.guest_started(stops, true);
