@@ -87,7 +87,6 @@ pub struct ControlPair {
     /// Messages that found the poll core's ring full.
     backlog: VecDeque<ToPoll>,
     client: Option<Client>,
-    connected: bool,
     guest: Option<(LinkWatch, Receiver<GuestEvent>)>,
     figures: Option<Figures>,
     asked: Option<Asked>,
@@ -125,7 +124,6 @@ impl ControlPair {
             mail,
             backlog: VecDeque::new(),
             client,
-            connected: false,
             guest: None,
             figures: Some(figures),
             asked: None,
@@ -263,7 +261,6 @@ impl ControlPair {
         let name = &self.settings.name;
         match event {
             Event::Connected(probe) => {
-                self.connected = true;
                 log.info(format_args!(
                     "pair {name}: monitor connected: QEMU {}",
                     probe.version
@@ -294,7 +291,6 @@ impl ControlPair {
                 }
             }
             Event::Disconnected(error) => {
-                self.connected = false;
                 self.asked = None;
                 self.stopped = None;
                 log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
