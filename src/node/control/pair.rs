@@ -87,6 +87,7 @@ pub struct ControlPair {
     /// Messages that found the poll core's ring full.
     backlog: VecDeque<ToPoll>,
     client: Option<Client>,
+    connected: bool,
     guest: Option<(LinkWatch, Receiver<GuestEvent>)>,
     figures: Option<Figures>,
     asked: Option<Asked>,
@@ -124,6 +125,7 @@ impl ControlPair {
             mail,
             backlog: VecDeque::new(),
             client,
+            connected: false,
             guest: None,
             figures: Some(figures),
             asked: None,
@@ -261,6 +263,7 @@ impl ControlPair {
         let name = &self.settings.name;
         match event {
             Event::Connected(probe) => {
+                self.connected = true;
                 log.info(format_args!(
                     "pair {name}: monitor connected: QEMU {}",
                     probe.version
@@ -291,6 +294,7 @@ impl ControlPair {
                 }
             }
             Event::Disconnected(error) => {
+                self.connected = false;
                 self.asked = None;
                 self.stopped = None;
                 log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
