@@ -24,4 +24,4 @@ pub mod dpdk;
 #[cfg(feature = "dpdk")]
 pub mod node;
 
-pub use frame::{Frame, Ticks};
+pub use frame::{Frame, Offload, Ticks};

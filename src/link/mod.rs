@@ -14,4 +14,4 @@ mod tests;
 pub mod wire;
 
 pub use endpoint::{Counts, Endpoint, Event, Full, Received, Timing};
-pub use wire::{DATA_HEADER, Message, Transmit};
+pub use wire::{DATA_HEADER, Message, Transmit, offload, set_offload};

@@ -133,7 +133,7 @@ impl CompareNode {
     pub fn finish(&mut self) {
         for _ in 0..LAST_TRIES {
             self.release();
-            if self.out.out.is_empty() {
+            if self.out.is_idle() {
                 return;
             }
         }

@@ -1,7 +1,11 @@
 //! One port of a pair as the poll core uses it: a receive queue, a transmit queue, and the burst
 //! that waits for the transmit queue.
+//!
+//! Frames that the port cannot send as they are go through an [`Egress`] on their way; they count
+//! as sent once it has taken them, in order with all others.
 
-use crate::dpdk::{Burst, Mbuf, RxPoller, RxQueue, TxPoller, TxQueue};
+use super::egress::Egress;
+use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue};
 
 /// A port's queues before a poll core has taken them.
 pub struct Queues {
@@ -9,6 +13,12 @@ pub struct Queues {
     pub rx: RxQueue,
     /// To give frames to.
     pub tx: TxQueue,
+    /// What the port does to frames that ask for it.
+    pub abilities: Abilities,
+    /// Bytes of the longest frame that it sends, if it has a limit.
+    pub longest: Option<usize>,
+    /// Mbufs for cutting frames, where some may have to be cut.
+    pub cutting: Option<Mempool>,
 }
 
 /// A port in use by one poll core.
@@ -17,6 +27,15 @@ pub struct Lane {
     tx: TxPoller,
     /// Frames to send, in order.
     pub out: Burst,
+    /// Frames fit for the port that it has not taken yet; they come before `out`.
+    wire: Burst,
+    egress: Option<Egress>,
+    /// Makes received frames fit for the port that they go to.
+    ingress: Option<Egress>,
+    /// Received frames that are not fit yet.
+    raw: Burst,
+    cutting: Option<Mempool>,
+    abilities: Abilities,
     /// Frames taken from the port.
     pub received: u64,
     /// Frames that the port took.
@@ -28,25 +47,66 @@ pub struct Lane {
 impl Lane {
     /// Takes the queues for this core.
     pub fn new(queues: Queues) -> Self {
+        let Queues {
+            rx,
+            tx,
+            abilities,
+            longest,
+            cutting,
+        } = queues;
+        let egress = cutting
+            .clone()
+            .map(|pool| Egress::new(abilities, longest, pool));
         Self {
-            rx: queues.rx.enable(),
-            tx: queues.tx.enable(),
+            rx: rx.enable(),
+            tx: tx.enable(),
             out: Burst::new(),
+            wire: Burst::new(),
+            egress,
+            ingress: None,
+            raw: Burst::new(),
+            cutting,
+            abilities,
             received: 0,
             sent: 0,
             dropped: 0,
         }
     }
 
+    /// What the port does to frames that ask for it.
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    /// Cuts and marks what is received, so that a port of these abilities can take it.
+    pub fn feeds(&mut self, abilities: Abilities) {
+        self.ingress = self
+            .cutting
+            .clone()
+            .map(|pool| Egress::new(abilities, None, pool));
+    }
+
     /// Takes frames from the port into an empty burst.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
-        let n = self.rx.rx(burst);
-        self.received += n as u64;
-        n
+        let Some(ingress) = &mut self.ingress else {
+            let n = self.rx.rx(burst);
+            self.received += n as u64;
+            return n;
+        };
+        if self.raw.is_empty() && !ingress.is_cutting() {
+            let n = self.rx.rx(burst);
+            self.received += n as u64;
+            if !burst.iter().any(|frame| ingress.concerns(frame)) {
+                return n;
+            }
+            std::mem::swap(burst, &mut self.raw);
+        }
+        ingress.fill(&mut self.raw, burst, None);
+        burst.len()
     }
 
-    /// Sends what a burst holds; the rest stays in it.
+    /// Sends what a burst holds; the rest stays in it. The frames are fit for the port.
     #[inline]
     pub fn transmit(&mut self, burst: &mut Burst) -> usize {
         if burst.is_empty() {
@@ -60,12 +120,47 @@ impl Lane {
     /// Sends what waits; returns how many frames left.
     #[inline]
     pub fn flush(&mut self) -> usize {
+        if let Some(egress) = &mut self.egress
+            && (!self.wire.is_empty()
+                || egress.is_cutting()
+                || self.out.iter().any(|frame| egress.concerns(frame)))
+        {
+            return self.flush_fitted();
+        }
         if self.out.is_empty() {
             return 0;
         }
         let n = self.tx.tx(&mut self.out);
         self.sent += n as u64;
         n
+    }
+
+    fn flush_fitted(&mut self) -> usize {
+        let Some(egress) = &mut self.egress else {
+            return 0;
+        };
+        let mut left = 0;
+        loop {
+            left += egress.fill(&mut self.out, &mut self.wire, Some(&mut self.tx));
+            if self.wire.is_empty() {
+                break;
+            }
+            self.tx.tx(&mut self.wire);
+            if !self.wire.is_empty() {
+                break;
+            }
+        }
+        let refused = std::mem::take(&mut egress.refused);
+        self.dropped += refused;
+        self.sent += left as u64 - refused;
+        left
+    }
+
+    /// Whether nothing waits to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.out.is_empty()
+            && self.wire.is_empty()
+            && !self.egress.as_ref().is_some_and(Egress::is_cutting)
     }
 
     /// Drops what waits and counts it, with `more` frames that would have come behind.

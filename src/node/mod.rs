@@ -11,6 +11,7 @@ mod clock;
 mod compare;
 mod control;
 mod counts;
+mod egress;
 mod lane;
 mod mailbox;
 mod poll;

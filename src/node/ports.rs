@@ -13,6 +13,9 @@ const HEADER_ROOM: u16 = 512;
 const CACHE: u32 = 256;
 /// With fewer a port cannot even fill its rings.
 const LEAST: u32 = 1024;
+/// Mbufs for the headers and slices of frames that are cut: some thirty frames of 64 KB on their
+/// way at a time.
+const CUTTING: usize = 4096;
 
 /// What has to be closed at the end, in this order: ports, then nothing else.
 pub struct Hardware {
@@ -65,7 +68,8 @@ impl Hardware {
         Ok(pool)
     }
 
-    /// Takes a port and starts it with one queue each way.
+    /// Takes a port and starts it with one queue each way, with offloads but on the link, whose
+    /// frames are nobody else's.
     pub fn open(
         &mut self,
         eal: &Eal,
@@ -92,11 +96,29 @@ impl Hardware {
             });
         }
         let mut port = Port::by_name(eal, name.as_str()).map_err(failed)?;
-        let mut queues = port.start(&PortConfig::new(pool)).map_err(failed)?;
+        let config = PortConfig {
+            offloads: place != Place::Link,
+            ..PortConfig::new(pool)
+        };
+        let mut queues = port.start(&config).map_err(failed)?;
         port.receive_all();
         let (rx, tx) = (queues.rx.swap_remove(0), queues.tx.swap_remove(0));
+        let cutting = match place {
+            Place::Uplink | Place::Out => {
+                let name = format!("cut.{}", self.ports.len());
+                Some(self.headers(eal, name, CUTTING)?)
+            }
+            _ => None,
+        };
+        let (abilities, longest) = (port.abilities(), port.longest_frame());
         self.ports.push(port);
-        Ok(Queues { rx, tx })
+        Ok(Queues {
+            rx,
+            tx,
+            abilities,
+            longest,
+            cutting,
+        })
     }
 
     /// The port opened last.

@@ -6,7 +6,7 @@ use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
-use crate::link::DATA_HEADER;
+use crate::link::{self, DATA_HEADER};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::{Interval, Recorder};
 use crate::protect::{Primary, State};
@@ -133,7 +133,7 @@ impl PrimaryNode {
         let Parts {
             state,
             guest,
-            uplink,
+            mut uplink,
             link,
             mut fence,
             mail,
@@ -143,6 +143,7 @@ impl PrimaryNode {
             patience,
         } = parts;
         let generation = fence.quiesce();
+        uplink.feeds(guest.abilities());
         Self {
             state,
             guest,
@@ -295,7 +296,8 @@ impl PrimaryNode {
         let taken = self.guest.transmit(&mut self.input);
         let shares = self.shares.drain();
         for (share, mut header) in shares.zip(self.header_burst.drain()).take(taken) {
-            let bytes = self.state.mirror(share.len(), now);
+            let mut bytes = self.state.mirror(share.len(), now);
+            link::set_offload(&mut bytes, share.offload());
             if let Some(room) = header.append(DATA_HEADER) {
                 room.copy_from_slice(&bytes);
             }
@@ -367,7 +369,7 @@ impl PrimaryNode {
     pub fn finish(&mut self) {
         for _ in 0..LAST_TRIES {
             self.release();
-            if self.uplink.out.is_empty() {
+            if self.uplink.is_idle() {
                 return;
             }
         }
