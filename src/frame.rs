@@ -58,6 +58,11 @@ pub trait Frame: Sized {
     /// Another owner of the same bytes; nothing is copied.
     fn share(&self) -> Self;
 
+    /// How many buffers of a bounded pool the frame keeps from others.
+    fn buffers(&self) -> usize {
+        1
+    }
+
     /// What its sender left to do.
     fn offload(&self) -> Offload {
         Offload::NONE

@@ -47,6 +47,7 @@ Options:
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table: one row (stock, pair, unprotected or plain); may be repeated
   --json FILE    table: write the figures there (lab/work/table.json)
+  --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
 ";
 
@@ -65,6 +66,7 @@ struct Arguments {
     only: Vec<table::Row>,
     full: bool,
     keep: bool,
+    no_offloads: bool,
     words: Vec<String>,
 }
 
@@ -88,6 +90,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         only: Vec::new(),
         full: false,
         keep: false,
+        no_offloads: false,
         words: Vec::new(),
     };
     while let Some(argument) = parser.next()? {
@@ -100,6 +103,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 .push(parser.value()?.parse_with(table::Row::parse)?),
             Long("full") => arguments.full = true,
             Long("keep") => arguments.keep = true,
+            Long("no-offloads") => arguments.no_offloads = true,
             Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("image") => Command::Image,
@@ -144,7 +148,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         .as_deref()
         .map(|bin| bin.canonicalize().map_err(LabError::file(bin)))
         .transpose()?;
-    let host = Host::prepare(&arguments.image, arguments.keep)?;
+    let host = Host::prepare(&arguments.image, arguments.keep, !arguments.no_offloads)?;
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
         (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),

@@ -34,10 +34,12 @@ impl Node {
     ///
     /// # Errors
     /// [`LabError::Died`] with its last words, [`LabError::Late`].
-    pub fn secondary(bin: &Path, dir: &Path) -> Result<Self, LabError> {
+    pub fn secondary(bin: &Path, dir: &Path, offloads: bool) -> Result<Self, LabError> {
         let d = dir.display();
-        let ports =
-            format!("--vdev net_vhost0,iface={d}/svm.sock --vdev net_vhost1,iface={d}/link.sock");
+        let ports = format!(
+            "--vdev {} --vdev net_vhost1,iface={d}/link.sock",
+            guest_port(dir, "svm", offloads)
+        );
         let roles = "--guest net_vhost0 --link net_vhost1";
         let mut node = Self::colo(bin, dir, "secondary", "svm", &ports, roles)?;
         node.wait_socket(dir, "svm.sock")?;
@@ -49,10 +51,16 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::secondary`].
-    pub fn primary(bin: &Path, dir: &Path, uplink: &str) -> Result<Self, LabError> {
+    pub fn primary(
+        bin: &Path,
+        dir: &Path,
+        uplink: &str,
+        offloads: bool,
+    ) -> Result<Self, LabError> {
         let d = dir.display();
         let ports = format!(
-            "--vdev net_vhost0,iface={d}/pvm.sock --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
+            "--vdev {} --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
+            guest_port(dir, "pvm", offloads),
             packet_port(uplink)
         );
         let roles = format!(
@@ -163,6 +171,12 @@ impl Node {
             other => other,
         }
     }
+}
+
+/// The vdev that a guest attaches to. With `tso` it offers the guest to send TCP frames of up to 64 KB.
+fn guest_port(dir: &Path, guest: &str, offloads: bool) -> String {
+    let tso = u8::from(offloads);
+    format!("net_vhost0,iface={}/{guest}.sock,tso={tso}", dir.display())
 }
 
 /// The vdev that sends and receives on an interface. The ring holds what arrives while the node sleeps or waits for a CPU.

@@ -55,6 +55,8 @@ pub struct Host {
     pub accel: Accel,
     /// Whether run folders stay for a look at their logs.
     pub keep: bool,
+    /// Whether guests may leave checksums and segmentation to the nodes.
+    pub offloads: bool,
 }
 
 impl Host {
@@ -62,7 +64,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Image::ensure`] and [`Accel::probe`].
-    pub fn prepare(image: &Path, keep: bool) -> Result<Self, LabError> {
+    pub fn prepare(image: &Path, keep: bool, offloads: bool) -> Result<Self, LabError> {
         let (image, made) = Image::ensure(image)?;
         say(
             "guest image",
@@ -80,7 +82,12 @@ impl Host {
                 Accel::Tcg => "TCG: KVM does not run guests here",
             },
         );
-        Ok(Self { image, accel, keep })
+        Ok(Self {
+            image,
+            accel,
+            keep,
+            offloads,
+        })
     }
 }
 
@@ -138,8 +145,8 @@ impl Pair {
         let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
-                let secondary = Node::secondary(bin, dir)?;
-                let primary = Node::primary(bin, dir, net.uplink())?;
+                let secondary = Node::secondary(bin, dir, host.offloads)?;
+                let primary = Node::primary(bin, dir, net.uplink(), host.offloads)?;
                 say(
                     "nodes",
                     "primary and secondary dpdk-colo wait for their VMs",

@@ -128,7 +128,10 @@ pub(super) struct Hold<F> {
     pub history: List,
     primaries: usize,
     secondaries: usize,
-    histories: usize,
+    /// Buffers of all P, of all S, and of those S that are history: what the limits are for.
+    primary_buffers: usize,
+    secondary_buffers: usize,
+    history_buffers: usize,
     held_count: usize,
     limit_primary: usize,
     limit_secondary: usize,
@@ -170,7 +173,9 @@ impl<F: Frame> Hold<F> {
             history: List::default(),
             primaries: 0,
             secondaries: 0,
-            histories: 0,
+            primary_buffers: 0,
+            secondary_buffers: 0,
+            history_buffers: 0,
             held_count: 0,
             limit_primary: primary,
             limit_secondary: secondary,
@@ -198,9 +203,11 @@ impl<F: Frame> Hold<F> {
             .expect("a slot in a list holds a frame")
     }
 
-    /// P that may still be taken in.
+    /// P of one buffer each that may still be taken in. Longer ones are taken in as well, and may
+    /// leave no room.
     pub fn primary_room(&self) -> usize {
-        self.limit_primary - self.primaries
+        self.limit_primary
+            .saturating_sub(self.primaries.max(self.primary_buffers))
     }
 
     /// P that wait for a counterpart or a commit.
@@ -219,6 +226,7 @@ impl<F: Frame> Hold<F> {
             return Err(frame);
         }
         self.primaries += 1;
+        self.primary_buffers += frame.buffers();
         let id = self.take(frame, now);
         self.enter(id, Standing::Held);
         Ok(id)
@@ -227,10 +235,11 @@ impl<F: Frame> Hold<F> {
     /// A slot for an S, standing pending; the frame comes back when there is no room. History
     /// makes room through [`Hold::oldest_history`], which the caller unlinks from its flow first.
     pub fn insert_secondary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
-        if self.secondaries == self.limit_secondary {
+        if self.secondary_is_full() {
             return Err(frame);
         }
         self.secondaries += 1;
+        self.secondary_buffers += frame.buffers();
         let id = self.take(frame, now);
         self.enter(id, Standing::Pending);
         Ok(id)
@@ -238,12 +247,12 @@ impl<F: Frame> Hold<F> {
 
     /// Whether an S fits without giving up history.
     pub fn secondary_is_full(&self) -> bool {
-        self.secondaries == self.limit_secondary
+        self.secondaries.max(self.secondary_buffers) >= self.limit_secondary
     }
 
     /// Whether there is more history than allowed.
     pub fn history_is_over(&self) -> bool {
-        self.histories > self.limit_history
+        self.history_buffers > self.limit_history
     }
 
     /// The S that has been history for longest.
@@ -261,9 +270,16 @@ impl<F: Frame> Hold<F> {
     pub fn remove(&mut self, id: SlotId) -> F {
         let standing = self.slot(id).standing;
         self.leave(id);
+        let buffers = self.frame(id).buffers();
         match standing {
-            Standing::Held | Standing::Released => self.primaries -= 1,
-            Standing::Pending | Standing::History => self.secondaries -= 1,
+            Standing::Held | Standing::Released => {
+                self.primaries -= 1;
+                self.primary_buffers -= buffers;
+            }
+            Standing::Pending | Standing::History => {
+                self.secondaries -= 1;
+                self.secondary_buffers -= buffers;
+            }
             Standing::Free => unreachable!("a free slot is in no list"),
         }
         let free = self.free;
@@ -364,7 +380,7 @@ impl<F: Frame> Hold<F> {
 
     fn enter(&mut self, id: SlotId, standing: Standing) {
         match standing {
-            Standing::History => self.histories += 1,
+            Standing::History => self.history_buffers += self.frame(id).buffers(),
             Standing::Held => self.held_count += 1,
             _ => {}
         }
@@ -377,7 +393,7 @@ impl<F: Frame> Hold<F> {
     fn leave(&mut self, id: SlotId) {
         let standing = self.slot(id).standing;
         match standing {
-            Standing::History => self.histories -= 1,
+            Standing::History => self.history_buffers -= self.frame(id).buffers(),
             Standing::Held => self.held_count -= 1,
             _ => {}
         }

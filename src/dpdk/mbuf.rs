@@ -256,6 +256,11 @@ impl Frame for Mbuf {
     }
 
     #[inline]
+    fn buffers(&self) -> usize {
+        self.segment_count()
+    }
+
+    #[inline]
     fn offload(&self) -> Offload {
         let first = self.first();
         Offload {

@@ -1,10 +1,11 @@
 //! One port of a pair as the poll core uses it: a receive queue, a transmit queue, and the burst
 //! that waits for the transmit queue.
 //!
-//! Frames that the port cannot send as they are go through an [`Egress`] on their way; they count
-//! as sent once it has taken them, in order with all others.
+//! Frames that the port cannot send as they are go through an [`Egress`] on their way, at the link
+//! through [`Splitting`]; they count as sent once it has taken them, in order with all others.
 
 use super::egress::Egress;
+use super::fragments::{Joining, Splitting};
 use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue};
 
 /// A port's queues before a poll core has taken them.
@@ -19,6 +20,38 @@ pub struct Queues {
     pub longest: Option<usize>,
     /// Mbufs for cutting frames, where some may have to be cut.
     pub cutting: Option<Mempool>,
+    /// Whether its frames are the link's.
+    pub is_link: bool,
+}
+
+/// What makes frames fit for the port.
+enum Fit {
+    /// They go as they are.
+    AsIs,
+    /// Frames of guests and the network.
+    Port(Egress),
+    /// Frames of the link.
+    Link(Splitting),
+}
+
+impl Fit {
+    #[inline]
+    fn is_cutting(&self) -> bool {
+        match self {
+            Fit::AsIs => false,
+            Fit::Port(egress) => egress.is_cutting(),
+            Fit::Link(splitting) => splitting.is_splitting(),
+        }
+    }
+
+    #[inline]
+    fn concerns(&self, frame: &Mbuf) -> bool {
+        match self {
+            Fit::AsIs => false,
+            Fit::Port(egress) => egress.concerns(frame),
+            Fit::Link(splitting) => splitting.concerns(frame),
+        }
+    }
 }
 
 /// A port in use by one poll core.
@@ -29,9 +62,11 @@ pub struct Lane {
     pub out: Burst,
     /// Frames fit for the port that it has not taken yet; they come before `out`.
     wire: Burst,
-    egress: Option<Egress>,
+    fit: Fit,
     /// Makes received frames fit for the port that they go to.
     ingress: Option<Egress>,
+    /// Makes fragments frames, at the link.
+    joining: Option<Joining>,
     /// Received frames that are not fit yet.
     raw: Burst,
     cutting: Option<Mempool>,
@@ -53,17 +88,23 @@ impl Lane {
             abilities,
             longest,
             cutting,
+            is_link,
         } = queues;
-        let egress = cutting
-            .clone()
-            .map(|pool| Egress::new(abilities, longest, pool));
+        let fit = match (cutting.clone(), longest) {
+            (Some(pool), Some(longest)) if is_link => {
+                Splitting::new(longest, pool).map_or(Fit::AsIs, Fit::Link)
+            }
+            (Some(pool), _) if !is_link => Fit::Port(Egress::new(abilities, longest, pool)),
+            _ => Fit::AsIs,
+        };
         Self {
             rx: rx.enable(),
             tx: tx.enable(),
             out: Burst::new(),
             wire: Burst::new(),
-            egress,
+            fit,
             ingress: None,
+            joining: is_link.then(Joining::default),
             raw: Burst::new(),
             cutting,
             abilities,
@@ -89,6 +130,17 @@ impl Lane {
     /// Takes frames from the port into an empty burst.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
+        if let Some(joining) = &mut self.joining {
+            let n = self.rx.rx(&mut self.raw);
+            self.received += n as u64;
+            for frame in self.raw.drain() {
+                if let Some(frame) = joining.accept(frame) {
+                    // No more frames come out than went in.
+                    let _ = burst.push(frame);
+                }
+            }
+            return n;
+        }
         let Some(ingress) = &mut self.ingress else {
             let n = self.rx.rx(burst);
             self.received += n as u64;
@@ -120,10 +172,9 @@ impl Lane {
     /// Sends what waits; returns how many frames left.
     #[inline]
     pub fn flush(&mut self) -> usize {
-        if let Some(egress) = &mut self.egress
-            && (!self.wire.is_empty()
-                || egress.is_cutting()
-                || self.out.iter().any(|frame| egress.concerns(frame)))
+        if !self.wire.is_empty()
+            || self.fit.is_cutting()
+            || self.out.iter().any(|frame| self.fit.concerns(frame))
         {
             return self.flush_fitted();
         }
@@ -136,12 +187,14 @@ impl Lane {
     }
 
     fn flush_fitted(&mut self) -> usize {
-        let Some(egress) = &mut self.egress else {
-            return 0;
-        };
         let mut left = 0;
         loop {
-            left += egress.fill(&mut self.out, &mut self.wire, Some(&mut self.tx));
+            let (out, wire) = (&mut self.out, &mut self.wire);
+            left += match &mut self.fit {
+                Fit::AsIs => 0,
+                Fit::Port(egress) => egress.fill(out, wire, Some(&mut self.tx)),
+                Fit::Link(splitting) => splitting.fill(out, wire),
+            };
             if self.wire.is_empty() {
                 break;
             }
@@ -150,7 +203,10 @@ impl Lane {
                 break;
             }
         }
-        let refused = std::mem::take(&mut egress.refused);
+        let refused = match &mut self.fit {
+            Fit::Port(egress) => std::mem::take(&mut egress.refused),
+            _ => 0,
+        };
         self.dropped += refused;
         self.sent += left as u64 - refused;
         left
@@ -158,9 +214,7 @@ impl Lane {
 
     /// Whether nothing waits to be sent.
     pub fn is_idle(&self) -> bool {
-        self.out.is_empty()
-            && self.wire.is_empty()
-            && !self.egress.as_ref().is_some_and(Egress::is_cutting)
+        self.out.is_empty() && self.wire.is_empty() && !self.fit.is_cutting()
     }
 
     /// Drops what waits and counts it, with `more` frames that would have come behind.

@@ -12,6 +12,7 @@ mod compare;
 mod control;
 mod counts;
 mod egress;
+mod fragments;
 mod lane;
 mod mailbox;
 mod poll;

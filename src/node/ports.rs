@@ -103,14 +103,20 @@ impl Hardware {
         let mut queues = port.start(&config).map_err(failed)?;
         port.receive_all();
         let (rx, tx) = (queues.rx.swap_remove(0), queues.tx.swap_remove(0));
+        // The link's frames have no tags, which the port's limit allows for.
+        let is_link = place == Place::Link;
+        let longest = port
+            .longest_frame()
+            .map(|longest| longest - if is_link { 8 } else { 0 });
         let cutting = match place {
-            Place::Uplink | Place::Out => {
+            Place::Link if longest.is_none() => None,
+            Place::Uplink | Place::Out | Place::Link => {
                 let name = format!("cut.{}", self.ports.len());
                 Some(self.headers(eal, name, CUTTING)?)
             }
             _ => None,
         };
-        let (abilities, longest) = (port.abilities(), port.longest_frame());
+        let abilities = port.abilities();
         self.ports.push(port);
         Ok(Queues {
             rx,
@@ -118,6 +124,7 @@ impl Hardware {
             abilities,
             longest,
             cutting,
+            is_link,
         })
     }
 

@@ -144,3 +144,114 @@ impl Segmentation {
         tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2].copy_from_slice(&sum.checksum().to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice, VlanId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::checksum::verify;
+
+    /// A long segment as a guest sends it, with tags and options.
+    fn long(ipv6: bool, tags: usize, payload: &[u8], seq: u32, fin: bool) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let tag = |id| VlanId::try_new(id).expect("12 bits");
+        let builder = match tags {
+            0 => match ipv6 {
+                true => builder.ipv6([1; 16], [2; 16], 64),
+                false => builder.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
+            },
+            1 => match ipv6 {
+                true => builder.single_vlan(tag(7)).ipv6([1; 16], [2; 16], 64),
+                false => builder
+                    .single_vlan(tag(7))
+                    .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
+            },
+            _ => match ipv6 {
+                true => builder
+                    .double_vlan(tag(7), tag(9))
+                    .ipv6([1; 16], [2; 16], 64),
+                false => builder
+                    .double_vlan(tag(7), tag(9))
+                    .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
+            },
+        };
+        let builder = builder.tcp(80, 4000, seq, 500).ack(77).psh();
+        let builder = if fin { builder.fin() } else { builder };
+        let builder = builder
+            .options_raw(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2])
+            .expect("short options");
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).expect("a packet");
+        frame
+    }
+
+    /// All segments, whole.
+    fn cut(frame: &[u8], size: u16) -> Option<Vec<Vec<u8>>> {
+        let packet = Packet::parse(frame, frame.len());
+        let mut plan = Segmentation::new(&packet, NonZeroU16::new(size)?)?;
+        let mut out = Vec::new();
+        while let Some(piece) = plan.peek() {
+            let payload = &frame[piece.start..piece.start + piece.len];
+            let mut sum = Sum::default();
+            sum.add(payload);
+            let mut segment = frame[..plan.headers()].to_vec();
+            plan.write(&piece, &mut segment, sum.folded());
+            segment.extend_from_slice(payload);
+            out.push(segment);
+            plan.advance();
+        }
+        Some(out)
+    }
+
+    proptest! {
+        #[test]
+        fn segments_are_the_frame_and_right_by_themselves(
+            ipv6: bool, tags in 0..3usize, len in 0..65_000usize, seq: u32, fin: bool,
+            size in 1..9000u16,
+        ) {
+            let payload: Vec<u8> = (0..len).map(|n| (n * 7 + n / 251) as u8).collect();
+            let frame = long(ipv6, tags, &payload, seq, fin);
+            let segments = cut(&frame, size).expect("it can be cut");
+            let whole = usize::from(size.max(LEAST));
+            prop_assert_eq!(segments.len(), len.div_ceil(whole).max(1));
+            let (mut joined, mut ids) = (Vec::new(), Vec::new());
+            for (n, segment) in segments.iter().enumerate() {
+                let packet = Packet::parse(segment, segment.len());
+                prop_assert_eq!(verify(&packet, [&segment[..]]), Some(true));
+                prop_assert_eq!(packet.end(), segment.len());
+                let sliced = SlicedPacket::from_ethernet(segment).expect("a packet");
+                if let Some(ipv4) = sliced.net.as_ref().and_then(|net| net.ipv4_ref()) {
+                    let header = ipv4.header().to_header();
+                    prop_assert_eq!(header.calc_header_checksum(), header.header_checksum);
+                    ids.push(header.identification);
+                }
+                let Some(TransportSlice::Tcp(tcp)) = sliced.transport else {
+                    panic!("no TCP");
+                };
+                let last = n + 1 == segments.len();
+                prop_assert_eq!(tcp.sequence_number(), seq.wrapping_add(joined.len() as u32));
+                prop_assert_eq!((tcp.psh(), tcp.fin()), (last, last && fin));
+                prop_assert_eq!(tcp.acknowledgment_number(), 77);
+                prop_assert_eq!(tcp.options().len(), 12);
+                prop_assert!(last || tcp.payload().len() == whole);
+                joined.extend_from_slice(tcp.payload());
+            }
+            prop_assert_eq!(joined, payload);
+            ids.dedup();
+            prop_assert!(ipv6 || ids.len() == segments.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_segment_is_not_cut() {
+        let mut frame = long(false, 0, &[1; 3000], 9, false);
+        assert!(cut(&frame, 1000).is_some());
+        frame[14 + 20 + 13] |= TcpFlags::SYN.0;
+        assert!(cut(&frame, 1000).is_none());
+        frame[23] = 17;
+        assert!(cut(&frame, 1000).is_none());
+        assert!(cut(&frame[..30], 1000).is_none());
+    }
+}
