@@ -45,7 +45,7 @@ Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table: one row (stock, pair, unprotected or plain); may be repeated
+  --only NAME    table: one row (stock, pair, unprotected, alone or plain); may be repeated
   --json FILE    table: write the figures there (lab/work/table.json)
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs

@@ -51,12 +51,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::secondary`].
-    pub fn primary(
-        bin: &Path,
-        dir: &Path,
-        uplink: &str,
-        offloads: bool,
-    ) -> Result<Self, LabError> {
+    pub fn primary(bin: &Path, dir: &Path, uplink: &str, offloads: bool) -> Result<Self, LabError> {
         let d = dir.display();
         let ports = format!(
             "--vdev {} --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
@@ -69,6 +64,22 @@ impl Node {
         let reports = dir.join("reports");
         fs::create_dir_all(&reports).map_err(LabError::file(&reports))?;
         let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, &roles)?;
+        node.wait_socket(dir, "pvm.sock")?;
+        Ok(node)
+    }
+
+    /// Starts a primary node on `uplink` whose secondary never comes: it forwards.
+    ///
+    /// # Errors
+    /// As [`Node::secondary`].
+    pub fn alone(bin: &Path, dir: &Path, uplink: &str, offloads: bool) -> Result<Self, LabError> {
+        let ports = format!(
+            "--vdev {} --vdev {} --vdev net_null0",
+            guest_port(dir, "pvm", offloads),
+            packet_port(uplink)
+        );
+        let roles = "--guest net_vhost0 --uplink net_af_packet0 --link net_null0";
+        let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, roles)?;
         node.wait_socket(dir, "pvm.sock")?;
         Ok(node)
     }

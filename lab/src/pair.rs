@@ -31,6 +31,8 @@ pub enum Mode {
     Stock,
     /// One guest on a vhost-user NIC behind testpmd.
     Unprotected,
+    /// One guest on a vhost-user NIC behind this program without a secondary: no comparison, the same offloads.
+    Alone(PathBuf),
     /// One guest on a tap.
     Plain,
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Mode {
             Self::Protected(_) => "dpdk-colo",
             Self::Stock => "QEMU's proxy",
             Self::Unprotected => "unprotected (testpmd)",
+            Self::Alone(_) => "alone (dpdk-colo)",
             Self::Plain => "unprotected (tap)",
         })
     }
@@ -139,7 +142,7 @@ impl Pair {
             say("run folder", dir.display());
         }
         let net = match mode {
-            Mode::Protected(_) | Mode::Unprotected => ClientNet::veth()?,
+            Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => ClientNet::veth()?,
             Mode::Stock | Mode::Plain => ClientNet::taps()?,
         };
         let net_file = net.file();
@@ -154,11 +157,15 @@ impl Pair {
                 (Some(secondary), Some(primary))
             }
             Mode::Unprotected => (None, Some(Node::testpmd(dir, net.uplink())?)),
+            Mode::Alone(bin) => {
+                let node = Node::alone(bin, dir, net.uplink(), host.offloads)?;
+                (None, Some(node))
+            }
             Mode::Stock | Mode::Plain => (None, None),
         };
         let guest = |name, incoming: Option<&str>| {
             let (network, namespace) = match mode {
-                Mode::Protected(_) | Mode::Unprotected => {
+                Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => {
                     let socket = dir.join(format!("{name}.sock"));
                     (qemu::vhost_user(&socket, host.accel), None)
                 }
@@ -190,7 +197,7 @@ impl Pair {
                 say("COLO", "both VMs run in lock-step");
                 Some(secondary)
             }
-            Mode::Unprotected | Mode::Plain => None,
+            Mode::Unprotected | Mode::Alone(_) | Mode::Plain => None,
         };
         let mut pair = Self {
             primary,

@@ -592,8 +592,8 @@ fn offloads(driver: &str, abilities: Abilities) -> (u64, u64) {
         transmit |= dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM;
     }
     if abilities.segmentation {
-        transmit |= dpdk_sys::SHIM_ETH_TX_OFFLOAD_TCP_TSO
-            | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM;
+        transmit |=
+            dpdk_sys::SHIM_ETH_TX_OFFLOAD_TCP_TSO | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM;
     }
     (receive, transmit)
 }

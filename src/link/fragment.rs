@@ -50,12 +50,13 @@ impl Fragment {
     /// garbage.
     #[inline]
     pub fn is_one(head: &[u8]) -> bool {
-        head.get(12..16) == Some(&[
-            (ETHER_TYPE >> 8) as u8,
-            ETHER_TYPE as u8,
-            (MAGIC >> 8) as u8,
-            MAGIC as u8,
-        ])
+        head.get(12..16)
+            == Some(&[
+                (ETHER_TYPE >> 8) as u8,
+                ETHER_TYPE as u8,
+                (MAGIC >> 8) as u8,
+                MAGIC as u8,
+            ])
     }
 
     /// Reads a fragment's header; `None` where it contradicts itself or the frame's length.
@@ -270,7 +271,10 @@ mod tests {
         let mut sender = Fragmenter::new(1514).expect("a usual MTU");
         let fragments = cut(&mut sender, &frame(1, 65_593));
         assert!(fragments.iter().all(|f| f.len() <= 1514));
-        assert_eq!(fragments.len(), 65_593usize.div_ceil(1514 - FRAGMENT_HEADER));
+        assert_eq!(
+            fragments.len(),
+            65_593usize.div_ceil(1514 - FRAGMENT_HEADER)
+        );
         let mut receiver = Reassembly::default();
         assert_eq!(join(&mut receiver, &fragments), [frame(1, 65_593)]);
         assert!(Fragmenter::new(FRAGMENT_HEADER + 63).is_none());

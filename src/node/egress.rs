@@ -7,9 +7,7 @@
 
 use std::num::NonZeroU16;
 
-use crate::dpdk::{
-    Abilities, Burst, Headers, Mbuf, Mempool, Slices, Transport, TxPoller,
-};
+use crate::dpdk::{Abilities, Burst, Headers, Mbuf, Mempool, Slices, Transport, TxPoller};
 use crate::frame::{Frame, Offload};
 use crate::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::segmentation::{HEADERS_MAX, Segmentation};
@@ -116,7 +114,11 @@ impl Egress {
         let offload = frame.offload();
         let too_long = self.longest.is_some_and(|most| frame.len() > most);
         if offload == Offload::NONE {
-            return Ok(if too_long { Fitted::Refused } else { Fitted::Ready });
+            return Ok(if too_long {
+                Fitted::Refused
+            } else {
+                Fitted::Ready
+            });
         }
         let packet = Packet::parse(frame.head(), frame.len());
         if let Some(size) = offload.segment

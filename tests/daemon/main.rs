@@ -21,6 +21,7 @@ mod compare;
 mod full;
 mod garbage;
 mod null;
+mod offload;
 mod pair;
 mod quiet;
 mod usage;
