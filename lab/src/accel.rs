@@ -56,7 +56,27 @@ impl Accel {
             Self::Tcg => "max",
         }
     }
+
+    /// Guest RAM in KiB for a guest of about `mib` MiB.
+    ///
+    /// Under TCG it is a little less, so that it is no multiple of [`DIRTY_WORD_KIB`]. For a block that is one, QEMU
+    /// before 9.0 takes the dirty pages word by word and leaves the vCPU's TLB as it is
+    /// (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h): pages that the TLB holds as writable are
+    /// then written without being marked, the next checkpoint does not carry them, and the secondary VM runs on RAM of
+    /// two different moments until its kernel crashes. Any other block is taken page by page, and the TLB is told.
+    pub fn ram_kib(self, mib: u32) -> u32 {
+        let whole = mib * 1024;
+        match self {
+            Self::Kvm => whole,
+            Self::Tcg => whole - RAM_STEP_KIB,
+        }
+    }
 }
+
+/// What one 64-bit word of the dirty bitmap covers: 64 pages of 4 KiB.
+const DIRTY_WORD_KIB: u32 = 256;
+/// QEMU rounds `-m` up to 8 KiB (softmmu/vl.c).
+const RAM_STEP_KIB: u32 = 8;
 
 impl fmt::Display for Accel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,5 +109,21 @@ fn boots_under_kvm(image: &Image) -> Result<bool, LabError> {
     match outcome {
         Err(LabError::Interrupted) => Err(LabError::Interrupted),
         outcome => Ok(outcome.is_ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_under_tcg_ends_inside_a_word_of_the_dirty_bitmap() {
+        for mib in [1, 256, 384, 385, 4096] {
+            let kib = Accel::Tcg.ram_kib(mib);
+            assert!(!kib.is_multiple_of(DIRTY_WORD_KIB), "{mib} MiB: {kib} KiB");
+            assert!(kib.is_multiple_of(RAM_STEP_KIB), "{mib} MiB: {kib} KiB");
+            assert!(mib * 1024 - kib <= RAM_STEP_KIB, "{mib} MiB: {kib} KiB");
+            assert_eq!(Accel::Kvm.ram_kib(mib), mib * 1024);
+        }
     }
 }

@@ -159,11 +159,12 @@ pub fn node_socket(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.node.qmp"))
 }
 
-/// The arguments that every guest shares: a `pc` with `ram` MiB and no devices, booting the image.
+/// The arguments that every guest shares: a `pc` with about `ram` MiB and no devices, booting the image.
 pub fn machine(image: &Image, accel: Accel, ram: u32, append: &str) -> Vec<String> {
+    let kib = accel.ram_kib(ram);
     let mut arguments = words(&format!(
-        "-nodefaults -display none -no-reboot -accel {accel} -cpu {} -smp 1 -machine pc,memory-backend=mem -m {ram} \
-         -object memory-backend-memfd,id=mem,size={ram}M,share=on",
+        "-nodefaults -display none -no-reboot -accel {accel} -cpu {} -smp 1 -machine pc,memory-backend=mem -m {kib}K \
+         -object memory-backend-memfd,id=mem,size={kib}K,share=on",
         accel.cpu(),
     ));
     arguments.extend([
