@@ -59,11 +59,12 @@ impl Accel {
 
     /// Guest RAM in KiB for a guest of about `mib` MiB.
     ///
-    /// Under TCG it is a little less, so that it is no multiple of [`DIRTY_WORD_KIB`]. For a block that is one, QEMU
-    /// before 9.0 takes the dirty pages word by word and leaves the vCPU's TLB as it is
-    /// (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h): pages that the TLB holds as writable are
-    /// then written without being marked, the next checkpoint does not carry them, and the secondary VM runs on RAM of
-    /// two different moments until its kernel crashes. Any other block is taken page by page, and the TLB is told.
+    /// Under TCG it is a little less, so that it is no multiple of 256 KiB, which is what one 64-bit word of QEMU's
+    /// dirty bitmap covers. A block that is one is synchronised by whole words, and there QEMU before 9.0 clears dirty
+    /// bits without telling the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages that
+    /// the TLB holds as writable are then written without being marked, the next checkpoint does not carry them, and the
+    /// secondary VM runs on RAM of two different moments until its kernel crashes. Any other block is synchronised page
+    /// by page, and the TLB is told.
     pub fn ram_kib(self, mib: u32) -> u32 {
         let whole = mib * 1024;
         match self {
@@ -73,8 +74,6 @@ impl Accel {
     }
 }
 
-/// What one 64-bit word of the dirty bitmap covers: 64 pages of 4 KiB.
-const DIRTY_WORD_KIB: u32 = 256;
 /// QEMU rounds `-m` up to 8 KiB (softmmu/vl.c).
 const RAM_STEP_KIB: u32 = 8;
 
@@ -115,6 +114,9 @@ fn boots_under_kvm(image: &Image) -> Result<bool, LabError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 64 pages of 4 KiB.
+    const DIRTY_WORD_KIB: u32 = 256;
 
     #[test]
     fn ram_under_tcg_ends_inside_a_word_of_the_dirty_bitmap() {
