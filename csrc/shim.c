@@ -90,10 +90,10 @@ shim_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
 	return rte_pktmbuf_chain(head, tail);
 }
 
-int
-shim_raw_cksum(const struct rte_mbuf *frame, uint32_t offset, uint32_t len, uint16_t *sum)
+uint16_t
+shim_raw_cksum(const void *bytes, size_t len)
 {
-	return rte_raw_cksum_mbuf(frame, offset, len, sum);
+	return rte_raw_cksum(bytes, len);
 }
 
 /* 23.03 widened telemetry's int to 64 bits and renamed u64 to uint. */

@@ -112,8 +112,8 @@ void shim_pktmbuf_attach_part(struct rte_mbuf *part, struct rte_mbuf *whole, uin
 			      uint16_t len);
 /* 0, or negative if the chain would have too many segments. */
 int shim_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
-/* The sum of 16-bit words in the machine's byte order; 0, or negative beyond the frame. */
-int shim_raw_cksum(const struct rte_mbuf *frame, uint32_t offset, uint32_t len, uint16_t *sum);
+/* The folded sum of 16-bit words in the machine's byte order, at most 65,535 bytes of them. */
+uint16_t shim_raw_cksum(const void *bytes, size_t len);
 
 /* Both return -ERANGE for a value that this DPDK's telemetry cannot carry as a number. */
 int shim_tel_dict_int(struct rte_tel_data *d, const char *name, int64_t value);

@@ -45,7 +45,7 @@ Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table: one row (stock, pair, unprotected, alone or plain); may be repeated
+  --only NAME    table, run: one row (stock, pair, unprotected, alone or plain); may be repeated
   --json FILE    table: write the figures there (lab/work/table.json)
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
@@ -152,7 +152,10 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
         (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),
-        (Command::Run, Some(bin)) => command::run(&host, bin, &arguments.words),
+        (Command::Run, Some(bin)) => {
+            let row = arguments.only.first().copied().unwrap_or(table::Row::Pair);
+            command::run(&host, &row.mode(bin), &arguments.words)
+        }
         (_, bin) => table::run(&host, bin, &arguments.only, &arguments.json).map(|()| true),
     }
 }

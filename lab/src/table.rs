@@ -58,6 +58,19 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The set-up that it measures.
+    pub fn mode(self, bin: PathBuf) -> Mode {
+        match self {
+            Self::Stock => Mode::Stock,
+            Self::Pair => Mode::Protected(bin),
+            Self::Unprotected => Mode::Unprotected,
+            Self::Alone => Mode::Alone(bin),
+            Self::Plain => Mode::Plain,
+        }
+    }
+}
+
 /// A name that is no row's.
 #[derive(Debug, thiserror::Error)]
 #[error("a row is stock, pair, unprotected, alone or plain")]

@@ -4,7 +4,7 @@
 //! port that can do it once [`Mbuf::request`] has said where its headers lie. Drivers read that
 //! from the mbuf's transmit flags and lengths.
 
-use crate::frame::Offload;
+use crate::frame::{Frame, Offload};
 
 use super::dpdk_sys as sys;
 use super::mbuf::Mbuf;
@@ -95,16 +95,30 @@ impl Mbuf {
 
     /// The folded one's complement sum (RFC 1071) of `len` bytes from `offset` on, in network byte
     /// order and as if they began at an even byte; `None` beyond the frame's end.
-    #[inline]
+    ///
+    /// (`rte_raw_cksum_mbuf` of DPDK 22.11 cuts the sum of a segment that begins at an odd byte.)
     pub fn sum(&self, offset: usize, len: usize) -> Option<u16> {
-        if offset.checked_add(len)? > crate::Frame::len(self) {
+        if offset.checked_add(len)? > self.len() {
             return None;
         }
-        let mut sum = 0;
-        // SAFETY: the chain is owned here and only read; the range lies inside it.
-        let ret = unsafe {
-            sys::shim_raw_cksum(self.as_raw().as_ptr(), offset as u32, len as u32, &mut sum)
-        };
-        (ret == 0).then_some(u16::from_be(sum))
+        let (mut skip, mut left) = (offset, len);
+        let mut total = 0u32;
+        for segment in self.segments() {
+            let part = segment.get(skip..).unwrap_or_default();
+            skip -= segment.len() - part.len();
+            let part = &part[..part.len().min(left)];
+            // SAFETY: reads the part, a borrowed slice; a segment has at most 65,535 bytes.
+            let sum = unsafe { sys::shim_raw_cksum(part.as_ptr().cast(), part.len()) };
+            // At an odd place each byte counts with the other's weight (RFC 1071, 2 B).
+            let odd = (len - left) % 2 == 1;
+            total += u32::from(if odd { sum.swap_bytes() } else { sum });
+            left -= part.len();
+            if left == 0 {
+                break;
+            }
+        }
+        total = (total & 0xffff) + (total >> 16);
+        total = (total & 0xffff) + (total >> 16);
+        Some(u16::from_be(total as u16))
     }
 }

@@ -6,6 +6,7 @@
 
 use super::egress::Egress;
 use super::fragments::{Joining, Splitting};
+use super::source::Source;
 use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue};
 
 /// A port's queues before a poll core has taken them.
@@ -22,6 +23,8 @@ pub struct Queues {
     pub cutting: Option<Mempool>,
     /// Whether its frames are the link's.
     pub is_link: bool,
+    /// Where its frames come from, where one that finds no mbufs would be lost.
+    pub source: Option<Mempool>,
 }
 
 /// What makes frames fit for the port.
@@ -70,6 +73,7 @@ pub struct Lane {
     /// Received frames that are not fit yet.
     raw: Burst,
     cutting: Option<Mempool>,
+    source: Option<Source>,
     abilities: Abilities,
     /// Frames taken from the port.
     pub received: u64,
@@ -89,6 +93,7 @@ impl Lane {
             longest,
             cutting,
             is_link,
+            source,
         } = queues;
         let fit = match (cutting.clone(), longest) {
             (Some(pool), Some(longest)) if is_link => {
@@ -107,6 +112,7 @@ impl Lane {
             joining: is_link.then(Joining::default),
             raw: Burst::new(),
             cutting,
+            source: source.map(Source::new),
             abilities,
             received: 0,
             sent: 0,
@@ -142,8 +148,16 @@ impl Lane {
             return n;
         }
         let Some(ingress) = &mut self.ingress else {
+            if let Some(source) = &mut self.source
+                && !source.suffices()
+            {
+                return 0;
+            }
             let n = self.rx.rx(burst);
             self.received += n as u64;
+            if let Some(source) = &mut self.source {
+                source.used(burst);
+            }
             return n;
         };
         if self.raw.is_empty() && !ingress.is_cutting() {

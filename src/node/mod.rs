@@ -20,6 +20,7 @@ mod ports;
 mod primary;
 mod secondary;
 mod setup;
+mod source;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

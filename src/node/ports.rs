@@ -125,6 +125,8 @@ impl Hardware {
             longest,
             cutting,
             is_link,
+            source: matches!(place, Place::Guest | Place::PrimaryIn | Place::SecondaryIn)
+                .then(|| pool.clone()),
         })
     }
 

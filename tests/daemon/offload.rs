@@ -11,7 +11,7 @@ use dpdk_colo::packet::{Kind, Packet};
 
 use crate::capture;
 use crate::frames::Flow;
-use crate::node::{self, Node, pcap, vhost};
+use crate::node::{self, Node, pcap, vhost, virtio_user};
 use crate::pair::{NETWORK, PVM, Pair, SVM};
 use crate::traffic::Script;
 
@@ -145,6 +145,62 @@ fn long_frames_leave_as_segments_with_right_checksums() {
         let like = key(&flow.udp(b"")).key;
         assert_eq!(frames.iter().filter(|f| key(f).key == like).count(), 1);
     }
+}
+
+/// A virtio port cuts and sums by itself: what leaves one comparator by such a port enters the next
+/// one as it was, and is cut where it reaches a wire.
+#[test]
+fn a_port_that_can_gets_long_frames_whole() {
+    const ROUNDS: u32 = 3;
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let out = dir.path().join("out.pcap");
+    let behind = comparator(dir.path(), &out);
+    let socket = |name: &str| dir.path().join(name);
+    let guest = |n: u32, name| format!("{},tso=1", vhost(n, &socket(name)));
+    let before = Node::start(
+        &[
+            guest(0, "p.sock"),
+            guest(1, "s.sock"),
+            virtio_user(0, &socket("0.sock")),
+        ],
+        &[
+            "--role",
+            "compare",
+            "--primary-in",
+            "net_vhost0",
+            "--secondary-in",
+            "net_vhost1",
+            "--out",
+            "net_virtio_user0",
+            "--idle-sleep",
+            "50",
+        ],
+    );
+    let mut script = Script::new(&[socket("p.sock"), socket("s.sock"), socket("1.sock")]);
+    let bytes = payload(LONG);
+    for port in 0..3 {
+        script.start_with_offloads(port);
+        for round in 0..ROUNDS {
+            for flow in [Flow::v4(1), Flow::v6(2).tagged(&[7])] {
+                let frame = unfinished(flow.data(round * LONG as u32, 77, &bytes));
+                script.post_unfinished(port, &frame, MSS);
+            }
+        }
+    }
+    behind.wait_for("the release of all", |stats| {
+        stats["released"] == 2 * ROUNDS
+    });
+    drop(script);
+    drop(before.stop());
+    let ended = behind.stop();
+    assert_eq!(ended.summary()["ports"]["net_vhost0"]["rx"], 2 * ROUNDS);
+    let frames = capture::read(&out);
+    assert_eq!(
+        frames.len(),
+        2 * ROUNDS as usize * LONG.div_ceil(usize::from(MSS))
+    );
+    assert!(frames.iter().all(|frame| is_right(frame)));
 }
 
 #[test]
