@@ -13,13 +13,15 @@ const HEADER_ROOM: u16 = 512;
 const CACHE: u32 = 256;
 /// With fewer a port cannot even fill its rings.
 const LEAST: u32 = 1024;
-/// Mbufs for the headers and slices of frames that are cut: some thirty frames of 64 KB on their
+/// Mbufs for the headers and slices of frames that are cut: some fifteen frames of 64 KB on their
 /// way at a time.
-const CUTTING: usize = 4096;
+const CUTTING: usize = 2048;
 
 /// What has to be closed at the end, in this order: ports, then nothing else.
 pub struct Hardware {
     ports: Vec<Port>,
+    /// For cutting frames of the pair whose ports are being opened.
+    cutting: Option<Mempool>,
     /// The pools, for the count at the end.
     pub pools: Vec<(String, Mempool)>,
 }
@@ -29,8 +31,16 @@ impl Hardware {
     pub fn new() -> Self {
         Self {
             ports: Vec::new(),
+            cutting: None,
             pools: Vec::new(),
         }
+    }
+
+    /// Begins with a pair: makes the small pool from which its ports cut frames, before its large
+    /// ones take what memory there is.
+    pub fn begin_pair(&mut self, eal: &Eal, number: usize) -> Result<(), NodeError> {
+        self.cutting = Some(self.headers(eal, format!("{number}.cutting"), CUTTING)?);
+        Ok(())
     }
 
     /// A pool for frames, of the wanted size or as large as memory allows.
@@ -110,10 +120,7 @@ impl Hardware {
             .map(|longest| longest - if is_link { 8 } else { 0 });
         let cutting = match place {
             Place::Link if longest.is_none() => None,
-            Place::Uplink | Place::Out | Place::Link => {
-                let name = format!("cut.{}", self.ports.len());
-                Some(self.headers(eal, name, CUTTING)?)
-            }
+            Place::Uplink | Place::Out | Place::Link => self.cutting.clone(),
             _ => None,
         };
         let abilities = port.abilities();

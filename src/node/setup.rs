@@ -98,6 +98,7 @@ fn wire_pair(
     clock: Clock,
     hardware: &mut Hardware,
 ) -> Result<(Builder, ControlPair), NodeError> {
+    hardware.begin_pair(eal, number)?;
     let (mail, control_mail) = mailbox::pair();
     let (writer, counters) = counters::published(pair.policy.len());
     let (recorder, latencies) = latency::exchange();
