@@ -56,12 +56,7 @@ impl Flow {
     }
 
     /// A frame has left.
-    pub fn left(
-        &mut self,
-        packet: &Packet,
-        out: &[u8],
-        cx: &mut Releasing<'_>,
-    ) -> Result<Why, Fault> {
+    pub fn left(&mut self, packet: &Packet, out: &[u8], cx: &mut Releasing) -> Result<Why, Fault> {
         self.sync(cx.committed);
         let same = |taken: &Taken| first_difference(&taken.bytes, &taken.packet, out).is_none();
         let Some(index) = self.waiting.iter().position(same) else {

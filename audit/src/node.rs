@@ -59,25 +59,25 @@ pub struct Standing {
 
 impl Standing {
     /// Why it may leave without a comparison, if it may.
-    pub fn why(&self, cx: &Releasing<'_>) -> Option<Why> {
+    pub fn why(&self, cx: &Releasing) -> Option<Why> {
         if self.fences < cx.committed {
             Some(Why::Committed)
         } else if self.open || cx.open {
             Some(Why::Open)
         } else {
-            cx.policy.map(|rule| Why::Policy(rule.to_owned()))
+            cx.policy.clone().map(Why::Policy)
         }
     }
 }
 
 /// What the judge of a flow must know of the node when a frame leaves.
-pub struct Releasing<'a> {
+pub struct Releasing {
     /// What was taken before so many fences is covered by a commit.
     pub committed: u64,
     /// Nothing is protected now.
     pub open: bool,
     /// The policy rule that covers the frame.
-    pub policy: Option<&'a str>,
+    pub policy: Option<String>,
     /// Frames that the node dropped because their VM was gone, and that are not accounted for.
     pub vanished: u64,
 }
@@ -196,8 +196,7 @@ impl Node {
 
     fn commit(&mut self, epoch: u32) -> Result<(), Fault> {
         self.judged.commits += 1;
-        let first_of_all = self.start.role == Role::Compare && self.fences == 0;
-        if !self.told.due && !first_of_all {
+        if !self.told.due {
             return Err(Fault {
                 rule: Rule::R3,
                 position: None,
@@ -269,7 +268,7 @@ impl Node {
         };
         let committed = self.committed;
         let bytes = bytes.into();
-        match flow(&mut self.flows, &packet, lives, self.keep) {
+        match self.flow(&packet, lives) {
             (Flow::Tcp(flow), lives) => flow.taken(standing, packet, bytes, committed, lives),
             (Flow::Datagrams(flow), _) => flow.taken(standing, packet, bytes, committed),
         }
@@ -290,10 +289,10 @@ impl Node {
         if let Kind::Unreadable(_) = packet.kind {
             return;
         }
-        let (committed, numbers) = (self.committed, self.start.numbers);
-        match flow(&mut self.flows, packet, lives, self.keep) {
+        let committed = self.committed;
+        match self.flow(packet, lives) {
             (Flow::Tcp(flow), lives) => {
-                flow.witnessed(record, epoch, packet, bytes, numbers, committed, lives);
+                flow.witnessed(record, epoch, packet, bytes, committed, lives);
             }
             (Flow::Datagrams(flow), _) => flow.witnessed(epoch, packet, bytes, committed),
         }
@@ -304,15 +303,14 @@ impl Node {
         let mut cx = Releasing {
             committed: self.committed,
             open: self.open,
-            policy: covering(&self.start.policy, packet),
+            policy: covering(&self.start.policy, packet).map(str::to_owned),
             vanished: self.vanished,
         };
         let unseen = self.start.role == Role::Secondary && !self.takes;
-        let numbers = self.start.numbers;
-        let why = match flow(&mut self.flows, packet, lives, self.keep) {
+        let why = match self.flow(packet, lives) {
             (Flow::Tcp(_), lives) if unseen => tcp::Flow::left_unseen(packet, bytes, lives),
             (Flow::Datagrams(_), _) if unseen => Ok(Why::Open),
-            (Flow::Tcp(flow), lives) => flow.left(packet, bytes, numbers, &mut cx, lives),
+            (Flow::Tcp(flow), lives) => flow.left(packet, bytes, &mut cx, lives),
             (Flow::Datagrams(flow), _) => flow.left(packet, bytes, &mut cx),
         }?;
         let judged = &mut self.judged;
@@ -325,25 +323,26 @@ impl Node {
         self.vanished = cx.vanished;
         Ok(())
     }
-}
 
-/// The judge of a packet's flow, known or new, and the flow's connections.
-fn flow<'a>(
-    flows: &'a mut HashMap<FlowKey, Flow>,
-    packet: &Packet,
-    lives: &'a mut Lives,
-    keep: bool,
-) -> (&'a mut Flow, &'a mut Vec<Life>) {
-    let lives = match packet.key.class() {
-        FlowClass::Tcp => lives.entry(packet.key).or_default(),
-        // Shared by all flows without connections, and empty.
-        _ => lives.entry(FlowKey::default()).or_default(),
-    };
-    let flow = flows
-        .entry(packet.key)
-        .or_insert_with(|| match packet.kind {
-            Kind::Tcp => Flow::Tcp(Box::new(tcp::Flow::new(lives, keep))),
-            _ => Flow::Datagrams(datagram::Flow::default()),
-        });
-    (flow, lives)
+    /// The judge of a packet's flow, known or new, and the flow's connections.
+    fn flow<'a>(
+        &'a mut self,
+        packet: &Packet,
+        lives: &'a mut Lives,
+    ) -> (&'a mut Flow, &'a mut Vec<Life>) {
+        let lives = match packet.key.class() {
+            FlowClass::Tcp => lives.entry(packet.key).or_default(),
+            // Shared by all flows without connections, and empty.
+            _ => lives.entry(FlowKey::default()).or_default(),
+        };
+        let (numbers, keep) = (self.start.numbers, self.keep);
+        let flow = self
+            .flows
+            .entry(packet.key)
+            .or_insert_with(|| match packet.kind {
+                Kind::Tcp => Flow::Tcp(Box::new(tcp::Flow::new(numbers, lives, keep))),
+                _ => Flow::Datagrams(datagram::Flow::default()),
+            });
+        (flow, lives)
+    }
 }

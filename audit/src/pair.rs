@@ -27,6 +27,7 @@ struct Side {
     /// Added to this host's times.
     shift: i128,
     may_release: bool,
+    released: bool,
     /// This side was asked to judge no more.
     over: bool,
 }
@@ -63,6 +64,7 @@ impl Audit {
                 next: None,
                 shift: 0,
                 may_release: false,
+                released: false,
                 over: false,
             })
             .collect();
@@ -94,8 +96,8 @@ impl Audit {
             }
             self.advance(side)?;
         }
-        let hosts = self.sides.iter().filter(|side| side.may_release).count();
-        if !self.one_clock && self.options.clock_error.is_none() && hosts > 0 {
+        let releasers = self.sides.iter().filter(|side| side.released).count();
+        if !self.one_clock && self.options.clock_error.is_none() && releasers > 1 {
             self.report.unproven.push(
                 "R6: the nodes ran on hosts with clocks of their own; say how far these may differ"
                     .to_owned(),
@@ -189,6 +191,7 @@ impl Audit {
 
     /// Rule R6: a side releases.
     fn release(&mut self, number: usize, time: i128) -> Result<(), Fault> {
+        self.sides[number].released = true;
         if let Some(releaser) = self.releaser
             && releaser.side == number
         {

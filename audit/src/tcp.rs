@@ -15,7 +15,7 @@ use dpdk_colo::packet::serial::{at_or_before, before};
 use dpdk_colo::packet::{Packet, TcpFlags, TcpOptions};
 
 use crate::bytes::ByteMap;
-use crate::node::{Fault, Standing, Why};
+use crate::node::{Fault, Releasing, Standing, Why};
 use crate::record::Numbers;
 use crate::report::Rule;
 use crate::same::first_difference;
@@ -141,6 +141,7 @@ impl Taken {
 
 /// One connection's output at one node.
 pub struct Flow {
+    numbers: Numbers,
     waiting: VecDeque<Taken>,
     life: usize,
     witness: Witness,
@@ -150,12 +151,13 @@ pub struct Flow {
 
 impl Flow {
     /// A connection whose last known life is the last of `lives`.
-    pub fn new(lives: &mut Vec<Life>, keep: bool) -> Self {
+    pub fn new(numbers: Numbers, lives: &mut Vec<Life>, keep: bool) -> Self {
         if lives.is_empty() {
             lives.push(life(None, keep));
         }
         let last = lives.len() - 1;
         Self {
+            numbers,
             waiting: VecDeque::new(),
             life: last,
             witness: Witness {
@@ -221,7 +223,6 @@ impl Flow {
         epoch: u32,
         packet: &Packet,
         bytes: &[u8],
-        numbers: Numbers,
         committed: u64,
         lives: &mut [Life],
     ) {
@@ -245,7 +246,7 @@ impl Flow {
             said.ack = Some(later(said.ack, ack));
         }
         let pvm = lives.get(number);
-        let base = match numbers {
+        let base = match self.numbers {
             Numbers::OwnIsn => self.witness.isn.unwrap_or(0),
             // A translated stream's SYN alone has a number of its own.
             Numbers::Translated if syn => match pvm.and_then(|life| life.isn) {
@@ -263,7 +264,7 @@ impl Flow {
         }
         if let Some(conflict) = said.bytes.insert(at, payload(packet, bytes)) {
             let at = at.wrapping_add(conflict.offset as u32);
-            let back = base_of_pvm(numbers, pvm);
+            let back = base_of_pvm(self.numbers, pvm);
             let gone = pvm.is_some_and(|life| life.bytes.read(at.wrapping_add(back), 1) != [None]);
             if !gone
                 && said
@@ -280,9 +281,8 @@ impl Flow {
         &mut self,
         packet: &Packet,
         out: &[u8],
-        numbers: Numbers,
-        cx: &mut crate::node::Releasing<'_>,
-        lives: &mut Vec<Life>,
+        cx: &mut Releasing,
+        lives: &mut [Life],
     ) -> Result<Why, Fault> {
         self.sync(cx.committed, lives);
         let whole = |taken: &Taken| {
@@ -293,10 +293,10 @@ impl Flow {
             .iter()
             .position(|taken| whole(taken) || taken.begins_with(packet, out));
         let Some(index) = found else {
-            return Err(self.stranger(packet, out, numbers, lives));
+            return Err(self.stranger(packet, out, lives));
         };
         if index > 0 && cx.vanished < index as u64 {
-            return Err(self.skipped(index, numbers, lives));
+            return Err(self.skipped(index, lives));
         }
         cx.vanished -= index as u64;
         self.waiting.drain(..index);
@@ -320,7 +320,7 @@ impl Flow {
         let why = if let Some(why) = taken.standing.why(cx) {
             why
         } else {
-            self.compared(taken, packet, piece, numbers, lives)?;
+            self.compared(taken, packet, piece, lives)?;
             Why::Compared
         };
         let from = taken.left;
@@ -339,13 +339,12 @@ impl Flow {
         taken: &Taken,
         packet: &Packet,
         piece: &[u8],
-        numbers: Numbers,
         lives: &[Life],
     ) -> Result<(), Fault> {
         let life = &lives[taken.life];
         let nothing = Said::default();
         let said = self.said(taken).unwrap_or(&nothing);
-        let base = base_of_pvm(numbers, Some(life));
+        let base = base_of_pvm(self.numbers, Some(life));
         let at = payload_at(packet);
         let fault = |rule, position: Option<u32>, what: String| Fault {
             rule,
@@ -454,7 +453,7 @@ impl Flow {
     }
 
     /// Something left that is nothing of what waits.
-    fn stranger(&self, packet: &Packet, out: &[u8], numbers: Numbers, lives: &[Life]) -> Fault {
+    fn stranger(&self, packet: &Packet, out: &[u8], lives: &[Life]) -> Fault {
         let tcp = packet.tcp;
         let alike = |taken: &&Taken| {
             taken.packet.tcp.seq == tcp.seq
@@ -469,7 +468,7 @@ impl Flow {
                 let before = life.bytes.read(at, 1)[0].filter(|byte| *byte != piece[i]);
                 let svm = self.said(taken).and_then(|said| {
                     said.bytes
-                        .read(at.wrapping_sub(base_of_pvm(numbers, Some(life))), 1)[0]
+                        .read(at.wrapping_sub(base_of_pvm(self.numbers, Some(life))), 1)[0]
                 });
                 let svm = svm.map_or("nothing there".to_owned(), |svm| format!("{svm:#04x}"));
                 return Fault {
@@ -518,14 +517,14 @@ impl Flow {
     }
 
     /// Segments that waited were passed over.
-    fn skipped(&self, index: usize, numbers: Numbers, lives: &[Life]) -> Fault {
+    fn skipped(&self, index: usize, lives: &[Life]) -> Fault {
         for taken in self.waiting.iter().take(index) {
             let life = &lives[taken.life];
             let at = payload_at(&taken.packet);
             let Some(said) = self.said(taken) else {
                 continue;
             };
-            let base = base_of_pvm(numbers, Some(life));
+            let base = base_of_pvm(self.numbers, Some(life));
             let svm = said
                 .bytes
                 .read(at.wrapping_sub(base), taken.payload().len());
