@@ -156,9 +156,9 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
         .join()
         .map_err(|_| NodeError::Panicked { thread: "control" });
     // The taps are gone with the poll core.
-    recorder_thread.join().map_err(|_| NodeError::Panicked {
-        thread: "capture",
-    })?;
+    recorder_thread
+        .join()
+        .map_err(|_| NodeError::Panicked { thread: "capture" })?;
     // The queues are given up by now, so the ports can be stopped.
     hardware.close();
     controlled??.complete(polled?)?;
