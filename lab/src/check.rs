@@ -140,7 +140,12 @@ fn check_pair(
     // What the dead secondary VM owes is settled by the timeout.
     interrupt::sleep(SETTLE)?;
     match pair.finish() {
-        Ok(Some(summaries)) => counters(&summaries, life.divergences, tally),
+        Ok(Some(mut summaries)) => {
+            counters(&summaries, life.divergences, tally);
+            if let Some(audit) = summaries.audit.take() {
+                tally.note("nothing left that should not have".to_owned(), audit)?;
+            }
+        }
         Ok(None) => {}
         Err(error) => tally.note("the nodes' end".to_owned(), Err(error))?,
     }
