@@ -45,6 +45,11 @@ impl Flow {
         });
     }
 
+    /// Whether something waits to leave.
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The other VM has sent a frame in `epoch`.
     pub fn witnessed(&mut self, epoch: u32, packet: &Packet, bytes: &[u8], committed: u64) {
         self.sync(committed);

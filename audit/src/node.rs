@@ -29,6 +29,8 @@ pub enum Why {
     Open,
     /// A policy rule names it.
     Policy(String),
+    /// The node itself tells the network where the VM is.
+    Announcement,
 }
 
 /// What is wrong with a frame or an event.
@@ -96,12 +98,23 @@ struct Told {
     due: bool,
 }
 
+/// EtherType of reverse ARP, by which a host that took over a VM tells switches of it.
+const RARP: u16 = 0x8035;
+
+/// Whether a frame may be one by which a node tells the network where its VM is now.
+fn is_announcement(packet: &Packet) -> bool {
+    matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery)
+        || packet.key.ether_type() == Some(RARP)
+}
+
 /// States in which nothing is compared.
 const OPEN: [&str; 3] = ["solo", "pairing", "alone"];
 
 /// The judge of one run of one node.
 pub struct Node {
     start: Start,
+    /// What it is now: a secondary may become a primary.
+    role: Role,
     flows: HashMap<FlowKey, Flow>,
     keep: bool,
     epoch: u32,
@@ -112,8 +125,6 @@ pub struct Node {
     open: bool,
     /// Somebody decided that this node serves without a comparison.
     decided: bool,
-    /// A P was seen in this log.
-    takes: bool,
     discarded: u64,
     vanished: u64,
     /// What was judged.
@@ -125,6 +136,7 @@ impl Node {
     pub fn new(start: Start, keep: bool) -> Self {
         Self {
             open: start.role == Role::Primary,
+            role: start.role,
             start,
             flows: HashMap::new(),
             keep,
@@ -134,7 +146,6 @@ impl Node {
             told: Told::default(),
             colo: false,
             decided: false,
-            takes: false,
             discarded: 0,
             vanished: 0,
             judged: Judged::default(),
@@ -165,7 +176,7 @@ impl Node {
                     stop: true,
                     ..Told::default()
                 };
-                if self.start.role == Role::Compare {
+                if self.role == Role::Compare {
                     // Without a guest port STOP is the fence.
                     self.fences += 1;
                 }
@@ -185,7 +196,12 @@ impl Node {
                 self.vanished += frames.saturating_sub(self.discarded);
                 self.discarded = *frames;
             }
-            Event::Takeover | Event::Alone => {
+            Event::Takeover => {
+                self.role = Role::Primary;
+                self.decided = true;
+                self.open = true;
+            }
+            Event::Alone => {
                 self.decided = true;
                 self.open = true;
             }
@@ -216,11 +232,7 @@ impl Node {
     }
 
     fn state(&mut self, state: &str, epoch: u32) -> Result<(), Fault> {
-        let serves = match self.start.role {
-            Role::Primary => OPEN.contains(&state),
-            Role::Secondary => self.decided && OPEN.contains(&state),
-            Role::Compare => false,
-        };
+        let serves = self.role == Role::Primary && OPEN.contains(&state);
         if serves && !self.open && self.colo && !self.decided {
             return Err(Fault {
                 rule: Rule::R1,
@@ -229,7 +241,8 @@ impl Node {
                 what: format!("the node stops comparing (state {state}) while COLO goes on"),
             });
         }
-        self.open = serves || (self.decided && self.open);
+        self.open = serves;
+        self.decided &= serves;
         self.epoch = epoch;
         Ok(())
     }
@@ -257,7 +270,6 @@ impl Node {
     }
 
     fn taken(&mut self, record: u64, epoch: u32, packet: Packet, bytes: &[u8], lives: &mut Lives) {
-        self.takes = true;
         // The ring runs, so whatever the monitor has told of a stop is over.
         self.told = Told::default();
         let standing = Standing {
@@ -283,7 +295,7 @@ impl Node {
         lives: &mut Lives,
     ) {
         // An S of an epoch that is over says nothing, and a secondary hears none.
-        if epoch != self.epoch || self.start.role == Role::Secondary {
+        if epoch != self.epoch || self.role == Role::Secondary {
             return;
         }
         if let Kind::Unreadable(_) = packet.kind {
@@ -306,10 +318,9 @@ impl Node {
             policy: covering(&self.start.policy, packet).map(str::to_owned),
             vanished: self.vanished,
         };
-        let unseen = self.start.role == Role::Secondary && !self.takes;
+        let announces = self.role != self.start.role && is_announcement(packet);
         let why = match self.flow(packet, lives) {
-            (Flow::Tcp(_), lives) if unseen => tcp::Flow::left_unseen(packet, bytes, lives),
-            (Flow::Datagrams(_), _) if unseen => Ok(Why::Open),
+            (Flow::Datagrams(flow), _) if announces && !flow.waits() => Ok(Why::Announcement),
             (Flow::Tcp(flow), lives) => flow.left(packet, bytes, &mut cx, lives),
             (Flow::Datagrams(flow), _) => flow.left(packet, bytes, &mut cx),
         }?;
@@ -317,7 +328,7 @@ impl Node {
         match why {
             Why::Compared => judged.compared += 1,
             Why::Committed => judged.committed += 1,
-            Why::Open => judged.unprotected += 1,
+            Why::Open | Why::Announcement => judged.unprotected += 1,
             Why::Policy(rule) => *judged.policy.entry(rule).or_default() += 1,
         }
         self.vanished = cx.vanished;

@@ -173,9 +173,9 @@ pub enum Event {
         /// So many since the node began.
         frames: u64,
     },
-    /// This node serves the network now, uncompared.
+    /// A secondary is the primary from now on.
     Takeover,
-    /// The primary goes on without a secondary, uncompared.
+    /// The node goes on without the other by somebody's decision: its VM's output leaves uncompared.
     Alone,
     /// Records were lost.
     Gap {

@@ -547,33 +547,6 @@ impl Flow {
             what: format!("{index} segments of the VM before it have not left"),
         }
     }
-
-    /// A segment of a VM that serves alone left; its sending was not captured.
-    pub fn left_unseen(packet: &Packet, out: &[u8], lives: &mut Vec<Life>) -> Result<Why, Fault> {
-        let seq = packet.tcp.seq;
-        if packet.tcp.flags.contains(TcpFlags::SYN)
-            && lives.last().is_some_and(|life| life.isn != Some(seq))
-        {
-            let keep = lives.last().is_some_and(|life| life.bytes.everything);
-            lives.push(life(Some(seq), keep));
-        }
-        let Some(life) = lives.last_mut() else {
-            return Ok(Why::Open);
-        };
-        let (at, piece) = (payload_at(packet), payload(packet, out));
-        if let Some(conflict) = life.bytes.insert(at, piece) {
-            return Err(Fault {
-                rule: Rule::R5,
-                position: Some(life.position(at.wrapping_add(conflict.offset as u32))),
-                records: Vec::new(),
-                what: format!(
-                    "a byte left as {:#04x} before and leaves as {:#04x} now",
-                    conflict.known, conflict.given
-                ),
-            });
-        }
-        Ok(Why::Open)
-    }
 }
 
 fn life(isn: Option<u32>, keep: bool) -> Life {

@@ -99,7 +99,10 @@ pub enum Note {
         /// Why.
         cause: Cause,
     },
-    /// This node's VM serves the network from now on: what it sends leaves uncompared.
+    /// This node's VM goes on without the other, by somebody's decision and whatever its monitor
+    /// says: what it sends leaves uncompared.
+    Alone,
+    /// A secondary goes on as the primary that its VM has become.
     Takeover,
 }
 
@@ -127,6 +130,7 @@ impl Note {
                 "epoch": epoch,
             }),
             Note::Request { cause } => json!({"event": "request", "cause": cause.word()}),
+            Note::Alone => json!({"event": "alone"}),
             Note::Takeover => json!({"event": "takeover"}),
         }
     }

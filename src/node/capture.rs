@@ -58,6 +58,8 @@ pub struct View {
     pub epoch: u32,
     /// The last epoch that began with a commit, as far as the node knows one now.
     pub committed: Option<u32>,
+    /// It goes on without the other VM, whatever the monitor says.
+    pub alone: bool,
     /// Held frames that were dropped because their VM is gone.
     pub discarded: u64,
 }
@@ -210,6 +212,9 @@ impl Inner {
             self.note(Note::Discarded {
                 frames: view.discarded,
             });
+        }
+        if view.alone && !was.alone {
+            self.note(Note::Alone);
         }
         if let Some(epoch) = view.committed
             && was.committed != view.committed

@@ -85,6 +85,7 @@ impl CompareNode {
             epoch: state.epoch(),
             // Its epochs begin with commits and with nothing else.
             committed: Some(state.epoch()),
+            alone: false,
             discarded: state.discarded(),
         });
     }

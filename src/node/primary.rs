@@ -192,6 +192,7 @@ impl PrimaryNode {
             state: state.state(),
             epoch: state.epoch(),
             committed: (state.state() == State::Protected).then(|| state.epoch()),
+            alone: false,
             discarded: state.counts().discarded,
         });
     }

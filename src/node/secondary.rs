@@ -100,6 +100,7 @@ impl SecondaryNode {
             state: state.state(),
             epoch: state.epoch(),
             committed: None,
+            alone: false,
             discarded: 0,
         });
     }
