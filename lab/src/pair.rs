@@ -251,6 +251,17 @@ impl Pair {
         (self.primary.answers(), secondary.unwrap_or_default())
     }
 
+    /// What the guests' kernels said of being broken, with the name of the VM.
+    pub fn complaints(&self) -> Vec<String> {
+        [
+            ("pvm", Some(&self.primary)),
+            ("svm", self.secondary.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, guest)| Some(format!("{name}: {}", guest?.complaint()?)))
+        .collect()
+    }
+
     /// The run folder: logs, summaries, divergence records.
     pub fn dir(&self) -> &Path {
         self.run.path()
