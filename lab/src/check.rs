@@ -369,9 +369,8 @@ fn counters(summaries: &Summaries, asked: usize, tally: &mut Tally) {
         let request = primary.latency("request_ns");
         tally.claim(
             "a request is out within 1 ms of the differing byte",
-            request.is_some_and(|latency| {
-                latency.count >= asked as u64 && latency.p50 <= REQUEST_NS
-            }),
+            request
+                .is_some_and(|latency| latency.count >= asked as u64 && latency.p50 <= REQUEST_NS),
             format!("{request:?}"),
         );
     }
