@@ -142,7 +142,12 @@ fn check_pair(
         sound(&mut pair, life.divergences, tally)?;
     }
     match pair.finish() {
-        Ok(Some(summaries)) => counters(&summaries, life.divergences, tally),
+        Ok(Some(mut summaries)) => {
+            counters(&summaries, life.divergences, tally);
+            if let Some(audit) = summaries.audit.take() {
+                tally.note("nothing left that should not have".to_owned(), audit)?;
+            }
+        }
         Ok(None) => {}
         Err(error) => tally.note("the nodes' end".to_owned(), Err(error))?,
     }

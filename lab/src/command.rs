@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::error::LabError;
-use crate::pair::{Host, Mode, Pair};
+use crate::pair::{Host, Mode, Pair, Summaries};
 use crate::progress::say;
 
 /// Boots a pair or, without protection, one guest; runs the command in the client's namespace (guest at 10.0.0.2 and fd00::2), and
@@ -24,6 +24,11 @@ pub fn run(host: &Host, mode: &Mode, words: &[String]) -> Result<bool, LabError>
         "checkpoints",
         format!("{} meanwhile", pair.checkpoints().len() - before),
     );
-    pair.finish()?;
+    if let Some(Summaries {
+        audit: Some(audit), ..
+    }) = pair.finish()?
+    {
+        say("audit", audit?);
+    }
     Ok(status.success())
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::accel::Accel;
+use crate::audit;
 use crate::error::LabError;
 use crate::image::Image;
 use crate::interrupt;
@@ -60,6 +61,8 @@ pub struct Host {
     pub keep: bool,
     /// Whether guests may leave checksums and segmentation to the nodes.
     pub offloads: bool,
+    /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
+    pub audit: Option<PathBuf>,
 }
 
 impl Host {
@@ -67,7 +70,12 @@ impl Host {
     ///
     /// # Errors
     /// As [`Image::ensure`] and [`Accel::probe`].
-    pub fn prepare(image: &Path, keep: bool, offloads: bool) -> Result<Self, LabError> {
+    pub fn prepare(
+        image: &Path,
+        keep: bool,
+        offloads: bool,
+        audit: Option<PathBuf>,
+    ) -> Result<Self, LabError> {
         let (image, made) = Image::ensure(image)?;
         say(
             "guest image",
@@ -90,6 +98,7 @@ impl Host {
             accel,
             keep,
             offloads,
+            audit,
         })
     }
 }
@@ -108,6 +117,7 @@ pub struct Pair {
     secondary_node: Option<Node>,
     /// The client's side.
     pub net: ClientNet,
+    audit: Option<PathBuf>,
     run: TempDir,
 }
 
@@ -118,6 +128,8 @@ pub struct Summaries {
     pub primary: Summary,
     /// The secondary's.
     pub secondary: Summary,
+    /// What the auditor says, where there is one.
+    pub audit: Option<Result<String, LabError>>,
 }
 
 impl Pair {
@@ -148,8 +160,8 @@ impl Pair {
         let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
-                let secondary = Node::secondary(bin, dir, host.offloads)?;
-                let primary = Node::primary(bin, dir, net.uplink(), host.offloads)?;
+                let secondary = Node::secondary(bin, dir, host)?;
+                let primary = Node::primary(bin, dir, net.uplink(), host)?;
                 say(
                     "nodes",
                     "primary and secondary dpdk-colo wait for their VMs",
@@ -205,6 +217,7 @@ impl Pair {
             primary_node,
             secondary_node,
             net,
+            audit: host.audit.clone(),
             run,
         };
         pair.alive()?;
@@ -292,6 +305,10 @@ impl Pair {
             (Some(primary), Some(secondary)) => Ok(Some(Summaries {
                 primary: primary.finish()?,
                 secondary: secondary.finish()?,
+                audit: self
+                    .audit
+                    .as_deref()
+                    .map(|program| audit::run(program, self.run.path())),
             })),
             _ => Ok(None),
         }

@@ -1,5 +1,6 @@
 //! A secondary pair's frames: guest ↔ link.
 
+use super::capture::{Tap, View};
 use super::counts::{self, Tally};
 use super::egress::mark;
 use super::lane::Lane;
@@ -8,6 +9,7 @@ use super::primary::{copy_out, strip};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Frame, Ticks};
 use crate::link;
+use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::Secondary;
@@ -27,6 +29,7 @@ pub struct SecondaryNode {
     /// Input that was dropped when the guest stopped; a loss if the stop was no checkpoint's.
     cut_off: usize,
     tally: Tally,
+    tap: Tap,
 }
 
 /// What a [`SecondaryNode`] is made of.
@@ -45,6 +48,8 @@ pub struct Parts {
     pub headers: Mempool,
     /// Where counters and latencies go.
     pub tally: Tally,
+    /// Where captured frames go.
+    pub tap: Tap,
 }
 
 impl SecondaryNode {
@@ -58,6 +63,7 @@ impl SecondaryNode {
             mail,
             headers,
             tally,
+            tap,
         } = parts;
         let generation = fence.quiesce();
         Self {
@@ -72,6 +78,7 @@ impl SecondaryNode {
             input: Burst::new(),
             cut_off: 0,
             tally,
+            tap,
         }
     }
 
@@ -84,7 +91,20 @@ impl SecondaryNode {
         busy |= self.feed_guest(now);
         busy |= self.poll_guest(now);
         busy |= self.own_link_frames(now);
+        self.watch();
         busy
+    }
+
+    /// Tells a capture what has changed.
+    fn watch(&mut self) {
+        let state = &self.state;
+        self.tap.watch(|| View {
+            state: state.state(),
+            epoch: state.epoch(),
+            committed: None,
+            alone: false,
+            discarded: 0,
+        });
     }
 
     fn stops(&mut self) {
@@ -92,6 +112,9 @@ impl SecondaryNode {
         while self.generation != generation {
             self.generation += 1;
             self.state.guest_stopped();
+            self.tap.note(Note::Fence {
+                epoch: self.state.epoch(),
+            });
             self.cut_off += self.input.len();
             self.input.clear();
         }
@@ -100,6 +123,7 @@ impl SecondaryNode {
     fn read_mail(&mut self) {
         while let Ok(message) = self.mail.inbox.pop() {
             if let ToPoll::Started { stops, loaded } = message {
+                self.tap.note(Note::Started { stops, loaded });
                 self.state.guest_started(stops, loaded);
                 if !loaded && self.cut_off > 0 {
                     self.state.input_lost(self.cut_off);
@@ -138,7 +162,12 @@ impl SecondaryNode {
         if self.input.is_empty() {
             return false;
         }
-        let taken = self.guest.transmit(&mut self.input);
+        let taken = self.tap.transmit(
+            Place::In,
+            self.state.epoch(),
+            &mut self.guest,
+            &mut self.input,
+        );
         if taken == 0 {
             self.tally.add(Counter::InputWaits, 1);
         }
@@ -154,11 +183,13 @@ impl SecondaryNode {
         }
         let n = self.guest.receive(&mut self.scratch);
         for frame in self.scratch.drain() {
+            self.tap.frame(Place::Raw, self.state.epoch(), &frame);
             let Some(outgoing) = self.state.output(frame, now) else {
                 continue;
             };
             let (mut header, mut frame) = (outgoing.header, outgoing.frame);
             link::set_offload(&mut header, frame.offload());
+            self.tap.frame(Place::S, self.state.epoch(), &frame);
             match frame.prepend(header.len()) {
                 Some(room) => {
                     room.copy_from_slice(&header);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::audit;
 use crate::frames::{Flow, ack_of, payload_of, seq_of};
 use crate::monitor::Qemu;
 use crate::node::{self, Node, vhost, virtio_user};
@@ -37,7 +38,7 @@ pub struct Pair {
     pub pvm: Qemu,
     svm: Qemu,
     pub frames: Script,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Pair {
@@ -81,6 +82,8 @@ impl Pair {
                 link[0].1,
                 "--qmp",
                 &text("pvm.qmp"),
+                "--capture",
+                &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
@@ -98,6 +101,8 @@ impl Pair {
                 link[1].1,
                 "--qmp",
                 &text("svm.qmp"),
+                "--capture",
+                &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
@@ -123,7 +128,7 @@ impl Pair {
             pvm,
             svm,
             frames,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -186,6 +191,7 @@ impl Pair {
     pub fn end(self) -> (Value, Value) {
         drop(self.frames);
         let (primary, secondary) = (self.primary.stop(), self.secondary.stop());
+        audit::pair(&self.dir.path().join("capture"));
         (primary.summary().clone(), secondary.summary().clone())
     }
 }
@@ -401,7 +407,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
         secondary,
         pvm,
         mut frames,
-        _dir,
+        dir,
         ..
     } = pair;
     drop(secondary);
@@ -442,6 +448,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
     drop(frames);
     let ended = primary.stop();
     assert_eq!(ended.summary()["held"], 0);
+    audit::pair(&dir.path().join("capture"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod frame;
 mod frames;
 mod guest;
 mod link;
+mod log;
 mod monitor;
 mod nodes;
 mod oracle;
