@@ -140,6 +140,10 @@ impl Frame for HeapFrame {
         self.clone()
     }
 
+    fn buffers(&self) -> usize {
+        self.segments.len()
+    }
+
     fn offload(&self) -> Offload {
         self.offload
     }
