@@ -127,6 +127,7 @@ fn divergence(cause: Cause) -> Counter {
             Reason::FlowTableFull => Counter::DivergedFlowTableFull,
             Reason::HoldFull => Counter::DivergedHoldFull,
             Reason::SecondaryOverflow => Counter::DivergedSecondaryOverflow,
+            Reason::WorkerStalled => Counter::DivergedWorkerStalled,
         },
         Cause::InputLost => Counter::DivergedInputLost,
         Cause::OutputLost => Counter::DivergedOutputLost,
