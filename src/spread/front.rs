@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::control::Change;
 use super::remote::Remote;
-use super::ring::{FrontEnd, REPORTS, Report};
+use super::ring::{FrontEnd, Report};
 use super::{BURST, Shares};
 use crate::compare::{
     Comparator, Divergence, Limits, Numbers, Policy, Reason, Release, Synchronized,
@@ -25,6 +25,7 @@ pub struct Front<F> {
     suspended: bool,
     /// P of workers that may leave.
     released: VecDeque<Release<F>>,
+    /// Its capacity is twice what the workers can report at a time.
     synchronized: VecDeque<Synchronized>,
     found: Option<Divergence<F>>,
     overdue: Option<Divergence<F>>,
@@ -52,15 +53,17 @@ impl<F: Frame> Front<F> {
         shares: Shares,
     ) -> Self {
         let workers = ends.len();
+        let remotes: Box<[Remote<F>]> = ends.into_iter().map(Remote::new).collect();
+        let reports: usize = remotes.iter().map(Remote::most_reports).sum();
         Self {
             local: Comparator::new(shares.limits(&limits, 0), numbers, policy),
-            remotes: ends.into_iter().map(Remote::new).collect(),
+            remotes,
             shares,
             timeout: limits.timeout,
             generation: 0,
             suspended: false,
             released: VecDeque::with_capacity(workers * BURST),
-            synchronized: VecDeque::with_capacity(2 * workers * REPORTS),
+            synchronized: VecDeque::with_capacity(2 * reports),
             found: None,
             overdue: None,
             asked: false,
@@ -163,7 +166,8 @@ impl<F: Frame> Front<F> {
     /// round; without workers it does nothing.
     pub fn exchange(&mut self) {
         // Releases depend on ISNs, which wait here while nobody takes them.
-        let takes = self.released.is_empty() && self.synchronized.len() <= REPORTS;
+        let room = self.synchronized.capacity() - self.synchronized.len();
+        let takes = self.released.is_empty() && 2 * room >= self.synchronized.capacity();
         for i in 0..self.remotes.len() {
             self.remotes[i].flush();
             if !takes {
@@ -172,7 +176,7 @@ impl<F: Frame> Front<F> {
             // Releases before reports: whatever a release depends on was reported before it left
             // the worker, and so is found here.
             self.remotes[i].take_releases(&mut self.released);
-            for _ in 0..REPORTS {
+            for _ in 0..self.remotes[i].most_reports() {
                 let Some(report) = self.remotes[i].next_report() else {
                     break;
                 };

@@ -27,7 +27,7 @@ mod shares;
 mod worker;
 
 pub use front::Front;
-pub use ring::{FrontEnd, IN_RINGS, WorkerEnd, ends};
+pub use ring::{FrontEnd, Sizes, WorkerEnd, ends};
 pub use shares::{ENTRIES, Shares};
 pub use worker::Worker;
 

@@ -3,14 +3,10 @@
 use std::collections::VecDeque;
 
 use super::BURST;
-use super::control::{Change, Control, merge};
-use super::ring::{FrontEnd, Message, Report, push_some};
+use super::control::{Change, Control};
+use super::ring::{FrontEnd, Message, Report, STAGED, push_some};
 use crate::compare::Release;
 use crate::frame::{Frame, Ticks};
-
-/// Messages that may wait for the ring: a burst that waited before, a burst each of P and S, the
-/// time before each of them, and a few controls.
-const STAGED: usize = 8 * BURST;
 
 /// The front's side of one worker.
 pub(super) struct Remote<F> {
@@ -105,9 +101,9 @@ impl<F: Frame> Remote<F> {
         room
     }
 
-    /// Whether a frame and its time fit, and behind them the longest row of controls.
+    /// Whether a frame and its time fit, and behind them some controls.
     fn has_room(&self) -> bool {
-        self.staged.len() + BURST <= STAGED
+        self.staged.len() + 2 * BURST <= STAGED
     }
 
     #[inline]
@@ -140,21 +136,9 @@ impl<F: Frame> Remote<F> {
         push_some(&mut self.end.messages, n, self.staged.drain(..n));
     }
 
-    /// Stages a control behind everything that came before.
+    /// Stages a control behind everything that came before. There is always room: only a worker
+    /// that stands still over some hundred checkpoints makes the list grow.
     pub fn change(&mut self, change: Change, generation: u32) {
-        self.flush();
-        let controls = self.staged.iter().rev().map_while(|message| match message {
-            Message::Control(control) => Some(control.change),
-            _ => None,
-        });
-        let mut before = [Change::Fence; 2];
-        let n = controls
-            .zip(before.iter_mut().rev())
-            .map(|(change, place)| *place = change)
-            .count();
-        let (superfluous, change) = merge(&before[before.len() - n..], change);
-        self.staged.truncate(self.staged.len() - superfluous);
-        self.sent -= superfluous as u64;
         self.stage(Message::Control(Control { generation, change }));
         self.flush();
     }
@@ -199,6 +183,11 @@ impl<F: Frame> Remote<F> {
             released.extend(chunk);
         }
         self.outside -= n;
+    }
+
+    /// Reports that the ring holds at most.
+    pub fn most_reports(&self) -> usize {
+        self.end.reports.buffer().capacity()
     }
 
     /// The worker's next report.

@@ -52,15 +52,39 @@ pub(super) enum Report<F> {
     Discarded(usize),
 }
 
-/// Messages that may be on their way.
-const MESSAGES: usize = 1024;
-/// Releases that may be on their way.
-const RELEASES: usize = 1024;
-/// Reports that may be on their way.
-pub(super) const REPORTS: usize = 64;
+/// Items that may be on their way in each of a worker's rings, at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// From the front: frames, the time, controls.
+    pub messages: usize,
+    /// P that may leave.
+    pub releases: usize,
+    /// Everything else that a worker says.
+    pub reports: usize,
+}
 
-/// Frames that the rings of one worker hold at most, in both directions.
-pub const IN_RINGS: usize = MESSAGES + RELEASES + 8 * BURST;
+impl Default for Sizes {
+    /// A few bursts, so that a worker that the system holds up for a moment holds up nobody else.
+    fn default() -> Self {
+        Self {
+            messages: 1024,
+            releases: 1024,
+            reports: 64,
+        }
+    }
+}
+
+impl Sizes {
+    /// Frames that may be on their way between the front and one worker, in the rings and in the
+    /// bursts before and behind them.
+    pub fn frames(&self) -> usize {
+        self.messages + self.releases + 2 * self.reports + STAGED + BURST
+    }
+}
+
+/// Messages that may wait for the ring: a burst that waited before, a burst each of P and S, the
+/// time before each of them, and a few controls.
+pub(super) const STAGED: usize = 8 * BURST;
 
 /// The front's end.
 pub struct FrontEnd<F> {
@@ -79,10 +103,10 @@ pub struct WorkerEnd<F> {
 }
 
 /// The two ends of one worker's rings.
-pub fn ends<F>() -> (FrontEnd<F>, WorkerEnd<F>) {
-    let (to_worker, from_front) = RingBuffer::new(MESSAGES);
-    let (give_back, released) = RingBuffer::new(RELEASES);
-    let (tell, told) = RingBuffer::new(REPORTS);
+pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
+    let (to_worker, from_front) = RingBuffer::new(sizes.messages.max(1));
+    let (give_back, released) = RingBuffer::new(sizes.releases.max(1));
+    let (tell, told) = RingBuffer::new(sizes.reports.max(1));
     let gauge = Arc::default();
     (
         FrontEnd {

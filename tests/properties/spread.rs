@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dpdk_colo::compare::{Comparator, Counts, Divergence, Limits, Policy, Reason, Release};
 use dpdk_colo::flow::FlowKey;
-use dpdk_colo::spread::{Front, Shares, Worker, ends};
+use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
 
 use crate::rng::{Rng, for_cases};
 use crate::script::{Script, Step, Tagged};
@@ -19,16 +19,15 @@ use crate::script::{Script, Step, Tagged};
 /// In steps.
 const TIMEOUT: u64 = 20;
 
-fn limits(idle: u64) -> Limits {
-    Limits {
-        primary: 2048,
-        secondary: 1 << 14,
-        history: 1 << 13,
-        flows: 1 << 10,
-        timeout: TIMEOUT,
-        idle,
-    }
-}
+/// Bounds that no case reaches. No flow is forgotten either: which one is depends on all the others.
+const LIMITS: Limits = Limits {
+    primary: 2048,
+    secondary: 1 << 14,
+    history: 1 << 13,
+    flows: 1 << 10,
+    timeout: TIMEOUT,
+    idle: 1 << 40,
+};
 
 /// A P as it left.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,10 +101,10 @@ fn named(divergence: Divergence<Tagged>) -> Overdue {
 }
 
 /// A comparator alone.
-fn alone(script: &Script, rests: &[bool], limits: Limits) -> Outcome {
+fn alone(script: &Script, rests: &[bool]) -> Outcome {
     let owners = Arc::new(());
     let policy = Policy::default();
-    let mut comparator: Comparator<Tagged> = Comparator::new(limits, script.numbers, policy);
+    let mut comparator: Comparator<Tagged> = Comparator::new(LIMITS, script.numbers, policy);
     let mut outcome = Outcome::default();
     let mut epoch = 0;
     let mut told = Vec::new();
@@ -159,28 +158,30 @@ struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
-    fn new(
-        rng: &mut Rng,
-        script: &Script,
-        cores: usize,
-        limits: Limits,
-        alone: &'a Outcome,
-    ) -> Self {
+    fn new(rng: &mut Rng, script: &Script, cores: usize, alone: &'a Outcome) -> Self {
         let weights: Vec<u32> = (0..cores).map(|_| rng.below(4) as u32 + 1).collect();
         let shares = match rng.below(3) {
             0 => Shares::weighted(&weights, rng.next()),
             _ => Shares::even(cores, rng.next()),
         };
-        let (fronts, theirs): (Vec<_>, Vec<_>) = (1..cores).map(|_| ends()).unzip();
+        let sizes = match rng.below(3) {
+            0 => Sizes::default(),
+            _ => Sizes {
+                messages: rng.between(1, 9),
+                releases: rng.between(1, 9),
+                reports: rng.between(1, 3),
+            },
+        };
+        let (fronts, theirs): (Vec<_>, Vec<_>) = (1..cores).map(|_| ends(sizes)).unzip();
         let workers = theirs.into_iter().enumerate().map(|(i, end)| {
-            let limits = shares.limits(&limits, i + 1);
+            let limits = shares.limits(&LIMITS, i + 1);
             Worker::new(end, limits, script.numbers, Policy::default())
         });
         Self {
             alone,
             speeds: vec![16; cores - 1],
             workers: workers.collect(),
-            front: Front::new(limits, script.numbers, Policy::default(), fronts, shares),
+            front: Front::new(LIMITS, script.numbers, Policy::default(), fronts, shares),
             synchronized: Vec::new(),
             epoch: 0,
         }
@@ -257,12 +258,11 @@ fn spread(
     rng: &mut Rng,
     script: &Script,
     rests: &[bool],
-    limits: Limits,
     cores: usize,
     alone: &Outcome,
 ) -> Outcome {
     let owners = Arc::new(());
-    let mut crew = Crew::new(rng, script, cores, limits, alone);
+    let mut crew = Crew::new(rng, script, cores, alone);
     let mut outcome = Outcome::default();
     for (at, step) in script.steps.iter().enumerate() {
         let now = at as u64;
@@ -362,10 +362,9 @@ fn any_number_of_workers_releases_what_a_comparator_alone_does() {
     for_cases("workers", 2_000, |rng| {
         let script = Script::random(rng);
         let rests = rests(rng, &script);
-        let limits = limits([20, TIMEOUT][rng.below(2)]);
-        let alone = alone(&script, &rests, limits);
+        let alone = alone(&script, &rests);
         for cores in [1, 2, 4] {
-            let outcome = spread(rng, &script, &rests, limits, cores, &alone);
+            let outcome = spread(rng, &script, &rests, cores, &alone);
             assert_equal(&outcome, &alone);
         }
     });
