@@ -75,10 +75,9 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// Frames that may be on their way between the front and one worker, in the rings and in the
-    /// bursts before and behind them.
-    pub fn frames(&self) -> usize {
-        self.messages + self.releases + 2 * self.reports + STAGED + BURST
+    /// S that may be on their way to one worker, which its bounds do not count.
+    pub fn secondaries(&self) -> usize {
+        self.messages + STAGED
     }
 }
 
