@@ -25,3 +25,4 @@ mod pair;
 mod quiet;
 mod usage;
 mod vhost;
+mod workers;

@@ -43,6 +43,11 @@ struct Pair {
 impl Pair {
     /// Two nodes and their peers; the PVM runs alone.
     fn new() -> Self {
+        Self::on(node::usual_cores())
+    }
+
+    /// The same with so many cores for the primary node.
+    fn on(cores: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let socket = |name: &str| dir.path().join(name);
         let text = |name: &str| socket(name).to_str().expect("a plain path").to_owned();
@@ -52,7 +57,8 @@ impl Pair {
         };
         let pvm = Qemu::listen(&socket("pvm.qmp"), monitor.clone());
         let svm = Qemu::listen(&socket("svm.qmp"), monitor);
-        let primary = Node::start(
+        let primary = Node::start_on(
+            cores,
             &[
                 vhost(0, &socket("pvm.sock")),
                 vhost(1, &socket("network.sock")),
@@ -188,8 +194,17 @@ fn two_answers(flow: &Flow, offset: u32) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn a_pair_lives_through_colo() {
+    lives_through_colo(node::usual_cores());
+}
+
+#[test]
+fn a_pair_lives_through_colo_with_workers() {
+    lives_through_colo(3);
+}
+
+fn lives_through_colo(cores: u32) {
     let _turn = node::beside_others();
-    let mut pair = Pair::new();
+    let mut pair = Pair::on(cores);
 
     // Alone the PVM's traffic passes both ways, and the SVM hears nothing.
     let alone = Flow::v4(1).data(1, 1, b"alone");
