@@ -208,6 +208,11 @@ impl<F: Frame> Hold<F> {
         self.held_count
     }
 
+    /// S in slots.
+    pub fn secondaries(&self) -> usize {
+        self.secondaries
+    }
+
     /// All frames in slots.
     pub fn in_use(&self) -> usize {
         self.primaries + self.secondaries

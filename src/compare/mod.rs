@@ -212,6 +212,11 @@ impl<F: Frame> Comparator<F> {
         self.hold.held_count()
     }
 
+    /// S that are kept.
+    pub fn secondaries(&self) -> usize {
+        self.hold.secondaries()
+    }
+
     /// Frames in here, P and S, whatever their standing.
     pub fn frames(&self) -> usize {
         self.hold.in_use()

@@ -76,8 +76,8 @@ pub struct PairSummary {
     pub busy_cycles: u64,
     /// Cycles in rounds that found none.
     pub idle_cycles: u64,
-    /// The cores that these figures come from.
-    pub workers: Vec<WorkerSummary>,
+    /// The cores that these figures come from, by their lcores.
+    pub workers: BTreeMap<String, WorkerSummary>,
     /// Frames that left uncompared, by the rule that let them.
     pub policy: BTreeMap<String, u64>,
     /// The PVM's input on its way to the SVM; empty for a comparator.
@@ -106,11 +106,11 @@ pub struct PortSummary {
     pub dropped: u64,
 }
 
-/// One core that compares for a pair; the first one also polls the pair's ports.
+/// One core that works for a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerSummary {
-    /// EAL's number of the core.
-    pub lcore: u32,
+    /// It polls the pair's ports; others only compare.
+    pub polls_ports: bool,
     /// Cycles in rounds that found work, for this pair or another.
     pub busy_cycles: u64,
     /// Cycles in rounds that found none.
@@ -122,9 +122,9 @@ pub struct WorkerSummary {
 }
 
 impl WorkerSummary {
-    fn new((lcore, counters): &(u32, Snapshot)) -> Self {
+    fn new(counters: &Snapshot, polls_ports: bool) -> Self {
         Self {
-            lcore: *lcore,
+            polls_ports,
             busy_cycles: counters.value(Counter::BusyCycles),
             idle_cycles: counters.value(Counter::IdleCycles),
             flows: counters.value(Counter::Flows),
@@ -224,7 +224,11 @@ impl PairSummary {
             polls: value(Counter::Polls),
             busy_cycles: value(Counter::BusyCycles),
             idle_cycles: value(Counter::IdleCycles),
-            workers: cores.iter().map(WorkerSummary::new).collect(),
+            workers: cores
+                .iter()
+                .enumerate()
+                .map(|(i, (lcore, core))| (lcore.to_string(), WorkerSummary::new(core, i == 0)))
+                .collect(),
             policy: group(Group::Policy).into_iter().chain(rules).collect(),
             input: between_nodes(Group::Input),
             link: between_nodes(Group::Link),

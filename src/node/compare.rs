@@ -123,7 +123,7 @@ impl CompareNode {
     pub fn publish(&mut self) {
         let writer = self.tally.writer();
         counts::lanes(writer, [&self.primary_in, &self.secondary_in, &self.out]);
-        counts::comparator(writer, self.state.comparator().local());
+        counts::front(writer, self.state.comparator());
         counts::checkpoints(writer, self.state.checkpoints());
         writer.set(Counter::SecondaryDroppedStale, self.state.stale());
         writer.set(Counter::Discarded, self.state.discarded());
@@ -145,8 +145,14 @@ impl CompareNode {
                 return;
             }
         }
-        let left = std::iter::from_fn(|| self.state.next_release());
-        self.out.give_up(left.count());
+        for _ in 0..LAST_TRIES {
+            let left = std::iter::from_fn(|| self.state.next_release());
+            self.out.give_up(left.count());
+            if self.state.is_settled() {
+                return;
+            }
+            self.state.exchange(tsc::now());
+        }
     }
 
     /// The histograms, at the end.

@@ -357,7 +357,7 @@ impl PrimaryNode {
     pub fn publish(&mut self) {
         let writer = self.tally.writer();
         counts::lanes(writer, [&self.guest, &self.uplink, &self.link]);
-        counts::comparator(writer, self.state.comparator().local());
+        counts::front(writer, self.state.comparator());
         counts::checkpoints(writer, self.state.checkpoints());
         counts::link(writer, self.state.link(), Counter::LinkLostOutput);
         let own = self.state.counts();
@@ -383,8 +383,14 @@ impl PrimaryNode {
                 return;
             }
         }
-        let left = std::iter::from_fn(|| self.state.next_release());
-        self.uplink.give_up(left.count());
+        for _ in 0..LAST_TRIES {
+            let left = std::iter::from_fn(|| self.state.next_release());
+            self.uplink.give_up(left.count());
+            if self.state.is_settled() {
+                return;
+            }
+            self.state.exchange(tsc::now());
+        }
     }
 
     /// The histograms, at the end.

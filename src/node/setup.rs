@@ -168,7 +168,7 @@ fn wire_pair(
     let mut team = Team::new(cores, counters);
     let mut watched = None;
     let hold = pair.hold_frames.get() as usize;
-    let s_in_rings = cores.comparing.len() * (Sizes::default().secondaries() + CACHED);
+    let cached = cores.comparing.len() * CACHED;
     let builder: Builder = match &pair.role {
         RoleSettings::Primary {
             guest,
@@ -178,13 +178,13 @@ fn wire_pair(
         } => {
             let output = hardware.frames(eal, format!("{number}.output"), hold + IN_FLIGHT)?;
             let input = hardware.frames(eal, format!("{number}.input"), IN_FLIGHT + WINDOW)?;
-            let svm = hold + IN_FLIGHT + s_in_rings;
+            let svm = hold + IN_FLIGHT + cached;
             let svm = hardware.frames(eal, format!("{number}.svm"), svm)?;
             let headers = hardware.headers(eal, format!("{number}.headers"), HEADERS)?;
             let uplink = hardware.open(eal, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(eal, link, &svm, hardware)?;
             let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &svm, s_in_rings);
+            let mut setup = setup(pair, clock, &output, &svm, cached);
             setup.link_mac = link_mac;
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
@@ -237,9 +237,9 @@ fn wire_pair(
             ..
         } => {
             let p = hardware.frames(eal, format!("{number}.primary"), hold + IN_FLIGHT)?;
-            let s = hold + IN_FLIGHT + s_in_rings;
+            let s = hold + IN_FLIGHT + cached;
             let s = hardware.frames(eal, format!("{number}.secondary"), s)?;
-            let mut setup = setup(pair, clock, &p, &s, s_in_rings);
+            let mut setup = setup(pair, clock, &p, &s, cached);
             if *raw_secondary {
                 setup.numbers = Numbers::OwnIsn;
             }
@@ -376,7 +376,7 @@ fn open_link(
     Ok((queues, hardware.last().map_or([0; 6], Port::mac)))
 }
 
-fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, s_in_rings: usize) -> Setup {
+fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: usize) -> Setup {
     let room = |pool: &Mempool, in_flight: usize| {
         (pool.size() as usize)
             .saturating_sub(in_flight)
@@ -384,7 +384,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, s_in_rings
     };
     let hold = pair.hold_frames.get() as usize;
     let primary = hold.min(room(p, IN_FLIGHT));
-    let secondary = hold.min(room(s, IN_FLIGHT + s_in_rings));
+    let secondary = hold.min(room(s, IN_FLIGHT + cached));
     Setup {
         vm: pair.vm_id,
         boot: boot_number(),

@@ -94,8 +94,8 @@ impl<F: Frame> Bare<F> {
     }
 
     /// Whether S may be taken in.
-    pub fn wants_secondary(&self) -> bool {
-        self.comparator.is_ready()
+    pub fn wants_secondary(&mut self) -> bool {
+        self.comparator.wants_secondary()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To

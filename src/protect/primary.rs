@@ -172,8 +172,8 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Whether the link may be polled: a burst of what the SVM sent has room.
-    pub fn wants_link(&self) -> bool {
-        self.comparator.is_ready()
+    pub fn wants_link(&mut self) -> bool {
+        self.comparator.wants_secondary()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To

@@ -20,6 +20,11 @@ pub struct Front<F> {
     remotes: Box<[Remote<F>]>,
     shares: Shares,
     timeout: Ticks,
+    /// S that all cores together may keep, and those known to be kept when that was found out last.
+    most_secondaries: usize,
+    secondaries: usize,
+    /// S that were dropped because no more could be kept.
+    overflows: u64,
     /// Counts fences, discards and commits: what a worker says of an earlier one is void.
     generation: u32,
     suspended: bool,
@@ -60,6 +65,9 @@ impl<F: Frame> Front<F> {
             remotes,
             shares,
             timeout: limits.timeout,
+            most_secondaries: limits.secondary,
+            secondaries: 0,
+            overflows: 0,
             generation: 0,
             suspended: false,
             released: VecDeque::with_capacity(workers * BURST),
@@ -89,10 +97,29 @@ impl<F: Frame> Front<F> {
         self.local.room().saturating_sub(outside)
     }
 
-    /// Whether a burst of P and one of S find room in every ring. Without it the caller takes
-    /// neither from its ports (rule R8).
+    /// Whether a burst of P finds room in every ring. Without it the caller takes none (rule R8).
     pub fn is_ready(&self) -> bool {
         self.remotes.iter().all(Remote::is_ready)
+    }
+
+    /// Whether a burst of S finds room, or will find none however long it waits.
+    pub fn wants_secondary(&mut self) -> bool {
+        self.is_ready()
+            && (self.has_room_for_secondaries(BURST) || self.remotes.iter().all(Remote::is_idle))
+    }
+
+    /// Whether so many more S may be kept; without workers the comparator sees to that.
+    fn has_room_for_secondaries(&mut self, n: usize) -> bool {
+        if self.secondaries + n > self.most_secondaries {
+            self.secondaries = self.sum(self.local.secondaries(), Remote::secondaries);
+        }
+        self.remotes.is_empty() || self.secondaries + n <= self.most_secondaries
+    }
+
+    /// S that were dropped because no more could be kept, not counting those that a comparator
+    /// dropped.
+    pub fn overflows(&self) -> u64 {
+        self.overflows
     }
 
     /// P that wait for a counterpart or a commit.
@@ -141,8 +168,13 @@ impl<F: Frame> Front<F> {
         match self.worker_of(&frame) {
             None => self.local.secondary(frame, now),
             Some(_) if self.suspended => {}
-            // No caller that has seen `is_ready` finds the ring full.
-            Some(worker) => self.overflowed |= !self.remotes[worker].secondary(frame, now),
+            Some(worker) => {
+                let kept =
+                    self.has_room_for_secondaries(1) && self.remotes[worker].secondary(frame, now);
+                self.secondaries += usize::from(kept);
+                self.overflows += u64::from(!kept);
+                self.overflowed |= !kept;
+            }
         }
     }
 

@@ -15,6 +15,9 @@ pub(super) struct Gauge {
     held: AtomicU64,
     frames: AtomicU64,
     flows: AtomicU64,
+    /// S that came minus S that are kept; P that a commit let leave are kept as S, too, so that
+    /// this may fall.
+    gone: AtomicU64,
     primary_since: AtomicU64,
     secondary_since: AtomicU64,
 }
@@ -27,6 +30,7 @@ impl Default for Gauge {
             held: zero(),
             frames: zero(),
             flows: zero(),
+            gone: zero(),
             primary_since: AtomicU64::new(NONE),
             secondary_since: AtomicU64::new(NONE),
         }
@@ -34,13 +38,16 @@ impl Default for Gauge {
 }
 
 impl Gauge {
-    /// Shows a comparator after `done` messages. What these led to is in the rings by now.
-    pub fn show<F: Frame>(&self, comparator: &Comparator<F>, done: u64) {
+    /// Shows a comparator after `done` messages, among them `secondaries` S. What these led to is in
+    /// the rings by now.
+    pub fn show<F: Frame>(&self, comparator: &Comparator<F>, done: u64, secondaries: u64) {
         let set = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
         let since = |waiting: Option<Ticks>| waiting.unwrap_or(NONE);
         set(&self.held, comparator.held() as u64);
         set(&self.frames, comparator.frames() as u64);
         set(&self.flows, comparator.flows() as u64);
+        let kept = comparator.secondaries() as u64;
+        set(&self.gone, secondaries.wrapping_sub(kept));
         set(&self.primary_since, since(comparator.oldest_primary()));
         set(&self.secondary_since, since(comparator.oldest_secondary()));
         self.done.store(done, Ordering::Release);
@@ -49,6 +56,11 @@ impl Gauge {
     /// Messages that the worker has worked through.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
+    }
+
+    /// What is to be taken from the S that it got, so that those remain that it keeps.
+    pub fn gone(&self) -> u64 {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// P that wait.

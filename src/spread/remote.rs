@@ -19,6 +19,8 @@ pub(super) struct Remote<F> {
     sent: u64,
     /// P that the worker got and has not given back.
     outside: usize,
+    /// S that the worker got.
+    secondaries: u64,
     /// Messages that had been staged at a point in time, and that point.
     mark: (u64, Ticks),
 }
@@ -31,6 +33,7 @@ impl<F: Frame> Remote<F> {
             told: None,
             sent: 0,
             outside: 0,
+            secondaries: 0,
             mark: (0, 0),
         }
     }
@@ -38,6 +41,16 @@ impl<F: Frame> Remote<F> {
     /// P that the worker got and has not given back.
     pub fn outside(&self) -> usize {
         self.outside
+    }
+
+    /// S that it keeps or has not come to.
+    pub fn secondaries(&self) -> usize {
+        self.secondaries.wrapping_sub(self.end.gauge.gone()) as usize
+    }
+
+    /// Whether it has come to all that it was told.
+    pub fn is_idle(&self) -> bool {
+        self.sent == self.end.gauge.done()
     }
 
     /// P that wait.
@@ -73,7 +86,7 @@ impl<F: Frame> Remote<F> {
 
     /// Whether it has done all that it was told and everything of that was taken.
     pub fn is_settled(&self) -> bool {
-        self.sent == self.end.gauge.done()
+        self.is_idle()
             && self.end.releases.is_empty()
             && self.end.reports.is_empty()
             && self.outside == self.held()
@@ -97,6 +110,7 @@ impl<F: Frame> Remote<F> {
         if room {
             self.tell(now);
             self.stage(Message::Secondary(frame));
+            self.secondaries += 1;
         }
         room
     }

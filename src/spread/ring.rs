@@ -74,13 +74,6 @@ impl Default for Sizes {
     }
 }
 
-impl Sizes {
-    /// S that may be on their way to one worker, which its bounds do not count.
-    pub fn secondaries(&self) -> usize {
-        self.messages + STAGED
-    }
-}
-
 /// Messages that may wait for the ring: a burst that waited before, a burst each of P and S, the
 /// time before each of them, and a few controls.
 pub(super) const STAGED: usize = 8 * BURST;

@@ -57,12 +57,11 @@ impl Shares {
     }
 
     /// The bounds of one core's comparator where `limits` bound all of them together. The front
-    /// counts the P of all, so that one flow may hold as many as without workers.
+    /// counts the P and S of all, so that one flow may keep as many as without workers.
     pub fn limits(&self, limits: &Limits, core: usize) -> Limits {
         let entries = self.entries(core);
         let part = |whole: usize| (whole * entries).div_ceil(ENTRIES);
         Limits {
-            secondary: part(limits.secondary),
             history: part(limits.history),
             flows: part(limits.flows).max(1),
             ..*limits
@@ -122,11 +121,11 @@ mod tests {
         let (a, b) = (shares.limits(&limits, 0), shares.limits(&limits, 1));
         assert_eq!(
             (a.primary, a.secondary, a.history, a.flows),
-            (100, 25, 3, 250)
+            (100, 100, 3, 250)
         );
         assert_eq!(
             (b.primary, b.secondary, b.history, b.flows),
-            (100, 75, 8, 750)
+            (100, 100, 8, 750)
         );
         assert_eq!((a.timeout, b.idle), (7, 9));
     }

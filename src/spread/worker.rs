@@ -28,6 +28,8 @@ struct Share<F> {
     now: Ticks,
     /// Messages worked through.
     done: u64,
+    /// S among them.
+    secondaries: u64,
     discarded: u64,
     overflow_seen: u64,
     due: Due<F>,
@@ -61,6 +63,7 @@ impl<F: Frame> Worker<F> {
                 generation: 0,
                 now: 0,
                 done: 0,
+                secondaries: 0,
                 discarded: 0,
                 overflow_seen: 0,
                 due: Due {
@@ -85,7 +88,9 @@ impl<F: Frame> Worker<F> {
         if busy {
             let share = &mut self.share;
             share.done += waiting as u64;
-            share.gauge.show(&share.comparator, share.done);
+            share
+                .gauge
+                .show(&share.comparator, share.done, share.secondaries);
         }
         busy
     }
@@ -115,7 +120,10 @@ impl<F: Frame> Share<F> {
                     self.discard(1);
                 }
             }
-            Message::Secondary(frame) => self.comparator.secondary(frame, self.now),
+            Message::Secondary(frame) => {
+                self.secondaries += 1;
+                self.comparator.secondary(frame, self.now);
+            }
             Message::Now(now) => self.now = now,
             Message::Control(control) => self.control(control),
             Message::Age => self.comparator.age(self.now, BURST),

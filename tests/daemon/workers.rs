@@ -10,13 +10,10 @@ use crate::random::Random;
 
 const CORES: [u32; 3] = [1, 2, 4];
 
-/// The shares of a summary, the polling core's first.
+/// The shares of a summary, by the numbers of the lcores: the polling core has the lowest.
 fn shares(summary: &Value) -> Vec<&Value> {
-    summary["workers"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .collect()
+    let shares = summary["workers"].as_object().expect("an object");
+    shares.values().collect()
 }
 
 #[test]
@@ -39,6 +36,7 @@ fn one_two_and_four_cores_release_the_same() {
         let summary = done.ended.summary();
         let shares = shares(summary);
         assert_eq!(shares.len(), cores as usize, "{summary:#}");
+        assert_eq!(shares[0]["polls_ports"], true, "{summary:#}");
         let flows: u64 = shares.iter().map(|s| s["flows"].as_u64().unwrap()).sum();
         assert_eq!(flows, by_flow(&p).len() as u64, "{summary:#}");
         assert!(
