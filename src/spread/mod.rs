@@ -24,6 +24,8 @@ mod gauge;
 mod remote;
 mod ring;
 mod shares;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use front::Front;

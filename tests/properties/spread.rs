@@ -359,7 +359,7 @@ fn assert_equal(outcome: &Outcome, alone: &Outcome) {
 
 #[test]
 fn any_number_of_workers_releases_what_a_comparator_alone_does() {
-    for_cases("workers", 2_000, |rng| {
+    for_cases("workers", 600, |rng| {
         let script = Script::random(rng);
         let rests = rests(rng, &script);
         let alone = alone(&script, &rests);
@@ -368,4 +368,82 @@ fn any_number_of_workers_releases_what_a_comparator_alone_does() {
             assert_equal(&outcome, &alone);
         }
     });
+}
+
+/// The same with workers on threads of their own, which take their turns as the machine lets them.
+#[test]
+fn workers_on_threads_release_what_a_comparator_alone_does() {
+    for_cases("threads", 100, |rng| {
+        let script = Script::random(rng);
+        let never = vec![false; script.steps.len()];
+        let alone = alone(&script, &never);
+        let owners = Arc::new(());
+        let Crew {
+            mut front, workers, ..
+        } = Crew::new(rng, &script, 3, &alone);
+        let last = script.steps.len();
+        let (released, total) = std::thread::scope(|scope| {
+            let running: Vec<_> = workers
+                .into_iter()
+                .map(|mut worker| {
+                    scope.spawn(move || {
+                        while !worker.is_over() {
+                            if !worker.poll() {
+                                std::thread::yield_now();
+                            }
+                        }
+                        (*worker.comparator().counts(), worker.discarded())
+                    })
+                })
+                .collect();
+            let mut released = Outcome::default();
+            for (at, step) in script.steps.iter().enumerate() {
+                let now = at as u64;
+                while !front.is_ready() || front.room() == 0 {
+                    take(&mut front, &mut released, at);
+                    std::thread::yield_now();
+                }
+                match step {
+                    Step::Primary(frame) => {
+                        assert!(front.primary(frame.counted(&owners), now).is_ok());
+                    }
+                    Step::Secondary(frame) => front.secondary(frame.counted(&owners), now),
+                    Step::Fence => front.fence(),
+                    Step::Commit => front.commit(now),
+                    Step::Discard => released.discarded += front.discard() as u64,
+                    Step::Age => front.age(now, 32),
+                }
+                take(&mut front, &mut released, at);
+            }
+            while !front.is_settled() {
+                take(&mut front, &mut released, last);
+                std::thread::yield_now();
+            }
+            released.held = front.held();
+            add(&mut released.counts, front.local().counts());
+            drop(front);
+            let mut total = released.counts;
+            for worker in running {
+                let (counts, discarded) = worker.join().expect("a worker");
+                add(&mut total, &counts);
+                released.discarded += discarded;
+            }
+            (released, total)
+        });
+        let outcome = Outcome {
+            counts: total,
+            ..released
+        };
+        assert_equal(&outcome, &alone);
+        assert_eq!(Arc::strong_count(&owners), 1, "frames that nobody owns");
+    });
+}
+
+/// Takes what has come from the workers.
+fn take(front: &mut Front<Tagged>, outcome: &mut Outcome, at: usize) {
+    front.exchange();
+    while front.next_synchronized().is_some() {}
+    while let Some(release) = front.next_release() {
+        outcome.leaves(&release, at);
+    }
 }
