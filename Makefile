@@ -10,6 +10,7 @@ PREFIX ?= /usr/local
 CARGO ?= $(or $(shell command -v cargo),$(wildcard $(HOME)/.cargo/bin/cargo),cargo)
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 BIN = $(TARGET)/release/dpdk-colo
+AUDIT = $(TARGET)/release/dpdk-colo-audit
 LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
@@ -17,7 +18,7 @@ export CARGO
 .PHONY: all demo test lint unit check table install clean packages lab
 
 all:
-	$(CARGO) build --release -p dpdk-colo
+	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
 
 lab:
 	$(CARGO) build -p colo-lab
@@ -41,13 +42,14 @@ unit:
 	$(CARGO) test --workspace
 
 check: all lab
-	$(LAB) check --bin $(BIN) --image $(IMAGE)
+	$(LAB) check --bin $(BIN) --image $(IMAGE) --audit $(AUDIT)
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)
 
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo
+	install -D -m 755 $(AUDIT) $(DESTDIR)$(PREFIX)/bin/dpdk-colo-audit
 
 clean:
 	$(CARGO) clean

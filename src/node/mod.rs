@@ -8,6 +8,7 @@
 //! A pair's state belongs to one poll core alone and a flow's to one comparator, so that cores share
 //! pairs and flows without a lock.
 
+mod capture;
 mod clock;
 mod compare;
 mod control;
@@ -30,6 +31,7 @@ use self::poll::PollCore;
 use self::worker::WorkerCore;
 use crate::config::Settings;
 use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry};
+use crate::monitor::capture::CaptureError;
 use crate::monitor::latency::Recorder;
 use crate::monitor::log::Log;
 use crate::monitor::report::ReportError;
@@ -76,6 +78,9 @@ pub enum NodeError {
     /// The records' directory cannot be used.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The capture's files cannot be made.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The summary cannot be written.
     #[error(transparent)]
     Summary(#[from] SummaryError),
@@ -118,13 +123,14 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
         poll,
         workers,
         control,
+        recorder,
         mut hardware,
     } = setup::wire(eal, settings, log)?;
     let lcores = poll.iter().map(|(lcore, _)| lcore);
     let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
     let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();
     let control_thread = {
-        let stop = Arc::clone(&stop);
+        let (stop, busy_cpus) = (Arc::clone(&stop), busy_cpus.clone());
         thread::Builder::new()
             .name("colo-control".into())
             .spawn(move || {
@@ -134,11 +140,24 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
                 outcome
             })?
     };
+    let recorder_thread = {
+        let log = log.clone();
+        thread::Builder::new()
+            .name("colo-capture".into())
+            .spawn(move || {
+                control::keep_off(&busy_cpus);
+                recorder.run(&log);
+            })?
+    };
     let polled = run_cores(eal, poll, workers, &stop);
     stop.store(true, Ordering::Relaxed);
     let controlled = control_thread
         .join()
         .map_err(|_| NodeError::Panicked { thread: "control" });
+    // The taps are gone with the poll core.
+    recorder_thread
+        .join()
+        .map_err(|_| NodeError::Panicked { thread: "capture" })?;
     // The queues are given up by now, so the ports can be stopped.
     hardware.close();
     controlled??.complete(polled?)?;

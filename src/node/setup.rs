@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::NodeError;
+use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::CompareNode;
 use super::control::{Control, ControlPair, GuestEvent};
@@ -22,6 +23,7 @@ use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{PairSettings, Place, PolicyRule, PortName, Protocol, RoleSettings, Settings};
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
 use crate::link::Timing;
+use crate::monitor::capture::Files;
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
 use crate::protect::{Bare, Primary, Secondary, Setup};
@@ -60,6 +62,8 @@ pub struct Wired {
     pub workers: Vec<(u32, WorkerCore)>,
     /// For the control thread.
     pub control: Control,
+    /// For the thread that writes captures; without `--capture` it ends at once.
+    pub recorder: Recorder,
     /// To be closed at the end.
     pub hardware: Hardware,
 }
@@ -100,14 +104,19 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
         .collect();
     let mut hardware = Hardware::new();
     let mut pairs = Vec::new();
+    let mut recorder = Recorder::new(clock);
     for (number, pair) in settings.pairs.iter().enumerate() {
+        let tap = match &settings.process.capture {
+            Some(dir) => recorder.tap(Files::create(dir, pair, monotonic_ns())?),
+            None => Tap::off(),
+        };
         let cores = poll.len();
         let (lcore, core) = &mut poll[number % cores];
         let place = Cores {
             poll: *lcore,
             comparing: &comparing,
         };
-        let wired = wire_pair(eal, pair, number, clock, place, &mut hardware)?;
+        let wired = wire_pair(eal, pair, number, clock, place, tap, &mut hardware)?;
         core.pairs.push((number, wired.builder));
         pairs.push(wired.control);
         for ((_, worker), seat) in workers.iter_mut().zip(wired.seats) {
@@ -127,6 +136,7 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
         poll,
         workers,
         control,
+        recorder,
         hardware,
     })
 }
@@ -159,6 +169,7 @@ fn wire_pair(
     number: usize,
     clock: Clock,
     cores: Cores<'_>,
+    tap: Tap,
     hardware: &mut Hardware,
 ) -> Result<WiredPair, NodeError> {
     let (mail, control_mail) = mailbox::pair();
@@ -199,6 +210,7 @@ fn wire_pair(
                     mail,
                     headers,
                     tally,
+                    tap,
                     clock,
                     patience: clock.ticks(PATIENCE),
                 })))
@@ -226,6 +238,7 @@ fn wire_pair(
                     mail,
                     headers,
                     tally,
+                    tap,
                 })))
             })
         }
@@ -254,6 +267,7 @@ fn wire_pair(
                     ports.map(Lane::new),
                     mail,
                     tally,
+                    tap,
                     clock,
                 )))
             })

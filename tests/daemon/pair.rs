@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::audit;
 use crate::frames::{Flow, ack_of, payload_of, seq_of};
 use crate::monitor::Qemu;
 use crate::node::{self, Node, vhost, virtio_user};
@@ -37,7 +38,7 @@ struct Pair {
     pvm: Qemu,
     svm: Qemu,
     frames: Script,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Pair {
@@ -75,6 +76,8 @@ impl Pair {
                 "net_vhost2",
                 "--qmp",
                 &text("pvm.qmp"),
+                "--capture",
+                &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
@@ -95,6 +98,8 @@ impl Pair {
                 "net_virtio_user0",
                 "--qmp",
                 &text("svm.qmp"),
+                "--capture",
+                &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
@@ -117,7 +122,7 @@ impl Pair {
             pvm,
             svm,
             frames,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -180,6 +185,7 @@ impl Pair {
     fn end(self) -> (Value, Value) {
         drop(self.frames);
         let (primary, secondary) = (self.primary.stop(), self.secondary.stop());
+        audit::pair(&self.dir.path().join("capture"));
         (primary.summary().clone(), secondary.summary().clone())
     }
 }
@@ -404,7 +410,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
         secondary,
         pvm,
         mut frames,
-        _dir,
+        dir,
         ..
     } = pair;
     drop(secondary);
@@ -445,6 +451,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
     drop(frames);
     let ended = primary.stop();
     assert_eq!(ended.summary()["held"], 0);
+    audit::pair(&dir.path().join("capture"));
 }
 
 #[test]
