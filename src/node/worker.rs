@@ -10,7 +10,7 @@ use super::counts;
 use super::pace::Pace;
 use crate::compare::{Limits, Numbers, Policy};
 use crate::dpdk::Mbuf;
-use crate::monitor::counters::{Counter, Writer};
+use crate::monitor::counters::Writer;
 use crate::spread::{Worker, WorkerEnd};
 
 /// One pair's share, before the core has taken it.
@@ -50,7 +50,6 @@ impl Share {
 
     fn publish(&self, pace: &Pace) {
         counts::comparator(&self.writer, self.worker.comparator());
-        self.writer.set(Counter::Discarded, self.worker.discarded());
         pace.publish(&self.writer);
     }
 }

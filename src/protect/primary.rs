@@ -180,6 +180,7 @@ impl<F: Frame> Primary<F> {
     /// be called once a round.
     pub fn exchange(&mut self, now: Ticks) {
         self.comparator.exchange();
+        self.counts.discarded += self.comparator.take_discarded() as u64;
         self.examine(now);
     }
 

@@ -25,6 +25,8 @@ pub struct Front<F> {
     secondaries: usize,
     /// S that were dropped because no more could be kept.
     overflows: u64,
+    /// P that workers dropped since [`Front::take_discarded`].
+    discarded: usize,
     /// Counts fences, discards and commits: what a worker says of an earlier one is void.
     generation: u32,
     suspended: bool,
@@ -68,6 +70,7 @@ impl<F: Frame> Front<F> {
             most_secondaries: limits.secondary,
             secondaries: 0,
             overflows: 0,
+            discarded: 0,
             generation: 0,
             suspended: false,
             released: VecDeque::with_capacity(workers * BURST),
@@ -240,7 +243,8 @@ impl<F: Frame> Front<F> {
                     self.overdue = divergence;
                 }
             }
-            Report::Synchronized { .. } | Report::Divergence { .. } | Report::Discarded(_) => {}
+            Report::Discarded(n) => self.discarded += n,
+            Report::Synchronized { .. } | Report::Divergence { .. } => {}
         }
     }
 
@@ -358,7 +362,7 @@ impl<F: Frame> Front<F> {
     }
 
     /// Drops every held P and forgets all flows: the VM that sent them is gone and nothing of
-    /// them may be seen. Returns how many this core dropped; workers count theirs.
+    /// them may be seen. Returns how many this core dropped; see [`Front::take_discarded`].
     pub fn discard(&mut self) -> usize {
         self.suspended = true;
         let dropped = self.local.discard();
@@ -376,6 +380,11 @@ impl<F: Frame> Front<F> {
         for remote in &mut self.remotes {
             remote.change(change, self.generation);
         }
+    }
+
+    /// How many held P workers have dropped since the last call, as they were told to.
+    pub fn take_discarded(&mut self) -> usize {
+        std::mem::take(&mut self.discarded)
     }
 
     /// Forgets flows that have been quiet for the idle time, at most `most` of them on this core.

@@ -186,7 +186,7 @@ fn a_discard_gives_the_room_back() {
     front.discard();
     assert_eq!(front.room(), LIMITS.primary - 5);
     settle(&mut front, &mut worker);
-    assert_eq!((front.room(), worker.discarded()), (LIMITS.primary, 5));
+    assert_eq!((front.room(), front.take_discarded()), (LIMITS.primary, 5));
     front.commit(11);
     settle(&mut front, &mut worker);
     assert_eq!(released(&mut front), 0);

@@ -30,7 +30,6 @@ struct Share<F> {
     done: u64,
     /// S among them.
     secondaries: u64,
-    discarded: u64,
     overflow_seen: u64,
     due: Due<F>,
 }
@@ -64,7 +63,6 @@ impl<F: Frame> Worker<F> {
                 now: 0,
                 done: 0,
                 secondaries: 0,
-                discarded: 0,
                 overflow_seen: 0,
                 due: Due {
                     synchronized: None,
@@ -104,11 +102,6 @@ impl<F: Frame> Worker<F> {
     pub fn comparator(&self) -> &Comparator<F> {
         &self.share.comparator
     }
-
-    /// P that were dropped because their VM is gone.
-    pub fn discarded(&self) -> u64 {
-        self.share.discarded
-    }
 }
 
 impl<F: Frame> Share<F> {
@@ -116,9 +109,8 @@ impl<F: Frame> Share<F> {
         match message {
             Message::Primary(frame) => {
                 // The front counts, so that one always fits.
-                if self.comparator.primary(frame, self.now).is_err() {
-                    self.discard(1);
-                }
+                let refused = self.comparator.primary(frame, self.now).is_err();
+                self.due.discarded += usize::from(refused);
             }
             Message::Secondary(frame) => {
                 self.secondaries += 1;
@@ -136,20 +128,12 @@ impl<F: Frame> Share<F> {
         match change {
             Change::Fence => self.comparator.fence(),
             Change::Commit(now) => self.comparator.commit(now),
-            Change::Discard => {
-                let dropped = self.comparator.discard();
-                self.discard(dropped);
-            }
+            Change::Discard => self.due.discarded += self.comparator.discard(),
         }
         // What the epoch before would have asked for, the change has settled.
         self.due.synchronized = None;
         while self.comparator.next_synchronized().is_some() {}
         self.overflow_seen = self.comparator.counts().secondary_overflow;
-    }
-
-    fn discard(&mut self, frames: usize) {
-        self.discarded += frames as u64;
-        self.due.discarded += frames;
     }
 
     /// Gives the front what it may have; true if there was anything.

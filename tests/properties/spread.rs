@@ -208,6 +208,7 @@ impl<'a> Crew<'a> {
     /// Takes what may leave and what was found.
     fn take(&mut self, at: usize, outcome: &mut Outcome) {
         self.front.exchange();
+        outcome.discarded += self.front.take_discarded() as u64;
         while let Some(synchronized) = self.front.next_synchronized() {
             self.synchronized.push((self.epoch, synchronized.flow));
         }
@@ -309,7 +310,6 @@ fn spread(
     add(&mut outcome.counts, crew.front.local().counts());
     for worker in &crew.workers {
         add(&mut outcome.counts, worker.comparator().counts());
-        outcome.discarded += worker.discarded();
         assert!(!worker.is_over());
     }
     let inside = crew.front.frames();
@@ -392,7 +392,7 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
                                 std::thread::yield_now();
                             }
                         }
-                        (*worker.comparator().counts(), worker.discarded())
+                        *worker.comparator().counts()
                     })
                 })
                 .collect();
@@ -424,9 +424,7 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
             drop(front);
             let mut total = released.counts;
             for worker in running {
-                let (counts, discarded) = worker.join().expect("a worker");
-                add(&mut total, &counts);
-                released.discarded += discarded;
+                add(&mut total, &worker.join().expect("a worker"));
             }
             (released, total)
         });
@@ -442,6 +440,7 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
 /// Takes what has come from the workers.
 fn take(front: &mut Front<Tagged>, outcome: &mut Outcome, at: usize) {
     front.exchange();
+    outcome.discarded += front.take_discarded() as u64;
     while front.next_synchronized().is_some() {}
     while let Some(release) = front.next_release() {
         outcome.leaves(&release, at);
