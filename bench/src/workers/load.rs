@@ -9,7 +9,7 @@ use crate::engine::{Case, Template, shuffled};
 pub const BURST: usize = 32;
 /// Bytes of frames that are made, then measured in one go: they lie in the third-level cache, from
 /// where any core can take them.
-const CHUNK_BYTES: usize = 2 << 20;
+const CHUNK_BYTES: usize = 8 << 20;
 /// Frames kept as history.
 pub const HISTORY: usize = 4096;
 
