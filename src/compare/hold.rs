@@ -215,6 +215,16 @@ impl<F: Frame> Hold<F> {
         self.held_count
     }
 
+    /// Buffers of all P in slots.
+    pub fn primary_buffers(&self) -> usize {
+        self.primary_buffers
+    }
+
+    /// Buffers of all S in slots.
+    pub fn secondary_buffers(&self) -> usize {
+        self.secondary_buffers
+    }
+
     /// All frames in slots.
     pub fn in_use(&self) -> usize {
         self.primaries + self.secondaries

@@ -27,3 +27,4 @@ mod pair;
 mod quiet;
 mod usage;
 mod vhost;
+mod workers;

@@ -44,13 +44,22 @@ pub struct Pair {
 impl Pair {
     /// Two nodes and their peers; the PVM runs alone.
     fn new() -> Self {
-        Self::over(None, false)
+        Self::with(node::usual_cores(), None, false)
+    }
+
+    /// The same with so many cores for the primary node.
+    fn on(cores: u32) -> Self {
+        Self::with(cores, None, false)
     }
 
     /// The same over a link of these two devices, or of vhost and virtio_user, with a network that
     /// leaves checksums and segmentation to the nodes or not. (A virtio_user device with offloads
     /// starts its rings twice, which no VM does that is started once.)
     pub fn over(link: Option<[(String, &str); 2]>, offloads: bool) -> Self {
+        Self::with(node::usual_cores(), link, offloads)
+    }
+
+    fn with(cores: u32, link: Option<[(String, &str); 2]>, offloads: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let socket = |name: &str| dir.path().join(name);
         let text = |name: &str| socket(name).to_str().expect("a plain path").to_owned();
@@ -69,7 +78,8 @@ impl Pair {
         });
         let tso = u8::from(offloads);
         let network = format!("{},tso={tso}", vhost(1, &socket("network.sock")));
-        let primary = Node::start(
+        let primary = Node::start_on(
+            cores,
             &[vhost(0, &socket("pvm.sock")), network, link[0].0.clone()],
             &[
                 "--role",
@@ -206,8 +216,17 @@ fn two_answers(flow: &Flow, offset: u32) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn a_pair_lives_through_colo() {
+    lives_through_colo(node::usual_cores());
+}
+
+#[test]
+fn a_pair_lives_through_colo_with_workers() {
+    lives_through_colo(3);
+}
+
+fn lives_through_colo(cores: u32) {
     let _turn = node::beside_others();
-    let mut pair = Pair::new();
+    let mut pair = Pair::on(cores);
 
     // Alone the PVM's traffic passes both ways, and the SVM hears nothing.
     let alone = Flow::v4(1).data(1, 1, b"alone");

@@ -1,0 +1,76 @@
+//! Frames that behave as mbufs do: a reference count in front of the bytes, cheap to share and to
+//! drop, and no allocation once the pool is made.
+
+use std::rc::Rc;
+
+use dpdk_colo::Frame;
+
+/// A frame of a [`Pool`].
+pub struct PoolFrame(Rc<[u8]>);
+
+impl Frame for PoolFrame {
+    #[inline]
+    fn head(&self) -> &[u8] {
+        &self.0
+    }
+
+    #[inline]
+    fn head_mut(&mut self) -> Option<&mut [u8]> {
+        // The pool is the other owner.
+        None
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&*self.0)
+    }
+
+    #[inline]
+    fn share(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+/// Buffers of one length, each handed out as a frame while nobody else has it.
+pub struct Pool {
+    buffers: Vec<Rc<[u8]>>,
+    next: usize,
+}
+
+impl Pool {
+    /// `count` buffers like the given one.
+    pub fn new(count: usize, like: &[u8]) -> Self {
+        Self {
+            buffers: (0..count).map(|_| Rc::from(like)).collect(),
+            next: 0,
+        }
+    }
+
+    /// The buffer that was handed out longest ago of those that have come back, written by `fill`.
+    ///
+    /// # Panics
+    /// When none has come back: the comparator keeps more frames than it may.
+    pub fn take(&mut self, fill: impl FnOnce(&mut [u8])) -> PoolFrame {
+        for _ in 0..self.buffers.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.buffers.len();
+            let buffer = &mut self.buffers[at];
+            if let Some(bytes) = Rc::get_mut(buffer) {
+                fill(bytes);
+                return PoolFrame(Rc::clone(buffer));
+            }
+        }
+        panic!("all {} frames are in use", self.buffers.len());
+    }
+
+    /// Frames that are in use.
+    pub fn in_use(&self) -> usize {
+        let used = |buffer: &&Rc<[u8]>| Rc::strong_count(buffer) > 1;
+        self.buffers.iter().filter(used).count()
+    }
+}
