@@ -7,7 +7,7 @@
 use super::Context;
 use super::bytes::first_difference;
 use super::divergence::Reason;
-use super::hold::{Hold, Link, List, NIL, Place, SlotId, Standing};
+use super::hold::{Hold, Link, List, NIL, Place, SlotId};
 use crate::frame::{Frame, Ticks};
 use crate::packet::{Kind, Packet};
 
@@ -75,12 +75,11 @@ impl Datagrams {
         cx.hold.unlink(Link::Open, &mut self.open, id);
         let slot = cx.hold.slot_mut(id);
         slot.complete = true;
-        slot.witnessed = Some(arrived);
+        slot.witness(arrived);
         while self.primaries.head != NIL && cx.hold.slot(self.primaries.head).complete {
             let id = self.primaries.head;
             self.leave(cx.hold, id);
-            cx.hold.slot_mut(id).cleared = cx.now;
-            cx.hold.stand(id, Standing::Released);
+            cx.hold.release(id, cx.now);
             *cx.released += 1;
         }
     }
