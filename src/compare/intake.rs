@@ -175,23 +175,31 @@ impl<F: Frame> Comparator<F> {
             && !self.suspended
         {
             let flow = &mut self.flows[id];
-            if let Output::Stream(stream) = &mut flow.output {
-                flow.seen = now;
-                let arrival = Arrival {
-                    frame,
-                    packet,
-                    flow: id,
-                    epoch: self.epoch,
-                    now,
-                };
-                match stream.primary_in_order(&mut self.hold, arrival) {
-                    Way::Short(released) => {
-                        self.counts.released += released;
-                        self.trim_history();
-                        return;
-                    }
-                    Way::General(back) => frame = back,
+            let arrival = Arrival {
+                frame,
+                packet,
+                flow: id,
+                epoch: self.epoch,
+                now,
+            };
+            let way = match (&mut flow.output, packet.kind) {
+                (Output::Stream(stream), Kind::Tcp) => {
+                    flow.seen = now;
+                    stream.primary_in_order(&mut self.hold, arrival)
                 }
+                (Output::Datagrams(datagrams), Kind::Udp) => {
+                    flow.seen = now;
+                    datagrams.primary_in_order(&mut self.hold, arrival)
+                }
+                _ => Way::General(arrival.frame),
+            };
+            match way {
+                Way::Short(released) => {
+                    self.counts.released += released;
+                    self.trim_history();
+                    return;
+                }
+                Way::General(back) => frame = back,
             }
         }
         self.take_primary_in_general(frame, packet, hash, now);
@@ -238,23 +246,31 @@ impl<F: Frame> Comparator<F> {
             && self.express
         {
             let flow = &mut self.flows[id];
-            if let Output::Stream(stream) = &mut flow.output {
-                flow.seen = now;
-                let arrival = Arrival {
-                    frame,
-                    packet,
-                    flow: id,
-                    epoch: self.epoch,
-                    now,
-                };
-                match stream.secondary_in_order(&mut self.hold, arrival) {
-                    Way::Short(released) => {
-                        self.counts.released += released;
-                        self.trim_history();
-                        return;
-                    }
-                    Way::General(back) => frame = back,
+            let arrival = Arrival {
+                frame,
+                packet,
+                flow: id,
+                epoch: self.epoch,
+                now,
+            };
+            let way = match (&mut flow.output, packet.kind) {
+                (Output::Stream(stream), Kind::Tcp) => {
+                    flow.seen = now;
+                    stream.secondary_in_order(&mut self.hold, arrival)
                 }
+                (Output::Datagrams(datagrams), Kind::Udp) => {
+                    flow.seen = now;
+                    datagrams.secondary_in_order(&mut self.hold, arrival)
+                }
+                _ => Way::General(arrival.frame),
+            };
+            match way {
+                Way::Short(released) => {
+                    self.counts.released += released;
+                    self.trim_history();
+                    return;
+                }
+                Way::General(back) => frame = back,
             }
         }
         self.take_secondary_in_general(frame, packet, hash, now);
@@ -302,12 +318,12 @@ impl<F: Frame> Comparator<F> {
         self.trim_history();
     }
 
-    #[inline]
+    #[inline(always)]
     fn trim_history(&mut self) {
         while self.hold.history_is_over() && self.drop_oldest_history() {}
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn drop_oldest_history(&mut self) -> bool {
         match self.hold.drop_oldest_history() {
             Oldest::Dropped => true,

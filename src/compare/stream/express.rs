@@ -6,13 +6,14 @@
 //! it, once the general way has come to rest: then a P at the cursor waits for bytes that no S has
 //! brought, whatever else arrives.
 
+use super::verdict::REMEMBERED;
 use super::{Stream, window};
 use crate::compare::bytes::first_difference;
 use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
 use crate::compare::trail::{Mark, Step};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
-use crate::packet::serial::{at_or_before, before, max};
+use crate::packet::serial::{at_or_before, before, distance, max};
 use crate::packet::{Packet, TcpFlags};
 
 /// What became of a segment.
@@ -170,7 +171,7 @@ impl Stream {
         hold.unlink(Link::Flow, &mut self.witnesses, witness);
         self.trail = hold.fold(witness, arrival.flow, self.last_step());
         self.has_trail = true;
-        self.note_compared(seq, seq.wrapping_add(packet.payload_len));
+        self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
         self.pass(hold, arrival, Some(arrived));
         Way::Short(1)
     }
@@ -285,9 +286,22 @@ impl Stream {
             payload: packet.payload,
         });
         self.has_trail = true;
-        self.note_compared(seq, end);
+        self.extend_compared(seq, end);
         self.cursor = self.primaries.head;
         Way::Short(1)
+    }
+
+    /// What [`Stream::note_compared`] does where nothing is compared yet or the range goes on.
+    #[inline(always)]
+    fn extend_compared(&mut self, seq: u32, end: u32) {
+        let from = self.compared.map_or(seq, |(from, _)| from);
+        let long = distance(from, end) > REMEMBERED;
+        let from = if long {
+            end.wrapping_sub(REMEMBERED as u32)
+        } else {
+            from
+        };
+        self.compared = Some((from, end));
     }
 
     #[inline(always)]
@@ -359,7 +373,12 @@ pub(super) fn lower_window<F: Frame>(hold: &mut Hold<F>, id: SlotId, limit: u16)
 
 /// Whether a frame's payload equals as many bytes of another frame from `at` on.
 #[inline(always)]
-fn is_equal<F: Frame>(frame: &F, packet: &Packet, other: &F, at: usize) -> bool {
+pub(in crate::compare) fn is_equal<F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    other: &F,
+    at: usize,
+) -> bool {
     let (from, len) = (usize::from(packet.payload), packet.payload_len as usize);
     first_difference(frame, from, other, at, len).is_none()
 }

@@ -22,7 +22,7 @@ use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::{at_or_before, max};
 use crate::packet::{Packet, TcpFlags};
-pub(super) use express::{Arrival, Way};
+pub(super) use express::{Arrival, Way, is_equal};
 use handshake::Syn;
 pub use handshake::Synchronized;
 use verdict::Verdict;

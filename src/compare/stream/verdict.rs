@@ -10,7 +10,7 @@ use crate::packet::serial::{at_or_before, before, distance, max, min};
 use crate::packet::{Tcp, TcpFlags};
 
 /// Range of stream that is remembered as compared, in bytes: far below the 2^31 that numbers order.
-const REMEMBERED: i32 = 1 << 30;
+pub(super) const REMEMBERED: i32 = 1 << 30;
 
 pub(super) enum Verdict {
     Complete,
