@@ -71,7 +71,7 @@ fn a_secondary_may_have_an_uplink() {
 fn every_option_reaches_the_settings() {
     let settings = settings(&format!(
         "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stats-period 2 \
-         --summary s.json --report-dir reports --raw-secondary --vm-id 65535 --hold-frames 1 \
+         --summary s.json --report-dir reports --capture log --raw-secondary --vm-id 65535 --hold-frames 1 \
          --flows 16777216"
     ))
     .expect("complete");
@@ -79,6 +79,7 @@ fn every_option_reaches_the_settings() {
     assert_eq!(settings.process.stats_period, Some(Duration::from_secs(2)));
     assert_eq!(settings.process.summary, Some("s.json".into()));
     assert_eq!(settings.process.report_dir, Some("reports".into()));
+    assert_eq!(settings.process.capture, Some("log".into()));
     let pair = &settings.pairs[0];
     assert_eq!((pair.name.as_str(), pair.vm_id), ("vm65535", 65535));
     assert_eq!(pair.compare_timeout, Duration::from_millis(1));
@@ -272,6 +273,7 @@ fn the_usage_names_every_option() {
         "--stats-period",
         "--summary",
         "--report-dir",
+        "--capture",
         "--config",
         "--raw-secondary",
         "--vm-id",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::LabError;
-use crate::pair::{Host, Mode, Pair};
+use crate::pair::{Host, Mode, Pair, Summaries};
 use crate::progress::say;
 
 /// Boots a pair, runs the command in the client's namespace (guest at 10.0.0.2 and fd00::2), and
@@ -25,6 +25,11 @@ pub fn run(host: &Host, bin: PathBuf, words: &[String]) -> Result<bool, LabError
         "checkpoints",
         format!("{} meanwhile", pair.checkpoints().len() - before),
     );
-    pair.finish()?;
+    if let Some(Summaries {
+        audit: Some(audit), ..
+    }) = pair.finish()?
+    {
+        say("audit", audit?);
+    }
     Ok(status.success())
 }

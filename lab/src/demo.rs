@@ -33,12 +33,6 @@ pub fn run(host: &Host, bin: PathBuf) -> Result<(), LabError> {
     }
     stream(&pair)?;
     pair.alive()?;
-    if let Some(summaries) = pair.finish()? {
-        print(&summaries.primary);
-    }
-    // Under TCG the secondary VM seldom survives the checkpoint that iperf3's report costs (lab/README.md).
-    say("second pair", "fresh guests for the divergence");
-    let mut pair = Pair::start(&mode, host, true)?;
     divergence(&pair)?;
     pair.alive()?;
     show_record(&pair.dir().join("reports"));

@@ -11,6 +11,7 @@
 //! Everything that a run starts or makes is gone when it ends, however it ends.
 
 mod accel;
+mod audit;
 mod check;
 mod command;
 mod demo;
@@ -44,6 +45,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
 Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
+  --audit FILE   the dpdk-colo-audit program: check, run: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table: one row (stock, pair, unprotected or plain); may be repeated
   --json FILE    table: write the figures there (lab/work/table.json)
@@ -60,6 +62,7 @@ const INTERRUPTED: u8 = 130;
 struct Arguments {
     command: Command,
     bin: Option<PathBuf>,
+    audit: Option<PathBuf>,
     image: PathBuf,
     json: PathBuf,
     only: Vec<table::Row>,
@@ -83,6 +86,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut arguments = Arguments {
         command: Command::Demo,
         bin: None,
+        audit: None,
         image: PathBuf::from("lab/work/image"),
         json: PathBuf::from("lab/work/table.json"),
         only: Vec::new(),
@@ -93,6 +97,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("bin") => arguments.bin = Some(parser.value()?.into()),
+            Long("audit") => arguments.audit = Some(parser.value()?.into()),
             Long("image") => arguments.image = parser.value()?.into(),
             Long("json") => arguments.json = parser.value()?.into(),
             Long("only") => arguments
@@ -139,12 +144,13 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         say("guest image", format!("{} {state}", image.dir().display()));
         return Ok(true);
     }
-    let bin = arguments
-        .bin
-        .as_deref()
-        .map(|bin| bin.canonicalize().map_err(LabError::file(bin)))
-        .transpose()?;
-    let host = Host::prepare(&arguments.image, arguments.keep)?;
+    let program = |path: &Option<PathBuf>| {
+        path.as_deref()
+            .map(|path| path.canonicalize().map_err(LabError::file(path)))
+            .transpose()
+    };
+    let (bin, audit) = (program(&arguments.bin)?, program(&arguments.audit)?);
+    let host = Host::prepare(&arguments.image, arguments.keep, audit)?;
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
         (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),

@@ -34,12 +34,13 @@ impl Node {
     ///
     /// # Errors
     /// [`LabError::Died`] with its last words, [`LabError::Late`].
-    pub fn secondary(bin: &Path, dir: &Path) -> Result<Self, LabError> {
+    pub fn secondary(bin: &Path, dir: &Path, captures: bool) -> Result<Self, LabError> {
         let d = dir.display();
         let ports =
             format!("--vdev net_vhost0,iface={d}/svm.sock --vdev net_vhost1,iface={d}/link.sock");
         let roles = "--guest net_vhost0 --link net_vhost1";
-        let mut node = Self::colo(bin, dir, "secondary", "svm", &ports, roles)?;
+        let roles = with_capture(roles, dir, captures);
+        let mut node = Self::colo(bin, dir, "secondary", "svm", &ports, &roles)?;
         node.wait_socket(dir, "svm.sock")?;
         node.wait_socket(dir, "link.sock")?;
         Ok(node)
@@ -49,7 +50,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::secondary`].
-    pub fn primary(bin: &Path, dir: &Path, uplink: &str) -> Result<Self, LabError> {
+    pub fn primary(bin: &Path, dir: &Path, uplink: &str, captures: bool) -> Result<Self, LabError> {
         let d = dir.display();
         let ports = format!(
             "--vdev net_vhost0,iface={d}/pvm.sock --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
@@ -58,6 +59,7 @@ impl Node {
         let roles = format!(
             "--guest net_vhost0 --uplink net_af_packet0 --link net_virtio_user0 --report-dir {d}/reports"
         );
+        let roles = with_capture(&roles, dir, captures);
         let reports = dir.join("reports");
         fs::create_dir_all(&reports).map_err(LabError::file(&reports))?;
         let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, &roles)?;
@@ -162,6 +164,17 @@ impl Node {
             }),
             other => other,
         }
+    }
+}
+
+/// The folder in a run folder to which nodes write what they see, for the auditor.
+pub const CAPTURE: &str = "capture";
+
+fn with_capture(roles: &str, dir: &Path, captures: bool) -> String {
+    if captures {
+        format!("{roles} --capture {}", dir.join(CAPTURE).display())
+    } else {
+        roles.to_owned()
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::accel::Accel;
+use crate::audit;
 use crate::error::LabError;
 use crate::image::Image;
 use crate::interrupt;
@@ -55,6 +56,8 @@ pub struct Host {
     pub accel: Accel,
     /// Whether run folders stay for a look at their logs.
     pub keep: bool,
+    /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
+    pub audit: Option<PathBuf>,
 }
 
 impl Host {
@@ -62,7 +65,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Image::ensure`] and [`Accel::probe`].
-    pub fn prepare(image: &Path, keep: bool) -> Result<Self, LabError> {
+    pub fn prepare(image: &Path, keep: bool, audit: Option<PathBuf>) -> Result<Self, LabError> {
         let (image, made) = Image::ensure(image)?;
         say(
             "guest image",
@@ -80,7 +83,12 @@ impl Host {
                 Accel::Tcg => "TCG: KVM does not run guests here",
             },
         );
-        Ok(Self { image, accel, keep })
+        Ok(Self {
+            image,
+            accel,
+            keep,
+            audit,
+        })
     }
 }
 
@@ -98,6 +106,7 @@ pub struct Pair {
     secondary_node: Option<Node>,
     /// The client's side.
     pub net: ClientNet,
+    audit: Option<PathBuf>,
     run: TempDir,
 }
 
@@ -108,6 +117,8 @@ pub struct Summaries {
     pub primary: Summary,
     /// The secondary's.
     pub secondary: Summary,
+    /// What the auditor says, where there is one.
+    pub audit: Option<Result<String, LabError>>,
 }
 
 impl Pair {
@@ -138,8 +149,9 @@ impl Pair {
         let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
-                let secondary = Node::secondary(bin, dir)?;
-                let primary = Node::primary(bin, dir, net.uplink())?;
+                let captures = host.audit.is_some();
+                let secondary = Node::secondary(bin, dir, captures)?;
+                let primary = Node::primary(bin, dir, net.uplink(), captures)?;
                 say(
                     "nodes",
                     "primary and secondary dpdk-colo wait for their VMs",
@@ -191,6 +203,7 @@ impl Pair {
             primary_node,
             secondary_node,
             net,
+            audit: host.audit.clone(),
             run,
         };
         pair.alive()?;
@@ -238,6 +251,17 @@ impl Pair {
         (self.primary.answers(), secondary.unwrap_or_default())
     }
 
+    /// What the guests' kernels said of being broken, with the name of the VM.
+    pub fn complaints(&self) -> Vec<String> {
+        [
+            ("pvm", Some(&self.primary)),
+            ("svm", self.secondary.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, guest)| Some(format!("{name}: {}", guest?.complaint()?)))
+        .collect()
+    }
+
     /// The run folder: logs, summaries, divergence records.
     pub fn dir(&self) -> &Path {
         self.run.path()
@@ -267,6 +291,10 @@ impl Pair {
             (Some(primary), Some(secondary)) => Ok(Some(Summaries {
                 primary: primary.finish()?,
                 secondary: secondary.finish()?,
+                audit: self
+                    .audit
+                    .as_deref()
+                    .map(|program| audit::run(program, self.run.path())),
             })),
             _ => Ok(None),
         }

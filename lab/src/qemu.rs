@@ -138,6 +138,12 @@ impl Guest {
         self.process.alive()
     }
 
+    /// The first line of its console by which the kernel says that it is broken.
+    pub fn complaint(&self) -> Option<String> {
+        let console = fs::read(&self.serial).unwrap_or_default();
+        complaint(&String::from_utf8_lossy(&console))
+    }
+
     /// Every answer that the differing service of this very VM gave, oldest first.
     pub fn answers(&self) -> Vec<String> {
         let notes = fs::read(&self.answers).unwrap_or_default();
@@ -147,6 +153,25 @@ impl Guest {
             .map(|line| line.trim_end().to_owned())
             .collect()
     }
+}
+
+/// What Linux writes when it finds its own memory, a driver's ring or a process broken.
+const COMPLAINTS: [&str; 8] = [
+    "BUG:",
+    "Oops:",
+    "kernel BUG at",
+    "Kernel panic",
+    "corruption",
+    "is not a head!",
+    "segfault at",
+    "soft lockup",
+];
+
+fn complaint(console: &str) -> Option<String> {
+    console
+        .lines()
+        .find(|line| COMPLAINTS.iter().any(|what| line.contains(what)))
+        .map(|line| line.trim().to_owned())
 }
 
 /// The monitor socket of guest `name` that is the lab's.
@@ -159,11 +184,12 @@ pub fn node_socket(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.node.qmp"))
 }
 
-/// The arguments that every guest shares: a `pc` with `ram` MiB and no devices, booting the image.
+/// The arguments that every guest shares: a `pc` with about `ram` MiB and no devices, booting the image.
 pub fn machine(image: &Image, accel: Accel, ram: u32, append: &str) -> Vec<String> {
+    let kib = accel.ram_kib(ram);
     let mut arguments = words(&format!(
-        "-nodefaults -display none -no-reboot -accel {accel} -cpu {} -smp 1 -machine pc,memory-backend=mem -m {ram} \
-         -object memory-backend-memfd,id=mem,size={ram}M,share=on",
+        "-nodefaults -display none -no-reboot -accel {accel} -cpu {} -smp 1 -machine pc,memory-backend=mem -m {kib}K \
+         -object memory-backend-memfd,id=mem,size={kib}K,share=on",
         accel.cpu(),
     ));
     arguments.extend([
@@ -207,4 +233,19 @@ pub fn words(line: &str) -> Vec<String> {
 /// True if the file holds `text`.
 pub fn contains(path: &Path, text: &str) -> bool {
     fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_kernel_is_heard() {
+        let broken = "GUEST READY\n[    5.84] list_del corruption. prev->next should be 8\n[    5.85] Oops: 0010\n";
+        assert_eq!(
+            complaint(broken).as_deref(),
+            Some("[    5.84] list_del corruption. prev->next should be 8")
+        );
+        assert_eq!(complaint("GUEST READY\n"), None);
+    }
 }

@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 19] = [
     "role",
     "guest",
     "uplink",
@@ -29,6 +29,7 @@ const OPTIONS: [&str; 18] = [
     "stats-period",
     "summary",
     "report-dir",
+    "capture",
     "config",
 ];
 
@@ -170,6 +171,7 @@ impl Options {
             "stats-period" => process.stats_period = parsed(option, value)?,
             "summary" => process.summary = Some(value.into()),
             "report-dir" => process.report_dir = Some(value.into()),
+            "capture" => process.capture = Some(value.into()),
             "config" => self.config = Some(value.into()),
             _ => {
                 return Err(UsageError::UnknownOption {

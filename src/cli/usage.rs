@@ -40,6 +40,8 @@ What it tells:
   --stats-period S       print a table every S seconds (default 0: none)
   --summary FILE         write counters and latencies as JSON at the end
   --report-dir DIR       write each divergence as JSON beside a pcapng with both frames
+  --capture DIR          write every frame and event for dpdk-colo-audit; for tests and the
+                         analysis of incidents: each frame is copied, and disks fill
 
   --config FILE          TOML with the same keys, [[pair]] and [[policy]] tables; an option
                          given here overrides it

@@ -68,6 +68,7 @@ table_with_pair_keys! {
         stats_period: Option<StatsPeriod>,
         summary: Option<PathBuf>,
         report_dir: Option<PathBuf>,
+        capture: Option<PathBuf>,
         /// The `[[pair]]` tables.
         pair: Vec<PairTable>,
         /// The `[[policy]]` tables, for all pairs.
@@ -132,6 +133,7 @@ impl File {
             stats_period: self.stats_period,
             summary: self.summary.clone(),
             report_dir: self.report_dir.clone(),
+            capture: self.capture.clone(),
         }
     }
 }

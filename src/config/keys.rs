@@ -31,6 +31,8 @@ pub struct ProcessKeys {
     pub summary: Option<PathBuf>,
     /// A directory, made when missing.
     pub report_dir: Option<PathBuf>,
+    /// A directory, made when missing.
+    pub capture: Option<PathBuf>,
 }
 
 impl ProcessKeys {
@@ -41,6 +43,7 @@ impl ProcessKeys {
             stats_period: self.stats_period.or(other.stats_period),
             summary: self.summary.or(other.summary),
             report_dir: self.report_dir.or(other.report_dir),
+            capture: self.capture.or(other.capture),
         }
     }
 }

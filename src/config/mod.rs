@@ -47,6 +47,8 @@ pub struct ProcessSettings {
     pub summary: Option<PathBuf>,
     /// Directory of the divergence records.
     pub report_dir: Option<PathBuf>,
+    /// Directory of the captures that an audit reads.
+    pub capture: Option<PathBuf>,
 }
 
 /// One VM pair as this node sees it.

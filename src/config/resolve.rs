@@ -54,6 +54,7 @@ pub fn resolve(
                 .map(seconds),
             summary: process.summary,
             report_dir: process.report_dir,
+            capture: process.capture,
         },
         pairs: pairs.into_iter().map(|(_, pair)| pair).collect(),
     })

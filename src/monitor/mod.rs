@@ -8,6 +8,7 @@
 //! four ways to write it.
 
 mod atomic_file;
+pub mod capture;
 pub mod checkpoints;
 pub mod counters;
 mod headers;

@@ -1,4 +1,4 @@
-//! A small pcapng file: two interfaces, and a few frames with comments (IETF
+//! pcapng files: interfaces, and frames with comments (IETF
 //! draft-ietf-opsawg-pcapng, sections 4.1 to 4.3). Little-endian, timestamps in nanoseconds.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -73,6 +73,11 @@ impl Section {
             option(body, OPT_COMMENT, comment.as_bytes());
             end_of_options(body);
         });
+    }
+
+    /// What was added since the last time, to be written behind it.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 
     /// The file.

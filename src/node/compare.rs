@@ -1,5 +1,6 @@
 //! The bare comparator's frames: two ports in, one out.
 
+use super::capture::{Tap, View};
 use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
@@ -7,6 +8,7 @@ use super::mailbox::{PollEnd, ToControl, ToPoll};
 use super::primary::{LAST_TRIES, Stamps};
 use crate::dpdk::{Burst, Mbuf, tsc};
 use crate::frame::Ticks;
+use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::Bare;
@@ -21,6 +23,7 @@ pub struct CompareNode {
     scratch: Burst,
     stamps: Stamps,
     tally: Tally,
+    tap: Tap,
     clock: Clock,
 }
 
@@ -31,6 +34,7 @@ impl CompareNode {
         [primary_in, secondary_in, out]: [Lane; 3],
         mail: PollEnd,
         tally: Tally,
+        tap: Tap,
         clock: Clock,
     ) -> Self {
         Self {
@@ -42,6 +46,7 @@ impl CompareNode {
             scratch: Burst::new(),
             stamps: Stamps::new(),
             tally,
+            tap,
             clock,
         }
     }
@@ -50,21 +55,39 @@ impl CompareNode {
     pub fn poll(&mut self, now: Ticks) -> bool {
         while let Ok(message) = self.mail.inbox.pop() {
             if let ToPoll::Monitor(event) = message {
+                self.tap.note(Note::Monitor(event));
                 self.state.monitor(event, now);
+                self.watch();
             }
         }
+        self.watch();
         let mut busy = self.send_waiting();
         busy |= self.secondary_in.receive(&mut self.scratch) > 0;
         for frame in self.scratch.drain() {
+            self.tap.frame(Place::S, self.state.epoch(), &frame);
             self.state.secondary(frame, now);
         }
         if self.state.wants_primary() {
             busy |= self.primary_in.receive(&mut self.scratch) > 0;
             for frame in self.scratch.drain() {
+                self.tap.frame(Place::P, self.state.epoch(), &frame);
                 self.state.primary(frame, now);
             }
         }
         busy | self.release()
+    }
+
+    /// Tells a capture what has changed.
+    fn watch(&mut self) {
+        let state = &self.state;
+        self.tap.watch(|| View {
+            state: state.state(),
+            epoch: state.epoch(),
+            // Its epochs begin with commits and with nothing else.
+            committed: Some(state.epoch()),
+            alone: false,
+            discarded: state.discarded(),
+        });
     }
 
     fn release(&mut self) -> bool {
@@ -85,7 +108,9 @@ impl CompareNode {
     }
 
     fn send_waiting(&mut self) -> bool {
-        let left = self.out.flush();
+        let left = self
+            .tap
+            .flush(Place::Out, self.state.epoch(), &mut self.out);
         if left > 0 {
             self.stamps
                 .left(left, tsc::now(), self.clock, &mut self.tally.latency);
@@ -100,6 +125,11 @@ impl CompareNode {
             && let Some(divergence) = self.state.next_record()
         {
             let epoch = self.state.epoch();
+            self.tap.note(Note::Divergence {
+                reason: divergence.reason,
+                flow: divergence.flow,
+                epoch,
+            });
             self.mail.post(ToControl::Record(divergence, epoch));
         }
         self.ask(now);
@@ -110,6 +140,9 @@ impl CompareNode {
         if self.mail.has_room()
             && let Some(request) = self.state.next_request(now)
         {
+            self.tap.note(Note::Request {
+                cause: request.cause,
+            });
             self.mail.post(ToControl::Request(request));
         }
     }

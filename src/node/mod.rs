@@ -7,6 +7,7 @@
 //! A pair's state belongs to one poll core alone, so several cores can share the pairs, and later
 //! the flows, without a lock.
 
+mod capture;
 mod clock;
 mod compare;
 mod control;
@@ -25,6 +26,7 @@ use std::thread;
 
 use crate::config::Settings;
 use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry};
+use crate::monitor::capture::CaptureError;
 use crate::monitor::log::Log;
 use crate::monitor::report::ReportError;
 use crate::monitor::summary::SummaryError;
@@ -70,6 +72,9 @@ pub enum NodeError {
     /// The records' directory cannot be used.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The capture's files cannot be made.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The summary cannot be written.
     #[error(transparent)]
     Summary(#[from] SummaryError),
@@ -111,6 +116,7 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
     let setup::Wired {
         poll,
         control,
+        recorder,
         mut hardware,
     } = setup::wire(eal, settings, log)?;
     let workers = eal.worker_lcores();
@@ -127,6 +133,15 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
                 outcome
             })?
     };
+    let recorder_thread = {
+        let (log, poll_cpus) = (log.clone(), eal.cpus_of(poll_lcore));
+        thread::Builder::new()
+            .name("colo-capture".into())
+            .spawn(move || {
+                control::keep_off(&poll_cpus);
+                recorder.run(&log);
+            })?
+    };
     let polled = match workers.first() {
         Some(&worker) => {
             let stop = Arc::clone(&stop);
@@ -140,6 +155,10 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
     let controlled = control_thread
         .join()
         .map_err(|_| NodeError::Panicked { thread: "control" });
+    // The taps are gone with the poll core.
+    recorder_thread
+        .join()
+        .map_err(|_| NodeError::Panicked { thread: "capture" })?;
     // The queues are given up by now, so the ports can be stopped.
     hardware.close();
     controlled??.complete(polled?)?;

@@ -1,5 +1,6 @@
 //! A primary pair's frames: guest ↔ uplink, and the link beside them.
 
+use super::capture::{Tap, View};
 use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
@@ -7,6 +8,7 @@ use super::mailbox::{PollEnd, ToControl, ToPoll};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
 use crate::link::DATA_HEADER;
+use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::{Interval, Recorder};
 use crate::protect::{Primary, State};
@@ -98,6 +100,7 @@ pub struct PrimaryNode {
     header_burst: Burst,
     stamps: Stamps,
     tally: Tally,
+    tap: Tap,
     clock: Clock,
     /// How long input for a guest that takes none is kept while nothing is protected.
     patience: Ticks,
@@ -121,6 +124,8 @@ pub struct Parts {
     pub headers: Mempool,
     /// Where counters and latencies go.
     pub tally: Tally,
+    /// Where captured frames go.
+    pub tap: Tap,
     /// The TSC's rate.
     pub clock: Clock,
     /// See [`PrimaryNode`].
@@ -139,6 +144,7 @@ impl PrimaryNode {
             mail,
             headers,
             tally,
+            tap,
             clock,
             patience,
         } = parts;
@@ -159,6 +165,7 @@ impl PrimaryNode {
             header_burst: Burst::new(),
             stamps: Stamps::new(),
             tally,
+            tap,
             clock,
             patience,
         }
@@ -174,7 +181,20 @@ impl PrimaryNode {
         busy |= self.release();
         busy |= self.poll_uplink(now);
         busy |= self.own_link_frames(now);
+        self.watch();
         busy
+    }
+
+    /// Tells a capture what has changed.
+    fn watch(&mut self) {
+        let state = &self.state;
+        self.tap.watch(|| View {
+            state: state.state(),
+            epoch: state.epoch(),
+            committed: (state.state() == State::Protected).then(|| state.epoch()),
+            alone: false,
+            discarded: state.counts().discarded,
+        });
     }
 
     /// Fences come first: what was taken before belongs to the old epoch, what comes after to the new.
@@ -183,19 +203,26 @@ impl PrimaryNode {
         while self.generation != generation {
             self.generation += 1;
             self.state.guest_stopped();
+            self.tap.note(Note::Fence {
+                epoch: self.state.epoch(),
+            });
         }
     }
 
     fn read_mail(&mut self, now: Ticks) {
         while let Ok(message) = self.mail.inbox.pop() {
             if let ToPoll::Monitor(event) = message {
+                self.tap.note(Note::Monitor(event));
                 self.state.monitor(event, now);
+                self.watch();
             }
         }
     }
 
     fn send_waiting(&mut self) -> bool {
-        let left = self.uplink.flush();
+        let left = self
+            .tap
+            .flush(Place::Out, self.state.epoch(), &mut self.uplink);
         if left > 0 {
             self.stamps
                 .left(left, tsc::now(), self.clock, &mut self.tally.latency);
@@ -211,6 +238,7 @@ impl PrimaryNode {
                 continue;
             };
             if strip(&mut frame, length) {
+                self.tap.frame(Place::S, epoch, &frame);
                 self.state.svm_output(frame, epoch, now);
             }
         }
@@ -223,6 +251,7 @@ impl PrimaryNode {
         }
         let n = self.guest.receive(&mut self.scratch);
         for frame in self.scratch.drain() {
+            self.tap.frame(Place::P, self.state.epoch(), &frame);
             if let Some(frame) = self.state.output(frame, now) {
                 self.stamps.add(Stamp {
                     silent: true,
@@ -267,7 +296,7 @@ impl PrimaryNode {
         if self.state.mirrors(now) {
             busy |= self.deliver_mirrored(now);
         } else {
-            let taken = self.guest.transmit(&mut self.input);
+            let taken = self.give_input();
             self.state.input_missed(taken, now);
             busy |= taken > 0;
         }
@@ -281,6 +310,16 @@ impl PrimaryNode {
         busy
     }
 
+    /// Gives input to the guest; returns how much its ring took.
+    fn give_input(&mut self) -> usize {
+        self.tap.transmit(
+            Place::In,
+            self.state.epoch(),
+            &mut self.guest,
+            &mut self.input,
+        )
+    }
+
     /// Gives input to the guest and mirrors exactly what its ring took (rule R7).
     fn deliver_mirrored(&mut self, now: Ticks) -> bool {
         let n = self.input.len();
@@ -292,7 +331,7 @@ impl PrimaryNode {
             // The burst is empty and as long as the input's.
             let _ = self.shares.push(frame.share());
         }
-        let taken = self.guest.transmit(&mut self.input);
+        let taken = self.give_input();
         let shares = self.shares.drain();
         for (share, mut header) in shares.zip(self.header_burst.drain()).take(taken) {
             let bytes = self.state.mirror(share.len(), now);
@@ -330,6 +369,11 @@ impl PrimaryNode {
             && let Some(divergence) = self.state.next_record()
         {
             let epoch = self.state.epoch();
+            self.tap.note(Note::Divergence {
+                reason: divergence.reason,
+                flow: divergence.flow,
+                epoch,
+            });
             self.mail.post(ToControl::Record(divergence, epoch));
         }
         self.ask(now);
@@ -340,6 +384,9 @@ impl PrimaryNode {
         if self.mail.has_room()
             && let Some(request) = self.state.next_request(now)
         {
+            self.tap.note(Note::Request {
+                cause: request.cause,
+            });
             self.mail.post(ToControl::Request(request));
         }
     }

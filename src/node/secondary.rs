@@ -1,11 +1,13 @@
 //! A secondary pair's frames: guest ↔ link.
 
+use super::capture::{Tap, View};
 use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToPoll};
 use super::primary::{copy_out, strip};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Frame, Ticks};
+use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::Secondary;
@@ -25,6 +27,7 @@ pub struct SecondaryNode {
     /// Input that was dropped when the guest stopped; a loss if the stop was no checkpoint's.
     cut_off: usize,
     tally: Tally,
+    tap: Tap,
 }
 
 /// What a [`SecondaryNode`] is made of.
@@ -43,6 +46,8 @@ pub struct Parts {
     pub headers: Mempool,
     /// Where counters and latencies go.
     pub tally: Tally,
+    /// Where captured frames go.
+    pub tap: Tap,
 }
 
 impl SecondaryNode {
@@ -56,6 +61,7 @@ impl SecondaryNode {
             mail,
             headers,
             tally,
+            tap,
         } = parts;
         let generation = fence.quiesce();
         Self {
@@ -70,6 +76,7 @@ impl SecondaryNode {
             input: Burst::new(),
             cut_off: 0,
             tally,
+            tap,
         }
     }
 
@@ -82,7 +89,20 @@ impl SecondaryNode {
         busy |= self.feed_guest(now);
         busy |= self.poll_guest(now);
         busy |= self.own_link_frames(now);
+        self.watch();
         busy
+    }
+
+    /// Tells a capture what has changed.
+    fn watch(&mut self) {
+        let state = &self.state;
+        self.tap.watch(|| View {
+            state: state.state(),
+            epoch: state.epoch(),
+            committed: None,
+            alone: false,
+            discarded: 0,
+        });
     }
 
     fn stops(&mut self) {
@@ -90,6 +110,9 @@ impl SecondaryNode {
         while self.generation != generation {
             self.generation += 1;
             self.state.guest_stopped();
+            self.tap.note(Note::Fence {
+                epoch: self.state.epoch(),
+            });
             self.cut_off += self.input.len();
             self.input.clear();
         }
@@ -98,6 +121,7 @@ impl SecondaryNode {
     fn read_mail(&mut self) {
         while let Ok(message) = self.mail.inbox.pop() {
             if let ToPoll::Started { stops, loaded } = message {
+                self.tap.note(Note::Started { stops, loaded });
                 self.state.guest_started(stops, loaded);
                 if !loaded && self.cut_off > 0 {
                     self.state.input_lost(self.cut_off);
@@ -134,7 +158,12 @@ impl SecondaryNode {
         if self.input.is_empty() {
             return false;
         }
-        let taken = self.guest.transmit(&mut self.input);
+        let taken = self.tap.transmit(
+            Place::In,
+            self.state.epoch(),
+            &mut self.guest,
+            &mut self.input,
+        );
         if taken == 0 {
             self.tally.add(Counter::InputWaits, 1);
         }
@@ -150,10 +179,12 @@ impl SecondaryNode {
         }
         let n = self.guest.receive(&mut self.scratch);
         for frame in self.scratch.drain() {
+            self.tap.frame(Place::Raw, self.state.epoch(), &frame);
             let Some(outgoing) = self.state.output(frame, now) else {
                 continue;
             };
             let mut frame = outgoing.frame;
+            self.tap.frame(Place::S, self.state.epoch(), &frame);
             match frame.prepend(outgoing.header.len()) {
                 Some(room) => {
                     room.copy_from_slice(&outgoing.header);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::NodeError;
+use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::CompareNode;
 use super::control::{Control, ControlPair, GuestEvent};
@@ -20,6 +21,7 @@ use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{PairSettings, Place, PolicyRule, PortName, Protocol, RoleSettings, Settings};
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mempool, Port, tsc};
 use crate::link::Timing;
+use crate::monitor::capture::Files;
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
 use crate::protect::{Bare, Primary, Secondary, Setup};
@@ -49,6 +51,8 @@ pub struct Wired {
     pub poll: PollCore,
     /// For the control thread.
     pub control: Control,
+    /// For the thread that writes captures; without `--capture` it ends at once.
+    pub recorder: Recorder,
     /// To be closed at the end.
     pub hardware: Hardware,
 }
@@ -59,8 +63,13 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
     let mut hardware = Hardware::new();
     let mut builders = Vec::new();
     let mut pairs = Vec::new();
+    let mut recorder = Recorder::new(clock);
     for (number, pair) in settings.pairs.iter().enumerate() {
-        let (builder, control) = wire_pair(eal, pair, number, clock, &mut hardware)?;
+        let tap = match &settings.process.capture {
+            Some(dir) => recorder.tap(Files::create(dir, pair, monotonic_ns())?),
+            None => Tap::off(),
+        };
+        let (builder, control) = wire_pair(eal, pair, number, clock, tap, &mut hardware)?;
         builders.push(builder);
         pairs.push(control);
     }
@@ -80,6 +89,7 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
     Ok(Wired {
         poll,
         control,
+        recorder,
         hardware,
     })
 }
@@ -96,6 +106,7 @@ fn wire_pair(
     pair: &PairSettings,
     number: usize,
     clock: Clock,
+    tap: Tap,
     hardware: &mut Hardware,
 ) -> Result<(Builder, ControlPair), NodeError> {
     let (mail, control_mail) = mailbox::pair();
@@ -132,6 +143,7 @@ fn wire_pair(
                     mail,
                     headers,
                     tally,
+                    tap,
                     clock,
                     patience: clock.ticks(PATIENCE),
                 })))
@@ -159,6 +171,7 @@ fn wire_pair(
                     mail,
                     headers,
                     tally,
+                    tap,
                 })))
             })
         }
@@ -178,19 +191,28 @@ fn wire_pair(
             let primary_in = hardware.open(eal, Place::PrimaryIn, primary_in, &p)?;
             let secondary_in = hardware.open(eal, Place::SecondaryIn, secondary_in, &s)?;
             let out = hardware.open(eal, Place::Out, out, &s)?;
-            compare(setup, [primary_in, secondary_in, out], mail, tally, clock)
+            let ports = [primary_in, secondary_in, out];
+            compare(setup, ports, mail, tally, tap, clock)
         }
     };
     Ok((builder, control))
 }
 
-fn compare(setup: Setup, ports: [Queues; 3], mail: PollEnd, tally: Tally, clock: Clock) -> Builder {
+fn compare(
+    setup: Setup,
+    ports: [Queues; 3],
+    mail: PollEnd,
+    tally: Tally,
+    tap: Tap,
+    clock: Clock,
+) -> Builder {
     Box::new(move || {
         Pair::Compare(Box::new(CompareNode::new(
             Bare::new(setup),
             ports.map(Lane::new),
             mail,
             tally,
+            tap,
             clock,
         )))
     })

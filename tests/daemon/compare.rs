@@ -9,6 +9,7 @@ use std::time::Duration;
 use dpdk_colo::packet::Packet;
 use serde_json::Value;
 
+use crate::audit;
 use crate::capture;
 use crate::frames::{Flow, Numbering, connection, payload_of, seq_of};
 use crate::node::{self, Ended, Node, comparator, pcap};
@@ -39,6 +40,8 @@ pub fn compare(
         pcap(2, None, Some(&file("out.pcap"))),
     ];
     let mut own = comparator("net_pcap");
+    let log = file("log");
+    own.extend(["--capture".to_owned(), log.display().to_string()]);
     own.extend(more.iter().map(|&word| word.to_owned()));
     let node = Node::start(&devices, &own);
     let (all_p, all_s) = (p.len() as u64, s.len() as u64);
@@ -58,6 +61,7 @@ pub fn compare(
         all_p,
         "a P is lost: {summary:#}"
     );
+    audit::comparator(&log, number("released"));
     let released = capture::read(&file("out.pcap"));
     assert_eq!(released.len() as u64, number("released"));
     Compared {

@@ -6,6 +6,7 @@
 
 #![cfg(feature = "dpdk")]
 
+mod audit;
 mod capture;
 mod frames;
 mod monitor;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::audit;
 use crate::frames::{Flow, ack_of, payload_of, seq_of};
 use crate::monitor::Qemu;
 use crate::node::{self, Node, vhost, virtio_user};
@@ -37,7 +38,7 @@ struct Pair {
     pvm: Qemu,
     svm: Qemu,
     frames: Script,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Pair {
@@ -69,6 +70,8 @@ impl Pair {
                 "net_vhost2",
                 "--qmp",
                 &text("pvm.qmp"),
+                "--capture",
+                &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
@@ -89,6 +92,8 @@ impl Pair {
                 "net_virtio_user0",
                 "--qmp",
                 &text("svm.qmp"),
+                "--capture",
+                &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
@@ -111,7 +116,7 @@ impl Pair {
             pvm,
             svm,
             frames,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -174,6 +179,7 @@ impl Pair {
     fn end(self) -> (Value, Value) {
         drop(self.frames);
         let (primary, secondary) = (self.primary.stop(), self.secondary.stop());
+        audit::pair(&self.dir.path().join("capture"));
         (primary.summary().clone(), secondary.summary().clone())
     }
 }
@@ -389,7 +395,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
         secondary,
         pvm,
         mut frames,
-        _dir,
+        dir,
         ..
     } = pair;
     drop(secondary);
@@ -430,6 +436,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
     drop(frames);
     let ended = primary.stop();
     assert_eq!(ended.summary()["held"], 0);
+    audit::pair(&dir.path().join("capture"));
 }
 
 #[test]

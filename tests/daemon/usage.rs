@@ -70,12 +70,15 @@ fn a_failure_at_run_time_is_another_status() {
     let (status, lines) =
         run("EAL --vdev net_nonsense0 -- --role compare --primary-in a --secondary-in b --out c");
     assert_eq!((status, lines.len()), (Some(1), 1), "{lines:?}");
-    let (status, lines) = run(
-        "EAL --vdev net_null0 --vdev net_null1 --vdev net_null2 -- --role compare \
-         --primary-in net_null0 --secondary-in net_null1 --out net_null2 \
-         --report-dir /proc/no/such/place",
-    );
-    assert_eq!((status, lines.len()), (Some(1), 1), "{lines:?}");
+    for option in ["--report-dir", "--capture"] {
+        let (status, lines) = run(&format!(
+            "EAL --vdev net_null0 --vdev net_null1 --vdev net_null2 -- --role compare \
+             --primary-in net_null0 --secondary-in net_null1 --out net_null2 \
+             {option} /proc/no/such/place"
+        ));
+        assert_eq!((status, lines.len()), (Some(1), 1), "{lines:?}");
+        assert!(lines[0].contains(option), "{lines:?}");
+    }
 }
 
 #[test]

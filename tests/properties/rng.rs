@@ -85,8 +85,9 @@ impl Drop for Replay<'_> {
     }
 }
 
-/// Runs a property over the cases that the environment asks for, else over `usual` of them.
-pub fn for_cases(property: &str, usual: usize, mut case: impl FnMut(&mut Rng)) {
+/// Runs a property over the cases that the environment asks for, else over `usual` of them; returns the first
+/// case's seed, which replays them all.
+pub fn for_cases(property: &str, usual: usize, mut case: impl FnMut(&mut Rng)) -> u64 {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
         let parsed = match text.strip_prefix("0x") {
@@ -102,4 +103,5 @@ pub fn for_cases(property: &str, usual: usize, mut case: impl FnMut(&mut Rng)) {
         let _replay = Replay { property, seed };
         case(&mut Rng::new(seed));
     }
+    first
 }

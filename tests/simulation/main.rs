@@ -9,6 +9,7 @@ mod frame;
 mod frames;
 mod guest;
 mod link;
+mod log;
 mod monitor;
 mod nodes;
 mod oracle;
@@ -22,15 +23,28 @@ mod world;
 use rng::for_cases;
 use world::{Fault, Profile, World};
 
-/// Runs a family; gives back how many checkpoints its nodes asked for and how many there were.
-fn family(name: &str, usual: usize, profile: Profile) -> (u64, u64) {
+/// What a family's runs came to.
+struct Family {
+    /// Checkpoints that the nodes asked for.
+    requested: u64,
+    /// Checkpoints in all.
+    checkpoints: u64,
+    /// With as many cases, replays them.
+    seed: u64,
+}
+
+fn family(name: &str, usual: usize, profile: Profile) -> Family {
     let (mut requested, mut checkpoints) = (0, 0);
-    for_cases(name, usual, |rng| {
+    let seed = for_cases(name, usual, |rng| {
         let outcome = World::new(profile, rng.next()).run();
         requested += outcome.requested;
         checkpoints += outcome.checkpoints;
     });
-    (requested, checkpoints)
+    Family {
+        requested,
+        checkpoints,
+        seed,
+    }
 }
 
 /// Checkpoints as they come, from the outside.
@@ -59,9 +73,14 @@ fn differing_answers_leave_after_a_commit() {
 
 #[test]
 fn a_checkpoint_hardly_ever_leads_to_another() {
-    let (requested, checkpoints) = family(
+    // So many cases that their number of requests strays little.
+    let Family {
+        requested,
+        checkpoints,
+        seed,
+    } = family(
         "checkpoints",
-        20,
+        200,
         Profile {
             faults: CHECKPOINTS,
             ..Profile::CALM
@@ -69,8 +88,8 @@ fn a_checkpoint_hardly_ever_leads_to_another() {
     );
     // A message that a second checkpoint overtakes may cost a third.
     assert!(
-        requested <= 2 + checkpoints / 20,
-        "{checkpoints} checkpoints, {requested} of them asked for"
+        requested <= checkpoints / 20,
+        "{checkpoints} checkpoints, {requested} of them asked for, DPDK_COLO_SEED={seed:#x}"
     );
 }
 

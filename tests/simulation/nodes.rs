@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use dpdk_colo::frame::{Frame, Ticks};
 use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::protect::{Monitor, Primary, Secondary, Setup, State};
+use dpdk_colo_audit::record::Place;
 
 use crate::frame::{Numbered, Owners};
 use crate::guest::Vm;
 use crate::link::Channel;
+use crate::log::Capture;
 use crate::oracle::Oracle;
 
 const BURST: usize = 32;
@@ -36,6 +38,7 @@ pub struct PrimaryPorts<'a> {
     pub uplink: &'a mut VecDeque<Vec<u8>>,
     pub mail: &'a mut dyn FnMut() -> Option<Monitor>,
     pub oracle: &'a mut Oracle,
+    pub capture: &'a mut Capture,
 }
 
 impl PrimaryNode {
@@ -62,12 +65,15 @@ impl PrimaryNode {
         while self.seen != self.stops {
             self.seen += 1;
             self.state.guest_stopped();
+            ports.capture.fence(self.state.epoch());
         }
         while let Some(event) = (ports.mail)() {
+            ports.capture.monitor(event);
             self.state.monitor(event, now);
+            ports.capture.watch(&self.state);
         }
         let mut sent = Vec::new();
-        self.send_waiting(&mut sent, now);
+        self.send_waiting(ports, &mut sent, now);
         self.hear_link(ports, now);
         if self.state.wants_output() && self.out.is_empty() {
             for _ in 0..BURST {
@@ -79,6 +85,7 @@ impl PrimaryNode {
                 else {
                     break;
                 };
+                ports.capture.frame(Place::P, self.state.epoch(), &bytes);
                 let number = ports.oracle.taken(&bytes, &ports.vm.guest, now);
                 let frame = Numbered::new(&bytes, number, &self.owners);
                 if let Some(frame) = self.state.output(frame, now) {
@@ -96,17 +103,22 @@ impl PrimaryNode {
                 .released(release.frame.number, &release.frame.bytes(), now);
             self.out.push_back(release.frame);
         }
-        self.send_waiting(&mut sent, now);
+        self.send_waiting(ports, &mut sent, now);
         self.take_input(ports, now);
         while let Some(transmit) = self.state.next_transmit(now) {
             ports.to_link.send(transmit.bytes().to_vec(), None, now);
         }
+        ports.capture.watch(&self.state);
         sent
     }
 
-    fn send_waiting(&mut self, sent: &mut Vec<Vec<u8>>, now: Ticks) {
+    fn send_waiting(&mut self, ports: &mut PrimaryPorts, sent: &mut Vec<Vec<u8>>, now: Ticks) {
         if now >= self.uplink_blocked_until {
-            sent.extend(self.out.drain(..).map(|frame| frame.bytes()));
+            for frame in self.out.drain(..) {
+                let bytes = frame.bytes();
+                ports.capture.frame(Place::Out, self.state.epoch(), &bytes);
+                sent.push(bytes);
+            }
         }
     }
 
@@ -123,6 +135,7 @@ impl PrimaryNode {
             };
             let tag = flight.tag.expect("data has a tag");
             let payload = &flight.bytes[DATA_HEADER..DATA_HEADER + length];
+            ports.capture.frame(Place::S, epoch, payload);
             let stale = self.state.counts().stale;
             let frame = Numbered::new(payload, u64::MAX, &self.owners);
             self.state.svm_output(frame, epoch, now);

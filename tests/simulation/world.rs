@@ -11,6 +11,7 @@ use crate::client::Clients;
 use crate::frame::Owners;
 use crate::guest::CALL_BACK;
 use crate::link::Channel;
+use crate::log::Capture;
 use crate::nodes::{PrimaryNode, PrimaryPorts, SecondaryNode, SecondaryPorts, TICK};
 use crate::oracle::Oracle;
 use crate::qemu::{Qemu, Told};
@@ -112,6 +113,7 @@ pub struct World {
     uplink: VecDeque<Vec<u8>>,
     clients: Clients,
     oracle: Oracle,
+    capture: Capture,
     owners: Owners,
     boot: u32,
     /// What ends at a time.
@@ -179,6 +181,7 @@ impl World {
             uplink: VecDeque::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
             oracle: Oracle::default(),
+            capture: Capture::default(),
             owners,
             boot: 3,
             ends: Vec::new(),
@@ -241,6 +244,8 @@ impl World {
             );
         }
         self.check_streams();
+        let capture = std::mem::take(&mut self.capture);
+        capture.check(&mut self.rng);
         let checkpoints = self.primary.state.checkpoints();
         Outcome {
             requested: checkpoints.requested(),
@@ -279,6 +284,7 @@ impl World {
             self.uplink.push_back(frame);
         }
         if self.qemu.primary_backend && !self.rng.one_in(4) {
+            self.capture.at(now);
             let Qemu { pvm, primary, .. } = &mut self.qemu;
             let sent = self.primary.poll(
                 &mut PrimaryPorts {
@@ -288,6 +294,7 @@ impl World {
                     uplink: &mut self.uplink,
                     mail: &mut || primary.next(now),
                     oracle: &mut self.oracle,
+                    capture: &mut self.capture,
                 },
                 now,
             );
@@ -465,6 +472,7 @@ impl World {
                 let setup = setup(self.boot);
                 self.boot += 1;
                 self.primary = PrimaryNode::new(setup, self.owners.clone(), now);
+                self.capture.start();
                 self.later(fault, 5 * MS);
                 self.later(Fault::CutMonitor, 8 * MS);
             }

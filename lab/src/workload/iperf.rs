@@ -1,7 +1,8 @@
-//! iperf3 against the guest's server. Both VMs send the same: the server's payload is zeros.
-//!
-//! Its bytes are not checked here: TCP's checksum and iperf3's own counting stand for them.
+//! iperf3 against the guest's server. Both VMs send the same: the server's payload is zeros, and the client
+//! writes what it gets to a file whose every byte is checked.
 
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,12 +29,15 @@ pub struct Run {
     pub bit_rate: f64,
     /// Data flowed at least until then, in time since the Unix epoch; what follows is the closing report.
     pub data_until: Duration,
+    /// Bytes that the client got and that were right.
+    pub checked: u64,
 }
 
 /// Runs one test of `seconds`; `dir` takes its output.
 ///
 /// # Errors
-/// [`TrafficError::Iperf`] with iperf3's words, also if it does not end; [`LabError::Interrupted`].
+/// [`TrafficError::Iperf`] with iperf3's words, also if it does not end; [`TrafficError::Wrong`] at the first byte
+/// that is not the server's; [`LabError::Interrupted`].
 pub fn run(
     family: Family,
     direction: Direction,
@@ -52,8 +56,10 @@ pub fn run(
     ]
     .map(str::to_owned)
     .into();
+    let received = dir.join("iperf3.received");
     if direction == Direction::FromGuest {
-        arguments.push("-R".to_owned());
+        arguments.extend(["-R", "-F"].map(str::to_owned));
+        arguments.push(received.display().to_string());
     }
     // Between two tests the server closes its listener for a moment.
     interrupt::sleep(Duration::from_secs(1))?;
@@ -76,10 +82,43 @@ pub fn run(
         }
         other => other,
     }?;
+    let bit_rate = parse(&client.output())?;
+    let checked = match direction {
+        Direction::FromGuest => zeros(&received)?,
+        Direction::ToGuest => 0,
+    };
     Ok(Run {
-        bit_rate: parse(&client.output())?,
+        bit_rate,
         data_until,
+        checked,
     })
+}
+
+/// Reads a file of zeros, removes it and returns its length.
+fn zeros(path: &Path) -> Result<u64, LabError> {
+    let mut file = File::open(path).map_err(LabError::file(path))?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut length = 0;
+    loop {
+        let n = match file.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other.map_err(LabError::file(path))?,
+        };
+        if n == 0 {
+            break;
+        }
+        if let Some(at) = buffer[..n].iter().position(|&byte| byte != 0) {
+            return Err(LabError::Traffic(TrafficError::Wrong {
+                what: "iperf3".to_owned(),
+                offset: length + at as u64,
+                expected: 0,
+                found: buffer[at],
+            }));
+        }
+        length += n as u64;
+    }
+    fs::remove_file(path).map_err(LabError::file(path))?;
+    Ok(length)
 }
 
 fn failure(reason: String) -> LabError {
@@ -101,6 +140,19 @@ fn parse(output: &str) -> Result<f64, LabError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_that_is_not_zero_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("received");
+        let mut bytes = vec![0; 3 << 20];
+        fs::write(&path, &bytes).expect("written");
+        assert_eq!(zeros(&path).expect("all right"), 3 << 20);
+        bytes[(2 << 20) + 5] = 7;
+        fs::write(&path, &bytes).expect("written");
+        let error = zeros(&path).expect_err("one is wrong").to_string();
+        assert_eq!(error, "iperf3: byte 2097157 is 0x07, not 0x00");
+    }
 
     #[test]
     fn a_report_gives_the_receivers_rate_or_the_error() {

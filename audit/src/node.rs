@@ -1,0 +1,359 @@
+//! One node's log: its epochs, what a commit covers, and each flow's judge.
+//!
+//! That a commit was due is not taken on the node's word: the log has what the monitor said, and a
+//! commit that does not follow a fence, STOP, MIGRATION_PASS and RESUME with no P taken in between
+//! is a violation (rule R3).
+
+use std::collections::HashMap;
+
+use dpdk_colo::flow::{FlowClass, FlowKey};
+use dpdk_colo::packet::{Kind, Packet};
+
+use crate::policy::covering;
+use crate::record::{Event, Place, Role, Start};
+use crate::report::{Judged, Rule};
+use crate::tcp::Life;
+use crate::{datagram, tcp};
+
+/// All connections, whichever node released them.
+pub type Lives = HashMap<FlowKey, Vec<Life>>;
+
+/// Why a frame was free to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The SVM has sent the same.
+    Compared,
+    /// A commit covers it.
+    Committed,
+    /// Nothing was protected.
+    Open,
+    /// A policy rule names it.
+    Policy(String),
+    /// The node itself tells the network where the VM is.
+    Announcement,
+}
+
+/// What is wrong with a frame or an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The rule that it breaks.
+    pub rule: Rule,
+    /// Where in the flow.
+    pub position: Option<String>,
+    /// Other records that show it.
+    pub records: Vec<u64>,
+    /// What was expected and what was seen.
+    pub what: String,
+}
+
+/// When a P was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Its record.
+    pub record: u64,
+    /// The epoch.
+    pub epoch: u32,
+    /// Fences before it.
+    pub fences: u64,
+    /// Nothing was protected.
+    pub open: bool,
+}
+
+impl Standing {
+    /// Why it may leave without a comparison, if it may.
+    pub fn why(&self, cx: &Releasing) -> Option<Why> {
+        if self.fences < cx.committed {
+            Some(Why::Committed)
+        } else if self.open || cx.open {
+            Some(Why::Open)
+        } else {
+            cx.policy.clone().map(Why::Policy)
+        }
+    }
+}
+
+/// What the judge of a flow must know of the node when a frame leaves.
+pub struct Releasing {
+    /// What was taken before so many fences is covered by a commit.
+    pub committed: u64,
+    /// Nothing is protected now.
+    pub open: bool,
+    /// The policy rule that covers the frame.
+    pub policy: Option<String>,
+    /// Frames that the node dropped because their VM was gone, and that are not accounted for.
+    pub vanished: u64,
+}
+
+enum Flow {
+    Tcp(Box<tcp::Flow>),
+    Datagrams(datagram::Flow),
+}
+
+/// How far the monitor has told of a checkpoint.
+#[derive(Default)]
+struct Told {
+    stop: bool,
+    pass: bool,
+    /// RESUME came as it must before a commit.
+    due: bool,
+}
+
+/// EtherType of reverse ARP, by which a host that took over a VM tells switches of it.
+const RARP: u16 = 0x8035;
+
+/// Whether a frame may be one by which a node tells the network where its VM is now.
+fn is_announcement(packet: &Packet) -> bool {
+    matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery)
+        || packet.key.ether_type() == Some(RARP)
+}
+
+/// States in which nothing is compared.
+const OPEN: [&str; 3] = ["solo", "pairing", "alone"];
+
+/// The judge of one run of one node.
+pub struct Node {
+    start: Start,
+    /// What it is now: a secondary may become a primary.
+    role: Role,
+    flows: HashMap<FlowKey, Flow>,
+    keep: bool,
+    epoch: u32,
+    fences: u64,
+    committed: u64,
+    told: Told,
+    colo: bool,
+    open: bool,
+    /// Somebody decided that this node serves without a comparison.
+    decided: bool,
+    discarded: u64,
+    vanished: u64,
+    /// What was judged.
+    pub judged: Judged,
+}
+
+impl Node {
+    /// A node that has just begun; `keep`: all bytes are to be remembered.
+    pub fn new(start: Start, keep: bool) -> Self {
+        Self {
+            open: start.role == Role::Primary,
+            role: start.role,
+            start,
+            flows: HashMap::new(),
+            keep,
+            epoch: 0,
+            fences: 0,
+            committed: 0,
+            told: Told::default(),
+            colo: false,
+            decided: false,
+            discarded: 0,
+            vanished: 0,
+            judged: Judged::default(),
+        }
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Takes in an event.
+    ///
+    /// # Errors
+    /// When the event breaks a rule.
+    pub fn event(&mut self, event: &Event) -> Result<(), Fault> {
+        match event {
+            Event::Fence { epoch } => {
+                self.fences += 1;
+                self.epoch = *epoch;
+                self.told.due = false;
+            }
+            Event::MonitorConnected { colo } => self.colo = *colo,
+            Event::Migration { colo } | Event::Barrier { colo } => self.colo = *colo,
+            Event::MonitorLost => self.told = Told::default(),
+            Event::Stop => {
+                self.told = Told {
+                    stop: true,
+                    ..Told::default()
+                };
+                if self.role == Role::Compare {
+                    // Without a guest port STOP is the fence.
+                    self.fences += 1;
+                }
+            }
+            Event::Pass => self.told.pass = self.told.stop,
+            Event::Resume => {
+                // Protection begins with the first RESUME in COLO, which no pass precedes.
+                let pass = self.told.pass || self.open;
+                self.told = Told {
+                    due: self.colo && self.told.stop && pass,
+                    ..Told::default()
+                };
+            }
+            Event::Commit { epoch } => self.commit(*epoch)?,
+            Event::State { state, epoch } => self.state(state, *epoch)?,
+            Event::Discarded { frames } => {
+                self.vanished += frames.saturating_sub(self.discarded);
+                self.discarded = *frames;
+            }
+            Event::Takeover => {
+                self.role = Role::Primary;
+                self.decided = true;
+                self.open = true;
+            }
+            Event::Alone => {
+                self.decided = true;
+                self.open = true;
+            }
+            Event::Start(_) | Event::ColoExit | Event::Gap { .. } | Event::End | Event::Other => {}
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, epoch: u32) -> Result<(), Fault> {
+        self.judged.commits += 1;
+        if !self.told.due {
+            return Err(Fault {
+                rule: Rule::R3,
+                position: None,
+                records: Vec::new(),
+                what: format!(
+                    "epoch {epoch} begins with a commit, but since the fence the monitor has not told \
+                     STOP, MIGRATION_PASS and RESUME in state colo"
+                ),
+            });
+        }
+        self.told = Told::default();
+        self.committed = self.fences;
+        self.epoch = epoch;
+        self.open = false;
+        self.decided = false;
+        Ok(())
+    }
+
+    fn state(&mut self, state: &str, epoch: u32) -> Result<(), Fault> {
+        let serves = self.role == Role::Primary && OPEN.contains(&state);
+        if serves && !self.open && self.colo && !self.decided {
+            return Err(Fault {
+                rule: Rule::R1,
+                position: None,
+                records: Vec::new(),
+                what: format!("the node stops comparing (state {state}) while COLO goes on"),
+            });
+        }
+        self.open = serves;
+        self.decided &= serves;
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    /// Takes in a frame.
+    ///
+    /// # Errors
+    /// When it breaks a rule.
+    pub fn frame(
+        &mut self,
+        record: u64,
+        place: Place,
+        epoch: u32,
+        bytes: &[u8],
+        lives: &mut Lives,
+    ) -> Result<(), Fault> {
+        let packet = Packet::parse(bytes, bytes.len());
+        match place {
+            Place::P => self.taken(record, epoch, packet, bytes, lives),
+            Place::S => self.witnessed(record, epoch, &packet, bytes, lives),
+            Place::Out => return self.left(&packet, bytes, lives),
+            Place::Other => {}
+        }
+        Ok(())
+    }
+
+    fn taken(&mut self, record: u64, epoch: u32, packet: Packet, bytes: &[u8], lives: &mut Lives) {
+        // The ring runs, so whatever the monitor has told of a stop is over.
+        self.told = Told::default();
+        let standing = Standing {
+            record,
+            epoch,
+            fences: self.fences,
+            open: self.open,
+        };
+        let committed = self.committed;
+        let bytes = bytes.into();
+        match self.flow(&packet, lives) {
+            (Flow::Tcp(flow), lives) => flow.taken(standing, packet, bytes, committed, lives),
+            (Flow::Datagrams(flow), _) => flow.taken(standing, packet, bytes, committed),
+        }
+    }
+
+    fn witnessed(
+        &mut self,
+        record: u64,
+        epoch: u32,
+        packet: &Packet,
+        bytes: &[u8],
+        lives: &mut Lives,
+    ) {
+        // An S of an epoch that is over says nothing, and a secondary hears none.
+        if epoch != self.epoch || self.role == Role::Secondary {
+            return;
+        }
+        if let Kind::Unreadable(_) = packet.kind {
+            return;
+        }
+        let committed = self.committed;
+        match self.flow(packet, lives) {
+            (Flow::Tcp(flow), lives) => {
+                flow.witnessed(record, epoch, packet, bytes, committed, lives);
+            }
+            (Flow::Datagrams(flow), _) => flow.witnessed(epoch, packet, bytes, committed),
+        }
+    }
+
+    fn left(&mut self, packet: &Packet, bytes: &[u8], lives: &mut Lives) -> Result<(), Fault> {
+        self.judged.released += 1;
+        let mut cx = Releasing {
+            committed: self.committed,
+            open: self.open,
+            policy: covering(&self.start.policy, packet).map(str::to_owned),
+            vanished: self.vanished,
+        };
+        let announces = self.role != self.start.role && is_announcement(packet);
+        let why = match self.flow(packet, lives) {
+            (Flow::Datagrams(flow), _) if announces && !flow.waits() => Ok(Why::Announcement),
+            (Flow::Tcp(flow), lives) => flow.left(packet, bytes, &mut cx, lives),
+            (Flow::Datagrams(flow), _) => flow.left(packet, bytes, &mut cx),
+        }?;
+        let judged = &mut self.judged;
+        match why {
+            Why::Compared => judged.compared += 1,
+            Why::Committed => judged.committed += 1,
+            Why::Open | Why::Announcement => judged.unprotected += 1,
+            Why::Policy(rule) => *judged.policy.entry(rule).or_default() += 1,
+        }
+        self.vanished = cx.vanished;
+        Ok(())
+    }
+
+    /// The judge of a packet's flow, known or new, and the flow's connections.
+    fn flow<'a>(
+        &'a mut self,
+        packet: &Packet,
+        lives: &'a mut Lives,
+    ) -> (&'a mut Flow, &'a mut Vec<Life>) {
+        let lives = match packet.key.class() {
+            FlowClass::Tcp => lives.entry(packet.key).or_default(),
+            // Shared by all flows without connections, and empty.
+            _ => lives.entry(FlowKey::default()).or_default(),
+        };
+        let (numbers, keep) = (self.start.numbers, self.keep);
+        let flow = self
+            .flows
+            .entry(packet.key)
+            .or_insert_with(|| match packet.kind {
+                Kind::Tcp => Flow::Tcp(Box::new(tcp::Flow::new(numbers, lives, keep))),
+                _ => Flow::Datagrams(datagram::Flow::default()),
+            });
+        (flow, lives)
+    }
+}

@@ -1,0 +1,277 @@
+//! Both nodes together: their logs merged by time, and who may release (rule R6).
+//!
+//! A node may release from its start (a primary or a comparator) or from its takeover on, until the
+//! other one does. Logs of one host share a clock; those of two hosts are ordered by their wall
+//! clocks, whose error the caller must know.
+
+use crate::node::{Fault, Lives, Node};
+use crate::read::{Ending, Log, ReadError};
+use crate::record::{Body, Event, Place, Record, Role, Start};
+use crate::report::{Report, Rule, Violation};
+
+/// What an audit is told beside the logs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How far the hosts' wall clocks may differ, in nanoseconds; `None`: unknown.
+    pub clock_error: Option<u64>,
+    /// Every byte that left is to be remembered, for a capture of the client.
+    pub keep: bool,
+}
+
+/// One node's place in the audit: its runs, one after the other.
+struct Side {
+    runs: Vec<Log>,
+    run: usize,
+    node: Option<Node>,
+    next: Option<Record>,
+    /// Added to this host's times.
+    shift: i128,
+    may_release: bool,
+    released: bool,
+    /// This side was asked to judge no more.
+    over: bool,
+}
+
+/// Who released last, since when.
+#[derive(Clone, Copy)]
+struct Releaser {
+    side: usize,
+    since: i128,
+}
+
+/// An audit of one VM pair.
+pub struct Audit {
+    sides: Vec<Side>,
+    options: Options,
+    lives: Lives,
+    releaser: Option<Releaser>,
+    one_clock: bool,
+    report: Report,
+}
+
+impl Audit {
+    /// An audit of the runs of one node or of both.
+    pub fn new(nodes: Vec<Vec<Log>>, options: Options) -> Self {
+        let host = |log: &Log| log.start.host.clone();
+        let first = nodes.iter().flatten().next().map(host);
+        let one_clock = nodes.iter().flatten().all(|log| Some(host(log)) == first);
+        let sides = nodes
+            .into_iter()
+            .map(|runs| Side {
+                runs,
+                run: 0,
+                node: None,
+                next: None,
+                shift: 0,
+                may_release: false,
+                released: false,
+                over: false,
+            })
+            .collect();
+        Self {
+            sides,
+            options,
+            lives: Lives::new(),
+            releaser: None,
+            one_clock,
+            report: Report::default(),
+        }
+    }
+
+    /// Judges everything, up to the first violation.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn run(mut self) -> Result<(Report, Lives), ReadError> {
+        for side in 0..self.sides.len() {
+            self.advance(side)?;
+        }
+        while let Some(side) = self.earliest() {
+            let Some(record) = self.sides[side].next.take() else {
+                break;
+            };
+            if let Err(fault) = self.judge(side, &record) {
+                self.report.violation = Some(self.violation(side, &record, fault));
+                break;
+            }
+            self.advance(side)?;
+        }
+        let releasers = self.sides.iter().filter(|side| side.released).count();
+        if !self.one_clock && self.options.clock_error.is_none() && releasers > 1 {
+            self.report.unproven.push(
+                "R6: the nodes ran on hosts with clocks of their own; say how far these may differ"
+                    .to_owned(),
+            );
+        }
+        for side in &mut self.sides {
+            if let Some(node) = &side.node {
+                self.report.judged.add(&node.judged);
+            }
+        }
+        Ok((self.report, self.lives))
+    }
+
+    fn earliest(&self) -> Option<usize> {
+        let time = |side: &Side| side.next.as_ref().map(|next| time_of(side, next));
+        let timed = self.sides.iter().enumerate();
+        timed
+            .filter_map(|(i, side)| time(side).map(|time| (time, i)))
+            .min()
+            .map(|(_, i)| i)
+    }
+
+    /// Fetches the side's next record, from its next run if need be.
+    fn advance(&mut self, number: usize) -> Result<(), ReadError> {
+        let side = &mut self.sides[number];
+        while !side.over && side.next.is_none() {
+            let Some(log) = side.runs.get_mut(side.run) else {
+                break;
+            };
+            if side.node.is_none() {
+                self.report.judged.records += 1;
+                begin(side, self.one_clock, self.options.keep);
+                continue;
+            }
+            side.next = log.next_record()?;
+            if side.next.is_some() {
+                self.report.judged.records += 1;
+                break;
+            }
+            match log.ending() {
+                Ending::Whole => {}
+                Ending::Cut { after } => self.report.notes.push(format!(
+                    "{} ends with record {after} and no end mark: its node did not end by itself, and \
+                     its last milliseconds are not here",
+                    log.name
+                )),
+                Ending::Gap { after } => {
+                    self.report.unproven.push(format!(
+                        "{}: records are lost behind record {after}; nothing later was judged",
+                        log.name
+                    ));
+                    side.over = true;
+                }
+            }
+            if let Some(node) = side.node.take() {
+                self.report.judged.add(&node.judged);
+            }
+            side.run += 1;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, number: usize, record: &Record) -> Result<(), Fault> {
+        let side = &mut self.sides[number];
+        let Some(node) = &mut side.node else {
+            return Ok(());
+        };
+        match &record.body {
+            Body::Event(event) => {
+                if matches!(event, Event::Takeover | Event::Alone) {
+                    side.may_release = true;
+                }
+                node.event(event)
+            }
+            Body::Frame {
+                place,
+                epoch,
+                bytes,
+            } => {
+                if *place == Place::Out {
+                    let time = time_of(side, record);
+                    self.release(number, time)?;
+                }
+                let node = self.sides[number].node.as_mut();
+                node.map_or(Ok(()), |node| {
+                    node.frame(record.seq, *place, *epoch, bytes, &mut self.lives)
+                })
+            }
+        }
+    }
+
+    /// Rule R6: a side releases.
+    fn release(&mut self, number: usize, time: i128) -> Result<(), Fault> {
+        self.sides[number].released = true;
+        if let Some(releaser) = self.releaser
+            && releaser.side == number
+        {
+            return Ok(());
+        }
+        let tolerated = match (self.one_clock, self.options.clock_error) {
+            (true, _) => Some(0),
+            (false, error) => error.map(i128::from),
+        };
+        if !self.sides[number].may_release {
+            let since = self.releaser.map_or(time, |releaser| releaser.since);
+            return match tolerated {
+                Some(error) if time - since >= error => Err(Fault {
+                    rule: Rule::R6,
+                    position: None,
+                    records: Vec::new(),
+                    what: match self.releaser {
+                        Some(_) => format!(
+                            "it leaves {:.3} ms after the other node began to release for the VM",
+                            (time - since) as f64 / 1e6
+                        ),
+                        None => "it leaves a node that has not taken over".to_owned(),
+                    },
+                }),
+                // Nobody can tell who was first; the report says so.
+                _ => Ok(()),
+            };
+        }
+        for (other, side) in self.sides.iter_mut().enumerate() {
+            side.may_release = other == number;
+        }
+        self.releaser = Some(Releaser {
+            side: number,
+            since: time,
+        });
+        Ok(())
+    }
+
+    fn violation(&self, number: usize, record: &Record, fault: Fault) -> Violation {
+        let side = &self.sides[number];
+        let flow = match &record.body {
+            Body::Frame { bytes, .. } => {
+                let packet = dpdk_colo::packet::Packet::parse(bytes, bytes.len());
+                Some(packet.key.to_string())
+            }
+            Body::Event(_) => None,
+        };
+        Violation {
+            rule: fault.rule,
+            log: side
+                .runs
+                .get(side.run)
+                .map_or_else(String::new, |log| log.name.clone()),
+            seq: record.seq,
+            ns: record.ns,
+            epoch: side.node.as_ref().map_or(0, Node::epoch),
+            flow,
+            position: fault.position,
+            records: fault.records,
+            what: fault.what,
+        }
+    }
+}
+
+/// Begins the side's next run.
+fn begin(side: &mut Side, one_clock: bool, keep: bool) {
+    let Some(log) = side.runs.get(side.run) else {
+        return;
+    };
+    let start: Start = log.start.clone();
+    side.shift = if one_clock {
+        0
+    } else {
+        i128::from(start.wall_ns) - i128::from(start.ns)
+    };
+    // A node that starts again may release: who it was before, its command line says.
+    side.may_release |= start.role != Role::Secondary;
+    side.node = Some(Node::new(start, keep));
+}
+
+fn time_of(side: &Side, record: &Record) -> i128 {
+    i128::from(record.ns) + side.shift
+}

@@ -1,0 +1,162 @@
+//! What an audit finds, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+/// A rule of the design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Rule {
+    /// Output commit: nothing leaves that the SVM has not sent alike, no commit covers and no
+    /// policy rule names.
+    R1,
+    /// Nothing of a flow leaves from its first difference until the commit.
+    R2,
+    /// A commit covers what was taken before the stop that it ends, and follows STOP,
+    /// MIGRATION_PASS and RESUME.
+    R3,
+    /// Nothing acknowledges what the SVM has not acknowledged.
+    R4,
+    /// No byte leaves twice with different values, and none is skipped.
+    R5,
+    /// One node releases at a time.
+    R6,
+}
+
+/// The first frame or event that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The rule.
+    pub rule: Rule,
+    /// The log that shows it.
+    pub log: String,
+    /// Number of the record in that log.
+    pub seq: u64,
+    /// Its time, in nanoseconds of the host's monotonic clock.
+    pub ns: u64,
+    /// The epoch.
+    pub epoch: u32,
+    /// The flow, if it is about a frame.
+    pub flow: Option<String>,
+    /// Where in the flow: a byte of the stream, or a sequence number.
+    pub position: Option<String>,
+    /// Other records that show it, by number.
+    pub records: Vec<u64>,
+    /// What was expected and what was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} broken: {} record {} (epoch {}",
+            self.rule, self.log, self.seq, self.epoch
+        )?;
+        if let Some(flow) = &self.flow {
+            write!(f, ", {flow}")?;
+        }
+        if let Some(position) = &self.position {
+            write!(f, ", {position}")?;
+        }
+        write!(f, ")\n  {}", self.what)?;
+        if !self.records.is_empty() {
+            write!(f, "\n  see records")?;
+            for record in &self.records {
+                write!(f, " {record}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was judged, so that "clean" says how much is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    /// Records read.
+    pub records: u64,
+    /// Frames that left.
+    pub released: u64,
+    /// Of these, because the SVM had sent the same.
+    pub compared: u64,
+    /// Because a commit covered them.
+    pub committed: u64,
+    /// Because nothing was protected.
+    pub unprotected: u64,
+    /// By policy rule.
+    pub policy: BTreeMap<String, u64>,
+    /// Commits seen.
+    pub commits: u64,
+}
+
+impl Judged {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.released += other.released;
+        self.compared += other.compared;
+        self.committed += other.committed;
+        self.unprotected += other.unprotected;
+        self.commits += other.commits;
+        for (rule, n) in &other.policy {
+            *self.policy.entry(rule.clone()).or_default() += n;
+        }
+    }
+}
+
+/// What an audit came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The first violation.
+    pub violation: Option<Violation>,
+    /// What could not be proven, each in a line.
+    pub unproven: Vec<String>,
+    /// What a reader should know beside.
+    pub notes: Vec<String>,
+    /// How much was judged.
+    pub judged: Judged,
+    /// Segments of the client's capture that were looked up.
+    pub client_segments: u64,
+}
+
+impl Report {
+    /// The exit status: 0 clean, 1 a violation, 2 not proven.
+    pub fn status(&self) -> u8 {
+        match (&self.violation, self.unproven.is_empty()) {
+            (Some(_), _) => 1,
+            (None, false) => 2,
+            (None, true) => 0,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        for line in &self.unproven {
+            writeln!(f, "not proven: {line}")?;
+        }
+        let j = &self.judged;
+        writeln!(
+            f,
+            "judged: {} records, {} frames left: {} compared, {} by {} commits, {} unprotected, {} by policy",
+            j.records,
+            j.released,
+            j.compared,
+            j.committed,
+            j.commits,
+            j.unprotected,
+            j.policy.values().sum::<u64>()
+        )?;
+        if self.client_segments > 0 {
+            writeln!(f, "client: {} segments looked up", self.client_segments)?;
+        }
+        match &self.violation {
+            Some(violation) => write!(f, "{violation}"),
+            None if self.unproven.is_empty() => f.write_str("clean"),
+            None => f.write_str("no violation in what could be judged"),
+        }
+    }
+}

@@ -1,0 +1,593 @@
+//! One TCP connection's output: whether each byte, flag and acknowledgment that left was free to.
+//!
+//! What the VM sent waits in its order; what the other VM sent in the epoch is noted by position.
+//! A segment that leaves must be the next one that waits (rule R5), and each of its bytes must be
+//! known from the SVM, or have been free to leave before (R1); it acknowledges no more than the SVM
+//! has (R4). What a commit covers is free, and so is what comes of it again: the SVM runs with a
+//! state in which it was sent.
+//!
+//! Connections that reuse the same ports are told apart by their SYNs: each new initial sequence
+//! number of a VM begins a life, and the two VMs' lives pair up by their count since the last commit.
+
+use std::collections::{HashMap, VecDeque};
+
+use dpdk_colo::packet::serial::{at_or_before, before};
+use dpdk_colo::packet::{Packet, TcpFlags, TcpOptions};
+
+use crate::bytes::ByteMap;
+use crate::node::{Fault, Releasing, Standing, Why};
+use crate::record::Numbers;
+use crate::report::Rule;
+use crate::same::first_difference;
+
+/// One connection, whichever node released it: what was free to leave, by the PVM's numbers.
+#[derive(Default)]
+pub struct Life {
+    /// Initial sequence number, if the SYN was seen.
+    pub isn: Option<u32>,
+    /// Bytes that left or that a commit covers.
+    pub bytes: ByteMap,
+    ack: Option<u32>,
+    syn: bool,
+    fin: Option<u32>,
+    rst: Option<(u32, Option<u32>)>,
+}
+
+impl Life {
+    /// Notes a segment that is free to leave, or part of its payload.
+    fn free(&mut self, packet: &Packet, from: u32, payload: &[u8]) {
+        let tcp = packet.tcp;
+        self.bytes
+            .insert(payload_at(packet).wrapping_add(from), payload);
+        self.syn |= tcp.flags.contains(TcpFlags::SYN);
+        if let Some(ack) = acknowledged(packet) {
+            self.ack = Some(later(self.ack, ack));
+        }
+        if tcp.flags.contains(TcpFlags::FIN) {
+            self.fin = Some(payload_at(packet).wrapping_add(packet.payload_len));
+        }
+        if tcp.flags.contains(TcpFlags::RST) {
+            self.rst = Some((tcp.seq, acknowledged(packet)));
+        }
+    }
+
+    /// A position in words.
+    fn position(&self, at: u32) -> String {
+        match self.isn {
+            Some(isn) => format!(
+                "byte {} of the stream",
+                at.wrapping_sub(isn).wrapping_sub(1)
+            ),
+            None => format!("sequence number {at}"),
+        }
+    }
+}
+
+/// What both SYNs must say alike, since the client relies on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Agreement {
+    mss: Option<u16>,
+    window_scale: Option<u8>,
+    sack: bool,
+    timestamps: bool,
+}
+
+impl Agreement {
+    fn of(packet: &Packet, bytes: &[u8]) -> Self {
+        let options = TcpOptions::parse(packet.tcp_options(bytes));
+        Self {
+            mss: options.mss,
+            window_scale: options.window_scale,
+            sack: options.sack_permitted,
+            timestamps: options.timestamps.is_some(),
+        }
+    }
+}
+
+/// What the SVM said in one life and epoch. Positions are relative to its ISN where the numbers are
+/// its own.
+#[derive(Default)]
+struct Said {
+    bytes: ByteMap,
+    ack: Option<u32>,
+    syn: Option<Agreement>,
+    fin: Option<u32>,
+    resets: Vec<u32>,
+    /// First position, not yet left then, for which it sent two values, and the record.
+    contradiction: Option<(u32, u64)>,
+}
+
+/// What the SVM said in an epoch.
+#[derive(Default)]
+struct Witness {
+    epoch: u32,
+    life: usize,
+    isn: Option<u32>,
+    said: HashMap<usize, Said>,
+}
+
+/// A segment that the VM sent and that has not left whole.
+struct Taken {
+    standing: Standing,
+    life: usize,
+    packet: Packet,
+    bytes: Box<[u8]>,
+    /// Bytes of payload that have left (the uplink's port may have cut it into segments).
+    left: u32,
+    freed: bool,
+}
+
+impl Taken {
+    fn payload(&self) -> &[u8] {
+        payload(&self.packet, &self.bytes)
+    }
+
+    /// Whether `out` is the next piece of this segment, cut off by segmentation.
+    fn begins_with(&self, packet: &Packet, out: &[u8]) -> bool {
+        let (own, other) = (self.packet.tcp, packet.tcp);
+        let rest = &self.payload()[self.left as usize..];
+        let piece = payload(packet, out);
+        let last = piece.len() == rest.len();
+        let quiet = TcpFlags(!(TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR).0);
+        !piece.is_empty()
+            && other.seq == own.seq.wrapping_add(self.left)
+            && other.ack == own.ack
+            && own.flags.0 & quiet.0 == other.flags.0 & quiet.0
+            && (own.flags.contains(TcpFlags::FIN) && last) == other.flags.contains(TcpFlags::FIN)
+            && !own.flags.contains(TcpFlags::SYN)
+            && rest.starts_with(piece)
+    }
+}
+
+/// One connection's output at one node.
+pub struct Flow {
+    numbers: Numbers,
+    waiting: VecDeque<Taken>,
+    life: usize,
+    witness: Witness,
+    /// Fences that the last commit seen here covers.
+    synced: u64,
+}
+
+impl Flow {
+    /// A connection whose last known life is the last of `lives`.
+    pub fn new(numbers: Numbers, lives: &mut Vec<Life>, keep: bool) -> Self {
+        if lives.is_empty() {
+            lives.push(life(None, keep));
+        }
+        let last = lives.len() - 1;
+        Self {
+            numbers,
+            waiting: VecDeque::new(),
+            life: last,
+            witness: Witness {
+                life: last,
+                isn: lives[last].isn,
+                ..Witness::default()
+            },
+            synced: 0,
+        }
+    }
+
+    /// Takes in how far commits reach: what was taken before so many fences is free.
+    fn sync(&mut self, committed: u64, lives: &mut [Life]) {
+        if self.synced >= committed {
+            return;
+        }
+        self.synced = committed;
+        for taken in &mut self.waiting {
+            if taken.standing.fences < committed && !taken.freed {
+                taken.freed = true;
+                let payload = payload(&taken.packet, &taken.bytes);
+                lives[taken.life].free(&taken.packet, 0, payload);
+            }
+        }
+        // The SVM has the PVM's state, numbers included.
+        self.witness = Witness {
+            life: self.life,
+            isn: lives[self.life].isn,
+            ..Witness::default()
+        };
+    }
+
+    /// The VM has sent a segment.
+    pub fn taken(
+        &mut self,
+        standing: Standing,
+        packet: Packet,
+        bytes: Box<[u8]>,
+        committed: u64,
+        lives: &mut Vec<Life>,
+    ) {
+        self.sync(committed, lives);
+        let seq = packet.tcp.seq;
+        if packet.tcp.flags.contains(TcpFlags::SYN) && lives[self.life].isn != Some(seq) {
+            let keep = lives[self.life].bytes.everything;
+            lives.push(life(Some(seq), keep));
+            self.life = lives.len() - 1;
+        }
+        self.waiting.push_back(Taken {
+            standing,
+            life: self.life,
+            packet,
+            bytes,
+            left: 0,
+            freed: false,
+        });
+    }
+
+    /// The other VM has sent a segment in `epoch`.
+    pub fn witnessed(
+        &mut self,
+        record: u64,
+        epoch: u32,
+        packet: &Packet,
+        bytes: &[u8],
+        committed: u64,
+        lives: &mut [Life],
+    ) {
+        self.sync(committed, lives);
+        if self.witness.epoch != epoch {
+            self.witness.epoch = epoch;
+            self.witness.said.clear();
+        }
+        let tcp = packet.tcp;
+        let syn = tcp.flags.contains(TcpFlags::SYN);
+        if syn && self.witness.isn != Some(tcp.seq) {
+            self.witness.isn = Some(tcp.seq);
+            self.witness.life += 1;
+        }
+        let number = self.witness.life;
+        let said = self.witness.said.entry(number).or_default();
+        if syn {
+            said.syn = Some(Agreement::of(packet, bytes));
+        }
+        if let Some(ack) = acknowledged(packet) {
+            said.ack = Some(later(said.ack, ack));
+        }
+        let pvm = lives.get(number);
+        let base = match self.numbers {
+            Numbers::OwnIsn => self.witness.isn.unwrap_or(0),
+            // A translated stream's SYN alone has a number of its own.
+            Numbers::Translated if syn => match pvm.and_then(|life| life.isn) {
+                Some(isn) => tcp.seq.wrapping_sub(isn),
+                None => return,
+            },
+            Numbers::Translated => 0,
+        };
+        let at = payload_at(packet).wrapping_sub(base);
+        if tcp.flags.contains(TcpFlags::FIN) {
+            said.fin = Some(at.wrapping_add(packet.payload_len));
+        }
+        if tcp.flags.contains(TcpFlags::RST) {
+            said.resets.push(tcp.seq.wrapping_sub(base));
+        }
+        if let Some(conflict) = said.bytes.insert(at, payload(packet, bytes)) {
+            let at = at.wrapping_add(conflict.offset as u32);
+            let back = base_of_pvm(self.numbers, pvm);
+            let gone = pvm.is_some_and(|life| life.bytes.read(at.wrapping_add(back), 1) != [None]);
+            if !gone
+                && said
+                    .contradiction
+                    .is_none_or(|(known, _)| before(at, known))
+            {
+                said.contradiction = Some((at, record));
+            }
+        }
+    }
+
+    /// A segment has left. `vanished` frames may be missing before it.
+    pub fn left(
+        &mut self,
+        packet: &Packet,
+        out: &[u8],
+        cx: &mut Releasing,
+        lives: &mut [Life],
+    ) -> Result<Why, Fault> {
+        self.sync(cx.committed, lives);
+        let whole = |taken: &Taken| {
+            taken.left == 0 && first_difference(&taken.bytes, &taken.packet, out).is_none()
+        };
+        let found = self
+            .waiting
+            .iter()
+            .position(|taken| whole(taken) || taken.begins_with(packet, out));
+        let Some(index) = found else {
+            return Err(self.stranger(packet, out, lives));
+        };
+        if index > 0 && cx.vanished < index as u64 {
+            return Err(self.skipped(index, lives));
+        }
+        cx.vanished -= index as u64;
+        self.waiting.drain(..index);
+        let taken = &self.waiting[0];
+        let piece = payload(packet, out);
+        let at = payload_at(packet);
+        let life = &lives[taken.life];
+        for (i, known) in life.bytes.read(at, piece.len()).into_iter().enumerate() {
+            if let Some(known) = known.filter(|known| *known != piece[i]) {
+                return Err(Fault {
+                    rule: Rule::R5,
+                    position: Some(life.position(at.wrapping_add(i as u32))),
+                    records: vec![taken.standing.record],
+                    what: format!(
+                        "a byte left as {known:#04x} before and leaves as {:#04x} now",
+                        piece[i]
+                    ),
+                });
+            }
+        }
+        let why = if let Some(why) = taken.standing.why(cx) {
+            why
+        } else {
+            self.compared(taken, packet, piece, lives)?;
+            Why::Compared
+        };
+        let from = taken.left;
+        lives[taken.life].free(&taken.packet, from, piece);
+        let taken = &mut self.waiting[0];
+        taken.left += piece.len() as u32;
+        if taken.left == taken.packet.payload_len {
+            self.waiting.pop_front();
+        }
+        Ok(why)
+    }
+
+    /// Whether the SVM has sent the same in the same epoch, as far as it was not free before.
+    fn compared(
+        &self,
+        taken: &Taken,
+        packet: &Packet,
+        piece: &[u8],
+        lives: &[Life],
+    ) -> Result<(), Fault> {
+        let life = &lives[taken.life];
+        let nothing = Said::default();
+        let said = self.said(taken).unwrap_or(&nothing);
+        let base = base_of_pvm(self.numbers, Some(life));
+        let at = payload_at(packet);
+        let fault = |rule, position: Option<u32>, what: String| Fault {
+            rule,
+            position: position.map(|at| life.position(at)),
+            records: vec![taken.standing.record],
+            what,
+        };
+        let epoch = taken.standing.epoch;
+        let svm = said.bytes.read(at.wrapping_sub(base), piece.len());
+        let free = life.bytes.read(at, piece.len());
+        for (i, byte) in piece.iter().enumerate() {
+            if svm[i] == Some(*byte) || free[i] == Some(*byte) {
+                continue;
+            }
+            let here = Some(at.wrapping_add(i as u32));
+            let what = match svm[i] {
+                Some(svm) => format!(
+                    "a byte leaves as {byte:#04x}, which the SVM sent as {svm:#04x} in epoch {epoch}, \
+                     and no commit covers it"
+                ),
+                None => format!(
+                    "a byte leaves that the SVM has not sent in epoch {epoch}, and no commit covers it"
+                ),
+            };
+            return Err(fault(Rule::R1, here, what));
+        }
+        let end = at.wrapping_add(piece.len() as u32);
+        if let Some((contradiction, record)) = said.contradiction
+            && before(contradiction, end.wrapping_sub(base))
+        {
+            let mut fault = fault(
+                Rule::R2,
+                Some(contradiction.wrapping_add(base)),
+                "the flow goes on behind a byte that the SVM sent with two values, without a commit"
+                    .to_owned(),
+            );
+            fault.records.push(record);
+            return Err(fault);
+        }
+        let flags = packet.tcp.flags;
+        if flags.contains(TcpFlags::SYN) && !life.syn {
+            let own = Agreement::of(&taken.packet, &taken.bytes);
+            match said.syn {
+                Some(svm) if svm == own => {}
+                Some(svm) => {
+                    let what = format!("a SYN leaves with {own:?}; the SVM's has {svm:?}");
+                    return Err(fault(Rule::R1, None, what));
+                }
+                None => {
+                    let what = format!("a SYN leaves before the SVM's in epoch {epoch}");
+                    return Err(fault(Rule::R1, None, what));
+                }
+            }
+        }
+        let known_fin = said.fin == Some(end.wrapping_sub(base)) || life.fin == Some(end);
+        if flags.contains(TcpFlags::FIN) && !known_fin {
+            let what = match said.fin {
+                Some(_) => "a FIN leaves at a place where the SVM's is not",
+                None => "a FIN leaves that the SVM has not sent",
+            };
+            return Err(fault(Rule::R1, Some(end), what.to_owned()));
+        }
+        let reset = (packet.tcp.seq, acknowledged(packet));
+        let known_reset =
+            said.resets.contains(&packet.tcp.seq.wrapping_sub(base)) || life.rst == Some(reset);
+        if flags.contains(TcpFlags::RST) && !known_reset {
+            let what = "a RST leaves that the SVM has not sent".to_owned();
+            return Err(fault(Rule::R1, None, what));
+        }
+        self.gate(packet, taken, life)
+    }
+
+    /// Rule R4.
+    fn gate(&self, packet: &Packet, taken: &Taken, life: &Life) -> Result<(), Fault> {
+        let Some(ack) = acknowledged(packet) else {
+            return Ok(());
+        };
+        let svm = self.said(taken).and_then(|said| said.ack);
+        let allowed = [svm, life.ack].into_iter().flatten();
+        if allowed.clone().any(|known| at_or_before(ack, known)) {
+            return Ok(());
+        }
+        let most = allowed.reduce(|a, b| later(Some(a), b));
+        Err(Fault {
+            rule: Rule::R4,
+            position: None,
+            records: vec![taken.standing.record],
+            what: match most {
+                Some(most) => format!(
+                    "it acknowledges {ack}, {} beyond {most}, the most that the SVM has acknowledged in epoch {}",
+                    ack.wrapping_sub(most),
+                    taken.standing.epoch
+                ),
+                None => format!(
+                    "it acknowledges {ack}; the SVM has acknowledged nothing in epoch {}",
+                    taken.standing.epoch
+                ),
+            },
+        })
+    }
+
+    fn said(&self, taken: &Taken) -> Option<&Said> {
+        (self.witness.epoch == taken.standing.epoch)
+            .then(|| self.witness.said.get(&taken.life))
+            .flatten()
+    }
+
+    /// Something left that is nothing of what waits.
+    fn stranger(&self, packet: &Packet, out: &[u8], lives: &[Life]) -> Fault {
+        let tcp = packet.tcp;
+        let alike = |taken: &&Taken| {
+            taken.packet.tcp.seq == tcp.seq
+                && taken.packet.payload_len == packet.payload_len
+                && taken.packet.tcp.flags == tcp.flags
+        };
+        if let Some(taken) = self.waiting.iter().find(alike) {
+            let life = &lives[taken.life];
+            let (piece, sent) = (payload(packet, out), taken.payload());
+            if let Some(i) = (0..piece.len().min(sent.len())).find(|&i| piece[i] != sent[i]) {
+                let at = payload_at(packet).wrapping_add(i as u32);
+                let before = life.bytes.read(at, 1)[0].filter(|byte| *byte != piece[i]);
+                let svm = self.said(taken).and_then(|said| {
+                    said.bytes
+                        .read(at.wrapping_sub(base_of_pvm(self.numbers, Some(life))), 1)[0]
+                });
+                let svm = svm.map_or("nothing there".to_owned(), |svm| format!("{svm:#04x}"));
+                return Fault {
+                    rule: if before.is_some() { Rule::R5 } else { Rule::R1 },
+                    position: Some(life.position(at)),
+                    records: vec![taken.standing.record],
+                    what: format!(
+                        "a byte leaves as {:#04x}; the PVM sent {:#04x}, the SVM {svm}",
+                        piece[i], sent[i]
+                    ),
+                };
+            }
+            if tcp.ack != taken.packet.tcp.ack
+                && let Err(fault) = self.gate(packet, taken, life)
+            {
+                return fault;
+            }
+            let at = first_difference(&taken.bytes, &taken.packet, out).unwrap_or_default();
+            return Fault {
+                rule: Rule::R1,
+                position: None,
+                records: vec![taken.standing.record],
+                what: format!("byte {at} of the frame, a header, is not as the PVM sent it"),
+            };
+        }
+        let piece = payload(packet, out);
+        let life = &lives[self.life];
+        let known = life.bytes.read(payload_at(packet), piece.len());
+        let again = known
+            .iter()
+            .zip(piece)
+            .all(|(known, byte)| *known == Some(*byte))
+            && acknowledged(packet)
+                .is_none_or(|ack| life.ack.is_some_and(|most| at_or_before(ack, most)));
+        let (rule, what) = if again {
+            (Rule::R5, "it left before, and the VM has not sent it again")
+        } else {
+            (Rule::R1, "it leaves, and the VM has not sent it")
+        };
+        Fault {
+            rule,
+            position: Some(life.position(payload_at(packet))),
+            records: Vec::new(),
+            what: what.to_owned(),
+        }
+    }
+
+    /// Segments that waited were passed over.
+    fn skipped(&self, index: usize, lives: &[Life]) -> Fault {
+        for taken in self.waiting.iter().take(index) {
+            let life = &lives[taken.life];
+            let at = payload_at(&taken.packet);
+            let Some(said) = self.said(taken) else {
+                continue;
+            };
+            let base = base_of_pvm(self.numbers, Some(life));
+            let svm = said
+                .bytes
+                .read(at.wrapping_sub(base), taken.payload().len());
+            let differs = |i: &usize| svm[*i].is_some_and(|svm| svm != taken.payload()[*i]);
+            if let Some(i) = (0..svm.len()).find(differs) {
+                return Fault {
+                    rule: Rule::R2,
+                    position: Some(life.position(at.wrapping_add(i as u32))),
+                    records: vec![taken.standing.record],
+                    what: "the flow goes on behind a byte that differs, without a commit"
+                        .to_owned(),
+                };
+            }
+        }
+        let first = &self.waiting[0];
+        Fault {
+            rule: Rule::R5,
+            position: Some(lives[first.life].position(payload_at(&first.packet))),
+            records: vec![first.standing.record],
+            what: format!("{index} segments of the VM before it have not left"),
+        }
+    }
+}
+
+fn life(isn: Option<u32>, keep: bool) -> Life {
+    let mut life = Life {
+        isn,
+        ..Life::default()
+    };
+    life.bytes.everything = keep;
+    life
+}
+
+/// What positions of the PVM count from.
+fn base_of_pvm(numbers: Numbers, life: Option<&Life>) -> u32 {
+    match numbers {
+        Numbers::OwnIsn => life.and_then(|life| life.isn).unwrap_or(0),
+        Numbers::Translated => 0,
+    }
+}
+
+/// Sequence number of the first byte of payload.
+pub fn payload_at(packet: &Packet) -> u32 {
+    let syn = packet.tcp.flags.contains(TcpFlags::SYN);
+    packet.tcp.seq.wrapping_add(u32::from(syn))
+}
+
+/// The payload, as far as the frame has it.
+pub fn payload<'a>(packet: &Packet, bytes: &'a [u8]) -> &'a [u8] {
+    let end = packet.end().min(bytes.len());
+    bytes
+        .get(usize::from(packet.payload)..end)
+        .unwrap_or_default()
+}
+
+fn acknowledged(packet: &Packet) -> Option<u32> {
+    let tcp = packet.tcp;
+    tcp.flags.contains(TcpFlags::ACK).then_some(tcp.ack)
+}
+
+fn later(known: Option<u32>, ack: u32) -> u32 {
+    match known {
+        Some(known) if before(ack, known) => known,
+        _ => ack,
+    }
+}

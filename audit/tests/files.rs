@@ -1,0 +1,248 @@
+//! The program on files: what a node writes is read back, a death is told from a gap, and the exit
+//! status says what came of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use dpdk_colo::cli;
+use dpdk_colo::config::PairSettings;
+use dpdk_colo::monitor::capture::{Files, Note, Place};
+use dpdk_colo::protect::State;
+use etherparse::PacketBuilder;
+use pcap_file::pcap::{PcapPacket, PcapWriter};
+use tempfile::TempDir;
+
+fn pair(words: &str) -> PairSettings {
+    let words = words.split_whitespace().map(Into::into);
+    let Ok(cli::Command::Run(options)) = cli::Options::parse(words) else {
+        panic!("it is a command line");
+    };
+    options.settings().expect("complete").pairs.remove(0)
+}
+
+fn comparator() -> PairSettings {
+    pair("--role compare --primary-in a --secondary-in b --out c")
+}
+
+fn segment(seq: u32, payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([192, 0, 2, 1], [198, 51, 100, 1], 64)
+        .tcp(80, 40_000, seq, 1_000)
+        .ack(7);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, payload).expect("a frame");
+    frame
+}
+
+/// A log under construction.
+struct Writer {
+    files: Files,
+    seq: u64,
+}
+
+impl Writer {
+    fn new(dir: &Path) -> Self {
+        let mut writer = Self {
+            files: Files::create(dir, &comparator(), 1).expect("a new log"),
+            seq: 0,
+        };
+        let seq = writer.next();
+        let state = State::Protected;
+        writer
+            .files
+            .note(seq, seq, &Note::State { state, epoch: 1 });
+        writer
+    }
+
+    fn next(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    fn frame(&mut self, place: Place, bytes: &[u8]) {
+        let seq = self.next();
+        self.files.frame(place, seq, seq, 1, bytes);
+    }
+
+    /// Both VMs send this, and it leaves.
+    fn agree(&mut self, bytes: &[u8]) {
+        for place in [Place::P, Place::S, Place::Out] {
+            self.frame(place, bytes);
+        }
+    }
+
+    fn end(mut self) {
+        self.files.end(self.seq, self.seq);
+        self.files.flush().expect("written");
+    }
+}
+
+/// Exit status, and what it wrote to both outputs.
+fn audit(dir: &Path, more: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dpdk-colo-audit"))
+        .arg("--primary")
+        .arg(dir)
+        .args(more)
+        .output()
+        .expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).expect("text");
+    println!("{text}");
+    (output.status.code().expect("it ends by itself"), text)
+}
+
+fn log() -> (TempDir, Writer) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut writer = Writer::new(dir.path());
+    writer.agree(&segment(1, b"one"));
+    writer.agree(&segment(4, b"two"));
+    (dir, writer)
+}
+
+#[test]
+fn what_a_node_writes_is_judged() {
+    let (dir, writer) = log();
+    writer.end();
+    let (status, text) = audit(dir.path(), &[]);
+    assert_eq!(status, 0);
+    assert!(text.contains("2 frames left: 2 compared"), "{text}");
+
+    // A second run of the node is judged behind the first, and its log stands beside it.
+    let mut writer = Writer::new(dir.path());
+    writer.frame(Place::P, &segment(7, b"mine"));
+    writer.frame(Place::Out, &segment(7, b"mine"));
+    writer.end();
+    assert!(dir.path().join("vm0-compare-1.pcapng").exists());
+    let (status, text) = audit(dir.path(), &["--json"]);
+    assert_eq!(status, 1);
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(report["violation"]["rule"], "R1");
+    assert_eq!(report["violation"]["log"], "vm0-compare-1");
+    assert_eq!(report["violation"]["seq"], 3);
+    assert_eq!(report["violation"]["records"], serde_json::json!([2]));
+}
+
+#[test]
+fn a_death_is_told_from_a_gap() {
+    // The node died in the middle of a line and of a block.
+    let (dir, mut writer) = log();
+    writer.files.flush().expect("written");
+    for (name, torn) in [
+        ("vm0-compare-0.jsonl", &b"{\"event\":\"st"[..]),
+        ("vm0-compare-0.pcapng", &[6, 0, 0, 0, 80, 0, 0, 0, 1][..]),
+    ] {
+        let path = dir.path().join(name);
+        let mut bytes = fs::read(&path).expect("a file");
+        bytes.extend(torn);
+        fs::write(&path, bytes).expect("written");
+    }
+    let (status, text) = audit(dir.path(), &[]);
+    assert_eq!(status, 0);
+    assert!(
+        text.contains("note: vm0-compare-0 ends with record 7"),
+        "{text}"
+    );
+
+    // A record is lost, and the node goes on.
+    let (dir, mut writer) = log();
+    writer.next();
+    writer.files.lost(9, 1);
+    writer.frame(Place::Out, &segment(7, b"bad"));
+    writer.end();
+    let (status, text) = audit(dir.path(), &[]);
+    assert_eq!(status, 2);
+    assert!(text.contains("records are lost behind record 7"), "{text}");
+
+    // The same of a node that died later.
+    let (dir, mut writer) = log();
+    writer.next();
+    writer.files.lost(9, 1);
+    writer.frame(Place::Out, &segment(7, b"bad"));
+    writer.files.flush().expect("written");
+    assert_eq!(audit(dir.path(), &[]).0, 2);
+}
+
+#[test]
+fn what_is_no_log_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (status, text) = audit(dir.path(), &[]);
+    assert_eq!((status, text.lines().count()), (2, 1));
+    assert!(
+        text.contains("has no log of a primary or compare node"),
+        "{text}"
+    );
+    let (status, text) = audit(Path::new("/nonexistent"), &[]);
+    assert_eq!((status, text.lines().count()), (2, 1));
+
+    for (file, bytes) in [
+        ("vm0-compare-0.jsonl", &b"garbage\n"[..]),
+        ("vm0-compare-0.jsonl", b""),
+        ("vm0-compare-0.jsonl", b"{\"event\":\"end\",\"ns\":1}\n"),
+        ("vm0-compare-0.pcapng", b"garbage that is no capture"),
+        ("vm0-compare-0.pcapng", b""),
+    ] {
+        let (dir, writer) = log();
+        writer.end();
+        fs::write(dir.path().join(file), bytes).expect("written");
+        let (status, text) = audit(dir.path(), &[]);
+        assert_eq!((status, text.lines().count()), (2, 1), "{text}");
+        assert!(text.contains(file), "{text}");
+    }
+
+    // Of two pairs one must be named.
+    let (dir, writer) = log();
+    writer.end();
+    let other = pair("--role compare --vm-id 3 --primary-in a --secondary-in b --out c");
+    let mut files = Files::create(dir.path(), &other, 1).expect("a new log");
+    files.end(1, 0);
+    files.flush().expect("written");
+    let (status, text) = audit(dir.path(), &[]);
+    assert_eq!(status, 2);
+    assert!(text.contains("--pair"), "{text}");
+    assert_eq!(audit(dir.path(), &["--pair", "vm0"]).0, 0);
+    assert_eq!(audit(dir.path(), &["--pair", "vm9"]).0, 2);
+    assert_eq!(audit(dir.path(), &["--paris"]).0, 2);
+}
+
+#[test]
+fn the_client_got_nothing_else() {
+    let (dir, writer) = log();
+    writer.end();
+    let client = |frames: &[Vec<u8>]| -> PathBuf {
+        let path = dir.path().join("client.pcap");
+        let mut writer =
+            PcapWriter::new(fs::File::create(&path).expect("a file")).expect("a header");
+        for frame in frames {
+            let packet = PcapPacket::new(Duration::ZERO, frame.len() as u32, frame);
+            writer.write_packet(&packet).expect("a packet");
+        }
+        path
+    };
+    let check = |frames: &[Vec<u8>]| {
+        let path = client(frames);
+        audit(
+            dir.path(),
+            &["--client-pcap", path.to_str().expect("plain")],
+        )
+    };
+    // Other segmentation on the way is no matter.
+    let (status, text) = check(&[segment(1, b"onetwo"), segment(4, b"two")]);
+    assert_eq!(status, 0);
+    assert!(text.contains("client: 2 segments"), "{text}");
+    let (status, text) = check(&[segment(1, b"onetwO")]);
+    assert_eq!(status, 1);
+    assert!(
+        text.contains("client record 1") && text.contains("sequence number 6"),
+        "{text}"
+    );
+    assert_eq!(check(&[segment(1, b"onetwo and more")]).0, 1);
+    fs::write(dir.path().join("client.pcap"), b"no").expect("written");
+    let path = dir.path().join("client.pcap");
+    let (status, _) = audit(
+        dir.path(),
+        &["--client-pcap", path.to_str().expect("plain")],
+    );
+    assert_eq!(status, 2);
+}

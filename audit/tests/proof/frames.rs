@@ -1,0 +1,62 @@
+//! Frames of one server to its clients.
+
+use etherparse::PacketBuilder;
+
+/// A connection to client `n`, as the server sends on it.
+#[derive(Clone, Copy)]
+pub struct Tcp(pub u8);
+
+impl Tcp {
+    fn builder(self) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).ipv4(
+            [192, 0, 2, 1],
+            [198, 51, 100, self.0],
+            64,
+        )
+    }
+
+    pub fn syn(self, isn: u32, ack: u32) -> Vec<u8> {
+        let step = self.builder().tcp(80, 40_000, isn, 1_000).syn().ack(ack);
+        let step = step
+            .options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)])
+            .expect("an option");
+        done(|out| step.write(out, &[]))
+    }
+
+    pub fn data(self, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+        let step = self.builder().tcp(80, 40_000, seq, 1_000).ack(ack);
+        done(|out| step.write(out, payload))
+    }
+
+    pub fn fin(self, seq: u32, ack: u32) -> Vec<u8> {
+        let step = self.builder().tcp(80, 40_000, seq, 1_000).ack(ack).fin();
+        done(|out| step.write(out, &[]))
+    }
+
+    pub fn udp(self, from: u16, payload: &[u8]) -> Vec<u8> {
+        let step = self.builder().udp(from, 40_000);
+        done(|out| step.write(out, payload))
+    }
+}
+
+pub fn arp() -> Vec<u8> {
+    let mut frame = vec![0xff; 12];
+    frame.extend([0x08, 0x06]);
+    frame.extend([0; 28]);
+    frame
+}
+
+fn done(
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out).expect("a frame");
+    out
+}
+
+/// Offset of the payload of a segment without options.
+pub const PAYLOAD: usize = 54;
+/// Offset of the acknowledgment number.
+pub const ACK: usize = 42;
+/// Offset of the window.
+pub const WINDOW: usize = 48;

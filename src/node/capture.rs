@@ -1,0 +1,396 @@
+//! `--capture`: what a pair's poll core sees and does, on its way to a thread that writes it down.
+//!
+//! A [`Tap`] numbers frames and notes in the one order in which the poll core meets them and copies
+//! them into two rings; the [`Recorder`]'s thread writes the files. Frames are copied and not
+//! shared: a second owner would keep a P from getting the smaller window, an S from getting its
+//! header, and a slow disk would empty the guests' pools. A ring that is full costs records, whose
+//! numbers are then missing, and never the service. Without `--capture` a tap is one branch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::clock::Clock;
+use super::lane::Lane;
+use crate::dpdk::{Burst, Mbuf, tsc};
+use crate::error_chain::chain;
+use crate::frame::{Frame, Ticks};
+use crate::monitor::capture::{Files, Note, Place};
+use crate::monitor::log::Log;
+use crate::protect::State;
+
+/// Bytes of frames on their way, headers included.
+const FRAMES: usize = 64 << 20;
+/// Notes on their way.
+const NOTES: usize = 4096;
+/// Bytes in front of each frame in the ring.
+const HEADER: usize = 32;
+/// A burst of the longest frames that IP knows.
+const SCRATCH: usize = Burst::CAPACITY * (HEADER + 66_000);
+/// How long the thread sleeps when there was nothing: what a killed node loses at most.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What the two sides tell each other besides the rings.
+#[derive(Default)]
+struct Shared {
+    /// Records that found no room.
+    lost: AtomicU64,
+    /// Records in all, once the tap is gone.
+    records: AtomicU64,
+}
+
+struct Noted {
+    seq: u64,
+    at: Ticks,
+    note: Note,
+}
+
+/// What a tap looks at to tell what has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The word for what the node does.
+    pub state: State,
+    /// The epoch.
+    pub epoch: u32,
+    /// The last epoch that began with a commit, as far as the node knows one now.
+    pub committed: Option<u32>,
+    /// It goes on without the other VM, whatever the monitor says.
+    pub alone: bool,
+    /// Held frames that were dropped because their VM is gone.
+    pub discarded: u64,
+}
+
+/// The poll core's end.
+pub struct Tap(Option<Box<Inner>>);
+
+struct Inner {
+    frames: Producer<u8>,
+    notes: Producer<Noted>,
+    shared: Arc<Shared>,
+    scratch: Vec<u8>,
+    /// Where the records in the scratch end.
+    ends: [usize; Burst::CAPACITY],
+    seq: u64,
+    seen: Option<View>,
+}
+
+impl Tap {
+    /// A tap that records nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Records a frame.
+    #[inline]
+    pub fn frame(&mut self, place: Place, epoch: u32, frame: &Mbuf) {
+        if let Some(inner) = &mut self.0 {
+            let staged = inner.stage(place, epoch, std::slice::from_ref(frame));
+            inner.keep(staged, 1);
+        }
+    }
+
+    /// Records a note.
+    #[inline]
+    pub fn note(&mut self, note: Note) {
+        if let Some(inner) = &mut self.0 {
+            inner.note(note);
+        }
+    }
+
+    /// Looks at the state and records what has changed.
+    #[inline]
+    pub fn watch(&mut self, view: impl FnOnce() -> View) {
+        if let Some(inner) = &mut self.0 {
+            inner.watch(view());
+        }
+    }
+
+    /// Sends what waits for a lane, and records what the port took as it was before.
+    #[inline]
+    pub fn flush(&mut self, place: Place, epoch: u32, lane: &mut Lane) -> usize {
+        let Some(inner) = &mut self.0 else {
+            return lane.flush();
+        };
+        let staged = inner.stage(place, epoch, &lane.out);
+        let taken = lane.flush();
+        inner.keep(staged, taken);
+        taken
+    }
+
+    /// Sends what a burst holds, and records what the port took as it was before.
+    #[inline]
+    pub fn transmit(
+        &mut self,
+        place: Place,
+        epoch: u32,
+        lane: &mut Lane,
+        burst: &mut Burst,
+    ) -> usize {
+        let Some(inner) = &mut self.0 else {
+            return lane.transmit(burst);
+        };
+        let staged = inner.stage(place, epoch, burst);
+        let taken = lane.transmit(burst);
+        inner.keep(staged, taken);
+        taken
+    }
+}
+
+impl Inner {
+    /// Copies frames into the scratch, numbered from the next number on; returns how many fitted.
+    fn stage(&mut self, place: Place, epoch: u32, frames: &[Mbuf]) -> usize {
+        self.scratch.clear();
+        let at = tsc::now();
+        for (i, frame) in frames.iter().enumerate() {
+            let len = HEADER + frame.len();
+            if self.scratch.len() + len > self.scratch.capacity() {
+                return i;
+            }
+            self.scratch.extend_from_slice(&(len as u32).to_le_bytes());
+            self.scratch
+                .extend_from_slice(&(place as u32).to_le_bytes());
+            let seq = self.seq + 1 + i as u64;
+            self.scratch.extend_from_slice(&seq.to_le_bytes());
+            self.scratch.extend_from_slice(&at.to_le_bytes());
+            self.scratch
+                .extend_from_slice(&u64::from(epoch).to_le_bytes());
+            for segment in frame.segments() {
+                self.scratch.extend_from_slice(segment);
+            }
+            self.ends[i] = self.scratch.len();
+        }
+        frames.len()
+    }
+
+    /// Records the first `n` frames, of which `staged` are in the scratch.
+    fn keep(&mut self, staged: usize, n: usize) {
+        let fit = staged.min(n);
+        self.seq += n as u64;
+        let mut lost = n - fit;
+        if fit > 0 {
+            let bytes = &self.scratch[..self.ends[fit - 1]];
+            if self.frames.push_entire_slice(bytes).is_err() {
+                lost = n;
+            }
+        }
+        self.lose(lost);
+    }
+
+    fn note(&mut self, note: Note) {
+        self.seq += 1;
+        let noted = Noted {
+            seq: self.seq,
+            at: tsc::now(),
+            note,
+        };
+        let lost = self.notes.push(noted).is_err();
+        self.lose(usize::from(lost));
+    }
+
+    fn lose(&mut self, n: usize) {
+        if n > 0 {
+            self.shared.lost.fetch_add(n as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn watch(&mut self, view: View) {
+        let Some(was) = self.seen.replace(view) else {
+            self.note(Note::State {
+                state: view.state,
+                epoch: view.epoch,
+            });
+            return;
+        };
+        if was == view {
+            return;
+        }
+        if was.discarded != view.discarded {
+            self.note(Note::Discarded {
+                frames: view.discarded,
+            });
+        }
+        if view.alone && !was.alone {
+            self.note(Note::Alone);
+        }
+        if let Some(epoch) = view.committed
+            && was.committed != view.committed
+        {
+            self.note(Note::Commit { epoch });
+        }
+        if (was.state, was.epoch) != (view.state, view.epoch) {
+            self.note(Note::State {
+                state: view.state,
+                epoch: view.epoch,
+            });
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.records.store(self.seq, Ordering::Release);
+    }
+}
+
+/// The other ends of one pair's rings, and its files.
+struct Sink {
+    /// `None` after a file could not be written.
+    files: Option<Files>,
+    frames: Consumer<u8>,
+    notes: Consumer<Noted>,
+    shared: Arc<Shared>,
+    bytes: Vec<u8>,
+    told_lost: u64,
+}
+
+/// Writes down what the taps of all pairs say.
+pub struct Recorder {
+    sinks: Vec<Sink>,
+    clock: Clock,
+}
+
+impl Recorder {
+    /// No tap yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            sinks: Vec::new(),
+            clock,
+        }
+    }
+
+    /// A tap whose records go to these files.
+    pub fn tap(&mut self, files: Files) -> Tap {
+        let (frames, frames_end) = RingBuffer::new(FRAMES);
+        let (notes, notes_end) = RingBuffer::new(NOTES);
+        let shared = Arc::new(Shared::default());
+        self.sinks.push(Sink {
+            files: Some(files),
+            frames: frames_end,
+            notes: notes_end,
+            shared: Arc::clone(&shared),
+            bytes: Vec::new(),
+            told_lost: 0,
+        });
+        Tap(Some(Box::new(Inner {
+            frames,
+            notes,
+            shared,
+            scratch: Vec::with_capacity(SCRATCH),
+            ends: [0; Burst::CAPACITY],
+            seq: 0,
+            seen: None,
+        })))
+    }
+
+    /// Writes until all taps are gone.
+    pub fn run(mut self, log: &Log) {
+        while !self.sinks.is_empty() {
+            let mut any = false;
+            let clock = self.clock;
+            self.sinks.retain_mut(|sink| {
+                // Asked first: what comes in between is taken by this look or a later one.
+                let over = sink.frames.is_abandoned();
+                any |= sink.work(clock, log);
+                if over {
+                    sink.end(log);
+                }
+                !over
+            });
+            if !any {
+                thread::sleep(LOOK);
+            }
+        }
+    }
+}
+
+impl Sink {
+    /// Writes what has come; true if anything has.
+    fn work(&mut self, clock: Clock, log: &Log) -> bool {
+        // The TSC's rate is known to some parts in 10^4 only: each batch counts from its own time.
+        let (ns, ticks) = (monotonic_ns(), tsc::now());
+        let time = |at: Ticks| ns.saturating_sub(clock.ns(ticks.saturating_sub(at)));
+        let mut any = false;
+        let waiting = self.frames.slots();
+        self.bytes.resize(waiting, 0);
+        if waiting > 0 && self.frames.pop_entire_slice(&mut self.bytes).is_ok() {
+            any = true;
+            if let Some(files) = &mut self.files {
+                each_frame(&self.bytes, |place, seq, at, epoch, frame| {
+                    files.frame(place, seq, time(at), epoch, frame);
+                });
+            }
+        }
+        while let Ok(noted) = self.notes.pop() {
+            any = true;
+            if let Some(files) = &mut self.files {
+                files.note(noted.seq, time(noted.at), &noted.note);
+            }
+        }
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        if lost != self.told_lost {
+            self.told_lost = lost;
+            any = true;
+            if let Some(files) = &mut self.files {
+                files.lost(ns, lost);
+            }
+            log.warning(
+                "capture",
+                format_args!("--capture: {lost} records are lost; the disk is too slow"),
+            );
+        }
+        if any {
+            self.flush(log);
+        }
+        any
+    }
+
+    fn end(&mut self, log: &Log) {
+        if let Some(files) = &mut self.files {
+            files.end(monotonic_ns(), self.shared.records.load(Ordering::Acquire));
+        }
+        self.flush(log);
+    }
+
+    fn flush(&mut self, log: &Log) {
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.flush()
+        {
+            log.error("capture", format_args!("{}", chain(&error)));
+            self.files = None;
+        }
+    }
+}
+
+/// Takes records apart that [`Inner::stage`] has put together.
+fn each_frame(mut bytes: &[u8], mut tell: impl FnMut(Place, u64, Ticks, u32, &[u8])) {
+    let word = |header: &[u8], at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&header[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    while bytes.len() >= HEADER {
+        let (header, rest) = bytes.split_at(HEADER);
+        let first = word(header, 0);
+        let len = (first as u32 as usize).clamp(HEADER, bytes.len());
+        let place = Place::ALL[((first >> 32) as usize).min(Place::ALL.len() - 1)];
+        let epoch = word(header, 24) as u32;
+        tell(
+            place,
+            word(header, 8),
+            word(header, 16),
+            epoch,
+            &rest[..len - HEADER],
+        );
+        bytes = &bytes[len..];
+    }
+}
+
+/// The time of `CLOCK_MONOTONIC`, which all processes of a host share.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

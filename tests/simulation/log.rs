@@ -1,0 +1,145 @@
+//! What a node would have captured: the log of each run of the primary, for the auditor.
+
+use dpdk_colo::frame::Ticks;
+use dpdk_colo::protect::{Monitor, Primary, State};
+use dpdk_colo_audit::read::Log;
+use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
+use dpdk_colo_audit::{Audit, Options, Report, Rule};
+
+use crate::frame::Numbered;
+use crate::rng::Rng;
+
+/// The present run's records, and those of the runs before.
+#[derive(Default)]
+pub struct Capture {
+    runs: Vec<Vec<Record>>,
+    now: Ticks,
+    seen: Option<(State, u32, u64)>,
+}
+
+impl Capture {
+    /// The primary node starts, for the first time or again.
+    pub fn start(&mut self) {
+        self.runs.push(Vec::new());
+        self.seen = None;
+    }
+
+    pub fn at(&mut self, now: Ticks) {
+        self.now = now;
+    }
+
+    fn add(&mut self, body: Body) {
+        let ns = self.now * 1_000;
+        if self.runs.is_empty() {
+            self.start();
+        }
+        if let Some(run) = self.runs.last_mut() {
+            let seq = run.len() as u64 + 1;
+            run.push(Record { seq, ns, body });
+        }
+    }
+
+    pub fn frame(&mut self, place: Place, epoch: u32, bytes: &[u8]) {
+        let bytes = bytes.into();
+        self.add(Body::Frame {
+            place,
+            epoch,
+            bytes,
+        });
+    }
+
+    pub fn fence(&mut self, epoch: u32) {
+        self.add(Body::Event(Event::Fence { epoch }));
+    }
+
+    pub fn monitor(&mut self, said: Monitor) {
+        self.add(Body::Event(match said {
+            Monitor::Connected { colo, .. } => Event::MonitorConnected { colo },
+            Monitor::Disconnected => Event::MonitorLost,
+            Monitor::Stop => Event::Stop,
+            Monitor::Pass => Event::Pass,
+            Monitor::Resume => Event::Resume,
+            Monitor::Migration { colo } => Event::Migration { colo },
+            Monitor::ColoExit => Event::ColoExit,
+            Monitor::Barrier { colo, .. } => Event::Barrier { colo },
+        }));
+    }
+
+    /// Notes what has changed, as a node's tap does.
+    pub fn watch(&mut self, primary: &Primary<Numbered>) {
+        let discarded = primary.counts().discarded;
+        let now = (primary.state(), primary.epoch(), discarded);
+        let (state, epoch, _) = now;
+        let was = self.seen.replace(now);
+        if was == Some(now) {
+            return;
+        }
+        if was.is_some_and(|(.., was)| was != discarded) {
+            self.add(Body::Event(Event::Discarded { frames: discarded }));
+        }
+        let protected = was.map(|(state, epoch, _)| (state == State::Protected, epoch));
+        if was.is_some() && state == State::Protected && protected != Some((true, epoch)) {
+            self.add(Body::Event(Event::Commit { epoch }));
+        }
+        self.add(Body::Event(Event::State {
+            state: state.word().to_owned(),
+            epoch,
+        }));
+    }
+
+    fn audit(runs: &[Vec<Record>]) -> Report {
+        let start = Start {
+            ns: 0,
+            wall_ns: 0,
+            host: "simulation".to_owned(),
+            pair: "vm1".to_owned(),
+            role: Role::Primary,
+            numbers: Numbers::Translated,
+            policy: Vec::new(),
+        };
+        let logs = runs
+            .iter()
+            .map(|run| {
+                let mut records = run.clone();
+                let (seq, ns) = (records.len() as u64 + 1, u64::MAX);
+                let body = Body::Event(Event::End);
+                records.push(Record { seq, ns, body });
+                Log::of_records("primary", start.clone(), records)
+            })
+            .collect();
+        let audit = Audit::new(vec![logs], Options::default());
+        audit.run().expect("it is in memory").0
+    }
+
+    /// The auditor agrees with the oracle that all was well, and would not if one byte had left
+    /// otherwise.
+    pub fn check(mut self, rng: &mut Rng) {
+        let report = Self::audit(&self.runs);
+        assert_eq!(report.status(), 0, "audit: {report}");
+        let outs: Vec<(usize, usize)> = self
+            .runs
+            .iter()
+            .enumerate()
+            .flat_map(|(run, records)| (0..records.len()).map(move |i| (run, i)))
+            .filter(|&(run, i)| match &self.runs[run][i].body {
+                // A byte of the payload of a segment without options, or of a datagram.
+                Body::Frame { place, bytes, .. } => *place == Place::Out && bytes.len() > 80,
+                Body::Event(_) => false,
+            })
+            .collect();
+        if outs.is_empty() {
+            return;
+        }
+        let (run, i) = outs[rng.below(outs.len())];
+        if let Body::Frame { bytes, .. } = &mut self.runs[run][i].body {
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+        }
+        let report = Self::audit(&self.runs);
+        let violation = report.violation.expect("a flipped byte is seen");
+        assert!(
+            matches!(violation.rule, Rule::R1 | Rule::R5) && violation.seq == i as u64 + 1,
+            "{violation}"
+        );
+    }
+}
