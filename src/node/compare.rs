@@ -63,16 +63,16 @@ impl CompareNode {
         self.watch();
         let mut busy = self.send_waiting();
         busy |= self.secondary_in.receive(&mut self.scratch) > 0;
-        for frame in self.scratch.drain() {
-            self.tap.frame(Place::S, self.state.epoch(), &frame);
-            self.state.secondary(frame, now);
-        }
+        let (tap, epoch) = (&mut self.tap, self.state.epoch());
+        let frames = self.scratch.drain();
+        let mut frames = frames.inspect(|s| tap.frame(Place::S, epoch, s));
+        self.state.secondary_burst(&mut frames, now);
         if self.state.wants_primary() {
             busy |= self.primary_in.receive(&mut self.scratch) > 0;
-            for frame in self.scratch.drain() {
-                self.tap.frame(Place::P, self.state.epoch(), &frame);
-                self.state.primary(frame, now);
-            }
+            let (tap, epoch) = (&mut self.tap, self.state.epoch());
+            let frames = self.scratch.drain();
+            let mut frames = frames.inspect(|p| tap.frame(Place::P, epoch, p));
+            self.state.primary_burst(&mut frames, now);
         }
         busy | self.release()
     }
