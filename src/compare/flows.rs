@@ -33,6 +33,15 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// Loads the cache line behind the key's.
+    #[inline(always)]
+    pub fn touch(&self) -> u32 {
+        match &self.output {
+            Output::Stream(stream) => stream.epoch(),
+            Output::Datagrams(_) => 0,
+        }
+    }
+
     fn new(kind: Kind, now: Ticks) -> Self {
         let output = match kind {
             Kind::Tcp => Output::Stream(Stream::default()),

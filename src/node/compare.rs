@@ -64,15 +64,15 @@ impl CompareNode {
         let mut busy = self.send_waiting();
         busy |= self.secondary_in.receive(&mut self.scratch) > 0;
         let (tap, epoch) = (&mut self.tap, self.state.epoch());
-        let frames = self.scratch.drain();
-        let mut frames = frames.inspect(|s| tap.frame(Place::S, epoch, s));
-        self.state.secondary_burst(&mut frames, now);
+        let tapped = |s: &Mbuf| tap.frame(Place::S, epoch, s);
+        self.state
+            .secondary_burst(&mut self.scratch.drain().inspect(tapped), now);
         if self.state.wants_primary() {
             busy |= self.primary_in.receive(&mut self.scratch) > 0;
             let (tap, epoch) = (&mut self.tap, self.state.epoch());
-            let frames = self.scratch.drain();
-            let mut frames = frames.inspect(|p| tap.frame(Place::P, epoch, p));
-            self.state.primary_burst(&mut frames, now);
+            let tapped = |p: &Mbuf| tap.frame(Place::P, epoch, p);
+            self.state
+                .primary_burst(&mut self.scratch.drain().inspect(tapped), now);
         }
         busy | self.release()
     }

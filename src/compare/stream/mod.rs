@@ -138,6 +138,12 @@ impl Stream {
             && self.is_used_up(hold)
     }
 
+    /// Epoch in which the state was last valid.
+    #[inline(always)]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Whether the VMs' numbers of a living connection differ by what only this state knows.
     pub fn is_offset(&self, epoch: u32) -> bool {
         let closed = self.primary_fin.is_some() || self.matched_rst.is_some();
