@@ -15,7 +15,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit check table install clean packages lab
+.PHONY: all demo test lint unit instructions check table install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -28,7 +28,7 @@ demo: packages
 	@hugepages/reserve 1024 $(LAB) demo --bin $(BIN) --image $(IMAGE)
 
 test: packages
-	@$(MAKE) --no-print-directory lint unit check
+	@$(MAKE) --no-print-directory lint unit instructions check
 
 # Both builds of the library: with DPDK and without.
 lint:
@@ -40,6 +40,11 @@ lint:
 unit:
 	$(CARGO) test -p dpdk-colo --no-default-features
 	$(CARGO) test --workspace
+
+# What the comparator costs, in instructions per pair of frames; fails if one count grew by more
+# than 3 %. `colo-bench instructions --update` after a change that is worth it.
+instructions:
+	$(CARGO) run --release -p colo-bench -- instructions --check
 
 check: all lab
 	$(LAB) check --bin $(BIN) --image $(IMAGE) --audit $(AUDIT)

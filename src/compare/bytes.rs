@@ -5,6 +5,7 @@ use crate::frame::Frame;
 /// Distance from the ranges' starts to the first byte that differs, or `None` where the `len`
 /// bytes of `a` from `a_start` equal those of `b` from `b_start`. A frame that ends inside its
 /// range differs at its end.
+#[inline]
 pub(super) fn first_difference<F: Frame>(
     a: &F,
     a_start: usize,
@@ -18,6 +19,17 @@ pub(super) fn first_difference<F: Frame>(
     ) {
         return if x == y { None } else { Some(mismatch(x, y)) };
     }
+    first_difference_of_chains(a, a_start, b, b_start, len)
+}
+
+#[inline(never)]
+fn first_difference_of_chains<F: Frame>(
+    a: &F,
+    a_start: usize,
+    b: &F,
+    b_start: usize,
+    len: usize,
+) -> Option<usize> {
     let (mut xs, mut ys) = (walk(a, a_start), walk(b, b_start));
     let mut done = 0;
     while done < len {
@@ -36,6 +48,7 @@ pub(super) fn first_difference<F: Frame>(
     None
 }
 
+#[inline(never)]
 fn mismatch(x: &[u8], y: &[u8]) -> usize {
     x.iter().zip(y).position(|(a, b)| a != b).unwrap_or(x.len())
 }

@@ -7,7 +7,8 @@
 use super::Context;
 use super::bytes::first_difference;
 use super::divergence::Reason;
-use super::hold::{Hold, Link, List, NIL, Place, SlotId, Standing};
+use super::hold::{Hold, Link, List, NIL, Place, SlotId};
+use super::stream::{Arrival, Way, is_equal};
 use crate::frame::{Frame, Ticks};
 use crate::packet::{Kind, Packet};
 
@@ -69,18 +70,85 @@ impl Datagrams {
         cx.hold.push_back(Link::Flow, &mut self.secondaries, s);
     }
 
+    /// Takes in a P the short way: it meets the first S that waits, or none waits. Nothing is
+    /// suspended, and the caller has seen [`Hold::primary_room`].
+    #[inline(always)]
+    pub fn primary_in_order<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+    ) -> Way<F> {
+        let packet = arrival.packet;
+        let s = self.secondaries.head;
+        if s != NIL {
+            let arrived = hold.slot(s).arrived;
+            if !self.primaries.is_empty() || !meets(hold, s, &arrival) {
+                return Way::General(arrival.frame);
+            }
+            hold.unlink(Link::Flow, &mut self.secondaries, s);
+            hold.remove(s);
+            hold.pass(arrival.frame, arrival.now, Some(arrived));
+            return Way::Short(1);
+        }
+        let id = match hold.insert_primary(arrival.frame, arrival.now) {
+            Ok(id) => id,
+            Err(frame) => return Way::General(frame),
+        };
+        fill(hold, id, packet);
+        let slot = hold.slot_mut(id);
+        slot.flow = Some(arrival.flow);
+        slot.place = Place::Primary;
+        hold.push_back(Link::Flow, &mut self.primaries, id);
+        hold.push_back(Link::Open, &mut self.open, id);
+        Way::Short(0)
+    }
+
+    /// Takes in an S the short way: it meets the P that leaves next, or no P waits.
+    #[inline(always)]
+    pub fn secondary_in_order<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+    ) -> Way<F> {
+        let packet = arrival.packet;
+        if hold.secondary_is_full() {
+            return Way::General(arrival.frame);
+        }
+        let p = self.open.head;
+        if p != NIL {
+            let next = hold.next(Link::Flow, p);
+            let last = next == NIL || !hold.slot(next).complete;
+            if !last || self.primaries.head != p || !meets(hold, p, &arrival) {
+                return Way::General(arrival.frame);
+            }
+            hold.unlink(Link::Flow, &mut self.primaries, p);
+            hold.unlink(Link::Open, &mut self.open, p);
+            hold.release_met(p, arrival.now);
+            return Way::Short(1);
+        }
+        let s = match hold.insert_secondary(arrival.frame, arrival.now) {
+            Ok(s) => s,
+            Err(frame) => return Way::General(frame),
+        };
+        fill(hold, s, packet);
+        let slot = hold.slot_mut(s);
+        slot.flow = Some(arrival.flow);
+        slot.place = Place::Witness;
+        hold.push_back(Link::Flow, &mut self.secondaries, s);
+        Way::Short(0)
+    }
+
     fn complete<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, s: SlotId) {
         let arrived = cx.hold.slot(s).arrived;
         cx.hold.remove(s);
         cx.hold.unlink(Link::Open, &mut self.open, id);
         let slot = cx.hold.slot_mut(id);
         slot.complete = true;
-        slot.witnessed = Some(arrived);
+        slot.witness(arrived);
         while self.primaries.head != NIL && cx.hold.slot(self.primaries.head).complete {
             let id = self.primaries.head;
             self.leave(cx.hold, id);
-            cx.hold.slot_mut(id).cleared = cx.now;
-            cx.hold.stand(id, Standing::Released);
+            cx.hold.release(id, cx.now);
             *cx.released += 1;
         }
     }
@@ -139,6 +207,15 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
     slot.fragment = packet.fragment;
     slot.seq = 0;
     slot.verified = u32::from(packet.kind == Kind::Icmp);
+}
+
+/// Whether a datagram that arrives equals a whole one in a slot, without a checksum to leave out.
+#[inline(always)]
+fn meets<F: Frame>(hold: &Hold<F>, id: SlotId, arrival: &Arrival<'_, F>) -> bool {
+    let slot = hold.slot(id);
+    let at = usize::from(slot.payload);
+    slot.len == arrival.packet.payload_len
+        && is_equal(&arrival.frame, arrival.packet, hold.frame(id), at)
 }
 
 /// The first slot of a list with equal content, within [`REACH`].

@@ -2,11 +2,15 @@
 //!
 //! Every held frame has a [`Slot`]. One link chains it with the frames of its flow, another with
 //! the frames of its flow that still lack a counterpart, the third with all frames of the same
-//! standing in order of arrival: P held, S pending, S kept as history, P
-//! released. So the oldest frame that waits is found at once whatever the number of flows (rule
-//! R9), and what a commit releases leaves in the order in which the PVM sent it. All memory is
-//! allocated by [`Hold::new`] (rule R10).
+//! standing in order of arrival: P held, S pending, S kept as history. So the oldest frame that
+//! waits is found at once whatever the number of flows (rule R9), and what a commit releases leaves
+//! in the order in which the PVM sent it. A P that may leave gives up its slot and waits for the
+//! node in a queue. All memory is allocated by [`Hold::new`] (rule R10).
 
+use std::collections::VecDeque;
+
+use super::Release;
+use super::trail::{Mark, Step, Trail};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
 use crate::packet::TcpFlags;
@@ -20,9 +24,9 @@ pub(super) const NIL: SlotId = u32::MAX;
 /// Which of a slot's links a list runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    Flow = 0,
-    Age = 1,
-    Open = 2,
+    Flow,
+    Age,
+    Open,
 }
 
 /// A doubly linked list of slots; its links live in the slots.
@@ -53,8 +57,6 @@ pub(super) enum Standing {
     Free,
     /// A P that waits for its counterpart or for a commit.
     Held,
-    /// A P that the node may send.
-    Released,
     /// An S that no P has used up yet.
     Pending,
     /// An S whose bytes a P has matched, kept as witness for the PVM's retransmissions.
@@ -76,42 +78,121 @@ pub(super) enum Place {
     Deferred,
 }
 
-/// One held frame and what the comparison needs of its headers.
+/// One held frame and what the comparison needs of its headers. What every frame needs comes
+/// first: with a frame of one pointer it fills one cache line.
+#[repr(C, align(64))]
 pub(super) struct Slot<F> {
     pub frame: Option<F>,
     pub arrived: Ticks,
-    /// Latest arrival among the S that a P was compared with.
-    pub witnessed: Option<Ticks>,
-    /// When a P became free to leave.
-    pub cleared: Ticks,
-    pub flow: Option<FlowId>,
-    pub place: Place,
-    links: [[SlotId; 2]; 3],
+    age: [SlotId; 2],
+    chain: [SlotId; 2],
     /// Position of the first payload byte in the stream.
     pub seq: u32,
     pub len: u32,
     pub ack: u32,
     /// Of a P: payload bytes found equal so far, from the front.
     pub verified: u32,
+    pub flow: Option<FlowId>,
     pub payload: u16,
     /// Offset of the TCP header.
     pub transport: u16,
     /// A segment's window field.
     pub window: u16,
-    pub fragment: u16,
     pub flags: TcpFlags,
     pub standing: Standing,
+    pub place: Place,
     /// A P whose every byte and control bit was found equal, or an S that a P has used up.
     pub complete: bool,
     /// A P whose SYN opens a new incarnation of its connection.
     pub opens: bool,
+    is_witnessed: bool,
+    /// Latest arrival among the S that a P was compared with, if there was one.
+    witnessed: Ticks,
+    open: [SlotId; 2],
+    pub fragment: u16,
 }
 
 impl<F> Slot<F> {
+    fn free(next: SlotId) -> Self {
+        Self {
+            frame: None,
+            arrived: 0,
+            age: [NIL; 2],
+            chain: [NIL, next],
+            seq: 0,
+            len: 0,
+            ack: 0,
+            verified: 0,
+            flow: None,
+            payload: 0,
+            transport: 0,
+            window: 0,
+            flags: TcpFlags::default(),
+            standing: Standing::Free,
+            place: Place::Nowhere,
+            complete: false,
+            opens: false,
+            is_witnessed: false,
+            witnessed: 0,
+            open: [NIL; 2],
+            fragment: 0,
+        }
+    }
+
     /// Position behind the last payload byte; SYN and FIN are not counted.
+    #[inline]
     pub fn end(&self) -> u32 {
         self.seq.wrapping_add(self.len)
     }
+
+    /// Notes when an S arrived that a P was compared with.
+    #[inline]
+    pub fn witness(&mut self, arrived: Ticks) {
+        self.witnessed = if self.is_witnessed {
+            self.witnessed.max(arrived)
+        } else {
+            arrived
+        };
+        self.is_witnessed = true;
+    }
+
+    #[inline]
+    fn witnessed(&self) -> Option<Ticks> {
+        self.is_witnessed.then_some(self.witnessed)
+    }
+
+    #[inline]
+    fn links(&self, link: Link) -> &[SlotId; 2] {
+        match link {
+            Link::Flow => &self.chain,
+            Link::Age => &self.age,
+            Link::Open => &self.open,
+        }
+    }
+
+    #[inline]
+    fn links_mut(&mut self, link: Link) -> &mut [SlotId; 2] {
+        match link {
+            Link::Flow => &mut self.chain,
+            Link::Age => &mut self.age,
+            Link::Open => &mut self.open,
+        }
+    }
+}
+
+/// What was found by [`Hold::drop_oldest_history`].
+pub(super) enum Oldest {
+    None,
+    Dropped,
+    InSlot(SlotId),
+}
+
+/// Bounds of a [`Hold`].
+#[derive(Clone, Copy)]
+struct Bounds {
+    primary: usize,
+    secondary: usize,
+    history: usize,
 }
 
 /// The slab and its lists by age.
@@ -120,82 +201,60 @@ pub(super) struct Hold<F> {
     free: SlotId,
     /// P that wait, oldest first.
     pub held: List,
-    /// P to send, in order.
-    pub released: List,
     /// S without a P, oldest first.
     pub pending: List,
-    /// S kept as history, oldest first.
+    /// S kept as history, oldest first; those of them that have no slot.
     pub history: List,
+    trail: Trail<F>,
+    /// P to send, in order.
+    released: VecDeque<Release<F>>,
     primaries: usize,
     secondaries: usize,
-    /// Buffers of all P, of all S, and of those S that are history: what the limits are for.
+    /// Buffers of all P, of all S, and of those S that are history in slots: what the bounds are for.
     primary_buffers: usize,
     secondary_buffers: usize,
     history_buffers: usize,
-    held_count: usize,
-    limit_primary: usize,
-    limit_secondary: usize,
-    limit_history: usize,
+    bounds: Bounds,
 }
 
 impl<F: Frame> Hold<F> {
     /// Room for `primary` P and `secondary` S, of which at most `history` are history.
     pub fn new(primary: usize, secondary: usize, history: usize) -> Self {
-        let slots: Box<[Slot<F>]> = (0..primary + secondary)
-            .map(|i| Slot {
-                frame: None,
-                arrived: 0,
-                witnessed: None,
-                cleared: 0,
-                flow: None,
-                place: Place::Nowhere,
-                links: [[NIL, i as SlotId + 1], [NIL, NIL], [NIL, NIL]],
-                seq: 0,
-                len: 0,
-                ack: 0,
-                verified: 0,
-                payload: 0,
-                transport: 0,
-                window: 0,
-                fragment: 0,
-                flags: Default::default(),
-                standing: Standing::Free,
-                complete: false,
-                opens: false,
-            })
-            .collect();
-        let mut hold = Self {
-            free: if slots.is_empty() { NIL } else { 0 },
-            slots,
+        let slots = primary + secondary;
+        let next = |i: usize| if i + 1 < slots { i as SlotId + 1 } else { NIL };
+        Self {
+            slots: (0..slots).map(|i| Slot::free(next(i))).collect(),
+            free: if slots == 0 { NIL } else { 0 },
             held: List::default(),
-            released: List::default(),
             pending: List::default(),
             history: List::default(),
+            trail: Trail::new(history.min(secondary) + 1),
+            released: VecDeque::with_capacity(primary),
             primaries: 0,
             secondaries: 0,
             primary_buffers: 0,
             secondary_buffers: 0,
             history_buffers: 0,
-            held_count: 0,
-            limit_primary: primary,
-            limit_secondary: secondary,
-            limit_history: history.min(secondary),
-        };
-        if let Some(last) = hold.slots.last_mut() {
-            last.links[0][1] = NIL;
+            bounds: Bounds {
+                primary,
+                secondary,
+                history: history.min(secondary),
+            },
         }
-        hold
     }
 
+    #[inline]
     pub fn slot(&self, id: SlotId) -> &Slot<F> {
         &self.slots[id as usize]
     }
 
+    #[inline]
     pub fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
         &mut self.slots[id as usize]
     }
 
     /// The frame of a slot in use.
+    #[inline]
     pub fn frame(&self, id: SlotId) -> &F {
         self.slot(id)
             .frame
@@ -205,34 +264,37 @@ impl<F: Frame> Hold<F> {
 
     /// P of one buffer each that may still be taken in. Longer ones are taken in as well, and may
     /// leave no room.
+    #[inline]
     pub fn primary_room(&self) -> usize {
-        self.limit_primary
-            .saturating_sub(self.primaries.max(self.primary_buffers))
+        self.bounds.primary.saturating_sub(self.primary_buffers)
     }
 
     /// P that wait for a counterpart or a commit.
+    #[inline]
     pub fn held_count(&self) -> usize {
-        self.held_count
+        self.primaries - self.released.len()
     }
 
-    /// Buffers of all P in slots.
+    /// Buffers of all P in here.
     pub fn primary_buffers(&self) -> usize {
         self.primary_buffers
     }
 
-    /// Buffers of all S in slots.
+    /// Buffers of all S in here.
     pub fn secondary_buffers(&self) -> usize {
         self.secondary_buffers
     }
 
-    /// All frames in slots.
+    /// All frames in here.
     pub fn in_use(&self) -> usize {
         self.primaries + self.secondaries
     }
 
-    /// A slot for a P, standing held; the frame comes back when there is no room.
+    /// A slot for a P, standing held; the frame comes back when there is none. The caller has seen
+    /// [`Hold::primary_room`], if only for a whole burst.
+    #[inline(always)]
     pub fn insert_primary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
-        if self.primaries == self.limit_primary {
+        if self.primaries == self.bounds.primary {
             return Err(frame);
         }
         self.primaries += 1;
@@ -244,6 +306,7 @@ impl<F: Frame> Hold<F> {
 
     /// A slot for an S, standing pending; the frame comes back when there is no room. History
     /// makes room through [`Hold::oldest_history`], which the caller unlinks from its flow first.
+    #[inline(always)]
     pub fn insert_secondary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
         if self.secondary_is_full() {
             return Err(frame);
@@ -255,34 +318,186 @@ impl<F: Frame> Hold<F> {
         Ok(id)
     }
 
+    /// Lets a held P leave, which is in no flow's list any more.
+    #[inline(always)]
+    pub fn release(&mut self, id: SlotId, now: Ticks) {
+        self.leave(id, Standing::Held);
+        let slot = self.slot_mut(id);
+        let (arrived, witnessed) = (slot.arrived, slot.witnessed());
+        let frame = self.vacate(id);
+        self.released.push_back(Release {
+            frame,
+            arrived,
+            cleared: now,
+            witnessed,
+        });
+    }
+
+    /// Lets a P leave that needs no slot. The caller has seen [`Hold::primary_room`].
+    #[inline(always)]
+    pub fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
+        self.primaries += 1;
+        self.primary_buffers += frame.buffers();
+        self.released.push_back(Release {
+            frame,
+            arrived: now,
+            cleared: now,
+            witnessed,
+        });
+    }
+
+    /// Lets a held P leave, which is in no flow's list any more and has met one S, which came now.
+    #[inline(always)]
+    pub fn release_met(&mut self, id: SlotId, now: Ticks) {
+        self.leave(id, Standing::Held);
+        let arrived = self.slot(id).arrived;
+        let frame = self.vacate(id);
+        self.released.push_back(Release {
+            frame,
+            arrived,
+            cleared: now,
+            witnessed: Some(now),
+        });
+    }
+
+    /// Keeps an S that came now as history, without a slot. The caller has seen
+    /// [`Hold::secondary_is_full`].
+    #[inline(always)]
+    pub fn keep_step(&mut self, step: Step<F>) -> Mark {
+        self.secondaries += 1;
+        self.secondary_buffers += step.frame.buffers();
+        self.push_step(step)
+    }
+
+    /// Makes a pending S history that is in no flow's list any more, and gives up its slot.
+    #[inline(always)]
+    pub fn fold(&mut self, id: SlotId, flow: FlowId, before: Option<Mark>) -> Mark {
+        self.leave(id, Standing::Pending);
+        let slot = self.slot(id);
+        let (arrived, seq, len, payload) = (slot.arrived, slot.seq, slot.len, slot.payload);
+        let frame = self.vacate(id);
+        self.push_step(Step {
+            frame,
+            arrived,
+            flow,
+            before,
+            seq,
+            len,
+            payload,
+        })
+    }
+
+    #[inline(always)]
+    fn push_step(&mut self, step: Step<F>) -> Mark {
+        if self.trail.is_full() {
+            self.drop_oldest_step();
+        }
+        self.trail.push(step)
+    }
+
+    #[inline(always)]
+    fn drop_oldest_step(&mut self) {
+        if let Some(step) = self.trail.drop_oldest() {
+            self.secondaries -= 1;
+            self.secondary_buffers -= step.frame.buffers();
+        }
+    }
+
+    /// Takes history of a flow that has no slot back into one, as complete.
+    pub fn unfold(&mut self, flow: FlowId, mark: Mark) -> Option<(SlotId, Option<Mark>)> {
+        let step = self.trail.take(flow, mark)?;
+        let id = self.take(step.frame, step.arrived);
+        self.enter(id, Standing::History);
+        let slot = self.slot_mut(id);
+        (slot.seq, slot.len, slot.payload) = (step.seq, step.len, step.payload);
+        slot.flow = Some(flow);
+        slot.place = Place::Witness;
+        slot.complete = true;
+        Some((id, step.before))
+    }
+
+    /// Loads what is touched when the `n` oldest S of history are dropped.
+    #[inline(always)]
+    pub fn touch_history(&self, n: usize) {
+        std::hint::black_box(self.trail.touch_oldest(n));
+    }
+
+    /// The next P to send.
+    #[inline]
+    pub fn next_release(&mut self) -> Option<Release<F>> {
+        let release = self.released.pop_front()?;
+        self.primaries -= 1;
+        self.primary_buffers -= release.frame.buffers();
+        if self.released.is_empty() {
+            // Begins anew at the front, which is still in the cache.
+            self.released.clear();
+        }
+        Some(release)
+    }
+
     /// Whether an S fits without giving up history.
+    #[inline]
     pub fn secondary_is_full(&self) -> bool {
-        self.secondaries.max(self.secondary_buffers) >= self.limit_secondary
+        self.secondary_buffers >= self.bounds.secondary
     }
 
     /// Whether there is more history than allowed.
+    #[inline(always)]
     pub fn history_is_over(&self) -> bool {
-        self.history_buffers > self.limit_history
+        self.history_buffers() > self.bounds.history
     }
 
-    /// The S that has been history for longest.
-    pub fn oldest_history(&self) -> Option<SlotId> {
-        (!self.history.is_empty()).then_some(self.history.head)
+    /// Whether an S that becomes history drives another one out.
+    #[inline(always)]
+    pub fn history_is_full(&self) -> bool {
+        self.history_buffers() >= self.bounds.history
     }
 
-    /// Moves a slot to another standing, at the young end of its list.
-    pub fn stand(&mut self, id: SlotId, standing: Standing) {
-        self.leave(id);
-        self.enter(id, standing);
+    /// Buffers of the S that are history, in slots or not.
+    #[inline(always)]
+    fn history_buffers(&self) -> usize {
+        self.history_buffers + self.trail.buffers()
+    }
+
+    /// Drops the S that came first of those that are history without a slot, unless one with a
+    /// slot came before it: then that one comes back, which the caller unlinks from its flow and
+    /// drops.
+    #[inline(always)]
+    pub fn drop_oldest_history(&mut self) -> Oldest {
+        let step = self.trail.oldest();
+        let head = self.history.head;
+        match step {
+            Some(arrived) if head == NIL || arrived <= self.slot(head).arrived => {
+                self.drop_oldest_step();
+                Oldest::Dropped
+            }
+            _ if head == NIL => Oldest::None,
+            _ => Oldest::InSlot(head),
+        }
+    }
+
+    /// Makes a pending S history, at the young end of it.
+    #[inline(always)]
+    pub fn retire(&mut self, id: SlotId) {
+        self.leave(id, Standing::Pending);
+        self.enter(id, Standing::History);
+    }
+
+    /// Frees a slot of history that is in no flow's list any more.
+    #[inline(always)]
+    pub fn drop_history(&mut self, id: SlotId) {
+        self.leave(id, Standing::History);
+        self.secondaries -= 1;
+        self.secondary_buffers -= self.vacate(id).buffers();
     }
 
     /// Frees a slot that is in no flow's list any more.
     pub fn remove(&mut self, id: SlotId) -> F {
         let standing = self.slot(id).standing;
-        self.leave(id);
+        self.leave(id, standing);
         let buffers = self.frame(id).buffers();
         match standing {
-            Standing::Held | Standing::Released => {
+            Standing::Held => {
                 self.primaries -= 1;
                 self.primary_buffers -= buffers;
             }
@@ -292,124 +507,173 @@ impl<F: Frame> Hold<F> {
             }
             Standing::Free => unreachable!("a free slot is in no list"),
         }
-        let free = self.free;
-        let slot = self.slot_mut(id);
-        slot.links[0][1] = free;
-        slot.flow = None;
-        let frame = slot.frame.take().expect("a slot in use holds a frame");
-        self.free = id;
-        frame
+        self.vacate(id)
     }
 
     /// The neighbour towards the tail.
+    #[inline]
     pub fn next(&self, link: Link, id: SlotId) -> SlotId {
-        self.slot(id).links[link as usize][1]
+        self.slot(id).links(link)[1]
     }
 
     /// The neighbour towards the head.
+    #[inline]
     pub fn previous(&self, link: Link, id: SlotId) -> SlotId {
-        self.slot(id).links[link as usize][0]
+        self.slot(id).links(link)[0]
     }
 
     /// Appends a slot to a list.
+    #[inline(always)]
     pub fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
-        self.insert_after(link, list, list.tail, id);
+        push_back(&mut self.slots, link, list, id);
     }
 
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
     pub fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
-        let l = link as usize;
         let before = if after == NIL {
             list.head
         } else {
-            self.slots[after as usize].links[l][1]
+            self.next(link, after)
         };
-        self.slots[id as usize].links[l] = [after, before];
+        *self.slot_mut(id).links_mut(link) = [after, before];
         match after {
             NIL => list.head = id,
-            _ => self.slots[after as usize].links[l][1] = id,
+            _ => self.slot_mut(after).links_mut(link)[1] = id,
         }
         match before {
             NIL => list.tail = id,
-            _ => self.slots[before as usize].links[l][0] = id,
+            _ => self.slot_mut(before).links_mut(link)[0] = id,
         }
     }
 
     /// Takes a slot out of a list.
+    #[inline(always)]
     pub fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
-        let l = link as usize;
-        let [before, after] = self.slots[id as usize].links[l];
-        match before {
-            NIL => list.head = after,
-            _ => self.slots[before as usize].links[l][1] = after,
-        }
-        match after {
-            NIL => list.tail = before,
-            _ => self.slots[after as usize].links[l][0] = before,
-        }
+        unlink(&mut self.slots, link, list, id);
     }
 
+    #[inline(always)]
     fn take(&mut self, frame: F, now: Ticks) -> SlotId {
         let id = self.free;
         let slot = &mut self.slots[id as usize];
-        self.free = slot.links[0][1];
+        self.free = slot.chain[1];
         slot.frame = Some(frame);
         slot.arrived = now;
-        slot.witnessed = None;
-        slot.cleared = now;
         slot.flow = None;
         slot.place = Place::Nowhere;
         slot.seq = 0;
         slot.len = 0;
-        slot.flags = TcpFlags::default();
         slot.verified = 0;
+        slot.flags = TcpFlags::default();
         slot.complete = false;
         slot.opens = false;
+        slot.is_witnessed = false;
         id
     }
 
-    fn list_of(&mut self, standing: Standing) -> List {
-        match standing {
-            Standing::Held => self.held,
-            Standing::Released => self.released,
-            Standing::Pending => self.pending,
-            Standing::History => self.history,
-            Standing::Free => List::default(),
-        }
+    #[inline(always)]
+    fn vacate(&mut self, id: SlotId) -> F {
+        let free = std::mem::replace(&mut self.free, id);
+        let slot = self.slot_mut(id);
+        slot.chain[1] = free;
+        slot.flow = None;
+        slot.frame.take().expect("a slot in use holds a frame")
     }
 
-    fn store(&mut self, standing: Standing, list: List) {
-        match standing {
-            Standing::Held => self.held = list,
-            Standing::Released => self.released = list,
-            Standing::Pending => self.pending = list,
-            Standing::History => self.history = list,
-            Standing::Free => {}
-        }
-    }
-
+    #[inline(always)]
     fn enter(&mut self, id: SlotId, standing: Standing) {
-        match standing {
-            Standing::History => self.history_buffers += self.frame(id).buffers(),
-            Standing::Held => self.held_count += 1,
-            _ => {}
-        }
-        let mut list = self.list_of(standing);
-        self.push_back(Link::Age, &mut list, id);
-        self.store(standing, list);
-        self.slot_mut(id).standing = standing;
+        let list = match standing {
+            Standing::Held => &mut self.held,
+            Standing::Pending => &mut self.pending,
+            Standing::History => {
+                self.history_buffers += self.frame(id).buffers();
+                &mut self.history
+            }
+            Standing::Free => unreachable!("a free slot is in no list"),
+        };
+        push_back(&mut self.slots, Link::Age, list, id);
+        self.slots[id as usize].standing = standing;
     }
 
-    fn leave(&mut self, id: SlotId) {
-        let standing = self.slot(id).standing;
-        match standing {
-            Standing::History => self.history_buffers -= self.frame(id).buffers(),
-            Standing::Held => self.held_count -= 1,
-            _ => {}
+    #[inline(always)]
+    fn leave(&mut self, id: SlotId, standing: Standing) {
+        let list = match standing {
+            Standing::Held => &mut self.held,
+            Standing::Pending => &mut self.pending,
+            Standing::History => {
+                self.history_buffers -= self.frame(id).buffers();
+                &mut self.history
+            }
+            Standing::Free => unreachable!("a free slot is in no list"),
+        };
+        unlink(&mut self.slots, Link::Age, list, id);
+        self.slots[id as usize].standing = Standing::Free;
+    }
+}
+
+#[inline(always)]
+fn push_back<F>(slots: &mut [Slot<F>], link: Link, list: &mut List, id: SlotId) {
+    let last = std::mem::replace(&mut list.tail, id);
+    *slots[id as usize].links_mut(link) = [last, NIL];
+    match last {
+        NIL => list.head = id,
+        _ => slots[last as usize].links_mut(link)[1] = id,
+    }
+}
+
+#[inline(always)]
+fn unlink<F>(slots: &mut [Slot<F>], link: Link, list: &mut List, id: SlotId) {
+    let [before, after] = *slots[id as usize].links(link);
+    match before {
+        NIL => list.head = after,
+        _ => slots[before as usize].links_mut(link)[1] = after,
+    }
+    match after {
+        NIL => list.tail = before,
+        _ => slots[after as usize].links_mut(link)[0] = before,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{FlowKey, FlowTable};
+    use crate::frame::HeapFrame;
+
+    #[test]
+    fn what_every_frame_needs_fills_one_cache_line() {
+        type OfMbuf = Slot<Box<u8>>;
+        assert_eq!(std::mem::offset_of!(OfMbuf, witnessed), 64);
+        assert_eq!(size_of::<OfMbuf>(), 128);
+    }
+
+    #[test]
+    fn a_slot_is_used_again_and_history_needs_none() {
+        let mut hold = Hold::new(1, 1, 1);
+        let frame = || HeapFrame::new(b"frame");
+        let flow = FlowTable::new(1)
+            .insert(FlowKey::default(), 0, ())
+            .expect("room");
+        for now in 0..3 {
+            let p = hold.insert_primary(frame(), now).expect("room");
+            assert!(hold.insert_primary(frame(), now).is_err());
+            let s = hold.insert_secondary(frame(), now).expect("room");
+            hold.release_met(p, now + 1);
+            let mark = hold.fold(s, flow, None);
+            assert_eq!((hold.held_count(), hold.in_use()), (0, 2));
+            assert!(hold.secondary_is_full() && hold.primary_room() == 0);
+            let release = hold.next_release().expect("one");
+            assert_eq!((release.arrived, release.cleared), (now, now + 1));
+            if now == 1 {
+                let (slot, before) = hold.unfold(flow, mark).expect("it is there");
+                assert!(before.is_none() && hold.slot(slot).complete);
+                assert!(matches!(hold.drop_oldest_history(), Oldest::InSlot(id) if id == slot));
+                hold.drop_history(slot);
+            } else {
+                assert!(matches!(hold.drop_oldest_history(), Oldest::Dropped));
+            }
+            assert!(matches!(hold.drop_oldest_history(), Oldest::None));
+            assert_eq!(hold.in_use(), 0);
         }
-        let mut list = self.list_of(standing);
-        self.unlink(Link::Age, &mut list, id);
-        self.store(standing, list);
-        self.slot_mut(id).standing = Standing::Free;
     }
 }

@@ -1,19 +1,24 @@
 //! The comparator: the PVM's frames and the SVM's go in, those of the PVM's that may leave come out.
 //!
-//! [`Comparator::primary`] and [`Comparator::secondary`] take frames as they arrive;
+//! [`Comparator::primary`] and [`Comparator::secondary`] take frames as they arrive, and
+//! [`Comparator::primary_burst`] and [`Comparator::secondary_burst`] many at once for less;
 //! [`Comparator::next_release`] gives back the P that may be sent, per flow in the PVM's order;
 //! [`Comparator::take_divergence`] and [`Comparator::overdue`] say when a checkpoint is wanted.
 //! [`Comparator::fence`] ends an epoch and [`Comparator::commit`] lets everything held leave. Rules
 //! R1, R2, R4 and R5 are kept in [`stream`] and [`datagram`], R10 in [`hold`].
 
 mod bytes;
+mod context;
 mod datagram;
 mod divergence;
+mod flows;
 mod hold;
+mod intake;
 mod policy;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -23,12 +28,12 @@ pub use divergence::{Divergence, REASONS, Reason};
 pub use policy::{Policy, Rule};
 pub use stream::Synchronized;
 
-use crate::flow::{FlowId, FlowKey, FlowTable};
+use crate::flow::{FlowId, FlowTable};
 use crate::frame::{Frame, Ticks};
-use crate::packet::{Kind, Packet};
-use datagram::Datagrams;
-use hold::{Hold, NIL, SlotId, Standing};
-use stream::Stream;
+use context::Context;
+use flows::{Flow, Output};
+use hold::{Hold, NIL, SlotId};
+use intake::Batch;
 
 /// How the SVM's sequence numbers reach the comparator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,78 +98,6 @@ pub struct Release<F> {
     pub witnessed: Option<Ticks>,
 }
 
-/// How many of the longest unused flows are looked at for one to give up when the table is full.
-const REACH: usize = 16;
-
-enum Output {
-    Stream(Stream),
-    Datagrams(Datagrams),
-}
-
-struct Flow {
-    output: Output,
-    seen: Ticks,
-}
-
-/// What the comparison of one flow reaches beyond the flow.
-struct Context<'a, F> {
-    hold: &'a mut Hold<F>,
-    synchronized: &'a mut VecDeque<Synchronized>,
-    found: &'a mut Option<Divergence<F>>,
-    counts: &'a mut Counts,
-    released: &'a mut u64,
-    flow: FlowId,
-    key: FlowKey,
-    epoch: u32,
-    numbers: Numbers,
-    suspended: bool,
-    now: Ticks,
-}
-
-impl<F: Frame> Context<'_, F> {
-    /// Makes room for an S; without any it is dropped, which asks for a checkpoint (rule R8).
-    fn keep(&mut self, frame: F, arrived: Ticks) -> Option<SlotId> {
-        match self.hold.insert_secondary(frame, arrived) {
-            Ok(id) => Some(id),
-            Err(_) => {
-                self.counts.secondary_overflow += 1;
-                self.report(Reason::SecondaryOverflow, None, None, None, 0);
-                None
-            }
-        }
-    }
-
-    fn report(
-        &mut self,
-        reason: Reason,
-        offset: Option<u32>,
-        p: Option<SlotId>,
-        s: Option<SlotId>,
-        at: u32,
-    ) {
-        self.counts.divergences[reason as usize] += 1;
-        if self.found.is_some() {
-            return;
-        }
-        let side = |id: SlotId| {
-            let slot = self.hold.slot(id);
-            let frame = self.hold.frame(id);
-            let offset = slot.payload as usize + at.wrapping_sub(slot.seq) as usize;
-            (frame.share(), offset.min(frame.len()))
-        };
-        *self.found = Some(Divergence {
-            reason,
-            flow: Some(self.key),
-            stream_offset: offset,
-            primary: p.map(side),
-            secondary: s.map(side),
-            primary_arrived: p.map(|id| self.hold.slot(id).arrived),
-            secondary_arrived: s.map(|id| self.hold.slot(id).arrived),
-            seen: self.now,
-        });
-    }
-}
-
 /// Compares the output of two VMs.
 pub struct Comparator<F> {
     flows: FlowTable<Flow>,
@@ -181,6 +114,10 @@ pub struct Comparator<F> {
     suspended: bool,
     /// A P without a flow entry is held: a flow that is new now might overtake it.
     overfull: bool,
+    /// Segments in order may go the short way.
+    express: bool,
+    /// Where a burst is read; here all the time, but while one comes in.
+    batch: Option<Box<Batch<F>>>,
 }
 
 impl<F: Frame> Comparator<F> {
@@ -199,7 +136,16 @@ impl<F: Frame> Comparator<F> {
             epoch: 1,
             suspended: false,
             overfull: false,
+            express: true,
+            batch: Some(Box::new(Batch::new())),
         }
+    }
+
+    /// The same comparator without its short way for segments in order, which must agree with the
+    /// general one: for tests.
+    pub fn without_express(mut self) -> Self {
+        self.express = false;
+        self
     }
 
     /// P that may still come in; with less room than a burst the caller pushes back on the guest (rule R8).
@@ -246,71 +192,10 @@ impl<F: Frame> Comparator<F> {
         &self.policy
     }
 
-    /// Takes in a frame that the PVM sent. Without room it comes back.
-    pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        let packet = Packet::parse(frame.head(), frame.len());
-        let id = self.hold.insert_primary(frame, now)?;
-        self.counts.held_max = self.counts.held_max.max(self.hold.held_count() as u64);
-        if self.policy.exempts(packet.kind, &packet.key) {
-            self.counts.exempted += 1;
-            self.hold.stand(id, Standing::Released);
-            return Ok(());
-        }
-        if let Kind::Unreadable(_) = packet.kind {
-            self.counts.unreadable_primary += 1;
-            return Ok(());
-        }
-        let Some(flow) = self.flow(&packet, now) else {
-            self.counts.flow_table_full += 1;
-            self.overfull = true;
-            return Ok(());
-        };
-        self.within(flow, now, |output, cx| match output {
-            Output::Stream(stream) => stream.primary(cx, id, &packet),
-            Output::Datagrams(datagrams) => datagrams.primary(cx, id, &packet),
-        });
-        Ok(())
-    }
-
-    /// Takes in a frame that the SVM sent in the same epoch.
-    pub fn secondary(&mut self, frame: F, now: Ticks) {
-        let packet = Packet::parse(frame.head(), frame.len());
-        if self.suspended || self.policy.covers(packet.kind, &packet.key) {
-            return;
-        }
-        if let Kind::Unreadable(_) = packet.kind {
-            self.counts.unreadable_secondary += 1;
-            return;
-        }
-        while self.hold.secondary_is_full() {
-            if !self.drop_oldest_history() {
-                break;
-            }
-        }
-        let Some(flow) = self.flow(&packet, now) else {
-            self.counts.secondary_overflow += 1;
-            return;
-        };
-        self.within(flow, now, |output, cx| match output {
-            Output::Stream(stream) => stream.secondary(cx, frame, &packet, now),
-            Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, &packet, now),
-        });
-    }
-
     /// The next P to send. Offsets in [`Comparator::next_synchronized`] must have been told first.
+    #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
-        let id = self.hold.released.head;
-        if id == NIL {
-            return None;
-        }
-        let slot = self.hold.slot(id);
-        let (arrived, cleared, witnessed) = (slot.arrived, slot.cleared, slot.witnessed);
-        Some(Release {
-            frame: self.hold.remove(id),
-            arrived,
-            cleared,
-            witnessed,
-        })
+        self.hold.next_release()
     }
 
     /// Offsets that the secondary must know before any frame released from now on leaves.
@@ -446,8 +331,7 @@ impl<F: Frame> Comparator<F> {
                     Output::Datagrams(datagrams) => datagrams.leave(&mut self.hold, id),
                 }
             }
-            self.hold.slot_mut(id).cleared = now;
-            self.hold.stand(id, Standing::Released);
+            self.hold.release(id, now);
             self.counts.committed += 1;
         }
         while self.hold.history_is_over() && self.drop_oldest_history() {}
@@ -477,107 +361,5 @@ impl<F: Frame> Comparator<F> {
             self.forget(id);
         }
         dropped
-    }
-
-    /// Forgets flows that have been quiet for the idle time, at most `most` of them.
-    pub fn age(&mut self, now: Ticks, most: usize) {
-        for _ in 0..most {
-            match self.flows.oldest() {
-                Some(id) if now.saturating_sub(self.flows[id].seen) >= self.limits.idle => {
-                    if self.is_quiet(id) {
-                        self.forget(id);
-                    } else {
-                        self.flows.touch(id);
-                    }
-                }
-                _ => return,
-            }
-        }
-    }
-
-    fn within(
-        &mut self,
-        flow: FlowId,
-        now: Ticks,
-        act: impl FnOnce(&mut Output, &mut Context<'_, F>),
-    ) {
-        let key = *self.flows.key(flow);
-        let mut released = 0;
-        let mut context = Context {
-            hold: &mut self.hold,
-            synchronized: &mut self.synchronized,
-            found: &mut self.found,
-            counts: &mut self.counts,
-            released: &mut released,
-            flow,
-            key,
-            epoch: self.epoch,
-            numbers: self.numbers,
-            suspended: self.suspended,
-            now,
-        };
-        act(&mut self.flows[flow].output, &mut context);
-        self.counts.released += released;
-        while self.hold.history_is_over() && self.drop_oldest_history() {}
-    }
-
-    /// The flow of a packet, known or new.
-    fn flow(&mut self, packet: &Packet, now: Ticks) -> Option<FlowId> {
-        let hash = packet.key.hash_seeded(self.seed);
-        if let Some(id) = self.flows.find(&packet.key, hash) {
-            self.flows[id].seen = now;
-            self.flows.touch(id);
-            return Some(id);
-        }
-        if self.overfull {
-            return None;
-        }
-        if self.flows.len() == self.flows.capacity() {
-            let quiet = std::iter::successors(self.flows.oldest(), |&id| self.flows.newer(id))
-                .take(REACH)
-                .find(|&id| self.is_quiet(id) && !self.is_offset(id))?;
-            self.forget(quiet);
-        }
-        let output = match packet.kind {
-            Kind::Tcp => Output::Stream(Stream::default()),
-            _ => Output::Datagrams(Datagrams::default()),
-        };
-        self.flows
-            .insert(packet.key, hash, Flow { output, seen: now })
-            .ok()
-    }
-
-    fn is_quiet(&self, id: FlowId) -> bool {
-        match &self.flows[id].output {
-            Output::Stream(stream) => stream.is_quiet(&self.hold, self.epoch),
-            Output::Datagrams(datagrams) => datagrams.is_quiet(),
-        }
-    }
-
-    fn is_offset(&self, id: FlowId) -> bool {
-        match &self.flows[id].output {
-            Output::Stream(stream) => stream.is_offset(self.epoch),
-            Output::Datagrams(_) => false,
-        }
-    }
-
-    fn forget(&mut self, id: FlowId) {
-        match self.flows.remove(id).output {
-            Output::Stream(mut stream) => stream.clear(&mut self.hold),
-            Output::Datagrams(mut datagrams) => datagrams.clear(&mut self.hold),
-        }
-    }
-
-    fn drop_oldest_history(&mut self) -> bool {
-        let Some(id) = self.hold.oldest_history() else {
-            return false;
-        };
-        if let Some(flow) = self.hold.slot(id).flow
-            && let Output::Stream(stream) = &mut self.flows[flow].output
-        {
-            stream.forget(&mut self.hold, id);
-        }
-        self.hold.remove(id);
-        true
     }
 }

@@ -74,6 +74,12 @@ impl Policy {
         }
     }
 
+    /// Whether no rule can concern this kind of output.
+    #[inline]
+    pub(super) fn ignores(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Tcp | Kind::Udp) && self.rules.is_empty()
+    }
+
     /// Whether a rule exempts this output from comparison; counts the use.
     pub(super) fn exempts(&mut self, kind: Kind, key: &FlowKey) -> bool {
         match kind {

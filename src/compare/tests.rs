@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::frame::HeapFrame;
+use crate::packet::Packet;
 use packets::{Ends, Segment};
 
 #[path = "../../tests/properties/packets.rs"]
@@ -485,4 +486,90 @@ fn limits_count_buffers_and_not_frames() {
 
 fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[test]
+fn a_flow_is_not_forgotten_while_an_s_waits_behind_a_gap() {
+    let mut pair = Pair::new();
+    pair.s(&data(100, b"abcd"));
+    pair.s(&data(104, b"efgh"));
+    pair.p(&data(104, b"efgh"));
+    assert_eq!(pair.left(), 1);
+    // History at the far end of the stream, and an S before it that no P has matched.
+    pair.comparator.age(pair.now + 10 * TIMEOUT, 10);
+    assert_eq!(pair.comparator.flows(), 1);
+    assert_eq!(pair.overdue(), Some(Reason::MissingPrimary));
+}
+
+/// Everything that a comparator lets out and says of traffic that comes in bursts or one by one.
+fn outcome(comparator: &mut Comparator<HeapFrame>) -> (Vec<(HeapFrame, Ticks)>, Option<Reason>) {
+    let left = std::iter::from_fn(|| comparator.next_release());
+    let left = left.map(|release| (release.frame, release.arrived));
+    (
+        left.collect(),
+        comparator.take_divergence().map(|d| d.reason),
+    )
+}
+
+/// More flows than the table has room for come and go within the bursts.
+#[test]
+fn a_burst_is_its_frames_one_by_one() {
+    crate::packet::tests::for_seeds(2000, |random| {
+        let limits = Limits {
+            // Enough that nothing is given up for want of room: the two may give up different S.
+            primary: 1024,
+            secondary: 1024,
+            history: 1024,
+            flows: random.of(&[1, 2, 6, 12]),
+            ..LIMITS
+        };
+        let new = || Comparator::new(limits, Numbers::Translated, Policy::default());
+        let (mut bursts, mut singles) = (new(), new().without_express());
+        let frame = |flow: usize, n: usize, length: usize| {
+            let payload: Vec<u8> = (0..length).map(|i| (n + i) as u8).collect();
+            let mut sent = segment(100 + n as u32, 1, &payload);
+            sent.fin = n > 60;
+            match flow % 4 {
+                3 => packets::udp(&ends(flow as u16), &payload, 0),
+                _ => packets::tcp(&ends(flow as u16), &sent, 0),
+            }
+        };
+        let mut sent = [[0usize; 8]; 2];
+        for now in 1..40 {
+            for (side, position) in sent.iter_mut().enumerate() {
+                let burst: Vec<HeapFrame> = (0..random.below(10))
+                    .map(|_| {
+                        let flow = random.below(8);
+                        let length = random.of(&[0, 4, 4, 4, 4, 2, 6]);
+                        let at = position[flow];
+                        position[flow] += length;
+                        HeapFrame::new(&frame(flow, at, length))
+                    })
+                    .collect();
+                let mut frames = burst.iter().cloned();
+                if side == 0 {
+                    bursts.primary_burst(&mut frames, now);
+                    let taken = burst.len() - frames.len();
+                    for (i, p) in burst.iter().enumerate() {
+                        let result = singles.primary(p.clone(), now);
+                        assert_eq!(result.is_ok(), i < taken, "room");
+                    }
+                } else {
+                    bursts.secondary_burst(&mut frames, now);
+                    for s in &burst {
+                        singles.secondary(s.clone(), now);
+                    }
+                }
+                assert_eq!(outcome(&mut bursts), outcome(&mut singles));
+                assert_eq!(bursts.held(), singles.held());
+                assert_eq!(bursts.flows(), singles.flows());
+            }
+            if random.one_in(10) {
+                for comparator in [&mut bursts, &mut singles] {
+                    comparator.fence();
+                    comparator.commit(now);
+                }
+            }
+        }
+    });
 }

@@ -44,62 +44,86 @@ impl<T> std::fmt::Debug for Full<T> {
 
 /// States of type `T` by flow, at most as many as the capacity, in the order of their last use.
 ///
-/// All memory is taken by [`FlowTable::new`] and nothing ever moves: buckets are heads of chains
-/// through the slots, so there is no rehashing and no tombstone. The caller hands in the hash,
-/// which it often has already; one table must always see the same hash for the same key.
+/// All memory is taken by [`FlowTable::new`] and states never move. A flow is found through an
+/// index of 8-byte entries, probed linearly and at most half full, so that a search as a rule reads
+/// one cache line of the index and then the flow's own; the order of use lies apart from both. The
+/// caller hands in the hash, which it often has already; one table must always see the same hash
+/// for the same key.
 ///
 /// Indexing and [`FlowTable::touch`] with the id of a removed flow panic, like an index out of
 /// bounds.
 pub struct FlowTable<T> {
     slots: Box<[Slot<T>]>,
-    /// First slot of each bucket's chain. The length is a power of two.
-    heads: Box<[u32]>,
+    order: Box<[Order]>,
+    /// The length is a power of two and at least twice the capacity, so that a search meets an
+    /// empty entry.
+    index: Box<[Entry]>,
+    /// First of the free slots, chained through [`Order::newer`].
     free: u32,
     oldest: u32,
     newest: u32,
     len: usize,
+    removals: u64,
 }
 
-/// Links are the number of a slot plus one, and 0 for none.
+/// A flow; the key and the first fields of the state share a cache line.
+#[repr(C, align(64))]
 struct Slot<T> {
     key: FlowKey,
-    hash: u64,
-    /// Next slot in the bucket's chain, or in the list of free slots.
-    next: u32,
-    older: u32,
-    newer: u32,
     state: Option<T>,
 }
+
+/// A flow's place in the order of use. Links are the number of a slot plus one, and 0 for none.
+#[derive(Clone, Copy, Default)]
+struct Order {
+    older: u32,
+    newer: u32,
+    tag: u32,
+}
+
+/// Low half of a flow's hash and its link, which is 0 in an empty entry.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(8))]
+struct Entry {
+    tag: u32,
+    link: u32,
+}
+
+/// Most flows that a table may have: positions in the index come from a tag.
+const CAPACITY_LIMIT: usize = 1 << 31;
 
 impl<T> FlowTable<T> {
     /// A table for at most `capacity` flows, all memory touched.
     ///
     /// # Panics
-    /// When `capacity` does not fit into 32 bits.
+    /// When `capacity` is more than 2^31.
     pub fn new(capacity: usize) -> Self {
         assert!(
-            capacity < u32::MAX as usize,
-            "a flow table holds less than 2^32 - 1 flows"
+            capacity <= CAPACITY_LIMIT,
+            "a flow table holds at most 2^31 flows"
         );
-        let slot = |number: usize| Slot {
+        let slot = |_| Slot {
             key: FlowKey::default(),
-            hash: 0,
-            next: if number + 1 < capacity {
+            state: None,
+        };
+        let order = |number: usize| Order {
+            newer: if number + 1 < capacity {
                 number as u32 + 2
             } else {
                 0
             },
-            older: 0,
-            newer: 0,
-            state: None,
+            ..Order::default()
         };
+        let entries = (2 * capacity.max(1)).next_power_of_two();
         Self {
             slots: (0..capacity).map(slot).collect(),
-            heads: vec![0; capacity.max(1).next_power_of_two()].into(),
+            order: (0..capacity).map(order).collect(),
+            index: vec![Entry::default(); entries].into(),
             free: u32::from(capacity > 0),
             oldest: 0,
             newest: 0,
             len: 0,
+            removals: 0,
         }
     }
 
@@ -107,6 +131,12 @@ impl<T> FlowTable<T> {
     #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Flows that were removed since the table was made: as long as that stays, every id is valid.
+    #[inline]
+    pub fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// Whether there is no flow.
@@ -124,15 +154,39 @@ impl<T> FlowTable<T> {
     /// The flow with this key. Its place in the order of use stays; see [`FlowTable::touch`].
     #[inline]
     pub fn find(&self, key: &FlowKey, hash: u64) -> Option<FlowId> {
-        let mut link = self.heads[self.bucket(hash)];
-        while let Some(id) = FlowId::from_link(link) {
-            let slot = &self.slots[id.index()];
-            if slot.hash == hash && slot.key == *key {
+        let tag = hash as u32;
+        let mut at = self.home(tag);
+        loop {
+            let entry = self.index[at];
+            let id = FlowId::from_link(entry.link)?;
+            if entry.tag == tag && self.has(id, key) {
                 return Some(id);
             }
-            link = slot.next;
+            at = self.behind(at);
         }
-        None
+    }
+
+    /// The flow that [`FlowTable::find`] finds first, most likely, from the index alone. A burst
+    /// asks for all of its flows before it looks at the first, so that their cache misses overlap;
+    /// [`FlowTable::has`] then tells whether the guess was right.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<FlowId> {
+        let tag = hash as u32;
+        let mut at = self.home(tag);
+        loop {
+            let entry = self.index[at];
+            let id = FlowId::from_link(entry.link)?;
+            if entry.tag == tag {
+                return Some(id);
+            }
+            at = self.behind(at);
+        }
+    }
+
+    /// Whether a flow has this key. Of a flow that was removed the answer means nothing.
+    #[inline]
+    pub fn has(&self, id: FlowId, key: &FlowKey) -> bool {
+        self.slots[id.index()].key == *key
     }
 
     /// Adds a flow as the one used last. The table must not have the key; [`FlowTable::find`] says.
@@ -148,14 +202,21 @@ impl<T> FlowTable<T> {
         let Some(id) = FlowId::from_link(self.free) else {
             return Err(Full(state));
         };
-        let bucket = self.bucket(hash);
+        let tag = hash as u32;
+        let mut at = self.home(tag);
+        while self.index[at].link != 0 {
+            at = self.behind(at);
+        }
+        self.index[at] = Entry {
+            tag,
+            link: id.link(),
+        };
         let slot = &mut self.slots[id.index()];
-        self.free = slot.next;
         slot.key = key;
-        slot.hash = hash;
-        slot.next = self.heads[bucket];
         slot.state = Some(state);
-        self.heads[bucket] = id.link();
+        let order = &mut self.order[id.index()];
+        self.free = order.newer;
+        order.tag = tag;
         self.append(id);
         self.len += 1;
         Ok(id)
@@ -167,20 +228,39 @@ impl<T> FlowTable<T> {
     /// When the flow was removed before.
     #[inline]
     pub fn remove(&mut self, id: FlowId) -> T {
-        let slot = &mut self.slots[id.index()];
-        let state = slot.state.take().expect("id of a flow that was removed");
-        let (hash, next) = (slot.hash, slot.next);
-        slot.next = self.free;
-        self.free = id.link();
-        let bucket = self.bucket(hash);
-        let mut link = &mut self.heads[bucket];
-        while *link != id.link() {
-            link = &mut self.slots[*link as usize - 1].next;
-        }
-        *link = next;
+        let state = self.slots[id.index()].state.take();
+        let state = state.expect("id of a flow that was removed");
         self.detach(id);
+        self.unindex(id);
+        self.order[id.index()].newer = self.free;
+        self.free = id.link();
         self.len -= 1;
+        self.removals += 1;
         state
+    }
+
+    /// Empties a flow's entry and moves those behind it up that a search would not reach any more.
+    fn unindex(&mut self, id: FlowId) {
+        let mut hole = self.home(self.order[id.index()].tag);
+        while self.index[hole].link != id.link() {
+            hole = self.behind(hole);
+        }
+        let mask = self.index.len() - 1;
+        let mut at = hole;
+        loop {
+            at = self.behind(at);
+            let entry = self.index[at];
+            if entry.link == 0 {
+                break;
+            }
+            let from_home = at.wrapping_sub(self.home(entry.tag)) & mask;
+            let from_hole = at.wrapping_sub(hole) & mask;
+            if from_home >= from_hole {
+                self.index[hole] = entry;
+                hole = at;
+            }
+        }
+        self.index[hole] = Entry::default();
     }
 
     /// Removes all flows.
@@ -215,7 +295,7 @@ impl<T> FlowTable<T> {
     /// The flow that was used next after this one: for walks that change or remove what they meet.
     #[inline]
     pub fn newer(&self, id: FlowId) -> Option<FlowId> {
-        FlowId::from_link(self.slots[id.index()].newer)
+        FlowId::from_link(self.order[id.index()].newer)
     }
 
     /// The key of a flow.
@@ -230,32 +310,38 @@ impl<T> FlowTable<T> {
             .map(|id| (id, self.key(id), &self[id]))
     }
 
+    /// Where a search begins.
     #[inline]
-    fn bucket(&self, hash: u64) -> usize {
-        hash as usize & (self.heads.len() - 1)
+    fn home(&self, tag: u32) -> usize {
+        tag as usize & (self.index.len() - 1)
+    }
+
+    #[inline]
+    fn behind(&self, at: usize) -> usize {
+        (at + 1) & (self.index.len() - 1)
     }
 
     #[inline]
     fn append(&mut self, id: FlowId) {
         let older = std::mem::replace(&mut self.newest, id.link());
         match FlowId::from_link(older) {
-            Some(older) => self.slots[older.index()].newer = id.link(),
+            Some(older) => self.order[older.index()].newer = id.link(),
             None => self.oldest = id.link(),
         }
-        let slot = &mut self.slots[id.index()];
-        slot.older = older;
-        slot.newer = 0;
+        let order = &mut self.order[id.index()];
+        order.older = older;
+        order.newer = 0;
     }
 
     #[inline]
     fn detach(&mut self, id: FlowId) {
-        let Slot { older, newer, .. } = self.slots[id.index()];
+        let Order { older, newer, .. } = self.order[id.index()];
         match FlowId::from_link(older) {
-            Some(older) => self.slots[older.index()].newer = newer,
+            Some(older) => self.order[older.index()].newer = newer,
             None => self.oldest = newer,
         }
         match FlowId::from_link(newer) {
-            Some(newer) => self.slots[newer.index()].older = older,
+            Some(newer) => self.order[newer.index()].older = older,
             None => self.newest = older,
         }
     }

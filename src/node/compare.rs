@@ -66,17 +66,17 @@ impl CompareNode {
         let mut busy = self.send_waiting();
         if self.state.wants_secondary() {
             busy |= self.secondary_in.receive(&mut self.scratch) > 0;
-            for frame in self.scratch.drain() {
-                self.tap.frame(Place::S, self.state.epoch(), &frame);
-                self.state.secondary(frame, now);
-            }
+            let (tap, epoch) = (&mut self.tap, self.state.epoch());
+            let tapped = |s: &Mbuf| tap.frame(Place::S, epoch, s);
+            self.state
+                .secondary_burst(&mut self.scratch.drain().inspect(tapped), now);
         }
         if self.state.wants_primary() {
             busy |= self.primary_in.receive(&mut self.scratch) > 0;
-            for frame in self.scratch.drain() {
-                self.tap.frame(Place::P, self.state.epoch(), &frame);
-                self.state.primary(frame, now);
-            }
+            let (tap, epoch) = (&mut self.tap, self.state.epoch());
+            let tapped = |p: &Mbuf| tap.frame(Place::P, epoch, p);
+            self.state
+                .primary_burst(&mut self.scratch.drain().inspect(tapped), now);
         }
         self.state.exchange(now);
         busy | self.release()

@@ -1,8 +1,8 @@
 //! Reading the headers of a frame.
 //!
-//! A frame without tags that carries IPv4 without options and TCP is tried first and costs a few
-//! predictable branches; everything else takes the general way, which alone decides what is
-//! unreadable.
+//! A frame without tags that carries TCP or UDP right behind an IPv4 header without options or an
+//! IPv6 header is tried first and costs a few predictable branches; everything else takes the
+//! general way, which alone decides what is unreadable.
 
 use super::TcpFlags;
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans, is_echo};
@@ -116,6 +116,23 @@ const DESTINATION_OPTIONS: u8 = 60;
 const IPV4_FRAGMENT_MASK: u16 = 0x3fff;
 
 impl Packet {
+    /// A packet of nothing, to fill an array with.
+    pub(crate) const EMPTY: Self = Self {
+        kind: Kind::Opaque,
+        key: FlowKey::link([0; 6], [0; 6], 0, Vlans { outer: 0, inner: 0 }),
+        l3: 0,
+        l4: 0,
+        payload: 0,
+        payload_len: 0,
+        tcp: Tcp {
+            seq: 0,
+            ack: 0,
+            flags: TcpFlags(0),
+            window: 0,
+        },
+        fragment: 0,
+    };
+
     /// Reads a frame whose first segment is `head` and which has `frame_len` bytes in all its
     /// segments, at least `head.len()`.
     ///
@@ -123,9 +140,16 @@ impl Packet {
     /// are not verified: a wrong one is passed on, as a wire would.
     #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
-        match Self::parse_plain_tcp(head, frame_len) {
-            Some(packet) => packet,
-            None => Self::parse_any(head, frame_len),
+        let mut packet = Self::EMPTY;
+        packet.read(head, frame_len);
+        packet
+    }
+
+    /// Becomes what [`Packet::parse`] returns, without a copy.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, head: &[u8], frame_len: usize) {
+        if !self.read_plain(head, frame_len) {
+            *self = Self::parse_any(head, frame_len);
         }
     }
 
@@ -148,39 +172,98 @@ impl Packet {
         }
     }
 
-    /// Untagged IPv4 without options that carries TCP and contradicts itself nowhere, or `None`.
-    #[inline]
-    pub(super) fn parse_plain_tcp(head: &[u8], frame_len: usize) -> Option<Self> {
-        const L4: usize = ETHERNET_HEADER + IPV4_HEADER;
-        let h: &[u8; L4 + TCP_HEADER] = head.first_chunk()?;
-        let plain = u16_at(h, 12) == ETHER_IPV4
-            && h[14] == 0x45
-            && u16_at(h, 20) & IPV4_FRAGMENT_MASK == 0
-            && h[23] == TCP;
-        if !plain {
-            return None;
+    /// Reads untagged IPv4 without options or IPv6 without extension headers that carries TCP or
+    /// UDP and contradicts itself nowhere. For anything else it is false and nothing is read.
+    #[inline(always)]
+    pub(super) fn read_plain(&mut self, head: &[u8], frame_len: usize) -> bool {
+        const V4: usize = ETHERNET_HEADER + IPV4_HEADER;
+        const V6: usize = ETHERNET_HEADER + IPV6_HEADER;
+        let Some(h) = head.first_chunk::<{ V4 + UDP_HEADER }>() else {
+            return false;
+        };
+        let ether_type = u16_at(h, 12);
+        if ether_type == ETHER_IPV4 {
+            let end = ETHERNET_HEADER + usize::from(u16_at(h, 16));
+            let plain = h[14] == 0x45 && u16_at(h, 20) & IPV4_FRAGMENT_MASK == 0;
+            if !plain || end > frame_len {
+                return false;
+            }
+            let ends = Endpoints::v4([h[26], h[27], h[28], h[29]], [h[30], h[31], h[32], h[33]]);
+            match (h[23], head.first_chunk::<{ V4 + TCP_HEADER }>()) {
+                (TCP, Some(h)) => self.read_tcp::<V4>(&h[V4..], head.len(), ends, end),
+                (UDP, _) => self.read_udp::<V4>(&h[V4..], ends, end),
+                _ => false,
+            }
+        } else if ether_type == ETHER_IPV6 {
+            let Some(h) = head.first_chunk::<{ V6 + UDP_HEADER }>() else {
+                return false;
+            };
+            let end = V6 + usize::from(u16_at(h, 18));
+            let (Ok(src), Ok(dst)) = (header_at(h, 22), header_at(h, 38)) else {
+                return false;
+            };
+            if h[14] >> 4 != 6 || end > frame_len {
+                return false;
+            }
+            let ends = Endpoints::v6(*src, *dst);
+            match (h[20], head.first_chunk::<{ V6 + TCP_HEADER }>()) {
+                (TCP, Some(h)) => self.read_tcp::<V6>(&h[V6..], head.len(), ends, end),
+                (UDP, _) => self.read_udp::<V6>(&h[V6..], ends, end),
+                _ => false,
+            }
+        } else {
+            false
         }
-        let end = ETHERNET_HEADER + usize::from(u16_at(h, 16));
-        let header = usize::from(h[L4 + 12] >> 4) * 4;
+    }
+
+    /// A TCP header `h` at offset `L4` of a datagram that ends at `end`.
+    #[inline(always)]
+    fn read_tcp<const L4: usize>(
+        &mut self,
+        h: &[u8],
+        head_len: usize,
+        ends: Endpoints,
+        end: usize,
+    ) -> bool {
+        let header = usize::from(h[12] >> 4) * 4;
         let payload = L4 + header;
-        if header < TCP_HEADER || payload > end || payload > head.len() || end > frame_len {
-            return None;
+        if header < TCP_HEADER || payload > end.min(head_len) {
+            return false;
         }
-        let ends = Endpoints::v4([h[26], h[27], h[28], h[29]], [h[30], h[31], h[32], h[33]]);
-        let (src_port, dst_port) = (u16_at(h, L4), u16_at(h, L4 + 2));
-        Some(Self {
+        *self = Self {
             kind: Kind::Tcp,
-            key: FlowKey::new(ends, FlowClass::Tcp, src_port, dst_port, Vlans::default()),
+            key: transport_key(FlowClass::Tcp, ends, h),
             l3: ETHERNET_HEADER as u16,
             l4: L4 as u16,
             payload: payload as u16,
             payload_len: (end - payload) as u32,
-            tcp: tcp_fields(&h[L4..]),
+            tcp: tcp_fields(h),
             fragment: 0,
-        })
+        };
+        true
     }
 
-    /// Reads any frame. Every result of [`Packet::parse_plain_tcp`] is also the result here.
+    /// A UDP header `h` at offset `L4` of a datagram that ends at `end`.
+    #[inline(always)]
+    fn read_udp<const L4: usize>(&mut self, h: &[u8], ends: Endpoints, end: usize) -> bool {
+        let length = usize::from(u16_at(h, 4));
+        if length < UDP_HEADER || L4 + length > end {
+            return false;
+        }
+        *self = Self {
+            kind: Kind::Udp,
+            key: transport_key(FlowClass::Udp, ends, h),
+            l3: ETHERNET_HEADER as u16,
+            l4: L4 as u16,
+            payload: (L4 + UDP_HEADER) as u16,
+            payload_len: (length - UDP_HEADER) as u32,
+            tcp: Tcp::default(),
+            fragment: 0,
+        };
+        true
+    }
+
+    /// Reads any frame. What [`Packet::read_plain`] reads is also the result here.
     #[inline(never)]
     pub(super) fn parse_any(head: &[u8], frame_len: usize) -> Self {
         let frame_len = frame_len.max(head.len());
@@ -457,6 +540,12 @@ impl Ip {
             fragment: self.fragment,
         }
     }
+}
+
+/// The key of a flow without VLAN by its transport header.
+#[inline(always)]
+fn transport_key(class: FlowClass, ends: Endpoints, h: &[u8]) -> FlowKey {
+    FlowKey::new(ends, class, u16_at(h, 0), u16_at(h, 2), Vlans::default())
 }
 
 /// Fields of a header of at least 20 bytes.

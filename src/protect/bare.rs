@@ -128,6 +128,23 @@ impl<F: Frame> Bare<F> {
         self.examine(now);
     }
 
+    /// Takes in at most a burst of P. The caller has seen [`Bare::wants_primary`].
+    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+        self.comparator.primary_burst(frames, now);
+        self.discarded += frames.count() as u64;
+        self.examine(now);
+    }
+
+    /// Takes in S.
+    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+        if self.stopped {
+            self.stale += frames.count() as u64;
+            return;
+        }
+        self.comparator.secondary_burst(frames, now);
+        self.examine(now);
+    }
+
     /// Takes in what the monitor says.
     pub fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {

@@ -186,6 +186,33 @@ impl<F: Frame> Front<F> {
         }
     }
 
+    /// Takes in frames that the PVM sent, as [`Front::primary`] does one by one. Those that there is
+    /// no room for stay in the iterator.
+    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+        if self.remotes.is_empty() {
+            return self.local.primary_burst(frames, now);
+        }
+        // A frame that was taken out and finds no room would be lost.
+        while self.room() > 0
+            && self.is_ready()
+            && let Some(frame) = frames.next()
+        {
+            let refused = self.primary(frame, now).is_err();
+            debug_assert!(!refused, "there is room in the hold and in every ring");
+            self.discarded += usize::from(refused);
+        }
+    }
+
+    /// Takes in frames that the SVM sent in the same epoch.
+    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+        if self.remotes.is_empty() {
+            return self.local.secondary_burst(frames, now);
+        }
+        for frame in frames {
+            self.secondary(frame, now);
+        }
+    }
+
     /// The worker that compares a frame's flow. What is not compared stays here: a fixed core
     /// keeps the PVM's order among such frames.
     #[inline]

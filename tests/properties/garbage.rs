@@ -66,7 +66,7 @@ fn garbage_is_neither_lost_nor_let_out_unread() {
                 .collect();
             queues.push((side, bad));
         }
-        let mut harness = Harness::new(ample(60, 60), numbers);
+        let mut harness = Harness::new(ample(60, 60), numbers).alone();
         for (side, sent) in merge(rng, queues) {
             match side {
                 Side::Primary => assert!(harness.primary(rng, &sent)),

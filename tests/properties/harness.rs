@@ -2,6 +2,8 @@
 //!
 //! Every frame that goes in has a number, every owner of a frame is counted, and after each step
 //! what came out is judged: order, bytes, the model's verdict, and that no frame was lost or kept.
+//! A second comparator without the short way for segments in order gets the same frames, and must
+//! say and let out the same.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -92,6 +94,9 @@ pub const TIMEOUT: u64 = 1 << 20;
 
 pub struct Harness {
     pub comparator: Comparator<Numbered>,
+    /// Without the short way; absent where the bounds are so narrow that both may give up
+    /// different history.
+    reference: Option<Comparator<Numbered>>,
     flows: BTreeMap<usize, Flow>,
     keys: Vec<(FlowKey, usize)>,
     /// P that have not left.
@@ -111,6 +116,8 @@ impl Harness {
     pub fn new(limits: Limits, numbers: Numbers) -> Self {
         Self {
             comparator: Comparator::new(limits, numbers, Policy::default()),
+            reference: (limits.history > limits.primary)
+                .then(|| Comparator::new(limits, numbers, Policy::default()).without_express()),
             flows: BTreeMap::new(),
             keys: Vec::new(),
             inside: BTreeMap::new(),
@@ -121,6 +128,13 @@ impl Harness {
             released: 0,
             trace: std::env::var_os("DPDK_COLO_TRACE").is_some(),
         }
+    }
+
+    /// Without the second comparator: where positions lie 2^31 apart their order is undefined, and
+    /// the two ways may see it differently.
+    pub fn alone(mut self) -> Self {
+        self.reference = None;
+        self
     }
 
     fn trace(&self, what: &str, sent: Option<&Sent>) {
@@ -137,7 +151,11 @@ impl Harness {
         self.trace("P", Some(sent));
         let frame = Numbered::new(in_segments(rng, sent), number, &self.owners);
         let key = Packet::parse(frame.head(), frame.len()).key;
-        if self.comparator.primary(frame, self.now).is_err() {
+        if let Some(reference) = &mut self.reference {
+            let taken = reference.primary(frame.share(), self.now);
+            assert_eq!(taken.is_ok(), self.comparator.room() > 0, "room");
+        }
+        if !self.offer(rng, frame) {
             self.settle();
             return false;
         }
@@ -159,14 +177,35 @@ impl Harness {
             let flow = self.flows.entry(sent.flow).or_default();
             flow.secondary(&sent.meaning);
         }
-        self.comparator.secondary(frame, self.now);
+        if let Some(reference) = &mut self.reference {
+            reference.secondary(frame.share(), self.now);
+        }
+        if rng.one_in(2) {
+            self.comparator.secondary(frame, self.now);
+        } else {
+            let mut burst = std::iter::once(frame);
+            self.comparator.secondary_burst(&mut burst, self.now);
+        }
         self.settle();
+    }
+
+    /// Gives a P to the comparator, alone or as a burst; false when there is no room.
+    fn offer(&mut self, rng: &mut Rng, frame: Numbered) -> bool {
+        if rng.one_in(2) {
+            return self.comparator.primary(frame, self.now).is_ok();
+        }
+        let mut burst = std::iter::once(frame);
+        self.comparator.primary_burst(&mut burst, self.now);
+        burst.next().is_none()
     }
 
     pub fn fence(&mut self) {
         self.settle();
         self.trace("fence", None);
         self.comparator.fence();
+        if let Some(reference) = &mut self.reference {
+            reference.fence();
+        }
         for flow in self.flows.values_mut() {
             flow.fence();
         }
@@ -179,6 +218,9 @@ impl Harness {
         self.now += 1;
         self.trace("commit", None);
         self.comparator.commit(self.now);
+        if let Some(reference) = &mut self.reference {
+            reference.commit(self.now);
+        }
         let waiting: Vec<usize> = self.inside.keys().copied().collect();
         assert_eq!(self.drain(true), waiting, "what leaves with a commit");
         assert_eq!(self.comparator.held(), 0);
@@ -193,6 +235,9 @@ impl Harness {
     pub fn overdue(&mut self) -> Option<Reason> {
         let later = self.now + 2 * TIMEOUT;
         let reason = self.comparator.overdue(later).map(|d| d.reason);
+        if let Some(reference) = &mut self.reference {
+            assert_eq!(reference.overdue(later).map(|d| d.reason), reason);
+        }
         self.settle();
         reason
     }
@@ -231,7 +276,13 @@ impl Harness {
 
     fn settle(&mut self) {
         self.drain(false);
-        if let Some(divergence) = self.comparator.take_divergence() {
+        let found = self.comparator.take_divergence();
+        if let Some(reference) = &mut self.reference {
+            let said = reference.take_divergence();
+            let of = |d: &dpdk_colo::compare::Divergence<Numbered>| (d.reason, d.stream_offset);
+            assert_eq!(found.as_ref().map(of), said.as_ref().map(of));
+        }
+        if let Some(divergence) = found {
             self.trace(divergence.reason.word(), None);
             self.reports.push(divergence.reason);
             let key = divergence.flow.expect("a difference has a flow");
@@ -242,7 +293,12 @@ impl Harness {
                 flow.diverged = true;
             }
         }
-        assert_eq!(self.owners.get(), self.comparator.frames(), "frames");
+        let reference = self.reference.as_ref().map_or(0, Comparator::frames);
+        let frames = self.comparator.frames();
+        assert_eq!(self.owners.get(), frames + reference, "frames");
+        if self.reference.is_some() {
+            assert_eq!(frames, reference, "frames of the reference");
+        }
         assert_eq!(self.inside.len(), self.comparator.held(), "held");
     }
 
@@ -251,6 +307,13 @@ impl Harness {
         while self.comparator.next_synchronized().is_some() {}
         while let Some(release) = self.comparator.next_release() {
             let number = release.frame.number;
+            if let Some(reference) = &mut self.reference {
+                while reference.next_synchronized().is_some() {}
+                let same = reference.next_release().expect("the reference releases");
+                assert_eq!(same.frame.number, number, "the reference releases another");
+                let times = (release.arrived, release.cleared, release.witnessed);
+                assert_eq!((same.arrived, same.cleared, same.witnessed), times);
+            }
             assert_ne!(number, SECONDARY, "a frame of the SVM leaves");
             let sent = self.inside.remove(&number).expect("leaves once");
             self.trace("leaves", Some(&sent));
@@ -261,6 +324,12 @@ impl Harness {
             }
             self.released += usize::from(!committed);
             left.push(number);
+        }
+        if let Some(reference) = &mut self.reference {
+            assert!(
+                reference.next_release().is_none(),
+                "only the reference releases"
+            );
         }
         left
     }

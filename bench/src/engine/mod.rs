@@ -50,9 +50,7 @@ pub fn run(options: &Options) -> Vec<Figure> {
     let mut cycles = vec![Vec::new(); cases.len()];
     for _ in 0..options.runs {
         for (case, values) in cases.iter().zip(&mut cycles) {
-            let mut drive = Drive::new(case);
-            let (pairs, ticks) = drive.run(options.pairs.max(case.flows));
-            values.push(ticks as f64 / pairs as f64);
+            values.push(Drive::new(case).run(options.pairs.max(case.flows)));
         }
     }
     let ns_per_tick = span.ns_per_tick();

@@ -5,13 +5,18 @@ use std::rc::Rc;
 
 use dpdk_colo::Frame;
 
+/// What an mbuf is: a header with the reference count, and the bytes elsewhere.
+struct Buffer {
+    bytes: Box<[u8]>,
+}
+
 /// A frame of a [`Pool`].
-pub struct PoolFrame(Rc<[u8]>);
+pub struct PoolFrame(Rc<Buffer>);
 
 impl Frame for PoolFrame {
     #[inline]
     fn head(&self) -> &[u8] {
-        &self.0
+        &self.0.bytes
     }
 
     #[inline]
@@ -22,12 +27,12 @@ impl Frame for PoolFrame {
 
     #[inline]
     fn len(&self) -> usize {
-        self.0.len()
+        self.0.bytes.len()
     }
 
     #[inline]
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(&*self.0)
+        std::iter::once(self.head())
     }
 
     #[inline]
@@ -38,7 +43,7 @@ impl Frame for PoolFrame {
 
 /// Buffers of one length, each handed out as a frame while nobody else has it.
 pub struct Pool {
-    buffers: Vec<Rc<[u8]>>,
+    buffers: Vec<Rc<Buffer>>,
     next: usize,
 }
 
@@ -46,7 +51,9 @@ impl Pool {
     /// `count` buffers like the given one.
     pub fn new(count: usize, like: &[u8]) -> Self {
         Self {
-            buffers: (0..count).map(|_| Rc::from(like)).collect(),
+            buffers: (0..count)
+                .map(|_| Rc::new(Buffer { bytes: like.into() }))
+                .collect(),
             next: 0,
         }
     }
@@ -60,7 +67,7 @@ impl Pool {
             let at = self.next;
             self.next = (at + 1) % self.buffers.len();
             let buffer = &mut self.buffers[at];
-            if let Some(bytes) = Rc::get_mut(buffer) {
+            if let Some(Buffer { bytes }) = Rc::get_mut(buffer) {
                 fill(bytes);
                 return PoolFrame(Rc::clone(buffer));
             }
@@ -70,7 +77,7 @@ impl Pool {
 
     /// Frames that are in use.
     pub fn in_use(&self) -> usize {
-        let used = |buffer: &&Rc<[u8]>| Rc::strong_count(buffer) > 1;
+        let used = |buffer: &&Rc<Buffer>| Rc::strong_count(buffer) > 1;
         self.buffers.iter().filter(used).count()
     }
 }

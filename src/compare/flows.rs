@@ -1,0 +1,153 @@
+//! The flows that a comparator knows: finding one, making room for one, forgetting quiet ones.
+//!
+//! The table's order is that in which flows were looked at last for being forgotten, not that of
+//! their last frame: a frame of a known flow then writes the flow's own cache lines alone. A flow
+//! that was seen since it got its place goes to the young end when its turn comes, so each is
+//! looked at once in an idle time at most.
+
+use super::Comparator;
+use super::datagram::Datagrams;
+use super::stream::Stream;
+use crate::flow::{FlowId, FlowKey};
+use crate::frame::{Frame, Ticks};
+use crate::packet::{Kind, Packet};
+
+/// How many flows are looked at for one to give up when the table is full.
+const REACH: usize = 16;
+
+/// What both VMs have sent of one flow. The tag comes first, beside the flow's key.
+#[repr(u8)]
+pub(super) enum Output {
+    Stream(Stream),
+    Datagrams(Datagrams),
+}
+
+/// A flow in the table.
+#[repr(C)]
+pub(super) struct Flow {
+    /// When its last frame came.
+    pub seen: Ticks,
+    pub output: Output,
+    /// When it got its place in the table's order.
+    placed: Ticks,
+}
+
+impl Flow {
+    /// Loads the cache line behind the key's.
+    #[inline(always)]
+    pub fn touch(&self) -> u32 {
+        match &self.output {
+            Output::Stream(stream) => stream.epoch(),
+            Output::Datagrams(_) => 0,
+        }
+    }
+
+    fn new(kind: Kind, now: Ticks) -> Self {
+        let output = match kind {
+            Kind::Tcp => Output::Stream(Stream::default()),
+            _ => Output::Datagrams(Datagrams::default()),
+        };
+        Self {
+            seen: now,
+            output,
+            placed: now,
+        }
+    }
+}
+
+impl<F: Frame> Comparator<F> {
+    /// Forgets flows that have been quiet for the idle time, at the latest after twice that; looks
+    /// at no more than `most` flows.
+    pub fn age(&mut self, now: Ticks, most: usize) {
+        for _ in 0..most {
+            let Some(id) = self.flows.oldest() else {
+                return;
+            };
+            let since = |then: Ticks| now.saturating_sub(then);
+            let flow = &self.flows[id];
+            if since(flow.placed) < self.limits.idle {
+                // All others were placed later.
+                return;
+            }
+            if since(flow.seen) >= self.limits.idle && self.is_quiet(id) {
+                self.forget(id);
+            } else {
+                self.place(id, now);
+            }
+        }
+    }
+
+    /// Gives a flow the last place in the table's order.
+    fn place(&mut self, id: FlowId, now: Ticks) {
+        self.flows[id].placed = now;
+        self.flows.touch(id);
+    }
+
+    /// The flow of a packet that came now, known or new.
+    #[inline]
+    pub(super) fn flow(&mut self, packet: &Packet, hash: u64, now: Ticks) -> Option<FlowId> {
+        match self.flows.find(&packet.key, hash) {
+            Some(id) => {
+                self.flows[id].seen = now;
+                Some(id)
+            }
+            None => self.new_flow(packet.kind, &packet.key, hash, now),
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn new_flow(
+        &mut self,
+        kind: Kind,
+        key: &FlowKey,
+        hash: u64,
+        now: Ticks,
+    ) -> Option<FlowId> {
+        if self.overfull {
+            return None;
+        }
+        if self.flows.len() == self.flows.capacity() {
+            let unused = self.unused(now)?;
+            self.forget(unused);
+        }
+        self.flows.insert(*key, hash, Flow::new(kind, now)).ok()
+    }
+
+    /// A flow that may be given up, if possible one that was not seen for long.
+    fn unused(&mut self, now: Ticks) -> Option<FlowId> {
+        let mut second = None;
+        for _ in 0..REACH.min(self.flows.len()) {
+            let id = self.flows.oldest()?;
+            if self.is_quiet(id) && !self.is_offset(id) {
+                let flow = &self.flows[id];
+                if flow.seen <= flow.placed {
+                    return Some(id);
+                }
+                second = second.or(Some(id));
+            }
+            self.place(id, now);
+        }
+        second
+    }
+
+    fn is_quiet(&self, id: FlowId) -> bool {
+        match &self.flows[id].output {
+            Output::Stream(stream) => stream.is_quiet(&self.hold, self.epoch),
+            Output::Datagrams(datagrams) => datagrams.is_quiet(),
+        }
+    }
+
+    fn is_offset(&self, id: FlowId) -> bool {
+        match &self.flows[id].output {
+            Output::Stream(stream) => stream.is_offset(self.epoch),
+            Output::Datagrams(_) => false,
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: FlowId) {
+        match self.flows.remove(id).output {
+            Output::Stream(mut stream) => stream.clear(&mut self.hold),
+            Output::Datagrams(mut datagrams) => datagrams.clear(&mut self.hold),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The way in of frames: what they are, whose they are, and which comparison takes them.
+//!
+//! A burst is read whole before its first frame is compared: all headers, then the index entries
+//! of all flows, then the flows. So the cache misses of different frames overlap instead of adding
+//! up, without a hint to the processor.
+
+use super::Comparator;
+use super::context::Context;
+use super::flows::Output;
+use super::hold::{Oldest, SlotId};
+use super::stream::{Arrival, Way};
+use crate::flow::FlowId;
+use crate::frame::{Frame, Ticks};
+use crate::packet::{Kind, Packet};
+
+/// Frames that are read ahead, as many as a port gives at a time.
+const BURST: usize = 32;
+
+/// A burst on its way in.
+pub(super) struct Batch<F> {
+    frames: [Option<F>; BURST],
+    packets: [Packet; BURST],
+    hashes: [u64; BURST],
+    /// The flows that were known before the first frame of the burst was compared.
+    flows: [Option<FlowId>; BURST],
+    len: usize,
+    /// [`crate::flow::FlowTable::removals`] at that time.
+    removals: u64,
+}
+
+impl<F> Batch<F> {
+    pub fn new() -> Self {
+        Self {
+            frames: [const { None }; BURST],
+            packets: [const { Packet::EMPTY }; BURST],
+            hashes: [0; BURST],
+            flows: [None; BURST],
+            len: 0,
+            removals: 0,
+        }
+    }
+}
+
+impl<F: Frame> Comparator<F> {
+    /// Takes in a frame that the PVM sent. Without room it comes back.
+    pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
+        if self.hold.primary_room() == 0 {
+            return Err(frame);
+        }
+        let packet = Packet::parse(frame.head(), frame.len());
+        let hash = packet.key.hash_seeded(self.seed);
+        let flow = self.flows.find(&packet.key, hash);
+        self.take_primary(frame, &packet, hash, flow, now);
+        self.note_held();
+        Ok(())
+    }
+
+    /// Takes in a frame that the SVM sent in the same epoch.
+    pub fn secondary(&mut self, frame: F, now: Ticks) {
+        let packet = Packet::parse(frame.head(), frame.len());
+        let hash = packet.key.hash_seeded(self.seed);
+        let flow = self.flows.find(&packet.key, hash);
+        self.take_secondary(frame, &packet, hash, flow, now);
+    }
+
+    /// Takes in frames that the PVM sent, as [`Comparator::primary`] does one by one. Those that
+    /// there is no room for stay in the iterator.
+    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        loop {
+            let room = self.hold.primary_room().min(BURST);
+            self.read(&mut batch, frames, room);
+            for i in 0..batch.len {
+                let Some(frame) = batch.frames[i].take() else {
+                    continue;
+                };
+                let flow = self.flow_of(&batch, i);
+                self.take_primary(frame, &batch.packets[i], batch.hashes[i], flow, now);
+            }
+            if batch.len < BURST {
+                break;
+            }
+        }
+        self.note_held();
+        self.batch = Some(batch);
+    }
+
+    /// Takes in frames that the SVM sent in the same epoch.
+    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        loop {
+            self.read(&mut batch, frames, BURST);
+            if self.hold.history_is_full() {
+                self.hold.touch_history(batch.len);
+            }
+            for i in 0..batch.len {
+                let Some(frame) = batch.frames[i].take() else {
+                    continue;
+                };
+                let flow = self.flow_of(&batch, i);
+                self.take_secondary(frame, &batch.packets[i], batch.hashes[i], flow, now);
+            }
+            if batch.len < BURST {
+                break;
+            }
+        }
+        self.batch = Some(batch);
+    }
+
+    /// Takes at most `most` frames, reads what they are and finds their flows.
+    #[inline(always)]
+    fn read(&self, batch: &mut Batch<F>, frames: &mut impl Iterator<Item = F>, most: usize) {
+        let mut len = 0;
+        while len < most.min(BURST)
+            && let Some(frame) = frames.next()
+        {
+            let packet = &mut batch.packets[len];
+            packet.read(frame.head(), frame.len());
+            batch.hashes[len] = packet.key.hash_seeded(self.seed);
+            batch.frames[len] = Some(frame);
+            len += 1;
+        }
+        batch.len = len;
+        batch.removals = self.flows.removals();
+        for (flow, hash) in batch.flows[..len].iter_mut().zip(&batch.hashes) {
+            *flow = self.flows.guess(*hash);
+        }
+        let mut touched = 0;
+        for i in 0..len {
+            let Some(flow) = batch.flows[i] else {
+                continue;
+            };
+            if self.flows.has(flow, &batch.packets[i].key) {
+                touched ^= self.flows[flow].touch();
+            } else {
+                batch.flows[i] = self.flows.find(&batch.packets[i].key, batch.hashes[i]);
+            }
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// The flow of a frame of the burst, unless others of the burst have changed which there are.
+    #[inline(always)]
+    fn flow_of(&self, batch: &Batch<F>, i: usize) -> Option<FlowId> {
+        if self.flows.removals() == batch.removals {
+            batch.flows[i]
+        } else {
+            None
+        }
+    }
+
+    #[inline]
+    fn note_held(&mut self) {
+        let held = self.hold.held_count() as u64;
+        self.counts.held_max = self.counts.held_max.max(held);
+    }
+
+    /// The caller has seen that there is room.
+    #[inline(always)]
+    fn take_primary(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        hash: u64,
+        flow: Option<FlowId>,
+        now: Ticks,
+    ) {
+        if !self.policy.ignores(packet.kind) && self.policy.exempts(packet.kind, &packet.key) {
+            self.counts.exempted += 1;
+            self.hold.pass(frame, now, None);
+            return;
+        }
+        let mut frame = frame;
+        if let Some(id) = flow
+            && self.express
+            && !self.suspended
+        {
+            let flow = &mut self.flows[id];
+            let arrival = Arrival {
+                frame,
+                packet,
+                flow: id,
+                epoch: self.epoch,
+                now,
+            };
+            let way = match (&mut flow.output, packet.kind) {
+                (Output::Stream(stream), Kind::Tcp) => {
+                    flow.seen = now;
+                    stream.primary_in_order(&mut self.hold, arrival)
+                }
+                (Output::Datagrams(datagrams), Kind::Udp) => {
+                    flow.seen = now;
+                    datagrams.primary_in_order(&mut self.hold, arrival)
+                }
+                _ => Way::General(arrival.frame),
+            };
+            match way {
+                Way::Short(released) => {
+                    self.counts.released += released;
+                    self.trim_history();
+                    return;
+                }
+                Way::General(back) => frame = back,
+            }
+        }
+        self.take_primary_in_general(frame, packet, hash, now);
+    }
+
+    #[inline(never)]
+    fn take_primary_in_general(&mut self, frame: F, packet: &Packet, hash: u64, now: Ticks) {
+        let Ok(id) = self.hold.insert_primary(frame, now) else {
+            return;
+        };
+        if let Kind::Unreadable(_) = packet.kind {
+            self.counts.unreadable_primary += 1;
+            return;
+        }
+        let Some(flow) = self.flow(packet, hash, now) else {
+            self.counts.flow_table_full += 1;
+            self.overfull = true;
+            return;
+        };
+        self.within(flow, now, |output, cx| match output {
+            Output::Stream(stream) => stream.primary(cx, id, packet),
+            Output::Datagrams(datagrams) => datagrams.primary(cx, id, packet),
+        });
+    }
+
+    #[inline(always)]
+    fn take_secondary(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        hash: u64,
+        flow: Option<FlowId>,
+        now: Ticks,
+    ) {
+        let ignored = self.policy.ignores(packet.kind);
+        if self.suspended || (!ignored && self.policy.covers(packet.kind, &packet.key)) {
+            return;
+        }
+        if self.hold.secondary_is_full() && !matches!(packet.kind, Kind::Unreadable(_)) {
+            while self.hold.secondary_is_full() && self.drop_oldest_history() {}
+        }
+        let mut frame = frame;
+        if let Some(id) = flow
+            && self.express
+        {
+            let flow = &mut self.flows[id];
+            let arrival = Arrival {
+                frame,
+                packet,
+                flow: id,
+                epoch: self.epoch,
+                now,
+            };
+            let way = match (&mut flow.output, packet.kind) {
+                (Output::Stream(stream), Kind::Tcp) => {
+                    flow.seen = now;
+                    stream.secondary_in_order(&mut self.hold, arrival)
+                }
+                (Output::Datagrams(datagrams), Kind::Udp) => {
+                    flow.seen = now;
+                    datagrams.secondary_in_order(&mut self.hold, arrival)
+                }
+                _ => Way::General(arrival.frame),
+            };
+            match way {
+                Way::Short(released) => {
+                    self.counts.released += released;
+                    self.trim_history();
+                    return;
+                }
+                Way::General(back) => frame = back,
+            }
+        }
+        self.take_secondary_in_general(frame, packet, hash, now);
+    }
+
+    #[inline(never)]
+    fn take_secondary_in_general(&mut self, frame: F, packet: &Packet, hash: u64, now: Ticks) {
+        if let Kind::Unreadable(_) = packet.kind {
+            self.counts.unreadable_secondary += 1;
+            return;
+        }
+        let Some(flow) = self.flow(packet, hash, now) else {
+            self.counts.secondary_overflow += 1;
+            return;
+        };
+        self.within(flow, now, |output, cx| match output {
+            Output::Stream(stream) => stream.secondary(cx, frame, packet, now),
+            Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, packet, now),
+        });
+    }
+
+    fn within(
+        &mut self,
+        flow: FlowId,
+        now: Ticks,
+        act: impl FnOnce(&mut Output, &mut Context<'_, F>),
+    ) {
+        let key = *self.flows.key(flow);
+        let mut released = 0;
+        let mut context = Context {
+            hold: &mut self.hold,
+            synchronized: &mut self.synchronized,
+            found: &mut self.found,
+            counts: &mut self.counts,
+            released: &mut released,
+            flow,
+            key,
+            epoch: self.epoch,
+            numbers: self.numbers,
+            suspended: self.suspended,
+            now,
+        };
+        act(&mut self.flows[flow].output, &mut context);
+        self.counts.released += released;
+        self.trim_history();
+    }
+
+    #[inline(always)]
+    fn trim_history(&mut self) {
+        while self.hold.history_is_over() && self.drop_oldest_history() {}
+    }
+
+    #[inline(always)]
+    pub(super) fn drop_oldest_history(&mut self) -> bool {
+        match self.hold.drop_oldest_history() {
+            Oldest::Dropped => true,
+            Oldest::None => false,
+            Oldest::InSlot(id) => {
+                self.drop_history(id);
+                true
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn drop_history(&mut self, id: SlotId) {
+        if let Some(flow) = self.hold.slot(id).flow
+            && let Output::Stream(stream) = &mut self.flows[flow].output
+        {
+            stream.forget(&mut self.hold, id);
+        }
+        self.hold.drop_history(id);
+    }
+}

@@ -1,0 +1,384 @@
+//! The short way of a segment in order: payload behind all that was compared before, with the same
+//! bounds on both sides, and no control bit but ACK and PSH.
+//!
+//! It does what the general way would do, on the same state, and leaves everything that is not
+//! as simple to it, a difference included. [`Stream::is_in_order`] says when a connection may take
+//! it, once the general way has come to rest: then a P at the cursor waits for bytes that no S has
+//! brought, whatever else arrives.
+
+use super::verdict::REMEMBERED;
+use super::{Stream, window};
+use crate::compare::bytes::first_difference;
+use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
+use crate::compare::trail::{Mark, Step};
+use crate::flow::FlowId;
+use crate::frame::{Frame, Ticks};
+use crate::packet::serial::{at_or_before, before, distance, max};
+use crate::packet::{Packet, TcpFlags};
+
+/// What became of a segment.
+pub(in crate::compare) enum Way<F> {
+    /// It was taken in, and so many P left.
+    Short(u64),
+    /// It is for the general way.
+    General(F),
+}
+
+/// A segment on its way in.
+pub(in crate::compare) struct Arrival<'a, F> {
+    pub frame: F,
+    pub packet: &'a Packet,
+    pub flow: FlowId,
+    pub epoch: u32,
+    pub now: Ticks,
+}
+
+/// Whether ACK is the only control bit with a meaning here.
+#[inline(always)]
+fn is_plain(flags: TcpFlags) -> bool {
+    let meant = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
+    flags.0 & meant.0 == TcpFlags::ACK.0
+}
+
+impl Stream {
+    /// Whether nothing but P, S that they are compared with, and their order matters.
+    pub(super) fn is_in_order(&self) -> bool {
+        let ends = self.primary_fin.is_some() || self.secondary_fin.is_some();
+        !self.diverged
+            && !self.awaits_syn
+            && !ends
+            && self.seen_primary
+            && self.seen_secondary
+            && self.controls.is_empty()
+            && self.deferred.is_empty()
+            && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
+    }
+
+    /// The general way has done what there was to do: says whether the short way is open from here.
+    pub(super) fn come_to_rest<F: Frame>(&mut self, hold: &Hold<F>) {
+        self.express = self.is_in_order() && self.find_frontier(hold);
+        if self.express {
+            // The short way gives up slots without a look at this mark.
+            self.revisited = NIL;
+        }
+    }
+
+    /// Makes the last complete witness the frontier; false if that takes long to find.
+    fn find_frontier<F: Frame>(&mut self, hold: &Hold<F>) -> bool {
+        const REACH: usize = 8;
+        let mut last = self.witnesses.tail;
+        if self.frontier != NIL {
+            last = self.frontier;
+            let mut next = hold.next(Link::Flow, last);
+            while next != NIL && hold.slot(next).complete {
+                last = next;
+                next = hold.next(Link::Flow, last);
+            }
+            self.frontier = last;
+            return true;
+        }
+        for _ in 0..REACH {
+            if last == NIL || hold.slot(last).complete {
+                self.frontier = last;
+                return true;
+            }
+            last = hold.previous(Link::Flow, last);
+        }
+        false
+    }
+
+    /// Takes in a P. The caller has seen [`Hold::primary_room`], and nothing is suspended.
+    #[inline(always)]
+    pub fn primary_in_order<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+    ) -> Way<F> {
+        let tcp = arrival.packet.tcp;
+        if !self.express || self.epoch != arrival.epoch || !is_plain(tcp.flags) {
+            return Way::General(arrival.frame);
+        }
+        let seq = tcp.seq.wrapping_sub(self.primary_base);
+        let len = arrival.packet.payload_len;
+        if self.cursor == NIL {
+            if !self.primaries.is_empty() || !self.acknowledged_by_both(tcp.flags, tcp.ack) {
+                return Way::General(arrival.frame);
+            }
+            if len == 0 {
+                self.pass(hold, arrival, None);
+                return Way::Short(1);
+            }
+            let witness = self.first_unused(hold);
+            if witness != NIL {
+                return self.meet_secondary(hold, arrival, witness, seq);
+            }
+            if self.compared.is_some_and(|(_, to)| before(seq, to)) {
+                return Way::General(arrival.frame);
+            }
+        }
+        let (packet, flow) = (arrival.packet, arrival.flow);
+        let id = match hold.insert_primary(arrival.frame, arrival.now) {
+            Ok(id) => id,
+            Err(frame) => return Way::General(frame),
+        };
+        let slot = hold.slot_mut(id);
+        slot.seq = seq;
+        slot.len = len;
+        slot.ack = tcp.ack;
+        slot.flags = tcp.flags;
+        slot.window = tcp.window;
+        slot.payload = packet.payload;
+        slot.transport = packet.l4;
+        slot.flow = Some(flow);
+        slot.place = Place::Primary;
+        hold.push_back(Link::Flow, &mut self.primaries, id);
+        if self.cursor == NIL {
+            self.cursor = id;
+        }
+        Way::Short(0)
+    }
+
+    /// The first S behind those that P have used up; where the last of them is not known any more,
+    /// the first of all.
+    #[inline(always)]
+    fn first_unused<F: Frame>(&self, hold: &Hold<F>) -> SlotId {
+        match self.frontier {
+            NIL => self.witnesses.head,
+            frontier => hold.next(Link::Flow, frontier),
+        }
+    }
+
+    /// A P that nothing waits before arrives after its S.
+    #[inline(always)]
+    fn meet_secondary<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+        witness: SlotId,
+        seq: u32,
+    ) -> Way<F> {
+        let packet = arrival.packet;
+        let slot = hold.slot(witness);
+        let simple = !slot.complete
+            && slot.seq == seq
+            && slot.len == packet.payload_len
+            && self.compared.is_none_or(|(_, to)| to == seq);
+        let (s, at) = (hold.frame(witness), usize::from(slot.payload));
+        if !simple || !is_equal(&arrival.frame, packet, s, at) {
+            return Way::General(arrival.frame);
+        }
+        let arrived = slot.arrived;
+        hold.unlink(Link::Flow, &mut self.witnesses, witness);
+        self.trail = hold.fold(witness, arrival.flow, self.last_step());
+        self.has_trail = true;
+        self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
+        self.pass(hold, arrival, Some(arrived));
+        Way::Short(1)
+    }
+
+    /// Lets a P leave that never needed a slot.
+    #[inline(always)]
+    fn pass<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+        witnessed: Option<Ticks>,
+    ) {
+        let tcp = arrival.packet.tcp;
+        let mut frame = arrival.frame;
+        if let Some(limit) = self.secondary_window {
+            window::lower(&mut frame, arrival.packet.l4, tcp.flags, tcp.window, limit);
+        }
+        self.note_left(tcp.ack);
+        hold.pass(frame, arrival.now, witnessed);
+    }
+
+    #[inline(always)]
+    fn note_left(&mut self, ack: u32) {
+        self.primary_ack = Some(self.primary_ack.map_or(ack, |before| max(before, ack)));
+    }
+
+    /// Takes in an S. Nothing is suspended.
+    #[inline(always)]
+    pub fn secondary_in_order<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+    ) -> Way<F> {
+        let (packet, tcp) = (arrival.packet, arrival.packet.tcp);
+        if !self.express || self.epoch != arrival.epoch || !is_plain(tcp.flags) {
+            return Way::General(arrival.frame);
+        }
+        if packet.payload_len == 0 {
+            if !self.primaries.is_empty() {
+                return Way::General(arrival.frame);
+            }
+            self.note_acknowledged(tcp.ack, tcp.window);
+            return Way::Short(0);
+        }
+        let seq = tcp.seq.wrapping_sub(self.secondary_base);
+        let last = self.witnesses.tail;
+        let overlaps = self.compared.is_some_and(|(_, to)| before(seq, to))
+            || (last != self.frontier && last != NIL && before(seq, hold.slot(last).end()));
+        if overlaps || hold.secondary_is_full() {
+            return Way::General(arrival.frame);
+        }
+        if self.cursor != NIL {
+            return self.meet_primary(hold, arrival, seq);
+        }
+        if !self.primaries.is_empty() {
+            return Way::General(arrival.frame);
+        }
+        let id = match hold.insert_secondary(arrival.frame, arrival.now) {
+            Ok(id) => id,
+            Err(frame) => return Way::General(frame),
+        };
+        self.note_acknowledged(tcp.ack, tcp.window);
+        let slot = hold.slot_mut(id);
+        slot.seq = seq;
+        slot.len = packet.payload_len;
+        slot.payload = packet.payload;
+        slot.flow = Some(arrival.flow);
+        slot.place = Place::Witness;
+        hold.push_back(Link::Flow, &mut self.witnesses, id);
+        Way::Short(0)
+    }
+
+    /// An S that no witness overlaps arrives after the P at the cursor.
+    #[inline(always)]
+    fn meet_primary<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+        seq: u32,
+    ) -> Way<F> {
+        let (packet, tcp) = (arrival.packet, arrival.packet.tcp);
+        let id = self.cursor;
+        let slot = hold.slot(id);
+        let acknowledged = self.secondary_ack.map_or(tcp.ack, |ack| max(ack, tcp.ack));
+        let simple = slot.seq == seq
+            && slot.len == packet.payload_len
+            && slot.verified == 0
+            && is_plain(slot.flags)
+            && self.primaries.head == id
+            && at_or_before(slot.ack, acknowledged)
+            && self.compared.is_none_or(|(_, to)| to == seq)
+            && self.waits_from(hold, hold.next(Link::Flow, id), slot.end());
+        let (p, at) = (hold.frame(id), usize::from(slot.payload));
+        if !simple || !is_equal(&arrival.frame, packet, p, at) {
+            return Way::General(arrival.frame);
+        }
+        let (ack, end) = (slot.ack, slot.end());
+        self.note_acknowledged(tcp.ack, tcp.window);
+        if let Some(limit) = self.secondary_window {
+            lower_window(hold, id, limit);
+        }
+        hold.unlink(Link::Flow, &mut self.primaries, id);
+        self.note_left(ack);
+        hold.release_met(id, arrival.now);
+        self.trail = hold.keep_step(Step {
+            frame: arrival.frame,
+            arrived: arrival.now,
+            flow: arrival.flow,
+            before: self.last_step(),
+            seq,
+            len: packet.payload_len,
+            payload: packet.payload,
+        });
+        self.has_trail = true;
+        self.extend_compared(seq, end);
+        self.cursor = self.primaries.head;
+        Way::Short(1)
+    }
+
+    /// What [`Stream::note_compared`] does where nothing is compared yet or the range goes on.
+    #[inline(always)]
+    fn extend_compared(&mut self, seq: u32, end: u32) {
+        let from = self.compared.map_or(seq, |(from, _)| from);
+        let long = distance(from, end) > REMEMBERED;
+        let from = if long {
+            end.wrapping_sub(REMEMBERED as u32)
+        } else {
+            from
+        };
+        self.compared = Some((from, end));
+    }
+
+    #[inline(always)]
+    fn last_step(&self) -> Option<Mark> {
+        self.has_trail.then_some(self.trail)
+    }
+
+    /// Takes all that the short way has left as history back among the witnesses, before the
+    /// general way or a commit looks at them. It lies behind all other history and before the S that
+    /// no P has used up.
+    pub(super) fn unfold<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
+        if !self.has_trail {
+            return;
+        }
+        self.has_trail = false;
+        let mut after = self.frontier;
+        let mut newest = NIL;
+        let mut step = Some(self.trail);
+        while let Some((id, earlier)) = step.and_then(|mark| hold.unfold(flow, mark)) {
+            if newest == NIL {
+                newest = id;
+                if after == NIL {
+                    let seq = hold.slot(id).seq;
+                    after = self.witnesses.tail;
+                    while after != NIL && before(seq, hold.slot(after).seq) {
+                        after = hold.previous(Link::Flow, after);
+                    }
+                }
+            }
+            hold.insert_after(Link::Flow, &mut self.witnesses, after, id);
+            step = earlier;
+        }
+        if newest != NIL {
+            self.frontier = newest;
+        }
+    }
+
+    /// Whether a P, if there is one, has nothing before a position from which on there is no S.
+    #[inline(always)]
+    fn waits_from<F: Frame>(&self, hold: &Hold<F>, id: SlotId, position: u32) -> bool {
+        if id == NIL {
+            return true;
+        }
+        let slot = hold.slot(id);
+        is_plain(slot.flags) && slot.len > 0 && at_or_before(position, slot.seq)
+    }
+
+    #[inline(always)]
+    fn note_acknowledged(&mut self, ack: u32, window: u16) {
+        if self
+            .secondary_ack
+            .is_none_or(|before| at_or_before(before, ack))
+        {
+            self.secondary_ack = Some(ack);
+            self.secondary_window = Some(window);
+        }
+    }
+}
+
+/// Lets a held P advertise no more than a window.
+#[inline(always)]
+pub(super) fn lower_window<F: Frame>(hold: &mut Hold<F>, id: SlotId, limit: u16) {
+    let slot = hold.slot_mut(id);
+    let (at, flags, own) = (slot.transport, slot.flags, slot.window);
+    if let Some(frame) = &mut slot.frame {
+        window::lower(frame, at, flags, own, limit);
+    }
+}
+
+/// Whether a frame's payload equals as many bytes of another frame from `at` on.
+#[inline(always)]
+pub(in crate::compare) fn is_equal<F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    other: &F,
+    at: usize,
+) -> bool {
+    let (from, len) = (usize::from(packet.payload), packet.payload_len as usize);
+    first_difference(frame, from, other, at, len).is_none()
+}

@@ -1,0 +1,418 @@
+//! One TCP connection's output as two byte streams, the PVM's and the SVM's.
+//!
+//! In go the segments of both VMs in any order and segmentation; a P is complete once an equal S
+//! byte was seen for each of its bytes, and its SYN, FIN and RST have their counterparts. P leave
+//! in the order in which the PVM sent them, when complete and when they acknowledge nothing that
+//! the SVM has not acknowledged (rules R1, R2 and R4). A byte that leaves a second time is compared
+//! with an S again, one kept as history or the SVM's own retransmission (rule R5).
+//!
+//! Positions are sequence numbers; only [`Numbers::OwnIsn`] makes them relative to each side's ISN.
+
+mod express;
+mod handshake;
+mod incarnation;
+mod verdict;
+mod window;
+mod witnesses;
+
+use super::divergence::Reason;
+use super::hold::{Hold, Link, List, NIL, Place, SlotId};
+use super::trail::Mark;
+use super::{Context, Numbers};
+use crate::frame::{Frame, Ticks};
+use crate::packet::serial::{at_or_before, max};
+use crate::packet::{Packet, TcpFlags};
+pub(super) use express::{Arrival, Way, is_equal};
+use handshake::Syn;
+pub use handshake::Synchronized;
+use verdict::Verdict;
+
+/// The comparison of one connection.
+///
+/// What a segment in order needs comes first and, behind a flow's key, ends with the flow's second
+/// cache line.
+#[repr(C)]
+pub(super) struct Stream {
+    /// P in order of arrival.
+    primaries: List,
+    /// First P that is not complete.
+    cursor: SlotId,
+    /// S by position. They may overlap, but only with equal bytes, and none lies within another:
+    /// their starts and their ends rise alike.
+    witnesses: List,
+    /// Where searches for new data begin, so that they are short: the witness that reaches furthest
+    /// of those used up.
+    frontier: SlotId,
+    /// The last S that the short way has left as history, if `has_trail`.
+    trail: Mark,
+    /// Epoch in which the state below was last valid.
+    epoch: u32,
+    /// Start and end of a range whose bytes have left or may leave; its end is the highest such.
+    /// What witnesses have in it is equal to what the PVM sent.
+    compared: Option<(u32, u32)>,
+    /// Highest acknowledgment that left.
+    primary_ack: Option<u32>,
+    /// Highest acknowledgment that the SVM sent in this epoch.
+    secondary_ack: Option<u32>,
+    /// Window field that came with it. The client gets no more from the PVM: what the SVM has no
+    /// room for it drops, and the ACK gate would wait for it until the client's timer. Both VMs
+    /// agreed on the scale, and no P acknowledges more than the SVM did, so the smaller field never
+    /// reaches beyond the SVM's window.
+    secondary_window: Option<u16>,
+    /// What positions are relative to; 0 unless [`Numbers::OwnIsn`].
+    primary_base: u32,
+    secondary_base: u32,
+    /// Segments in order may go the short way; see [`express`].
+    express: bool,
+    has_trail: bool,
+    /// A difference was seen: nothing leaves until the commit.
+    diverged: bool,
+    /// The PVM's SYN opened this incarnation and the SVM's has not come: other S are the old incarnation's.
+    awaits_syn: bool,
+    /// The offset between the VMs' numbers was reported.
+    synchronized: bool,
+    seen_primary: bool,
+    seen_secondary: bool,
+    /// Where searches for retransmitted data begin: the witness met last among the others.
+    revisited: SlotId,
+    /// S with SYN, FIN or RST that no P has matched.
+    controls: List,
+    /// S that belong to the next incarnation.
+    deferred: List,
+    /// ISN of the latest SYN in order of arrival; later P count from it.
+    arriving_isn: Option<u32>,
+    /// The SVM's ISN of the last incarnation: such a SYN opens nothing any more.
+    former_isn: Option<u32>,
+    primary_syn: Option<Syn>,
+    secondary_syn: Option<Syn>,
+    /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
+    primary_fin: Option<u32>,
+    secondary_fin: Option<u32>,
+    /// Position and acknowledgment of the PVM's last RST that came from both or has left.
+    matched_rst: Option<(u32, Option<u32>)>,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            primaries: List::default(),
+            cursor: NIL,
+            witnesses: List::default(),
+            frontier: NIL,
+            trail: Mark::default(),
+            epoch: 0,
+            compared: None,
+            primary_ack: None,
+            secondary_ack: None,
+            secondary_window: None,
+            primary_base: 0,
+            secondary_base: 0,
+            express: false,
+            has_trail: false,
+            revisited: NIL,
+            diverged: false,
+            awaits_syn: false,
+            synchronized: false,
+            seen_primary: false,
+            seen_secondary: false,
+            controls: List::default(),
+            deferred: List::default(),
+            arriving_isn: None,
+            former_isn: None,
+            primary_syn: None,
+            secondary_syn: None,
+            primary_fin: None,
+            secondary_fin: None,
+            matched_rst: None,
+        }
+    }
+}
+
+impl Stream {
+    /// Whether nothing of this connection waits: neither a frame nor, for the commit, a difference.
+    pub fn is_quiet<F: Frame>(&self, hold: &Hold<F>, epoch: u32) -> bool {
+        self.primaries.is_empty()
+            && self.controls.is_empty()
+            && self.deferred.is_empty()
+            && !(self.diverged && self.epoch == epoch)
+            && self.is_used_up(hold)
+    }
+
+    /// Epoch in which the state was last valid.
+    #[inline(always)]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether the VMs' numbers of a living connection differ by what only this state knows.
+    pub fn is_offset(&self, epoch: u32) -> bool {
+        let closed = self.primary_fin.is_some() || self.matched_rst.is_some();
+        self.primary_base != self.secondary_base && self.epoch == epoch && !closed
+    }
+
+    /// Takes in a P that already has its slot, and lets leave what may.
+    pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+        self.unfold(cx.hold, cx.flow);
+        self.refresh(cx);
+        let tcp = packet.tcp;
+        let syn = tcp.flags.contains(TcpFlags::SYN);
+        if syn && self.arriving_isn != Some(tcp.seq) {
+            // What the SVM said before its own SYN belongs to an older incarnation.
+            let reused = self.seen_primary || (self.seen_secondary && self.secondary_syn.is_none());
+            cx.hold.slot_mut(id).opens = reused;
+            self.arriving_isn = Some(tcp.seq);
+            if !reused {
+                self.open(cx, id);
+                self.awaits_syn = self.secondary_syn.is_none();
+            }
+        }
+        if !syn && !self.seen_primary && self.secondary_syn.is_some() {
+            self.postpone(cx.hold);
+        }
+        self.seen_primary = true;
+        let base = match (cx.numbers, self.arriving_isn) {
+            (Numbers::OwnIsn, Some(isn)) => isn,
+            _ => 0,
+        };
+        fill(cx.hold, id, packet, base);
+        cx.hold.slot_mut(id).flow = Some(cx.flow);
+        cx.hold.slot_mut(id).place = Place::Primary;
+        cx.hold.push_back(Link::Flow, &mut self.primaries, id);
+        if self.cursor == NIL {
+            self.cursor = id;
+        }
+        self.advance(cx);
+        self.come_to_rest(cx.hold);
+    }
+
+    /// Takes in an S, and lets leave what may.
+    pub fn secondary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        arrived: Ticks,
+    ) {
+        self.unfold(cx.hold, cx.flow);
+        self.refresh(cx);
+        self.express = false;
+        if self.diverged {
+            return;
+        }
+        if !self.deferred.is_empty() || self.opens_next(packet) {
+            match cx.keep(frame, arrived) {
+                Some(id) => self.shelve(cx, id, Place::Deferred),
+                None => self.diverged = true,
+            }
+            return;
+        }
+        self.compare_secondary(cx, frame, packet, arrived);
+        self.advance(cx);
+        self.come_to_rest(cx.hold);
+    }
+
+    /// Whether an S begins an incarnation that the PVM has not begun yet.
+    fn opens_next(&self, packet: &Packet) -> bool {
+        if !packet.tcp.flags.contains(TcpFlags::SYN) {
+            return false;
+        }
+        match self.secondary_syn {
+            Some(syn) => syn.isn != packet.tcp.seq,
+            None => !self.awaits_syn && (self.seen_primary || self.seen_secondary),
+        }
+    }
+
+    fn compare_secondary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        arrived: Ticks,
+    ) {
+        let tcp = packet.tcp;
+        let syn = tcp.flags.contains(TcpFlags::SYN);
+        let stale = self.awaits_syn && self.former_isn == Some(tcp.seq);
+        if syn && self.secondary_syn.is_none() && !stale {
+            self.secondary_syn = Some(Syn::of(&frame, packet));
+            self.awaits_syn = false;
+            if cx.numbers == Numbers::OwnIsn {
+                self.secondary_base = tcp.seq;
+            }
+        }
+        if self.awaits_syn {
+            return;
+        }
+        self.seen_secondary = true;
+        if tcp.flags.contains(TcpFlags::ACK)
+            && self
+                .secondary_ack
+                .is_none_or(|ack| at_or_before(ack, tcp.ack))
+        {
+            self.secondary_ack = Some(tcp.ack);
+            self.secondary_window = (!syn).then_some(tcp.window);
+        }
+        // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
+        let shift = match (syn, self.primary_syn) {
+            (true, Some(primary)) if cx.numbers == Numbers::Translated => {
+                tcp.seq.wrapping_sub(primary.isn)
+            }
+            _ => self.secondary_base,
+        };
+        let seq = tcp.seq.wrapping_sub(shift).wrapping_add(u32::from(syn));
+        let end = seq.wrapping_add(packet.payload_len);
+        if tcp.flags.contains(TcpFlags::FIN) && self.secondary_fin.is_none() {
+            self.secondary_fin = Some(end);
+        }
+        let control = tcp
+            .flags
+            .intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+        if control && !self.control_is_matched(&tcp, seq) {
+            match cx.keep(frame.share(), arrived) {
+                Some(id) => {
+                    fill(cx.hold, id, packet, shift);
+                    self.shelve(cx, id, Place::Control);
+                }
+                None => self.diverged = true,
+            }
+        }
+        // Data on a SYN has no known position before the PVM's SYN has come.
+        let lost = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
+        if packet.payload_len > 0 && !lost {
+            self.witness(cx, frame, packet, shift, arrived);
+        }
+    }
+
+    /// Compares as far as both streams go and releases what may leave.
+    fn advance<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+        if self.diverged || cx.suspended {
+            return;
+        }
+        loop {
+            while self.cursor != NIL {
+                let id = self.cursor;
+                if cx.hold.slot(id).opens {
+                    if self.primaries.head != id {
+                        break;
+                    }
+                    self.reopen(cx, id);
+                    continue;
+                }
+                match self.examine(cx, id) {
+                    Verdict::Complete => {
+                        cx.hold.slot_mut(id).complete = true;
+                        self.cursor = cx.hold.next(Link::Flow, id);
+                    }
+                    Verdict::Waits => break,
+                    Verdict::Differs(reason, witness, at) => {
+                        self.diverge(cx, reason, id, witness, at);
+                        return;
+                    }
+                }
+            }
+            if !self.release(cx) || self.cursor == NIL {
+                return;
+            }
+        }
+    }
+
+    /// Lets complete P leave, oldest first; true if any left.
+    fn release<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
+        let mut left = false;
+        while self.primaries.head != NIL {
+            let id = self.primaries.head;
+            let slot = cx.hold.slot(id);
+            if !slot.complete || !self.acknowledged_by_both(slot.flags, slot.ack) {
+                break;
+            }
+            if let Some(window) = self.secondary_window {
+                express::lower_window(cx.hold, id, window);
+            }
+            self.leave(cx.hold, id);
+            cx.hold.release(id, cx.now);
+            *cx.released += 1;
+            left = true;
+        }
+        left
+    }
+
+    /// Rule R4: whether the SVM has acknowledged what a P acknowledges.
+    fn acknowledged_by_both(&self, flags: TcpFlags, ack: u32) -> bool {
+        !flags.contains(TcpFlags::ACK) || self.secondary_ack.is_some_and(|s| at_or_before(ack, s))
+    }
+
+    /// Takes the oldest P out of the connection and notes what the network will have seen.
+    pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        hold.unlink(Link::Flow, &mut self.primaries, id);
+        if self.cursor == id {
+            self.cursor = self.primaries.head;
+        }
+        let slot = hold.slot_mut(id);
+        slot.place = Place::Nowhere;
+        if slot.flags.contains(TcpFlags::ACK) {
+            self.primary_ack = Some(self.primary_ack.map_or(slot.ack, |ack| max(ack, slot.ack)));
+        }
+        if slot.flags.contains(TcpFlags::FIN) {
+            self.primary_fin = Some(slot.end());
+        }
+        if slot.flags.contains(TcpFlags::RST) {
+            let ack = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
+            self.matched_rst = Some((slot.seq, ack));
+        }
+    }
+
+    fn diverge<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        reason: Reason,
+        p: SlotId,
+        s: Option<SlotId>,
+        at: u32,
+    ) {
+        self.diverged = true;
+        let p = Some(p).filter(|p| *p != NIL);
+        cx.report(reason, self.stream_offset(at), p, s, at);
+    }
+
+    fn shelve<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, place: Place) {
+        let slot = cx.hold.slot_mut(id);
+        slot.flow = Some(cx.flow);
+        slot.place = place;
+        let list = match place {
+            Place::Control => &mut self.controls,
+            Place::Deferred => &mut self.deferred,
+            _ => &mut self.witnesses,
+        };
+        cx.hold.push_back(Link::Flow, list, id);
+    }
+
+    /// Why the oldest P of this connection still waits.
+    pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Reason {
+        if hold.slot(id).complete {
+            Reason::AckAhead
+        } else {
+            Reason::MissingSecondary
+        }
+    }
+
+    /// Offset in the stream of the first byte of a frame, when the SYN was seen.
+    pub fn stream_offset(&self, at: u32) -> Option<u32> {
+        let syn = self.primary_syn?;
+        Some(
+            at.wrapping_sub(syn.isn.wrapping_sub(self.primary_base))
+                .wrapping_sub(1),
+        )
+    }
+}
+
+/// Copies the header fields that the comparison needs into a slot; `base` is what positions count from.
+fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
+    let slot = hold.slot_mut(id);
+    let syn = u32::from(packet.tcp.flags.contains(TcpFlags::SYN));
+    slot.seq = packet.tcp.seq.wrapping_sub(base).wrapping_add(syn);
+    slot.len = packet.payload_len;
+    slot.ack = packet.tcp.ack;
+    slot.flags = packet.tcp.flags;
+    slot.payload = packet.payload;
+    slot.transport = packet.l4;
+    slot.window = packet.tcp.window;
+}

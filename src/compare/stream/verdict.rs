@@ -1,0 +1,152 @@
+//! Whether a P is complete: every byte and control bit of it found equal.
+
+use super::witnesses::difference;
+use super::{Stream, Synchronized};
+use crate::compare::Context;
+use crate::compare::divergence::Reason;
+use crate::compare::hold::{Hold, Link, NIL, SlotId};
+use crate::frame::Frame;
+use crate::packet::serial::{at_or_before, before, distance, max, min};
+use crate::packet::{Tcp, TcpFlags};
+
+/// Range of stream that is remembered as compared, in bytes: far below the 2^31 that numbers order.
+pub(super) const REMEMBERED: i32 = 1 << 30;
+
+pub(super) enum Verdict {
+    Complete,
+    Waits,
+    Differs(Reason, Option<SlotId>, u32),
+}
+
+impl Stream {
+    pub(super) fn examine<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Verdict {
+        let (flags, seq, len) = {
+            let slot = cx.hold.slot(id);
+            (slot.flags, slot.seq, slot.len)
+        };
+        if flags.contains(TcpFlags::SYN) {
+            let (Some(primary), Some(secondary)) = (self.primary_syn, self.secondary_syn) else {
+                return Verdict::Waits;
+            };
+            if primary.agreement != secondary.agreement {
+                return Verdict::Differs(
+                    Reason::SynOptions,
+                    Some(self.controls.head).filter(|c| *c != NIL),
+                    seq,
+                );
+            }
+            if !self.synchronized {
+                self.synchronized = true;
+                cx.synchronized.push_back(Synchronized {
+                    flow: cx.key,
+                    pvm: (primary.isn, primary.timestamp),
+                    svm: (secondary.isn, secondary.timestamp),
+                });
+            }
+            self.match_control(cx.hold, id, TcpFlags::SYN);
+        }
+        if flags.contains(TcpFlags::RST) {
+            let ack = cx.hold.slot(id).ack;
+            let this = Some((seq, flags.contains(TcpFlags::ACK).then_some(ack)));
+            if self.matched_rst != this && !self.has_rst(cx.hold, seq) {
+                return Verdict::Waits;
+            }
+            self.matched_rst = this;
+            self.match_control(cx.hold, id, TcpFlags::RST);
+        }
+        let mut verified = cx.hold.slot(id).verified;
+        while verified < len {
+            let at = seq.wrapping_add(verified);
+            let Some(w) = self.covering(cx.hold, at) else {
+                if self.secondary_fin.is_some_and(|fin| at_or_before(fin, at)) {
+                    return Verdict::Differs(Reason::StreamEnd, None, at);
+                }
+                return Verdict::Waits;
+            };
+            let n = cx.hold.slot(w).end().wrapping_sub(at).min(len - verified);
+            if let Some(k) = difference(cx.hold, id, w, at, n as usize) {
+                return Verdict::Differs(Reason::Payload, Some(w), at.wrapping_add(k as u32));
+            }
+            verified += n;
+            let arrived = cx.hold.slot(w).arrived;
+            let slot = cx.hold.slot_mut(id);
+            slot.verified = verified;
+            slot.witness(arrived);
+            let end = at.wrapping_add(n);
+            self.note_compared(at, end);
+            if end == cx.hold.slot(w).end() {
+                self.use_up(cx.hold, w);
+            }
+        }
+        if flags.contains(TcpFlags::FIN) {
+            let fin = seq.wrapping_add(len);
+            match self.secondary_fin {
+                Some(s) if s == fin => {
+                    self.primary_fin = Some(fin);
+                    self.match_control(cx.hold, id, TcpFlags::FIN);
+                }
+                Some(_) => return Verdict::Differs(Reason::StreamEnd, None, fin),
+                None => match self.covering(cx.hold, fin) {
+                    Some(w) => return Verdict::Differs(Reason::StreamEnd, Some(w), fin),
+                    None => return Verdict::Waits,
+                },
+            }
+        }
+        Verdict::Complete
+    }
+
+    /// Extends the range of bytes found equal, or moves on to a new range behind a gap.
+    pub(super) fn note_compared(&mut self, at: u32, end: u32) {
+        let (from, to) = match self.compared {
+            None => (at, end),
+            Some((_, to)) if before(to, at) => (at, end),
+            Some((from, to)) if before(end, from) => (from, to),
+            Some((from, to)) => (min(from, at), max(to, end)),
+        };
+        let long = distance(from, to) > REMEMBERED;
+        let from = if long {
+            to.wrapping_sub(REMEMBERED as u32)
+        } else {
+            from
+        };
+        self.compared = Some((from, to));
+    }
+
+    /// Whether the PVM's counterparts of an S's control bits have been here already.
+    pub(super) fn control_is_matched(&self, tcp: &Tcp, seq: u32) -> bool {
+        let flags = tcp.flags;
+        let rst = Some((seq, flags.contains(TcpFlags::ACK).then_some(tcp.ack)));
+        (!flags.contains(TcpFlags::SYN) || self.synchronized)
+            && (!flags.contains(TcpFlags::FIN) || self.primary_fin.is_some())
+            && (!flags.contains(TcpFlags::RST) || self.matched_rst == rst)
+    }
+
+    fn has_rst<F: Frame>(&self, hold: &Hold<F>, seq: u32) -> bool {
+        let mut c = self.controls.head;
+        while c != NIL {
+            let slot = hold.slot(c);
+            if slot.flags.contains(TcpFlags::RST) && slot.seq == seq {
+                return true;
+            }
+            c = hold.next(Link::Flow, c);
+        }
+        false
+    }
+
+    /// Drops the S that a P's control bit was waiting for, and notes when they came.
+    fn match_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, bit: TcpFlags) {
+        let seq = hold.slot(id).seq;
+        let mut c = self.controls.head;
+        while c != NIL {
+            let next = hold.next(Link::Flow, c);
+            let slot = hold.slot(c);
+            if slot.flags.contains(bit) && (bit != TcpFlags::RST || slot.seq == seq) {
+                let arrived = hold.slot(c).arrived;
+                hold.slot_mut(id).witness(arrived);
+                hold.unlink(Link::Flow, &mut self.controls, c);
+                hold.remove(c);
+            }
+            c = next;
+        }
+    }
+}

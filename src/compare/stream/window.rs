@@ -1,0 +1,33 @@
+//! The one change that a P may see: it advertises no larger a window than the SVM did.
+
+use crate::frame::Frame;
+use crate::packet::TcpFlags;
+use crate::packet::checksum::{TCP_CHECKSUM, update_u16};
+
+/// Offset of the window field in the TCP header (RFC 9293, 3.1).
+const WINDOW: usize = 14;
+
+/// Lets a segment whose TCP header begins at `transport` and has this window advertise at most
+/// `limit`; a frame with another owner keeps its own.
+pub(super) fn lower<F: Frame>(
+    frame: &mut F,
+    transport: u16,
+    flags: TcpFlags,
+    window: u16,
+    limit: u16,
+) {
+    if window <= limit || flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
+        return;
+    }
+    let at = usize::from(transport);
+    let partial = frame.has_partial_checksum();
+    let Some(header) = frame.head_mut().and_then(|head| head.get_mut(at..at + 20)) else {
+        return;
+    };
+    header[WINDOW..WINDOW + 2].copy_from_slice(&limit.to_be_bytes());
+    if !partial {
+        let field = &mut header[TCP_CHECKSUM..TCP_CHECKSUM + 2];
+        let sum = u16::from_be_bytes([field[0], field[1]]);
+        field.copy_from_slice(&update_u16(sum, window, limit).to_be_bytes());
+    }
+}
