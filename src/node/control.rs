@@ -1,5 +1,7 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
+mod fencing;
+mod offsets;
 mod pair;
 
 use std::os::fd::BorrowedFd;
