@@ -46,6 +46,7 @@ const LIMITS: Limits = Limits {
     history: 128,
     flows: 64,
     timeout: 1_000,
+    patience: 1,
     idle: 50_000,
 };
 

@@ -14,6 +14,7 @@ mod divergence;
 mod flows;
 mod hold;
 mod intake;
+mod partial;
 mod policy;
 mod stream;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use context::Context;
 use flows::{Flow, Output};
 use hold::{Hold, NIL, SlotId};
 use intake::Batch;
+use partial::Partial;
 
 /// How the SVM's sequence numbers reach the comparator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Limits {
     pub flows: usize,
     /// Age at which an unmatched frame asks for a checkpoint.
     pub timeout: Ticks,
+    /// How long the equal part of a long P waits for the rest before it leaves alone.
+    pub patience: Ticks,
     /// Age at which a flow without traffic is forgotten.
     pub idle: Ticks,
 }
@@ -107,6 +111,7 @@ pub struct Comparator<F> {
     seed: u64,
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
+    partial: Partial,
     found: Option<Divergence<F>>,
     policy: Policy,
     limits: Limits,
@@ -130,6 +135,7 @@ impl<F: Frame> Comparator<F> {
             seed: RandomState::new().hash_one(()),
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
+            partial: Partial::new(limits.flows.min(limits.primary)),
             found: None,
             policy,
             limits,

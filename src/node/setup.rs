@@ -55,6 +55,9 @@ const REPEAT: Duration = Duration::from_secs(1);
 /// Pause before a fencing or failover command is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(120);
+/// How long the equal part of a long frame waits for the rest: about what one VM is behind the
+/// other.
+const PART_PATIENCE: Duration = Duration::from_millis(1);
 /// How long input waits for a guest that takes none while nothing is protected.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -449,6 +452,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
             history: secondary / HISTORY_SHARE,
             flows: pair.flows.get() as usize,
             timeout: clock.ticks(pair.compare_timeout),
+            patience: clock.ticks(PART_PATIENCE),
             idle: clock.ticks(IDLE),
         },
         numbers: Numbers::Translated,

@@ -90,6 +90,7 @@ pub fn ample(primary: usize, secondary: usize) -> Limits {
         history: 2 * secondary + primary + 1,
         flows: 8,
         timeout: TIMEOUT,
+        patience: 1,
         idle: TIMEOUT,
     }
 }

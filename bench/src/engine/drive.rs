@@ -101,6 +101,7 @@ impl Drive {
             history: HISTORY,
             flows: case.flows + case.held,
             timeout: Ticks::MAX,
+            patience: 1,
             idle: Ticks::MAX,
         };
         let mut drive = Self {

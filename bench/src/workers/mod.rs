@@ -121,6 +121,7 @@ fn limits(case: &Case) -> Limits {
         history: HISTORY,
         flows: case.flows + case.flows / 4 + 64,
         timeout: Ticks::MAX,
+        patience: 1,
         idle: Ticks::MAX,
     }
 }

@@ -4,21 +4,53 @@
 //! congestion windows differ. If such a P could leave only whole, and ended beyond what the SVM's
 //! window lets it send, no acknowledgment would ever come that opens the window. So the part of
 //! the oldest P that was found equal leaves as a frame of its own, just as its segments would on
-//! the wire, and the rest waits in its place.
+//! the wire, and the rest waits in its place. Not at once: see [`crate::compare::partial`].
 
 use std::num::NonZeroU16;
 
 use super::{Stream, window};
 use crate::compare::Context;
-use crate::compare::hold::SlotId;
+use crate::compare::hold::{Hold, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::segmentation::{Piece, Segmentation};
 use crate::packet::{Packet, TcpFlags};
 
 impl Stream {
-    /// Lets the part of a P leave that was found equal; it is the oldest of its connection and
-    /// waits for the rest. False if there is no such part, or it may not leave.
-    pub(super) fn divide<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> bool {
+    /// The oldest P, if it is a long one that was found equal in part and waits for the rest.
+    fn partly_equal<F: Frame>(&self, hold: &Hold<F>) -> Option<SlotId> {
+        let oldest = self.primaries.head;
+        if oldest == NIL || oldest != self.cursor || hold.slot(oldest).verified == 0 {
+            return None;
+        }
+        Some(oldest).filter(|id| hold.frame(*id).offload().segment.is_some())
+    }
+
+    /// Has the flow looked at later if there is such a P.
+    #[inline]
+    pub(super) fn note_part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+        if !self.is_partial && self.partly_equal(cx.hold).is_some() {
+            self.is_partial = cx.partial.note(cx.flow, cx.now);
+        }
+    }
+
+    /// Lets its equal part leave, and whatever may leave then.
+    pub fn part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+        self.is_partial = false;
+        if self.diverged || self.epoch != cx.epoch {
+            return;
+        }
+        let Some(id) = self.partly_equal(cx.hold) else {
+            return;
+        };
+        if self.divide(cx, id) {
+            *cx.released += 1;
+        }
+        // The acknowledgment or the memory that it lacks may come.
+        self.note_part(cx);
+    }
+
+    /// Divides a P that is the oldest of its connection. False if the part may not leave.
+    fn divide<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> bool {
         let slot = cx.hold.slot(id);
         let (verified, flags, ack) = (slot.verified, slot.flags, slot.ack);
         let (transport, own) = (slot.transport, slot.window);
