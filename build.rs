@@ -109,7 +109,7 @@ mod dpdk {
             .prepend_enum_name(false)
             .opaque_type("rte_mbuf")
             .opaque_type("rte_mempool")
-            .allowlist_type("shim_mbuf_offset")
+            .allowlist_type("shim_mbuf_(offset|tx_offload)")
             .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()));
         for function in ALLOWED_FUNCTIONS {
             bindings = bindings.allowlist_function(function);

@@ -40,6 +40,12 @@ shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint1
 	return rte_eth_tx_burst(port, queue, frames, n);
 }
 
+uint16_t
+shim_eth_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_tx_prepare(port, queue, frames, n);
+}
+
 int
 shim_eth_link_up(uint16_t port)
 {
@@ -65,6 +71,29 @@ void
 shim_pktmbuf_free(struct rte_mbuf *frame)
 {
 	rte_pktmbuf_free(frame);
+}
+
+void
+shim_pktmbuf_attach_part(struct rte_mbuf *part, struct rte_mbuf *whole, uint16_t offset,
+			 uint16_t len)
+{
+	rte_pktmbuf_attach(part, whole);
+	part->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK;
+	part->data_off += offset;
+	part->data_len = len;
+	part->pkt_len = len;
+}
+
+int
+shim_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
+{
+	return rte_pktmbuf_chain(head, tail);
+}
+
+uint16_t
+shim_raw_cksum(const void *bytes, size_t len)
+{
+	return rte_raw_cksum(bytes, len);
 }
 
 /* 23.03 widened telemetry's int to 64 bits and renamed u64 to uint. */

@@ -18,6 +18,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_ip.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
@@ -37,6 +38,7 @@ enum shim_mbuf_offset {
 	SHIM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	SHIM_MBUF_NEXT = offsetof(struct rte_mbuf, next),
+	SHIM_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 };
 
 /* The widths that mbuf_fields.rs reads and writes at those offsets. */
@@ -53,12 +55,35 @@ SHIM_ASSERT_WIDTH(pkt_len, 4);
 SHIM_ASSERT_WIDTH(data_len, 2);
 SHIM_ASSERT_WIDTH(buf_len, 2);
 SHIM_ASSERT_WIDTH(next, sizeof(void *));
+SHIM_ASSERT_WIDTH(tx_offload, 8);
+
+/* Where the parts of tx_offload begin, in bits; SHIM_MBUF_TSO_SEGSZ_OFS has 16 bits above it. */
+enum shim_mbuf_tx_offload {
+	SHIM_MBUF_L2_LEN_OFS = RTE_MBUF_L2_LEN_OFS,
+	SHIM_MBUF_L3_LEN_OFS = RTE_MBUF_L3_LEN_OFS,
+	SHIM_MBUF_L4_LEN_OFS = RTE_MBUF_L4_LEN_OFS,
+	SHIM_MBUF_TSO_SEGSZ_OFS = RTE_MBUF_TSO_SEGSZ_OFS,
+};
 
 static const uint64_t SHIM_MBUF_F_INDIRECT = RTE_MBUF_F_INDIRECT;
 static const uint64_t SHIM_MBUF_F_EXTERNAL = RTE_MBUF_F_EXTERNAL;
 static const uint64_t SHIM_MBUF_F_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
 static const uint64_t SHIM_MBUF_F_RX_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t SHIM_MBUF_F_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t SHIM_MBUF_F_RX_LRO = RTE_MBUF_F_RX_LRO;
+static const uint64_t SHIM_MBUF_F_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t SHIM_MBUF_F_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
+static const uint64_t SHIM_MBUF_F_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
+static const uint64_t SHIM_MBUF_F_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t SHIM_MBUF_F_TX_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
+static const uint64_t SHIM_MBUF_F_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
+static const uint64_t SHIM_MBUF_F_TX_UDP_SEG = RTE_MBUF_F_TX_UDP_SEG;
+static const uint64_t SHIM_ETH_RX_OFFLOAD_L4_CKSUM =
+	RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+static const uint64_t SHIM_ETH_TX_OFFLOAD_L4_CKSUM =
+	RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+static const uint64_t SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t SHIM_ETH_TX_OFFLOAD_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint64_t SHIM_ETH_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 
 /* glibc's CPU_SETSIZE, visible only with _GNU_SOURCE; checked in shim.c. */
@@ -71,12 +96,24 @@ int shim_lcore_runs_on(unsigned int lcore, unsigned int cpu);
 
 uint16_t shim_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);
 uint16_t shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);
+/* Readies frames for the offloads that they ask for; returns how many, from the first on, are. */
+uint16_t shim_eth_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);
 /* 1 up, 0 down, negative errno. Does not wait for a link that is coming up. */
 int shim_eth_link_up(uint16_t port);
 
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int n);
 void shim_pktmbuf_free(struct rte_mbuf *frame);
+/*
+ * Makes the fresh mbuf `part` stand for `len` bytes of the segment `whole` from `offset` on, which
+ * counts one more owner.
+ */
+void shim_pktmbuf_attach_part(struct rte_mbuf *part, struct rte_mbuf *whole, uint16_t offset,
+			      uint16_t len);
+/* 0, or negative if the chain would have too many segments. */
+int shim_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
+/* The folded sum of 16-bit words in the machine's byte order, at most 65,535 bytes of them. */
+uint16_t shim_raw_cksum(const void *bytes, size_t len);
 
 /* Both return -ERANGE for a value that this DPDK's telemetry cannot carry as a number. */
 int shim_tel_dict_int(struct rte_tel_data *d, const char *name, int64_t value);

@@ -3,6 +3,7 @@
 //! A [`Frame`] owns bytes that arrived on a port, perhaps in several segments. The daemon's frames
 //! are DPDK mbufs; tests, fuzzers and the simulation use [`HeapFrame`].
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// A point in time in ticks of the caller's monotonic clock (the TSC in the daemon).
@@ -10,6 +11,27 @@ use std::sync::Arc;
 /// The pure rooms only subtract ticks and compare the difference with limits given in ticks, so
 /// any unit serves as long as one caller keeps to it.
 pub type Ticks = u64;
+
+/// What the sender of a frame left for whoever puts it on a wire, as in virtio's frame header
+/// (virtio 1.1, 5.1.6) and in an mbuf's offload flags. Where the checksum lies, and whose it is,
+/// the frame's own headers tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Offload {
+    /// The transport checksum holds only the pseudo-header's sum (`NEEDS_CSUM`,
+    /// `RTE_MBUF_F_TX_*_CKSUM`).
+    pub partial_checksum: bool,
+    /// The frame is to be cut into TCP segments of at most so many bytes of payload (`gso_size`,
+    /// `tso_segsz`), each with these headers.
+    pub segment: Option<NonZeroU16>,
+}
+
+impl Offload {
+    /// The frame is as it is on a wire.
+    pub const NONE: Self = Self {
+        partial_checksum: false,
+        segment: None,
+    };
+}
 
 /// An owned Ethernet frame without FCS, in one segment or several.
 ///
@@ -36,10 +58,19 @@ pub trait Frame: Sized {
     /// Another owner of the same bytes; nothing is copied.
     fn share(&self) -> Self;
 
-    /// Whether the transport checksum holds only the pseudo-header's sum, to be completed by
-    /// whoever sends the frame (virtio's `NEEDS_CSUM`, an mbuf's `RTE_MBUF_F_TX_*_CKSUM`).
+    /// How many buffers of a bounded pool the frame keeps from others.
+    fn buffers(&self) -> usize {
+        1
+    }
+
+    /// What its sender left to do.
+    fn offload(&self) -> Offload {
+        Offload::NONE
+    }
+
+    /// Whether the transport checksum holds only the pseudo-header's sum.
     fn has_partial_checksum(&self) -> bool {
-        false
+        self.offload().partial_checksum
     }
 }
 
@@ -47,7 +78,7 @@ pub trait Frame: Sized {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapFrame {
     segments: Vec<Arc<[u8]>>,
-    partial_checksum: bool,
+    offload: Offload,
 }
 
 impl HeapFrame {
@@ -64,13 +95,21 @@ impl HeapFrame {
         }
         Self {
             segments,
-            partial_checksum: false,
+            offload: Offload::NONE,
         }
     }
 
     /// The same frame, marked as one whose transport checksum is partial.
-    pub fn with_partial_checksum(mut self) -> Self {
-        self.partial_checksum = true;
+    pub fn with_partial_checksum(self) -> Self {
+        self.with_offload(Offload {
+            partial_checksum: true,
+            segment: None,
+        })
+    }
+
+    /// The same frame, with so much left to do.
+    pub fn with_offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
         self
     }
 
@@ -101,7 +140,11 @@ impl Frame for HeapFrame {
         self.clone()
     }
 
-    fn has_partial_checksum(&self) -> bool {
-        self.partial_checksum
+    fn buffers(&self) -> usize {
+        self.segments.len()
+    }
+
+    fn offload(&self) -> Offload {
+        self.offload
     }
 }

@@ -2,7 +2,7 @@
 //! coarse-grained lock-stepping of a primary and a secondary virtual machine.
 //!
 //! Data flows one way through the rooms: port → [`packet`] → [`compare`] → [`protect`] → port.
-//! The pure rooms ([`packet`], [`flow`], [`compare`], [`rewrite`], [`protect`], [`link`]) know no
+//! The pure rooms ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`]) know no
 //! DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are arguments.
 //! `node` wires them to ports and is the only room that knows all of them.
 
@@ -18,10 +18,11 @@ pub mod packet;
 pub mod protect;
 pub mod qmp;
 pub mod rewrite;
+pub mod spread;
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 #[cfg(feature = "dpdk")]
 pub mod node;
 
-pub use frame::{Frame, Ticks};
+pub use frame::{Frame, Offload, Ticks};

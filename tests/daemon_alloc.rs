@@ -7,6 +7,7 @@
 use allocation_counter::measure;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
 use dpdk_colo::frame::Frame;
+use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
 use etherparse::{PacketBuilder, TcpHeader};
 
 /// A frame whose bytes live for ever, so that neither a share nor a drop concerns the allocator.
@@ -94,9 +95,9 @@ impl Random {
     }
 }
 
-#[test]
-fn nothing_is_allocated_after_the_start() {
-    let frames: Vec<Still> = (0..FLOWS)
+/// Frames of all kinds.
+fn frames() -> Vec<Still> {
+    (0..FLOWS)
         .flat_map(|flow| {
             (0..16).flat_map(move |n| {
                 [
@@ -107,7 +108,12 @@ fn nothing_is_allocated_after_the_start() {
             })
         })
         .chain([still(vec![0x45; 9])])
-        .collect();
+        .collect()
+}
+
+#[test]
+fn nothing_is_allocated_after_the_start() {
+    let frames = frames();
     let mut comparator = Comparator::new(LIMITS, Numbers::Translated, Policy::new(Vec::new()));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut released, mut divergences, mut commits) = (0u64, 0u64, 0u64);
@@ -146,4 +152,62 @@ fn nothing_is_allocated_after_the_start() {
         measure(|| drop(std::hint::black_box(vec![0u8; 100]))).count_total > 0,
         "allocations are not counted at all"
     );
+}
+
+#[test]
+fn spreading_flows_over_workers_allocates_nothing_either() {
+    let frames = frames();
+    let shares = Shares::even(3, 7);
+    let policy = Policy::new(Vec::new());
+    let (fronts, theirs): (Vec<_>, Vec<_>) = (1..3).map(|_| ends(Sizes::default())).unzip();
+    let mut front = Front::new(
+        LIMITS,
+        Numbers::Translated,
+        policy.clone(),
+        fronts,
+        shares.clone(),
+    );
+    let mut workers: Vec<Worker<Still>> = theirs
+        .into_iter()
+        .enumerate()
+        .map(|(i, end)| {
+            let limits = shares.limits(&LIMITS, i + 1);
+            Worker::new(end, limits, Numbers::Translated, policy.clone())
+        })
+        .collect();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut released, mut reports) = (0u64, 0u64);
+    let mut drive = |rounds: std::ops::Range<u64>| {
+        for now in rounds {
+            let frame = frames[random.below(frames.len())];
+            if random.below(20) > 0 && front.is_ready() && front.room() > 0 {
+                assert!(front.primary(frame, now).is_ok());
+            }
+            if random.below(20) > 0 && front.wants_secondary() {
+                front.secondary(frame, now);
+            }
+            if now % 16 == 0 {
+                reports += u64::from(front.overdue(now).is_some());
+                front.age(now, 32);
+            }
+            if now % 8 == 0 {
+                workers[random.below(2)].poll();
+                front.exchange();
+            }
+            while front.next_synchronized().is_some() {}
+            while front.next_release().is_some() {
+                released += 1;
+            }
+            reports += u64::from(front.take_divergence().is_some());
+            if now % 1_000 == 999 || front.room() == 0 {
+                front.fence();
+                front.commit(now);
+            }
+        }
+    };
+    drive(0..ROUNDS / 4);
+    let info = measure(|| drive(ROUNDS / 4..ROUNDS));
+    println!("{released} released, {reports} reports: {info:?}");
+    assert!(released > ROUNDS / 4 && reports > 0);
+    assert_eq!(info.count_total, 0, "allocations: {info:?}");
 }

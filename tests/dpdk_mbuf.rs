@@ -4,8 +4,13 @@
 
 mod dpdk_support;
 
-use dpdk_colo::Frame;
-use dpdk_colo::dpdk::{Burst, Mbuf, Mempool, MempoolConfig, MempoolError, mempool};
+use std::num::NonZeroU16;
+
+use dpdk_colo::dpdk::{
+    Burst, Headers, Mbuf, Mempool, MempoolConfig, MempoolError, Slices, Transport, mempool,
+};
+use dpdk_colo::packet::checksum::Sum;
+use dpdk_colo::{Frame, Offload};
 use dpdk_support::{TestEal, bytes_of, pattern, pool};
 
 /// Gets a pool for frames and one for headers, and leaves both full.
@@ -18,7 +23,7 @@ fn mbufs() {
     let headers = pool(&eal, "headers", 255);
     assert_eq!((frames.size(), frames.in_use()), (511, 0));
 
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 11] = [
         ("ends grow and shrink", ends_grow_and_shrink),
         ("long frames are chains", long_frames_are_chains),
         ("shared frames are read-only", shared_frames_are_read_only),
@@ -28,6 +33,8 @@ fn mbufs() {
         ),
         ("a shared header comes back", a_shared_header_comes_back),
         ("indirect clones", indirect_clones),
+        ("slices share a frame's bytes", slices_share_a_frames_bytes),
+        ("a frame says what is left", a_frame_says_what_is_left),
         ("owners on several threads", owners_on_several_threads),
         ("bursts free what they hold", bursts_free_what_they_hold),
         ("an empty pool says so", an_empty_pool_says_so),
@@ -66,6 +73,97 @@ fn ends_grow_and_shrink(frames: &Mempool, _: &Mempool) {
     assert!(frame.prepend(frame.headroom()).is_some());
     assert!(frame.append(frame.tailroom()).is_some());
     assert_eq!(frame.len(), usize::from(mempool::DEFAULT_DATA_ROOM));
+}
+
+fn slices_share_a_frames_bytes(frames: &Mempool, headers: &Mempool) {
+    let bytes: Vec<u8> = (0..9000u32).map(|n| (n * 7) as u8).collect();
+    for step in [1, 700, 2048, 2049, 9000] {
+        let mut slices = Slices::new(frames.copy_of(&bytes).unwrap());
+        slices.skip(100);
+        let (mut all, mut taken) = (Vec::new(), Vec::new());
+        while slices.left() > 0 && taken.len() < 100 {
+            let n = step.min(slices.left());
+            let mut head = headers.alloc().unwrap();
+            head.append(2).unwrap().fill(b'h');
+            let slice = slices.take(n, headers).unwrap();
+            assert_eq!((slice.len(), slice.is_shared()), (n, true));
+            let frame = Mbuf::with_header(head, slice).ok().unwrap();
+            let got = bytes_of(&frame);
+            assert_eq!(&got[..2], b"hh");
+            all.extend_from_slice(&got[2..]);
+            taken.push(frame);
+            if headers.available() < 8 {
+                taken.clear();
+            }
+        }
+        assert_eq!(all, bytes[100..100 + all.len()]);
+        // The bytes live on without the frame.
+        drop(slices);
+        assert!(frames.in_use() > 0 || taken.is_empty());
+    }
+
+    // A pool that is short gives all or nothing.
+    let held: Vec<Mbuf> = (1..headers.size()).map_while(|_| headers.alloc()).collect();
+    let mut slices = Slices::new(frames.copy_of(&bytes).unwrap());
+    assert!(slices.take(4096, headers).is_none());
+    assert_eq!(
+        (slices.left(), headers.in_use()),
+        (9000, headers.size() - 1)
+    );
+    assert!(slices.take(0, headers).is_none() && slices.take(9001, headers).is_none());
+    drop(held);
+    assert_eq!(bytes_of(&slices.take(9000, headers).unwrap()), bytes);
+}
+
+fn a_frame_says_what_is_left(frames: &Mempool, _: &Mempool) {
+    let bytes: Vec<u8> = (0..5001u32).map(|n| (n * 13) as u8).collect();
+    let mut frame = frames.copy_of(&bytes).unwrap();
+    for (offset, len) in [
+        (0, 5001),
+        (1, 5000),
+        (2040, 20),
+        (2047, 2051),
+        (5000, 1),
+        (7, 0),
+    ] {
+        let mut sum = Sum::default();
+        sum.add(&bytes[offset..offset + len]);
+        assert_eq!(
+            frame.sum(offset, len),
+            Some(sum.folded()),
+            "{offset}, {len}"
+        );
+    }
+    assert_eq!(frame.sum(5000, 2), None);
+
+    let headers = Headers {
+        link: 18,
+        network: 20,
+        transport: 32,
+        ipv6: false,
+        protocol: Transport::Tcp,
+    };
+    assert_eq!((frame.offload(), frame.buffers()), (Offload::NONE, 3));
+    let left = Offload {
+        partial_checksum: true,
+        segment: NonZeroU16::new(1448),
+    };
+    assert!(frame.request(headers, left));
+    assert_eq!(frame.offload(), left);
+    let other = frame.share();
+    assert!(!frame.settle() && !frame.request(headers, Offload::NONE));
+    assert_eq!(other.offload(), left);
+    drop(other);
+    assert!(frame.settle());
+    assert_eq!(frame.offload(), Offload::NONE);
+    let left = Offload {
+        partial_checksum: true,
+        segment: None,
+    };
+    assert!(frame.request(headers, left));
+    assert_eq!(frame.offload(), left);
+    assert!(frame.request(headers, Offload::NONE));
+    assert_eq!(frame.offload(), Offload::NONE);
 }
 
 fn long_frames_are_chains(frames: &Mempool, _: &Mempool) {

@@ -79,7 +79,7 @@ fn pair_at(settings: &Settings, seconds: u64, counters: &Snapshot) -> PairSummar
     let mut pair = PairSummary::new(Figures {
         pair: &settings.pairs[0],
         elapsed: Duration::from_secs(seconds),
-        counters,
+        cores: &[(1, counters.clone())],
         latencies: &latencies,
         checkpoints: &checkpoints,
     });

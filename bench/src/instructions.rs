@@ -131,7 +131,8 @@ pub fn compare(expected: &Expected, measured: &Expected) -> Verdict {
             Some(change) => println!("{case:40} {now:9.1} {:+6.1} %", change * 100.0),
             None => println!("{case:40} {now:9.1}    new"),
         }
-        if change.is_none_or(|change| change > TOLERANCE) {
+        // Not by the quotient above: in floating point 103/100 - 1 is more than 0.03.
+        if then.is_none_or(|then| now - then > then * TOLERANCE) {
             grown.push(case.clone());
         }
     }

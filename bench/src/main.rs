@@ -3,11 +3,13 @@
 //! | subcommand | what it measures |
 //! | --- | --- |
 //! | `engine` | the comparator alone, on frames in memory, in time |
+//! | `workers` | two cores that share the flows, against one |
 //! | `instructions` | the same in instructions, which repeat exactly; for continuous integration |
 
 mod engine;
 mod figure;
 mod instructions;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,10 +19,12 @@ use crate::instructions::Verdict;
 
 const USAGE: &str = "\
 Usage: colo-bench engine [--runs N] [--pairs N] [--only TEXT] [--json FILE]
+       colo-bench workers [--runs N] [--pairs N] [--shares N,N..] [--only TEXT] [--json FILE]
        colo-bench instructions [--check | --update] [--file FILE]
 Options:
   --runs N      runs of each case, in turns (5)
-  --pairs N     pairs of P and S in a run, at least (200000)
+  --pairs N     pairs of P and S in a run, at least (200000; workers: 400000)
+  --shares N,.. shares of the core that also passes frames on, of 128 (64,52,40)
   --only TEXT   only the cases with this in their name
   --json FILE   write the figures there, too
   --check       fail if a count is more than 3 % above the expected one
@@ -36,6 +40,10 @@ enum Action {
     Help,
     Engine {
         options: engine::Options,
+        json: Option<PathBuf>,
+    },
+    Workers {
+        options: workers::Options,
         json: Option<PathBuf>,
     },
     Instructions {
@@ -77,6 +85,28 @@ fn parse() -> Result<Action, lexopt::Error> {
             }
             Ok(Action::Engine { options, json })
         }
+        "workers" => {
+            let mut options = workers::Options::default();
+            let mut json = None;
+            while let Some(argument) = parser.next()? {
+                match argument {
+                    Long("runs") => options.runs = parser.value()?.parse()?,
+                    Long("pairs") => options.pairs = parser.value()?.parse()?,
+                    Long("shares") => {
+                        let number = |text: &str| {
+                            let number = text.parse().ok();
+                            number.ok_or_else(|| format!("'{text}' is no number"))
+                        };
+                        let shares = parser.value()?.string()?;
+                        options.shares = shares.split(',').map(number).collect::<Result<_, _>>()?;
+                    }
+                    Long("only") => options.only = parser.value()?.string()?,
+                    Long("json") => json = Some(parser.value()?.into()),
+                    other => return Err(other.unexpected()),
+                }
+            }
+            Ok(Action::Workers { options, json })
+        }
         "instructions" => {
             let mut mode = Mode::Show;
             let mut file = PathBuf::from("bench/instructions.json");
@@ -101,7 +131,8 @@ fn main() -> ExitCode {
             print!("{USAGE}");
             ExitCode::SUCCESS
         }
-        Ok(Action::Engine { options, json }) => engine(&options, json.as_deref()),
+        Ok(Action::Engine { options, json }) => show(&engine::run(&options), json.as_deref()),
+        Ok(Action::Workers { options, json }) => show(&workers::run(&options), json.as_deref()),
         Ok(Action::Instructions { mode, file }) => instructions(mode, &file),
         Ok(Action::Workload(case)) if instructions::workload(&case) => ExitCode::SUCCESS,
         Ok(Action::Workload(case)) => {
@@ -115,13 +146,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn engine(options: &engine::Options, json: Option<&Path>) -> ExitCode {
-    let figures = engine::run(options);
-    print_table(&figures);
+fn show(figures: &[Figure], json: Option<&Path>) -> ExitCode {
+    print_table(figures);
     let Some(path) = json else {
         return ExitCode::SUCCESS;
     };
-    let written = serde_json::to_vec_pretty(&figures)
+    let written = serde_json::to_vec_pretty(figures)
         .map_err(std::io::Error::from)
         .and_then(|text| std::fs::write(path, text));
     match written {
@@ -137,7 +167,7 @@ fn print_table(figures: &[Figure]) {
     println!("{:48} {:>9} {:>9} {:>9}  unit", "", "min", "median", "max");
     for f in figures {
         let (min, median, max) = (f.min, f.median, f.max);
-        println!("{:48} {min:9.1} {median:9.1} {max:9.1}  {}", f.name, f.unit);
+        println!("{:48} {min:9.2} {median:9.2} {max:9.2}  {}", f.name, f.unit);
     }
 }
 

@@ -47,8 +47,9 @@ Options:
   --image DIR    the test guest, made if it is not there (lab/work/image)
   --audit FILE   the dpdk-colo-audit program: check, run: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table: one row (stock, pair, unprotected or plain); may be repeated
+  --only NAME    table, run: one row (stock, pair, unprotected, alone or plain); may be repeated
   --json FILE    table: write the figures there (lab/work/table.json)
+  --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
 ";
 
@@ -68,6 +69,7 @@ struct Arguments {
     only: Vec<table::Row>,
     full: bool,
     keep: bool,
+    no_offloads: bool,
     words: Vec<String>,
 }
 
@@ -92,6 +94,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         only: Vec::new(),
         full: false,
         keep: false,
+        no_offloads: false,
         words: Vec::new(),
     };
     while let Some(argument) = parser.next()? {
@@ -105,6 +108,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 .push(parser.value()?.parse_with(table::Row::parse)?),
             Long("full") => arguments.full = true,
             Long("keep") => arguments.keep = true,
+            Long("no-offloads") => arguments.no_offloads = true,
             Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("image") => Command::Image,
@@ -150,11 +154,19 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             .transpose()
     };
     let (bin, audit) = (program(&arguments.bin)?, program(&arguments.audit)?);
-    let host = Host::prepare(&arguments.image, arguments.keep, audit)?;
+    let host = Host::prepare(
+        &arguments.image,
+        arguments.keep,
+        !arguments.no_offloads,
+        audit,
+    )?;
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
         (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),
-        (Command::Run, Some(bin)) => command::run(&host, bin, &arguments.words),
+        (Command::Run, Some(bin)) => {
+            let row = arguments.only.first().copied().unwrap_or(table::Row::Pair);
+            command::run(&host, &row.mode(bin), &arguments.words)
+        }
         (_, bin) => table::run(&host, bin, &arguments.only, &arguments.json).map(|()| true),
     }
 }

@@ -49,7 +49,8 @@ impl ClientNet {
         let quiet = format!("/proc/sys/net/ipv6/conf/{up}/disable_ipv6");
         fs::write(&quiet, "1").map_err(LabError::file(Path::new(&quiet)))?;
         // A packet socket carries no offload requests: frames must be of wire size with checksums in place.
-        net.enter(|| run(&words("ethtool -K lan0 tx off tso off gso off gro off")))?;
+        // What the client receives it may merge, as any NIC's driver does.
+        net.enter(|| run(&words("ethtool -K lan0 tx off tso off gso off gro on")))?;
         run(&words(&format!("ethtool -K {up} tso off gso off gro off")))?;
         ip(&format!("link set {up} up"))?;
         net.address("lan0")?;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::LabError;
 use crate::interrupt;
+use crate::pair::Host;
 use crate::process::{Process, run};
 use crate::qemu::{node_socket, words};
 
@@ -34,12 +35,14 @@ impl Node {
     ///
     /// # Errors
     /// [`LabError::Died`] with its last words, [`LabError::Late`].
-    pub fn secondary(bin: &Path, dir: &Path, captures: bool) -> Result<Self, LabError> {
+    pub fn secondary(bin: &Path, dir: &Path, host: &Host) -> Result<Self, LabError> {
         let d = dir.display();
-        let ports =
-            format!("--vdev net_vhost0,iface={d}/svm.sock --vdev net_vhost1,iface={d}/link.sock");
+        let ports = format!(
+            "--vdev {} --vdev net_vhost1,iface={d}/link.sock",
+            guest_port(dir, "svm", host.offloads)
+        );
         let roles = "--guest net_vhost0 --link net_vhost1";
-        let roles = with_capture(roles, dir, captures);
+        let roles = with_capture(roles, dir, host.audit.is_some());
         let mut node = Self::colo(bin, dir, "secondary", "svm", &ports, &roles)?;
         node.wait_socket(dir, "svm.sock")?;
         node.wait_socket(dir, "link.sock")?;
@@ -50,19 +53,36 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::secondary`].
-    pub fn primary(bin: &Path, dir: &Path, uplink: &str, captures: bool) -> Result<Self, LabError> {
+    pub fn primary(bin: &Path, dir: &Path, uplink: &str, host: &Host) -> Result<Self, LabError> {
         let d = dir.display();
         let ports = format!(
-            "--vdev net_vhost0,iface={d}/pvm.sock --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
+            "--vdev {} --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
+            guest_port(dir, "pvm", host.offloads),
             packet_port(uplink)
         );
         let roles = format!(
             "--guest net_vhost0 --uplink net_af_packet0 --link net_virtio_user0 --report-dir {d}/reports"
         );
-        let roles = with_capture(&roles, dir, captures);
+        let roles = with_capture(&roles, dir, host.audit.is_some());
         let reports = dir.join("reports");
         fs::create_dir_all(&reports).map_err(LabError::file(&reports))?;
         let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, &roles)?;
+        node.wait_socket(dir, "pvm.sock")?;
+        Ok(node)
+    }
+
+    /// Starts a primary node on `uplink` whose secondary never comes: it forwards.
+    ///
+    /// # Errors
+    /// As [`Node::secondary`].
+    pub fn alone(bin: &Path, dir: &Path, uplink: &str, offloads: bool) -> Result<Self, LabError> {
+        let ports = format!(
+            "--vdev {} --vdev {} --vdev net_null0",
+            guest_port(dir, "pvm", offloads),
+            packet_port(uplink)
+        );
+        let roles = "--guest net_vhost0 --uplink net_af_packet0 --link net_null0";
+        let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, roles)?;
         node.wait_socket(dir, "pvm.sock")?;
         Ok(node)
     }
@@ -165,6 +185,12 @@ impl Node {
             other => other,
         }
     }
+}
+
+/// The vdev that a guest attaches to. With `tso` it offers the guest to send TCP frames of up to 64 KB.
+fn guest_port(dir: &Path, guest: &str, offloads: bool) -> String {
+    let tso = u8::from(offloads);
+    format!("net_vhost0,iface={}/{guest}.sock,tso={tso}", dir.display())
 }
 
 /// The folder in a run folder to which nodes write what they see, for the auditor.

@@ -32,6 +32,8 @@ pub enum Mode {
     Stock,
     /// One guest on a vhost-user NIC behind testpmd.
     Unprotected,
+    /// One guest on a vhost-user NIC behind this program without a secondary: no comparison, the same offloads.
+    Alone(PathBuf),
     /// One guest on a tap.
     Plain,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Mode {
             Self::Protected(_) => "dpdk-colo",
             Self::Stock => "QEMU's proxy",
             Self::Unprotected => "unprotected (testpmd)",
+            Self::Alone(_) => "alone (dpdk-colo)",
             Self::Plain => "unprotected (tap)",
         })
     }
@@ -56,6 +59,8 @@ pub struct Host {
     pub accel: Accel,
     /// Whether run folders stay for a look at their logs.
     pub keep: bool,
+    /// Whether guests may leave checksums and segmentation to the nodes.
+    pub offloads: bool,
     /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
     pub audit: Option<PathBuf>,
 }
@@ -65,7 +70,12 @@ impl Host {
     ///
     /// # Errors
     /// As [`Image::ensure`] and [`Accel::probe`].
-    pub fn prepare(image: &Path, keep: bool, audit: Option<PathBuf>) -> Result<Self, LabError> {
+    pub fn prepare(
+        image: &Path,
+        keep: bool,
+        offloads: bool,
+        audit: Option<PathBuf>,
+    ) -> Result<Self, LabError> {
         let (image, made) = Image::ensure(image)?;
         say(
             "guest image",
@@ -87,6 +97,7 @@ impl Host {
             image,
             accel,
             keep,
+            offloads,
             audit,
         })
     }
@@ -143,15 +154,14 @@ impl Pair {
             say("run folder", dir.display());
         }
         let net = match mode {
-            Mode::Protected(_) | Mode::Unprotected => ClientNet::veth()?,
+            Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => ClientNet::veth()?,
             Mode::Stock | Mode::Plain => ClientNet::taps()?,
         };
         let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
-                let captures = host.audit.is_some();
-                let secondary = Node::secondary(bin, dir, captures)?;
-                let primary = Node::primary(bin, dir, net.uplink(), captures)?;
+                let secondary = Node::secondary(bin, dir, host)?;
+                let primary = Node::primary(bin, dir, net.uplink(), host)?;
                 say(
                     "nodes",
                     "primary and secondary dpdk-colo wait for their VMs",
@@ -159,11 +169,15 @@ impl Pair {
                 (Some(secondary), Some(primary))
             }
             Mode::Unprotected => (None, Some(Node::testpmd(dir, net.uplink())?)),
+            Mode::Alone(bin) => {
+                let node = Node::alone(bin, dir, net.uplink(), host.offloads)?;
+                (None, Some(node))
+            }
             Mode::Stock | Mode::Plain => (None, None),
         };
         let guest = |name, incoming: Option<&str>| {
             let (network, namespace) = match mode {
-                Mode::Protected(_) | Mode::Unprotected => {
+                Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => {
                     let socket = dir.join(format!("{name}.sock"));
                     (qemu::vhost_user(&socket, host.accel), None)
                 }
@@ -195,7 +209,7 @@ impl Pair {
                 say("COLO", "both VMs run in lock-step");
                 Some(secondary)
             }
-            Mode::Unprotected | Mode::Plain => None,
+            Mode::Unprotected | Mode::Alone(_) | Mode::Plain => None,
         };
         let mut pair = Self {
             primary,

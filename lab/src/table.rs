@@ -35,6 +35,8 @@ pub enum Row {
     Pair,
     /// One guest behind testpmd.
     Unprotected,
+    /// One guest behind `dpdk-colo` that has no secondary.
+    Alone,
     /// One guest on a tap.
     Plain,
 }
@@ -49,15 +51,29 @@ impl Row {
             "stock" => Ok(Self::Stock),
             "pair" => Ok(Self::Pair),
             "unprotected" => Ok(Self::Unprotected),
+            "alone" => Ok(Self::Alone),
             "plain" => Ok(Self::Plain),
             _ => Err(UnknownRow),
         }
     }
 }
 
+impl Row {
+    /// The set-up that it measures.
+    pub fn mode(self, bin: PathBuf) -> Mode {
+        match self {
+            Self::Stock => Mode::Stock,
+            Self::Pair => Mode::Protected(bin),
+            Self::Unprotected => Mode::Unprotected,
+            Self::Alone => Mode::Alone(bin),
+            Self::Plain => Mode::Plain,
+        }
+    }
+}
+
 /// A name that is no row's.
 #[derive(Debug, thiserror::Error)]
-#[error("a row is stock, pair, unprotected or plain")]
+#[error("a row is stock, pair, unprotected, alone or plain")]
 pub struct UnknownRow;
 
 /// What one set-up carried; `None` where nothing came.
@@ -86,12 +102,20 @@ pub fn run(
     json_file: &Path,
 ) -> Result<(), LabError> {
     let mut modes = Vec::new();
-    for row in [Row::Stock, Row::Pair, Row::Unprotected, Row::Plain] {
+    for row in [
+        Row::Stock,
+        Row::Pair,
+        Row::Unprotected,
+        Row::Alone,
+        Row::Plain,
+    ] {
         let asked = only.contains(&row) || (only.is_empty() && row != Row::Plain);
         match (row, &bin) {
             _ if !asked => {}
             (Row::Stock, _) => modes.push(Mode::Stock),
             (Row::Pair, Some(bin)) => modes.push(Mode::Protected(bin.clone())),
+            (Row::Alone, Some(bin)) => modes.push(Mode::Alone(bin.clone())),
+            (Row::Alone, None) => {}
             (Row::Pair, None) => say("table", "no --bin: the protected pair is left out"),
             (Row::Unprotected, _) => modes.push(Mode::Unprotected),
             (Row::Plain, _) => modes.push(Mode::Plain),

@@ -45,6 +45,8 @@ reasons! {
     HoldFull = "hold_full",
     /// An S was dropped because no more S can be kept.
     SecondaryOverflow = "secondary_overflow",
+    /// A core that compares has not come to its frames within the timeout.
+    WorkerStalled = "worker_stalled",
 }
 
 /// Number of [`Reason`]s.
@@ -69,4 +71,25 @@ pub struct Divergence<F> {
     pub secondary_arrived: Option<Ticks>,
     /// When the difference was seen.
     pub seen: Ticks,
+}
+
+impl<F> Divergence<F> {
+    /// A reason that concerns no frame in particular.
+    pub fn without_frames(reason: Reason, seen: Ticks) -> Self {
+        Self {
+            reason,
+            flow: None,
+            stream_offset: None,
+            primary: None,
+            secondary: None,
+            primary_arrived: None,
+            secondary_arrived: None,
+            seen,
+        }
+    }
+
+    /// Frames that it keeps.
+    pub fn frames(&self) -> usize {
+        usize::from(self.primary.is_some()) + usize::from(self.secondary.is_some())
+    }
 }

@@ -210,7 +210,10 @@ pub(super) struct Hold<F> {
     released: VecDeque<Release<F>>,
     primaries: usize,
     secondaries: usize,
-    histories: usize,
+    /// Buffers of all P, of all S, and of those S that are history in slots: what the bounds are for.
+    primary_buffers: usize,
+    secondary_buffers: usize,
+    history_buffers: usize,
     bounds: Bounds,
 }
 
@@ -229,7 +232,9 @@ impl<F: Frame> Hold<F> {
             released: VecDeque::with_capacity(primary),
             primaries: 0,
             secondaries: 0,
-            histories: 0,
+            primary_buffers: 0,
+            secondary_buffers: 0,
+            history_buffers: 0,
             bounds: Bounds {
                 primary,
                 secondary,
@@ -257,10 +262,11 @@ impl<F: Frame> Hold<F> {
             .expect("a slot in a list holds a frame")
     }
 
-    /// P that may still be taken in.
+    /// P of one buffer each that may still be taken in. Longer ones are taken in as well, and may
+    /// leave no room.
     #[inline]
     pub fn primary_room(&self) -> usize {
-        self.bounds.primary - self.primaries
+        self.bounds.primary.saturating_sub(self.primary_buffers)
     }
 
     /// P that wait for a counterpart or a commit.
@@ -269,18 +275,30 @@ impl<F: Frame> Hold<F> {
         self.primaries - self.released.len()
     }
 
+    /// Buffers of all P in here.
+    pub fn primary_buffers(&self) -> usize {
+        self.primary_buffers
+    }
+
+    /// Buffers of all S in here.
+    pub fn secondary_buffers(&self) -> usize {
+        self.secondary_buffers
+    }
+
     /// All frames in here.
     pub fn in_use(&self) -> usize {
         self.primaries + self.secondaries
     }
 
-    /// A slot for a P, standing held; the frame comes back when there is no room.
+    /// A slot for a P, standing held; the frame comes back when there is none. The caller has seen
+    /// [`Hold::primary_room`], if only for a whole burst.
     #[inline(always)]
     pub fn insert_primary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
-        if self.primary_room() == 0 {
+        if self.primaries == self.bounds.primary {
             return Err(frame);
         }
         self.primaries += 1;
+        self.primary_buffers += frame.buffers();
         let id = self.take(frame, now);
         self.enter(id, Standing::Held);
         Ok(id)
@@ -294,6 +312,7 @@ impl<F: Frame> Hold<F> {
             return Err(frame);
         }
         self.secondaries += 1;
+        self.secondary_buffers += frame.buffers();
         let id = self.take(frame, now);
         self.enter(id, Standing::Pending);
         Ok(id)
@@ -318,6 +337,7 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     pub fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
         self.primaries += 1;
+        self.primary_buffers += frame.buffers();
         self.released.push_back(Release {
             frame,
             arrived: now,
@@ -345,6 +365,7 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     pub fn keep_step(&mut self, step: Step<F>) -> Mark {
         self.secondaries += 1;
+        self.secondary_buffers += step.frame.buffers();
         self.push_step(step)
     }
 
@@ -376,9 +397,10 @@ impl<F: Frame> Hold<F> {
 
     #[inline(always)]
     fn drop_oldest_step(&mut self) {
-        let len = self.trail.len();
-        self.trail.drop_oldest();
-        self.secondaries -= len - self.trail.len();
+        if let Some(step) = self.trail.drop_oldest() {
+            self.secondaries -= 1;
+            self.secondary_buffers -= step.frame.buffers();
+        }
     }
 
     /// Takes history of a flow that has no slot back into one, as complete.
@@ -405,6 +427,7 @@ impl<F: Frame> Hold<F> {
     pub fn next_release(&mut self) -> Option<Release<F>> {
         let release = self.released.pop_front()?;
         self.primaries -= 1;
+        self.primary_buffers -= release.frame.buffers();
         if self.released.is_empty() {
             // Begins anew at the front, which is still in the cache.
             self.released.clear();
@@ -415,19 +438,25 @@ impl<F: Frame> Hold<F> {
     /// Whether an S fits without giving up history.
     #[inline]
     pub fn secondary_is_full(&self) -> bool {
-        self.secondaries == self.bounds.secondary
+        self.secondary_buffers >= self.bounds.secondary
     }
 
     /// Whether there is more history than allowed.
     #[inline(always)]
     pub fn history_is_over(&self) -> bool {
-        self.histories + self.trail.len() > self.bounds.history
+        self.history_buffers() > self.bounds.history
     }
 
     /// Whether an S that becomes history drives another one out.
     #[inline(always)]
     pub fn history_is_full(&self) -> bool {
-        self.histories + self.trail.len() >= self.bounds.history
+        self.history_buffers() >= self.bounds.history
+    }
+
+    /// Buffers of the S that are history, in slots or not.
+    #[inline(always)]
+    fn history_buffers(&self) -> usize {
+        self.history_buffers + self.trail.buffers()
     }
 
     /// Drops the S that came first of those that are history without a slot, unless one with a
@@ -459,16 +488,23 @@ impl<F: Frame> Hold<F> {
     pub fn drop_history(&mut self, id: SlotId) {
         self.leave(id, Standing::History);
         self.secondaries -= 1;
-        self.vacate(id);
+        self.secondary_buffers -= self.vacate(id).buffers();
     }
 
     /// Frees a slot that is in no flow's list any more.
     pub fn remove(&mut self, id: SlotId) -> F {
         let standing = self.slot(id).standing;
         self.leave(id, standing);
+        let buffers = self.frame(id).buffers();
         match standing {
-            Standing::Held => self.primaries -= 1,
-            Standing::Pending | Standing::History => self.secondaries -= 1,
+            Standing::Held => {
+                self.primaries -= 1;
+                self.primary_buffers -= buffers;
+            }
+            Standing::Pending | Standing::History => {
+                self.secondaries -= 1;
+                self.secondary_buffers -= buffers;
+            }
             Standing::Free => unreachable!("a free slot is in no list"),
         }
         self.vacate(id)
@@ -550,7 +586,7 @@ impl<F: Frame> Hold<F> {
             Standing::Held => &mut self.held,
             Standing::Pending => &mut self.pending,
             Standing::History => {
-                self.histories += 1;
+                self.history_buffers += self.frame(id).buffers();
                 &mut self.history
             }
             Standing::Free => unreachable!("a free slot is in no list"),
@@ -565,7 +601,7 @@ impl<F: Frame> Hold<F> {
             Standing::Held => &mut self.held,
             Standing::Pending => &mut self.pending,
             Standing::History => {
-                self.histories -= 1;
+                self.history_buffers -= self.frame(id).buffers();
                 &mut self.history
             }
             Standing::Free => unreachable!("a free slot is in no list"),

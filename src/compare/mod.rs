@@ -158,6 +158,16 @@ impl<F: Frame> Comparator<F> {
         self.hold.held_count()
     }
 
+    /// Buffers of the P in here, which the limit is for.
+    pub fn primary_buffers(&self) -> usize {
+        self.hold.primary_buffers()
+    }
+
+    /// Buffers of the S that are kept, likewise.
+    pub fn secondary_buffers(&self) -> usize {
+        self.hold.secondary_buffers()
+    }
+
     /// Frames in here, P and S, whatever their standing.
     pub fn frames(&self) -> usize {
         self.hold.in_use()
@@ -223,12 +233,18 @@ impl<F: Frame> Comparator<F> {
         Some(divergence)
     }
 
-    /// Arrival of the frame that has waited for longest, P before S.
-    pub fn oldest_waiting(&self) -> Option<Ticks> {
-        [self.hold.held.head, self.hold.pending.head]
-            .into_iter()
-            .find(|id| *id != NIL)
-            .map(|id| self.hold.slot(id).arrived)
+    /// Arrival of the P that has waited for longest.
+    pub fn oldest_primary(&self) -> Option<Ticks> {
+        self.arrival(self.hold.held.head)
+    }
+
+    /// Arrival of the S that has waited for longest.
+    pub fn oldest_secondary(&self) -> Option<Ticks> {
+        self.arrival(self.hold.pending.head)
+    }
+
+    fn arrival(&self, id: SlotId) -> Option<Ticks> {
+        (id != NIL).then(|| self.hold.slot(id).arrived)
     }
 
     fn overdue_primary(&self, p: SlotId, now: Ticks) -> Divergence<F> {

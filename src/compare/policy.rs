@@ -96,7 +96,7 @@ impl Policy {
     }
 
     /// Whether a rule exempts this output from comparison, so that its counterpart is of no use.
-    pub(super) fn covers(&self, kind: Kind, key: &FlowKey) -> bool {
+    pub(crate) fn covers(&self, kind: Kind, key: &FlowKey) -> bool {
         match kind {
             Kind::Arp | Kind::NeighbourDiscovery | Kind::Lldp => true,
             Kind::Unreadable(_) => false,

@@ -457,6 +457,33 @@ fn the_client_gets_no_more_window_than_the_secondary_has() {
     assert_eq!(left.to_vec(), next);
 }
 
+#[test]
+fn limits_count_buffers_and_not_frames() {
+    const BUFFERS: usize = 8;
+    let limits = Limits {
+        history: 2 * BUFFERS,
+        ..LIMITS
+    };
+    let mut pair = Pair::with(limits, Vec::new());
+    let chain = |n: u32| {
+        let bytes = data(1000 + 800 * n, &[n as u8; 800]);
+        let (head, payload) = bytes.split_at(bytes.len() - 700);
+        let parts: Vec<&[u8]> = std::iter::once(head).chain(payload.chunks(100)).collect();
+        HeapFrame::chain(&parts)
+    };
+    for n in 0..20 {
+        pair.comparator.primary(chain(n), 1).expect("has room");
+        pair.comparator.secondary(chain(n), 1);
+        assert_eq!(pair.left(), 1);
+        assert!(pair.comparator.frames() <= limits.history / BUFFERS);
+    }
+    let room = pair.comparator.room();
+    for n in 0..3 {
+        pair.comparator.primary(chain(20 + n), 1).expect("has room");
+    }
+    assert_eq!(pair.comparator.room(), room - 3 * BUFFERS);
+}
+
 fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }

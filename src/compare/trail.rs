@@ -35,8 +35,8 @@ pub(super) struct Trail<F> {
     /// Numbers of the oldest step and of the one that comes next.
     begin: u32,
     end: u32,
-    /// Steps that are there; those taken back leave holes.
-    len: usize,
+    /// Buffers of the steps that are there; those taken back leave holes.
+    buffers: usize,
 }
 
 impl<F: Frame> Trail<F> {
@@ -47,14 +47,14 @@ impl<F: Frame> Trail<F> {
             steps: (0..places).map(|_| None).collect(),
             begin: 0,
             end: 0,
-            len: 0,
+            buffers: 0,
         }
     }
 
-    /// Steps in the ring.
+    /// Buffers of the steps in the ring.
     #[inline(always)]
-    pub fn len(&self) -> usize {
-        self.len
+    pub fn buffers(&self) -> usize {
+        self.buffers
     }
 
     /// Whether the next step has no place before the oldest is dropped.
@@ -68,9 +68,9 @@ impl<F: Frame> Trail<F> {
     pub fn push(&mut self, step: Step<F>) -> Mark {
         let mark = Mark(self.end);
         let place = self.place(mark);
+        self.buffers += step.frame.buffers();
         self.steps[place] = Some(step);
         self.end = self.end.wrapping_add(1);
-        self.len += 1;
         mark
     }
 
@@ -87,14 +87,14 @@ impl<F: Frame> Trail<F> {
         None
     }
 
-    /// Drops the oldest step, or the hole in its place.
+    /// Takes the oldest step out, or the hole in its place.
     #[inline(always)]
-    pub fn drop_oldest(&mut self) {
+    pub fn drop_oldest(&mut self) -> Option<Step<F>> {
         let place = self.place(Mark(self.begin));
         self.begin = self.begin.wrapping_add(1);
-        if self.steps[place].take().is_some() {
-            self.len -= 1;
-        }
+        let step = self.steps[place].take()?;
+        self.buffers -= step.frame.buffers();
+        Some(step)
     }
 
     /// Takes a flow's step back, if it is there still.
@@ -105,7 +105,7 @@ impl<F: Frame> Trail<F> {
         }
         let place = self.place(mark);
         let step = self.steps[place].take_if(|step| step.flow == flow)?;
-        self.len -= 1;
+        self.buffers -= step.frame.buffers();
         Some(step)
     }
 
@@ -169,11 +169,11 @@ mod tests {
         assert!(trail.take(a, marks[1]).is_none(), "taken");
         trail.drop_oldest();
         assert!(trail.take(a, marks[0]).is_none(), "dropped");
-        assert_eq!((trail.oldest(), trail.len()), (Some(2), 2));
+        assert_eq!((trail.oldest(), trail.buffers()), (Some(2), 2));
         // The fifth step lies where the first one was.
         let fifth = trail.push(step(b, 4, None));
         assert!(trail.take(a, marks[0]).is_none());
         assert_eq!(trail.take(b, fifth).map(|s| s.seq), Some(4));
-        assert_eq!(trail.len(), 2);
+        assert_eq!(trail.buffers(), 2);
     }
 }

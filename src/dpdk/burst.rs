@@ -52,6 +52,18 @@ impl Burst {
         Some(unsafe { self.slots[self.len].assume_init_read() })
     }
 
+    /// Takes the first frame out; the others move up.
+    pub fn pop_front(&mut self) -> Option<Mbuf> {
+        let first = self.slots[..self.len].first()?;
+        // SAFETY: the slot is initialised, and overwritten or left behind below.
+        let first = unsafe { first.assume_init_read() };
+        self.len -= 1;
+        let start = self.slots.as_mut_ptr();
+        // SAFETY: moves the initialised slots 1..=len one down, inside the array.
+        unsafe { ptr::copy(start.add(1), start, self.len) };
+        Some(first)
+    }
+
     /// Takes all frames out, in order; those that the iterator still has when it is dropped are
     /// freed.
     #[inline]

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 use super::dpdk_sys::{self, rte_mbuf};
 use super::mbuf_fields::{Segment, SegmentMut};
 use super::mempool::Mempool;
-use crate::Frame;
+use crate::frame::{Frame, Offload};
 
 /// A frame in one mbuf or a chain of them. Dropping it gives the mbufs back to their pools, or
 /// only this owner's references where there are others.
@@ -44,14 +44,14 @@ impl Mbuf {
     }
 
     #[inline]
-    fn first(&self) -> Segment<'_> {
+    pub(super) fn first(&self) -> Segment<'_> {
         // SAFETY: this value owns a reference to each segment of the chain, and segments change
         // only through &mut self.
         unsafe { Segment::new(self.0) }
     }
 
     #[inline]
-    fn first_mut(&mut self) -> Option<SegmentMut<'_>> {
+    pub(super) fn first_mut(&mut self) -> Option<SegmentMut<'_>> {
         // SAFETY: self is borrowed exclusively.
         unsafe { self.first().exclusive() }
     }
@@ -211,6 +211,10 @@ impl Mbuf {
         }
     }
 
+    pub(super) fn as_raw(&self) -> NonNull<rte_mbuf> {
+        self.0
+    }
+
     fn into_raw(self) -> NonNull<rte_mbuf> {
         std::mem::ManuallyDrop::new(self).0
     }
@@ -249,6 +253,20 @@ impl Frame for Mbuf {
     fn share(&self) -> Self {
         self.chain_of().for_each(Segment::retain);
         Self(self.0)
+    }
+
+    #[inline]
+    fn buffers(&self) -> usize {
+        self.segment_count()
+    }
+
+    #[inline]
+    fn offload(&self) -> Offload {
+        let first = self.first();
+        Offload {
+            partial_checksum: first.l4_checksum_is_missing(),
+            segment: first.segment_size(),
+        }
     }
 
     #[inline]

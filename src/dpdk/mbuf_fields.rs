@@ -7,6 +7,7 @@
 //! [`Segment`] reads one segment of a chain, [`SegmentMut`] changes one that has a single owner.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU16;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -111,7 +112,20 @@ impl<'a> Segment<'a> {
     pub(super) fn l4_checksum_is_missing(self) -> bool {
         let flags = self.ol_flags();
         flags & sys::SHIM_MBUF_F_RX_L4_CKSUM_MASK == sys::SHIM_MBUF_F_RX_L4_CKSUM_NONE
-            || flags & sys::SHIM_MBUF_F_TX_L4_MASK != 0
+            || flags & (sys::SHIM_MBUF_F_TX_L4_MASK | sys::SHIM_MBUF_F_TX_TCP_SEG) != 0
+    }
+
+    /// Bytes of payload that each TCP segment of the frame is to have: it was received merged or
+    /// unsegmented, or is marked for segmentation on transmit.
+    #[inline]
+    pub(super) fn segment_size(self) -> Option<NonZeroU16> {
+        const SEGMENTED: u64 =
+            sys::SHIM_MBUF_F_RX_LRO | sys::SHIM_MBUF_F_TX_TCP_SEG | sys::SHIM_MBUF_F_TX_UDP_SEG;
+        if self.ol_flags() & SEGMENTED == 0 {
+            return None;
+        }
+        let lengths = self.read::<u64>(sys::SHIM_MBUF_TX_OFFLOAD);
+        NonZeroU16::new((lengths >> sys::SHIM_MBUF_TSO_SEGSZ_OFS) as u16)
     }
 
     /// Free bytes before the data.
@@ -247,6 +261,16 @@ impl<'a> SegmentMut<'a> {
     #[inline]
     pub(super) fn set_nb_segs(&mut self, n: u16) {
         self.write(sys::SHIM_MBUF_NB_SEGS, n);
+    }
+
+    /// Sets what the port is to do with the frame, in its first segment: transmit flags and header
+    /// lengths as rte_mbuf_core.h lays them out. Nothing stays of what was asked or received.
+    #[inline]
+    pub(super) fn set_offload(&mut self, flags: u64, lengths: u64) {
+        const KEPT: u64 = sys::SHIM_MBUF_F_INDIRECT | sys::SHIM_MBUF_F_EXTERNAL;
+        let kept = self.0.ol_flags() & KEPT;
+        self.write(sys::SHIM_MBUF_OL_FLAGS, kept | flags);
+        self.write(sys::SHIM_MBUF_TX_OFFLOAD, lengths);
     }
 
     /// Hangs a chain behind this segment, which is the last of its own.

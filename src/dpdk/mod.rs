@@ -17,8 +17,10 @@ pub mod link_state;
 pub mod mbuf;
 mod mbuf_fields;
 pub mod mempool;
+pub mod offload;
 pub mod port;
 pub mod queue;
+pub mod slices;
 pub mod telemetry;
 pub mod tsc;
 
@@ -29,5 +31,7 @@ pub use fence::{Fence, FenceCore};
 pub use link_state::LinkWatch;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig, MempoolError};
+pub use offload::{Abilities, Headers, Transport};
 pub use port::{Port, PortConfig, PortError, PortMonitor, PortStats, Queues};
 pub use queue::{RxPoller, RxQueue, TxPoller, TxQueue};
+pub use slices::Slices;

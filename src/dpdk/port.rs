@@ -14,6 +14,7 @@ use super::eal::{Eal, Shared};
 use super::errno::Errno;
 use super::link_state::LinkWatch;
 use super::mempool::Mempool;
+use super::offload::Abilities;
 use super::queue::{RxQueue, TxQueue};
 
 /// A step in a port's life that its driver can refuse.
@@ -100,6 +101,10 @@ pub struct PortConfig<'a> {
     pub tx_descriptors: u16,
     /// Where received frames are put.
     pub pool: &'a Mempool,
+    /// Frames come with what their sender left to do ([`Frame::offload`](crate::Frame::offload)),
+    /// and the port does what [`Port::abilities`] says to those that ask ([`Mbuf::request`]
+    /// (super::Mbuf::request)). Without it vhost completes partial checksums on reception.
+    pub offloads: bool,
 }
 
 impl<'a> PortConfig<'a> {
@@ -111,6 +116,7 @@ impl<'a> PortConfig<'a> {
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             pool,
+            offloads: false,
         }
     }
 }
@@ -215,6 +221,7 @@ pub struct Port {
     driver: String,
     mac: [u8; 6],
     sends_chains: bool,
+    abilities: Abilities,
     /// Each queue holds a clone.
     queues_out: Arc<()>,
     /// Each link watch holds a clone.
@@ -310,11 +317,13 @@ impl Port {
         let gathers = matches!(driver.as_str(), "net_null" | "net_pcap");
         let sends_chains =
             gathers || info.tx_offload_capa & dpdk_sys::SHIM_ETH_TX_OFFLOAD_MULTI_SEGS != 0;
+        let abilities = abilities(&driver, info.tx_offload_capa);
         Ok(Self {
             monitor: PortMonitor(Arc::new(core)),
             driver,
             mac: mac.addr_bytes,
             sends_chains,
+            abilities,
             queues_out: Arc::new(()),
             watches_out: Arc::new(()),
         })
@@ -350,9 +359,32 @@ impl Port {
         self.sends_chains
     }
 
-    /// Configures the port and starts it. Transmit offloads are off but for chains, receive
-    /// offloads all: so vhost completes partial checksums in software, and frames have real
-    /// ones. (`MBUF_FAST_FREE` in particular would free shared mbufs.)
+    /// What the port does to frames by itself when started with [`PortConfig::offloads`].
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    /// Bytes of the longest frame that the port sends: its MTU behind an Ethernet header and two
+    /// tags; `None` where the driver does not look. Longer frames it drops in silence, or sends
+    /// what nobody receives.
+    pub fn longest_frame(&self) -> Option<usize> {
+        const ANY_LENGTH: [&str; 6] = [
+            "net_vhost",
+            "net_virtio_user",
+            "net_virtio",
+            "net_ring",
+            "net_null",
+            "net_pcap",
+        ];
+        const HEADERS: usize = 14 + 2 * 4;
+        if ANY_LENGTH.contains(&self.driver.as_str()) {
+            return None;
+        }
+        self.mtu().ok().map(|mtu| usize::from(mtu) + HEADERS)
+    }
+
+    /// Configures the port and starts it. Offloads are off but for chains and for those of
+    /// [`PortConfig::offloads`]. (`MBUF_FAST_FREE` in particular would free shared mbufs.)
     ///
     /// A vhost port listens from here on.
     pub fn start(&mut self, config: &PortConfig<'_>) -> Result<Queues, PortError> {
@@ -374,7 +406,13 @@ impl Port {
 
         // SAFETY: plain data, for which all zeroes mean "the default".
         let mut conf: dpdk_sys::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-        conf.txmode.offloads = info.tx_offload_capa & dpdk_sys::SHIM_ETH_TX_OFFLOAD_MULTI_SEGS;
+        let (receive, transmit) = match config.offloads {
+            true => offloads(&self.driver, self.abilities),
+            false => (0, 0),
+        };
+        conf.rxmode.offloads = info.rx_offload_capa & receive;
+        conf.txmode.offloads =
+            info.tx_offload_capa & (dpdk_sys::SHIM_ETH_TX_OFFLOAD_MULTI_SEGS | transmit);
         let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);
         let (mut rx_descriptors, mut tx_descriptors) =
             (config.rx_descriptors, config.tx_descriptors);
@@ -523,6 +561,41 @@ impl Port {
         TAKEN[usize::from(core.id)].store(false, Ordering::Release);
         Ok(())
     }
+}
+
+/// What a driver with these transmit capabilities does by itself. net_tap offers both, in software
+/// that knows no IPv6 segmentation.
+fn abilities(driver: &str, capabilities: u64) -> Abilities {
+    let has = |offload: u64| capabilities & offload == offload;
+    let checksums = driver != "net_tap" && has(dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM);
+    let segments = dpdk_sys::SHIM_ETH_TX_OFFLOAD_TCP_TSO;
+    let segmentation = match driver {
+        // The receiver is given the frame whole, its IP header included.
+        "net_virtio_user" | "net_virtio" => has(segments),
+        _ => has(segments | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM),
+    };
+    Abilities {
+        checksums,
+        segmentation: checksums && segmentation,
+    }
+}
+
+/// Receive and transmit offloads to configure. Only virtio's peers send partial checksums; a NIC's
+/// verdict on checksums is of no use here.
+fn offloads(driver: &str, abilities: Abilities) -> (u64, u64) {
+    let receive = match driver {
+        "net_vhost" | "net_virtio_user" | "net_virtio" => dpdk_sys::SHIM_ETH_RX_OFFLOAD_L4_CKSUM,
+        _ => 0,
+    };
+    let mut transmit = 0;
+    if abilities.checksums {
+        transmit |= dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM;
+    }
+    if abilities.segmentation {
+        transmit |=
+            dpdk_sys::SHIM_ETH_TX_OFFLOAD_TCP_TSO | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM;
+    }
+    (receive, transmit)
 }
 
 impl Drop for Port {

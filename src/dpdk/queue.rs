@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::burst::Burst;
 use super::dpdk_sys;
+use super::mbuf::Mbuf;
 use super::port::Core;
 
 /// What queue and poller have in common.
@@ -98,6 +99,18 @@ impl TxPoller {
             // frame here asks for a VLAN tag to be inserted.
             unsafe { dpdk_sys::shim_eth_tx_burst(self.0.port, self.0.queue, frames, n) }
         })
+    }
+
+    /// Readies a frame for what it asks of the port ([`Mbuf::request`]); `false` where the driver
+    /// cannot do that to this frame. The driver may write its checksum fields, so a shared frame is
+    /// none that asks.
+    #[inline]
+    pub fn prepare(&mut self, frame: &mut Mbuf) -> bool {
+        let mut raw = frame.as_raw().as_ptr();
+        // SAFETY: as in tx. The driver reads the frame and writes checksum fields in its headers;
+        // `request` set flags only where the caller was the first segment's one owner. It puts
+        // another mbuf into its place only to insert a VLAN tag, which no frame here asks for.
+        unsafe { dpdk_sys::shim_eth_tx_prepare(self.0.port, self.0.queue, &mut raw, 1) == 1 }
     }
 
     /// Gives the queue up, for another thread.

@@ -1,6 +1,6 @@
 //! The frames between the two nodes of a VM pair.
 //!
-//! [`wire`] is the codec; [`Endpoint`] is one end: it numbers what it sends, detects what was lost
+//! [`wire`] is the codec, [`fragment`] carries frames longer than the link's MTU below it; [`Endpoint`] is one end: it numbers what it sends, detects what was lost
 //! (rule R7), carries control messages reliably and in order, and lets the peer send only what there
 //! is room for, so that a slow SVM means wait, not drop. It knows no port: bytes and time go in,
 //! headers and messages come out.
@@ -9,9 +9,10 @@
 //! its peer then begins a new session and says so, because nothing of the old one can be relied on.
 
 mod endpoint;
+pub mod fragment;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
 pub use endpoint::{Counts, Endpoint, Event, Full, Received, Timing};
-pub use wire::{DATA_HEADER, Message, Transmit};
+pub use wire::{DATA_HEADER, Message, Transmit, offload, set_offload};

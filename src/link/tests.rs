@@ -6,12 +6,15 @@
 mod rng;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 
 use self::rng::{Rng, for_cases};
 use super::wire::{Header, Kind};
-use super::{DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit};
+use super::{
+    DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit, offload, set_offload,
+};
 use crate::flow::FlowKey;
-use crate::frame::Ticks;
+use crate::frame::{Offload, Ticks};
 use crate::rewrite::Opening;
 
 const WINDOW: u32 = 64;
@@ -118,10 +121,29 @@ fn messages_and_headers_survive_the_wire() {
         let mut frame = header.encode([1; 6], [2; 6], summed).to_vec();
         frame.extend(message);
         assert_eq!(Header::decode(&frame, frame.len()), Some((header, [2; 6])));
+        assert_eq!(offload(&frame), Offload::NONE);
         // A short frame is padded on the way.
         frame.resize(200, 0);
         assert_eq!(Header::decode(&frame, frame.len()), Some((header, [2; 6])));
         assert_eq!(Header::decode(&frame, DATA_HEADER + len - 1), None);
+    });
+}
+
+#[test]
+fn what_is_left_to_do_travels_with_the_payload() {
+    for_cases("link_offload", 2_000, |rng| {
+        let mut end = Endpoint::new(rng.word() as u16, rng.word(), [1; 6], 8, TIMING, 0);
+        let mut header = end.data_header(rng.word(), rng.word() >> 16, 1);
+        for _ in 0..2 {
+            let left = Offload {
+                partial_checksum: rng.one_in(2),
+                segment: NonZeroU16::new(rng.word() as u16 & 0x1fff),
+            };
+            set_offload(&mut header, left);
+            let frame = [&header[..], &[0; 1 << 16]].concat();
+            assert!(Header::decode(&frame, frame.len()).is_some());
+            assert_eq!(offload(&frame), left);
+        }
     });
 }
 

@@ -5,10 +5,10 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
-//! | 2 | 1 | version 1 |
+//! | 2 | 1 | version 2 |
 //! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
 //! | 4 | 2 | VM id |
-//! | 6 | 2 | Internet checksum (RFC 1071) of the 40 header bytes and of a control message |
+//! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of a control message |
 //! | 8 | 4 | boot number of the sender |
 //! | 12 | 4 | boot number of the receiver as the sender knows it, 0 if it does not |
 //! | 16 | 4 | epoch of a data frame |
@@ -17,9 +17,17 @@
 //! | 28 | 4 | control messages received in order |
 //! | 32 | 4 | grant: data frames with lower numbers may be sent |
 //! | 36 | 4 | bytes that follow; the frame may be longer by padding |
+//! | 40 | 2 | of a data frame's payload: 1 if its transport checksum is partial, else 0 |
+//! | 42 | 2 | of a data frame's payload: bytes in a TCP segment when it is to be cut, else 0 |
+//!
+//! The last two are what virtio's frame header says ([`Offload`]); the rest of that, where the
+//! checksum lies and which protocol it is, the payload's own headers tell.
+
+use std::num::NonZeroU16;
 
 use crate::flow::FlowKey;
-use crate::packet::checksum::Sum;
+use crate::frame::Offload;
+use crate::packet::checksum::{Sum, update_u32};
 use crate::rewrite::Opening;
 
 /// EtherType of the link (IEEE 802 local experimental 1).
@@ -29,15 +37,42 @@ pub const ETHER_TYPE: u16 = 0x88b5;
 pub const DATA_HEADER: usize = ETHERNET + HEADER;
 
 const ETHERNET: usize = 14;
-const HEADER: usize = 40;
+const HEADER: usize = 44;
 const MAGIC: u16 = 0xc010;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Offset of what is left to do to the payload.
+const OFFLOAD: usize = ETHERNET + 40;
+/// Offset of the header's checksum.
+const CHECKSUM: usize = ETHERNET + 6;
 
 /// Room for the longest control frame.
 pub const CONTROL_MAX: usize = DATA_HEADER + MESSAGE_MAX;
 const MESSAGE_MAX: usize = 1 + 4 + 40 + 2 * OPENING;
 /// ISN, whether there is a TSval, TSval.
 const OPENING: usize = 4 + 1 + 4;
+
+/// Says in a data frame's header what its payload's sender left to do.
+pub fn set_offload(header: &mut [u8; DATA_HEADER], offload: Offload) {
+    let old = u32::from_be_bytes([
+        header[OFFLOAD],
+        header[OFFLOAD + 1],
+        header[OFFLOAD + 2],
+        header[OFFLOAD + 3],
+    ]);
+    let segment = offload.segment.map_or(0, NonZeroU16::get);
+    let new = u32::from(offload.partial_checksum) << 16 | u32::from(segment);
+    let sum = u16::from_be_bytes([header[CHECKSUM], header[CHECKSUM + 1]]);
+    header[OFFLOAD..OFFLOAD + 4].copy_from_slice(&new.to_be_bytes());
+    header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&update_u32(sum, old, new).to_be_bytes());
+}
+
+/// What is left to do to the payload of a data frame that the endpoint took.
+pub fn offload(head: &[u8]) -> Offload {
+    Offload {
+        partial_checksum: u16_at(head, OFFLOAD).is_some_and(|flags| flags & 1 != 0),
+        segment: u16_at(head, OFFLOAD + 2).and_then(NonZeroU16::new),
+    }
+}
 
 /// What a link frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

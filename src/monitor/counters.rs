@@ -170,6 +170,8 @@ counters! {
     DivergedHoldFull = "hold_full", Divergence, Sum;
     /// Frames of the SVM found no room.
     DivergedSecondaryOverflow = "secondary_overflow", Divergence, Sum;
+    /// A core that compares has not come to its frames within the timeout.
+    DivergedWorkerStalled = "worker_stalled", Divergence, Sum;
     /// Input did not reach the SVM.
     DivergedInputLost = "input_lost", Divergence, Sum;
     /// Output of the SVM was lost on the link.

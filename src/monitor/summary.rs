@@ -26,8 +26,8 @@ pub struct Figures<'a> {
     pub pair: &'a PairSettings,
     /// Time since the start.
     pub elapsed: Duration,
-    /// Counters of all poll cores of the pair.
-    pub counters: &'a Snapshot,
+    /// Counters of all cores of the pair by lcore, the one that polls its ports first.
+    pub cores: &'a [(u32, Snapshot)],
     /// Latencies of all poll cores of the pair.
     pub latencies: &'a Set,
     /// Durations of its checkpoints.
@@ -76,6 +76,8 @@ pub struct PairSummary {
     pub busy_cycles: u64,
     /// Cycles in rounds that found none.
     pub idle_cycles: u64,
+    /// The cores that these figures come from, by their lcores.
+    pub workers: BTreeMap<String, WorkerSummary>,
     /// Frames that left uncompared, by the rule that let them.
     pub policy: BTreeMap<String, u64>,
     /// The PVM's input on its way to the SVM; empty for a comparator.
@@ -102,6 +104,33 @@ pub struct PortSummary {
     pub tx: u64,
     /// Frames that it did not take.
     pub dropped: u64,
+}
+
+/// One core that works for a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerSummary {
+    /// It polls the pair's ports; others only compare.
+    pub polls_ports: bool,
+    /// Cycles in rounds that found work, for this pair or another.
+    pub busy_cycles: u64,
+    /// Cycles in rounds that found none.
+    pub idle_cycles: u64,
+    /// Flows of the pair that it knows.
+    pub flows: u64,
+    /// Frames of the PVM that wait there.
+    pub held: u64,
+}
+
+impl WorkerSummary {
+    fn new(counters: &Snapshot, polls_ports: bool) -> Self {
+        Self {
+            polls_ports,
+            busy_cycles: counters.value(Counter::BusyCycles),
+            idle_cycles: counters.value(Counter::IdleCycles),
+            flows: counters.value(Counter::Flows),
+            held: counters.value(Counter::Held),
+        }
+    }
 }
 
 /// Checkpoints of a pair; times in milliseconds, 0 when there was none.
@@ -136,10 +165,13 @@ impl PairSummary {
         let Figures {
             pair,
             elapsed,
-            counters,
+            cores,
             latencies,
             checkpoints,
         } = figures;
+        let mut counters = Snapshot::zero(pair.policy.len());
+        cores.iter().for_each(|(_, core)| counters.merge(core));
+        let counters = &counters;
         let value = |counter| counters.value(counter);
         let group = |group| counters_of(counters, group);
         let occurred = |group| {
@@ -192,6 +224,11 @@ impl PairSummary {
             polls: value(Counter::Polls),
             busy_cycles: value(Counter::BusyCycles),
             idle_cycles: value(Counter::IdleCycles),
+            workers: cores
+                .iter()
+                .enumerate()
+                .map(|(i, (lcore, core))| (lcore.to_string(), WorkerSummary::new(core, i == 0)))
+                .collect(),
             policy: group(Group::Policy).into_iter().chain(rules).collect(),
             input: between_nodes(Group::Input),
             link: between_nodes(Group::Link),

@@ -1,11 +1,13 @@
 //! The bare comparator's frames: two ports in, one out.
 
+use std::thread;
+
 use super::capture::{Tap, View};
 use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
-use super::primary::{LAST_TRIES, Stamps};
+use super::primary::{LAST_TRIES, LAST_WAIT, Stamps};
 use crate::dpdk::{Burst, Mbuf, tsc};
 use crate::frame::Ticks;
 use crate::monitor::capture::{Note, Place};
@@ -62,11 +64,13 @@ impl CompareNode {
         }
         self.watch();
         let mut busy = self.send_waiting();
-        busy |= self.secondary_in.receive(&mut self.scratch) > 0;
-        let (tap, epoch) = (&mut self.tap, self.state.epoch());
-        let tapped = |s: &Mbuf| tap.frame(Place::S, epoch, s);
-        self.state
-            .secondary_burst(&mut self.scratch.drain().inspect(tapped), now);
+        if self.state.wants_secondary() {
+            busy |= self.secondary_in.receive(&mut self.scratch) > 0;
+            let (tap, epoch) = (&mut self.tap, self.state.epoch());
+            let tapped = |s: &Mbuf| tap.frame(Place::S, epoch, s);
+            self.state
+                .secondary_burst(&mut self.scratch.drain().inspect(tapped), now);
+        }
         if self.state.wants_primary() {
             busy |= self.primary_in.receive(&mut self.scratch) > 0;
             let (tap, epoch) = (&mut self.tap, self.state.epoch());
@@ -74,6 +78,7 @@ impl CompareNode {
             self.state
                 .primary_burst(&mut self.scratch.drain().inspect(tapped), now);
         }
+        self.state.exchange(now);
         busy | self.release()
     }
 
@@ -151,7 +156,7 @@ impl CompareNode {
     pub fn publish(&mut self) {
         let writer = self.tally.writer();
         counts::lanes(writer, [&self.primary_in, &self.secondary_in, &self.out]);
-        counts::comparator(writer, self.state.comparator());
+        counts::front(writer, self.state.comparator());
         counts::checkpoints(writer, self.state.checkpoints());
         writer.set(Counter::SecondaryDroppedStale, self.state.stale());
         writer.set(Counter::Discarded, self.state.discarded());
@@ -165,13 +170,22 @@ impl CompareNode {
     /// Sends what is free to leave, as far as the port takes it in a bounded number of tries.
     pub fn finish(&mut self) {
         for _ in 0..LAST_TRIES {
+            self.state.exchange(tsc::now());
             self.release();
-            if self.out.out.is_empty() {
+            if !self.state.is_settled() {
+                thread::sleep(LAST_WAIT);
+            } else if self.out.is_idle() {
                 return;
             }
         }
-        let left = std::iter::from_fn(|| self.state.next_release());
-        self.out.give_up(left.count());
+        for _ in 0..LAST_TRIES {
+            let left = std::iter::from_fn(|| self.state.next_release());
+            self.out.give_up(left.count());
+            if self.state.is_settled() {
+                return;
+            }
+            self.state.exchange(tsc::now());
+        }
     }
 
     /// The histograms, at the end.

@@ -8,6 +8,7 @@ use crate::link::Endpoint;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::{Cause, Checkpoints};
+use crate::spread::Front;
 
 /// Where one pair's poll core leaves its figures.
 pub struct Tally {
@@ -56,7 +57,14 @@ pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, link: &Lane) {
     }
 }
 
-/// What the comparator counts.
+/// What the core that polls the ports counts of its comparing; other cores count their own.
+pub fn front(writer: &Writer, front: &Front<Mbuf>) {
+    comparator(writer, front.local());
+    let overflows = front.local().counts().secondary_overflow + front.overflows();
+    writer.set(Counter::SecondaryOverflow, overflows);
+}
+
+/// What a comparator counts.
 pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     let counts = comparator.counts();
     writer.set(
@@ -127,6 +135,7 @@ fn divergence(cause: Cause) -> Counter {
             Reason::FlowTableFull => Counter::DivergedFlowTableFull,
             Reason::HoldFull => Counter::DivergedHoldFull,
             Reason::SecondaryOverflow => Counter::DivergedSecondaryOverflow,
+            Reason::WorkerStalled => Counter::DivergedWorkerStalled,
         },
         Cause::InputLost => Counter::DivergedInputLost,
         Cause::OutputLost => Counter::DivergedOutputLost,

@@ -1,32 +1,41 @@
 //! The running node: ports, poll loop, control thread, and what wires the pure rooms to them.
 //!
-//! One poll core runs every VM pair of the process to completion: [`poll`] goes round, [`primary`],
-//! [`secondary`] and [`compare`] move a pair's frames between its [`lane`]s and its state machine.
+//! A poll core runs its VM pairs to completion: [`poll`] goes round, [`primary`], [`secondary`] and
+//! [`compare`] move a pair's frames between its [`lane`]s and its state machine. Cores that have no
+//! pair of their own compare for the others ([`worker`]), see [`crate::spread`].
 //! Everything that may block, allocate or make a system call is on the [`control`] thread: the
 //! monitors, the statistics, the divergence records, the log. The two meet in [`mailbox`] rings.
-//! A pair's state belongs to one poll core alone, so several cores can share the pairs, and later
-//! the flows, without a lock.
+//! A pair's state belongs to one poll core alone and a flow's to one comparator, so that cores share
+//! pairs and flows without a lock.
 
 mod capture;
 mod clock;
 mod compare;
 mod control;
 mod counts;
+mod egress;
+mod fragments;
 mod lane;
 mod mailbox;
+mod pace;
 mod poll;
 mod ports;
 mod primary;
 mod secondary;
 mod setup;
+mod source;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use self::poll::PollCore;
+use self::worker::WorkerCore;
 use crate::config::Settings;
 use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry};
 use crate::monitor::capture::CaptureError;
+use crate::monitor::latency::Recorder;
 use crate::monitor::log::Log;
 use crate::monitor::report::ReportError;
 use crate::monitor::summary::SummaryError;
@@ -115,42 +124,35 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
     }
     let setup::Wired {
         poll,
+        workers,
         control,
         recorder,
         mut hardware,
     } = setup::wire(eal, settings, log)?;
-    let workers = eal.worker_lcores();
-    let poll_lcore = workers.first().copied().unwrap_or(eal.main_lcore());
-    let poll_cpus = eal.cpus_of(poll_lcore);
+    let lcores = poll.iter().map(|(lcore, _)| lcore);
+    let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
+    let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();
     let control_thread = {
-        let stop = Arc::clone(&stop);
+        let (stop, busy_cpus) = (Arc::clone(&stop), busy_cpus.clone());
         thread::Builder::new()
             .name("colo-control".into())
             .spawn(move || {
-                control::keep_off(&poll_cpus);
+                control::keep_off(&busy_cpus);
                 let outcome = control.run(&stop);
                 stop.store(true, Ordering::Relaxed);
                 outcome
             })?
     };
     let recorder_thread = {
-        let (log, poll_cpus) = (log.clone(), eal.cpus_of(poll_lcore));
+        let log = log.clone();
         thread::Builder::new()
             .name("colo-capture".into())
             .spawn(move || {
-                control::keep_off(&poll_cpus);
+                control::keep_off(&busy_cpus);
                 recorder.run(&log);
             })?
     };
-    let polled = match workers.first() {
-        Some(&worker) => {
-            let stop = Arc::clone(&stop);
-            lcore::launch(eal, worker, move || poll.run(&stop))?
-                .join()
-                .map_err(|_| NodeError::Panicked { thread: "poll" })
-        }
-        None => Ok(poll.run(&stop)),
-    };
+    let polled = run_cores(eal, poll, workers, &stop);
     stop.store(true, Ordering::Relaxed);
     let controlled = control_thread
         .join()
@@ -163,4 +165,72 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
     hardware.close();
     controlled??.complete(polled?)?;
     Ok(())
+}
+
+/// Sets the flag when it goes, be it by a panic: no core runs on alone.
+struct StopAtEnd(Arc<AtomicBool>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs all cores until they have ended; gives back the pairs' histograms in the pairs' order.
+fn run_cores(
+    eal: &Eal,
+    poll: Vec<(u32, PollCore)>,
+    workers: Vec<(u32, WorkerCore)>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Recorder>, NodeError> {
+    // A worker ends when the cores that it works for have, so nothing that fails here leaves one behind.
+    let compare = workers
+        .into_iter()
+        .map(|(lcore, core)| {
+            let end = StopAtEnd(Arc::clone(stop));
+            lcore::launch(eal, lcore, move || {
+                let _end = end;
+                core.run();
+            })
+        })
+        .collect::<Result<Vec<_>, _>>();
+    let (mut running, mut recorders) = (Vec::new(), Vec::new());
+    let mut failed = None;
+    for (lcore, core) in poll {
+        if lcore == eal.main_lcore() {
+            recorders.extend(core.run(stop));
+            continue;
+        }
+        let end = StopAtEnd(Arc::clone(stop));
+        match lcore::launch(eal, lcore, move || core.run(&end.0)) {
+            Ok(core) => running.push(core),
+            Err(error) => failed = Some(error),
+        }
+    }
+    if failed.is_some() || compare.is_err() {
+        stop.store(true, Ordering::Relaxed);
+    }
+    let mut panicked = None;
+    for core in running {
+        match core.join() {
+            Ok(theirs) => recorders.extend(theirs),
+            Err(_) => panicked = Some("poll"),
+        }
+    }
+    for core in compare? {
+        if core.join().is_err() {
+            panicked = Some("worker");
+        }
+    }
+    if let Some(thread) = panicked {
+        return Err(NodeError::Panicked { thread });
+    }
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    recorders.sort_by_key(|(number, _)| *number);
+    Ok(recorders
+        .into_iter()
+        .map(|(_, recorder)| recorder)
+        .collect())
 }

@@ -4,24 +4,19 @@
 //! `--idle-sleep` asks for after a run of rounds that found nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::compare::CompareNode;
+use super::pace::Pace;
 use super::primary::PrimaryNode;
 use super::secondary::SecondaryNode;
-use crate::dpdk::tsc;
 use crate::frame::Ticks;
-use crate::monitor::counters::{Counter, Writer};
+use crate::monitor::counters::Writer;
 use crate::monitor::latency::Recorder;
 
-/// Rounds without work before a core sleeps.
-const IDLE_ROUNDS: u32 = 64;
 /// Time between two looks at what depends on time alone.
 const TICK: Duration = Duration::from_micros(50);
-/// Time between two publications of the counters.
-const PUBLISH: Duration = Duration::from_millis(1);
 
 /// One pair, by role.
 pub enum Pair {
@@ -58,12 +53,13 @@ impl Pair {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, pace: &Pace) {
         match self {
             Pair::Primary(pair) => pair.publish(),
             Pair::Secondary(pair) => pair.publish(),
             Pair::Compare(pair) => pair.publish(),
         }
+        pace.publish(self.writer());
     }
 
     fn finish(&mut self) {
@@ -94,26 +90,10 @@ impl Pair {
 /// Makes a pair on the core that will poll it: pollers never leave their thread.
 pub type Builder = Box<dyn FnOnce() -> Pair + Send>;
 
-/// The loop's own figures.
-#[derive(Default)]
-struct Rounds {
-    polls: u64,
-    busy_cycles: u64,
-    idle_cycles: u64,
-}
-
-impl Rounds {
-    fn publish(&self, writer: &Writer) {
-        writer.set(Counter::Polls, self.polls);
-        writer.set(Counter::BusyCycles, self.busy_cycles);
-        writer.set(Counter::IdleCycles, self.idle_cycles);
-    }
-}
-
 /// What one poll core is to do.
 pub struct PollCore {
-    /// The pairs, yet to be made on the core.
-    pub pairs: Vec<Builder>,
+    /// The pairs, yet to be made on the core, by their numbers in the settings.
+    pub pairs: Vec<(usize, Builder)>,
     /// The TSC's rate.
     pub clock: Clock,
     /// How long to sleep after a run of rounds without work.
@@ -123,14 +103,17 @@ pub struct PollCore {
 impl PollCore {
     /// Polls until told to stop, and gives the pairs' histograms back. What was free to leave is
     /// sent before the end; frames still held stay held, and nothing that was not compared leaves.
-    pub fn run(self, stop: &AtomicBool) -> Vec<Recorder> {
-        let mut pairs: Vec<Pair> = self.pairs.into_iter().map(|build| build()).collect();
-        let (tick, publish) = (self.clock.ticks(TICK), self.clock.ticks(PUBLISH));
-        let (mut last_tick, mut last_publish) = (tsc::now(), tsc::now());
-        let mut rounds = Rounds::default();
-        let mut idle_rounds = 0u32;
-        let mut now = tsc::now();
+    pub fn run(self, stop: &AtomicBool) -> Vec<(usize, Recorder)> {
+        let (numbers, mut pairs): (Vec<usize>, Vec<Pair>) = self
+            .pairs
+            .into_iter()
+            .map(|(number, build)| (number, build()))
+            .unzip();
+        let mut pace = Pace::new(self.clock, self.idle_sleep);
+        let tick = self.clock.ticks(TICK);
+        let mut last_tick = pace.now();
         while !stop.load(Ordering::Relaxed) {
+            let now = pace.now();
             let mut busy = false;
             for pair in &mut pairs {
                 busy |= pair.poll(now);
@@ -139,34 +122,15 @@ impl PollCore {
                 last_tick = now;
                 pairs.iter_mut().for_each(|pair| pair.tick(now));
             }
-            rounds.polls += 1;
-            idle_rounds = if busy { 0 } else { idle_rounds + 1 };
-            if idle_rounds >= IDLE_ROUNDS
-                && let Some(sleep) = self.idle_sleep
-            {
-                idle_rounds = 0;
-                thread::sleep(sleep);
-            }
-            let then = now;
-            now = tsc::now();
-            *(if busy {
-                &mut rounds.busy_cycles
-            } else {
-                &mut rounds.idle_cycles
-            }) += now.wrapping_sub(then);
-            if now.wrapping_sub(last_publish) >= publish {
-                last_publish = now;
-                for pair in &mut pairs {
-                    pair.publish();
-                    rounds.publish(pair.writer());
-                }
+            if pace.end_round(busy) {
+                pairs.iter_mut().for_each(|pair| pair.publish(&pace));
             }
         }
         for pair in &mut pairs {
             pair.finish();
-            pair.publish();
-            rounds.publish(pair.writer());
+            pair.publish(&pace);
         }
-        pairs.into_iter().map(Pair::into_recorder).collect()
+        let recorders = pairs.into_iter().map(Pair::into_recorder);
+        numbers.into_iter().zip(recorders).collect()
     }
 }

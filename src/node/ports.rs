@@ -13,10 +13,15 @@ const HEADER_ROOM: u16 = 512;
 const CACHE: u32 = 256;
 /// With fewer a port cannot even fill its rings.
 const LEAST: u32 = 1024;
+/// Mbufs for the headers and slices of frames that are cut: some fifteen frames of 64 KB on their
+/// way at a time.
+const CUTTING: usize = 2048;
 
 /// What has to be closed at the end, in this order: ports, then nothing else.
 pub struct Hardware {
     ports: Vec<Port>,
+    /// For cutting frames of the pair whose ports are being opened.
+    cutting: Option<Mempool>,
     /// The pools, for the count at the end.
     pub pools: Vec<(String, Mempool)>,
 }
@@ -26,8 +31,16 @@ impl Hardware {
     pub fn new() -> Self {
         Self {
             ports: Vec::new(),
+            cutting: None,
             pools: Vec::new(),
         }
+    }
+
+    /// Begins with a pair: makes the small pool from which its ports cut frames, before its large
+    /// ones take what memory there is.
+    pub fn begin_pair(&mut self, eal: &Eal, number: usize) -> Result<(), NodeError> {
+        self.cutting = Some(self.headers(eal, format!("{number}.cutting"), CUTTING)?);
+        Ok(())
     }
 
     /// A pool for frames, of the wanted size or as large as memory allows.
@@ -65,7 +78,8 @@ impl Hardware {
         Ok(pool)
     }
 
-    /// Takes a port and starts it with one queue each way.
+    /// Takes a port and starts it with one queue each way, with offloads but on the link, whose
+    /// frames are nobody else's.
     pub fn open(
         &mut self,
         eal: &Eal,
@@ -92,11 +106,35 @@ impl Hardware {
             });
         }
         let mut port = Port::by_name(eal, name.as_str()).map_err(failed)?;
-        let mut queues = port.start(&PortConfig::new(pool)).map_err(failed)?;
+        let config = PortConfig {
+            offloads: place != Place::Link,
+            ..PortConfig::new(pool)
+        };
+        let mut queues = port.start(&config).map_err(failed)?;
         port.receive_all();
         let (rx, tx) = (queues.rx.swap_remove(0), queues.tx.swap_remove(0));
+        // The link's frames have no tags, which the port's limit allows for.
+        let is_link = place == Place::Link;
+        let longest = port
+            .longest_frame()
+            .map(|longest| longest - if is_link { 8 } else { 0 });
+        let cutting = match place {
+            Place::Link if longest.is_none() => None,
+            Place::Uplink | Place::Out | Place::Link => self.cutting.clone(),
+            _ => None,
+        };
+        let abilities = port.abilities();
         self.ports.push(port);
-        Ok(Queues { rx, tx })
+        Ok(Queues {
+            rx,
+            tx,
+            abilities,
+            longest,
+            cutting,
+            is_link,
+            source: matches!(place, Place::Guest | Place::PrimaryIn | Place::SecondaryIn)
+                .then(|| pool.clone()),
+        })
     }
 
     /// The port opened last.

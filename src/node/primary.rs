@@ -1,5 +1,8 @@
 //! A primary pair's frames: guest ↔ uplink, and the link beside them.
 
+use std::thread;
+use std::time::Duration;
+
 use super::capture::{Tap, View};
 use super::clock::Clock;
 use super::counts::{self, Tally};
@@ -7,7 +10,7 @@ use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
-use crate::link::DATA_HEADER;
+use crate::link::{self, DATA_HEADER};
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::{Interval, Recorder};
@@ -15,6 +18,8 @@ use crate::protect::{Primary, State};
 
 /// Tries to send what is free to leave when the node ends.
 pub const LAST_TRIES: usize = 1000;
+/// Time between two such tries while workers have something left to do.
+pub const LAST_WAIT: Duration = Duration::from_micros(100);
 
 /// When a frame in the uplink's burst arrived, was cleared, and when its counterpart came.
 #[derive(Clone, Copy, Default)]
@@ -138,7 +143,7 @@ impl PrimaryNode {
         let Parts {
             state,
             guest,
-            uplink,
+            mut uplink,
             link,
             mut fence,
             mail,
@@ -149,6 +154,7 @@ impl PrimaryNode {
             patience,
         } = parts;
         let generation = fence.quiesce();
+        uplink.feeds(guest.abilities());
         Self {
             state,
             guest,
@@ -178,6 +184,7 @@ impl PrimaryNode {
         let mut busy = self.send_waiting();
         busy |= self.poll_link(now);
         busy |= self.poll_guest(now);
+        self.state.exchange(now);
         busy |= self.release();
         busy |= self.poll_uplink(now);
         busy |= self.own_link_frames(now);
@@ -231,6 +238,9 @@ impl PrimaryNode {
     }
 
     fn poll_link(&mut self, now: Ticks) -> bool {
+        if !self.state.wants_link() {
+            return false;
+        }
         let n = self.link.receive(&mut self.scratch);
         for mut frame in self.scratch.drain() {
             let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now)
@@ -334,7 +344,8 @@ impl PrimaryNode {
         let taken = self.give_input();
         let shares = self.shares.drain();
         for (share, mut header) in shares.zip(self.header_burst.drain()).take(taken) {
-            let bytes = self.state.mirror(share.len(), now);
+            let mut bytes = self.state.mirror(share.len(), now);
+            link::set_offload(&mut bytes, share.offload());
             if let Some(room) = header.append(DATA_HEADER) {
                 room.copy_from_slice(&bytes);
             }
@@ -395,7 +406,7 @@ impl PrimaryNode {
     pub fn publish(&mut self) {
         let writer = self.tally.writer();
         counts::lanes(writer, [&self.guest, &self.uplink, &self.link]);
-        counts::comparator(writer, self.state.comparator());
+        counts::front(writer, self.state.comparator());
         counts::checkpoints(writer, self.state.checkpoints());
         counts::link(writer, self.state.link(), Counter::LinkLostOutput);
         let own = self.state.counts();
@@ -413,13 +424,22 @@ impl PrimaryNode {
     /// Sends what is free to leave, as far as the port takes it in a bounded number of tries.
     pub fn finish(&mut self) {
         for _ in 0..LAST_TRIES {
+            self.state.exchange(tsc::now());
             self.release();
-            if self.uplink.out.is_empty() {
+            if !self.state.is_settled() {
+                thread::sleep(LAST_WAIT);
+            } else if self.uplink.is_idle() {
                 return;
             }
         }
-        let left = std::iter::from_fn(|| self.state.next_release());
-        self.uplink.give_up(left.count());
+        for _ in 0..LAST_TRIES {
+            let left = std::iter::from_fn(|| self.state.next_release());
+            self.uplink.give_up(left.count());
+            if self.state.is_settled() {
+                return;
+            }
+            self.state.exchange(tsc::now());
+        }
     }
 
     /// The histograms, at the end.

@@ -2,11 +2,13 @@
 
 use super::capture::{Tap, View};
 use super::counts::{self, Tally};
+use super::egress::mark;
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToPoll};
 use super::primary::{copy_out, strip};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Frame, Ticks};
+use crate::link;
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
@@ -139,7 +141,9 @@ impl SecondaryNode {
             else {
                 continue;
             };
+            let offload = link::offload(frame.head());
             if strip(&mut frame, length) {
+                mark(&mut frame, offload, self.guest.abilities());
                 self.state.input(frame, epoch, after);
             }
         }
@@ -183,11 +187,12 @@ impl SecondaryNode {
             let Some(outgoing) = self.state.output(frame, now) else {
                 continue;
             };
-            let mut frame = outgoing.frame;
+            let (mut header, mut frame) = (outgoing.header, outgoing.frame);
+            link::set_offload(&mut header, frame.offload());
             self.tap.frame(Place::S, self.state.epoch(), &frame);
-            match frame.prepend(outgoing.header.len()) {
+            match frame.prepend(header.len()) {
                 Some(room) => {
-                    room.copy_from_slice(&outgoing.header);
+                    room.copy_from_slice(&header);
                     self.link.push(frame);
                 }
                 // The primary sees the gap in the numbers and asks for a checkpoint.

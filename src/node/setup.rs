@@ -1,5 +1,6 @@
 //! From settings to a wired node: pools, ports, fences, mailboxes, state machines.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,22 +13,30 @@ use super::compare::CompareNode;
 use super::control::{Control, ControlPair, GuestEvent};
 use super::counts::Tally;
 use super::lane::{Lane, Queues};
-use super::mailbox::{self, PollEnd};
+use super::mailbox;
 use super::poll::{Builder, Pair, PollCore};
 use super::ports::Hardware;
 use super::primary::{self, PrimaryNode};
 use super::secondary::{self, SecondaryNode};
+use super::worker::{Seat, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{PairSettings, Place, PolicyRule, PortName, Protocol, RoleSettings, Settings};
-use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mempool, Port, tsc};
+use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
 use crate::link::Timing;
 use crate::monitor::capture::Files;
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
 use crate::protect::{Bare, Primary, Secondary, Setup};
+use crate::spread::{self, FrontEnd, Shares, Sizes};
 
 /// Mbufs that rings, bursts and caches may hold besides what is held on purpose.
 const IN_FLIGHT: usize = 4096;
+/// Mbufs of a pool that the cache of one more lcore may hold.
+const CACHED: usize = 512;
+/// Shares of the flows, where other cores compare, of the core that polls the ports and of each of
+/// the others. To poll three ports costs more than to compare what comes in.
+const FRONT_WEIGHT: u32 = 0;
+const WORKER_WEIGHT: u32 = 1;
 /// Input frames that may wait for the SVM.
 const WINDOW: usize = 2048;
 /// Mbufs for headers and the link's own frames.
@@ -47,8 +56,10 @@ const PATIENCE: Duration = Duration::from_millis(1);
 
 /// A node ready to run.
 pub struct Wired {
-    /// For the poll core.
-    pub poll: PollCore,
+    /// For the cores that poll ports, by their lcores.
+    pub poll: Vec<(u32, PollCore)>,
+    /// For the cores that compare only, by their lcores.
+    pub workers: Vec<(u32, WorkerCore)>,
     /// For the control thread.
     pub control: Control,
     /// For the thread that writes captures; without `--capture` it ends at once.
@@ -57,11 +68,41 @@ pub struct Wired {
     pub hardware: Hardware,
 }
 
-/// Opens everything that the settings name.
+/// Opens everything that the settings name. The pairs are dealt out to the worker lcores in turn;
+/// lcores that get none compare for all pairs. Without worker lcores the main one polls.
 pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeError> {
     let clock = Clock::new(tsc::hz(eal));
+    let idle_sleep = settings.process.idle_sleep;
+    let mut lcores = eal.worker_lcores();
+    if lcores.is_empty() {
+        lcores.push(eal.main_lcore());
+    }
+    let comparing = lcores.split_off(lcores.len().min(settings.pairs.len()));
+    let mut poll: Vec<(u32, PollCore)> = lcores
+        .iter()
+        .map(|&lcore| {
+            let pairs = Vec::new();
+            let core = PollCore {
+                pairs,
+                clock,
+                idle_sleep,
+            };
+            (lcore, core)
+        })
+        .collect();
+    let mut workers: Vec<(u32, WorkerCore)> = comparing
+        .iter()
+        .map(|&lcore| {
+            let seats = Vec::new();
+            let core = WorkerCore {
+                seats,
+                clock,
+                idle_sleep,
+            };
+            (lcore, core)
+        })
+        .collect();
     let mut hardware = Hardware::new();
-    let mut builders = Vec::new();
     let mut pairs = Vec::new();
     let mut recorder = Recorder::new(clock);
     for (number, pair) in settings.pairs.iter().enumerate() {
@@ -69,15 +110,20 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
             Some(dir) => recorder.tap(Files::create(dir, pair, monotonic_ns())?),
             None => Tap::off(),
         };
-        let (builder, control) = wire_pair(eal, pair, number, clock, tap, &mut hardware)?;
-        builders.push(builder);
-        pairs.push(control);
+        let cores = poll.len();
+        let (lcore, core) = &mut poll[number % cores];
+        let place = Cores {
+            poll: *lcore,
+            comparing: &comparing,
+        };
+        let wired = wire_pair(eal, pair, number, clock, place, tap, &mut hardware)?;
+        core.pairs.push((number, wired.builder));
+        pairs.push(wired.control);
+        for ((_, worker), seat) in workers.iter_mut().zip(wired.seats) {
+            worker.seats.push(seat);
+        }
     }
-    let poll = PollCore {
-        pairs: builders,
-        clock,
-        idle_sleep: settings.process.idle_sleep,
-    };
+    workers.retain(|(_, worker)| !worker.seats.is_empty());
     let control = Control::new(
         eal,
         &settings.process,
@@ -88,10 +134,26 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
     )?;
     Ok(Wired {
         poll,
+        workers,
         control,
         recorder,
         hardware,
     })
+}
+
+/// The lcores that a pair runs on.
+#[derive(Clone, Copy)]
+struct Cores<'a> {
+    poll: u32,
+    comparing: &'a [u32],
+}
+
+/// A pair ready to run.
+struct WiredPair {
+    builder: Builder,
+    /// For the cores that compare with the one that polls, in their order.
+    seats: Vec<Seat>,
+    control: ControlPair,
 }
 
 /// The fence of a guest port and who hears of its stops and starts.
@@ -106,15 +168,19 @@ fn wire_pair(
     pair: &PairSettings,
     number: usize,
     clock: Clock,
+    cores: Cores<'_>,
     tap: Tap,
     hardware: &mut Hardware,
-) -> Result<(Builder, ControlPair), NodeError> {
+) -> Result<WiredPair, NodeError> {
+    hardware.begin_pair(eal, number)?;
     let (mail, control_mail) = mailbox::pair();
     let (writer, counters) = counters::published(pair.policy.len());
     let (recorder, latencies) = latency::exchange();
     let tally = Tally::new(writer, recorder);
-    let mut control = ControlPair::new(pair.clone(), control_mail, counters, latencies);
+    let mut team = Team::new(cores, counters);
+    let mut watched = None;
     let hold = pair.hold_frames.get() as usize;
+    let cached = cores.comparing.len() * CACHED;
     let builder: Builder = match &pair.role {
         RoleSettings::Primary {
             guest,
@@ -124,18 +190,20 @@ fn wire_pair(
         } => {
             let output = hardware.frames(eal, format!("{number}.output"), hold + IN_FLIGHT)?;
             let input = hardware.frames(eal, format!("{number}.input"), IN_FLIGHT + WINDOW)?;
-            let svm = hardware.frames(eal, format!("{number}.svm"), hold + IN_FLIGHT)?;
+            let svm = hold + IN_FLIGHT + cached;
+            let svm = hardware.frames(eal, format!("{number}.svm"), svm)?;
             let headers = hardware.headers(eal, format!("{number}.headers"), HEADERS)?;
             let uplink = hardware.open(eal, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(eal, link, &svm, hardware)?;
             let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &svm);
+            let mut setup = setup(pair, clock, &output, &svm, cached);
             setup.link_mac = link_mac;
-            control.watch(watch.watch, watch.events);
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
+            watched = Some((watch.watch, watch.events));
+            let (ends, shares) = team.spread(&setup);
             Box::new(move || {
                 Pair::Primary(Box::new(PrimaryNode::new(primary::Parts {
-                    state: Primary::new(setup, tsc::now()),
+                    state: Primary::with_workers(setup, ends, shares, tsc::now()),
                     guest: Lane::new(guest),
                     uplink: Lane::new(uplink),
                     link: Lane::new(link),
@@ -155,13 +223,13 @@ fn wire_pair(
             let headers = hardware.headers(eal, format!("{number}.headers"), HEADERS)?;
             let (link, link_mac) = open_link(eal, link, &input, hardware)?;
             let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &input);
+            let mut setup = setup(pair, clock, &output, &input, 0);
             setup.window = setup
                 .window
                 .min((input.size() / 4).max(Burst::CAPACITY as u32 * 2));
             setup.link_mac = link_mac;
-            control.watch(watch.watch, watch.events);
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
+            watched = Some((watch.watch, watch.events));
             Box::new(move || {
                 Pair::Secondary(Box::new(SecondaryNode::new(secondary::Parts {
                     state: Secondary::new(setup, tsc::now()),
@@ -183,8 +251,9 @@ fn wire_pair(
             ..
         } => {
             let p = hardware.frames(eal, format!("{number}.primary"), hold + IN_FLIGHT)?;
-            let s = hardware.frames(eal, format!("{number}.secondary"), hold + IN_FLIGHT)?;
-            let mut setup = setup(pair, clock, &p, &s);
+            let s = hold + IN_FLIGHT + cached;
+            let s = hardware.frames(eal, format!("{number}.secondary"), s)?;
+            let mut setup = setup(pair, clock, &p, &s, cached);
             if *raw_secondary {
                 setup.numbers = Numbers::OwnIsn;
             }
@@ -192,30 +261,72 @@ fn wire_pair(
             let secondary_in = hardware.open(eal, Place::SecondaryIn, secondary_in, &s)?;
             let out = hardware.open(eal, Place::Out, out, &s)?;
             let ports = [primary_in, secondary_in, out];
-            compare(setup, ports, mail, tally, tap, clock)
+            let (ends, shares) = team.spread(&setup);
+            Box::new(move || {
+                Pair::Compare(Box::new(CompareNode::new(
+                    Bare::with_workers(setup, ends, shares),
+                    ports.map(Lane::new),
+                    mail,
+                    tally,
+                    tap,
+                    clock,
+                )))
+            })
         }
     };
-    Ok((builder, control))
+    let mut control = ControlPair::new(pair.clone(), control_mail, team.counters, latencies);
+    if let Some((watch, events)) = watched {
+        control.watch(watch, events);
+    }
+    Ok(WiredPair {
+        builder,
+        seats: team.seats,
+        control,
+    })
 }
 
-fn compare(
-    setup: Setup,
-    ports: [Queues; 3],
-    mail: PollEnd,
-    tally: Tally,
-    tap: Tap,
-    clock: Clock,
-) -> Builder {
-    Box::new(move || {
-        Pair::Compare(Box::new(CompareNode::new(
-            Bare::new(setup),
-            ports.map(Lane::new),
-            mail,
-            tally,
-            tap,
-            clock,
-        )))
-    })
+/// The cores of a pair and what they need of each other.
+struct Team<'a> {
+    comparing: &'a [u32],
+    /// By lcore, the core that polls first.
+    counters: Vec<(u32, counters::Reader)>,
+    seats: Vec<Seat>,
+}
+
+impl<'a> Team<'a> {
+    /// The core that polls, with nobody beside it.
+    fn new(cores: Cores<'a>, counters: counters::Reader) -> Self {
+        Self {
+            comparing: cores.comparing,
+            counters: vec![(cores.poll, counters)],
+            seats: Vec::new(),
+        }
+    }
+
+    /// Spreads a pair's flows: the polling core's ends of the rings, and who compares what.
+    fn spread(&mut self, setup: &Setup) -> (Vec<FrontEnd<Mbuf>>, Shares) {
+        let weights: Vec<u32> = std::iter::once(FRONT_WEIGHT)
+            .chain(self.comparing.iter().map(|_| WORKER_WEIGHT))
+            .collect();
+        let shares = match self.comparing {
+            [] => Shares::even(1, 1),
+            _ => Shares::weighted(&weights, RandomState::new().hash_one(setup.boot)),
+        };
+        let ends = self.comparing.iter().enumerate().map(|(i, lcore)| {
+            let (front, end) = spread::ends(Sizes::default());
+            let (writer, counters) = counters::published(0);
+            self.counters.push((*lcore, counters));
+            self.seats.push(Seat {
+                end,
+                limits: shares.limits(&setup.limits, i + 1),
+                numbers: setup.numbers,
+                policy: setup.policy.clone(),
+                writer,
+            });
+            front
+        });
+        (ends.collect(), shares)
+    }
 }
 
 /// Opens the guest port and fences it: its stop does not return before every core that polls it
@@ -280,14 +391,15 @@ fn open_link(
     Ok((queues, hardware.last().map_or([0; 6], Port::mac)))
 }
 
-fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool) -> Setup {
-    let room = |pool: &Mempool| {
+fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: usize) -> Setup {
+    let room = |pool: &Mempool, in_flight: usize| {
         (pool.size() as usize)
-            .saturating_sub(IN_FLIGHT)
+            .saturating_sub(in_flight)
             .max(pool.size() as usize / 4)
     };
     let hold = pair.hold_frames.get() as usize;
-    let (primary, secondary) = (hold.min(room(p)), hold.min(room(s)));
+    let primary = hold.min(room(p, IN_FLIGHT));
+    let secondary = hold.min(room(s, IN_FLIGHT + cached));
     Setup {
         vm: pair.vm_id,
         boot: boot_number(),

@@ -8,6 +8,7 @@
 pub mod checksum;
 mod parse;
 mod quote;
+pub mod segmentation;
 pub mod serial;
 mod tcp;
 #[cfg(test)]

@@ -4,14 +4,15 @@
 //! before it. Until RESUME no P is taken and every S is dropped, since S carry no epoch here.
 
 use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
-use crate::compare::{Comparator, Divergence, Reason, Release};
+use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
+use crate::spread::{Front, FrontEnd, Shares};
 
 const BURST: usize = 32;
 
 /// A comparator with, perhaps, a monitor.
 pub struct Bare<F> {
-    comparator: Comparator<F>,
+    comparator: Front<F>,
     checkpoints: Checkpoints,
     connected: bool,
     colo: bool,
@@ -21,16 +22,20 @@ pub struct Bare<F> {
     record: Option<Divergence<F>>,
     /// The frame that was reported as overdue last; without a monitor it stays the oldest.
     reported: Option<Ticks>,
-    seen_overflow: u64,
     stale: u64,
     discarded: u64,
 }
 
 impl<F: Frame> Bare<F> {
-    /// A comparator that compares from the first frame on.
+    /// A comparator on this core alone that compares from the first frame on.
     pub fn new(setup: Setup) -> Self {
+        Self::with_workers(setup, Vec::new(), Shares::even(1, 1))
+    }
+
+    /// The same with a worker behind each of `ends`, which compares its share of the flows.
+    pub fn with_workers(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares) -> Self {
         Self {
-            comparator: Comparator::new(setup.limits, setup.numbers, setup.policy),
+            comparator: Front::new(setup.limits, setup.numbers, setup.policy, ends, shares),
             checkpoints: Checkpoints::new(setup.repeat),
             connected: false,
             colo: false,
@@ -39,7 +44,6 @@ impl<F: Frame> Bare<F> {
             epoch: 1,
             record: None,
             reported: None,
-            seen_overflow: 0,
             stale: 0,
             discarded: 0,
         }
@@ -60,7 +64,7 @@ impl<F: Frame> Bare<F> {
     }
 
     /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Comparator<F> {
+    pub fn comparator(&self) -> &Front<F> {
         &self.comparator
     }
 
@@ -81,16 +85,29 @@ impl<F: Frame> Bare<F> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.comparator.frames()
-            + self
-                .record
-                .as_ref()
-                .map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count())
+        self.comparator.frames() + self.record.as_ref().map_or(0, Divergence::frames)
     }
 
     /// Whether P may be taken in.
     pub fn wants_primary(&self) -> bool {
-        !self.stopped && self.comparator.room() >= BURST
+        !self.stopped && self.comparator.is_ready() && self.comparator.room() >= BURST
+    }
+
+    /// Whether S may be taken in.
+    pub fn wants_secondary(&mut self) -> bool {
+        self.comparator.wants_secondary()
+    }
+
+    /// Gives the workers what was taken in since the last call, and takes in what they found. To
+    /// be called once a round.
+    pub fn exchange(&mut self, now: Ticks) {
+        self.comparator.exchange();
+        self.examine(now);
+    }
+
+    /// Whether no worker has anything left to do.
+    pub fn is_settled(&self) -> bool {
+        self.comparator.is_settled()
     }
 
     /// Takes in a P. The caller has seen [`Bare::wants_primary`].
@@ -177,9 +194,7 @@ impl<F: Frame> Bare<F> {
         if let Some(divergence) = self.comparator.take_divergence() {
             self.diverged(divergence);
         }
-        let overflow = self.comparator.counts().secondary_overflow;
-        if overflow != self.seen_overflow {
-            self.seen_overflow = overflow;
+        if self.comparator.take_overflow() {
             self.checkpoints
                 .want(Cause::Difference(Reason::SecondaryOverflow), now);
         }

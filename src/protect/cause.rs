@@ -51,12 +51,13 @@ impl Cause {
     }
 
     /// Whether the comparator counts it among its divergences: it does where two frames differ or
-    /// one is missing, but knows nothing of full bounds.
+    /// one is missing, but knows nothing of full bounds and of other cores.
     pub fn is_counted_by_comparator(self) -> bool {
         match self {
-            Cause::Difference(reason) => {
-                !matches!(reason, Reason::HoldFull | Reason::SecondaryOverflow)
-            }
+            Cause::Difference(reason) => !matches!(
+                reason,
+                Reason::HoldFull | Reason::SecondaryOverflow | Reason::WorkerStalled
+            ),
             _ => false,
         }
     }

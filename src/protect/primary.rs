@@ -13,10 +13,11 @@
 //! the SVM sends in its name is sent by an SVM that has loaded the state with which the epoch began.
 
 use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
-use crate::compare::{Comparator, Divergence, Reason, Release, Synchronized};
+use crate::compare::{Divergence, Reason, Release, Synchronized};
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::rewrite::Opening;
+use crate::spread::{Front, FrontEnd, Shares};
 
 /// Frames of a burst; nothing is polled that there is no room for.
 pub(super) const BURST: usize = 32;
@@ -58,7 +59,7 @@ pub struct Counts {
 
 /// The primary node of one VM pair.
 pub struct Primary<F> {
-    comparator: Comparator<F>,
+    comparator: Front<F>,
     link: Endpoint,
     checkpoints: Checkpoints,
     protection: Protection,
@@ -77,17 +78,21 @@ pub struct Primary<F> {
     hold: usize,
     timeout: Ticks,
     record: Option<Divergence<F>>,
-    seen_overflow: u64,
     counts: Counts,
 }
 
 impl<F: Frame> Primary<F> {
-    /// A node that protects nothing yet.
+    /// A node that protects nothing yet and compares on this core alone.
     pub fn new(setup: Setup, now: Ticks) -> Self {
+        Self::with_workers(setup, Vec::new(), Shares::even(1, 1), now)
+    }
+
+    /// The same with a worker behind each of `ends`, which compares its share of the flows.
+    pub fn with_workers(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares, now: Ticks) -> Self {
         Self {
             hold: setup.limits.primary,
             timeout: setup.limits.timeout,
-            comparator: Comparator::new(setup.limits, setup.numbers, setup.policy),
+            comparator: Front::new(setup.limits, setup.numbers, setup.policy, ends, shares),
             link: Endpoint::new(
                 setup.vm,
                 setup.boot,
@@ -108,7 +113,6 @@ impl<F: Frame> Primary<F> {
             waiting: None,
             stalled: None,
             record: None,
-            seen_overflow: 0,
             counts: Counts::default(),
         }
     }
@@ -131,7 +135,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Comparator<F> {
+    pub fn comparator(&self) -> &Front<F> {
         &self.comparator
     }
 
@@ -152,10 +156,7 @@ impl<F: Frame> Primary<F> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        let record = self
-            .record
-            .as_ref()
-            .map_or(0, |d| d.primary.iter().count() + d.secondary.iter().count());
+        let record = self.record.as_ref().map_or(0, Divergence::frames);
         self.comparator.frames() + record
     }
 
@@ -167,7 +168,25 @@ impl<F: Frame> Primary<F> {
             Protection::Off => self.hold,
             _ => BURST,
         };
-        self.stopped.is_none() && self.comparator.room() >= room
+        self.stopped.is_none() && self.comparator.is_ready() && self.comparator.room() >= room
+    }
+
+    /// Whether the link may be polled: a burst of what the SVM sent has room.
+    pub fn wants_link(&mut self) -> bool {
+        self.comparator.wants_secondary()
+    }
+
+    /// Gives the workers what was taken in since the last call, and takes in what they found. To
+    /// be called once a round.
+    pub fn exchange(&mut self, now: Ticks) {
+        self.comparator.exchange();
+        self.counts.discarded += self.comparator.take_discarded() as u64;
+        self.examine(now);
+    }
+
+    /// Whether no worker has anything left to do.
+    pub fn is_settled(&self) -> bool {
+        self.comparator.is_settled()
     }
 
     /// Input frames that may be given to the guest now.
@@ -396,7 +415,6 @@ impl<F: Frame> Primary<F> {
     fn compare_again(&mut self, now: Ticks) {
         self.comparator.commit(now);
         self.protection = Protection::On;
-        self.seen_overflow = self.comparator.counts().secondary_overflow;
     }
 
     /// Tells the secondary of the epoch, if the link takes it now.
@@ -462,9 +480,7 @@ impl<F: Frame> Primary<F> {
         if let Some(divergence) = self.comparator.take_divergence() {
             self.diverged(divergence);
         }
-        let overflow = self.comparator.counts().secondary_overflow;
-        if overflow != self.seen_overflow {
-            self.seen_overflow = overflow;
+        if self.comparator.take_overflow() {
             self.checkpoints
                 .want(Cause::Difference(Reason::SecondaryOverflow), now);
         }

@@ -31,6 +31,18 @@ pub fn compare(
     more: &[&str],
     settled: impl Fn(&Value) -> bool,
 ) -> Compared {
+    compare_on(node::usual_cores(), dir, p, s, more, settled)
+}
+
+/// The same on so many cores.
+pub fn compare_on(
+    cores: u32,
+    dir: &Path,
+    p: &[Vec<u8>],
+    s: &[Vec<u8>],
+    more: &[&str],
+    settled: impl Fn(&Value) -> bool,
+) -> Compared {
     let file = |name: &str| -> PathBuf { dir.join(name) };
     capture::write(&file("p.pcap"), p);
     capture::write(&file("s.pcap"), s);
@@ -43,7 +55,7 @@ pub fn compare(
     let log = file("log");
     own.extend(["--capture".to_owned(), log.display().to_string()]);
     own.extend(more.iter().map(|&word| word.to_owned()));
-    let node = Node::start(&devices, &own);
+    let node = Node::start_on(cores, &devices, &own);
     let (all_p, all_s) = (p.len() as u64, s.len() as u64);
     node.wait_for("the end of both captures", |stats| {
         stats["ports"]["net_pcap0"]["rx"] == all_p
@@ -72,7 +84,7 @@ pub fn compare(
 }
 
 /// The frames of each flow, in order.
-fn by_flow(frames: &[Vec<u8>]) -> HashMap<String, Vec<&[u8]>> {
+pub fn by_flow(frames: &[Vec<u8>]) -> HashMap<String, Vec<&[u8]>> {
     let mut flows: HashMap<String, Vec<&[u8]>> = HashMap::new();
     for frame in frames {
         let key = Packet::parse(frame, frame.len()).key;
@@ -82,7 +94,7 @@ fn by_flow(frames: &[Vec<u8>]) -> HashMap<String, Vec<&[u8]>> {
 }
 
 /// All that a comparison must let leave: each flow whole and in order.
-fn assert_whole(released: &[Vec<u8>], p: &[Vec<u8>]) {
+pub fn assert_whole(released: &[Vec<u8>], p: &[Vec<u8>]) {
     let (left, sent) = (by_flow(released), by_flow(p));
     for (flow, frames) in &sent {
         let left = left.get(flow).map_or(&[][..], Vec::as_slice);
@@ -97,7 +109,7 @@ fn assert_whole(released: &[Vec<u8>], p: &[Vec<u8>]) {
 }
 
 /// Traffic of all kinds from two VMs that agree; the SVM's numbers are those of `numbering`.
-fn agreeing(
+pub fn agreeing(
     random: &mut Random,
     numbering: impl Fn(u32, u32) -> Numbering,
 ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {

@@ -167,11 +167,12 @@ fn garbage_on_the_link_is_counted() {
 fn link_frame(n: u32, random: &mut Random) -> Vec<u8> {
     let mut frame = vec![0xff; 12];
     frame.extend_from_slice(&0x88b5u16.to_be_bytes());
-    frame.extend_from_slice(&[0xc0, 0x10, 1, (n % 3) as u8, 0, 0, 0, 0]);
+    frame.extend_from_slice(&[0xc0, 0x10, 2, (n % 3) as u8, 0, 0, 0, 0]);
     frame.extend(random.bytes(28));
     let length: u32 = [0, 5, 20, 60, 1 << 31][random.within(0..5)];
     frame.extend_from_slice(&length.to_be_bytes());
-    let sum: u32 = frame[14..54]
+    frame.extend(random.bytes(4));
+    let sum: u32 = frame[14..58]
         .chunks(2)
         .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
         .sum();

@@ -49,6 +49,11 @@ pub fn eal_options(prefix: &str, lcores: u32) -> Vec<String> {
     options.into_iter().chain(more).map(str::to_owned).collect()
 }
 
+/// Cores for polling and comparing where a test does not say: 1, or what `COLO_CORES` says.
+pub fn usual_cores() -> u32 {
+    std::env::var("COLO_CORES").map_or(1, |cores| cores.parse().expect("COLO_CORES is a number"))
+}
+
 /// A file prefix that no other process has.
 pub fn prefix() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -81,19 +86,19 @@ pub struct Ended {
 impl Node {
     /// Starts the program in two halves, EAL's and its own, with a summary file.
     pub fn start<A: AsRef<str>, B: AsRef<str>>(eal: &[A], own: &[B]) -> Self {
-        let mut node = Self::launch(eal, own);
-        node.wait_for_line("ready");
-        node
+        Self::start_on(usual_cores(), eal, own)
     }
 
-    /// The same, without waiting until it is ready.
-    pub fn launch<A: AsRef<str>, B: AsRef<str>>(eal: &[A], own: &[B]) -> Self {
+    /// The same with so many cores for polling and comparing.
+    pub fn start_on<A: AsRef<str>, B: AsRef<str>>(cores: u32, eal: &[A], own: &[B]) -> Self {
         let prefix = prefix();
-        let mut words = eal_options(&prefix, 2);
+        let mut words = eal_options(&prefix, 1 + cores);
         words.extend(eal.iter().map(|word| word.as_ref().to_owned()));
         words.push("--".into());
         words.extend(own.iter().map(|word| word.as_ref().to_owned()));
-        Self::spawn(prefix, words, true)
+        let mut node = Self::spawn(prefix, words, true);
+        node.wait_for_line("ready");
+        node
     }
 
     /// Starts the program with exactly these words, which name the file prefix.

@@ -18,9 +18,9 @@ use crate::script::Monitor;
 use crate::traffic::Script;
 
 /// The ports of `colo-traffic`.
-const PVM: usize = 0;
-const NETWORK: usize = 1;
-const SVM: usize = 2;
+pub const PVM: usize = 0;
+pub const NETWORK: usize = 1;
+pub const SVM: usize = 2;
 
 /// A checkpoint delay that is nobody's default.
 const DELAY: u32 = 12_345;
@@ -32,18 +32,34 @@ const LINK_SILENCE: Duration = Duration::from_millis(600);
 /// the figure itself is shown.
 const REQUEST_MAX: Duration = Duration::from_millis(500);
 
-struct Pair {
-    primary: Node,
-    secondary: Node,
-    pvm: Qemu,
+pub struct Pair {
+    pub primary: Node,
+    pub secondary: Node,
+    pub pvm: Qemu,
     svm: Qemu,
-    frames: Script,
+    pub frames: Script,
     dir: TempDir,
 }
 
 impl Pair {
     /// Two nodes and their peers; the PVM runs alone.
     fn new() -> Self {
+        Self::with(node::usual_cores(), None, false)
+    }
+
+    /// The same with so many cores for the primary node.
+    fn on(cores: u32) -> Self {
+        Self::with(cores, None, false)
+    }
+
+    /// The same over a link of these two devices, or of vhost and virtio_user, with a network that
+    /// leaves checksums and segmentation to the nodes or not. (A virtio_user device with offloads
+    /// starts its rings twice, which no VM does that is started once.)
+    pub fn over(link: Option<[(String, &str); 2]>, offloads: bool) -> Self {
+        Self::with(node::usual_cores(), link, offloads)
+    }
+
+    fn with(cores: u32, link: Option<[(String, &str); 2]>, offloads: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let socket = |name: &str| dir.path().join(name);
         let text = |name: &str| socket(name).to_str().expect("a plain path").to_owned();
@@ -53,12 +69,18 @@ impl Pair {
         };
         let pvm = Qemu::listen(&socket("pvm.qmp"), monitor.clone());
         let svm = Qemu::listen(&socket("svm.qmp"), monitor);
-        let primary = Node::start(
-            &[
-                vhost(0, &socket("pvm.sock")),
-                vhost(1, &socket("network.sock")),
-                vhost(2, &socket("link.sock")),
-            ],
+        let link = link.unwrap_or_else(|| {
+            let link = socket("link.sock");
+            [
+                (vhost(2, &link), "net_vhost2"),
+                (virtio_user(0, &link), "net_virtio_user0"),
+            ]
+        });
+        let tso = u8::from(offloads);
+        let network = format!("{},tso={tso}", vhost(1, &socket("network.sock")));
+        let primary = Node::start_on(
+            cores,
+            &[vhost(0, &socket("pvm.sock")), network, link[0].0.clone()],
             &[
                 "--role",
                 "primary",
@@ -67,7 +89,7 @@ impl Pair {
                 "--uplink",
                 "net_vhost1",
                 "--link",
-                "net_vhost2",
+                link[0].1,
                 "--qmp",
                 &text("pvm.qmp"),
                 "--capture",
@@ -79,17 +101,14 @@ impl Pair {
             ],
         );
         let secondary = Node::start(
-            &[
-                vhost(0, &socket("svm.sock")),
-                virtio_user(0, &socket("link.sock")),
-            ],
+            &[vhost(0, &socket("svm.sock")), link[1].0.clone()],
             &[
                 "--role",
                 "secondary",
                 "--guest",
                 "net_vhost0",
                 "--link",
-                "net_virtio_user0",
+                link[1].1,
                 "--qmp",
                 &text("svm.qmp"),
                 "--capture",
@@ -108,7 +127,10 @@ impl Pair {
             socket("svm.sock"),
         ]);
         frames.start(PVM);
-        frames.start(NETWORK);
+        match offloads {
+            true => frames.start_with_offloads(NETWORK),
+            false => frames.start(NETWORK),
+        }
         primary.wait_for("the link", |stats| stats["state"] == "pairing");
         Self {
             primary,
@@ -121,7 +143,7 @@ impl Pair {
     }
 
     /// The migration ends in COLO: both VMs are equal and run.
-    fn enter_colo(&mut self) {
+    pub fn enter_colo(&mut self) {
         self.frames.stop(PVM);
         self.pvm.stopped();
         self.pvm.migration("colo");
@@ -176,7 +198,7 @@ impl Pair {
         self.frames.send(SVM, s)
     }
 
-    fn end(self) -> (Value, Value) {
+    pub fn end(self) -> (Value, Value) {
         drop(self.frames);
         let (primary, secondary) = (self.primary.stop(), self.secondary.stop());
         audit::pair(&self.dir.path().join("capture"));
@@ -194,8 +216,17 @@ fn two_answers(flow: &Flow, offset: u32) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn a_pair_lives_through_colo() {
+    lives_through_colo(node::usual_cores());
+}
+
+#[test]
+fn a_pair_lives_through_colo_with_workers() {
+    lives_through_colo(3);
+}
+
+fn lives_through_colo(cores: u32) {
     let _turn = node::beside_others();
-    let mut pair = Pair::new();
+    let mut pair = Pair::on(cores);
 
     // Alone the PVM's traffic passes both ways, and the SVM hears nothing.
     let alone = Flow::v4(1).data(1, 1, b"alone");

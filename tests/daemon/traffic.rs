@@ -68,7 +68,8 @@ pub struct Script {
     _traffic: Traffic,
     input: ChildStdin,
     lines: Receiver<String>,
-    arrived: Vec<VecDeque<Vec<u8>>>,
+    /// Frames, and what is left to do to them: segments of so many bytes to make, 0 for none.
+    arrived: Vec<VecDeque<(Vec<u8>, Option<u16>)>>,
     /// Times at which the ports took frames.
     sent: Vec<VecDeque<u128>>,
     /// Lines of other kinds.
@@ -114,6 +115,12 @@ impl Script {
         self.wait_for(&format!("started {port}"));
     }
 
+    /// Starts a port's device that leaves checksums and segmentation to the node.
+    pub fn start_with_offloads(&mut self, port: usize) {
+        self.say(&format!("start {port} offloads"));
+        self.wait_for(&format!("started {port}"));
+    }
+
     /// Stops a port's device, as QEMU does when it stops a VM.
     pub fn stop(&mut self, port: usize) {
         self.say(&format!("stop {port}"));
@@ -134,8 +141,20 @@ impl Script {
         self.say(&format!("send {port} {hex}"));
     }
 
+    /// Sends a frame whose checksum field holds the pseudo-header's sum, to be cut into segments of
+    /// `size` bytes of payload unless that is 0, without waiting until the port has taken it.
+    pub fn post_unfinished(&mut self, port: usize, frame: &[u8], size: u16) {
+        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.say(&format!("send {port} {hex} {size}"));
+    }
+
     /// The next frame that leaves through a port.
     pub fn receive(&mut self, port: usize) -> Vec<u8> {
+        self.receive_with_left(port).0
+    }
+
+    /// The next frame, and the segments' size where checksum or segmentation are left to do.
+    pub fn receive_with_left(&mut self, port: usize) -> (Vec<u8>, Option<u16>) {
         self.until("a frame to arrive", |script| {
             script.arrived[port].pop_front()
         })
@@ -193,7 +212,11 @@ impl Script {
                     .step_by(2)
                     .map(|n| u8::from_str_radix(&hex[n..n + 2], 16).expect("hex"))
                     .collect();
-                self.arrived[port].push_back(frame);
+                let left = match (words.next(), words.next()) {
+                    (Some("left"), Some(size)) => Some(size.parse().expect("a size")),
+                    _ => None,
+                };
+                self.arrived[port].push_back((frame, left));
             }
             _ => self.other.push_back(what.to_owned()),
         }

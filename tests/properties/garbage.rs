@@ -11,7 +11,7 @@ use crate::rng::{Rng, for_cases};
 use crate::traffic::{Connection, Side, ends, merge};
 
 /// Any bytes, or a good frame with some of them changed, cut or added.
-fn garbage(rng: &mut Rng, good: &Sent, flow: usize) -> Sent {
+pub fn garbage(rng: &mut Rng, good: &Sent, flow: usize) -> Sent {
     let mut bytes = if rng.one_in(8) {
         (0..rng.below(120)).map(|_| rng.byte()).collect()
     } else {

@@ -351,7 +351,7 @@ fn assert_same(left: &[u8], sent: &[u8]) {
 }
 
 /// A frame in one segment or in several, cut at random behind the headers.
-fn in_segments(rng: &mut Rng, sent: &Sent) -> HeapFrame {
+pub fn in_segments(rng: &mut Rng, sent: &Sent) -> HeapFrame {
     let bytes = &sent.bytes[..];
     let rest = bytes.len().saturating_sub(sent.headers);
     if rest == 0 || !rng.one_in(4) {

@@ -12,5 +12,7 @@ mod model;
 mod packets;
 mod pair;
 mod rng;
+mod script;
+mod spread;
 mod streams;
 mod traffic;

@@ -142,8 +142,8 @@ pub struct Epoch {
     pub loss: usize,
 }
 
-/// Runs the pair through one epoch up to the fence, which the caller sets.
-pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoch: &Epoch) {
+/// What both VMs send in one epoch, in the order in which it comes.
+fn output(rng: &mut Rng, pair: &mut [Conversation], epoch: &Epoch) -> Vec<(Side, Sent)> {
     let mut queues = Vec::new();
     for conversation in pair.iter_mut() {
         let (most_p, most_s) = match epoch.last {
@@ -155,8 +155,22 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
         queues.push((Side::Primary, p.into()));
         queues.push((Side::Secondary, s.into()));
     }
+    merge(rng, queues)
+}
+
+/// The same where nothing is lost and all that the PVM sends is taken.
+pub fn whole_output(rng: &mut Rng, pair: &mut [Conversation], epoch: &Epoch) -> Vec<(Side, Sent)> {
+    let sent = output(rng, pair, epoch);
+    for (side, sent) in &sent {
+        pair[sent.flow].sent += usize::from(*side == Side::Primary);
+    }
+    sent
+}
+
+/// Runs the pair through one epoch up to the fence, which the caller sets.
+pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoch: &Epoch) {
     let mut early = vec![VecDeque::new(); pair.len()];
-    for (side, sent) in merge(rng, queues) {
+    for (side, sent) in output(rng, pair, epoch) {
         let flow = sent.flow;
         match side {
             Side::Primary => {

@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A splitmix64 generator: fast, and any seed will do.
+#[derive(Clone)]
 pub struct Rng(u64);
 
 impl Rng {

@@ -65,6 +65,17 @@ const PLAIN: Case = Case {
 
 const TRAFFICS: [Traffic; 3] = [Traffic::Tcp, Traffic::Resegmented, Traffic::Udp];
 
+impl Case {
+    /// TCP over IPv4 with the same segments of both VMs.
+    pub fn plain(payload: usize, flows: usize) -> Self {
+        Self {
+            payload,
+            flows,
+            ..PLAIN
+        }
+    }
+}
+
 /// All cases: sizes, numbers of flows, families and traffics, and more and more held frames.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();

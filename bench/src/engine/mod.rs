@@ -11,8 +11,11 @@ mod pool;
 mod shuffle;
 mod template;
 
-pub use case::{Case, for_instructions};
+pub use case::{Case, LARGE, SMALL, for_instructions};
+pub use clock::{Span, ticks};
 pub use drive::Drive;
+pub use shuffle::shuffled;
+pub use template::Template;
 
 use crate::figure::Figure;
 

@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 
+use dpdk_colo::Offload;
 use dpdk_colo::dpdk::{
-    Burst, EalError, Mempool, MempoolError, Port, PortConfig, PortError, RxPoller, TxPoller,
+    Burst, EalError, Headers, Mempool, MempoolError, Port, PortConfig, PortError, RxPoller,
+    Transport, TxPoller,
 };
+use dpdk_colo::packet::{Kind, Packet};
 
 /// Why the traffic ended.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +58,7 @@ pub struct Line {
     queues: Option<(RxPoller, TxPoller)>,
     pool: Mempool,
     /// Frames that have no mbuf yet.
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<(Vec<u8>, Offload)>,
     /// Frames that the port has not taken yet.
     pub out: Burst,
 }
@@ -72,9 +75,12 @@ impl Line {
         }
     }
 
-    /// Starts a port.
-    pub fn start(&mut self, mut port: Port) -> Result<(), PortError> {
-        let mut queues = port.start(&PortConfig::new(&self.pool))?;
+    /// Starts a port, with what it can do for frames that ask.
+    pub fn start(&mut self, mut port: Port, offloads: bool) -> Result<(), PortError> {
+        let mut queues = port.start(&PortConfig {
+            offloads,
+            ..PortConfig::new(&self.pool)
+        })?;
         let (rx, tx) = (queues.rx.swap_remove(0), queues.tx.swap_remove(0));
         self.queues = Some((rx.enable(), tx.enable()));
         self.port = Some(port);
@@ -91,15 +97,20 @@ impl Line {
     }
 
     /// Sends a frame when the port takes it.
-    pub fn send(&mut self, frame: Vec<u8>) {
-        self.waiting.push_back(frame);
+    pub fn send(&mut self, frame: Vec<u8>, offload: Offload) {
+        self.waiting.push_back((frame, offload));
     }
 
     /// Gives the port what waits; returns how many frames it took.
     pub fn flush(&mut self) -> usize {
         while !self.out.is_full()
-            && let Some(frame) = self.waiting.front().and_then(|f| self.pool.copy_of(f))
+            && let Some((bytes, offload)) = self.waiting.front()
+            && let Some(mut frame) = self.pool.copy_of(bytes)
         {
+            if let Some(headers) = headers(bytes) {
+                // It is this line's own.
+                let _ = frame.request(headers, *offload);
+            }
             self.waiting.pop_front();
             // The burst has room.
             let _ = self.out.push(frame);
@@ -117,4 +128,21 @@ impl Line {
             None => 0,
         }
     }
+}
+
+/// Where the headers of a TCP or UDP frame lie.
+fn headers(frame: &[u8]) -> Option<Headers> {
+    let packet = Packet::parse(frame, frame.len());
+    let protocol = match packet.kind {
+        Kind::Tcp => Transport::Tcp,
+        Kind::Udp => Transport::Udp,
+        _ => return None,
+    };
+    Some(Headers {
+        link: packet.l3 as u8,
+        network: packet.l4 - packet.l3,
+        transport: (packet.payload - packet.l4) as u8,
+        ipv6: packet.key.src_ip()?.is_ipv6(),
+        protocol,
+    })
 }

@@ -3,20 +3,24 @@
 //! | command | effect |
 //! | --- | --- |
 //! | `send N HEX` | sends a frame through the vhost-user socket N of the command line, from 0 on |
+//! | `send N HEX SIZE` | the same, with its TCP or UDP checksum to be completed and, unless SIZE is 0, to be cut into segments of SIZE bytes of payload |
 //! | `start N` | connects a virtio_user device to the socket, as when a VM starts |
+//! | `start N offloads` | the same, for frames that leave checksums and segmentation to others |
 //! | `stop N` | stops it as QEMU stops a VM's (`GET_VRING_BASE`), and disconnects, which QEMU does not; what was not taken waits for the next start |
 //!
 //! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`,
-//! `stopped N`, `sent N` when the port has taken a frame, `received N HEX`. The end of the input
-//! ends the program.
+//! `stopped N`, `sent N` when the port has taken a frame, `received N HEX`, with
+//! `left SIZE` behind it where checksum or segmentation are left to the receiver. The end of the
+//! input ends the program.
 
 use std::io::{self, BufRead, Write};
+use std::num::NonZeroU16;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, TryRecvError, unbounded};
-use dpdk_colo::Frame;
 use dpdk_colo::dpdk::{Burst, Eal, Mempool, Port};
+use dpdk_colo::{Frame, Offload};
 
 use crate::line::{Line, LineError};
 
@@ -24,8 +28,8 @@ use crate::line::{Line, LineError};
 const PAUSE: Duration = Duration::from_micros(20);
 
 enum Command {
-    Send(usize, Vec<u8>),
-    Start(usize),
+    Send(usize, Vec<u8>, Offload),
+    Start(usize, bool),
     Stop(usize),
 }
 
@@ -41,14 +45,14 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
             Ok(command) => {
                 idle = false;
                 match command? {
-                    Command::Send(n, frame) => lines[n].send(frame),
-                    Command::Start(n) => {
+                    Command::Send(n, frame, offload) => lines[n].send(frame, offload),
+                    Command::Start(n, offloads) => {
                         let device = format!(
                             "net_virtio_user{starts},path={},mac=02:00:00:00:00:{n:02x}",
                             sockets[n]
                         );
                         starts += 1;
-                        lines[n].start(Port::plug(eal, &device)?)?;
+                        lines[n].start(Port::plug(eal, &device)?, offloads)?;
                         say(format_args!("started {n}"))?;
                     }
                     Command::Stop(n) => {
@@ -82,7 +86,13 @@ fn show(n: usize, line: &mut Line, burst: &mut Burst) -> Result<usize, LineError
         for byte in frame.segments().flatten() {
             hex.push_str(&format!("{byte:02x}"));
         }
-        say(format_args!("received {n} {hex}"))?;
+        match frame.offload() {
+            Offload::NONE => say(format_args!("received {n} {hex}"))?,
+            left => {
+                let size = left.segment.map_or(0, NonZeroU16::get);
+                say(format_args!("received {n} {hex} left {size}"))?;
+            }
+        }
     }
     Ok(count)
 }
@@ -121,10 +131,18 @@ fn parse(line: &str, ports: usize) -> Option<Command> {
     if n >= ports {
         return None;
     }
-    match (verb, words.next()) {
-        ("send", Some(hex)) => Some(Command::Send(n, bytes(hex)?)),
-        ("start", None) => Some(Command::Start(n)),
-        ("stop", None) => Some(Command::Stop(n)),
+    match (verb, words.next(), words.next()) {
+        ("send", Some(hex), None) => Some(Command::Send(n, bytes(hex)?, Offload::NONE)),
+        ("send", Some(hex), Some(size)) => {
+            let offload = Offload {
+                partial_checksum: true,
+                segment: NonZeroU16::new(size.parse().ok()?),
+            };
+            Some(Command::Send(n, bytes(hex)?, offload))
+        }
+        ("start", None, None) => Some(Command::Start(n, false)),
+        ("start", Some("offloads"), None) => Some(Command::Start(n, true)),
+        ("stop", None, None) => Some(Command::Stop(n)),
         _ => None,
     }
 }

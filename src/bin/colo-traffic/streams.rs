@@ -78,7 +78,7 @@ pub fn run(eal: &Eal, names: &[String; 3], pool: &Mempool, plan: Plan) -> Result
         .into_iter()
         .zip(names)
     {
-        line.start(Port::by_name(eal, name)?)?;
+        line.start(Port::by_name(eal, name)?, false)?;
     }
     let (started, mut moved) = (Instant::now(), Instant::now());
     let mut burst = Burst::new();

@@ -12,7 +12,7 @@ use crate::dpdk::{LinkWatch, Mbuf, tsc};
 use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
 use crate::monitor::checkpoints::CheckpointTimes;
-use crate::monitor::counters::{self, Counter};
+use crate::monitor::counters::{self, Counter, Snapshot};
 use crate::monitor::latency::{self, Interval, Recorder, Set};
 use crate::monitor::log::Log;
 use crate::monitor::report::{Capture, Divergence, Reports};
@@ -41,7 +41,8 @@ pub enum GuestEvent {
 /// A pair's figures, shared with the telemetry thread.
 pub struct Figures {
     settings: PairSettings,
-    counters: counters::Reader,
+    /// By lcore: first the core that polls the ports, then those that compare with it.
+    cores: Vec<(u32, counters::Reader)>,
     latencies: latency::Reader,
     /// What the control thread measures itself.
     own: Set,
@@ -54,10 +55,15 @@ impl Figures {
         let mut latencies = Set::new();
         latencies.merge(self.latencies.total());
         latencies.merge(&self.own);
+        let cores: Vec<(u32, Snapshot)> = self
+            .cores
+            .iter()
+            .map(|(lcore, counters)| (*lcore, counters.snapshot()))
+            .collect();
         PairSummary::new(summary::Figures {
             pair: &self.settings,
             elapsed,
-            counters: &self.counters.snapshot(),
+            cores: &cores,
             latencies: &latencies,
             checkpoints: &self.checkpoints,
         })
@@ -102,11 +108,12 @@ pub struct ControlPair {
 }
 
 impl ControlPair {
-    /// A pair whose monitor, if it has one, is not connected yet.
+    /// A pair whose monitor, if it has one, is not connected yet. `cores` are the counters of its
+    /// cores by lcore, those of the core that polls its ports first.
     pub fn new(
         settings: PairSettings,
         mail: ControlEnd,
-        counters: counters::Reader,
+        cores: Vec<(u32, counters::Reader)>,
         latencies: latency::Reader,
     ) -> Self {
         let client = settings
@@ -115,7 +122,7 @@ impl ControlPair {
             .map(|address| Client::new(address.clone(), Options::default()));
         let figures = Figures {
             settings: settings.clone(),
-            counters,
+            cores,
             latencies,
             own: Set::new(),
             checkpoints: CheckpointTimes::default(),
@@ -395,7 +402,10 @@ impl ControlPair {
 
     /// One line for each change of the node's state that is more than a checkpoint.
     pub fn tell_state(&mut self, figures: &Figures, log: &Log) {
-        let counters = figures.counters.snapshot();
+        let Some((_, counters)) = figures.cores.first() else {
+            return;
+        };
+        let counters = counters.snapshot();
         let code = counters.value(Counter::State) as usize;
         let Some(state) = State::ALL.get(code).copied() else {
             return;

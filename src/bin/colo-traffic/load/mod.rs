@@ -154,7 +154,7 @@ impl Course {
         let received = pool("received")?;
         let mut lines = [0; 3].map(|_| Line::new(&received));
         for (line, name) in lines.iter_mut().zip(names) {
-            line.start(Port::by_name(eal, name)?)?;
+            line.start(Port::by_name(eal, name)?, false)?;
         }
         let [primary, secondary, out] = lines;
         Ok(Self {

@@ -1,0 +1,249 @@
+//! How much more two cores compare than one, on frames in memory.
+//!
+//! | figure | what it is |
+//! | --- | --- |
+//! | `1` | a comparator alone |
+//! | `2` | a front and a worker, each on its core, with the given share of the flows at the front |
+//! | `apart` | two comparators that share nothing but the machine: the most that two cores can do |
+//!
+//! Time runs from the first frame of a chunk until the last has come out.
+
+mod load;
+mod pool;
+
+use std::thread;
+
+use dpdk_colo::Ticks;
+use dpdk_colo::compare::{Limits, Numbers, Policy};
+use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
+
+use crate::engine::{Case, LARGE, SMALL, Span, ticks};
+use crate::figure::Figure;
+use load::{BURST, HISTORY, Load};
+use pool::PoolFrame;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often each case runs.
+    pub runs: usize,
+    /// Pairs of a run, at least.
+    pub pairs: usize,
+    /// Entries of the indirection table that are the front's, of 128.
+    pub shares: Vec<u32>,
+    /// Only cases whose name has this in it.
+    pub only: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            runs: 5,
+            pairs: 400_000,
+            shares: vec![64, 52, 40],
+            only: String::new(),
+        }
+    }
+}
+
+/// How the flows are compared.
+#[derive(Clone, Copy)]
+enum Way {
+    Alone,
+    Spread { front: u32 },
+    Apart,
+}
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Way::Alone => "1".into(),
+            Way::Spread { front } => format!("2-front-{front}"),
+            Way::Apart => "apart".into(),
+        }
+    }
+}
+
+/// For each case and way nanoseconds per pair, and how many times faster than one core that is.
+pub fn run(options: &Options) -> Vec<Figure> {
+    let cases: Vec<Case> = [SMALL, LARGE]
+        .into_iter()
+        .flat_map(|payload| [1000, 1_000_000].map(|flows| Case::plain(payload, flows)))
+        .filter(|case| case.to_string().contains(&options.only))
+        .collect();
+    let ways: Vec<Way> = [Way::Alone, Way::Apart]
+        .into_iter()
+        .chain(options.shares.iter().map(|&front| Way::Spread { front }))
+        .collect();
+    let mut values = vec![vec![Vec::new(); ways.len()]; cases.len()];
+    for _ in 0..options.runs {
+        for (case, of_case) in cases.iter().zip(&mut values) {
+            for (way, of_way) in ways.iter().zip(of_case) {
+                of_way.push(measure(case, *way, options.pairs));
+            }
+        }
+    }
+    let mut figures = Vec::new();
+    for (case, of_case) in cases.iter().zip(values) {
+        let alone = of_case[0].clone();
+        for (way, ns) in ways.iter().zip(of_case) {
+            let name = format!("workers/{}/{}", case, way.name());
+            let ratio = alone.iter().zip(&ns).map(|(one, two)| one / two).collect();
+            figures.push(Figure::of(format!("{name}/ns"), "ns/pair", ns));
+            figures.push(Figure::of(format!("{name}/speedup"), "", ratio));
+        }
+    }
+    figures
+}
+
+/// Nanoseconds per pair.
+fn measure(case: &Case, way: Way, pairs: usize) -> f64 {
+    let span = Span::begin();
+    let per_pair = match way {
+        Way::Alone => alone(case, pairs, FIRST),
+        Way::Spread { front } => spread(case, pairs, front),
+        Way::Apart => apart(case, pairs),
+    };
+    per_pair * span.ns_per_tick()
+}
+
+const FIRST: usize = 0;
+const OTHER: usize = 1;
+
+fn pin(core: usize) {
+    core_affinity::set_for_current(core_affinity::CoreId { id: core });
+}
+
+fn limits(case: &Case) -> Limits {
+    Limits {
+        primary: 16_384,
+        secondary: 16_384,
+        history: HISTORY,
+        flows: case.flows + case.flows / 4 + 64,
+        timeout: Ticks::MAX,
+        idle: Ticks::MAX,
+    }
+}
+
+fn alone(case: &Case, pairs: usize, core: usize) -> f64 {
+    pin(core);
+    let front = Front::alone(limits(case), Numbers::Translated, Policy::default());
+    Run::new(case, front, &mut Load::new(case)).go(pairs)
+}
+
+/// Two at once; the mean of what each needs, halved.
+fn apart(case: &Case, pairs: usize) -> f64 {
+    let other = {
+        let case = *case;
+        pin(OTHER);
+        thread::spawn(move || alone(&case, pairs, OTHER))
+    };
+    let mine = alone(case, pairs, FIRST);
+    let theirs = other.join().expect("the other comparator");
+    (mine + theirs) / 4.0
+}
+
+fn spread(case: &Case, pairs: usize, front: u32) -> f64 {
+    let shares = Shares::weighted(&[front, 128 - front], 0x9e37_79b9_7f4a_7c15);
+    let (end, worker_end) = ends(Sizes::default());
+    let bounds = shares.limits(&limits(case), 1);
+    // A thread begins where its parent is, which will not yield.
+    pin(OTHER);
+    let worker = thread::spawn(move || {
+        let policy = Policy::default();
+        let mut worker: Worker<PoolFrame> =
+            Worker::new(worker_end, bounds, Numbers::Translated, policy);
+        while !worker.is_over() {
+            worker.poll();
+        }
+    });
+    pin(FIRST);
+    let policy = Policy::default();
+    let front = Front::new(limits(case), Numbers::Translated, policy, vec![end], shares);
+    let mut load = Load::new(case);
+    let per_pair = Run::new(case, front, &mut load).go(pairs);
+    worker.join().expect("the worker");
+    per_pair
+}
+
+/// A front under load.
+struct Run<'a> {
+    front: Front<PoolFrame>,
+    load: &'a mut Load,
+    now: Ticks,
+    out: Vec<PoolFrame>,
+}
+
+impl<'a> Run<'a> {
+    /// A front that has seen every flow once and keeps as much history as it may.
+    fn new(case: &Case, front: Front<PoolFrame>, load: &'a mut Load) -> Self {
+        let out = Vec::with_capacity(load.chunk());
+        let mut run = Self {
+            front,
+            load,
+            now: 1,
+            out,
+        };
+        for _ in 0..case.flows.max(2 * HISTORY).div_ceil(run.load.chunk()) {
+            run.chunk();
+        }
+        run
+    }
+
+    /// Ticks per pair.
+    fn go(&mut self, pairs: usize) -> f64 {
+        let chunks = pairs.div_ceil(self.load.chunk());
+        let ticks: u64 = (0..chunks).map(|_| self.chunk()).sum();
+        ticks as f64 / (chunks * self.load.chunk()) as f64
+    }
+
+    fn chunk(&mut self) -> u64 {
+        self.load.prepare();
+        let all = self.load.p.len();
+        let begin = ticks();
+        for i in 0..all / BURST {
+            while !self.front.is_ready() || self.front.room() < BURST {
+                self.take();
+            }
+            self.now += 1;
+            self.burst(i % 2 == 0);
+            self.take();
+        }
+        while self.out.len() < all {
+            self.take();
+        }
+        let ticks = ticks() - begin;
+        assert!(self.front.take_divergence().is_none(), "equal output");
+        assert!(!self.front.take_overflow(), "room for all S");
+        while !self.front.is_settled() {
+            self.take();
+        }
+        self.out.clear();
+        ticks
+    }
+
+    fn burst(&mut self, p_first: bool) {
+        let Self {
+            front, load, now, ..
+        } = self;
+        for half in [p_first, !p_first] {
+            if half {
+                for frame in load.p.drain(..BURST) {
+                    assert!(front.primary(frame, *now).is_ok(), "there is room");
+                }
+            } else {
+                for frame in load.s.drain(..BURST) {
+                    front.secondary(frame, *now);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        self.front.exchange();
+        while self.front.next_synchronized().is_some() {}
+        while let Some(release) = self.front.next_release() {
+            self.out.push(release.frame);
+        }
+    }
+}

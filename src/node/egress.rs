@@ -1,0 +1,274 @@
+//! What a frame still needs before a port can send it.
+//!
+//! A guest with offloads sends TCP frames of up to 64 KB with partial checksums. They are held,
+//! compared and mirrored as they came. At the last moment a port that can cut and sum them is
+//! asked to; for one that cannot it is done here: segments share the frame's payload and get
+//! headers of their own, so nothing is copied but headers.
+
+use std::num::NonZeroU16;
+
+use crate::dpdk::{Abilities, Burst, Headers, Mbuf, Mempool, Slices, Transport, TxPoller};
+use crate::frame::{Frame, Offload};
+use crate::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::packet::segmentation::{HEADERS_MAX, Segmentation};
+use crate::packet::{Kind, Packet};
+
+/// What leads to a port: its abilities, and where headers and slices come from.
+pub struct Egress {
+    abilities: Abilities,
+    /// Bytes of the longest frame that the port sends, if it has a limit.
+    longest: Option<usize>,
+    pool: Mempool,
+    /// The frame that is being cut.
+    cut: Option<Cut>,
+    /// Frames that were cut.
+    pub segmented: u64,
+    /// Frames that no port could send: too long, and not to be cut.
+    pub refused: u64,
+}
+
+/// A frame being cut, its payload and the plan.
+struct Cut {
+    payload: Slices,
+    plan: Segmentation,
+}
+
+/// What becomes of a frame.
+enum Fitted {
+    /// It can be sent as it is now.
+    Ready,
+    /// This one is to be sent instead.
+    Instead(Mbuf),
+    /// Its segments are to be sent.
+    Cut(Cut),
+    /// It cannot be sent.
+    Refused,
+}
+
+/// No mbufs for headers or slices; they come back as ports send.
+struct Short;
+
+impl Egress {
+    /// The way to a port with these abilities, whose longest frame has so many bytes.
+    pub fn new(abilities: Abilities, longest: Option<usize>, pool: Mempool) -> Self {
+        Self {
+            abilities,
+            longest,
+            pool,
+            cut: None,
+            segmented: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whether the frame is to go through [`Egress::fill`].
+    #[inline]
+    pub fn concerns(&self, frame: &Mbuf) -> bool {
+        frame.offload() != Offload::NONE || self.longest.is_some_and(|most| frame.len() > most)
+    }
+
+    /// Whether segments of a frame that was taken are still to come.
+    #[inline]
+    pub fn is_cutting(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// Moves frames from `from` to `to`, in order, fit to be sent by `port`, as far as there is room
+    /// and memory. Returns how many left `from`.
+    pub fn fill(
+        &mut self,
+        from: &mut Burst,
+        to: &mut Burst,
+        mut port: Option<&mut TxPoller>,
+    ) -> usize {
+        let mut taken = 0;
+        while !to.is_full() {
+            if let Some(cut) = &mut self.cut {
+                match cut.next(&self.pool) {
+                    Ok(Some(segment)) => drop(to.push(segment)),
+                    Ok(None) => self.cut = None,
+                    Err(Short) => break,
+                }
+                continue;
+            }
+            let Some(frame) = from.first_mut() else { break };
+            let Ok(fitted) = self.fit(frame, port.as_deref_mut()) else {
+                break;
+            };
+            let Some(frame) = from.pop_front() else { break };
+            taken += 1;
+            match fitted {
+                Fitted::Ready => drop(to.push(frame)),
+                Fitted::Instead(other) => drop(to.push(other)),
+                Fitted::Cut(cut) => {
+                    self.segmented += 1;
+                    self.cut = Some(cut);
+                }
+                Fitted::Refused => self.refused += 1,
+            }
+        }
+        taken
+    }
+
+    fn fit(&self, frame: &mut Mbuf, mut port: Option<&mut TxPoller>) -> Result<Fitted, Short> {
+        let offload = frame.offload();
+        let too_long = self.longest.is_some_and(|most| frame.len() > most);
+        if offload == Offload::NONE {
+            return Ok(if too_long {
+                Fitted::Refused
+            } else {
+                Fitted::Ready
+            });
+        }
+        let packet = Packet::parse(frame.head(), frame.len());
+        if let Some(size) = offload.segment
+            && packet.kind == Kind::Tcp
+        {
+            if self.abilities.segmentation && ask(frame, &packet, offload, port.as_deref_mut()) {
+                return Ok(Fitted::Ready);
+            }
+            let plan = self
+                .payload_size(&packet, size)
+                .and_then(|size| Segmentation::new(&packet, size));
+            return Ok(plan.map_or(Fitted::Refused, |plan| {
+                Fitted::Cut(Cut::new(frame.share(), plan))
+            }));
+        }
+        if too_long {
+            return Ok(Fitted::Refused);
+        }
+        let offload = Offload {
+            segment: None,
+            ..offload
+        };
+        if !offload.partial_checksum
+            || (self.abilities.checksums && ask(frame, &packet, offload, port))
+            || complete(frame, &packet)
+        {
+            return Ok(Fitted::Ready);
+        }
+        // Somebody else owns the headers, too.
+        let mut other = with_own_headers(frame, &self.pool).ok_or(Short)?;
+        complete(&mut other, &packet);
+        Ok(Fitted::Instead(other))
+    }
+
+    /// What the frame asks for, or less where the port's frames are shorter.
+    fn payload_size(&self, packet: &Packet, asked: NonZeroU16) -> Option<NonZeroU16> {
+        let Some(longest) = self.longest else {
+            return Some(asked);
+        };
+        let most = longest.checked_sub(usize::from(packet.payload))?;
+        NonZeroU16::new(most.min(usize::from(asked.get())) as u16)
+    }
+}
+
+impl Cut {
+    fn new(frame: Mbuf, plan: Segmentation) -> Self {
+        let mut payload = Slices::new(frame);
+        payload.skip(plan.headers());
+        Self { payload, plan }
+    }
+
+    fn next(&mut self, pool: &Mempool) -> Result<Option<Mbuf>, Short> {
+        let Some(piece) = self.plan.peek() else {
+            return Ok(None);
+        };
+        let mut head = pool.alloc().ok_or(Short)?;
+        let payload = match piece.len {
+            0 => None,
+            len => Some(self.payload.take(len, pool).ok_or(Short)?),
+        };
+        let sum = payload.as_ref().and_then(|p| p.sum(0, piece.len));
+        let headers = self.plan.headers();
+        if let (Some(room), Some(original)) = (
+            head.append(headers),
+            self.payload.frame().head().get(..headers),
+        ) {
+            room.copy_from_slice(original);
+            self.plan.write(&piece, room, sum.unwrap_or(0));
+        }
+        self.plan.advance();
+        Ok(match payload {
+            Some(payload) => Mbuf::with_header(head, payload).ok(),
+            None => Some(head),
+        })
+    }
+}
+
+/// Marks input for a guest port of these abilities with what its sender left to do. What the port
+/// cannot do is done at once. The caller is the frame's one owner.
+pub fn mark(frame: &mut Mbuf, offload: Offload, abilities: Abilities) {
+    if offload == Offload::NONE {
+        return;
+    }
+    let packet = Packet::parse(frame.head(), frame.len());
+    if !(abilities.checksums && ask(frame, &packet, offload, None)) && offload.partial_checksum {
+        complete(frame, &packet);
+    }
+}
+
+/// Asks the port to do it; false where the headers or the driver do not allow that.
+fn ask(frame: &mut Mbuf, packet: &Packet, offload: Offload, port: Option<&mut TxPoller>) -> bool {
+    headers(packet).is_some_and(|headers| frame.request(headers, offload))
+        && port.is_none_or(|port| port.prepare(frame))
+}
+
+/// The lengths that a driver needs. Behind IPv6 extension headers drivers would sum up a wrong
+/// pseudo-header.
+fn headers(packet: &Packet) -> Option<Headers> {
+    const IPV6_HEADER: u16 = 40;
+    let protocol = match packet.kind {
+        Kind::Tcp => Transport::Tcp,
+        Kind::Udp => Transport::Udp,
+        _ => return None,
+    };
+    let ipv6 = packet.key.src_ip()?.is_ipv6();
+    let network = packet.l4 - packet.l3;
+    (!ipv6 || network == IPV6_HEADER).then_some(Headers {
+        link: u8::try_from(packet.l3).ok()?,
+        network,
+        transport: u8::try_from(packet.payload - packet.l4).ok()?,
+        ipv6,
+        protocol,
+    })
+}
+
+/// Completes a partial checksum; false where the headers are shared. A frame without a checksum
+/// that is known stays as it is.
+fn complete(frame: &mut Mbuf, packet: &Packet) -> bool {
+    let l4 = usize::from(packet.l4);
+    let field = match packet.kind {
+        Kind::Tcp => l4 + TCP_CHECKSUM,
+        Kind::Udp => l4 + UDP_CHECKSUM,
+        _ => return true,
+    };
+    let Some(sum) = frame.sum(l4, packet.end() - l4) else {
+        return true;
+    };
+    let checksum = match !sum {
+        // Zero would mean that there is none (RFC 768).
+        0 if packet.kind == Kind::Udp => 0xffff,
+        checksum => checksum,
+    };
+    let Some(room) = frame.head_mut() else {
+        return false;
+    };
+    if let Some(room) = room.get_mut(field..field + 2) {
+        room.copy_from_slice(&checksum.to_be_bytes());
+    }
+    frame.settle()
+}
+
+/// The same frame with headers that nobody else owns; `None` when `pool` is short.
+fn with_own_headers(frame: &Mbuf, pool: &Mempool) -> Option<Mbuf> {
+    let mut head = pool.alloc()?;
+    let own = frame.head().len().min(HEADERS_MAX);
+    head.append(own)?.copy_from_slice(&frame.head()[..own]);
+    let mut rest = Slices::new(frame.share());
+    rest.skip(own);
+    match rest.left() {
+        0 => Some(head),
+        left => Mbuf::with_header(head, rest.take(left, pool)?).ok(),
+    }
+}

@@ -1,0 +1,79 @@
+//! The rhythm of a core's rounds: when it sleeps, what its cycles went into, when it publishes.
+
+use std::thread;
+use std::time::Duration;
+
+use super::clock::Clock;
+use crate::dpdk::tsc;
+use crate::frame::Ticks;
+use crate::monitor::counters::{Counter, Writer};
+
+/// Rounds without work before a core sleeps.
+const IDLE_ROUNDS: u32 = 64;
+/// Time between two publications of the counters.
+const PUBLISH: Duration = Duration::from_millis(1);
+
+/// The rounds of one core.
+pub struct Pace {
+    idle_sleep: Option<Duration>,
+    publish: Ticks,
+    now: Ticks,
+    published: Ticks,
+    idle_rounds: u32,
+    polls: u64,
+    busy_cycles: u64,
+    idle_cycles: u64,
+}
+
+impl Pace {
+    /// A core that sleeps for `idle_sleep` after a run of rounds without work, or never.
+    pub fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
+        let now = tsc::now();
+        Self {
+            idle_sleep,
+            publish: clock.ticks(PUBLISH),
+            now,
+            published: now,
+            idle_rounds: 0,
+            polls: 0,
+            busy_cycles: 0,
+            idle_cycles: 0,
+        }
+    }
+
+    /// When this round began.
+    pub fn now(&self) -> Ticks {
+        self.now
+    }
+
+    /// Ends a round, perhaps by a sleep; true if counters are to be published.
+    pub fn end_round(&mut self, busy: bool) -> bool {
+        self.polls += 1;
+        self.idle_rounds = if busy { 0 } else { self.idle_rounds + 1 };
+        if self.idle_rounds >= IDLE_ROUNDS
+            && let Some(sleep) = self.idle_sleep
+        {
+            self.idle_rounds = 0;
+            thread::sleep(sleep);
+        }
+        let began = std::mem::replace(&mut self.now, tsc::now());
+        let cycles = self.now.wrapping_sub(began);
+        if busy {
+            self.busy_cycles += cycles;
+        } else {
+            self.idle_cycles += cycles;
+        }
+        let due = self.now.wrapping_sub(self.published) >= self.publish;
+        if due {
+            self.published = self.now;
+        }
+        due
+    }
+
+    /// Makes its own figures readable for others.
+    pub fn publish(&self, writer: &Writer) {
+        writer.set(Counter::Polls, self.polls);
+        writer.set(Counter::BusyCycles, self.busy_cycles);
+        writer.set(Counter::IdleCycles, self.idle_cycles);
+    }
+}

@@ -1,0 +1,448 @@
+//! Flows spread over workers: whatever the workers' turns are, what leaves is what leaves of a
+//! comparator alone, never earlier, and in the end nothing less.
+//!
+//! A comparator alone goes through a script first, and the step at which each P left it is noted. A
+//! P that leaves a front at an earlier step was let out by a worker that knew too little, or knew of
+//! a commit too early; one that is still inside when all workers have done everything was kept by
+//! a worker that knew too late (rules R1 to R3).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use dpdk_colo::compare::{Comparator, Counts, Divergence, Limits, Policy, Reason, Release};
+use dpdk_colo::flow::FlowKey;
+use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
+
+use crate::rng::{Rng, for_cases};
+use crate::script::{Script, Step, Tagged};
+
+/// In steps.
+const TIMEOUT: u64 = 20;
+
+/// Bounds that no case reaches. No flow is forgotten either: which one is depends on all the others.
+const LIMITS: Limits = Limits {
+    primary: 2048,
+    secondary: 1 << 14,
+    history: 1 << 13,
+    flows: 1 << 10,
+    timeout: TIMEOUT,
+    idle: 1 << 40,
+};
+
+/// A P as it left.
+#[derive(Clone, Debug, PartialEq)]
+struct Left {
+    bytes: Vec<u8>,
+    cleared: u64,
+    witnessed: Option<u64>,
+}
+
+/// Why something is overdue, and the flow of a P.
+type Overdue = (Reason, Option<FlowKey>);
+
+/// What became of a script.
+#[derive(Default)]
+struct Outcome {
+    /// By the number of the P: the step at which it left, and how.
+    left: BTreeMap<usize, (usize, Left)>,
+    /// Numbers of P in the order in which they left, by their flow.
+    order: HashMap<FlowKey, Vec<usize>>,
+    /// P that left behind the ISNs of their flow, with their epoch.
+    synchronized: HashMap<usize, u64>,
+    /// Differences by the epoch in which they were reported.
+    reported: Vec<(u64, Reason, Option<FlowKey>)>,
+    /// By the step: what was overdue. Where connections follow one another on the same ports, only
+    /// P are asked for: an S that waited for the next connection may stand behind a younger one.
+    overdue: BTreeMap<usize, Option<Overdue>>,
+    discarded: u64,
+    held: usize,
+    counts: Counts,
+}
+
+impl Outcome {
+    fn leaves(&mut self, release: &Release<Tagged>, at: usize) {
+        let number = release.frame.number;
+        let left = Left {
+            bytes: release.frame.bytes(),
+            cleared: release.cleared,
+            witnessed: release.witnessed,
+        };
+        let before = self.left.insert(number, (at, left));
+        assert!(before.is_none(), "P {number} leaves twice");
+        let key = release.frame.packet().key;
+        self.order.entry(key).or_default().push(number);
+    }
+}
+
+/// What can be added up over comparators.
+fn add(total: &mut Counts, counts: &Counts) {
+    total.released += counts.released;
+    total.committed += counts.committed;
+    total.exempted += counts.exempted;
+    total.secondary_overflow += counts.secondary_overflow;
+    total.unreadable_primary += counts.unreadable_primary;
+    total.unreadable_secondary += counts.unreadable_secondary;
+    total.flow_table_full += counts.flow_table_full;
+    for (total, n) in total.divergences.iter_mut().zip(counts.divergences) {
+        *total += n;
+    }
+}
+
+/// Steps after which a script is let come to rest and asked what is overdue.
+fn rests(rng: &mut Rng, script: &Script) -> Vec<bool> {
+    let often = [2, 8, 64][rng.below(3)];
+    script.steps.iter().map(|_| rng.one_in(often)).collect()
+}
+
+fn named(divergence: Divergence<Tagged>) -> Overdue {
+    let flow = divergence.flow;
+    let reason = divergence.reason;
+    (reason, flow.filter(|_| reason != Reason::MissingPrimary))
+}
+
+/// A comparator alone.
+fn alone(script: &Script, rests: &[bool]) -> Outcome {
+    let owners = Arc::new(());
+    let policy = Policy::default();
+    let mut comparator: Comparator<Tagged> = Comparator::new(LIMITS, script.numbers, policy);
+    let mut outcome = Outcome::default();
+    let mut epoch = 0;
+    let mut told = Vec::new();
+    for (at, step) in script.steps.iter().enumerate() {
+        let now = at as u64;
+        match step {
+            Step::Primary(frame) => {
+                let taken = comparator.primary(frame.counted(&owners), now);
+                assert!(taken.is_ok(), "there is room");
+            }
+            Step::Secondary(frame) => comparator.secondary(frame.counted(&owners), now),
+            Step::Fence => comparator.fence(),
+            Step::Commit => comparator.commit(now),
+            Step::Discard => outcome.discarded += comparator.discard() as u64,
+            Step::Age => comparator.age(now, 32),
+        }
+        epoch += u64::from(matches!(step, Step::Fence | Step::Commit | Step::Discard));
+        while let Some(synchronized) = comparator.next_synchronized() {
+            told.push((epoch, synchronized.flow));
+        }
+        while let Some(release) = comparator.next_release() {
+            outcome.leaves(&release, at);
+            if told.contains(&(epoch, release.frame.packet().key)) {
+                outcome.synchronized.insert(release.frame.number, epoch);
+            }
+        }
+        if let Some(divergence) = comparator.take_divergence() {
+            let (reason, flow) = (divergence.reason, divergence.flow);
+            outcome.reported.push((epoch, reason, flow));
+        }
+        let old = |since| now - since >= TIMEOUT;
+        if rests[at] && (script.is_plain || comparator.oldest_primary().is_some_and(old)) {
+            let found = comparator.overdue(now);
+            outcome.overdue.insert(at, found.map(named));
+        }
+    }
+    outcome.held = comparator.held();
+    add(&mut outcome.counts, comparator.counts());
+    outcome
+}
+
+/// A front with workers that get their turns at random.
+struct Crew<'a> {
+    alone: &'a Outcome,
+    front: Front<Tagged>,
+    workers: Vec<Worker<Tagged>>,
+    /// Of sixteen turns, how many each worker takes.
+    speeds: Vec<usize>,
+    synchronized: Vec<(u64, FlowKey)>,
+    epoch: u64,
+}
+
+impl<'a> Crew<'a> {
+    fn new(rng: &mut Rng, script: &Script, cores: usize, alone: &'a Outcome) -> Self {
+        let weights: Vec<u32> = (0..cores).map(|_| rng.below(4) as u32 + 1).collect();
+        let shares = match rng.below(3) {
+            0 => Shares::weighted(&weights, rng.next()),
+            _ => Shares::even(cores, rng.next()),
+        };
+        let sizes = match rng.below(3) {
+            0 => Sizes::default(),
+            _ => Sizes {
+                messages: rng.between(1, 9),
+                releases: rng.between(1, 9),
+                reports: rng.between(1, 3),
+            },
+        };
+        let (fronts, theirs): (Vec<_>, Vec<_>) = (1..cores).map(|_| ends(sizes)).unzip();
+        let workers = theirs.into_iter().enumerate().map(|(i, end)| {
+            let limits = shares.limits(&LIMITS, i + 1);
+            Worker::new(end, limits, script.numbers, Policy::default())
+        });
+        Self {
+            alone,
+            speeds: vec![16; cores - 1],
+            workers: workers.collect(),
+            front: Front::new(LIMITS, script.numbers, Policy::default(), fronts, shares),
+            synchronized: Vec::new(),
+            epoch: 0,
+        }
+    }
+
+    /// Lets the workers work, or not.
+    fn turn(&mut self, rng: &mut Rng, at: usize, outcome: &mut Outcome) {
+        if rng.one_in(20) {
+            let worker = rng.below(self.speeds.len().max(1));
+            if let Some(speed) = self.speeds.get_mut(worker) {
+                *speed = [0, 1, 4, 16][rng.below(4)];
+            }
+        }
+        for (worker, speed) in self.workers.iter_mut().zip(&self.speeds) {
+            if rng.below(16) < *speed {
+                worker.poll();
+            }
+        }
+        if rng.one_in(3) {
+            self.take(at, outcome);
+        }
+    }
+
+    /// Takes what may leave and what was found.
+    fn take(&mut self, at: usize, outcome: &mut Outcome) {
+        self.front.exchange();
+        outcome.discarded += self.front.take_discarded() as u64;
+        while let Some(synchronized) = self.front.next_synchronized() {
+            self.synchronized.push((self.epoch, synchronized.flow));
+        }
+        while let Some(release) = self.front.next_release() {
+            // After a fence the SVM is about to load the PVM's numbers, and nobody wants its own.
+            let behind = self.alone.synchronized.get(&release.frame.number);
+            let told = (self.epoch, release.frame.packet().key);
+            assert!(
+                behind != Some(&self.epoch) || self.synchronized.contains(&told),
+                "P {} leaves before the ISNs of its flow were told",
+                release.frame.number
+            );
+            outcome.leaves(&release, at);
+        }
+        if let Some(divergence) = self.front.take_divergence() {
+            let (reason, flow) = (divergence.reason, divergence.flow);
+            outcome.reported.push((self.epoch, reason, flow));
+        }
+    }
+
+    /// Lets everybody do everything.
+    fn settle(&mut self, at: usize, outcome: &mut Outcome) {
+        for _ in 0..10_000 {
+            self.workers.iter_mut().for_each(|worker| {
+                worker.poll();
+            });
+            self.take(at, outcome);
+            if self.front.is_settled() {
+                return;
+            }
+        }
+        panic!("the workers do not come to rest");
+    }
+
+    fn overdue(&mut self, at: usize, outcome: &mut Outcome) -> Option<Overdue> {
+        for _ in 0..3 {
+            if let Some(d) = self.front.overdue(at as u64) {
+                return Some(named(d));
+            }
+            self.settle(at, outcome);
+        }
+        None
+    }
+}
+
+/// The same script through a front with `cores - 1` workers.
+fn spread(
+    rng: &mut Rng,
+    script: &Script,
+    rests: &[bool],
+    cores: usize,
+    alone: &Outcome,
+) -> Outcome {
+    let owners = Arc::new(());
+    let mut crew = Crew::new(rng, script, cores, alone);
+    let mut outcome = Outcome::default();
+    for (at, step) in script.steps.iter().enumerate() {
+        let now = at as u64;
+        while !crew.front.is_ready() || crew.front.room() == 0 {
+            // The rings push back; even the slowest worker gets on at some time.
+            crew.turn(rng, at, &mut outcome);
+            crew.speeds.iter_mut().for_each(|s| *s = (*s).max(1));
+            crew.take(at, &mut outcome);
+        }
+        match step {
+            Step::Primary(frame) => {
+                let taken = crew.front.primary(frame.counted(&owners), now);
+                assert!(taken.is_ok(), "there is room");
+            }
+            Step::Secondary(frame) => crew.front.secondary(frame.counted(&owners), now),
+            Step::Fence => {
+                crew.front.fence();
+                while crew.front.next_synchronized().is_some() {}
+            }
+            Step::Commit => crew.front.commit(now),
+            Step::Discard => outcome.discarded += crew.front.discard() as u64,
+            Step::Age => crew.front.age(now, 32),
+        }
+        crew.epoch += u64::from(matches!(step, Step::Fence | Step::Commit | Step::Discard));
+        crew.turn(rng, at, &mut outcome);
+        if rests[at] {
+            crew.settle(at, &mut outcome);
+            if alone.overdue.contains_key(&at) {
+                let found = crew.overdue(at, &mut outcome);
+                outcome.overdue.insert(at, found);
+            }
+            assert_present(&outcome, alone, at);
+            assert_eq!(
+                Arc::strong_count(&owners) - 1,
+                crew.front.frames(),
+                "frames"
+            );
+        }
+    }
+    let last = script.steps.len();
+    crew.settle(last, &mut outcome);
+    assert!(!crew.front.take_overflow(), "an S found no room");
+    outcome.held = crew.front.held();
+    add(&mut outcome.counts, crew.front.local().counts());
+    for worker in &crew.workers {
+        add(&mut outcome.counts, worker.comparator().counts());
+        assert!(!worker.is_over());
+    }
+    let inside = crew.front.frames();
+    assert_eq!(Arc::strong_count(&owners) - 1, inside, "frames");
+    drop(crew.front);
+    assert!(crew.workers.iter().all(Worker::is_over));
+    crew.workers.clear();
+    assert_eq!(Arc::strong_count(&owners), 1, "frames that nobody owns");
+    outcome
+}
+
+/// All that had left the comparator alone at this step has left, too.
+fn assert_present(outcome: &Outcome, alone: &Outcome, at: usize) {
+    let due = alone.left.iter().filter(|(_, (step, _))| *step <= at);
+    for (number, (step, _)) in due {
+        assert!(
+            outcome.left.contains_key(number),
+            "P {number} left at step {step}, and has not at {at}"
+        );
+    }
+}
+
+fn assert_equal(outcome: &Outcome, alone: &Outcome) {
+    for (number, (step, left)) in &outcome.left {
+        let Some((then, as_left)) = alone.left.get(number) else {
+            panic!("P {number} has left at step {step}, and never should");
+        };
+        assert!(
+            step >= then,
+            "P {number} left at step {step}, before {then}"
+        );
+        assert_eq!(left, as_left, "P {number}");
+    }
+    assert_eq!(outcome.order, alone.order, "order within the flows");
+    for report in &outcome.reported {
+        assert!(alone.reported.contains(report), "reported: {report:?}");
+    }
+    for (at, found) in &outcome.overdue {
+        assert_eq!(*found, alone.overdue[at], "overdue at step {at}");
+    }
+    assert_eq!(outcome.discarded, alone.discarded, "discarded");
+    assert_eq!(outcome.held, alone.held, "held");
+    let mut counts = alone.counts;
+    counts.held_max = 0;
+    assert_eq!(outcome.counts, counts);
+}
+
+#[test]
+fn any_number_of_workers_releases_what_a_comparator_alone_does() {
+    for_cases("workers", 600, |rng| {
+        let script = Script::random(rng);
+        let rests = rests(rng, &script);
+        let alone = alone(&script, &rests);
+        for cores in [1, 2, 4] {
+            let outcome = spread(rng, &script, &rests, cores, &alone);
+            assert_equal(&outcome, &alone);
+        }
+    });
+}
+
+/// The same with workers on threads of their own, which take their turns as the machine lets them.
+#[test]
+fn workers_on_threads_release_what_a_comparator_alone_does() {
+    for_cases("threads", 100, |rng| {
+        let script = Script::random(rng);
+        let never = vec![false; script.steps.len()];
+        let alone = alone(&script, &never);
+        let owners = Arc::new(());
+        let Crew {
+            mut front, workers, ..
+        } = Crew::new(rng, &script, 3, &alone);
+        let last = script.steps.len();
+        let (released, total) = std::thread::scope(|scope| {
+            let running: Vec<_> = workers
+                .into_iter()
+                .map(|mut worker| {
+                    scope.spawn(move || {
+                        while !worker.is_over() {
+                            if !worker.poll() {
+                                std::thread::yield_now();
+                            }
+                        }
+                        *worker.comparator().counts()
+                    })
+                })
+                .collect();
+            let mut released = Outcome::default();
+            for (at, step) in script.steps.iter().enumerate() {
+                let now = at as u64;
+                while !front.is_ready() || front.room() == 0 {
+                    take(&mut front, &mut released, at);
+                    std::thread::yield_now();
+                }
+                match step {
+                    Step::Primary(frame) => {
+                        assert!(front.primary(frame.counted(&owners), now).is_ok());
+                    }
+                    Step::Secondary(frame) => front.secondary(frame.counted(&owners), now),
+                    Step::Fence => front.fence(),
+                    Step::Commit => front.commit(now),
+                    Step::Discard => released.discarded += front.discard() as u64,
+                    Step::Age => front.age(now, 32),
+                }
+                take(&mut front, &mut released, at);
+            }
+            while !front.is_settled() {
+                take(&mut front, &mut released, last);
+                std::thread::yield_now();
+            }
+            released.held = front.held();
+            add(&mut released.counts, front.local().counts());
+            drop(front);
+            let mut total = released.counts;
+            for worker in running {
+                add(&mut total, &worker.join().expect("a worker"));
+            }
+            (released, total)
+        });
+        let outcome = Outcome {
+            counts: total,
+            ..released
+        };
+        assert_equal(&outcome, &alone);
+        assert_eq!(Arc::strong_count(&owners), 1, "frames that nobody owns");
+    });
+}
+
+/// Takes what has come from the workers.
+fn take(front: &mut Front<Tagged>, outcome: &mut Outcome, at: usize) {
+    front.exchange();
+    outcome.discarded += front.take_discarded() as u64;
+    while front.next_synchronized().is_some() {}
+    while let Some(release) = front.next_release() {
+        outcome.leaves(&release, at);
+    }
+}
