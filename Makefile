@@ -1,6 +1,8 @@
 # make demo     a protected pair of VMs at work, shown step by step
 # make test     lint, all tests, and a real pair, checked
 # make table    the protected pair beside QEMU's own proxy and no protection
+# make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
+#               40 minutes; BENCH=--quick in three, without the guests; BENCH=ports one part
 # make install  PREFIX=/usr/local, DESTDIR for packagers
 # make clean    what was built; the guest image too
 #
@@ -15,7 +17,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check table install clean packages lab
+.PHONY: all demo test lint unit instructions check table bench install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -51,6 +53,10 @@ check: all lab
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)
+
+bench: packages
+	$(CARGO) build --release -p dpdk-colo -p colo-lab -p colo-bench
+	@$(TARGET)/release/colo-bench $(BENCH) --image $(IMAGE)
 
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo

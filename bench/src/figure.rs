@@ -17,11 +17,14 @@ pub struct Figure {
     pub max: f64,
     /// How many runs there were.
     pub runs: usize,
+    /// What each gave, in order.
+    pub each: Vec<f64>,
 }
 
 impl Figure {
     /// The figure of these runs; all 0 when there was none.
-    pub fn of(name: String, unit: &'static str, mut values: Vec<f64>) -> Self {
+    pub fn of(name: String, unit: &'static str, each: Vec<f64>) -> Self {
+        let mut values = each.clone();
         values.sort_by(f64::total_cmp);
         let runs = values.len();
         let at = |i: usize| values.get(i).copied().unwrap_or_default();
@@ -32,6 +35,7 @@ impl Figure {
             median: (at(runs.saturating_sub(1) / 2) + at(runs / 2)) / 2.0,
             max: at(runs.saturating_sub(1)),
             runs,
+            each,
         }
     }
 }
