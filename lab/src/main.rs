@@ -18,6 +18,7 @@ mod demo;
 mod error;
 mod image;
 mod interrupt;
+mod loads;
 mod net;
 mod node;
 mod pair;
@@ -47,7 +48,8 @@ Options:
   --image DIR    the test guest, made if it is not there (lab/work/image)
   --audit FILE   the dpdk-colo-audit program: check, run: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table, run: one row (stock, pair, unprotected, alone or plain); may be repeated
+  --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); may be repeated
+  --brief        table: with TCP timestamps only
   --json FILE    table: write the figures there (lab/work/table.json)
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
@@ -68,6 +70,7 @@ struct Arguments {
     json: PathBuf,
     only: Vec<table::Row>,
     full: bool,
+    brief: bool,
     keep: bool,
     no_offloads: bool,
     words: Vec<String>,
@@ -93,6 +96,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         json: PathBuf::from("lab/work/table.json"),
         only: Vec::new(),
         full: false,
+        brief: false,
         keep: false,
         no_offloads: false,
         words: Vec::new(),
@@ -107,6 +111,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 .only
                 .push(parser.value()?.parse_with(table::Row::parse)?),
             Long("full") => arguments.full = true,
+            Long("brief") => arguments.brief = true,
             Long("keep") => arguments.keep = true,
             Long("no-offloads") => arguments.no_offloads = true,
             Value(word) if command.is_none() => {
@@ -167,7 +172,12 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             let row = arguments.only.first().copied().unwrap_or(table::Row::Pair);
             command::run(&host, &row.mode(bin), &arguments.words)
         }
-        (_, bin) => table::run(&host, bin, &arguments.only, &arguments.json).map(|()| true),
+        (_, bin) => {
+            let Arguments {
+                only, brief, json, ..
+            } = arguments;
+            table::run(&host, bin, only, *brief, json).map(|()| true)
+        }
     }
 }
 

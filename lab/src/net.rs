@@ -1,8 +1,8 @@
 //! The client's side of the network: a namespace of its own, and the uplink that leads to it.
 //!
 //! ```text
-//!  namespace colo-lab-PID               this machine
-//!  lan0 10.0.0.1 fd00::1 ── veth pair ── clPID ── af_packet port of a node
+//!  namespace colo-lab-PID[-N]          this machine
+//!  lan0 10.0.0.1 fd00::1 ── veth pair ── clPID[-N] ── af_packet port of a node
 //! ```
 //! With taps (QEMU's own proxy) everything is inside the namespace, on a bridge. Deleting the namespace
 //! deletes its interfaces with it, and that is what dropping a [`ClientNet`] does. Namespaces of labs
@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -112,10 +113,15 @@ impl ClientNet {
 
     fn namespace() -> Result<Self, LabError> {
         sweep();
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id();
+        let number = match MADE.fetch_add(1, Ordering::Relaxed) {
+            0 => pid.to_string(),
+            n => format!("{pid}-{n}"),
+        };
         let net = Self {
-            namespace: format!("{PREFIX}{pid}"),
-            uplink: format!("cl{pid}"),
+            namespace: format!("{PREFIX}{number}"),
+            uplink: format!("cl{number}"),
         };
         ip(&format!("netns add {}", net.namespace))?;
         Ok(net)
@@ -156,7 +162,8 @@ fn sweep() {
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(pid) = name.strip_prefix(PREFIX)
+        let number = name.strip_prefix(PREFIX);
+        if let Some(pid) = number.and_then(|number| number.split('-').next())
             && !is_running(pid)
         {
             let _ = ip(&format!("netns del {name}"));
