@@ -24,6 +24,7 @@ mod primary;
 mod secondary;
 mod setup;
 mod source;
+mod stamps;
 mod worker;
 
 use std::sync::Arc;
