@@ -2,12 +2,14 @@
 
 mod pair;
 
+use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::set_current_timer_slack;
 use sd_notify::NotifyState;
 
 pub use pair::{ControlPair, GuestEvent};
@@ -27,6 +29,8 @@ use crate::monitor::table::Table;
 const RECORDS: u64 = 1000;
 /// How often the poll cores' rings are looked at: a request must not wait long.
 const LOOK: Duration = Duration::from_micros(20);
+/// The same where no pair has a monitor to write a request to: records and signals can wait.
+const LEISURE: Duration = Duration::from_millis(10);
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
@@ -137,11 +141,7 @@ impl Control {
     pub fn run(mut self, stop: &AtomicBool) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
-        let look = self
-            .settings
-            .idle_sleep
-            // Where the poll cores sleep, CPU is scarce.
-            .map_or(LOOK, |sleep| sleep.max(LOOK));
+        let look = self.look();
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
@@ -183,6 +183,22 @@ impl Control {
             settings: self.settings,
             log: self.log,
         })
+    }
+
+    /// How often the poll cores' rings are looked at.
+    fn look(&self) -> Duration {
+        if !self.pairs.iter().any(ControlPair::has_monitor) {
+            return LEISURE;
+        }
+        match self.settings.idle_sleep {
+            // Where the poll cores sleep, CPU is scarce.
+            Some(sleep) => sleep.max(LOOK),
+            None => {
+                // The kernel's usual slack, 50 µs, is more than the sleep itself. It only delays.
+                let _ = set_current_timer_slack(NonZeroU64::new(1));
+                LOOK
+            }
+        }
     }
 
     /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
