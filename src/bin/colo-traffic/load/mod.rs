@@ -268,6 +268,9 @@ impl Course {
         }
         let arrived = tsc::now();
         self.moved = arrived;
+        if let Some(times) = &mut times {
+            times.look(arrived.wrapping_sub(now), self.hz);
+        }
         let (left, sent) = (&mut self.left, self.cursors[0]);
         for frame in self.burst.drain() {
             let mut number = 0;

@@ -1,4 +1,7 @@
 //! Single segments at an even pace, and the delay of each.
+//!
+//! Where this program's own core is taken from it, for a timer's interrupt or another program, it
+//! sends little in arrears, which would be a burst, and says nothing of what was under way.
 
 use dpdk_colo::dpdk::tsc;
 use hdrhistogram::Histogram;
@@ -10,17 +13,22 @@ use crate::line::LineError;
 const KEPT: usize = 1024;
 /// Segments under way at most: what is paced must not pile up without end.
 const UNDER_WAY: u64 = 192;
-/// How far the pace may be behind before what was missed is given up, in seconds over this.
-const LATE: u64 = 1000;
+/// Segments that may be in arrears; more are given up, where this program cannot keep the pace.
+const ARREARS: u64 = 4;
+/// A longer round than a second over this is one in which this program did not run: 10 µs.
+const PAUSE: u64 = 100_000;
 
 /// When segments were sent, and how long they took to leave.
 pub struct Times {
+    /// 0: nothing can be said.
     sent: [u64; KEPT],
     from_primary: bool,
     /// In ticks.
     pub delays: Histogram<u64>,
-    /// Times at which the pace could not be kept.
-    pub missed: u64,
+    /// Pauses of this program.
+    pub pauses: u64,
+    /// Segments of which nothing can be said.
+    pub void: u64,
 }
 
 impl Times {
@@ -32,15 +40,29 @@ impl Times {
             sent: [0; KEPT],
             from_primary,
             delays: delays.expect("three digits up to 2^40 are within the crate's bounds"),
-            missed: 0,
+            pauses: 0,
+            void: 0,
         }
     }
 
     /// Segment `number` of all has left.
     #[inline]
     pub fn left(&mut self, number: u64, now: u64) {
-        self.delays
-            .saturating_record(now.saturating_sub(self.sent[number as usize % KEPT]));
+        match self.sent[number as usize % KEPT] {
+            0 => self.void += 1,
+            sent => self.delays.saturating_record(now.saturating_sub(sent)),
+        }
+    }
+
+    /// So many ticks have passed since the last look; true if this program did not run for a while.
+    #[inline]
+    pub fn look(&mut self, ticks: u64, hz: u64) -> bool {
+        let paused = ticks > hz / PAUSE;
+        if paused {
+            self.pauses += 1;
+            self.sent.fill(0);
+        }
+        paused
     }
 }
 
@@ -56,16 +78,16 @@ impl Course {
         let (began, before) = (tsc::now(), self.released);
         let (mut now, mut due) = (began, began);
         while now.wrapping_sub(began) < ticks {
-            if now.saturating_sub(due) > self.hz / LATE {
-                due = now;
-                times.missed += 1;
-            }
             if now >= due && self.cursors[0].sent < self.released + UNDER_WAY {
                 due += interval;
                 self.segment(times);
             }
             self.receive(now, Some(times))?;
-            now = tsc::now();
+            let then = std::mem::replace(&mut now, tsc::now());
+            let paused = times.look(now.wrapping_sub(then), self.hz);
+            if paused || now.saturating_sub(due) > ARREARS * interval {
+                due = now;
+            }
         }
         let stretch = self.stretch(now.wrapping_sub(began), before, 0);
         while self.released < self.cursors[0].sent {

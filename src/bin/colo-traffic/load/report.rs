@@ -20,7 +20,8 @@ pub fn line(load: &Load, most: &Stretch, paced: &Stretch, times: &Times, hz: u64
         "paced": {
             "per_second": paced.per_second,
             "released": paced.released,
-            "missed": times.missed,
+            "pauses": times.pauses,
+            "void": times.void,
             "delay_ns": delays(&times.delays, hz),
         },
     })
