@@ -17,6 +17,7 @@ Options:
   --shares N,..  workers: entries of the core that also passes frames on, of 128 (64,52,40)
   --image DIR    pair: the test guest (lab/work/image)
   --json FILE    where to write the results (bench/results.json)
+  --add          add to the results that are there, as further rounds or parts of one measurement
   --check        fail if a count is more than 3 % above the expected one
   --update       make the counts the expected ones
   --file FILE    the expected counts (bench/instructions.json)
@@ -62,6 +63,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
             },
             Long("quick") => plan.quick = true,
             Long("runs") => runs = Some(parser.value()?.parse()?),
+            Long("add") => plan.add = true,
             Long("seed") => plan.seed = parser.value()?.parse()?,
             Long("only") => plan.only = parser.value()?.string()?,
             Long("shares") => plan.shares = numbers(&parser.value()?.string()?)?,

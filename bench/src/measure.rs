@@ -9,7 +9,7 @@ use crate::bed::{Bed, Effort, say};
 use crate::error::BenchError;
 use crate::figure::Figure;
 use crate::machine::Machine;
-use crate::report::Report;
+use crate::report::{Earlier, Report};
 use crate::samples::Samples;
 use crate::{engine, interrupt, pair, peer, ports, scale, targets, workers};
 
@@ -70,6 +70,8 @@ pub struct Plan {
     pub shares: Vec<u32>,
     /// The guest image.
     pub image: PathBuf,
+    /// Whether results that are there belong to this measurement.
+    pub add: bool,
     /// The results' file.
     pub json: PathBuf,
 }
@@ -84,6 +86,7 @@ impl Default for Plan {
             only: String::new(),
             shares: workers::Options::default().shares,
             image: PathBuf::from("lab/work/image"),
+            add: false,
             json: PathBuf::from("bench/results.json"),
         }
     }
@@ -124,7 +127,14 @@ pub fn run(plan: &Plan) -> Result<(), BenchError> {
         },
     )?;
     let machine = Machine::look(&bed);
+    let earlier = match plan.add {
+        true => Earlier::read(&plan.json)?,
+        false => Earlier::default(),
+    };
     let mut samples = Samples::default();
+    let figures = &earlier.figures;
+    figures.iter().for_each(|figure| samples.add_figure(figure));
+    let seeds = (0..plan.rounds).map(|round| plan.seed(round));
     for round in 0..plan.rounds {
         bed.effort.seed = plan.seed(round);
         for part in &plan.parts {
@@ -143,8 +153,8 @@ pub fn run(plan: &Plan) -> Result<(), BenchError> {
     let report = Report {
         machine,
         quick: plan.quick,
-        seeds: (0..plan.rounds).map(|round| plan.seed(round)).collect(),
-        seconds: began.elapsed().as_secs(),
+        seeds: earlier.seeds.into_iter().chain(seeds).collect(),
+        seconds: earlier.seconds + began.elapsed().as_secs(),
         targets: targets::judge(&figures),
         figures,
     };

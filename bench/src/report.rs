@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::figure::Figure;
@@ -26,6 +26,32 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// Every ratio and bound.
     pub targets: Vec<Outcome>,
+}
+
+/// What an earlier call wrote, as far as a later one adds to it.
+#[derive(Debug, Default, Deserialize)]
+pub struct Earlier {
+    /// Seeds of its rounds.
+    pub seeds: Vec<u32>,
+    /// How long it took, in seconds.
+    pub seconds: u64,
+    /// Its figures.
+    pub figures: Vec<Figure>,
+}
+
+impl Earlier {
+    /// Reads results; there are none where there is no file.
+    ///
+    /// # Errors
+    /// When the file is something else.
+    pub fn read(path: &Path) -> Result<Self, BenchError> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let text = fs::read_to_string(path).map_err(BenchError::file(path))?;
+        let read = serde_json::from_str(&text).map_err(std::io::Error::from);
+        read.map_err(BenchError::file(path))
+    }
 }
 
 impl Report {

@@ -1,25 +1,27 @@
 //! What the runs of a part gave, by name, until they become figures.
 
+use std::borrow::Cow;
+
 use crate::figure::Figure;
 
 /// Values by name, in the order in which the names first came.
 #[derive(Default)]
-pub struct Samples(Vec<(String, &'static str, Vec<f64>)>);
+pub struct Samples(Vec<(String, Cow<'static, str>, Vec<f64>)>);
 
 impl Samples {
     /// Adds the value of one run.
-    pub fn add(&mut self, name: impl Into<String>, unit: &'static str, value: f64) {
+    pub fn add(&mut self, name: impl Into<String>, unit: impl Into<Cow<'static, str>>, value: f64) {
         let name = name.into();
         match self.0.iter_mut().find(|(known, ..)| *known == name) {
             Some((.., values)) => values.push(value),
-            None => self.0.push((name, unit, vec![value])),
+            None => self.0.push((name, unit.into(), vec![value])),
         }
     }
 
     /// Adds the values of a figure that is there already.
     pub fn add_figure(&mut self, figure: &Figure) {
         for &value in &figure.each {
-            self.add(figure.name.clone(), figure.unit, value);
+            self.add(figure.name.clone(), figure.unit.clone(), value);
         }
     }
 

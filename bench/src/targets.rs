@@ -137,13 +137,13 @@ const TARGETS: &[Target] = &[
         Shown,
     ),
     figure(
-        "c differing byte to request, p99",
-        "requests/differing/p99",
+        "c differing byte seen to request written, p99",
+        "requests/differing/written/p99",
         AtMost(50.0),
     ),
     figure(
         "c missing counterpart: request after the timeout",
-        "requests/missing/max",
+        "requests/missing/read/max",
         AtMost(1000.0),
     ),
     ratio(
@@ -281,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_figure_has_a_bound_of_its_own() {
-        let slow = judge(&[measured("requests/differing/p99", &[60.0])]);
+        let slow = judge(&[measured("requests/differing/written/p99", &[60.0])]);
         assert!(!slow[0].met);
-        let quick = judge(&[measured("requests/differing/p99", &[40.0])]);
+        let quick = judge(&[measured("requests/differing/written/p99", &[40.0])]);
         assert!(quick[0].met);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! testpmd forwards what comes in at the primary's port to the output port, and what comes in at
 //! the secondary's to a net_null: it does all that the comparator does, but compare. Both poll on
-//! one core; `colo-traffic load` has the other. In each round every set-up runs once, in turns.
+//! one core; `colo-traffic load` has the other. In each round the set-ups take turns.
 
 mod monitor;
 mod requests;
@@ -23,6 +23,8 @@ use crate::samples::Samples;
 const FRAMES: [usize; 2] = [64, 1518];
 /// Flows that take turns.
 const FLOWS: u32 = 1000;
+/// Turns of each set-up in a round.
+const TURNS: usize = 3;
 /// Memory of the program under test, in MiB.
 const MEMORY: u64 = 512;
 
@@ -47,28 +49,76 @@ impl Subject {
     }
 }
 
+/// What turns of one set-up gave. What else runs on the machine only worsens each value, so that
+/// the best of a few turns is the nearest to the set-up's own.
+struct Best {
+    /// Millions of released frames per second.
+    mpps: f64,
+    /// Percent of that time in which the generator had nothing to do: without any, it is the limit.
+    generator_waits: f64,
+    /// Nanoseconds.
+    delay: [f64; 2],
+}
+
+impl Best {
+    fn of(report: &Value) -> Result<Self, BenchError> {
+        let value = |pointer: &str| number(report, pointer);
+        Ok(Self {
+            mpps: value("/most/per_second")? / 1e6,
+            generator_waits: 100.0 * value("/most/waiting")?,
+            delay: [value("/paced/delay_ns/p50")?, value("/paced/delay_ns/p99")?],
+        })
+    }
+
+    fn or(self, other: Self) -> Self {
+        let better = if other.mpps > self.mpps {
+            &other
+        } else {
+            &self
+        };
+        Self {
+            mpps: better.mpps,
+            generator_waits: better.generator_waits,
+            delay: [0, 1].map(|i| self.delay[i].min(other.delay[i])),
+        }
+    }
+}
+
 /// Rates and delays of all set-ups, then the time that requests take.
 pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
     for frame in FRAMES {
-        for subject in [Subject::Equal, Subject::Testpmd, Subject::Shifted] {
-            let name = format!("ports/{frame}/{}", subject.name());
-            let report = measure(bed, subject, frame)?;
-            let value = |pointer: &str| number(&report, pointer);
-            let rate = value("/most/per_second")? / 1e6;
-            let (p50, p99) = (value("/paced/delay_ns/p50")?, value("/paced/delay_ns/p99")?);
-            say(format_args!(
-                "{name}: {rate:.2} Mpps, delay p50 {p50:.0} ns, p99 {p99:.0} ns"
-            ));
-            samples.add(format!("{name}/mpps"), "Mpps", rate);
-            let waiting = 100.0 * value("/most/waiting")?;
-            samples.add(format!("{name}/generator-waits"), "%", waiting);
-            samples.add(format!("{name}/delay-p50"), "ns", p50);
-            samples.add(format!("{name}/delay-p99"), "ns", p99);
+        let subjects = [Subject::Equal, Subject::Testpmd, Subject::Shifted];
+        let mut best = subjects.map(|_| None);
+        for _ in 0..TURNS {
+            for (subject, best) in subjects.into_iter().zip(&mut best) {
+                let turn = Best::of(&measure(bed, subject, frame)?)?;
+                *best = Some(match best.take() {
+                    Some(earlier) => turn.or(earlier),
+                    None => turn,
+                });
+            }
+        }
+        for (subject, best) in subjects.into_iter().zip(best) {
+            if let Some(best) = best {
+                note(subject, frame, &best, &mut samples);
+            }
         }
     }
     requests::run(bed, &mut samples)?;
     Ok(samples.into_figures())
+}
+
+fn note(subject: Subject, frame: usize, best: &Best, samples: &mut Samples) {
+    let name = format!("ports/{frame}/{}", subject.name());
+    let (mpps, [p50, p99]) = (best.mpps, best.delay);
+    say(format_args!(
+        "{name}: {mpps:.2} Mpps, delay p50 {p50:.0} ns, p99 {p99:.0} ns"
+    ));
+    samples.add(format!("{name}/mpps"), "Mpps", mpps);
+    samples.add(format!("{name}/generator-waits"), "%", best.generator_waits);
+    samples.add(format!("{name}/delay-p50"), "ns", p50);
+    samples.add(format!("{name}/delay-p99"), "ns", p99);
 }
 
 fn number(report: &Value, pointer: &str) -> Result<f64, BenchError> {
@@ -94,7 +144,7 @@ fn measure(bed: &Bed, subject: Subject, frame: usize) -> Result<Value, BenchErro
             dir.join(port).display()
         ));
     }
-    let ms = bed.effort.pick(2000, 400);
+    let ms = bed.effort.pick(600, 300);
     let (frame, seed) = (frame.to_string(), bed.effort.seed.to_string());
     let (ms_word, flows) = (ms.to_string(), FLOWS.to_string());
     let own = [

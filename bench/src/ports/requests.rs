@@ -1,19 +1,28 @@
-//! How long it takes from a difference to the checkpoint request, seen from outside: from the
-//! moment when the port took the later frame until the monitor has read the request.
+//! How long it takes from a difference to the checkpoint request.
 //!
-//! Once for a byte that differs, once for a frame of the primary's whose counterpart never comes,
-//! while a hundred thousand other flows are open. Each request is answered by a checkpoint.
+//! | figure | from | until |
+//! | --- | --- | --- |
+//! | `requests/differing/written` | the round in which the comparator saw a differing byte | the request's bytes were written to the monitor's socket, by its own summary |
+//! | `requests/differing/read` | the generator's port took the frame | the monitor has read the request |
+//! | `requests/missing/read` | the same for a frame whose counterpart never comes, less the timeout | the same, while a hundred thousand other flows are open |
+//!
+//! Each request is answered by a checkpoint.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
+use serde_json::Value;
+use tempfile::TempDir;
 
-use super::comparator;
 use super::monitor::Monitor;
 use super::script::Script;
+use super::{comparator, number};
 use crate::bed::{Bed, say};
 use crate::error::BenchError;
+use crate::interrupt;
+use crate::process::Process;
 use crate::samples::{Samples, quantile};
 
 /// Flows that are open while a counterpart is missing.
@@ -30,62 +39,99 @@ const SECONDARY: usize = 1;
 
 /// Measures both, some times over.
 pub fn run(bed: &Bed, samples: &mut Samples) -> Result<(), BenchError> {
-    let folder = bed.folder()?;
-    let dir = folder.path();
-    let qmp = dir.join("monitor.sock");
-    let monitor = Monitor::listen(&qmp)?;
-    let timeout = TIMEOUT.as_millis().to_string();
-    let middle = comparator(
-        bed,
-        dir,
-        &[
-            "--qmp",
-            &qmp.display().to_string(),
-            "--compare-timeout",
-            &timeout,
-            "--flows",
-            "131072",
-        ],
-    )?;
-    let mut script = Script::start(bed, dir)?;
+    let mut stage = Stage::set(bed)?;
+    let mut read = Vec::new();
+    for flow in 0..bed.effort.pick(200, 50) {
+        interrupt::check()?;
+        stage.script.send(PRIMARY, &[frame(flow, 1)])?;
+        let seen = stage.script.send(SECONDARY, &[frame(flow, 2)])?;
+        read.push(stage.request(seen)?);
+    }
+    let summary = stage.end()?;
+    note("requests/differing/read", read, samples);
+    for key in ["p50", "p99"] {
+        let pointer = format!("/request_ns/{key}");
+        let written = number(&summary, &pointer)? / 1e3;
+        say(format_args!(
+            "requests/differing/written/{key}: {written:.1} µs"
+        ));
+        samples.add(format!("requests/differing/written/{key}"), "µs", written);
+    }
+
+    let mut stage = Stage::set(bed)?;
     let open = bed.effort.pick(OPEN, OPEN / 10);
     say(format_args!("requests: opens {open} flows"));
     for first in (0..open).step_by(PART as usize) {
+        interrupt::check()?;
         let frames: Vec<_> = (first..first + PART).map(|flow| frame(flow, 0)).collect();
-        script.send(PRIMARY, &frames)?;
-        script.send(SECONDARY, &frames)?;
+        stage.script.send(PRIMARY, &frames)?;
+        stage.script.send(SECONDARY, &frames)?;
     }
-    let mut flow = open;
-    let mut differing = Vec::new();
-    for _ in 0..bed.effort.pick(100, 30) {
-        flow += 1;
-        script.send(PRIMARY, &[frame(flow, 1)])?;
-        let seen = script.send(SECONDARY, &[frame(flow, 2)])?;
-        differing.push(span(seen, monitor.request()?));
-        monitor.checkpoint();
+    let mut late = Vec::new();
+    for flow in open..open + bed.effort.pick(20, 5) {
+        interrupt::check()?;
+        let seen = stage.script.send(PRIMARY, &[frame(flow, 1)])?;
+        late.push(stage.request(seen)? - TIMEOUT.as_secs_f64() * 1e6);
+    }
+    stage.end()?;
+    note("requests/missing/read", late, samples);
+    Ok(())
+}
+
+/// A comparator with a monitor, and the frames' source.
+struct Stage {
+    folder: TempDir,
+    monitor: Monitor,
+    middle: Process,
+    script: Script,
+}
+
+impl Stage {
+    fn set(bed: &Bed) -> Result<Self, BenchError> {
+        let folder = bed.folder()?;
+        let dir = folder.path();
+        let path = |name: &str| dir.join(name).display().to_string();
+        let monitor = Monitor::listen(&dir.join("monitor.sock"))?;
+        let options = [
+            ["--qmp", &path("monitor.sock")],
+            ["--summary", &path("summary.json")],
+            ["--compare-timeout", &TIMEOUT.as_millis().to_string()],
+            ["--flows", "131072"],
+        ];
+        Ok(Self {
+            monitor,
+            middle: comparator(bed, dir, &options.concat())?,
+            script: Script::start(bed, dir)?,
+            folder,
+        })
+    }
+
+    /// Waits for the request and answers it; microseconds since a moment.
+    fn request(&self, since: u128) -> Result<f64, BenchError> {
+        let read = self.monitor.request()?;
+        self.monitor.checkpoint();
         thread::sleep(PAUSE);
+        Ok(span(since, read))
     }
-    let mut missing = Vec::new();
-    for _ in 0..bed.effort.pick(20, 5) {
-        flow += 1;
-        let seen = script.send(PRIMARY, &[frame(flow, 1)])?;
-        let late = span(seen, monitor.request()?) - TIMEOUT.as_secs_f64() * 1e6;
-        missing.push(late);
-        monitor.checkpoint();
-        thread::sleep(PAUSE);
+
+    /// Ends all of it; the comparator's summary.
+    fn end(self) -> Result<Value, BenchError> {
+        self.script.end()?;
+        self.middle.end()?;
+        let path = self.folder.path().join("summary.json");
+        let text = fs::read_to_string(&path).map_err(BenchError::file(&path))?;
+        let read = serde_json::from_str(&text).map_err(std::io::Error::from);
+        read.map_err(BenchError::file(&path))
     }
-    for (what, mut values) in [("differing", differing), ("missing", missing)] {
-        values.sort_by(f64::total_cmp);
-        let (p50, p99) = (quantile(&values, 0.5), quantile(&values, 0.99));
-        say(format_args!(
-            "requests/{what}: p50 {p50:.0} µs, p99 {p99:.0} µs"
-        ));
-        samples.add(format!("requests/{what}/p50"), "µs", p50);
-        samples.add(format!("requests/{what}/p99"), "µs", p99);
-        samples.add(format!("requests/{what}/max"), "µs", quantile(&values, 1.0));
+}
+
+fn note(name: &str, mut values: Vec<f64>, samples: &mut Samples) {
+    values.sort_by(f64::total_cmp);
+    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| quantile(&values, share));
+    say(format_args!("{name}: p50 {p50:.0} µs, p99 {p99:.0} µs"));
+    for (key, value) in [("p50", p50), ("p99", p99), ("max", max)] {
+        samples.add(format!("{name}/{key}"), "µs", value);
     }
-    script.end()?;
-    middle.end()
 }
 
 /// Microseconds; the generator's stamp may be a little late.
