@@ -1,19 +1,19 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
+mod look;
 mod pair;
 
-use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::set_current_timer_slack;
 use sd_notify::NotifyState;
 
 pub use pair::{ControlPair, GuestEvent};
 
+use self::look::Look;
 use super::NodeError;
 use super::clock::Clock;
 use crate::config::ProcessSettings;
@@ -27,10 +27,6 @@ use crate::monitor::table::Table;
 
 /// Divergence records that one run writes at most.
 const RECORDS: u64 = 1000;
-/// How often the poll cores' rings are looked at: a request must not wait long.
-const LOOK: Duration = Duration::from_micros(20);
-/// The same where no pair has a monitor to write a request to: records and signals can wait.
-const LEISURE: Duration = Duration::from_millis(10);
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
@@ -141,12 +137,15 @@ impl Control {
     pub fn run(mut self, stop: &AtomicBool) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
-        let look = self.look();
+        let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
+        let mut look = Look::new(has_monitor, self.settings.idle_sleep);
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
-            self.wait(look);
+            let before = Instant::now();
+            self.wait(look.sleep());
             let now = Instant::now();
+            look.slept(now.duration_since(before));
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut board = None;
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
@@ -185,24 +184,8 @@ impl Control {
         })
     }
 
-    /// How often the poll cores' rings are looked at.
-    fn look(&self) -> Duration {
-        if !self.pairs.iter().any(ControlPair::has_monitor) {
-            return LEISURE;
-        }
-        match self.settings.idle_sleep {
-            // Where the poll cores sleep, CPU is scarce.
-            Some(sleep) => sleep.max(LOOK),
-            None => {
-                // The kernel's usual slack, 50 µs, is more than the sleep itself. It only delays.
-                let _ = set_current_timer_slack(NonZeroU64::new(1));
-                LOOK
-            }
-        }
-    }
-
     /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
-    fn wait(&self, look: Duration) {
+    fn wait(&self, time: Duration) {
         let fds: Vec<BorrowedFd<'_>> = self
             .pairs
             .iter()
@@ -214,7 +197,7 @@ impl Control {
             .collect();
         let timeout = Timespec {
             tv_sec: 0,
-            tv_nsec: look.subsec_nanos().into(),
+            tv_nsec: time.subsec_nanos().into(),
         };
         // An interrupted wait is as good as one that is over.
         let _ = poll(&mut polled, Some(&timeout));
