@@ -7,7 +7,7 @@ use crate::measure::{Part, Plan};
 
 /// What to type.
 pub const USAGE: &str = "\
-Usage: colo-bench [engine | workers | peer | ports | scale | pair | all]... [options]
+Usage: colo-bench [engine | workers | peer | ports | requests | scale | pair | all]... [options]
        colo-bench instructions [--check | --update] [--file FILE]
 Options:
   --quick        few short runs, and no pair unless it is named

@@ -5,10 +5,11 @@
 //! | `engine` | the comparator alone, on frames in memory |
 //! | `workers` | two cores that share the flows, against one |
 //! | `peer` | QEMU's own colo-compare |
-//! | `ports` | `dpdk-colo --role compare` on three vhost ports, beside testpmd; how long requests take |
+//! | `ports` | `dpdk-colo --role compare` on three vhost ports, beside testpmd |
+//! | `requests` | how long it takes from a difference to the checkpoint request |
 //! | `scale` | how costs grow |
 //! | `pair` | real guests under both, beside unprotected ones |
-//! | `all` | these six, and the targets that they make up |
+//! | `all` | these seven, and the targets that they make up |
 //! | `instructions` | the engine in instructions, which repeat exactly; for continuous integration |
 //!
 //! Progress is on standard error, the table on standard output. A target that is missed is a

@@ -24,6 +24,8 @@ pub enum Part {
     Peer,
     /// On ports, beside testpmd.
     Ports,
+    /// Differences, until a checkpoint is asked for.
+    Requests,
     /// How costs grow.
     Scale,
     /// Real guests.
@@ -32,11 +34,12 @@ pub enum Part {
 
 impl Part {
     /// All, in the order in which a round has them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Engine,
         Self::Workers,
         Self::Peer,
         Self::Ports,
+        Self::Requests,
         Self::Scale,
         Self::Pair,
     ];
@@ -48,6 +51,7 @@ impl Part {
             Self::Workers => "workers",
             Self::Peer => "peer",
             Self::Ports => "ports",
+            Self::Requests => "requests",
             Self::Scale => "scale",
             Self::Pair => "pair",
         }
@@ -169,6 +173,7 @@ fn run_part(part: Part, plan: &Plan, bed: &Bed) -> Result<Vec<Figure>, BenchErro
         Part::Engine => run_engine(plan, bed),
         Part::Workers => run_workers(plan, bed),
         Part::Ports => ports::run(bed),
+        Part::Requests => ports::requests(bed),
         Part::Peer => peer::run(bed),
         Part::Pair => pair::run(bed),
         Part::Scale => scale::run(bed),

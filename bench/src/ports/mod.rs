@@ -8,6 +8,8 @@ mod monitor;
 mod requests;
 mod script;
 
+pub use requests::run as requests;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,7 +86,7 @@ impl Best {
     }
 }
 
-/// Rates and delays of all set-ups, then the time that requests take.
+/// Rates and delays of all set-ups.
 pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
     for frame in FRAMES {
@@ -105,7 +107,6 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
             }
         }
     }
-    requests::run(bed, &mut samples)?;
     Ok(samples.into_figures())
 }
 

@@ -21,6 +21,7 @@ use super::script::Script;
 use super::{comparator, number};
 use crate::bed::{Bed, say};
 use crate::error::BenchError;
+use crate::figure::Figure;
 use crate::interrupt;
 use crate::process::Process;
 use crate::samples::{Samples, quantile};
@@ -38,7 +39,8 @@ const PRIMARY: usize = 0;
 const SECONDARY: usize = 1;
 
 /// Measures both, some times over.
-pub fn run(bed: &Bed, samples: &mut Samples) -> Result<(), BenchError> {
+pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+    let mut samples = Samples::default();
     let mut stage = Stage::set(bed)?;
     let mut read = Vec::new();
     for flow in 0..bed.effort.pick(200, 50) {
@@ -48,7 +50,7 @@ pub fn run(bed: &Bed, samples: &mut Samples) -> Result<(), BenchError> {
         read.push(stage.request(seen)?);
     }
     let summary = stage.end()?;
-    note("requests/differing/read", read, samples);
+    note("requests/differing/read", read, &mut samples);
     for key in ["p50", "p99"] {
         let pointer = format!("/request_ns/{key}");
         let written = number(&summary, &pointer)? / 1e3;
@@ -74,8 +76,8 @@ pub fn run(bed: &Bed, samples: &mut Samples) -> Result<(), BenchError> {
         late.push(stage.request(seen)? - TIMEOUT.as_secs_f64() * 1e6);
     }
     stage.end()?;
-    note("requests/missing/read", late, samples);
-    Ok(())
+    note("requests/missing/read", late, &mut samples);
+    Ok(samples.into_figures())
 }
 
 /// A comparator with a monitor, and the frames' source.
