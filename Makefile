@@ -1,5 +1,6 @@
 # make demo     a protected pair of VMs at work, shown step by step
 # make test     lint, all tests, and a real pair, checked
+# make faults   kills, stops and cuts parts of pairs under load; COUNT=300 for more, SEED=S to repeat
 # make table    the protected pair beside QEMU's own proxy and no protection
 # make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
 #               40 minutes; BENCH=--quick in three, without the guests; BENCH=ports one part
@@ -17,7 +18,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check table bench install clean packages lab
+.PHONY: all demo test lint unit instructions check faults faults-short table bench install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -30,7 +31,7 @@ demo: packages
 	@hugepages/reserve 1024 $(LAB) demo --bin $(BIN) --image $(IMAGE)
 
 test: packages
-	@$(MAKE) --no-print-directory lint unit instructions check
+	@$(MAKE) --no-print-directory lint unit instructions check faults-short
 
 # Both builds of the library: with DPDK and without.
 lint:
@@ -50,6 +51,13 @@ instructions:
 
 check: all lab
 	$(LAB) check --bin $(BIN) --image $(IMAGE) --audit $(AUDIT)
+
+COUNT ?= 60
+faults: all lab
+	$(LAB) faults --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(FAULTS)
+
+faults-short: all lab
+	$(LAB) faults --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --count 8
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)

@@ -31,7 +31,7 @@ mod dpdk {
 
     const ALLOWED_FUNCTIONS: &[&str] = &[
         "shim_.*",
-        "rte_eal_(init|cleanup|has_hugepages|remote_launch|wait_lcore)",
+        "rte_eal_(init|cleanup|get_runtime_dir|has_hugepages|remote_launch|wait_lcore)",
         "rte_dev_probe",
         "rte_get_(main_lcore|tsc_hz)",
         "rte_lcore_is_enabled",

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use dpdk_colo::cli::{Command, Options, USAGE, UsageError, VERSION, split};
+use dpdk_colo::cli::{Command, Options, USAGE, UsageError, VERSION, remove_dead_sockets, split};
 use dpdk_colo::config::Settings;
 use dpdk_colo::dpdk::Eal;
 use dpdk_colo::error_chain::chain;
@@ -36,6 +36,13 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
+    let dead = split(std::env::args_os()).map(|parts| remove_dead_sockets(&parts.eal));
+    if let Ok(Err(error)) = dead {
+        log.warning(
+            "socket",
+            format_args!("a socket that nobody listens behind cannot be removed: {error}"),
+        );
+    }
     let eal = match Eal::init(&words) {
         Ok(eal) => eal,
         Err(error) => {

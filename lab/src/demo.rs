@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::check::moments;
 use crate::error::LabError;
+use crate::faults;
 use crate::net::GUEST_V4;
 use crate::node::{Summary, huge_memory_free};
 use crate::pair::{Host, Mode, Pair};
@@ -26,7 +27,7 @@ pub fn run(host: &Host, bin: PathBuf) -> Result<(), LabError> {
         "memory",
         format!("{free} MiB of free hugepages (without enough of them, --no-huge)"),
     );
-    let mode = Mode::Protected(bin);
+    let mode = Mode::Protected(bin.clone());
     let mut pair = Pair::start(&mode, host, true)?;
     for family in [Family::V4, Family::V6] {
         load(&pair, family)?;
@@ -39,6 +40,7 @@ pub fn run(host: &Host, bin: PathBuf) -> Result<(), LabError> {
     if let Some(summaries) = pair.finish()? {
         print(&summaries.primary);
     }
+    plug(host, bin)?;
     say("end", "guests, nodes and network are gone");
     Ok(())
 }
@@ -109,6 +111,31 @@ fn divergence(pair: &Pair) -> Result<(), LabError> {
     say("  secondary VM", last(&secondary));
     say("  client got", &answer.line);
     say("  times", moments(&answer, checkpoint));
+    Ok(())
+}
+
+/// Kills the primary's QEMU and node under load; the clients' open connections go on from the secondary.
+fn plug(host: &Host, bin: PathBuf) -> Result<(), LabError> {
+    let (records, qemu) = faults::pull_the_plug(host, bin)?;
+    say(
+        "the plug",
+        "SIGKILL to the primary's QEMU and node; x-colo-lost-heartbeat to the secondary's QEMU",
+    );
+    let ms = |time: Duration| format!("{:.0} ms", time.as_secs_f64() * 1e3);
+    for record in records {
+        say(
+            &format!("  {}", record.name),
+            format!(
+                "the open connection goes on, {} bytes, all right; silent for {}, {} of them after the command",
+                record.bytes,
+                ms(record.silence),
+                record.first.map_or_else(|| "none".to_owned(), ms),
+            ),
+        );
+    }
+    if let Some(qemu) = qemu {
+        say("  QEMU", format!("took {} of that to leave COLO", ms(qemu)));
+    }
     Ok(())
 }
 

@@ -69,6 +69,14 @@ pub enum LabError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A packet socket for the wire between the nodes was refused.
+    #[error("no packet socket on {interface}: {source}; the lab must run as root")]
+    Wire {
+        /// The interface.
+        interface: String,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The state transfer ended otherwise than in COLO.
     #[error("COLO was not entered; query-migrate says {status}")]
     NoColo {

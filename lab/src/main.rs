@@ -5,6 +5,7 @@
 //! | `image` | makes the test guest out of Debian packages |
 //! | `demo` | shows a protected pair at work, with one real divergence |
 //! | `check` | asserts what a protected pair must do |
+//! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
 //!
@@ -16,9 +17,10 @@ mod check;
 mod command;
 mod demo;
 mod error;
+mod faults;
 mod image;
 mod interrupt;
-mod loads;
+mod load;
 mod net;
 mod node;
 mod pair;
@@ -26,7 +28,9 @@ mod process;
 mod progress;
 mod qemu;
 mod qmp;
+mod series;
 mod table;
+mod wire;
 mod workload;
 
 use std::path::PathBuf;
@@ -41,16 +45,19 @@ const USAGE: &str = "\
 Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab demo  --bin FILE [options]    show a protected pair at work
        colo-lab check --bin FILE [options]    assert what a protected pair must do
+       colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
 Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
-  --audit FILE   the dpdk-colo-audit program: check, run: capture all that nodes see, and judge it
+  --audit FILE   the dpdk-colo-audit program: check, run, faults: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); may be repeated
+  --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; may be repeated
   --brief        table: with TCP timestamps only
-  --json FILE    table: write the figures there (lab/work/table.json)
+  --count N      faults: how many injections (60)
+  --seed S       faults: the first injection's seed (from the clock)
+  --json FILE    table, faults: write the figures there (lab/work/table.json, lab/work/faults.json)
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
 ";
@@ -60,6 +67,14 @@ const USAGE_ERROR: u8 = 2;
 /// Exit status after SIGINT, as shells report it.
 const INTERRUPTED: u8 = 130;
 
+/// Injections of `faults` if not told: each kind twice.
+const INJECTIONS: usize = 60;
+
+/// A seed that no two runs share.
+fn clock() -> u64 {
+    workload::wall_clock().as_micros() as u64 % 1_000_000_000
+}
+
 /// The command line.
 #[derive(Debug)]
 struct Arguments {
@@ -67,8 +82,11 @@ struct Arguments {
     bin: Option<PathBuf>,
     audit: Option<PathBuf>,
     image: PathBuf,
-    json: PathBuf,
-    only: Vec<table::Row>,
+    json: Option<PathBuf>,
+    rows: Vec<table::Row>,
+    faults: Vec<faults::Kind>,
+    count: usize,
+    seed: Option<u64>,
     full: bool,
     brief: bool,
     keep: bool,
@@ -81,20 +99,24 @@ enum Command {
     Image,
     Demo,
     Check,
+    Faults,
     Run,
     Table,
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     use lexopt::prelude::*;
-    let mut command = None;
+    let (mut command, mut only) = (None, Vec::new());
     let mut arguments = Arguments {
         command: Command::Demo,
         bin: None,
         audit: None,
         image: PathBuf::from("lab/work/image"),
-        json: PathBuf::from("lab/work/table.json"),
-        only: Vec::new(),
+        json: None,
+        rows: Vec::new(),
+        faults: Vec::new(),
+        count: INJECTIONS,
+        seed: None,
         full: false,
         brief: false,
         keep: false,
@@ -106,10 +128,10 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("bin") => arguments.bin = Some(parser.value()?.into()),
             Long("audit") => arguments.audit = Some(parser.value()?.into()),
             Long("image") => arguments.image = parser.value()?.into(),
-            Long("json") => arguments.json = parser.value()?.into(),
-            Long("only") => arguments
-                .only
-                .push(parser.value()?.parse_with(table::Row::parse)?),
+            Long("json") => arguments.json = Some(parser.value()?.into()),
+            Long("only") => only.push(parser.value()?.string()?),
+            Long("count") => arguments.count = parser.value()?.parse()?,
+            Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
             Long("full") => arguments.full = true,
             Long("brief") => arguments.brief = true,
             Long("keep") => arguments.keep = true,
@@ -119,6 +141,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("image") => Command::Image,
                     Some("demo") => Command::Demo,
                     Some("check") => Command::Check,
+                    Some("faults") => Command::Faults,
                     Some("run") => Command::Run,
                     Some("table") => Command::Table,
                     _ => return Err(format!("unknown subcommand {word:?}").into()),
@@ -135,9 +158,17 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         }
     }
     arguments.command = command.ok_or("a subcommand is missing")?;
+    for name in &only {
+        match arguments.command {
+            Command::Faults => arguments.faults.push(faults::Kind::parse(name)?),
+            _ => arguments
+                .rows
+                .push(table::Row::parse(name).map_err(|error| format!("{name:?}: {error}"))?),
+        }
+    }
     if matches!(
         arguments.command,
-        Command::Demo | Command::Check | Command::Run
+        Command::Demo | Command::Check | Command::Faults | Command::Run
     ) && arguments.bin.is_none()
     {
         return Err("--bin is missing: name the dpdk-colo program".into());
@@ -165,19 +196,33 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         !arguments.no_offloads,
         audit,
     )?;
+    let json = |name: &str| {
+        let usual = || PathBuf::from("lab/work").join(name);
+        arguments.json.clone().unwrap_or_else(usual)
+    };
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
         (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),
         (Command::Run, Some(bin)) => {
-            let row = arguments.only.first().copied().unwrap_or(table::Row::Pair);
+            let row = arguments.rows.first().copied().unwrap_or(table::Row::Pair);
             command::run(&host, &row.mode(bin), &arguments.words)
         }
-        (_, bin) => {
-            let Arguments {
-                only, brief, json, ..
-            } = arguments;
-            table::run(&host, bin, only, *brief, json).map(|()| true)
+        (Command::Faults, Some(bin)) => {
+            let order = faults::Order {
+                count: arguments.count,
+                seed: arguments.seed.unwrap_or_else(clock),
+                only: arguments.faults.clone(),
+            };
+            faults::run(&host, bin, &order, &json("faults.json"))
         }
+        (_, bin) => table::run(
+            &host,
+            bin,
+            &arguments.rows,
+            arguments.brief,
+            &json("table.json"),
+        )
+        .map(|()| true),
     }
 }
 
@@ -221,7 +266,7 @@ mod tests {
         assert_eq!(check.command, Command::Check);
         assert!(check.full && !check.keep);
         let table = parsed("table --only stock --only plain").expect("valid");
-        assert_eq!(table.only, [table::Row::Stock, table::Row::Plain]);
+        assert_eq!(table.rows, [table::Row::Stock, table::Row::Plain]);
         let image = parsed("image here").expect("valid");
         assert_eq!(image.image, PathBuf::from("here"));
     }

@@ -1,17 +1,23 @@
 //! The client's side of the network: a namespace of its own, and the uplink that leads to it.
 //!
 //! ```text
-//!  namespace colo-lab-PID[-N]          this machine
-//!  lan0 10.0.0.1 fd00::1 ── veth pair ── clPID[-N] ── af_packet port of a node
+//!  namespace colo-lab-PID               this machine
+//!  lan0 10.0.0.1 fd00::1 ── veth pair ── clPID ── af_packet port of a node
 //! ```
-//! With taps (QEMU's own proxy) everything is inside the namespace, on a bridge. Deleting the namespace
-//! deletes its interfaces with it, and that is what dropping a [`ClientNet`] does. Namespaces of labs
-//! that were killed are swept by the next one.
+//! With taps (QEMU's own proxy) everything is inside the namespace, on a bridge. Where either of two hosts may
+//! serve, each has a namespace of its own and an uplink on that bridge, which learns from the guest's
+//! own frames who serves; their link ends in the client's namespace, too:
+//! ```text
+//!  colo-lab-PID-0   colo-lab-PID                colo-lab-PID-1
+//!         uplink ── up0 ┬ bridge lan0 ┬ up1 ── uplink
+//!       nodelink ── wire0             wire1 ── nodelink
+//! ```
+//! A lab that needs a second client calls it PID-b1. Deleting a namespace deletes its interfaces with it, and that is what dropping a [`ClientNet`]
+//! does. Namespaces of labs that were killed are swept by the next one.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -25,6 +31,14 @@ pub const GUEST_V4: &str = "10.0.0.2";
 pub const GUEST_V6: &str = "fd00::2";
 const CLIENT_V4: &str = "10.0.0.1/24";
 const CLIENT_V6: &str = "fd00::1/64";
+/// The ends of the nodes' link inside the namespace.
+pub const WIRE: [&str; 2] = ["wire0", "wire1"];
+/// A host's interface to the client's bridge, in its own namespace.
+pub const UPLINK: &str = "uplink";
+/// A host's interface to the other host.
+pub const LINK: &str = "nodelink";
+/// Bytes of payload on the link: a guest's longest frame and the link's own header.
+const LINK_MTU: u32 = 1700;
 const PREFIX: &str = "colo-lab-";
 const NAMESPACES: &str = "/run/netns";
 
@@ -32,7 +46,10 @@ const NAMESPACES: &str = "/run/netns";
 #[derive(Debug)]
 pub struct ClientNet {
     namespace: String,
-    uplink: String,
+    /// This machine's interface that leads into it, if there is one.
+    uplink: Option<String>,
+    /// The namespaces of two hosts, if there are two.
+    hosts: Vec<String>,
 }
 
 impl ClientNet {
@@ -41,19 +58,40 @@ impl ClientNet {
     /// # Errors
     /// [`LabError::Command`] with what `ip` or `ethtool` said.
     pub fn veth() -> Result<Self, LabError> {
-        let net = Self::namespace()?;
-        let (ns, up) = (net.namespace.as_str(), net.uplink.as_str());
+        let mut net = Self::namespace()?;
+        let ns = &net.namespace;
+        let up = format!("cl{}", ns.strip_prefix(PREFIX).unwrap_or(ns));
         ip(&format!(
             "link add {up} type veth peer name lan0 netns {ns}"
         ))?;
         // The host itself must say nothing on the uplink.
-        let quiet = format!("/proc/sys/net/ipv6/conf/{up}/disable_ipv6");
-        fs::write(&quiet, "1").map_err(LabError::file(Path::new(&quiet)))?;
-        // A packet socket carries no offload requests: frames must be of wire size with checksums in place.
+        quiet(&up)?;
         // What the client receives it may merge, as any NIC's driver does.
-        net.enter(|| run(&words("ethtool -K lan0 tx off tso off gso off gro on")))?;
-        run(&words(&format!("ethtool -K {up} tso off gso off gro off")))?;
+        net.enter(|| plain("lan0", "on"))?;
+        plain(&up, "off")?;
         ip(&format!("link set {up} up"))?;
+        net.uplink = Some(up);
+        net.address("lan0")?;
+        Ok(net)
+    }
+
+    /// A bridge with the uplinks of two hosts, and the two ends of their link.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with what `ip` or `ethtool` said.
+    pub fn two_hosts() -> Result<Self, LabError> {
+        let mut net = Self::namespace()?;
+        net.bridge()?;
+        let ns = net.namespace.clone();
+        for (host, wire) in WIRE.into_iter().enumerate() {
+            let far = format!("{ns}-{host}");
+            ip(&format!("netns add {far}"))?;
+            net.hosts.push(far);
+            net.lead(host, &format!("up{host}"), UPLINK, None)?;
+            ip(&format!("-n {ns} link set up{host} master lan0 up"))?;
+            net.lead(host, wire, LINK, Some(LINK_MTU))?;
+            ip(&format!("-n {ns} link set {wire} up"))?;
+        }
         net.address("lan0")?;
         Ok(net)
     }
@@ -64,10 +102,8 @@ impl ClientNet {
     /// [`LabError::Command`] with what `ip` said.
     pub fn taps() -> Result<Self, LabError> {
         let net = Self::namespace()?;
+        net.bridge()?;
         let ns = &net.namespace;
-        ip(&format!(
-            "-n {ns} link add lan0 type bridge mcast_snooping 0"
-        ))?;
         for tap in ["pvm", "svm"] {
             ip(&format!("-n {ns} tuntap add {tap} mode tap"))?;
             ip(&format!("-n {ns} link set {tap} up"))?;
@@ -82,9 +118,32 @@ impl ClientNet {
         Path::new(NAMESPACES).join(&self.namespace)
     }
 
-    /// The interface of this machine that leads into the namespace.
+    /// The interface of this machine that leads into the namespace; there is none with taps or two hosts.
     pub fn uplink(&self) -> &str {
-        &self.uplink
+        self.uplink.as_deref().unwrap_or_default()
+    }
+
+    /// The file that stands for the namespace of `host`, 0 or 1, with the interfaces [`UPLINK`] and [`LINK`].
+    pub fn host(&self, host: usize) -> PathBuf {
+        Path::new(NAMESPACES).join(&self.hosts[host])
+    }
+
+    /// How many frames have come from the uplink of `host`.
+    ///
+    /// # Errors
+    /// [`LabError::Namespace`], [`LabError::File`].
+    pub fn frames_from(&self, host: usize) -> Result<u64, LabError> {
+        // The counters that this path shows are those of the thread's namespace.
+        let path = Path::new("/proc/thread-self/net/dev");
+        let text = self.enter(|| fs::read_to_string(path).map_err(LabError::file(path)))?;
+        let name = format!("up{host}:");
+        let counters = text
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(&name));
+        // Bytes received, then frames received.
+        Ok(counters
+            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0))
     }
 
     /// Runs `client` on a thread whose sockets belong to the namespace.
@@ -95,36 +154,51 @@ impl ClientNet {
         &self,
         client: impl FnOnce() -> Result<T, LabError> + Send,
     ) -> Result<T, LabError> {
-        thread::scope(|scope| {
-            let run = scope.spawn(|| {
-                let refused = |source| LabError::Namespace {
-                    namespace: self.namespace.clone(),
-                    source,
-                };
-                let file = File::open(self.file()).map_err(refused)?;
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .map_err(|error| refused(error.into()))?;
-                client()
-            });
-            run.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        within(&self.namespace, client)
+    }
+
+    /// What a thread of its own enters the namespace with.
+    ///
+    /// # Errors
+    /// [`LabError::Namespace`].
+    pub fn handle(&self) -> Result<Namespace, LabError> {
+        Namespace::open(&self.namespace)
     }
 
     fn namespace() -> Result<Self, LabError> {
         sweep();
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let pid = std::process::id();
-        let number = match MADE.fetch_add(1, Ordering::Relaxed) {
-            0 => pid.to_string(),
-            n => format!("{pid}-{n}"),
-        };
         let net = Self {
-            namespace: format!("{PREFIX}{number}"),
-            uplink: format!("cl{number}"),
+            namespace: free_name(),
+            uplink: None,
+            hosts: Vec::new(),
         };
         ip(&format!("netns add {}", net.namespace))?;
         Ok(net)
+    }
+
+    /// A veth pair from `far` in the namespace of `host`, for a node's packet socket, to `near` in the client's.
+    fn lead(&self, host: usize, near: &str, far: &str, mtu: Option<u32>) -> Result<(), LabError> {
+        let (ns, other) = (&self.namespace, &self.hosts[host]);
+        ip(&format!(
+            "-n {ns} link add {near} type veth peer name {far} netns {other}"
+        ))?;
+        if let Some(mtu) = mtu {
+            ip(&format!("-n {ns} link set {near} mtu {mtu}"))?;
+            ip(&format!("-n {other} link set {far} mtu {mtu}"))?;
+        }
+        // Nobody but nodes and clients may say anything there.
+        self.enter(|| quiet(near).and_then(|()| plain(near, "off")))?;
+        within(other, || quiet(far).and_then(|()| plain(far, "off")))?;
+        ip(&format!("-n {other} link set {far} up"))?;
+        Ok(())
+    }
+
+    fn bridge(&self) -> Result<(), LabError> {
+        let ns = &self.namespace;
+        ip(&format!(
+            "-n {ns} link add lan0 type bridge mcast_snooping 0"
+        ))?;
+        Ok(())
     }
 
     fn address(&self, interface: &str) -> Result<(), LabError> {
@@ -139,12 +213,87 @@ impl ClientNet {
     }
 }
 
+/// This lab's name for a namespace that it does not have yet.
+fn free_name() -> String {
+    let own = format!("{PREFIX}{}", std::process::id());
+    let names = std::iter::once(own.clone()).chain((1..).map(|n| format!("{own}-b{n}")));
+    let mut free = names.skip_while(|name| Path::new(NAMESPACES).join(name).exists());
+    free.next().unwrap_or(own)
+}
+
+/// A namespace that a thread can enter.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    file: File,
+}
+
+impl Namespace {
+    fn open(name: &str) -> Result<Self, LabError> {
+        let name = name.to_owned();
+        match File::open(Path::new(NAMESPACES).join(&name)) {
+            Ok(file) => Ok(Self { name, file }),
+            Err(source) => Err(LabError::Namespace {
+                namespace: name,
+                source,
+            }),
+        }
+    }
+
+    /// Puts this thread inside: sockets that it makes from now on belong there.
+    ///
+    /// # Errors
+    /// [`LabError::Namespace`].
+    pub fn enter(&self) -> Result<(), LabError> {
+        move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(
+            |error| LabError::Namespace {
+                namespace: self.name.clone(),
+                source: error.into(),
+            },
+        )
+    }
+}
+
 impl Drop for ClientNet {
     fn drop(&mut self) {
         // A dying namespace frees its interfaces a moment later; the uplink's name must be free at once.
-        let _ = ip(&format!("link del {}", self.uplink));
+        if let Some(uplink) = &self.uplink {
+            let _ = ip(&format!("link del {uplink}"));
+        }
+        for host in &self.hosts {
+            let _ = ip(&format!("netns del {host}"));
+        }
         let _ = ip(&format!("netns del {}", self.namespace));
     }
+}
+
+/// Runs `work` on a thread inside the namespace `name`.
+fn within<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, LabError> + Send,
+) -> Result<T, LabError> {
+    let namespace = Namespace::open(name)?;
+    thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            namespace.enter()?;
+            work()
+        });
+        run.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A packet socket carries no offload requests: frames must be of wire size with checksums in place. `gro` is `on`
+/// where what comes in may be merged.
+fn plain(interface: &str, gro: &str) -> Result<(), LabError> {
+    let command = format!("ethtool -K {interface} tx off tso off gso off gro {gro}");
+    run(&words(&command)).map(|_| ())
+}
+
+/// Keeps this namespace's own IPv6 from speaking on `interface`.
+fn quiet(interface: &str) -> Result<(), LabError> {
+    let switch = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    fs::write(&switch, "1").map_err(LabError::file(Path::new(&switch)))
 }
 
 fn words(line: &str) -> Vec<&str> {
@@ -162,8 +311,8 @@ fn sweep() {
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let number = name.strip_prefix(PREFIX);
-        if let Some(pid) = number.and_then(|number| number.split('-').next())
+        if let Some(rest) = name.strip_prefix(PREFIX)
+            && let Some(pid) = rest.split('-').next()
             && !is_running(pid)
         {
             let _ = ip(&format!("netns del {name}"));

@@ -14,13 +14,40 @@ use serde_json::Value;
 use crate::error::LabError;
 use crate::interrupt;
 use crate::pair::Host;
-use crate::process::{Process, run};
+use crate::process::{Handle, Process, run};
 use crate::qemu::{node_socket, words};
 
 /// Memory of each DPDK process in MiB.
-const MEMORY: u64 = 512;
+pub const MEMORY: u64 = 512;
 /// EAL starts in 0.2 to 0.4 s on an idle machine.
 const START: Duration = Duration::from_secs(30);
+
+/// What sets one `dpdk-colo` node apart.
+#[derive(Debug)]
+pub struct Colo<'a> {
+    /// The program.
+    pub bin: &'a Path,
+    /// The run folder.
+    pub dir: &'a Path,
+    /// `primary` or `secondary`.
+    pub role: &'static str,
+    /// Its guest's name, which names its files, too.
+    pub guest: &'a str,
+    /// The file of the network namespace that holds its interfaces, if it has one.
+    pub namespace: Option<&'a Path>,
+    /// The interface that is its uplink.
+    pub uplink: Option<&'a str>,
+    /// The vdev that is its link, with its arguments.
+    pub link: &'a str,
+    /// The monitor of its VM.
+    pub qmp: &'a Path,
+    /// Its memory in MiB.
+    pub memory: u64,
+    /// Whether guests may leave work to it, and whether it captures all that it sees, in the run folder.
+    pub host: &'a Host,
+    /// Further options.
+    pub options: &'a str,
+}
 
 /// A running DPDK process; dropped, it is gone.
 #[derive(Debug)]
@@ -36,15 +63,20 @@ impl Node {
     /// # Errors
     /// [`LabError::Died`] with its last words, [`LabError::Late`].
     pub fn secondary(bin: &Path, dir: &Path, host: &Host) -> Result<Self, LabError> {
-        let d = dir.display();
-        let ports = format!(
-            "--vdev {} --vdev net_vhost1,iface={d}/link.sock",
-            guest_port(dir, "svm", host.offloads)
-        );
-        let roles = "--guest net_vhost0 --link net_vhost1";
-        let roles = with_capture(roles, dir, host.audit.is_some());
-        let mut node = Self::colo(bin, dir, "secondary", "svm", &ports, &roles)?;
-        node.wait_socket(dir, "svm.sock")?;
+        let link = format!("net_vhost1,iface={}/link.sock", dir.display());
+        let mut node = Self::colo(&Colo {
+            bin,
+            dir,
+            role: "secondary",
+            guest: "svm",
+            namespace: None,
+            uplink: None,
+            link: &link,
+            qmp: &node_socket(dir, "svm"),
+            memory: MEMORY,
+            host,
+            options: "",
+        })?;
         node.wait_socket(dir, "link.sock")?;
         Ok(node)
     }
@@ -54,37 +86,45 @@ impl Node {
     /// # Errors
     /// As [`Node::secondary`].
     pub fn primary(bin: &Path, dir: &Path, uplink: &str, host: &Host) -> Result<Self, LabError> {
-        let d = dir.display();
-        let ports = format!(
-            "--vdev {} --vdev {} --vdev net_virtio_user0,path={d}/link.sock,queue_size=1024",
-            guest_port(dir, "pvm", host.offloads),
-            packet_port(uplink)
-        );
-        let roles = format!(
-            "--guest net_vhost0 --uplink net_af_packet0 --link net_virtio_user0 --report-dir {d}/reports"
-        );
-        let roles = with_capture(&roles, dir, host.audit.is_some());
         let reports = dir.join("reports");
         fs::create_dir_all(&reports).map_err(LabError::file(&reports))?;
-        let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, &roles)?;
-        node.wait_socket(dir, "pvm.sock")?;
-        Ok(node)
+        let link = format!(
+            "net_virtio_user0,path={}/link.sock,queue_size=1024",
+            dir.display()
+        );
+        Self::colo(&Colo {
+            bin,
+            dir,
+            role: "primary",
+            guest: "pvm",
+            namespace: None,
+            uplink: Some(uplink),
+            link: &link,
+            qmp: &node_socket(dir, "pvm"),
+            memory: MEMORY,
+            host,
+            options: &format!("--report-dir {}", reports.display()),
+        })
     }
 
     /// Starts a primary node on `uplink` whose secondary never comes: it forwards.
     ///
     /// # Errors
     /// As [`Node::secondary`].
-    pub fn alone(bin: &Path, dir: &Path, uplink: &str, offloads: bool) -> Result<Self, LabError> {
-        let ports = format!(
-            "--vdev {} --vdev {} --vdev net_null0",
-            guest_port(dir, "pvm", offloads),
-            packet_port(uplink)
-        );
-        let roles = "--guest net_vhost0 --uplink net_af_packet0 --link net_null0";
-        let mut node = Self::colo(bin, dir, "primary", "pvm", &ports, roles)?;
-        node.wait_socket(dir, "pvm.sock")?;
-        Ok(node)
+    pub fn alone(bin: &Path, dir: &Path, uplink: &str, host: &Host) -> Result<Self, LabError> {
+        Self::colo(&Colo {
+            bin,
+            dir,
+            role: "primary",
+            guest: "pvm",
+            namespace: None,
+            uplink: Some(uplink),
+            link: "net_null0",
+            qmp: &node_socket(dir, "pvm"),
+            memory: MEMORY,
+            host,
+            options: "",
+        })
     }
 
     /// Starts testpmd as the plainest of middle boxes between an unprotected guest and `uplink`.
@@ -94,11 +134,22 @@ impl Node {
     pub fn testpmd(dir: &Path, uplink: &str) -> Result<Self, LabError> {
         let line = format!(
             "{} --vdev net_vhost0,iface={}/pvm.sock --vdev {} -- --forward-mode=io --auto-start --no-mlockall --total-num-mbufs=65536",
-            eal("middle")?,
+            eal("middle", MEMORY)?,
             dir.display(),
-            packet_port(uplink)
+            packet_port(0, uplink)
         );
-        let mut node = Self::start(Path::new("dpdk-testpmd"), dir, "middle", &line)?;
+        let mut node = Self {
+            process: Process::start(
+                "testpmd",
+                Path::new("dpdk-testpmd"),
+                &words(&line),
+                &[("RUNTIME_DIRECTORY", dir)],
+                None,
+                dir.join("middle.log"),
+            )?,
+            role: "middle",
+            summary: dir.join("middle.json"),
+        };
         node.wait_socket(dir, "pvm.sock")?;
         Ok(node)
     }
@@ -136,38 +187,82 @@ impl Node {
             })
     }
 
-    fn colo(
-        bin: &Path,
-        dir: &Path,
-        role: &'static str,
-        guest: &str,
-        ports: &str,
-        roles: &str,
-    ) -> Result<Self, LabError> {
-        let line = format!(
-            "{} {ports} -- --role {role} {roles} --qmp {} --idle-sleep 100 --summary {}",
-            eal(role)?,
-            node_socket(dir, guest).display(),
-            dir.join(format!("{role}.json")).display(),
-        );
-        Self::start(bin, dir, role, &line)
+    /// Starts a node and waits for its guest's socket.
+    ///
+    /// # Errors
+    /// [`LabError::Died`] with its last words, [`LabError::Late`].
+    fn colo(colo: &Colo<'_>) -> Result<Self, LabError> {
+        let mut node = Self::launch(colo)?;
+        node.wait_guest_socket(colo.dir, colo.guest)?;
+        Ok(node)
     }
 
-    fn start(program: &Path, dir: &Path, role: &'static str, line: &str) -> Result<Self, LabError> {
+    /// Waits until QEMU can connect to a node that was launched for `guest`.
+    ///
+    /// # Errors
+    /// [`LabError::Died`] with its last words, [`LabError::Late`].
+    pub fn wait_guest_socket(&mut self, dir: &Path, guest: &str) -> Result<(), LabError> {
+        self.wait_socket(dir, &format!("{guest}.sock"))
+    }
+
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`].
+    pub fn launch(colo: &Colo<'_>) -> Result<Self, LabError> {
+        let d = colo.dir.display();
+        let name = colo.guest;
+        let mut line = format!(
+            "{} --vdev {} --vdev {}",
+            eal(&format!("{}-{name}", colo.role), colo.memory)?,
+            guest_port(colo.dir, name, colo.host.offloads),
+            colo.link,
+        );
+        if let Some(uplink) = colo.uplink {
+            line.push_str(&format!(" --vdev {}", packet_port(0, uplink)));
+        }
+        // A vdev's name ends where its first argument begins.
+        let link = colo.link.split(',').next().unwrap_or_default();
+        line.push_str(&format!(
+            " -- --role {} --guest net_vhost0 --link {link} --qmp {} --idle-sleep 100 --summary {d}/{name}.json",
+            colo.role,
+            colo.qmp.display(),
+        ));
+        if colo.uplink.is_some() {
+            line.push_str(" --uplink net_af_packet0");
+        }
+        if colo.host.audit.is_some() {
+            line.push_str(&format!(" --capture {d}/{CAPTURE}"));
+        }
+        line.push(' ');
+        line.push_str(colo.options);
         let process = Process::start(
-            &format!("the {role} node"),
-            program,
-            &words(line),
+            &format!("the {} node", colo.role),
+            colo.bin,
+            &words(&line),
             // EAL keeps its run-time files there, so they go with the run folder.
-            &[("RUNTIME_DIRECTORY", dir)],
-            None,
-            dir.join(format!("{role}.log")),
+            &[("RUNTIME_DIRECTORY", colo.dir)],
+            colo.namespace,
+            colo.dir.join(format!("{name}.node.log")),
         )?;
         Ok(Self {
             process,
-            role,
-            summary: dir.join(format!("{role}.json")),
+            role: colo.role,
+            summary: colo.dir.join(format!("{name}.json")),
         })
+    }
+
+    /// Its process, for another thread.
+    ///
+    /// # Errors
+    /// As [`Process::handle`].
+    pub fn handle(&self) -> Result<Handle, LabError> {
+        self.process.handle()
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
     fn wait_socket(&mut self, dir: &Path, name: &str) -> Result<(), LabError> {
@@ -196,37 +291,29 @@ fn guest_port(dir: &Path, guest: &str, offloads: bool) -> String {
 /// The folder in a run folder to which nodes write what they see, for the auditor.
 pub const CAPTURE: &str = "capture";
 
-fn with_capture(roles: &str, dir: &Path, captures: bool) -> String {
-    if captures {
-        format!("{roles} --capture {}", dir.join(CAPTURE).display())
-    } else {
-        roles.to_owned()
-    }
-}
-
-/// The vdev that sends and receives on an interface. The ring holds what arrives while the node sleeps or waits for a CPU.
-fn packet_port(interface: &str) -> String {
+/// The vdev `net_af_packetNUMBER`, which sends and receives on an interface. The ring holds what arrives while the node sleeps or waits for a CPU.
+pub fn packet_port(number: usize, interface: &str) -> String {
     format!(
-        "net_af_packet0,iface={interface},blocksz=65536,framesz=2048,framecnt=4096,qdisc_bypass=1"
+        "net_af_packet{number},iface={interface},blocksz=65536,framesz=2048,framecnt=4096,qdisc_bypass=1"
     )
 }
 
 /// EAL options: hugepages where enough are free, and two lcores that float over all allowed CPUs, so that
 /// small machines can run several nodes.
-fn eal(role: &str) -> Result<String, LabError> {
+fn eal(role: &str, memory_mib: u64) -> Result<String, LabError> {
     let status = Path::new("/proc/self/status");
     let text = fs::read_to_string(status).map_err(LabError::file(status))?;
     let cpus = text
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
         .map_or("0", str::trim);
-    let memory = if huge_memory_free() >= MEMORY {
+    let memory = if huge_memory_free() >= memory_mib {
         "--in-memory --single-file-segments"
     } else {
         "--no-huge"
     };
     Ok(format!(
-        "--lcores 0@({cpus}),1@({cpus}) {memory} -m {MEMORY} --no-pci --file-prefix {role}-{}",
+        "--lcores 0@({cpus}),1@({cpus}) {memory} -m {memory_mib} --no-pci --file-prefix {role}-{}",
         std::process::id()
     ))
 }

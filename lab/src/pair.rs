@@ -107,6 +107,8 @@ impl Host {
 const PREFIX: &str = "colo-lab-";
 /// Periodic checkpoints are off: every one that comes was asked for.
 const CHECKPOINT_PERIOD_MS: u32 = 600_000;
+/// State moves as fast as it can: QEMU's own limit is 128 MiB a second.
+const BANDWIDTH: u64 = 10 << 30;
 
 /// A running set-up. Without a second guest it is no pair, but serves the same.
 #[derive(Debug)]
@@ -138,21 +140,9 @@ impl Pair {
     /// # Errors
     /// Whatever kept it from running, with the last words of the process that failed.
     pub fn start(mode: &Mode, host: &Host, timestamps: bool) -> Result<Self, LabError> {
-        sweep();
         // Should a step fail, what stands is dropped in reverse: guests, nodes, network, folder.
-        let run = tempfile::Builder::new()
-            .prefix(&if host.keep {
-                "colo-lab-kept-".to_owned()
-            } else {
-                format!("{PREFIX}{}-", std::process::id())
-            })
-            .disable_cleanup(host.keep)
-            .tempdir()
-            .map_err(LabError::file(&std::env::temp_dir()))?;
+        let run = run_folder(host)?;
         let dir = run.path();
-        if host.keep {
-            say("run folder", dir.display());
-        }
         let net = match mode {
             Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => ClientNet::veth()?,
             Mode::Stock | Mode::Plain => ClientNet::taps()?,
@@ -170,7 +160,7 @@ impl Pair {
             }
             Mode::Unprotected => (None, Some(Node::testpmd(dir, net.uplink())?)),
             Mode::Alone(bin) => {
-                let node = Node::alone(bin, dir, net.uplink(), host.offloads)?;
+                let node = Node::alone(bin, dir, net.uplink(), host)?;
                 (None, Some(node))
             }
             Mode::Stock | Mode::Plain => (None, None),
@@ -189,6 +179,7 @@ impl Pair {
                 dir,
                 image: &host.image,
                 accel: host.accel,
+                ram: qemu::RAM,
                 timestamps,
                 network,
                 incoming,
@@ -315,8 +306,11 @@ impl Pair {
     }
 }
 
-/// Turns two guests into a pair: state transfer, then both run.
-fn enter_colo(primary: &Guest, secondary: &Guest, uri: &str) -> Result<(), LabError> {
+/// Turns two guests into a pair: state transfer, then both run. The secondary waits for the state at `uri`.
+///
+/// # Errors
+/// [`LabError::NoColo`], [`LabError::Late`], [`LabError::Qmp`].
+pub fn enter_colo(primary: &Guest, secondary: &Guest, uri: &str) -> Result<(), LabError> {
     let colo = json!({"capabilities": [{"capability": "x-colo", "state": true}]});
     for guest in [secondary, primary] {
         guest
@@ -325,7 +319,7 @@ fn enter_colo(primary: &Guest, secondary: &Guest, uri: &str) -> Result<(), LabEr
     }
     primary.qmp.command(
         "migrate-set-parameters",
-        json!({"x-checkpoint-delay": CHECKPOINT_PERIOD_MS}),
+        json!({"x-checkpoint-delay": CHECKPOINT_PERIOD_MS, "max-bandwidth": BANDWIDTH}),
     )?;
     primary.qmp.command("migrate", json!({"uri": uri}))?;
     let mut last = json!(null);
@@ -386,6 +380,27 @@ fn stock_proxy(name: &str, dir: &Path) -> Vec<String> {
     let mut arguments = qemu::tap(name);
     arguments.extend(words(&filters));
     arguments
+}
+
+/// A new run folder, after those of labs that were killed have gone.
+///
+/// # Errors
+/// [`LabError::File`].
+pub fn run_folder(host: &Host) -> Result<TempDir, LabError> {
+    sweep();
+    let run = tempfile::Builder::new()
+        .prefix(&if host.keep {
+            "colo-lab-kept-".to_owned()
+        } else {
+            format!("{PREFIX}{}-", std::process::id())
+        })
+        .disable_cleanup(host.keep)
+        .tempdir()
+        .map_err(LabError::file(&std::env::temp_dir()))?;
+    if host.keep {
+        say("run folder", run.path().display());
+    }
+    Ok(run)
 }
 
 /// Deletes the run folders of labs that were killed.

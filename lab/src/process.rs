@@ -5,13 +5,14 @@
 //! that forked, so long-lived processes are started from the main thread.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use crate::error::LabError;
 
@@ -102,6 +103,20 @@ impl Process {
         }
     }
 
+    /// What another thread can send signals through; it never means another process.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`] with the system's refusal.
+    pub fn handle(&self) -> Result<Handle, LabError> {
+        match pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Handle(pidfd)),
+            Err(error) => Err(LabError::Spawn {
+                program: self.name.clone(),
+                source: error.into(),
+            }),
+        }
+    }
+
     /// Ends it with SIGTERM, after [`GRACE`] with SIGKILL; returns how it ended.
     pub fn end(&mut self) -> Option<ExitStatus> {
         if let Some(status) = self.ended() {
@@ -128,6 +143,18 @@ impl Process {
 
     fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+}
+
+/// A process that may have ended.
+#[derive(Debug)]
+pub struct Handle(OwnedFd);
+
+impl Handle {
+    /// Sends it `signal`; nothing happens if it has ended.
+    pub fn signal(&self, signal: Signal) {
+        // The only refusal left is that it is gone.
+        let _ = pidfd_send_signal(&self.0, signal);
     }
 }
 

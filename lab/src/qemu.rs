@@ -13,34 +13,36 @@ use crate::error::LabError;
 use crate::image::Image;
 use crate::interrupt;
 use crate::net::{GUEST_V4, GUEST_V6};
-use crate::process::{Process, tail};
+use crate::process::{Handle, Process, tail};
 use crate::qmp::Qmp;
 
 /// The emulator.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 /// What init prints on the console when everything serves.
 pub const READY: &str = "GUEST READY";
-/// Guest RAM in MiB.
-const RAM: u32 = 384;
+/// Guest RAM in MiB, enough for every load.
+pub const RAM: u32 = 384;
 /// Under TCG on a busy machine a boot takes 3 to 15 s.
 const BOOT: Duration = Duration::from_secs(90);
 
 /// What sets one guest apart.
 #[derive(Debug)]
 pub struct Spec<'a> {
-    /// `pvm` or `svm`: names its files in the run folder.
-    pub name: &'static str,
+    /// `pvm`, `svm`: names its files in the run folder.
+    pub name: &'a str,
     /// The run folder.
     pub dir: &'a Path,
     /// Kernel and initramfs.
     pub image: &'a Image,
     /// How it is run.
     pub accel: Accel,
+    /// Guest RAM in MiB.
+    pub ram: u32,
     /// Whether its TCP sends timestamps.
     pub timestamps: bool,
     /// Netdev, NIC and filter arguments.
     pub network: Vec<String>,
-    /// Where the secondary waits for the primary's state.
+    /// Where it gets another guest's state from, instead of booting.
     pub incoming: Option<&'a str>,
     /// The file of the network namespace that holds its tap, if it has one.
     pub namespace: Option<&'a Path>,
@@ -70,7 +72,7 @@ impl Guest {
         if !spec.timestamps {
             append.push_str(" notimestamps");
         }
-        let mut arguments = machine(spec.image, spec.accel, RAM, &append);
+        let mut arguments = machine(spec.image, spec.accel, spec.ram, &append);
         arguments.extend(words(&format!("-name {0} -serial file:{1} -qmp unix:{2},server=on,wait=off -qmp unix:{3},server=on,wait=off",
             spec.name, serial.display(), lab_socket.display(), node_socket(spec.dir, spec.name).display())));
         arguments.extend(words(&format!(
@@ -136,6 +138,19 @@ impl Guest {
     /// [`LabError::Died`].
     pub fn alive(&mut self) -> Result<(), LabError> {
         self.process.alive()
+    }
+
+    /// QEMU's process, for another thread.
+    ///
+    /// # Errors
+    /// As [`Process::handle`].
+    pub fn handle(&self) -> Result<Handle, LabError> {
+        self.process.handle()
+    }
+
+    /// Ends QEMU at once.
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
     /// The first line of its console by which the kernel says that it is broken.

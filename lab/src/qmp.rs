@@ -153,6 +153,15 @@ impl Qmp {
         }
     }
 
+    /// When the first event called `name` came, since the Unix epoch.
+    pub fn first(&self, name: &str) -> Option<Duration> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events
+            .iter()
+            .find(|event| event.name == name)
+            .map(|event| event.at)
+    }
+
     /// The checkpoints whose RESUME has come, oldest first. A start that no STOP preceded is none.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);

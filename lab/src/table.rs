@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::LabError;
-use crate::loads::{self, Figures};
 use crate::node::dpdk_version;
 use crate::pair::{Host, Mode, Pair};
 use crate::process::run as command;
 use crate::progress::say;
 use crate::qemu;
+use crate::series::{self, Figures};
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,7 @@ fn measure(row: Row, mode: &Mode, host: &Host, timestamps: bool) -> Result<Line,
         _ => (None, mode.to_string()),
     };
     let before = pair.checkpoints().len();
-    let figures = loads::run(&pair, beside.as_ref())?;
+    let figures = series::run(&pair, beside.as_ref())?;
     let checkpoints = pair.checkpoints().len() - before;
     pair.finish()?;
     Ok(Line {

@@ -1,8 +1,8 @@
 //! What can be wrong with a command line, each fault as the one line to print.
 
 use crate::config::{
-    ConfigError, OutOfRange, Place, PortName, PortNameError, QmpAddressError, SettingsError,
-    UnknownRole,
+    ConfigError, FailoverModeError, OnPeerLostError, OutOfRange, Place, PortName, PortNameError,
+    QmpAddressError, SettingsError, UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -108,6 +108,12 @@ pub enum ValueError {
     /// No QMP address.
     #[error(transparent)]
     Qmp(#[from] QmpAddressError),
+    /// No answer to the loss of the peer.
+    #[error(transparent)]
+    OnPeerLost(#[from] OnPeerLostError),
+    /// Nobody to tell QEMU.
+    #[error(transparent)]
+    Failover(#[from] FailoverModeError),
     /// No number in range.
     #[error(transparent)]
     Number(#[from] OutOfRange),

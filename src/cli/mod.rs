@@ -8,11 +8,13 @@
 mod error;
 mod options;
 mod ports;
+mod sockets;
 mod split;
 mod usage;
 
 pub use error::{UsageError, ValueError};
 pub use options::{Command, Options};
 pub use ports::require_ports;
+pub use sockets::remove_dead_sockets;
 pub use split::{Split, split};
 pub use usage::{USAGE, VERSION};

@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 19] = [
+const OPTIONS: [&str; 23] = [
     "role",
     "guest",
     "uplink",
@@ -25,6 +25,10 @@ const OPTIONS: [&str; 19] = [
     "vm-id",
     "hold-frames",
     "flows",
+    "heartbeat",
+    "heartbeat-loss",
+    "on-peer-lost",
+    "failover",
     "idle-sleep",
     "stats-period",
     "summary",
@@ -167,6 +171,10 @@ impl Options {
             "vm-id" => pair.vm_id = parsed(option, value)?,
             "hold-frames" => pair.hold_frames = parsed(option, value)?,
             "flows" => pair.flows = parsed(option, value)?,
+            "heartbeat" => pair.heartbeat = parsed(option, value)?,
+            "heartbeat-loss" => pair.heartbeat_loss = parsed(option, value)?,
+            "on-peer-lost" => pair.on_peer_lost = parsed(option, value)?,
+            "failover" => pair.failover = parsed(option, value)?,
             "idle-sleep" => process.idle_sleep = parsed(option, value)?,
             "stats-period" => process.stats_period = parsed(option, value)?,
             "summary" => process.summary = Some(value.into()),

@@ -31,6 +31,16 @@ QEMU:
   --raw-secondary        compare: the secondary's TCP numbers are its own, not rewritten
   --vm-id N              id of the VM pair on the link, the same on both nodes (default 0)
 
+When the other node is lost (primary, secondary):
+  --heartbeat MS         something is sent on the link at least this often (default 20)
+  --heartbeat-loss N     the peer is lost when N heartbeats in a row did not come (default 25)
+  --on-peer-lost WHAT    what makes it certain that the peer's VM sends nothing any more:
+                         hold (default): only QEMU's word, given by x-colo-lost-heartbeat;
+                         release: the loss itself, where no secondary ever takes over;
+                         exec:COMMAND: a fencing command whose exit status 0 says so
+  --failover WHO         who gives QEMU that command: manual (default) or auto, the node
+                         itself once it is certain
+
 Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)

@@ -10,8 +10,12 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::keys::{CompareTimeout, Flows, HoldFrames, IdleSleep, StatsPeriod, VmId};
-use super::{PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role};
+use super::keys::{
+    CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, StatsPeriod, VmId,
+};
+use super::{
+    FailoverMode, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role,
+};
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
 /// `flatten` would lose the line numbers of errors.
@@ -36,6 +40,10 @@ macro_rules! table_with_pair_keys {
             compare_timeout: Option<CompareTimeout>,
             hold_frames: Option<HoldFrames>,
             flows: Option<Flows>,
+            heartbeat: Option<Heartbeat>,
+            heartbeat_loss: Option<HeartbeatLoss>,
+            on_peer_lost: Option<OnPeerLost>,
+            failover: Option<FailoverMode>,
         }
 
         impl $name {
@@ -55,6 +63,10 @@ macro_rules! table_with_pair_keys {
                     compare_timeout: self.compare_timeout,
                     hold_frames: self.hold_frames,
                     flows: self.flows,
+                    heartbeat: self.heartbeat,
+                    heartbeat_loss: self.heartbeat_loss,
+                    on_peer_lost: self.on_peer_lost.clone(),
+                    failover: self.failover,
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, PortName, QmpAddress, Role};
+use super::{Bounded, FailoverMode, OnPeerLost, PortName, QmpAddress, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -17,6 +17,10 @@ pub type VmId = Bounded<0, 65_535>;
 pub type CompareTimeout = Bounded<1, 3_600_000>;
 /// Bound on held frames.
 pub type HoldFrames = Bounded<1, 1_048_576>;
+/// Time between two heartbeats in milliseconds.
+pub type Heartbeat = Bounded<1, 10_000>;
+/// Heartbeats in a row that must fail to come.
+pub type HeartbeatLoss = Bounded<2, 10_000>;
 /// Size of a flow table.
 pub type Flows = Bounded<1, 16_777_216>;
 
@@ -77,6 +81,14 @@ pub struct PairKeys {
     pub hold_frames: Option<HoldFrames>,
     /// Flows.
     pub flows: Option<Flows>,
+    /// Milliseconds.
+    pub heartbeat: Option<Heartbeat>,
+    /// Heartbeats.
+    pub heartbeat_loss: Option<HeartbeatLoss>,
+    /// What makes a loss certain.
+    pub on_peer_lost: Option<OnPeerLost>,
+    /// Who tells QEMU.
+    pub failover: Option<FailoverMode>,
 }
 
 impl PairKeys {
@@ -96,6 +108,10 @@ impl PairKeys {
             compare_timeout: self.compare_timeout.or(other.compare_timeout),
             hold_frames: self.hold_frames.or(other.hold_frames),
             flows: self.flows.or(other.flows),
+            heartbeat: self.heartbeat.or(other.heartbeat),
+            heartbeat_loss: self.heartbeat_loss.or(other.heartbeat_loss),
+            on_peer_lost: self.on_peer_lost.or(other.on_peer_lost),
+            failover: self.failover.or(other.failover),
         }
     }
 

@@ -5,12 +5,16 @@
 //! checked, with every default applied, and with exactly the ports that each role needs. Whoever
 //! holds [`Settings`] has nothing left to check but whether the ports exist.
 
+mod failover;
 mod file;
 pub mod keys;
 mod policy;
 mod resolve;
 mod value;
 
+pub use failover::{
+    FailoverMode, FailoverModeError, FailoverSettings, OnPeerLost, OnPeerLostError,
+};
 pub use file::{ConfigError, File, PairTable};
 pub use keys::{PairKeys, ProcessKeys};
 pub use policy::{Action, PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
@@ -67,6 +71,8 @@ pub struct PairSettings {
     pub hold_frames: NonZeroU32,
     /// Flows that the pair's table can hold.
     pub flows: NonZeroU32,
+    /// What happens when the other node is lost; a comparator has none and does not use it.
+    pub failover: FailoverSettings,
     /// Rules for flows that leave uncompared: the process-wide ones first, then the pair's own.
     pub policy: Vec<PolicyRule>,
 }

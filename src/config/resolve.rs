@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    File, PairKeys, PairSettings, Place, PolicyRule, PortName, ProcessKeys, ProcessSettings, Role,
-    RoleSettings, RuleName, Settings,
+    FailoverMode, FailoverSettings, File, OnPeerLost, PairKeys, PairSettings, Place, PolicyRule,
+    PortName, ProcessKeys, ProcessSettings, Role, RoleSettings, RuleName, Settings,
 };
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
 const DEFAULT_HOLD_FRAMES: u32 = 16_384;
 const DEFAULT_FLOWS: u32 = 65_536;
+const DEFAULT_HEARTBEAT_MS: u32 = 20;
+const DEFAULT_HEARTBEAT_LOSS: u32 = 25;
 
 /// Makes settings of the command line's keys and of the file, which its path names in errors.
 ///
@@ -133,10 +135,34 @@ fn pair_settings(
         compare_timeout: Duration::from_millis(compare_timeout.into()),
         hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),
         flows: at_least_one_or(keys.flows.map(|n| n.value()), DEFAULT_FLOWS),
+        failover: failover_settings(&keys)?,
         role: role_settings(keys)?,
         name,
         policy,
     })
+}
+
+/// Refuses what could let both VMs speak, as far as one node can know, and what would never act.
+fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
+    let settings = FailoverSettings {
+        heartbeat: Duration::from_millis(
+            keys.heartbeat
+                .map_or(DEFAULT_HEARTBEAT_MS, |ms| ms.value())
+                .into(),
+        ),
+        heartbeat_loss: keys
+            .heartbeat_loss
+            .map_or(DEFAULT_HEARTBEAT_LOSS, |n| n.value()),
+        on_peer_lost: keys.on_peer_lost.clone().unwrap_or_default(),
+        mode: keys.failover.unwrap_or_default(),
+    };
+    match (keys.role, settings.mode, &settings.on_peer_lost) {
+        (Some(Role::Secondary), FailoverMode::Auto, OnPeerLost::Release) => {
+            Err(PairFault::TwoSpeakers)
+        }
+        (_, FailoverMode::Auto, OnPeerLost::Hold) => Err(PairFault::NeverCertain),
+        _ => Ok(settings),
+    }
 }
 
 fn at_least_one_or(given: Option<u32>, default: u32) -> NonZeroU32 {
@@ -160,6 +186,10 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             forbidden(keys.guest.is_some(), Place::Guest.key())?;
             forbidden(keys.uplink.is_some(), Place::Uplink.key())?;
             forbidden(keys.link.is_some(), Place::Link.key())?;
+            forbidden(keys.heartbeat.is_some(), "heartbeat")?;
+            forbidden(keys.heartbeat_loss.is_some(), "heartbeat-loss")?;
+            forbidden(keys.on_peer_lost.is_some(), "on-peer-lost")?;
+            forbidden(keys.failover.is_some(), "failover")?;
         }
     }
     let port = |port: Option<PortName>, place: Place| {
@@ -302,6 +332,10 @@ pub enum PairFault {
         /// The pair of the other place, when it is another.
         other_pair: Option<String>,
     },
+    /// A secondary that takes over by itself though nothing makes sure of the primary.
+    TwoSpeakers,
+    /// A node that is to tell QEMU once it is certain, and never is.
+    NeverCertain,
     /// Another pair has the name.
     NameTwice,
     /// A name that cannot be a counter's.
@@ -355,6 +389,16 @@ impl fmt::Display for SettingsError {
                 }
                 f.write_str("; give each a port of its own")
             }
+            PairFault::TwoSpeakers => write!(
+                f,
+                "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
+                 for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
+            ),
+            PairFault::NeverCertain => write!(
+                f,
+                "{dashes}failover auto never acts with {dashes}on-peer-lost hold; give \
+                 {dashes}on-peer-lost exec:COMMAND, or {dashes}failover manual"
+            ),
             PairFault::NameTwice => {
                 f.write_str("another pair has this name; give each its own `name` or `vm-id`")
             }

@@ -3,8 +3,10 @@
 //! [`Eal`] is the proof that it runs, and everything that needs it takes a reference. Ports and
 //! pools keep a share of it, so it is cleaned up only when nothing can reach it any more.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -158,6 +160,14 @@ impl Eal {
     pub fn has_hugepages(&self) -> bool {
         // SAFETY: EAL is initialised.
         unsafe { dpdk_sys::rte_eal_has_hugepages() != 0 }
+    }
+
+    /// The directory of this process's files, by its `--file-prefix`; on a file system that a
+    /// restart of the host empties.
+    pub fn runtime_dir(&self) -> PathBuf {
+        // SAFETY: EAL is initialised; it returns a zero-terminated string that it never changes.
+        let dir = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+        PathBuf::from(OsStr::from_bytes(dir.to_bytes()))
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {

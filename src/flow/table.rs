@@ -310,6 +310,23 @@ impl<T> FlowTable<T> {
             .map(|id| (id, self.key(id), &self[id]))
     }
 
+    /// The flow in the first used slot from `slot` on, and the slot behind it, looking at no more
+    /// than `most` slots; `None` when there is no slot any more. Walks all flows piece by piece while
+    /// they are used: one that is added or removed meanwhile may or may not be met.
+    pub fn walk(&self, slot: usize, most: usize) -> Option<(usize, Option<(&FlowKey, &T)>)> {
+        if slot >= self.slots.len() {
+            return None;
+        }
+        let end = self.slots.len().min(slot.saturating_add(most));
+        let found = self.slots[slot..end].iter().position(|s| s.state.is_some());
+        let Some(ahead) = found else {
+            return Some((end, None));
+        };
+        let used = &self.slots[slot + ahead];
+        let flow = used.state.as_ref().map(|state| (&used.key, state));
+        Some((slot + ahead + 1, flow))
+    }
+
     /// Where a search begins.
     #[inline]
     fn home(&self, tag: u32) -> usize {

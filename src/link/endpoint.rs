@@ -155,7 +155,17 @@ impl Endpoint {
 
     /// Whether there is a session and the peer was heard lately.
     pub fn is_up(&self, now: Ticks) -> bool {
-        self.established && now.saturating_sub(self.heard) < self.timing.silence
+        self.established && !self.is_silent(now)
+    }
+
+    /// Whether the peer was not heard for too long, the endpoint's beginning aside.
+    pub fn is_silent(&self, now: Ticks) -> bool {
+        self.since_heard(now) >= self.timing.silence
+    }
+
+    /// How long ago the peer was heard, or the endpoint began.
+    pub fn since_heard(&self, now: Ticks) -> Ticks {
+        now.saturating_sub(self.heard)
     }
 
     /// Whether both ends know each other.
@@ -174,6 +184,21 @@ impl Endpoint {
     /// Whether another control message can be taken.
     pub fn has_control_room(&self) -> bool {
         self.unacknowledged.len() < CONTROL_WINDOW
+    }
+
+    /// Control messages sent so far, as a number to ask [`Endpoint::is_acknowledged`] for.
+    pub fn sent(&self) -> u32 {
+        self.sent_control()
+    }
+
+    /// Whether the peer has received all control messages up to this number.
+    pub fn is_acknowledged(&self, control: u32) -> bool {
+        before(control, self.first_control)
+    }
+
+    /// Whether the peer has received all control messages.
+    pub fn is_settled(&self) -> bool {
+        self.unacknowledged.is_empty()
     }
 
     /// Queues a control message; it is sent until the peer has acknowledged it.

@@ -28,7 +28,7 @@ use std::num::NonZeroU16;
 use crate::flow::FlowKey;
 use crate::frame::Offload;
 use crate::packet::checksum::{Sum, update_u32};
-use crate::rewrite::Opening;
+use crate::rewrite::{Offset, Opening};
 
 /// EtherType of the link (IEEE 802 local experimental 1).
 pub const ETHER_TYPE: u16 = 0x88b5;
@@ -141,6 +141,19 @@ pub enum Message {
     },
     /// Secondary: input frames did not reach the SVM.
     InputLost(u32),
+    /// Primary: it lets out what its VM sends, after so many takeovers. Who led after fewer does not
+    /// lead any more.
+    Leads(u32),
+    /// Either: the monitor of the node's VM is gone, and perhaps the VM.
+    VmLost,
+    /// Primary: an offset that it has from the time when it was the secondary, and that outlives
+    /// every epoch.
+    Inherited {
+        /// The connection, in the direction of the output.
+        flow: FlowKey,
+        /// What the VM's numbers are off.
+        offset: Offset,
+    },
 }
 
 impl Message {
@@ -152,6 +165,9 @@ impl Message {
             Message::Bound(e) => (2, e),
             Message::Synchronized { epoch, .. } => (3, epoch),
             Message::InputLost(n) => (4, n),
+            Message::Leads(n) => (5, n),
+            Message::VmLost => (6, &0),
+            Message::Inherited { offset, .. } => (7, &offset.seq),
         };
         out[0] = kind;
         out[1..5].copy_from_slice(&number.to_be_bytes());
@@ -160,6 +176,12 @@ impl Message {
             encode_opening(&mut out[45..45 + OPENING], pvm);
             encode_opening(&mut out[45 + OPENING..], svm);
             return (out, MESSAGE_MAX);
+        }
+        if let Message::Inherited { flow, offset } = self {
+            out[5..45].copy_from_slice(&flow.to_bytes());
+            out[45..49].copy_from_slice(&offset.timestamp.to_be_bytes());
+            out[49..53].copy_from_slice(&offset.isn.to_be_bytes());
+            return (out, 53);
         }
         (out, 5)
     }
@@ -177,6 +199,16 @@ impl Message {
                 svm: opening_at(bytes, 45 + OPENING)?,
             },
             4 => Message::InputLost(number),
+            5 => Message::Leads(number),
+            6 => Message::VmLost,
+            7 => Message::Inherited {
+                flow: FlowKey::from_bytes(bytes.get(5..45)?.try_into().ok()?)?,
+                offset: Offset {
+                    seq: number,
+                    timestamp: u32_at(bytes, 45)?,
+                    isn: u32_at(bytes, 49)?,
+                },
+            },
             _ => return None,
         })
     }

@@ -16,7 +16,7 @@ use super::pcapng::Section;
 use crate::compare::Reason;
 use crate::config::{PairSettings, PolicyRule, Protocol, RoleSettings};
 use crate::flow::FlowKey;
-use crate::protect::{Cause, Monitor, State};
+use crate::protect::{Cause, Migration, Monitor, State};
 
 /// Where a frame was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +58,6 @@ pub enum Note {
     Fence {
         /// The epoch that begins.
         epoch: u32,
-    },
-    /// The guest's ring runs again, after so many stops.
-    Started {
-        /// Stops so far.
-        stops: u32,
-        /// With new state.
-        loaded: bool,
     },
     /// What the monitor said, before the node acts on it.
     Monitor(Monitor),
@@ -110,9 +103,6 @@ impl Note {
     fn fields(&self) -> Value {
         match self {
             Note::Fence { epoch } => json!({"event": "fence", "epoch": epoch}),
-            Note::Started { stops, loaded } => {
-                json!({"event": "started", "stops": stops, "loaded": loaded})
-            }
             Note::Monitor(monitor) => said(monitor),
             Note::State { state, epoch } => {
                 json!({"event": "state", "state": state.word(), "epoch": epoch})
@@ -138,21 +128,37 @@ impl Note {
 
 fn said(monitor: &Monitor) -> Value {
     match monitor {
-        Monitor::Connected { colo, running } => {
-            json!({"event": "monitor-connected", "colo": colo, "running": running})
+        Monitor::Connected {
+            migration, running, ..
+        } => {
+            json!({"event": "monitor-connected", "colo": in_colo(migration), "running": running})
         }
         Monitor::Disconnected => json!({"event": "monitor-lost"}),
         Monitor::Stop => json!({"event": "stop"}),
         Monitor::Pass => json!({"event": "pass"}),
         Monitor::Resume => json!({"event": "resume"}),
-        Monitor::Migration { colo } => json!({"event": "migration", "colo": colo}),
+        Monitor::Migration(migration) => {
+            json!({"event": "migration", "colo": in_colo(migration)})
+        }
         Monitor::ColoExit => json!({"event": "colo-exit"}),
         Monitor::Barrier {
             stops,
-            colo,
+            migration,
             running,
-        } => json!({"event": "barrier", "stops": stops, "colo": colo, "running": running}),
+        } => json!({
+            "event": "barrier",
+            "stops": stops,
+            "colo": in_colo(migration),
+            "running": running,
+        }),
+        Monitor::Unexplained { stops } => {
+            json!({"event": "started", "stops": stops, "loaded": true})
+        }
     }
+}
+
+fn in_colo(migration: &Migration) -> bool {
+    *migration == Migration::Colo
 }
 
 /// The two files of one run of a pair's node.

@@ -25,6 +25,8 @@ pub enum Group {
     Input,
     /// Below `link`: frames between the nodes.
     Link,
+    /// Below `peer`: whether the other node is there, and whether this one has taken its place.
+    Peer,
     /// Below `divergences`: what led to a request for a checkpoint.
     Divergence,
     /// Below `policy`: frames that left uncompared under a default rule.
@@ -135,6 +137,15 @@ counters! {
     /// Mirrored frames of an epoch that the SVM has left.
     InputStale = "stale", Input, Sum;
 
+    /// Frames that the network sent to a secondary that has not taken over.
+    InputIgnored = "ignored", Input, Sum;
+
+    /// Times the peer was lost.
+    PeerLosses = "losses", Peer, Sum;
+    /// Milliseconds since the peer was heard.
+    PeerSilence = "silence_ms", Peer, Max;
+    /// Whether this node began as the secondary and has taken over: 1 if so.
+    TakenOver = "taken_over", Peer, Max;
     /// Mirrored input frames lost on the link.
     LinkLostInput = "lost_input", Link, Sum;
     /// Output frames of the SVM lost on the link.

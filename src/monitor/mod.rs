@@ -7,7 +7,7 @@
 //! the `--summary` file, the telemetry command, the [`table`] and the [`openmetrics`] text are
 //! four ways to write it.
 
-mod atomic_file;
+pub(crate) mod atomic_file;
 pub mod capture;
 pub mod checkpoints;
 pub mod counters;

@@ -120,6 +120,12 @@ const FAMILIES: &[Family] = &[
         |p| each("event", &p.link),
     ),
     (
+        "colo_peer",
+        Gauge,
+        "Whether the other node is there, and whether this one has taken its place.",
+        |p| each("figure", &p.peer),
+    ),
+    (
         "colo_faults",
         Counter,
         "Bad input and exhausted bounds.",

@@ -86,6 +86,9 @@ pub struct PairSummary {
     /// Frames between the nodes; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub link: BTreeMap<String, u64>,
+    /// Whether the other node is there; empty for a comparator.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub peer: BTreeMap<String, u64>,
     /// Bad input and exhausted bounds; only those that occurred.
     pub faults: BTreeMap<String, u64>,
     /// Mempools by name, filled in by whoever knows them.
@@ -232,6 +235,7 @@ impl PairSummary {
             policy: group(Group::Policy).into_iter().chain(rules).collect(),
             input: between_nodes(Group::Input),
             link: between_nodes(Group::Link),
+            peer: between_nodes(Group::Peer),
             faults: occurred(Group::Fault),
             mempools: BTreeMap::new(),
         }

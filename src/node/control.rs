@@ -1,6 +1,8 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
+mod fencing;
 mod look;
+mod offsets;
 mod pair;
 
 use std::os::fd::BorrowedFd;

@@ -1,9 +1,10 @@
 //! How the pure rooms' counters become published ones.
 
+use super::clock::Clock;
 use super::lane::Lane;
 use crate::compare::{Comparator, Reason};
 use crate::config::Place;
-use crate::dpdk::Mbuf;
+use crate::dpdk::{Mbuf, tsc};
 use crate::link::Endpoint;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
@@ -48,9 +49,17 @@ pub fn lanes(writer: &Writer, lanes: [&Lane; 3]) {
     }
 }
 
-/// The same for a secondary, whose uplink is not in use.
-pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, link: &Lane) {
-    for (place, lane) in [(Place::Guest, guest), (Place::Link, link)] {
+/// The same for a secondary, which may have no uplink.
+pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, link: &Lane) {
+    let lanes = [
+        (Place::Guest, Some(guest)),
+        (Place::Uplink, uplink),
+        (Place::Link, Some(link)),
+    ];
+    for (place, lane) in lanes {
+        let Some(lane) = lane else {
+            continue;
+        };
         writer.set(Counter::rx(place), lane.received);
         writer.set(Counter::tx(place), lane.sent);
         writer.set(Counter::dropped(place), lane.dropped);
@@ -118,6 +127,12 @@ pub fn link(writer: &Writer, link: &Endpoint, lost: Counter) {
     writer.set(Counter::LinkDuplicates, counts.duplicates);
     writer.set(Counter::LinkSessions, counts.sessions);
     writer.set(Counter::LinkGarbage, counts.garbage);
+}
+
+/// When the peer was heard.
+pub fn peer(writer: &Writer, link: &Endpoint, clock: Clock) {
+    let silence = clock.ns(link.since_heard(tsc::now())) / 1_000_000;
+    writer.set(Counter::PeerSilence, silence);
 }
 
 /// The counter of a cause.

@@ -5,20 +5,24 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::compare::Divergence;
 use crate::dpdk::Mbuf;
-use crate::protect::{Monitor, Request};
+use crate::flow::FlowKey;
+use crate::protect::{Action, Monitor, Request};
+use crate::rewrite::Offset;
 
 /// What the control thread tells a poll core.
 #[derive(Clone, Copy, Debug)]
 pub enum ToPoll {
     /// The monitor said something.
     Monitor(Monitor),
-    /// The secondary's guest port was started after so many stops; `loaded`: with new state.
-    Started {
-        /// Stops of the port so far.
-        stops: u32,
-        /// The SVM has loaded the PVM's state in between.
-        loaded: bool,
+    /// A fencing command has ended.
+    Fenced {
+        /// Its number.
+        number: u32,
+        /// The peer is certainly down.
+        down: bool,
     },
+    /// An offset that a node before this one had when it took over.
+    Inherit(FlowKey, Offset),
 }
 
 /// What a poll core tells the control thread.
@@ -27,6 +31,12 @@ pub enum ToControl {
     Request(Request),
     /// Write this divergence down, seen in this epoch.
     Record(Divergence<Mbuf>, u32),
+    /// Do this about a peer that is lost.
+    Act(Action),
+    /// An offset that the node has inherited from itself as the secondary.
+    Offset(FlowKey, Offset),
+    /// That was all of them.
+    OffsetsEnd,
 }
 
 /// The poll core's end.

@@ -1,8 +1,9 @@
 //! The running node: ports, poll loop, control thread, and what wires the pure rooms to them.
 //!
-//! A poll core runs its VM pairs to completion: [`poll`] goes round, [`primary`], [`secondary`] and
-//! [`compare`] move a pair's frames between its [`lane`]s and its state machine. Cores that have no
-//! pair of their own compare for the others ([`worker`]), see [`crate::spread`].
+//! A poll core runs its VM pairs to completion: [`poll`] goes round, [`primary`], [`secondary`]
+//! (which [`survivor`] turns into a primary) and [`compare`] move a pair's frames between its
+//! [`lane`]s and its state machine. Cores that have no pair of their own compare for the others
+//! ([`worker`]), see [`crate::spread`].
 //! Everything that may block, allocate or make a system call is on the [`control`] thread: the
 //! monitors, the statistics, the divergence records, the log. The two meet in [`mailbox`] rings.
 //! A pair's state belongs to one poll core alone and a flow's to one comparator, so that cores share
@@ -17,6 +18,7 @@ mod egress;
 mod fragments;
 mod lane;
 mod mailbox;
+mod own;
 mod pace;
 mod poll;
 mod ports;
@@ -25,6 +27,7 @@ mod secondary;
 mod setup;
 mod source;
 mod stamps;
+mod survivor;
 mod worker;
 
 use std::sync::Arc;

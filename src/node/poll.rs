@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::compare::CompareNode;
 use super::pace::Pace;
 use super::primary::PrimaryNode;
-use super::secondary::SecondaryNode;
+use super::survivor::Survivor;
 use crate::frame::Ticks;
 use crate::monitor::counters::Writer;
 use crate::monitor::latency::Recorder;
@@ -23,7 +23,7 @@ pub enum Pair {
     /// The PVM's node.
     Primary(Box<PrimaryNode>),
     /// The SVM's node.
-    Secondary(Box<SecondaryNode>),
+    Secondary(Box<Survivor>),
     /// The bare comparator.
     Compare(Box<CompareNode>),
 }
@@ -65,7 +65,7 @@ impl Pair {
     fn finish(&mut self) {
         match self {
             Pair::Primary(pair) => pair.finish(),
-            Pair::Secondary(_) => {}
+            Pair::Secondary(pair) => pair.finish(),
             Pair::Compare(pair) => pair.finish(),
         }
     }

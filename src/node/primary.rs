@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
+use super::own::{copy_out, send_own, strip};
 use super::stamps::Stamps;
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
@@ -44,6 +45,8 @@ pub struct PrimaryNode {
     clock: Clock,
     /// How long input for a guest that takes none is kept while nothing is protected.
     patience: Ticks,
+    /// Slot of the next inherited offset to save for a node that comes after this one.
+    to_save: Option<usize>,
 }
 
 /// What a [`PrimaryNode`] is made of.
@@ -75,12 +78,26 @@ pub struct Parts {
 impl PrimaryNode {
     /// A pair that this core polls from now on.
     pub fn new(parts: Parts) -> Self {
+        let mut node = Self::at(parts, 0);
+        node.generation = node.fence.quiesce();
+        node
+    }
+
+    /// A pair whose node took over, having seen the fence at this generation.
+    pub fn after_takeover(parts: Parts, generation: u64) -> Self {
+        Self {
+            to_save: Some(0),
+            ..Self::at(parts, generation)
+        }
+    }
+
+    fn at(parts: Parts, generation: u64) -> Self {
         let Parts {
             state,
             guest,
             mut uplink,
             link,
-            mut fence,
+            fence,
             mail,
             headers,
             tally,
@@ -88,7 +105,6 @@ impl PrimaryNode {
             clock,
             patience,
         } = parts;
-        let generation = fence.quiesce();
         uplink.feeds(guest.abilities());
         Self {
             state,
@@ -109,6 +125,7 @@ impl PrimaryNode {
             tap,
             clock,
             patience,
+            to_save: None,
         }
     }
 
@@ -133,8 +150,8 @@ impl PrimaryNode {
         self.tap.watch(|| View {
             state: state.state(),
             epoch: state.epoch(),
-            committed: (state.state() == State::Protected).then(|| state.epoch()),
-            alone: false,
+            committed: state.committed(),
+            alone: state.is_alone(),
             discarded: state.counts().discarded,
         });
     }
@@ -153,15 +170,24 @@ impl PrimaryNode {
 
     fn read_mail(&mut self, now: Ticks) {
         while let Ok(message) = self.mail.inbox.pop() {
-            if let ToPoll::Monitor(event) = message {
-                self.tap.note(Note::Monitor(event));
-                self.state.monitor(event, now);
-                self.watch();
+            match message {
+                ToPoll::Monitor(event) => {
+                    self.tap.note(Note::Monitor(event));
+                    self.state.monitor(event, now);
+                    self.watch();
+                }
+                ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
+                // Told to whoever has not taken over yet.
+                ToPoll::Inherit(..) => {}
             }
         }
     }
 
     fn send_waiting(&mut self) -> bool {
+        if self.state.is_superseded() && !self.uplink.out.is_empty() {
+            self.stamps = Stamps::new();
+            self.uplink.give_up(0);
+        }
         let left = self
             .tap
             .flush(Place::Out, self.state.epoch(), &mut self.uplink);
@@ -182,7 +208,9 @@ impl PrimaryNode {
             else {
                 continue;
             };
-            if strip(&mut frame, length) {
+            if strip(&mut frame, length)
+                && let Some(frame) = self.state.outward(frame, now)
+            {
                 self.tap.frame(Place::S, epoch, &frame);
                 self.state.svm_output(frame, epoch, now);
             }
@@ -196,6 +224,9 @@ impl PrimaryNode {
         }
         let n = self.guest.receive(&mut self.scratch);
         for frame in self.scratch.drain() {
+            let Some(frame) = self.state.outward(frame, now) else {
+                continue;
+            };
             self.tap.frame(Place::P, self.state.epoch(), &frame);
             if let Some(frame) = self.state.output(frame, now) {
                 self.stamps.push_silent();
@@ -231,6 +262,7 @@ impl PrimaryNode {
         if self.input.is_empty() {
             busy = self.uplink.receive(&mut self.input) > 0;
             self.input_since = now;
+            self.translate_input(now);
         }
         if self.input.is_empty() {
             return false;
@@ -250,6 +282,19 @@ impl PrimaryNode {
             self.input.clear();
         }
         busy
+    }
+
+    /// Input in the guest's numbers, where those are not its client's.
+    fn translate_input(&mut self, now: Ticks) {
+        if !self.state.has_taken_over() {
+            return;
+        }
+        let state = &mut self.state;
+        if !self.input.iter_mut().all(|frame| state.input(frame, now)) {
+            // No driver gives out a frame that it shares: the whole burst is in doubt.
+            self.uplink.dropped += self.input.len() as u64;
+            self.input.clear();
+        }
     }
 
     /// Gives input to the guest; returns how much its ring took.
@@ -291,23 +336,61 @@ impl PrimaryNode {
     }
 
     fn own_link_frames(&mut self, now: Ticks) -> bool {
-        let mut any = false;
-        while self.link.room() > 0 {
-            let Some(transmit) = self.state.next_transmit(now) else {
-                break;
+        let Self {
+            state,
+            link,
+            headers,
+            ..
+        } = self;
+        send_own(link, headers, || state.next_transmit(now))
+    }
+
+    /// Tells the network where the VM is, after a takeover.
+    fn announce(&mut self, now: Ticks) {
+        while self.uplink.room() > 0 {
+            let Some(frame) = self.state.next_announcement(now) else {
+                return;
             };
-            if !copy_out(&self.headers, transmit.bytes(), &mut self.link) {
-                break;
+            if copy_out(&self.headers, frame.bytes(), &mut self.uplink) {
+                self.stamps.push_silent();
             }
-            any = true;
         }
-        self.link.flush();
-        any
+    }
+
+    /// Passes on what has to be done about a peer that is lost, and what a node that comes after
+    /// this one has to know.
+    fn act(&mut self, now: Ticks) {
+        if self.mail.has_room()
+            && let Some(action) = self.state.next_action(now)
+        {
+            self.mail.post(ToControl::Act(action));
+        }
+        while let Some(slot) = self.to_save
+            && self.mail.has_room()
+        {
+            let message = match self.state.inherited(slot) {
+                Some((next, None)) => {
+                    self.to_save = Some(next);
+                    continue;
+                }
+                Some((next, Some((flow, offset)))) => {
+                    self.to_save = Some(next);
+                    ToControl::Offset(flow, offset)
+                }
+                None => {
+                    self.to_save = None;
+                    ToControl::OffsetsEnd
+                }
+            };
+            self.mail.post(message);
+        }
     }
 
     /// What is due every now and then.
     pub fn tick(&mut self, now: Ticks) {
         self.state.tick(now);
+        self.announce(now);
+        self.act(now);
         if self.mail.has_room()
             && let Some(divergence) = self.state.next_record()
         {
@@ -346,6 +429,11 @@ impl PrimaryNode {
         writer.set(Counter::Unmirrored, own.unmirrored);
         writer.set(Counter::SecondaryDroppedStale, own.stale);
         writer.set(Counter::Discarded, own.discarded);
+        writer.set(Counter::Held, self.state.held() as u64);
+        writer.set(Counter::PeerLosses, own.losses);
+        writer.set(Counter::Untranslated, own.untranslated);
+        writer.set(Counter::TakenOver, u64::from(self.state.has_taken_over()));
+        counts::peer(writer, self.state.link(), self.clock);
         writer.set(Counter::ReportsLost, self.mail.lost);
         writer.set(Counter::Epoch, u64::from(self.state.epoch()));
         writer.set(Counter::Epochs, u64::from(self.state.epoch()));
@@ -382,26 +470,5 @@ impl PrimaryNode {
     /// The counters' writer, for the poll loop's own.
     pub fn writer(&self) -> &Writer {
         self.tally.writer()
-    }
-}
-
-/// Takes the link's header off, and the padding that a short frame got on the way; false where
-/// the frame is shorter than it says.
-pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
-    if !frame.trim_front(DATA_HEADER) || frame.len() < length {
-        return false;
-    }
-    let padding = frame.len() - length;
-    padding == 0 || frame.trim_end(padding)
-}
-
-/// Puts a copy of a small frame of the node's own behind those that wait for a lane.
-pub fn copy_out(pool: &Mempool, bytes: &[u8], lane: &mut Lane) -> bool {
-    match pool.copy_of(bytes) {
-        Some(frame) => {
-            lane.push(frame);
-            true
-        }
-        None => false,
     }
 }

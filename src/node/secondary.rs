@@ -1,18 +1,28 @@
-//! A secondary pair's frames: guest ↔ link.
+//! A secondary pair's frames: guest ↔ link, until it takes over.
 
 use super::capture::{Tap, View};
+use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::egress::mark;
 use super::lane::Lane;
-use super::mailbox::{PollEnd, ToPoll};
-use super::primary::{copy_out, strip};
+use super::mailbox::{PollEnd, ToControl, ToPoll};
+use super::own::{send_own, strip};
+use super::primary::{self, PrimaryNode};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Frame, Ticks};
 use crate::link;
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
-use crate::protect::Secondary;
+use crate::protect::{Primary, Secondary};
+
+/// What a secondary goes on with when it takes over.
+pub struct Heir {
+    /// A primary that has done nothing yet.
+    pub state: Primary<Mbuf>,
+    /// The port to the network.
+    pub uplink: Lane,
+}
 
 /// One secondary pair on its poll core.
 pub struct SecondaryNode {
@@ -26,9 +36,9 @@ pub struct SecondaryNode {
     scratch: Burst,
     /// Input that the guest's ring has not taken yet.
     input: Burst,
-    /// Input that was dropped when the guest stopped; a loss if the stop was no checkpoint's.
-    cut_off: usize,
     tally: Tally,
+    clock: Clock,
+    patience: Ticks,
     tap: Tap,
 }
 
@@ -48,6 +58,10 @@ pub struct Parts {
     pub headers: Mempool,
     /// Where counters and latencies go.
     pub tally: Tally,
+    /// The TSC's rate.
+    pub clock: Clock,
+    /// See [`PrimaryNode`].
+    pub patience: Ticks,
     /// Where captured frames go.
     pub tap: Tap,
 }
@@ -63,6 +77,8 @@ impl SecondaryNode {
             mail,
             headers,
             tally,
+            clock,
+            patience,
             tap,
         } = parts;
         let generation = fence.quiesce();
@@ -76,8 +92,9 @@ impl SecondaryNode {
             headers,
             scratch: Burst::new(),
             input: Burst::new(),
-            cut_off: 0,
             tally,
+            clock,
+            patience,
             tap,
         }
     }
@@ -85,7 +102,10 @@ impl SecondaryNode {
     /// One round; true if it found work.
     pub fn poll(&mut self, now: Ticks) -> bool {
         self.stops();
-        self.read_mail();
+        self.read_mail(now);
+        if self.takes_over() {
+            return true;
+        }
         let mut busy = self.link.flush() > 0;
         busy |= self.poll_link(now);
         busy |= self.feed_guest(now);
@@ -111,24 +131,25 @@ impl SecondaryNode {
         let generation = self.fence.quiesce();
         while self.generation != generation {
             self.generation += 1;
-            self.state.guest_stopped();
+            self.state.guest_stopped(self.input.len());
             self.tap.note(Note::Fence {
                 epoch: self.state.epoch(),
             });
-            self.cut_off += self.input.len();
             self.input.clear();
         }
     }
 
-    fn read_mail(&mut self) {
-        while let Ok(message) = self.mail.inbox.pop() {
-            if let ToPoll::Started { stops, loaded } = message {
-                self.tap.note(Note::Started { stops, loaded });
-                self.state.guest_started(stops, loaded);
-                if !loaded && self.cut_off > 0 {
-                    self.state.input_lost(self.cut_off);
+    fn read_mail(&mut self, now: Ticks) {
+        while !self.takes_over()
+            && let Ok(message) = self.mail.inbox.pop()
+        {
+            match message {
+                ToPoll::Monitor(event) => {
+                    self.tap.note(Note::Monitor(event));
+                    self.state.monitor(event);
                 }
-                self.cut_off = 0;
+                ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
+                ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
             }
         }
     }
@@ -204,31 +225,66 @@ impl SecondaryNode {
     }
 
     fn own_link_frames(&mut self, now: Ticks) -> bool {
-        let mut any = false;
-        while self.link.room() > 0 {
-            let Some(transmit) = self.state.next_transmit(now) else {
-                break;
-            };
-            if !copy_out(&self.headers, transmit.bytes(), &mut self.link) {
-                break;
-            }
-            any = true;
-        }
-        self.link.flush();
-        any
+        let Self {
+            state,
+            link,
+            headers,
+            ..
+        } = self;
+        send_own(link, headers, || state.next_transmit(now))
+    }
+
+    /// What the network sends is the primary's until this node takes over (rule R6).
+    pub fn ignore(&mut self, uplink: &mut Lane) {
+        let ignored = uplink.receive(&mut self.scratch);
+        self.tally.add(Counter::InputIgnored, ignored as u64);
+        self.scratch.clear();
+    }
+
+    /// Whether the VM speaks for itself from now on.
+    pub fn takes_over(&self) -> bool {
+        self.state.takes_over()
+    }
+
+    /// Goes on as a primary on the ports that this node had.
+    pub fn take_over(mut self, heir: Heir, now: Ticks) -> PrimaryNode {
+        self.tap.note(Note::Takeover);
+        let Heir { mut state, uplink } = heir;
+        state.inherit(self.state.into_inheritance(), now);
+        let parts = primary::Parts {
+            state,
+            guest: self.guest,
+            uplink,
+            link: self.link,
+            fence: self.fence,
+            mail: self.mail,
+            headers: self.headers,
+            tally: self.tally,
+            tap: self.tap,
+            clock: self.clock,
+            patience: self.patience,
+        };
+        PrimaryNode::after_takeover(parts, self.generation)
     }
 
     /// What is due every now and then.
     pub fn tick(&mut self, now: Ticks) {
         self.state.tick(now);
+        if self.mail.has_room()
+            && let Some(action) = self.state.next_action(now)
+        {
+            self.mail.post(ToControl::Act(action));
+        }
     }
 
     /// Makes the counters readable for others.
-    pub fn publish(&mut self) {
+    pub fn publish(&mut self, uplink: Option<&Lane>) {
         let writer = self.tally.writer();
-        counts::lanes_of_secondary(writer, &self.guest, &self.link);
+        counts::lanes_of_secondary(writer, &self.guest, uplink, &self.link);
+        counts::peer(writer, self.state.link(), self.clock);
         counts::link(writer, self.state.link(), Counter::LinkLostInput);
         let own = self.state.counts();
+        writer.set(Counter::PeerLosses, own.losses);
         writer.set(Counter::Mirrored, own.delivered);
         writer.set(Counter::InputStale, own.stale);
         writer.set(Counter::Untranslated, own.untranslated);

@@ -17,16 +17,20 @@ use super::mailbox;
 use super::poll::{Builder, Pair, PollCore};
 use super::ports::Hardware;
 use super::primary::{self, PrimaryNode};
-use super::secondary::{self, SecondaryNode};
+use super::secondary::{self, Heir, SecondaryNode};
+use super::survivor::Survivor;
 use super::worker::{Seat, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
-use crate::config::{PairSettings, Place, PolicyRule, PortName, Protocol, RoleSettings, Settings};
+use crate::config::{
+    self, FailoverMode, FailoverSettings, PairSettings, Place, PolicyRule, PortName, Protocol,
+    RoleSettings, Settings,
+};
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
 use crate::link::Timing;
 use crate::monitor::capture::Files;
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
-use crate::protect::{Bare, Primary, Secondary, Setup};
+use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
 use crate::spread::{self, FrontEnd, Shares, Sizes};
 
 /// Mbufs that rings, bursts and caches may hold besides what is held on purpose.
@@ -47,10 +51,10 @@ const CONNECTIONS: usize = 65536;
 /// cache, since each S that is taken in is written into the mbuf of the oldest.
 const HISTORY_SHARE: usize = 16;
 
-const HEARTBEAT: Duration = Duration::from_millis(10);
 const RETRANSMIT: Duration = Duration::from_millis(5);
-const SILENCE: Duration = Duration::from_millis(500);
 const REPEAT: Duration = Duration::from_secs(1);
+/// Pause before a fencing or failover command is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(120);
 /// How long input waits for a guest that takes none while nothing is protected.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -218,9 +222,25 @@ fn wire_pair(
                 })))
             })
         }
-        RoleSettings::Secondary { guest, link, .. } => {
-            let output = hardware.frames(eal, format!("{number}.output"), IN_FLIGHT)?;
-            let input = hardware.frames(eal, format!("{number}.input"), IN_FLIGHT + 2 * WINDOW)?;
+        RoleSettings::Secondary {
+            guest,
+            link,
+            uplink,
+            ..
+        } => {
+            // After a takeover what the VM sends may have to be held, and what a new SVM does.
+            let held = uplink.as_ref().map_or(0, |_| hold);
+            let output = hardware.frames(eal, format!("{number}.output"), held + IN_FLIGHT)?;
+            let waiting = held.max(2 * WINDOW);
+            let input = hardware.frames(eal, format!("{number}.input"), waiting + IN_FLIGHT)?;
+            let uplink = match uplink {
+                Some(uplink) => {
+                    let network = format!("{number}.network");
+                    let pool = hardware.frames(eal, network, IN_FLIGHT + WINDOW)?;
+                    Some(hardware.open(eal, Place::Uplink, uplink, &pool)?)
+                }
+                None => None,
+            };
             let headers = hardware.headers(eal, format!("{number}.headers"), HEADERS)?;
             let (link, link_mac) = open_link(eal, link, &input, hardware)?;
             let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
@@ -232,7 +252,11 @@ fn wire_pair(
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
             Box::new(move || {
-                Pair::Secondary(Box::new(SecondaryNode::new(secondary::Parts {
+                let heir = uplink.map(|uplink| Heir {
+                    state: Primary::new(setup.clone(), tsc::now()),
+                    uplink: Lane::new(uplink),
+                });
+                let secondary = SecondaryNode::new(secondary::Parts {
                     state: Secondary::new(setup, tsc::now()),
                     guest: Lane::new(guest),
                     link: Lane::new(link),
@@ -241,7 +265,10 @@ fn wire_pair(
                     headers,
                     tally,
                     tap,
-                })))
+                    clock,
+                    patience: clock.ticks(PATIENCE),
+                });
+                Pair::Secondary(Box::new(Survivor::new(secondary, heir)))
             })
         }
         RoleSettings::Compare {
@@ -275,7 +302,13 @@ fn wire_pair(
             })
         }
     };
-    let mut control = ControlPair::new(pair.clone(), control_mail, team.counters, latencies);
+    let mut control = ControlPair::new(
+        pair.clone(),
+        control_mail,
+        team.counters,
+        latencies,
+        &eal.runtime_dir(),
+    );
     if let Some((watch, events)) = watched {
         control.watch(watch, events);
     }
@@ -407,9 +440,9 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
         link_mac: [0; 6],
         window: WINDOW as u32,
         link: Timing {
-            heartbeat: clock.ticks(HEARTBEAT),
+            heartbeat: clock.ticks(pair.failover.heartbeat),
             retransmit: clock.ticks(RETRANSMIT),
-            silence: clock.ticks(SILENCE),
+            silence: clock.ticks(pair.failover.silence()),
         },
         limits: Limits {
             primary,
@@ -423,6 +456,20 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
         policy: Policy::new(pair.policy.iter().flat_map(rules).collect()),
         repeat: clock.ticks(REPEAT),
         connections: CONNECTIONS,
+        failover: failover(&pair.failover, clock),
+        millisecond: clock.ticks(Duration::from_millis(1)),
+    }
+}
+
+fn failover(settings: &FailoverSettings, clock: Clock) -> Failover {
+    Failover {
+        on_peer_lost: match settings.on_peer_lost {
+            config::OnPeerLost::Hold => OnPeerLost::Hold,
+            config::OnPeerLost::Release => OnPeerLost::Release,
+            config::OnPeerLost::Exec(_) => OnPeerLost::Fence,
+        },
+        auto: settings.mode == FailoverMode::Auto,
+        retry: clock.ticks(RETRY),
     }
 }
 

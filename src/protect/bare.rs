@@ -3,7 +3,7 @@
 //! There is no guest port, so the fence is the monitor's STOP: frames taken before it were sent
 //! before it. Until RESUME no P is taken and every S is dropped, since S carry no epoch here.
 
-use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
+use super::{Cause, Checkpoints, Migration, Monitor, Request, Setup, State};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
 use crate::spread::{Front, FrontEnd, Shares};
@@ -148,9 +148,11 @@ impl<F: Frame> Bare<F> {
     /// Takes in what the monitor says.
     pub fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
-            Monitor::Connected { colo, running } => {
+            Monitor::Connected {
+                migration, running, ..
+            } => {
                 self.connected = true;
-                self.colo = colo;
+                self.colo = migration == Migration::Colo;
                 self.checkpoints.retry();
                 self.stopped &= !running;
                 if !self.stopped && self.comparator.is_suspended() {
@@ -173,7 +175,7 @@ impl<F: Frame> Bare<F> {
                 self.pass = false;
             }
             Monitor::Pass => self.pass = self.stopped,
-            Monitor::Migration { colo } => self.colo = colo,
+            Monitor::Migration(migration) => self.colo = migration == Migration::Colo,
             Monitor::Resume if self.stopped => {
                 self.stopped = false;
                 if self.colo && self.pass {
@@ -186,7 +188,10 @@ impl<F: Frame> Bare<F> {
                     self.checkpoints.want(Cause::GuestReset, now);
                 }
             }
-            Monitor::Resume | Monitor::ColoExit | Monitor::Barrier { .. } => {}
+            Monitor::Resume
+            | Monitor::ColoExit
+            | Monitor::Barrier { .. }
+            | Monitor::Unexplained { .. } => {}
         }
     }
 

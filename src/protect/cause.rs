@@ -13,7 +13,7 @@ pub enum Cause {
     OutputLost,
     /// The other node was started again.
     PeerRestarted,
-    /// The link is silent.
+    /// The link is silent, or the peer said that its VM is gone.
     LinkDown,
     /// The guest's ring stopped and it was no checkpoint.
     GuestReset,

@@ -5,33 +5,54 @@
 //! checkpoint requests and divergences come out. The rules of the design's section 4 that concern
 //! more than one frame are kept here: R3 and R6 to R9.
 
+mod announce;
 mod bare;
 mod cause;
+mod opening;
+mod peer;
 mod primary;
 mod request;
 mod secondary;
 #[cfg(test)]
 mod tests;
 
+pub use announce::Announcement;
 pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
+pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::Primary;
 pub use request::{Checkpoints, Request};
-pub use secondary::{Outgoing, Secondary};
+pub use secondary::{Inheritance, Outgoing, Secondary};
 
 use crate::compare::{Limits, Numbers, Policy};
 use crate::frame::Ticks;
 use crate::link;
+
+/// The state of a VM's migration, as far as it says who may speak for the VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migration {
+    /// There was none, or one is under way that is not COLO yet.
+    #[default]
+    None,
+    /// `colo`: the VM is one of a pair.
+    Colo,
+    /// `completed`. Out of `colo` it says that somebody decided that this VM goes on.
+    Completed,
+    /// `failed` or `cancelled`. Out of `colo` it says nothing of the other VM.
+    Broken,
+}
 
 /// What a QEMU monitor tells a node, in the order in which QEMU said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Monitor {
     /// The monitor answers; what it said before is lost.
     Connected {
-        /// Migration state is `colo`.
-        colo: bool,
+        /// State of the VM's migration.
+        migration: Migration,
         /// The VM runs.
         running: bool,
+        /// In COLO this VM is the primary one, whatever the node began as.
+        leads: bool,
     },
     /// The monitor is gone.
     Disconnected,
@@ -41,22 +62,24 @@ pub enum Monitor {
     Pass,
     /// RESUME: the VM runs again, before its rings do.
     Resume,
-    /// MIGRATION: whether the state is `colo` now.
-    Migration {
-        /// The state is `colo`.
-        colo: bool,
-    },
-    /// COLO_EXIT.
+    /// MIGRATION.
+    Migration(Migration),
+    /// COLO_EXIT: QEMU takes no more checkpoints.
     ColoExit,
     /// The state some time after the guest's ring was found to run and the monitor to answer, which
     /// a node asks for whenever both have come true; every event that came before has been told.
     Barrier {
         /// Stops of the ring when the question was asked.
         stops: u32,
-        /// Migration state is `colo`.
-        colo: bool,
+        /// State of the VM's migration.
+        migration: Migration,
         /// The VM runs.
         running: bool,
+    },
+    /// The guest's ring was found to run, and there is no monitor to ask what for.
+    Unexplained {
+        /// Stops of the ring by then.
+        stops: u32,
     },
 }
 
@@ -64,7 +87,8 @@ pub enum Monitor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// No COLO: the primary forwards, holds and mirrors nothing; the secondary's VM does not run.
+    /// The primary, or a secondary that has taken over, forwards, holds and mirrors nothing; any
+    /// other secondary's VM does not run.
     Solo,
     /// The nodes hear each other; COLO has not begun.
     Pairing,
@@ -74,7 +98,7 @@ pub enum State {
     Checkpointing,
     /// Everything is held until the next commit.
     Uncertain,
-    /// COLO ended with an error and nobody has said who goes on.
+    /// The link is silent or COLO has ended, and it is not certain who goes on.
     PeerLost,
 }
 
@@ -125,4 +149,8 @@ pub struct Setup {
     pub repeat: Ticks,
     /// Connections that the rewriter knows at a time.
     pub connections: usize,
+    /// What happens when the peer is lost.
+    pub failover: Failover,
+    /// Ticks of a millisecond.
+    pub millisecond: Ticks,
 }

@@ -11,12 +11,26 @@
 //! ends a stop that came after all of them were taken, however late the monitor and however often
 //! the VM or its driver stopped (rule R3). The secondary is told of an epoch then and not before: what
 //! the SVM sends in its name is sent by an SVM that has loaded the state with which the epoch began.
+//!
+//! When the link falls silent or QEMU says that COLO has ended, everything is held until a commit or
+//! until it is certain that the SVM does not speak (rule R6): QEMU's migration state became
+//! `completed`, which only an operator's word makes it, or the peer's loss is certain by policy.
+//!
+//! A secondary that has taken over goes on as a primary ([`Primary::inherit`]). Connections that it
+//! has an offset for are translated where they meet the uplink: the comparison, both VMs and the
+//! link know the guest's numbers on the one side, the client's on the other, and nothing in between.
 
-use super::{Cause, Checkpoints, Monitor, Request, Setup, State};
+use super::announce::{Announcement, Announcer};
+use super::opening::Openings;
+use super::peer::{Action, Peer};
+use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
 use crate::compare::{Divergence, Reason, Release, Synchronized};
+use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
-use crate::rewrite::Opening;
+use crate::packet::Packet;
+use crate::packet::serial::before;
+use crate::rewrite::{Offset, Opening, Outcome, Rewriter};
 use crate::spread::{Front, FrontEnd, Shares};
 
 /// Frames of a burst; nothing is polled that there is no room for.
@@ -29,8 +43,8 @@ enum Protection {
     On,
     /// Everything is held until the next commit.
     Uncertain,
-    /// COLO ended with an error; everything is held until somebody decides.
-    Lost,
+    /// The peer is certainly lost, though QEMU has not been told: everything leaves at once.
+    Alone,
 }
 
 /// The guest's ring has stopped, or was not seen to run yet.
@@ -55,6 +69,10 @@ pub struct Counts {
     pub stale: u64,
     /// P that were dropped because their VM is gone.
     pub discarded: u64,
+    /// Frames that could not be translated, dropped.
+    pub untranslated: u64,
+    /// Times the peer was lost.
+    pub losses: u64,
 }
 
 /// The primary node of one VM pair.
@@ -65,10 +83,27 @@ pub struct Primary<F> {
     protection: Protection,
     stopped: Option<Stopped>,
     epoch: u32,
+    /// The epoch that began with the last commit.
+    committed: Option<u32>,
+    /// Takeovers before this node led.
+    term: u32,
     /// Stops of the guest's ring since the node began.
     stops: u32,
     connected: bool,
-    colo: bool,
+    migration: Migration,
+    /// The VM has entered COLO and was not seen to run since.
+    entering: bool,
+    /// QEMU takes no more checkpoints of this COLO.
+    ended: bool,
+    /// The SVM speaks for itself: this VM never does, until another QEMU runs it.
+    superseded: bool,
+    peer: Peer,
+    openings: Openings<F>,
+    /// Offsets of connections from the time when this node was the secondary.
+    inherited: Option<Rewriter>,
+    /// Slot of the next inherited offset to tell the peer of.
+    to_tell: Option<usize>,
+    announcer: Option<Announcer>,
     /// The secondary is to be told of the epoch.
     untold: bool,
     waiting: Option<Synchronized>,
@@ -106,9 +141,19 @@ impl<F: Frame> Primary<F> {
             // Whether the VM is in COLO is not known before its monitor has told.
             stopped: Some(Stopped::default()),
             epoch: 0,
+            committed: None,
+            term: 0,
             stops: 0,
             connected: false,
-            colo: false,
+            migration: Migration::None,
+            entering: false,
+            ended: false,
+            superseded: false,
+            peer: Peer::new(setup.failover),
+            openings: Openings::new(),
+            inherited: None,
+            to_tell: None,
+            announcer: None,
             untold: false,
             waiting: None,
             stalled: None,
@@ -117,21 +162,72 @@ impl<F: Frame> Primary<F> {
         }
     }
 
+    /// Goes on where a secondary has taken over; this node has done nothing yet.
+    pub fn inherit(&mut self, inheritance: Inheritance, now: Ticks) {
+        let Inheritance {
+            link,
+            mut rewriter,
+            mut announcer,
+            epoch,
+            term,
+            stops,
+            migration,
+        } = inheritance;
+        rewriter.take_over();
+        announcer.begin(now);
+        (self.link, self.inherited, self.announcer) = (link, Some(rewriter), Some(announcer));
+        (self.epoch, self.stops, self.migration) = (epoch, stops, migration);
+        (self.term, self.connected) = (term, true);
+        self.tell_lead();
+        self.stopped = None;
+        // A node that was started again while its VM leads a pair.
+        self.not_a_checkpoint(Cause::MonitorLost, now);
+    }
+
     /// The word for what the node does now.
     pub fn state(&self) -> State {
         match (self.protection, self.stopped) {
-            (Protection::Lost, _) => State::PeerLost,
+            (Protection::Alone, _) => State::Solo,
             (Protection::Off, _) if self.link.has_session() => State::Pairing,
             (Protection::Off, _) => State::Solo,
+            _ if self.is_lost() => State::PeerLost,
             (_, Some(stopped)) if !stopped.committed => State::Checkpointing,
             (Protection::On, _) => State::Protected,
             (Protection::Uncertain, _) => State::Uncertain,
         }
     }
 
+    /// Whether somebody has to say who goes on.
+    fn is_lost(&self) -> bool {
+        self.ended || self.superseded || self.peer.is_lost()
+    }
+
+    /// Whether it goes on without the other VM though QEMU has not been told.
+    pub fn is_alone(&self) -> bool {
+        self.protection == Protection::Alone
+    }
+
+    /// Whether it began as a secondary.
+    pub fn has_taken_over(&self) -> bool {
+        self.inherited.is_some()
+    }
+
+    fn in_colo(&self) -> bool {
+        self.migration == Migration::Colo
+    }
+
+    fn compares(&self) -> bool {
+        matches!(self.protection, Protection::On | Protection::Uncertain)
+    }
+
     /// Number of the epoch that the PVM runs, or will run when it starts again.
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// The epoch that began with the last commit, whatever has become of the protection since.
+    pub fn committed(&self) -> Option<u32> {
+        self.committed
     }
 
     /// The comparator, for its counters.
@@ -157,7 +253,12 @@ impl<F: Frame> Primary<F> {
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
         let record = self.record.as_ref().map_or(0, Divergence::frames);
-        self.comparator.frames() + record
+        self.comparator.frames() + self.openings.len() + record
+    }
+
+    /// P that wait for their counterpart, a commit or an acknowledgment.
+    pub fn held(&self) -> usize {
+        self.comparator.held() + self.openings.len()
     }
 
     /// Whether the guest's ring may be polled: its frames have a known epoch and a burst has room.
@@ -165,7 +266,7 @@ impl<F: Frame> Primary<F> {
     pub fn wants_output(&self) -> bool {
         let room = match self.protection {
             // What leaves at once must not overtake what was held before.
-            Protection::Off => self.hold,
+            Protection::Off | Protection::Alone => self.hold,
             _ => BURST,
         };
         self.stopped.is_none() && self.comparator.is_ready() && self.comparator.room() >= room
@@ -193,15 +294,41 @@ impl<F: Frame> Primary<F> {
     pub fn input_room(&self, now: Ticks) -> usize {
         match (self.stopped, self.protection) {
             (Some(_), _) => 0,
-            (None, Protection::Off | Protection::Lost) => usize::MAX,
-            (None, _) if self.link.is_up(now) => self.link.room(),
+            (None, Protection::Off | Protection::Alone) => usize::MAX,
+            (None, _) if self.link.is_up(now) && !self.ended => self.link.room(),
             (None, _) => usize::MAX,
         }
     }
 
     /// Whether input that the guest takes is to be mirrored.
     pub fn mirrors(&self, now: Ticks) -> bool {
-        matches!(self.protection, Protection::On | Protection::Uncertain) && self.link.is_up(now)
+        self.compares() && !self.ended && self.link.is_up(now)
+    }
+
+    /// Translates a frame that the network sent; to be called once for each, before the guest gets
+    /// it. False for one that must be dropped.
+    pub fn input(&mut self, frame: &mut F, now: Ticks) -> bool {
+        let Some(rewriter) = &mut self.inherited else {
+            return true;
+        };
+        let packet = Packet::parse(frame.head(), frame.len());
+        let translated = rewriter.to_guest(frame, &packet, now) != Outcome::Shared;
+        self.counts.untranslated += u64::from(!translated);
+        translated
+    }
+
+    /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
+    /// [`Primary::output`] or [`Primary::svm_output`]. A frame that was just taken has no other owner.
+    pub fn outward(&mut self, mut frame: F, now: Ticks) -> Option<F> {
+        let Some(rewriter) = &mut self.inherited else {
+            return Some(frame);
+        };
+        let packet = Packet::parse(frame.head(), frame.len());
+        if rewriter.from_guest(&mut frame, &packet, now) == Outcome::Shared {
+            self.counts.untranslated += 1;
+            return None;
+        }
+        Some(frame)
     }
 
     /// The bytes to put in front of an input frame that the guest's ring has taken.
@@ -212,7 +339,7 @@ impl<F: Frame> Primary<F> {
 
     /// The guest's ring has taken input that cannot be mirrored.
     pub fn input_missed(&mut self, frames: usize, now: Ticks) {
-        if frames > 0 && matches!(self.protection, Protection::On | Protection::Uncertain) {
+        if frames > 0 && self.compares() {
             self.counts.unmirrored += frames as u64;
             self.doubt(
                 if self.link.is_up(now) {
@@ -228,7 +355,7 @@ impl<F: Frame> Primary<F> {
     /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
     /// because nothing is protected. The caller has seen [`Primary::wants_output`].
     pub fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
-        if self.protection == Protection::Off {
+        if !self.compares() {
             return Some(frame);
         }
         // A frame that does not fit is dropped, which no caller that asks first will see.
@@ -259,11 +386,11 @@ impl<F: Frame> Primary<F> {
 
     /// Takes in a frame that the SVM sent in an epoch.
     pub fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
-        if epoch == self.epoch && self.protection == Protection::On && self.stopped.is_none() {
+        if epoch != self.epoch || self.protection != Protection::On || self.stopped.is_some() {
+            self.counts.stale += 1;
+        } else {
             self.comparator.secondary(frame, now);
             self.examine(now);
-        } else {
-            self.counts.stale += 1;
         }
     }
 
@@ -272,7 +399,10 @@ impl<F: Frame> Primary<F> {
             Event::Session => {
                 // It knows no epoch, and learns the next one when that is committed.
                 self.untold = false;
-                if matches!(self.protection, Protection::On | Protection::Uncertain) {
+                self.openings.revoke();
+                self.to_tell = self.inherited.as_ref().map(|_| 0);
+                self.tell_lead();
+                if self.compares() {
                     self.doubt(Cause::PeerRestarted, now);
                 }
             }
@@ -286,8 +416,27 @@ impl<F: Frame> Primary<F> {
                     self.checkpoints.want(Cause::InputLost, now);
                 }
             }
+            Event::Message(Message::Leads(term)) => {
+                if before(self.term, term) && self.protection != Protection::Off {
+                    self.superseded = true;
+                    self.end();
+                }
+            }
+            Event::Message(Message::VmLost) if self.protection == Protection::On => {
+                self.doubt(Cause::LinkDown, now);
+            }
             Event::Message(_) => {}
         }
+    }
+
+    /// No commit comes any more, and nothing leaves before somebody has decided.
+    fn end(&mut self) {
+        self.ended = true;
+        if self.protection != Protection::Alone || self.superseded {
+            self.comparator.suspend();
+            self.protection = Protection::Uncertain;
+        }
+        self.checkpoints.settle();
     }
 
     /// The guest's ring has stopped: everything taken from it so far belongs to the epoch that
@@ -306,9 +455,10 @@ impl<F: Frame> Primary<F> {
     /// Takes in what the monitor says.
     pub fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
-            Monitor::Connected { colo, .. } => {
+            Monitor::Connected { migration, .. } => {
                 self.connected = true;
-                self.colo = colo;
+                self.entering = false;
+                self.migration = migration;
                 self.checkpoints.retry();
                 self.reconnected(now);
             }
@@ -333,30 +483,46 @@ impl<F: Frame> Primary<F> {
                     stopped.pass = stopped.stop;
                 }
             }
-            Monitor::Migration { colo } => {
-                let was = std::mem::replace(&mut self.colo, colo);
-                if was && !colo && self.protection != Protection::Off {
-                    self.go_on_alone(now);
-                }
-            }
+            Monitor::Migration(migration) => self.migrated(migration, now),
             Monitor::ColoExit => {
                 if self.protection != Protection::Off {
-                    self.comparator.suspend();
-                    self.protection = Protection::Lost;
-                    self.checkpoints.settle();
+                    self.end();
                 }
             }
             Monitor::Resume => self.resumed(now),
             Monitor::Barrier {
                 stops,
-                colo,
+                migration,
                 running,
             } => {
                 if running && stops == self.stops {
-                    self.colo = colo;
+                    self.migrated(migration, now);
                     self.goes_on(now);
                 }
             }
+            Monitor::Unexplained { .. } => {}
+        }
+    }
+
+    /// The state of the VM's migration is this now.
+    fn migrated(&mut self, migration: Migration, now: Ticks) {
+        let was = std::mem::replace(&mut self.migration, migration);
+        match (was, migration) {
+            (Migration::Colo, Migration::Colo) => {}
+            (_, Migration::Colo) => {
+                self.entering = true;
+                self.ended = false;
+                if self.protection == Protection::Alone {
+                    self.protection = Protection::Off;
+                }
+            }
+            (Migration::Colo, Migration::Completed)
+                if self.protection != Protection::Off && !self.superseded =>
+            {
+                self.go_on_alone(Protection::Off, now);
+            }
+            (Migration::Colo, _) if self.protection != Protection::Off => self.end(),
+            _ => {}
         }
     }
 
@@ -369,24 +535,27 @@ impl<F: Frame> Primary<F> {
         };
         // Nothing was polled since the ring stopped, so what is held is older than this stop.
         let committed = match self.protection {
-            Protection::Off => self.colo && was.stop,
-            Protection::On | Protection::Uncertain => self.colo && was.stop && was.pass,
-            Protection::Lost => false,
+            Protection::Off => self.in_colo() && was.stop,
+            _ => {
+                let checkpoint = was.pass || self.entering;
+                self.in_colo() && !self.ended && was.stop && checkpoint
+            }
         };
+        self.entering &= !committed;
         self.stopped = Some(Stopped {
             committed,
             ..Stopped::default()
         });
         match self.protection {
-            Protection::Lost => {}
             Protection::Off if committed => self.begin(now),
-            Protection::On | Protection::Uncertain if committed => self.commit(now),
+            _ if committed => self.commit(now),
             _ => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
 
     /// The ring runs, and the monitor has told all that came before.
     fn goes_on(&mut self, now: Ticks) {
+        self.entering = false;
         let Some(was) = self.stopped.take() else {
             return;
         };
@@ -403,6 +572,8 @@ impl<F: Frame> Primary<F> {
     /// The VM entered COLO: both VMs are equal now.
     fn begin(&mut self, now: Ticks) {
         self.checkpoints.settle();
+        // What left meanwhile was not followed.
+        self.counts.discarded += self.comparator.discard() as u64;
         self.compare_again(now);
     }
 
@@ -414,12 +585,28 @@ impl<F: Frame> Primary<F> {
 
     fn compare_again(&mut self, now: Ticks) {
         self.comparator.commit(now);
+        self.openings.free();
+        self.committed = Some(self.epoch);
         self.protection = Protection::On;
+        if self.link.is_silent(now) {
+            // QEMU's own connection works. What the VM sends next waits for the next commit.
+            self.comparator.suspend();
+            self.protection = Protection::Uncertain;
+        }
+    }
+
+    /// Tells the peer that this node leads.
+    fn tell_lead(&mut self) {
+        // A queue that is full before anything else was said will be emptied by the next session.
+        let _ = self.link.send(Message::Leads(self.term));
     }
 
     /// Tells the secondary of the epoch, if the link takes it now.
     fn tell(&mut self) {
-        if self.untold && self.link.send(Message::Epoch(self.epoch)).is_ok() {
+        if self.untold
+            && self.to_tell.is_none()
+            && self.link.send(Message::Epoch(self.epoch)).is_ok()
+        {
             self.untold = false;
         }
     }
@@ -427,11 +614,11 @@ impl<F: Frame> Primary<F> {
     /// The guest's ring stopped and started, but the SVM did not get the state.
     fn not_a_checkpoint(&mut self, cause: Cause, now: Ticks) {
         match self.protection {
-            Protection::Off if self.colo => {
+            Protection::Off if self.in_colo() => {
                 self.protection = Protection::Uncertain;
                 self.doubt(Cause::MonitorLost, now);
             }
-            Protection::Off | Protection::Lost => {}
+            Protection::Off | Protection::Alone => {}
             Protection::On | Protection::Uncertain => {
                 self.checkpoints.retry();
                 self.doubt(cause, now);
@@ -440,16 +627,26 @@ impl<F: Frame> Primary<F> {
     }
 
     fn reconnected(&mut self, now: Ticks) {
-        match (self.protection, self.colo) {
-            (Protection::Off, true) => self.not_a_checkpoint(Cause::MonitorLost, now),
+        match (self.protection, self.migration) {
+            (Protection::Off, Migration::Colo) => self.not_a_checkpoint(Cause::MonitorLost, now),
             // It may be another COLO by now; if it is not, no checkpoint will come.
-            (Protection::Lost, true) => self.doubt(Cause::MonitorLost, now),
+            (_, Migration::Colo) if self.ended && !self.superseded => {
+                self.ended = false;
+                if self.compares() {
+                    self.doubt(Cause::MonitorLost, now);
+                }
+            }
             // Whether a stop is over is told by a RESUME or a barrier: the VM's state in the answer
             // may be older than the stop.
-            (Protection::On | Protection::Uncertain, true) | (Protection::Off, false) => {}
-            (_, false) => {
-                // Another QEMU, or one that left COLO unseen: what its predecessor sent must not leave now.
+            (_, Migration::Colo) | (Protection::Off, _) => {}
+            (_, Migration::Broken) => self.end(),
+            (_, Migration::Completed) if self.superseded => {}
+            (_, Migration::None | Migration::Completed) => {
+                // Another QEMU, or one that was told to go on alone while nobody listened: what its
+                // predecessor sent must not leave now.
                 self.counts.discarded += self.comparator.discard() as u64;
+                self.counts.discarded += self.openings.discard() as u64;
+                (self.ended, self.superseded) = (false, false);
                 self.comparator.commit(now);
                 self.protection = Protection::Off;
                 self.checkpoints.settle();
@@ -457,10 +654,12 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// COLO is over and this VM goes on: what is held leaves, and nothing is compared.
-    fn go_on_alone(&mut self, now: Ticks) {
+    /// The SVM does not go on, and this VM does: what is held leaves, and nothing is compared.
+    fn go_on_alone(&mut self, as_what: Protection, now: Ticks) {
         self.comparator.commit(now);
-        self.protection = Protection::Off;
+        self.openings.free();
+        self.protection = as_what;
+        self.ended &= as_what == Protection::Alone;
         self.checkpoints.settle();
     }
 
@@ -470,7 +669,7 @@ impl<F: Frame> Primary<F> {
             self.comparator.suspend();
         }
         self.protection = Protection::Uncertain;
-        if !self.checkpoints.is_wanted() {
+        if !self.checkpoints.is_wanted() && !self.ended {
             self.checkpoints.want(cause, now);
         }
     }
@@ -494,7 +693,11 @@ impl<F: Frame> Primary<F> {
 
     /// What depends on time alone; to be called at least every tenth of a millisecond.
     pub fn tick(&mut self, now: Ticks) {
-        if matches!(self.protection, Protection::Off | Protection::Lost) || self.is_stopping() {
+        if let Some(rewriter) = &mut self.inherited {
+            rewriter.age(now);
+        }
+        self.watch(now);
+        if !self.compares() || self.ended || self.is_stopping() {
             return;
         }
         self.comparator.age(now, BURST);
@@ -502,7 +705,13 @@ impl<F: Frame> Primary<F> {
         if self.checkpoints.is_wanted() {
             return;
         }
-        if let Some(divergence) = self.comparator.overdue(now) {
+        let unheard = self
+            .openings
+            .oldest()
+            .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
+        if unheard || self.peer.is_lost() && self.held() > 0 {
+            self.checkpoints.want(Cause::LinkDown, now);
+        } else if let Some(divergence) = self.comparator.overdue(now) {
             self.diverged(divergence);
         } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
             self.checkpoints
@@ -510,6 +719,36 @@ impl<F: Frame> Primary<F> {
         } else if stalled {
             self.checkpoints.want(Cause::InputLost, now);
         }
+    }
+
+    /// Whether the peer is lost, and what follows from it.
+    fn watch(&mut self, now: Ticks) {
+        let watches = self.protection != Protection::Off && !self.superseded;
+        let lost = watches && (self.ended || self.link.is_silent(now));
+        let was_lost = self.peer.is_lost();
+        self.counts.losses += u64::from(lost && !was_lost);
+        self.peer.observe(lost, true, now);
+        match self.protection {
+            Protection::Alone if !lost => self.doubt(Cause::LinkDown, now),
+            Protection::On | Protection::Uncertain if self.peer.is_certain() => {
+                self.go_on_alone(Protection::Alone, now);
+            }
+            Protection::On if lost => self.doubt(Cause::LinkDown, now),
+            // The SVM may have missed what nobody sent it.
+            Protection::Uncertain if was_lost && !lost => self.doubt(Cause::LinkDown, now),
+            _ => {}
+        }
+    }
+
+    /// What the control thread is to do about a peer that is lost.
+    pub fn next_action(&mut self, now: Ticks) -> Option<Action> {
+        let able = self.connected && self.in_colo();
+        self.peer.next_action(now, able)
+    }
+
+    /// What a fencing command came to.
+    pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
+        self.peer.fenced(number, down, now);
     }
 
     /// Whether the VM is stopped. A ring that has stopped alone waits for the guest's driver, which
@@ -534,8 +773,19 @@ impl<F: Frame> Primary<F> {
         }
     }
 
+    /// Whether another VM speaks in this one's place: what was free to leave must not any more.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded
+    }
+
     /// The next frame for the uplink. The link is told of a connection's ISNs before any frame of it leaves.
     pub fn next_release(&mut self) -> Option<Release<F>> {
+        if self.superseded {
+            return None;
+        }
+        if let Some(release) = self.openings.next(&self.link) {
+            return Some(release);
+        }
         loop {
             if let Some(synchronized) = self.waiting {
                 let message = Message::Synchronized {
@@ -550,8 +800,18 @@ impl<F: Frame> Primary<F> {
                 self.waiting = None;
             }
             self.waiting = self.comparator.next_synchronized();
-            if self.waiting.is_none() {
+            if self.waiting.is_some() {
+                continue;
+            }
+            if self.protection != Protection::On {
                 return self.comparator.next_release();
+            }
+            if self.openings.is_full() {
+                return None;
+            }
+            let release = self.comparator.next_release()?;
+            if let Some(release) = self.openings.admit(release, &self.link) {
+                return Some(release);
             }
         }
     }
@@ -559,10 +819,44 @@ impl<F: Frame> Primary<F> {
     /// The next checkpoint request to write to the monitor.
     pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
         let able = self.connected
-            && self.colo
-            && self.protection != Protection::Lost
+            && self.in_colo()
+            && self.compares()
+            && !self.ended
             && !self.is_stopping();
         self.checkpoints.next(now, able)
+    }
+
+    /// The next frame that tells the network where the VM is now.
+    pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
+        let silent = self.superseded;
+        self.announcer.as_mut().filter(|_| !silent)?.next(now)
+    }
+
+    /// The inherited offset at or behind a slot, and the next slot to ask for; `None` when there
+    /// is no slot any more.
+    pub fn inherited(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
+        self.inherited.as_ref()?.offset_from(slot)
+    }
+
+    /// Tells the peer of offsets that its VM would need after a takeover; it is told of no epoch
+    /// before it has heard of all of them.
+    fn tell_inherited(&mut self) {
+        while let Some(slot) = self.to_tell
+            && self.link.has_session()
+            && self.link.has_control_room()
+        {
+            let Some((next, found)) = self.inherited(slot) else {
+                self.to_tell = None;
+                return;
+            };
+            self.to_tell = Some(next);
+            let Some((flow, offset)) = found else {
+                // The next call goes on from there.
+                return;
+            };
+            let sent = self.link.send(Message::Inherited { flow, offset });
+            debug_assert!(sent.is_ok(), "there was room");
+        }
     }
 
     /// The next divergence to write down.
@@ -572,6 +866,7 @@ impl<F: Frame> Primary<F> {
 
     /// The next frame of the link's own.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        self.tell_inherited();
         self.tell();
         self.link.next_transmit(now)
     }

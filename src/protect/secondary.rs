@@ -5,15 +5,23 @@
 //! number. From the SVM's stop until then it is not polled, so that none of its frames has an
 //! unknown epoch. A number that comes late finds an SVM that runs a later epoch or waits for one:
 //! the primary drops what bears it. A number may lag behind the SVM's state, but never runs ahead.
+//!
+//! Before the SVM's QEMU has been told to go on alone, nothing that the SVM sends goes anywhere but
+//! to the primary (rule R6). QEMU says so by the migration state `completed`. The offsets that hold
+//! then are those of the state that the SVM runs: its loads are counted by its own monitor and told
+//! by the primary's epochs, and where it has loaded more than was told, no offset holds.
 
 use std::collections::VecDeque;
 
-use super::{Setup, State};
+use super::announce::Announcer;
+use super::peer::{Action, OnPeerLost, Peer};
+use super::{Migration, Monitor, Setup, State};
+use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::Packet;
 use crate::packet::serial::before;
-use crate::rewrite::{self, Learned, Outcome, Rewriter};
+use crate::rewrite::{self, Learned, Offset, Outcome, Rewriter};
 
 struct Mirrored<F> {
     frame: F,
@@ -36,6 +44,8 @@ pub struct Counts {
     pub untranslated: u64,
     /// Epochs that the SVM was bound to.
     pub epochs: u64,
+    /// Times the peer was lost.
+    pub losses: u64,
 }
 
 /// A frame for the link: the bytes to put in front, and the frame.
@@ -46,10 +56,44 @@ pub struct Outgoing<F> {
     pub frame: F,
 }
 
+/// What a secondary that takes over leaves to the primary that it becomes.
+pub struct Inheritance {
+    pub(super) link: Endpoint,
+    pub(super) rewriter: Rewriter,
+    pub(super) announcer: Announcer,
+    pub(super) epoch: u32,
+    pub(super) term: u32,
+    pub(super) stops: u32,
+    pub(super) migration: Migration,
+}
+
 /// The secondary node of one VM pair.
 pub struct Secondary<F> {
     link: Endpoint,
     rewriter: Rewriter,
+    announcer: Announcer,
+    peer: Peer,
+    auto: bool,
+    connected: bool,
+    /// Takeovers before the present primary led.
+    term: u32,
+    /// The SVM has had a state of the PVM's.
+    ran: bool,
+    migration: Migration,
+    /// The VM is the primary one of its pair.
+    leads: bool,
+    /// QEMU takes no more checkpoints of this COLO.
+    ended: bool,
+    /// States that the SVM has loaded since an epoch was told last, and how many it is known to be
+    /// ahead of that epoch.
+    loads: u32,
+    ahead: u32,
+    /// A state was loaded since the ring stopped.
+    loaded: bool,
+    /// Input that the ring did not take before it stopped.
+    cut_off: usize,
+    /// Stops of the ring of which no RESUME has told the end.
+    unexplained: u32,
     /// The SVM's ring runs.
     started: bool,
     /// The SVM may have loaded a state whose epoch was not told yet.
@@ -70,6 +114,11 @@ impl<F: Frame> Secondary<F> {
             linger: setup.limits.idle,
             idle: setup.limits.idle * 8,
         };
+        let mut failover = setup.failover;
+        if failover.on_peer_lost == OnPeerLost::Release {
+            // What a primary may take for certain lets no secondary take over.
+            failover.on_peer_lost = OnPeerLost::Hold;
+        }
         // The window counts frames that were granted; heartbeats in between may let a few more come.
         let input_limit = setup.window as usize * 2;
         Self {
@@ -82,6 +131,20 @@ impl<F: Frame> Secondary<F> {
                 now,
             ),
             rewriter: Rewriter::new(limits, u64::from(setup.boot)),
+            announcer: Announcer::new(setup.millisecond),
+            peer: Peer::new(failover),
+            auto: failover.auto,
+            connected: false,
+            term: 0,
+            ran: false,
+            migration: Migration::None,
+            leads: false,
+            ended: false,
+            loads: 0,
+            ahead: 0,
+            loaded: false,
+            cut_off: 0,
+            unexplained: 0,
             started: false,
             awaits_epoch: true,
             bound: None,
@@ -95,6 +158,7 @@ impl<F: Frame> Secondary<F> {
     /// The word for what the node does now.
     pub fn state(&self) -> State {
         match (self.started, self.bound) {
+            _ if self.peer.is_lost() => State::PeerLost,
             _ if self.runs() => State::Protected,
             (false, None) if self.link.has_session() => State::Pairing,
             (false, None) => State::Solo,
@@ -213,6 +277,7 @@ impl<F: Frame> Secondary<F> {
     pub fn output(&mut self, mut frame: F, now: Ticks) -> Option<Outgoing<F>> {
         let epoch = self.bound?;
         let packet = Packet::parse(frame.head(), frame.len());
+        self.announcer.learn(frame.head(), &packet);
         if self.rewriter.from_guest(&mut frame, &packet, now) == Outcome::Shared {
             // The primary misses it and asks for a checkpoint.
             self.counts.untranslated += 1;
@@ -223,30 +288,147 @@ impl<F: Frame> Secondary<F> {
         Some(Outgoing { header, frame })
     }
 
-    /// The SVM's ring has stopped.
-    pub fn guest_stopped(&mut self) {
+    /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a
+    /// loss if the stop turns out to be no checkpoint's.
+    pub fn guest_stopped(&mut self, dropped: usize) {
         self.stops = self.stops.wrapping_add(1);
+        self.cut_off += dropped;
+        self.unexplained += 1;
         self.started = false;
         self.awaits_epoch = true;
+        self.loaded = false;
+        self.tell_loss();
     }
 
-    /// The SVM's ring has started again after so many stops; `loaded` says that the SVM has loaded
-    /// the PVM's state in between, which a reset of its driver does not do. Without knowledge
-    /// either answer is safe: each leads to another checkpoint if it was wrong.
-    pub fn guest_started(&mut self, stops: u32, loaded: bool) {
-        if stops != self.stops {
-            return;
+    /// Takes in what the SVM's monitor says.
+    pub fn monitor(&mut self, event: Monitor) {
+        match event {
+            Monitor::Connected {
+                migration, leads, ..
+            } => {
+                self.connected = true;
+                self.leads = leads && migration == Migration::Colo;
+                // A takeover stops the ring once, too.
+                let certain = u32::from(migration == Migration::Completed);
+                if self.unexplained > certain {
+                    self.load();
+                }
+                self.migrated(migration);
+            }
+            Monitor::Disconnected => {
+                self.connected = false;
+                self.tell_loss();
+            }
+            Monitor::Migration(migration) => self.migrated(migration),
+            Monitor::ColoExit => self.ended = self.migration == Migration::Colo,
+            Monitor::Resume => {
+                self.unexplained = 0;
+                // The state came with a checkpoint, or with the migration that began it all.
+                if self.migration != Migration::Completed {
+                    self.load();
+                }
+            }
+            Monitor::Barrier {
+                stops,
+                migration,
+                running,
+            } => {
+                self.migrated(migration);
+                if running && stops == self.stops {
+                    self.unexplained = 0;
+                    self.start();
+                }
+            }
+            Monitor::Unexplained { stops } => {
+                if stops == self.stops {
+                    self.unexplained = 0;
+                    self.load();
+                    self.start();
+                }
+            }
+            Monitor::Stop | Monitor::Pass => {}
         }
-        self.started = true;
-        self.awaits_epoch &= loaded;
+    }
+
+    fn migrated(&mut self, migration: Migration) {
+        if self.migration != Migration::Colo {
+            self.ended = false;
+        }
+        self.migration = migration;
+    }
+
+    fn load(&mut self) {
+        self.ran = true;
+        self.loads = self.loads.saturating_add(1);
+        self.loaded = true;
+    }
+
+    /// The ring runs. A reset of its driver does not end the epoch.
+    fn start(&mut self) {
+        (self.started, self.ran) = (true, true);
+        self.awaits_epoch &= self.loaded;
+        let cut_off = std::mem::take(&mut self.cut_off);
+        if !self.loaded && cut_off > 0 {
+            self.input_lost(cut_off);
+        }
+    }
+
+    /// The primary learns sooner from its node than from its QEMU that the SVM is gone.
+    fn tell_loss(&mut self) {
+        if !self.connected && !self.started {
+            // A full queue means that it hears nothing anyway.
+            let _ = self.link.send(Message::VmLost);
+        }
+    }
+
+    /// Whether the SVM speaks for itself from now on: its QEMU was told to go on alone, or leads a
+    /// pair already; and its ring runs.
+    pub fn takes_over(&self) -> bool {
+        self.started && (self.migration == Migration::Completed || self.leads)
+    }
+
+    /// What the primary that this node becomes goes on with. Input that waits is dropped: its
+    /// senders have no acknowledgment of it.
+    pub fn into_inheritance(mut self) -> Inheritance {
+        if self.ahead > 0 || self.loads > 0 {
+            self.rewriter.svm_loaded();
+        }
+        self.link.set_backlog(0);
+        Inheritance {
+            link: self.link,
+            rewriter: self.rewriter,
+            announcer: self.announcer,
+            epoch: self.bound.unwrap_or(0),
+            term: self.term.wrapping_add(1),
+            stops: self.stops,
+            migration: self.migration,
+        }
+    }
+
+    /// Takes in an offset that this node knew before it was started again, or its peer.
+    pub fn inherit(&mut self, flow: FlowKey, offset: Offset, now: Ticks) {
+        self.rewriter.inherit(flow, offset, now);
+    }
+
+    /// What the control thread is to do about a primary that is lost.
+    pub fn next_action(&mut self, now: Ticks) -> Option<Action> {
+        let able = self.connected && self.migration == Migration::Colo && !self.leads;
+        self.peer.next_action(now, able)
+    }
+
+    /// What a fencing command came to.
+    pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
+        self.peer.fenced(number, down, now);
     }
 
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
                 self.bound = None;
+                self.ahead = 0;
                 self.awaits_epoch = true;
                 self.input.clear();
+                self.link.set_backlog(0);
             }
             Event::Lost(frames) => self.report_loss(frames),
             Event::Message(Message::Epoch(epoch)) => self.bind(epoch),
@@ -262,6 +444,8 @@ impl<F: Frame> Secondary<F> {
                     self.report_loss(1);
                 }
             }
+            Event::Message(Message::Leads(term)) => self.term = term,
+            Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
         }
     }
@@ -273,12 +457,28 @@ impl<F: Frame> Secondary<F> {
             // may have got input twice, and what it said was void.
             self.report_loss(1);
         }
+        self.count_loads(epoch);
         self.bound = Some(epoch);
         self.awaits_epoch = false;
         self.counts.epochs += 1;
         self.rewriter.svm_loaded();
         // The primary does not wait for this; a full queue means that it hears nothing anyway.
         let _ = self.link.send(Message::Bound(epoch));
+    }
+
+    /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs
+    /// have passed since one was told last, what is told now is late; if that does not change with
+    /// the next one, a stop was counted that loaded nothing.
+    fn count_loads(&mut self, epoch: u32) {
+        let passed = match self.bound {
+            Some(last) => epoch.wrapping_sub(last),
+            None => self.loads,
+        };
+        let before = std::mem::take(&mut self.ahead);
+        let after = (before + std::mem::take(&mut self.loads)).saturating_sub(passed);
+        if before == 0 || after < before {
+            self.ahead = after;
+        }
     }
 
     fn report_loss(&mut self, frames: u32) {
@@ -289,6 +489,13 @@ impl<F: Frame> Secondary<F> {
     /// What depends on time alone.
     pub fn tick(&mut self, now: Ticks) {
         self.rewriter.age(now);
+        let lost = self.migration == Migration::Colo
+            && !self.leads
+            && self.ran
+            && (self.ended || self.link.is_silent(now));
+        self.counts.losses += u64::from(lost && !self.peer.is_lost());
+        // A primary that is shot without anybody going on in its place helps nobody.
+        self.peer.observe(lost, self.auto, now);
     }
 
     /// The next frame of the link's own.

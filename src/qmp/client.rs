@@ -167,6 +167,16 @@ impl Client {
         Ok(())
     }
 
+    /// Tells QEMU to go on with this virtual machine alone; see [`Session::fail_over`].
+    ///
+    /// # Errors
+    /// See [`Session::fail_over`].
+    pub fn fail_over(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.session()?.fail_over(now)?;
+        self.flush();
+        Ok(())
+    }
+
     /// Asks for the state behind every event so far; see [`Session::barrier`].
     ///
     /// # Errors

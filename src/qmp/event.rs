@@ -91,6 +91,14 @@ pub enum Event {
         cause: RequestFailure,
     },
 
+    /// QEMU goes on with this virtual machine alone.
+    FailOverAccepted,
+    /// QEMU was not told that the other side is lost, or refused.
+    FailOverFailed {
+        /// Why.
+        cause: RequestFailure,
+    },
+
     /// A barrier came back: every event that QEMU emitted before this state was taken has been
     /// delivered before this one.
     Barrier {

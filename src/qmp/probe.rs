@@ -29,6 +29,8 @@ pub struct Probe {
     pub run: RunState,
     /// State of its migration.
     pub migration: MigrationStatus,
+    /// Which side of a pair the virtual machine is, where it is in COLO and QEMU says.
+    pub colo_mode: Option<ColoMode>,
     /// Whether QEMU emits MIGRATION and MIGRATION_PASS. Switched on where it was off, unless
     /// QEMU refused for the time being.
     pub events_capability: bool,
@@ -159,6 +161,7 @@ impl Findings {
 pub(super) struct Schema {
     pub takes_checkpoint_delay: bool,
     pub emits_colo_exit: bool,
+    pub tells_colo_mode: bool,
 }
 
 impl<'de> Deserialize<'de> for Schema {
@@ -180,11 +183,13 @@ impl<'de> Visitor<'de> for SchemaVisitor {
         let mut argument_type = None;
         let mut types_with_delay = BTreeSet::new();
         let mut emits_colo_exit = false;
+        let mut tells_colo_mode = false;
         while let Some(entry) = entries.next_element::<Entry>()? {
             match entry.meta_type.as_str() {
                 "command" if entry.name == "migrate-set-parameters" => {
                     argument_type = entry.arg_type;
                 }
+                "command" if entry.name == "query-colo-status" => tells_colo_mode = true,
                 "event" if entry.name == "COLO_EXIT" => emits_colo_exit = true,
                 "object" if entry.members.0 => {
                     types_with_delay.insert(entry.name);
@@ -196,6 +201,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
             takes_checkpoint_delay: argument_type
                 .is_some_and(|name| types_with_delay.contains(&name)),
             emits_colo_exit,
+            tells_colo_mode,
         })
     }
 }
@@ -287,6 +293,7 @@ mod tests {
             schema: Schema {
                 takes_checkpoint_delay: true,
                 emits_colo_exit: true,
+                tells_colo_mode: false,
             },
             colo_capability: true,
             checkpoint_delay: Some(20_000),

@@ -75,12 +75,15 @@ enum Command {
     EnableEvents,
     Parameters,
     Migration,
-    /// The probe's last.
+    ColoStatus,
+    /// The probe's last, but for the question about COLO that may follow.
     ProbeStatus,
     /// A barrier's last, with its token.
     BarrierStatus(u64),
     /// A checkpoint request, with its token.
     Checkpoint(u64),
+    /// The word that the other side is lost.
+    FailOver,
 }
 
 impl Command {
@@ -94,6 +97,8 @@ impl Command {
             Self::Migration => "query-migrate",
             Self::ProbeStatus | Self::BarrierStatus(_) => "query-status",
             Self::Checkpoint(_) => "migrate-set-parameters",
+            Self::ColoStatus => "query-colo-status",
+            Self::FailOver => "x-colo-lost-heartbeat",
         }
     }
 
@@ -101,6 +106,7 @@ impl Command {
         match self {
             Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),
             Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
+            Self::FailOver => Some(Event::FailOverFailed { cause }),
             _ => None,
         }
     }
@@ -235,6 +241,17 @@ impl Session {
         Ok(())
     }
 
+    /// Tells QEMU that the other side is lost and that this virtual machine goes on alone. What it
+    /// makes of that comes as events: STOP, MIGRATION `completed`, RESUME.
+    ///
+    /// # Errors
+    /// The probe has not ended or found no COLO, or too many requests are without a reply.
+    pub fn fail_over(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.admit()?;
+        self.command(Command::FailOver, now);
+        Ok(())
+    }
+
     /// The error that the end of the stream is at this point.
     pub fn end_of_stream(&self) -> ProtocolError {
         match self.lines.rest() {
@@ -265,7 +282,7 @@ impl Session {
         let asked = self.pending.iter().filter(|one| {
             matches!(
                 one.command,
-                Command::Checkpoint(_) | Command::BarrierStatus(_)
+                Command::Checkpoint(_) | Command::BarrierStatus(_) | Command::FailOver
             )
         });
         if asked.count() >= REQUESTS_MAX {
@@ -373,6 +390,7 @@ impl Session {
             events_capability: false,
             checkpoint_delay_ms: None,
             colo_exit: None,
+            colo_mode: None,
         }));
         self.command(Command::Negotiate, now);
     }
@@ -496,8 +514,24 @@ impl Session {
             }
             Command::ProbeStatus => {
                 let Status { status } = serde_json::from_value(value)?;
-                self.probed(status, now);
+                let in_colo = self.migration == MigrationStatus::Colo;
+                match &mut self.phase {
+                    Phase::Probing(probe) if in_colo && self.findings.schema.tells_colo_mode => {
+                        probe.run = status;
+                        self.command(Command::ColoStatus, now);
+                    }
+                    _ => self.probed(status, now),
+                }
             }
+            Command::ColoStatus => {
+                let ColoStatus { mode } = serde_json::from_value(value)?;
+                if let Phase::Probing(probe) = &mut self.phase {
+                    probe.colo_mode = Some(mode);
+                    let run = probe.run;
+                    self.probed(run, now);
+                }
+            }
+            Command::FailOver => self.events.push_back(Event::FailOverAccepted),
             Command::BarrierStatus(token) => {
                 let Status { status } = serde_json::from_value(value)?;
                 self.events.push_back(Event::Barrier {
@@ -600,6 +634,11 @@ struct Capability {
 struct Parameters {
     #[serde(rename = "x-checkpoint-delay")]
     checkpoint_delay: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct ColoStatus {
+    mode: ColoMode,
 }
 
 /// `query-migrate` names no status where no migration was ever started.

@@ -1,8 +1,11 @@
 //! What is remembered about one connection of the SVM.
 
-use super::Opening;
+use super::{Offset, Opening};
 use crate::Ticks;
 use crate::packet::{Packet, TcpFlags, serial};
+
+/// The generation of connections that an earlier node learned.
+const INHERITED: u64 = u64::MAX;
 
 /// Offsets of a connection and how far it is closed.
 #[derive(Debug)]
@@ -72,6 +75,40 @@ impl Connection {
             client: Half::Open,
             reset: false,
         }
+    }
+
+    /// One that an earlier node learned.
+    pub(super) fn inherited(offset: Offset, now: Ticks) -> Self {
+        Self {
+            seq: offset.seq,
+            timestamp: offset.timestamp,
+            generation: INHERITED,
+            last_use: now,
+            svm_isn: offset.isn,
+            client_next: None,
+            guest: Half::Open,
+            client: Half::Open,
+            reset: false,
+        }
+    }
+
+    /// Whether an earlier node learned it.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.generation == INHERITED
+    }
+
+    /// What a later node has to know of it.
+    pub(super) fn offset(&self) -> Offset {
+        Offset {
+            seq: self.seq,
+            timestamp: self.timestamp,
+            isn: self.svm_isn,
+        }
+    }
+
+    /// Whether the guest opened it with this number.
+    pub(super) fn began_with(&self, isn: u32) -> bool {
+        self.svm_isn == isn
     }
 
     /// Whether both VMs chose the same numbers.

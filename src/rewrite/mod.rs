@@ -12,6 +12,11 @@
 //! kept by the difference, so that a wrong one stays wrong; one that the sender left partial
 //! covers none of these fields and stays as it is.
 //!
+//! When the secondary has taken over ([`Rewriter::take_over`]) nobody compares any more, and what the
+//! SVM sends must be in the PVM's terms whole: its SYN and SYN+ACK and its time stamps, too. A SYN
+//! of the guest with another number than the connection began with is another connection's, which
+//! has no offset.
+//!
 //! Memory is taken at construction (rule R10). Where that is not enough for all connections, one
 //! loses its offset, which is reported: its bytes will differ until a checkpoint (rule R8).
 
@@ -20,7 +25,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::connection::Connection;
 use self::segment::Segment;
@@ -58,6 +63,17 @@ impl From<u32> for Opening {
             timestamp: None,
         }
     }
+}
+
+/// The difference between the numbers that a guest has and those that its client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offset {
+    /// The guest's sequence numbers minus the client's, modulo 2^32.
+    pub seq: u32,
+    /// The guest's time stamps minus the client's, modulo 2^32.
+    pub timestamp: u32,
+    /// The guest's initial sequence number.
+    pub isn: u32,
 }
 
 /// What became of a connection's numbers.
@@ -102,6 +118,9 @@ pub struct Counters {
     pub shared: u64,
 }
 
+/// Slots that one call of [`Rewriter::offset_from`] looks at.
+const WALK: usize = 64;
+
 /// Connections that one call of [`Rewriter::age`] forgets at most.
 const AGE_BATCH: usize = 64;
 
@@ -114,6 +133,7 @@ pub struct Rewriter {
     limits: Limits,
     hash_seed: u64,
     generation: u64,
+    taken_over: bool,
     counters: Counters,
 }
 
@@ -137,6 +157,7 @@ impl Rewriter {
             limits,
             hash_seed,
             generation: 0,
+            taken_over: false,
             counters: Counters::default(),
         }
     }
@@ -155,8 +176,8 @@ impl Rewriter {
         }
         let connection = Connection::new(pvm.into(), svm.into(), self.generation, now);
         let hash = key.hash_seeded(self.hash_seed);
-        match self.find(&key, hash) {
-            Some(place) if self.at(place).continues(&connection) => {
+        match self.find_any(&key, hash) {
+            Some(place) if self.holds(self.at(place)) && self.at(place).continues(&connection) => {
                 self.at_mut(place).last_use = now;
                 self.used(place);
                 return Learned::Stored;
@@ -195,6 +216,45 @@ impl Rewriter {
     /// Takes the same time for any number of connections.
     pub fn svm_loaded(&mut self) {
         self.generation += 1;
+    }
+
+    /// The SVM speaks for itself from now on: what it sends leaves without a comparison.
+    pub fn take_over(&mut self) {
+        self.taken_over = true;
+    }
+
+    /// Takes in an offset that an earlier node knew and that outlives every state that is loaded;
+    /// it counts from [`Rewriter::take_over`] on. One that does not fit is not kept.
+    pub fn inherit(&mut self, key: FlowKey, offset: Offset, now: Ticks) {
+        let hash = key.hash_seeded(self.hash_seed);
+        if key.class() != FlowClass::Tcp || self.find_any(&key, hash).is_some() {
+            return;
+        }
+        // A full table is the counter's matter: the connection will be reset by its client.
+        if self
+            .open
+            .insert(key, hash, Connection::inherited(offset, now))
+            .is_err()
+        {
+            self.counters.evicted += 1;
+        }
+    }
+
+    /// The offset in a slot or in the next one in use, and the slot to ask for next; `None` when
+    /// there is no slot any more. Looks at a bounded number of slots.
+    pub fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
+        let open = self.open.capacity();
+        let (next, found) = match self.open.walk(slot, WALK) {
+            Some(step) => step,
+            None => {
+                let (next, found) = self.closed.walk(slot - open, WALK)?;
+                (next + open, found)
+            }
+        };
+        let offset = found
+            .filter(|(_, connection)| self.holds(connection))
+            .map(|(key, connection)| (*key, connection.offset()));
+        Some((next, offset))
     }
 
     /// Translates a frame from the client into the SVM's numbers. `packet` was parsed from it.
@@ -294,13 +354,25 @@ impl Rewriter {
         let Some(place) = self.find_hashed(&packet.key) else {
             return Outcome::Untouched;
         };
+        let taken_over = self.taken_over;
         let connection = self.at_mut(place);
-        let seq = connection.seq;
-        let outcome = if seq == 0 || keeps_its_sequence_number(packet) {
+        let (seq, timestamp) = (connection.seq, connection.timestamp);
+        let is_syn = packet.tcp.flags.contains(TcpFlags::SYN);
+        if taken_over && is_syn && !connection.began_with(packet.tcp.seq) {
+            self.remove(place);
+            return Outcome::Untouched;
+        }
+        let keeps = keeps_its_sequence_number(packet) && !(taken_over && is_syn);
+        let outcome = if (seq == 0 || keeps) && !taken_over {
             Outcome::Untouched
         } else {
             Segment::edit(frame, packet, |segment| {
-                segment.shift_sequence(seq.wrapping_neg());
+                if !keeps {
+                    segment.shift_sequence(seq.wrapping_neg());
+                }
+                if taken_over {
+                    segment.shift_timestamp(timestamp.wrapping_neg());
+                }
             })
         };
         if outcome != Outcome::Shared {
@@ -386,14 +458,25 @@ impl Rewriter {
 
     /// The connection with this key, unless the SVM has loaded a state since it was learned.
     fn find(&mut self, key: &FlowKey, hash: u64) -> Option<Place> {
-        let open = self.open.find(key, hash).map(Place::Open);
-        let place = open.or_else(|| self.closed.find(key, hash).map(Place::Closed))?;
-        if self.at(place).generation == self.generation {
+        let place = self.find_any(key, hash)?;
+        let connection = self.at(place);
+        if self.holds(connection) {
             Some(place)
         } else {
-            self.remove(place);
+            if !connection.is_inherited() {
+                self.remove(place);
+            }
             None
         }
+    }
+
+    fn find_any(&self, key: &FlowKey, hash: u64) -> Option<Place> {
+        let open = self.open.find(key, hash).map(Place::Open);
+        open.or_else(|| self.closed.find(key, hash).map(Place::Closed))
+    }
+
+    fn holds(&self, connection: &Connection) -> bool {
+        connection.generation == self.generation || (self.taken_over && connection.is_inherited())
     }
 
     fn at(&self, place: Place) -> &Connection {
@@ -418,7 +501,11 @@ impl Rewriter {
     }
 
     fn is_due(&self, connection: &Connection, limit: Ticks, now: Ticks) -> bool {
-        connection.generation != self.generation || now.saturating_sub(connection.last_use) > limit
+        let is_void = connection.generation != self.generation && !connection.is_inherited();
+        // An inherited offset is not used before the SVM's node has taken over.
+        let is_idle = now.saturating_sub(connection.last_use) > limit
+            && (self.taken_over || !connection.is_inherited());
+        is_void || is_idle
     }
 
     fn knows_nothing(&self) -> bool {

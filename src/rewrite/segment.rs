@@ -108,6 +108,17 @@ impl<'a> Segment<'a> {
         }
     }
 
+    /// Adds to the sender's time stamp (TSval; RFC 7323, 3.2).
+    pub(super) fn shift_timestamp(&mut self, by: u32) {
+        let value = self
+            .options()
+            .and_then(timestamp_echo)
+            .and_then(|echo| echo.checked_sub(4));
+        if let Some(value) = value {
+            self.shift(OPTIONS + value, by);
+        }
+    }
+
     /// The options that are there, or `None` when there are none.
     fn options(&self) -> Option<&[u8]> {
         let [offset] = self.field(DATA_OFFSET)?;

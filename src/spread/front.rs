@@ -194,7 +194,7 @@ impl<F: Frame> Front<F> {
         }
         // A frame that was taken out and finds no room would be lost.
         while self.room() > 0
-            && self.is_ready()
+            && self.remotes.iter().all(Remote::has_room)
             && let Some(frame) = frames.next()
         {
             let refused = self.primary(frame, now).is_err();

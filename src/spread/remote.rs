@@ -119,7 +119,7 @@ impl<F: Frame> Remote<F> {
     }
 
     /// Whether a frame and its time fit, and behind them some controls.
-    fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.staged.len() + 2 * BURST <= STAGED
     }
 

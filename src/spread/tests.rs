@@ -107,6 +107,30 @@ fn what_a_worker_says_of_an_epoch_that_has_ended_is_void() {
 }
 
 #[test]
+fn a_burst_each_of_p_and_s_fits_behind_half_a_burst() {
+    let sizes = Sizes {
+        messages: 16,
+        ..Sizes::default()
+    };
+    let (mut front, mut worker) = crew(sizes);
+    let burst = |from: u16| (from..from + BURST as u16).map(|n| datagram(1, n));
+    for n in 0..5 * BURST as u16 / 4 {
+        assert!(front.primary(datagram(2, n), 10).is_ok());
+    }
+    assert!(front.is_ready());
+    let (mut p, mut s) = (burst(0), burst(0));
+    front.secondary_burst(&mut s, 11);
+    front.primary_burst(&mut p, 12);
+    assert_eq!((p.count(), s.count()), (0, 0), "nothing is left over");
+    let mut left = 0;
+    for _ in 0..BURST {
+        settle(&mut front, &mut worker);
+        left += released(&mut front);
+    }
+    assert_eq!(left, BURST);
+}
+
+#[test]
 fn a_full_ring_pushes_back_and_loses_nothing() {
     let sizes = Sizes {
         messages: 16,

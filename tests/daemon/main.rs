@@ -19,6 +19,7 @@ mod telemetry;
 mod traffic;
 
 mod compare;
+mod failover;
 mod full;
 mod garbage;
 mod null;

@@ -88,6 +88,15 @@ impl Qemu {
         }
     }
 
+    /// Waits until a command has come.
+    pub fn wait_for_command(&self, name: &str) {
+        let since = Instant::now();
+        while self.lock().monitor.seen(name).is_empty() {
+            assert!(since.elapsed() < PATIENCE, "no {name} came");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Emits an event.
     pub fn emit(&self, name: &str, data: &str) {
         self.lock().say(&event(name, data));

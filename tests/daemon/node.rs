@@ -68,6 +68,8 @@ type Text = Arc<Mutex<String>>;
 pub struct Node {
     child: Child,
     prefix: String,
+    /// Its runtime directory is for another process that follows.
+    leaves_files: bool,
     dir: TempDir,
     stdout: Text,
     stderr: Text,
@@ -89,7 +91,31 @@ impl Node {
         Self::start_on(usual_cores(), eal, own)
     }
 
-    /// The same with so many cores for polling and comparing.
+    /// Starts it with a file prefix, so many cores for polling and comparing, and these words: the
+    /// devices, `--` and its own options. Both may have been another process's before.
+    pub fn start_at(prefix: String, cores: u32, words: &[String]) -> Self {
+        let all = eal_options(&prefix, 1 + cores)
+            .into_iter()
+            .chain(words.iter().cloned());
+        let mut node = Self::spawn(prefix, all.collect(), true);
+        node.wait_for_line("ready");
+        node
+    }
+
+    /// Its file prefix.
+    pub fn prefix(&self) -> String {
+        self.prefix.clone()
+    }
+
+    /// Ends it as a crash does, and leaves the files that it had.
+    pub fn crash(mut self) -> String {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("its status");
+        self.leaves_files = true;
+        self.prefix.clone()
+    }
+
+    /// The same as [`Node::start`] with so many cores for polling and comparing.
     pub fn start_on<A: AsRef<str>, B: AsRef<str>>(cores: u32, eal: &[A], own: &[B]) -> Self {
         let prefix = prefix();
         let mut words = eal_options(&prefix, 1 + cores);
@@ -125,6 +151,7 @@ impl Node {
         Self {
             child,
             prefix,
+            leaves_files: false,
             dir,
             stdout,
             stderr,
@@ -249,7 +276,9 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        clean(&self.prefix);
+        if !self.leaves_files {
+            clean(&self.prefix);
+        }
     }
 }
 
@@ -270,6 +299,7 @@ impl Ended {
 
 /// Removes what DPDK leaves behind of a process.
 pub fn clean(prefix: &str) {
+    assert!(!prefix.is_empty(), "that would be everybody's directory");
     let _ = fs::remove_dir_all(runtime_dir(prefix));
 }
 

@@ -12,7 +12,7 @@ use dpdk_colo::packet::{Kind, Packet};
 use crate::capture;
 use crate::frames::Flow;
 use crate::node::{self, Node, pcap, vhost, virtio_user};
-use crate::pair::{NETWORK, PVM, Pair, SVM};
+use crate::pair::{NETWORK, PVM, Pair, Plan, SVM};
 use crate::traffic::Script;
 
 /// Bytes of payload in a segment on an Ethernet.
@@ -318,7 +318,10 @@ fn converse(pair: &mut Pair) {
 #[test]
 fn long_frames_pass_a_pair() {
     let _turn = node::beside_others();
-    let mut pair = Pair::over(None, true);
+    let mut pair = Pair::with(Plan {
+        offloads: true,
+        ..Plan::default()
+    });
     converse(&mut pair);
     let (primary, secondary) = pair.end();
     assert_eq!(primary["link"]["lost_output"], 0);
@@ -375,7 +378,11 @@ fn long_frames_cross_a_link_of_1500_bytes_in_fragments() {
         (veth.device(0), "net_af_packet0"),
         (veth.device(1), "net_af_packet1"),
     ];
-    let mut pair = Pair::over(Some(link), true);
+    let mut pair = Pair::with(Plan {
+        link: Some(link),
+        offloads: true,
+        ..Plan::default()
+    });
     converse(&mut pair);
     // A frame of the usual 1514 bytes does not fit behind the link's header, either.
     let usual = Flow::v4(8).udp(&[7; 1472]);

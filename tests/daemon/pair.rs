@@ -21,13 +21,15 @@ use crate::traffic::Script;
 pub const PVM: usize = 0;
 pub const NETWORK: usize = 1;
 pub const SVM: usize = 2;
+/// The network at the secondary's uplink.
+pub const ELSEWHERE: usize = 3;
 
 /// A checkpoint delay that is nobody's default.
 const DELAY: u32 = 12_345;
 /// How long a frame that may not leave is waited for.
-const A_WHILE: Duration = Duration::from_millis(100);
+pub const A_WHILE: Duration = Duration::from_millis(100);
 /// After this a silent link is down.
-const LINK_SILENCE: Duration = Duration::from_millis(600);
+pub const LINK_SILENCE: Duration = Duration::from_millis(600);
 /// What a request may take from the differing byte on a machine that runs other tests meanwhile;
 /// the figure itself is shown.
 const REQUEST_MAX: Duration = Duration::from_millis(500);
@@ -36,30 +38,47 @@ pub struct Pair {
     pub primary: Node,
     pub secondary: Node,
     pub pvm: Qemu,
-    svm: Qemu,
+    pub svm: Qemu,
     pub frames: Script,
-    dir: TempDir,
+    pub primary_words: Vec<String>,
+    pub secondary_words: Vec<String>,
+    pub dir: TempDir,
+}
+
+/// How a pair differs from the usual one.
+pub struct Plan<'a> {
+    /// Cores of the primary node for polling and comparing.
+    pub cores: u32,
+    /// The primary's and the secondary's device of the link, if not virtio_user and vhost.
+    pub link: Option<[(String, &'a str); 2]>,
+    /// Whether the network leaves checksums and segmentation to the nodes. (A virtio_user device
+    /// with offloads starts its rings twice, which no VM does that is started once.)
+    pub offloads: bool,
+    /// More options for the primary.
+    pub of_primary: &'a [&'a str],
+    /// More options for the secondary.
+    pub of_secondary: &'a [&'a str],
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Self {
+            cores: node::usual_cores(),
+            link: None,
+            offloads: false,
+            of_primary: &[],
+            of_secondary: &[],
+        }
+    }
 }
 
 impl Pair {
     /// Two nodes and their peers; the PVM runs alone.
-    fn new() -> Self {
-        Self::with(node::usual_cores(), None, false)
+    pub fn new() -> Self {
+        Self::with(Plan::default())
     }
 
-    /// The same with so many cores for the primary node.
-    fn on(cores: u32) -> Self {
-        Self::with(cores, None, false)
-    }
-
-    /// The same over a link of these two devices, or of vhost and virtio_user, with a network that
-    /// leaves checksums and segmentation to the nodes or not. (A virtio_user device with offloads
-    /// starts its rings twice, which no VM does that is started once.)
-    pub fn over(link: Option<[(String, &str); 2]>, offloads: bool) -> Self {
-        Self::with(node::usual_cores(), link, offloads)
-    }
-
-    fn with(cores: u32, link: Option<[(String, &str); 2]>, offloads: bool) -> Self {
+    pub fn with(plan: Plan<'_>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let socket = |name: &str| dir.path().join(name);
         let text = |name: &str| socket(name).to_str().expect("a plain path").to_owned();
@@ -69,67 +88,83 @@ impl Pair {
         };
         let pvm = Qemu::listen(&socket("pvm.qmp"), monitor.clone());
         let svm = Qemu::listen(&socket("svm.qmp"), monitor);
-        let link = link.unwrap_or_else(|| {
+        let link = plan.link.unwrap_or_else(|| {
             let link = socket("link.sock");
             [
-                (vhost(2, &link), "net_vhost2"),
                 (virtio_user(0, &link), "net_virtio_user0"),
+                (vhost(2, &link), "net_vhost2"),
             ]
         });
-        let tso = u8::from(offloads);
-        let network = format!("{},tso={tso}", vhost(1, &socket("network.sock")));
-        let primary = Node::start_on(
-            cores,
-            &[vhost(0, &socket("pvm.sock")), network, link[0].0.clone()],
-            &[
+        let network = |name: &str| {
+            let tso = u8::from(plan.offloads);
+            format!("{},tso={tso}", vhost(1, &socket(name)))
+        };
+        let words = |role: &str, devices: [String; 3], link: &str, qmp: &str, more: &[&str]| {
+            let own = [
+                "--",
                 "--role",
-                "primary",
+                role,
                 "--guest",
                 "net_vhost0",
                 "--uplink",
                 "net_vhost1",
                 "--link",
-                link[0].1,
+                link,
                 "--qmp",
-                &text("pvm.qmp"),
+                &text(qmp),
                 "--capture",
                 &text("capture"),
                 "--idle-sleep",
                 "50",
                 "--hold-frames",
                 "4096",
+            ];
+            let own = own.iter().chain(more).map(|word| (*word).to_owned());
+            devices.into_iter().chain(own).collect::<Vec<_>>()
+        };
+        let [
+            (primary_device, primary_link),
+            (secondary_device, secondary_link),
+        ] = link;
+        let primary_words = words(
+            "primary",
+            [
+                vhost(0, &socket("pvm.sock")),
+                network("network.sock"),
+                primary_device,
             ],
+            primary_link,
+            "pvm.qmp",
+            plan.of_primary,
         );
-        let secondary = Node::start(
-            &[vhost(0, &socket("svm.sock")), link[1].0.clone()],
-            &[
-                "--role",
-                "secondary",
-                "--guest",
-                "net_vhost0",
-                "--link",
-                link[1].1,
-                "--qmp",
-                &text("svm.qmp"),
-                "--capture",
-                &text("capture"),
-                "--idle-sleep",
-                "50",
-                "--hold-frames",
-                "4096",
+        let secondary_words = words(
+            "secondary",
+            [
+                vhost(0, &socket("svm.sock")),
+                network("elsewhere.sock"),
+                secondary_device,
             ],
+            secondary_link,
+            "svm.qmp",
+            plan.of_secondary,
         );
+        // The secondary listens for the primary's end of the link.
+        let secondary = Node::start_at(node::prefix(), node::usual_cores(), &secondary_words);
+        let primary = Node::start_at(node::prefix(), plan.cores, &primary_words);
         pvm.wait_for_client();
         svm.wait_for_client();
         let mut frames = Script::new(&[
             socket("pvm.sock"),
             socket("network.sock"),
             socket("svm.sock"),
+            socket("elsewhere.sock"),
         ]);
         frames.start(PVM);
-        match offloads {
-            true => frames.start_with_offloads(NETWORK),
-            false => frames.start(NETWORK),
+        for network in [NETWORK, ELSEWHERE] {
+            match plan.offloads {
+                true => frames.start_with_offloads(network),
+                false => frames.start(network),
+            }
         }
         primary.wait_for("the link", |stats| stats["state"] == "pairing");
         Self {
@@ -138,6 +173,8 @@ impl Pair {
             pvm,
             svm,
             frames,
+            primary_words,
+            secondary_words,
             dir,
         }
     }
@@ -155,7 +192,7 @@ impl Pair {
         self.wait_for_epoch(1);
     }
 
-    fn wait_for_epoch(&self, epoch: u32) {
+    pub fn wait_for_epoch(&self, epoch: u32) {
         for node in [&self.primary, &self.secondary] {
             node.wait_for("protection", |stats| {
                 stats["state"] == "protected" && stats["epoch"] == epoch
@@ -164,7 +201,7 @@ impl Pair {
     }
 
     /// Both VMs stop for a checkpoint, and the SVM loads the PVM's state and starts.
-    fn stop_and_load(&mut self) {
+    pub fn stop_and_load(&mut self) {
         self.frames.stop(SVM);
         self.svm.stopped();
         self.frames.stop(PVM);
@@ -175,18 +212,18 @@ impl Pair {
     }
 
     /// The PVM runs again: the commit.
-    fn resume(&mut self) {
+    pub fn resume(&mut self) {
         self.pvm.resumed();
         self.frames.start(PVM);
     }
 
-    fn checkpoint(&mut self) {
+    pub fn checkpoint(&mut self) {
         self.stop_and_load();
         self.resume();
     }
 
     /// Both VMs send this, and it leaves.
-    fn agree(&mut self, frame: &[u8]) {
+    pub fn agree(&mut self, frame: &[u8]) {
         self.frames.send(PVM, frame);
         self.frames.send(SVM, frame);
         assert_eq!(self.frames.receive(NETWORK), frame);
@@ -226,7 +263,10 @@ fn a_pair_lives_through_colo_with_workers() {
 
 fn lives_through_colo(cores: u32) {
     let _turn = node::beside_others();
-    let mut pair = Pair::on(cores);
+    let mut pair = Pair::with(Plan {
+        cores,
+        ..Plan::default()
+    });
 
     // Alone the PVM's traffic passes both ways, and the SVM hears nothing.
     let alone = Flow::v4(1).data(1, 1, b"alone");
@@ -441,7 +481,7 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
         "the PVM is served without a link"
     );
     primary.wait_for("the loss of the link", |stats| {
-        stats["divergences"]["link_down"] == 1 && stats["state"] == "uncertain"
+        stats["divergences"]["link_down"] == 1 && stats["state"] == "peer_lost"
     });
     pvm.wait_for_requests(1);
     frames.silent(NETWORK, A_WHILE);
@@ -451,7 +491,9 @@ fn a_primary_whose_secondary_dies_waits_for_the_decision() {
         "COLO_EXIT",
         "{\"mode\": \"primary\", \"reason\": \"error\"}",
     );
-    primary.wait_for("the loss", |stats| stats["state"] == "peer_lost");
+    primary.wait_for("the loss", |stats| {
+        stats["state"] == "peer_lost" && stats["peer"]["losses"] == 1
+    });
     frames.silent(NETWORK, A_WHILE);
 
     // x-colo-lost-heartbeat: this VM goes on alone.

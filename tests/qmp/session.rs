@@ -114,6 +114,7 @@ fn the_probe_tells_what_the_monitor_said() {
             migration: MigrationStatus::Colo,
             events_capability: true,
             checkpoint_delay_ms: Some(20_000),
+            colo_mode: None,
             colo_exit: None,
         }
     );

@@ -21,6 +21,8 @@ pub struct Call {
     begins: Ticks,
     /// Sequence number of the VM's first byte, and the bytes that came, in any order.
     first: Option<u32>,
+    /// The VM's last time stamp.
+    clock: Option<u32>,
     seen: BTreeMap<u32, u8>,
 }
 
@@ -128,6 +130,7 @@ impl Call {
             expected: 0,
             begins,
             first: None,
+            clock: None,
             seen: BTreeMap::new(),
         }
     }
@@ -156,6 +159,16 @@ impl Call {
                 "R5: two ISNs in {:?}",
                 self.peer
             );
+        }
+        if let Some((value, _)) = segment.timestamps {
+            // RFC 7323, 5: a time that went back is an old segment's.
+            let back = self.clock.map_or(0, |last| last.wrapping_sub(value) as i32);
+            assert!(
+                back < 500,
+                "the clock of {:?} went back by {back}",
+                self.peer
+            );
+            self.clock = Some(value);
         }
         let first = self.first.expect("a SYN comes before anything else");
         let from = segment

@@ -1,7 +1,7 @@
 //! What a node would have captured: the log of each run of the primary, for the auditor.
 
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::protect::{Monitor, Primary, State};
+use dpdk_colo::protect::{Migration, Monitor, Primary, State};
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options, Report, Rule};
@@ -14,7 +14,7 @@ use crate::rng::Rng;
 pub struct Capture {
     runs: Vec<Vec<Record>>,
     now: Ticks,
-    seen: Option<(State, u32, u64)>,
+    seen: Option<(State, u32, u64, Option<u32>)>,
 }
 
 impl Capture {
@@ -54,31 +54,41 @@ impl Capture {
 
     pub fn monitor(&mut self, said: Monitor) {
         self.add(Body::Event(match said {
-            Monitor::Connected { colo, .. } => Event::MonitorConnected { colo },
+            Monitor::Connected { migration, .. } => Event::MonitorConnected {
+                colo: migration == Migration::Colo,
+            },
             Monitor::Disconnected => Event::MonitorLost,
             Monitor::Stop => Event::Stop,
             Monitor::Pass => Event::Pass,
             Monitor::Resume => Event::Resume,
-            Monitor::Migration { colo } => Event::Migration { colo },
+            Monitor::Migration(migration) => Event::Migration {
+                colo: migration == Migration::Colo,
+            },
             Monitor::ColoExit => Event::ColoExit,
-            Monitor::Barrier { colo, .. } => Event::Barrier { colo },
+            Monitor::Barrier { migration, .. } => Event::Barrier {
+                colo: migration == Migration::Colo,
+            },
+            // The primary is told of none.
+            Monitor::Unexplained { .. } => return,
         }));
     }
 
     /// Notes what has changed, as a node's tap does.
     pub fn watch(&mut self, primary: &Primary<Numbered>) {
         let discarded = primary.counts().discarded;
-        let now = (primary.state(), primary.epoch(), discarded);
-        let (state, epoch, _) = now;
+        let committed = primary.committed();
+        let now = (primary.state(), primary.epoch(), discarded, committed);
+        let (state, epoch, ..) = now;
         let was = self.seen.replace(now);
         if was == Some(now) {
             return;
         }
-        if was.is_some_and(|(.., was)| was != discarded) {
+        if was.is_some_and(|(_, _, was, _)| was != discarded) {
             self.add(Body::Event(Event::Discarded { frames: discarded }));
         }
-        let protected = was.map(|(state, epoch, _)| (state == State::Protected, epoch));
-        if was.is_some() && state == State::Protected && protected != Some((true, epoch)) {
+        if let Some(epoch) = committed
+            && was.is_some_and(|(.., was)| was != Some(epoch))
+        {
             self.add(Body::Event(Event::Commit { epoch }));
         }
         self.add(Body::Event(Event::State {

@@ -47,6 +47,17 @@ fn family(name: &str, usual: usize, profile: Profile) -> Family {
     }
 }
 
+/// Runs a family in which VMs die; gives back how many SVMs went on and how many PVMs.
+fn deaths(name: &str, usual: usize, profile: Profile) -> (u64, u64) {
+    let (mut takeovers, mut survivals) = (0, 0);
+    for_cases(name, usual, |rng| {
+        let outcome = World::new(profile, rng.next()).run();
+        takeovers += outcome.takeovers;
+        survivals += outcome.survivals;
+    });
+    (takeovers, survivals)
+}
+
 /// Checkpoints as they come, from the outside.
 const CHECKPOINTS: &[Fault] = &[Fault::Checkpoint, Fault::TwoCheckpoints];
 
@@ -229,6 +240,121 @@ fn a_survivor_goes_on() {
 }
 
 #[test]
+fn an_svm_takes_over_in_every_phase() {
+    let (takeovers, _) = deaths(
+        "takeover",
+        60,
+        Profile {
+            faults: &[
+                Fault::KillPrimary,
+                Fault::KillPrimary,
+                Fault::Checkpoint,
+                Fault::StallSecondary,
+                Fault::BlockUplink,
+            ],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+    assert!(takeovers > 0, "nobody took over");
+}
+
+#[test]
+fn an_svm_takes_over_behind_a_slow_link() {
+    deaths(
+        "slow_takeover",
+        40,
+        Profile {
+            faults: &[
+                Fault::KillPrimary,
+                Fault::Checkpoint,
+                Fault::TwoCheckpoints,
+                Fault::SlowMonitor,
+            ],
+            divergent: 10,
+            link: 3_000,
+            monitor: 2_000,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_pvm_goes_on_without_its_svm() {
+    let (_, survivals) = deaths(
+        "alone",
+        40,
+        Profile {
+            faults: &[Fault::KillSecondary, Fault::Checkpoint, Fault::SlowMonitor],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+    assert!(survivals > 0, "nobody went on");
+}
+
+#[test]
+fn survivors_are_protected_again() {
+    deaths(
+        "again",
+        60,
+        Profile {
+            faults: &[
+                Fault::KillPrimary,
+                Fault::KillSecondary,
+                Fault::KillPrimary,
+                Fault::Checkpoint,
+            ],
+            divergent: 10,
+            calls: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_partition_makes_nobody_speak_twice() {
+    family(
+        "partition",
+        30,
+        Profile {
+            faults: &[Fault::Partition, Fault::Checkpoint],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+    let (takeovers, _) = deaths(
+        "split",
+        40,
+        Profile {
+            faults: &[Fault::Split, Fault::Checkpoint],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+    assert!(takeovers > 0, "nobody took over");
+}
+
+#[test]
+fn who_fences_first_goes_on() {
+    let (takeovers, survivals) = deaths(
+        "fence",
+        40,
+        Profile {
+            faults: &[Fault::Partition, Fault::KillPrimary, Fault::Checkpoint],
+            divergent: 10,
+            failover: dpdk_colo::protect::Failover {
+                on_peer_lost: dpdk_colo::protect::OnPeerLost::Fence,
+                auto: true,
+                retry: 1_000,
+            },
+            ..Profile::CALM
+        },
+    );
+    assert!(takeovers > 0 && survivals > 0, "{takeovers} {survivals}");
+}
+
+#[test]
 fn a_driver_that_comes_late_is_protected() {
     family(
         "late_driver",
@@ -267,6 +393,7 @@ const EVERYTHING: Profile = Profile {
     link: 1_000,
     confused: false,
     late_driver: true,
+    failover: Profile::CALM.failover,
 };
 
 #[test]

@@ -44,6 +44,17 @@ impl<E> Line<E> {
         }
     }
 
+    /// Nobody is there to read.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    /// The node's own thread tells it something, connected or not.
+    pub fn notice(&mut self, event: E, now: Ticks) {
+        self.last = self.last.max(now);
+        self.queue.push_back((self.last, event));
+    }
+
     /// The connection is there again; `answer` is what QEMU says of its state now.
     pub fn connect(&mut self, answer: E, now: Ticks) {
         self.up = true;

@@ -85,9 +85,12 @@ impl PrimaryNode {
                 else {
                     break;
                 };
-                ports.capture.frame(Place::P, self.state.epoch(), &bytes);
                 let number = ports.oracle.taken(&bytes, &ports.vm.guest, now);
                 let frame = Numbered::new(&bytes, number, &self.owners);
+                let frame = self.state.outward(frame, now).expect("it has one owner");
+                ports
+                    .capture
+                    .frame(Place::P, self.state.epoch(), &frame.bytes());
                 if let Some(frame) = self.state.output(frame, now) {
                     ports.oracle.released(frame.number, &frame.bytes(), now);
                     self.out.push_back(frame);
@@ -103,6 +106,9 @@ impl PrimaryNode {
                 .released(release.frame.number, &release.frame.bytes(), now);
             self.out.push_back(release.frame);
         }
+        while let Some(frame) = self.state.next_announcement(now) {
+            sent.push(frame.bytes().to_vec());
+        }
         self.send_waiting(ports, &mut sent, now);
         self.take_input(ports, now);
         while let Some(transmit) = self.state.next_transmit(now) {
@@ -113,6 +119,9 @@ impl PrimaryNode {
     }
 
     fn send_waiting(&mut self, ports: &mut PrimaryPorts, sent: &mut Vec<Vec<u8>>, now: Ticks) {
+        if self.state.is_superseded() {
+            self.out.clear();
+        }
         if now >= self.uplink_blocked_until {
             for frame in self.out.drain(..) {
                 let bytes = frame.bytes();
@@ -135,9 +144,10 @@ impl PrimaryNode {
             };
             let tag = flight.tag.expect("data has a tag");
             let payload = &flight.bytes[DATA_HEADER..DATA_HEADER + length];
-            ports.capture.frame(Place::S, epoch, payload);
             let stale = self.state.counts().stale;
             let frame = Numbered::new(payload, u64::MAX, &self.owners);
+            let frame = self.state.outward(frame, now).expect("it has one owner");
+            ports.capture.frame(Place::S, epoch, &frame.bytes());
             self.state.svm_output(frame, epoch, now);
             if self.state.counts().stale == stale {
                 ports.oracle.compared(tag);
@@ -151,7 +161,11 @@ impl PrimaryNode {
         }
         if self.input.is_empty() {
             let n = ports.uplink.len().min(BURST);
-            self.input.extend(ports.uplink.drain(..n));
+            for bytes in ports.uplink.drain(..n) {
+                let mut frame = Numbered::new(&bytes, 0, &self.owners);
+                assert!(self.state.input(&mut frame, now));
+                self.input.push_back(frame.bytes());
+            }
         }
         let mirrors = self.state.mirrors(now);
         let mut unmirrored = 0;
@@ -172,6 +186,14 @@ impl PrimaryNode {
         if !mirrors {
             self.state.input_missed(unmirrored, now);
         }
+    }
+
+    /// A secondary that has taken over.
+    pub fn heir(setup: Setup, secondary: SecondaryNode, now: Ticks) -> Self {
+        let mut node = Self::new(setup, secondary.owners.clone(), now);
+        (node.stops, node.seen) = (secondary.stops, secondary.seen);
+        node.state.inherit(secondary.state.into_inheritance(), now);
+        node
     }
 
     /// Whether input waits for the guest.
@@ -199,7 +221,6 @@ pub struct SecondaryNode {
     pub stops: u32,
     pub seen: u32,
     input: VecDeque<Numbered>,
-    cut_off: usize,
     owners: Owners,
 }
 
@@ -208,8 +229,7 @@ pub struct SecondaryPorts<'a> {
     pub vm: &'a mut Vm,
     pub from_link: &'a mut Channel,
     pub to_link: &'a mut Channel,
-    /// Starts of the guest's ring: stops so far and whether a state was loaded.
-    pub mail: &'a mut dyn FnMut() -> Option<(u32, bool)>,
+    pub mail: &'a mut dyn FnMut() -> Option<Monitor>,
     pub oracle: &'a mut Oracle,
 }
 
@@ -220,7 +240,6 @@ impl SecondaryNode {
             stops: 0,
             seen: 0,
             input: VecDeque::new(),
-            cut_off: 0,
             owners,
         }
     }
@@ -233,16 +252,14 @@ impl SecondaryNode {
     pub fn poll(&mut self, ports: &mut SecondaryPorts, now: Ticks) {
         while self.seen != self.stops {
             self.seen += 1;
-            self.state.guest_stopped();
-            self.cut_off += self.input.len();
+            self.state.guest_stopped(self.input.len());
             self.input.clear();
         }
-        while let Some((stops, loaded)) = (ports.mail)() {
-            self.state.guest_started(stops, loaded);
-            if !loaded && self.cut_off > 0 {
-                self.state.input_lost(self.cut_off);
-            }
-            self.cut_off = 0;
+        while let Some(event) = (ports.mail)() {
+            self.state.monitor(event);
+        }
+        if self.state.takes_over() {
+            return;
         }
         for _ in 0..BURST {
             let Some(flight) = ports.from_link.receive(now) else {

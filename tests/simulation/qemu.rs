@@ -2,7 +2,7 @@
 //! what an operator or a guest's driver does in between.
 
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::protect::Monitor;
+use dpdk_colo::protect::{Migration, Monitor};
 
 use crate::guest::Vm;
 use crate::monitor::Line;
@@ -12,7 +12,7 @@ use crate::rng::Rng;
 
 /// What comes next in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
     Idle,
     StopSecondary,
     StopPrimary,
@@ -25,35 +25,36 @@ enum Step {
     FailOver,
     GoOn,
     Over,
+    /// The PVM is gone; somebody may decide that the SVM goes on.
+    Orphan,
+    TakeOver,
+    /// The SVM goes on.
+    TakenOver,
 }
 
-/// What the secondary's monitor says that matters there.
-#[derive(Clone, Copy, Debug)]
-pub enum Told {
-    Stop,
-    Answer(u32),
-    Connected,
-    Gone,
-}
-
-/// The secondary's control thread: whether the SVM has loaded a state before its ring started.
-#[derive(Default)]
-pub struct Control {
-    stops_since_start: Option<u32>,
-    connected: bool,
-    /// It gets everything wrong now and then.
-    pub confused: bool,
-    pub starts: std::collections::VecDeque<(Ticks, u32, bool)>,
+impl Step {
+    /// The steps of a checkpoint, and the time between two.
+    pub const PHASES: [Self; 8] = [
+        Self::Idle,
+        Self::StopSecondary,
+        Self::StopPrimary,
+        Self::TellStop,
+        Self::Move,
+        Self::Load,
+        Self::Resume,
+        Self::StartPrimary,
+    ];
 }
 
 pub struct Qemu {
     pub pvm: Vm,
     pub svm: Vm,
     pub primary: Line<Monitor>,
-    pub secondary: Line<Told>,
-    pub control: Control,
+    pub secondary: Line<Monitor>,
+    /// The secondary's node does not hear of every load.
+    pub confused: bool,
     pub colo: bool,
-    step: Step,
+    pub step: Step,
     at: Ticks,
     /// The NICs have their backends, the PVM's and the SVM's.
     pub primary_backend: bool,
@@ -69,6 +70,8 @@ pub struct Qemu {
     pub checkpoints: u64,
     stopped_by_operator: bool,
     told_stop: bool,
+    /// State of the PVM's migration before COLO.
+    before: Migration,
     rng: Rng,
 }
 
@@ -82,7 +85,7 @@ impl Qemu {
             svm: Vm::new(rng.next(), pace(rng)),
             primary: Line::new(rng.next(), slow_monitor),
             secondary: Line::new(rng.next(), slow_monitor),
-            control: Control::default(),
+            confused: false,
             colo: false,
             step: Step::Idle,
             at: 0,
@@ -96,6 +99,7 @@ impl Qemu {
             checkpoints: 0,
             stopped_by_operator: false,
             told_stop: false,
+            before: Migration::None,
             rng: Rng::new(rng.next()),
         }
     }
@@ -126,11 +130,61 @@ impl Qemu {
     /// The primary's monitor is there again, and its node asks for the state.
     pub fn connect(&mut self, p: &PrimaryNode, now: Ticks) {
         let answer = Monitor::Connected {
-            colo: self.colo,
+            migration: self.migration(),
             running: self.pvm.running,
+            leads: self.colo,
         };
         self.primary.connect(answer, now);
         self.ask(p, now);
+    }
+
+    /// The same of the secondary's.
+    pub fn connect_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+        let answer = Monitor::Connected {
+            migration: self.secondary_migration(),
+            running: self.svm.running,
+            leads: false,
+        };
+        self.secondary.connect(answer, now);
+        self.ask_secondary(s, now);
+    }
+
+    fn ask_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+        if !self.svm.ring {
+            return;
+        }
+        if self.secondary.up {
+            let at = self.soon(now, 1_000);
+            self.secondary_questions.push((at, s.stops));
+        } else {
+            self.secondary
+                .notice(Monitor::Unexplained { stops: s.stops }, now);
+        }
+    }
+
+    fn migration(&self) -> Migration {
+        match self.step {
+            _ if self.colo => Migration::Colo,
+            Step::Over | Step::GoOn => Migration::Completed,
+            _ => self.before,
+        }
+    }
+
+    fn secondary_migration(&self) -> Migration {
+        match self.step {
+            Step::TakeOver | Step::TakenOver => Migration::Completed,
+            Step::Orphan => Migration::Colo,
+            _ if self.colo => Migration::Colo,
+            _ => Migration::None,
+        }
+    }
+
+    pub fn disconnect_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+        self.secondary.cut(Monitor::Disconnected, now);
+        let asked = !std::mem::take(&mut self.secondary_questions).is_empty();
+        if asked {
+            self.ask_secondary(s, now);
+        }
     }
 
     /// The node asks whenever the ring runs and the monitor answers.
@@ -165,7 +219,7 @@ impl Qemu {
         now: Ticks,
     ) {
         self.drivers(p, s, now);
-        self.talk(s, now);
+        self.talk(now);
         self.requests.retain(|at| {
             let due = *at <= now;
             self.latched |= due && self.colo;
@@ -177,7 +231,13 @@ impl Qemu {
         }
         let (next, at) = match self.step {
             Step::Idle if self.colo && self.latched => (Step::StopSecondary, now),
-            Step::Idle | Step::Over => return,
+            Step::Idle | Step::Over | Step::Orphan | Step::TakenOver => return,
+            Step::TakeOver => {
+                self.svm.running = true;
+                self.secondary.emit(Monitor::Resume, now);
+                self.start_secondary_ring(s, now);
+                (Step::TakenOver, now)
+            }
             Step::StopSecondary => {
                 self.stop_secondary(s, now);
                 (Step::StopPrimary, self.soon(now, 300))
@@ -203,17 +263,13 @@ impl Qemu {
                 } else {
                     if !self.colo {
                         self.colo = true;
-                        self.primary.emit(Monitor::Migration { colo: true }, now);
+                        self.primary.emit(Monitor::Migration(Migration::Colo), now);
                     }
                     (Step::Load, self.soon(now, 2_000))
                 }
             }
             Step::Load => {
-                self.latched = false;
-                self.svm.guest = self.pvm.guest.clone();
-                oracle.load();
-                self.svm.running = true;
-                self.start_secondary_ring(s, now);
+                self.load(s, oracle, now);
                 (Step::Resume, self.soon(now, 300))
             }
             Step::Resume => {
@@ -238,7 +294,8 @@ impl Qemu {
                 self.svm.running = false;
                 self.stop_secondary_ring(s);
                 oracle.alone = true;
-                self.primary.emit(Monitor::Migration { colo: false }, now);
+                self.primary
+                    .emit(Monitor::Migration(Migration::Completed), now);
                 (Step::GoOn, self.soon(now, 500))
             }
             Step::GoOn => {
@@ -251,6 +308,19 @@ impl Qemu {
         (self.step, self.at) = (next, at);
     }
 
+    fn load(&mut self, s: &SecondaryNode, oracle: &mut Oracle, now: Ticks) {
+        self.latched = false;
+        self.svm.guest = self.pvm.guest.clone();
+        oracle.load();
+        self.svm.running = true;
+        self.secondary
+            .emit(Monitor::Migration(Migration::Colo), now);
+        if !(self.confused && self.rng.one_in(2)) {
+            self.secondary.emit(Monitor::Resume, now);
+        }
+        self.start_secondary_ring(s, now);
+    }
+
     /// COLO ends while both VMs run, and the PVM goes on.
     pub fn fail_over(&mut self, now: Ticks) {
         if self.step == Step::Idle && self.colo {
@@ -258,6 +328,102 @@ impl Qemu {
             self.step = Step::FailOver;
             self.at = self.soon(now, 5_000);
         }
+    }
+
+    /// The primary's QEMU dies. A state that has come whole is loaded nevertheless.
+    pub fn kill_primary(
+        &mut self,
+        p: &mut PrimaryNode,
+        s: &mut SecondaryNode,
+        oracle: &mut Oracle,
+        now: Ticks,
+    ) {
+        self.stop_ring(p);
+        self.pvm.running = false;
+        self.disconnect(now);
+        if self.step == Step::Load && self.rng.one_in(2) {
+            self.load(s, oracle, now);
+        }
+        self.latched = false;
+        self.secondary.emit(Monitor::ColoExit, now);
+        self.step = Step::Orphan;
+    }
+
+    /// The secondary's QEMU dies, which the primary's finds out at the next checkpoint.
+    pub fn kill_secondary(&mut self, s: &mut SecondaryNode, now: Ticks) {
+        self.stop_secondary_ring(s);
+        self.svm.running = false;
+        self.secondary.cut(Monitor::Disconnected, now);
+        self.secondary_questions.clear();
+        self.fails = true;
+        match self.step {
+            // The PVM stays stopped.
+            Step::TellStop | Step::Move | Step::Load => {
+                if self.step == Step::TellStop && self.told_stop {
+                    self.primary.emit(Monitor::Stop, now);
+                }
+                self.primary.emit(Monitor::ColoExit, now);
+                self.step = Step::FailOver;
+                self.at = self.soon(now, 20_000);
+            }
+            Step::StopSecondary | Step::StopPrimary => {
+                self.primary.emit(Monitor::ColoExit, now);
+                self.step = Step::FailOver;
+                self.at = self.soon(now, 20_000);
+            }
+            _ => {}
+        }
+    }
+
+    /// `x-colo-lost-heartbeat` for the SVM.
+    pub fn take_over(&mut self, s: &mut SecondaryNode, now: Ticks) {
+        if self.step == Step::Orphan && s.seen == s.stops {
+            self.stop_secondary(s, now);
+            self.secondary
+                .emit(Monitor::Migration(Migration::Completed), now);
+            self.colo = false;
+            self.step = Step::TakeOver;
+            self.at = self.soon(now, 500);
+        }
+    }
+
+    /// The SVM is the PVM now; there is no SVM. Its node keeps its monitor.
+    pub fn promote(&mut self) -> (Vm, Line<Monitor>) {
+        let pace = [40, 80, 200][self.rng.below(3)];
+        let svm = Vm::new(self.rng.next(), pace);
+        let svm = std::mem::replace(&mut self.svm, svm);
+        let pvm = std::mem::replace(&mut self.pvm, svm);
+        let unheard = Line::new(self.rng.next(), self.secondary.delay);
+        let secondary = std::mem::replace(&mut self.secondary, unheard);
+        let primary = std::mem::replace(&mut self.primary, secondary);
+        self.questions = std::mem::take(&mut self.secondary_questions);
+        self.requests.clear();
+        self.primary_backend = true;
+        self.colo = false;
+        self.step = Step::Over;
+        (pvm, primary)
+    }
+
+    /// The QEMUs lose each other, and both VMs run on.
+    pub fn split(&mut self, now: Ticks) -> bool {
+        let splits = self.step == Step::Idle && self.colo;
+        if splits {
+            self.primary.emit(Monitor::ColoExit, now);
+            self.secondary.emit(Monitor::ColoExit, now);
+            self.step = Step::Orphan;
+        }
+        splits
+    }
+
+    /// A new SVM waits for a state; COLO may begin again.
+    pub fn renew_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+        self.svm = Vm::new(self.rng.next(), 80);
+        self.backend = true;
+        self.fails = false;
+        self.latched = false;
+        self.before = Migration::Completed;
+        self.step = Step::Idle;
+        self.connect_secondary(s, now);
     }
 
     fn stop_ring(&mut self, p: &mut PrimaryNode) {
@@ -279,7 +445,7 @@ impl Qemu {
         self.stop_secondary_ring(s);
         if self.svm.running {
             self.svm.running = false;
-            self.secondary.emit(Told::Stop, now);
+            self.secondary.emit(Monitor::Stop, now);
         }
     }
 
@@ -296,29 +462,11 @@ impl Qemu {
             return;
         }
         self.svm.ring = true;
-        match self.control.stops_since_start {
-            Some(0) if self.control.connected => {
-                let at = self.soon(now, 1_000);
-                self.secondary_questions.push((at, s.stops));
-            }
-            _ => self.tell_start(s.stops, true, now),
-        }
+        self.ask_secondary(s, now);
     }
 
-    fn tell_start(&mut self, stops: u32, loaded: bool, now: Ticks) {
-        self.control.stops_since_start = Some(0);
-        let loaded = if self.control.confused {
-            self.rng.one_in(2)
-        } else {
-            loaded
-        };
-        let at = now + self.rng.below(300) as Ticks;
-        let last = self.control.starts.back().map_or(0, |(at, ..)| *at);
-        self.control.starts.push_back((at.max(last), stops, loaded));
-    }
-
-    /// The monitors' questions, and what the secondary's control thread makes of what it hears.
-    fn talk(&mut self, s: &SecondaryNode, now: Ticks) {
+    /// The monitors answer.
+    fn talk(&mut self, now: Ticks) {
         for (at, stops) in std::mem::take(&mut self.questions) {
             if at > now {
                 self.questions.push((at, stops));
@@ -326,7 +474,7 @@ impl Qemu {
             }
             let answer = Monitor::Barrier {
                 stops,
-                colo: self.colo,
+                migration: self.migration(),
                 running: self.pvm.running,
             };
             self.primary.emit(answer, now);
@@ -334,28 +482,14 @@ impl Qemu {
         for (at, stops) in std::mem::take(&mut self.secondary_questions) {
             if at > now {
                 self.secondary_questions.push((at, stops));
-            } else if self.secondary.up {
-                self.secondary.emit(Told::Answer(stops), now);
-            } else {
-                self.tell_start(stops, true, now);
+                continue;
             }
-        }
-        while let Some(told) = self.secondary.next(now) {
-            match told {
-                Told::Stop => {
-                    self.control.stops_since_start = self.control.stops_since_start.map(|n| n + 1);
-                }
-                Told::Answer(stops) => {
-                    let loaded = self.control.stops_since_start != Some(0);
-                    self.tell_start(stops, loaded, now);
-                }
-                Told::Connected => self.control.connected = true,
-                Told::Gone => {
-                    self.control.connected = false;
-                    // An answer that was under way will not come.
-                    self.tell_start(s.stops, true, now);
-                }
-            }
+            let answer = Monitor::Barrier {
+                stops,
+                migration: self.secondary_migration(),
+                running: self.svm.running,
+            };
+            self.secondary.emit(answer, now);
         }
     }
 
@@ -366,7 +500,14 @@ impl Qemu {
                 vm.guest.driver_at = 0;
             }
         }
-        if self.step == Step::Idle || self.step == Step::Over || self.step == Step::StopSecondary {
+        let quiet = [
+            Step::Idle,
+            Step::Over,
+            Step::StopSecondary,
+            Step::Orphan,
+            Step::TakenOver,
+        ];
+        if quiet.contains(&self.step) {
             self.start_ring(p, now);
             self.start_secondary_ring(s, now);
         }
@@ -414,6 +555,7 @@ impl Qemu {
         if self.step == Step::Idle && self.svm.running {
             self.stop_secondary(s, now);
             self.svm.running = true;
+            self.secondary.emit(Monitor::Resume, now);
             self.start_secondary_ring(s, now);
         }
     }
@@ -427,11 +569,11 @@ impl Qemu {
     }
 
     /// The secondary node dies; the SVM's NIC has no backend.
-    pub fn lose_backend(&mut self) {
+    pub fn lose_backend(&mut self, now: Ticks) {
         self.backend = false;
         self.svm.ring = false;
-        self.control.stops_since_start = None;
-        self.control.starts.clear();
+        self.secondary.cut(Monitor::Disconnected, now);
+        self.secondary.clear();
         self.secondary_questions.clear();
     }
 }

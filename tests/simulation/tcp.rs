@@ -60,6 +60,19 @@ impl Tcp {
         }
     }
 
+    /// Where it stands, in words.
+    pub fn told(&self) -> String {
+        let Self { una, next, top, .. } = self;
+        format!(
+            "iss {:#x}, irs {:x?}, una {una}, next {next}, top {top} of {}, received {}, clock {:x?}",
+            self.iss,
+            self.irs,
+            self.end(),
+            self.received.len(),
+            self.clock
+        )
+    }
+
     fn end(&self) -> u32 {
         1 + self.stream.len() as u32 + u32::from(self.closing)
     }

@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use dpdk_colo::compare::{Limits, Numbers, Policy};
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::Timing;
-use dpdk_colo::protect::{Setup, State};
+use dpdk_colo::protect::{Action, Failover, Monitor, OnPeerLost, Setup, State};
 
 use crate::client::Clients;
 use crate::frame::Owners;
-use crate::guest::CALL_BACK;
+use crate::guest::{CALL_BACK, Vm};
 use crate::link::Channel;
 use crate::log::Capture;
+use crate::monitor::Line;
 use crate::nodes::{PrimaryNode, PrimaryPorts, SecondaryNode, SecondaryPorts, TICK};
 use crate::oracle::Oracle;
-use crate::qemu::{Qemu, Told};
+use crate::qemu::{Qemu, Step};
 use crate::rng::Rng;
 
 /// Times in microseconds.
@@ -49,6 +50,13 @@ pub enum Fault {
     TwoCheckpoints,
     FailOver,
     FailedCheckpoint,
+    /// QEMU or the whole host dies, in a phase of a checkpoint or between two.
+    KillPrimary,
+    KillSecondary,
+    /// The link is dead for long, and nobody dies.
+    Partition,
+    /// The same, and an operator lets the SVM go on.
+    Split,
 }
 
 /// What a family of runs is like.
@@ -67,6 +75,7 @@ pub struct Profile {
     pub confused: bool,
     /// The guest's driver may come up after COLO has begun.
     pub late_driver: bool,
+    pub failover: Failover,
 }
 
 impl Profile {
@@ -78,6 +87,11 @@ impl Profile {
         link: 100,
         confused: false,
         late_driver: false,
+        failover: Failover {
+            on_peer_lost: OnPeerLost::Hold,
+            auto: false,
+            retry: MS,
+        },
     };
 }
 
@@ -99,6 +113,28 @@ pub struct Outcome {
     pub requested: u64,
     pub checkpoints: u64,
     pub released_equal: u64,
+    /// SVMs that went on, and PVMs that did.
+    pub takeovers: u64,
+    pub survivals: u64,
+}
+
+/// A primary whose SVM has taken over and that may not know.
+struct Zombie {
+    node: PrimaryNode,
+    vm: Vm,
+    monitor: Line<Monitor>,
+    oracle: Oracle,
+    capture: Capture,
+    /// It has heard by then.
+    knows_at: Ticks,
+    uplink: VecDeque<Vec<u8>>,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Primary,
+    Secondary,
 }
 
 pub struct World {
@@ -123,6 +159,23 @@ pub struct World {
     unprotected: Ticks,
     /// Since when a request could be written and was wanted.
     able_since: Option<Ticks>,
+    /// The nodes that run.
+    primary_runs: bool,
+    secondary_runs: bool,
+    /// The VMs were equal at least once.
+    equal_once: bool,
+    zombie: Option<Zombie>,
+    /// Who dies in which phase, or at a time.
+    kill: Option<(Fault, Step, Ticks)>,
+    /// When somebody decides that a side goes on.
+    decide: Option<(Ticks, Side)>,
+    /// Fencing commands under way: when they end, who runs them, the number.
+    fences: Vec<(Ticks, Side, u32)>,
+    /// When there is a new secondary, and when COLO begins again.
+    renew: Option<Ticks>,
+    enter: Option<Ticks>,
+    takeovers: u64,
+    survivals: u64,
     /// What happened, told when the run fails.
     story: Vec<String>,
     last_state: String,
@@ -136,7 +189,7 @@ impl Drop for World {
     }
 }
 
-fn setup(boot: u32) -> Setup {
+fn setup(boot: u32, failover: Failover) -> Setup {
     Setup {
         vm: 1,
         boot,
@@ -155,6 +208,8 @@ fn setup(boot: u32) -> Setup {
         policy: Policy::default(),
         repeat: REPEAT,
         connections: 64,
+        failover,
+        millisecond: MS,
     }
 }
 
@@ -163,7 +218,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let owners = Owners::default();
         let mut qemu = Qemu::new(&mut rng, profile.monitor);
-        qemu.control.confused = profile.confused;
+        qemu.confused = profile.confused;
         let late = profile.late_driver && rng.one_in(2);
         qemu.pvm.guest.driver_at = if late {
             rng.between(1, 40) as Ticks * MS
@@ -174,8 +229,8 @@ impl World {
         Self {
             profile,
             now: 1,
-            primary: PrimaryNode::new(setup(1), owners.clone(), 0),
-            secondary: SecondaryNode::new(setup(2), owners.clone(), 0),
+            primary: PrimaryNode::new(setup(1, profile.failover), owners.clone(), 0),
+            secondary: SecondaryNode::new(setup(2, profile.failover), owners.clone(), 0),
             to_secondary: Channel::new(rng.next(), profile.link),
             to_primary: Channel::new(rng.next(), profile.link),
             uplink: VecDeque::new(),
@@ -188,6 +243,17 @@ impl World {
             input_waits: None,
             unprotected: 0,
             able_since: None,
+            primary_runs: true,
+            secondary_runs: true,
+            equal_once: false,
+            zombie: None,
+            kill: None,
+            decide: None,
+            fences: Vec::new(),
+            renew: None,
+            enter: None,
+            takeovers: 0,
+            survivals: 0,
             story: Vec::new(),
             last_state: String::new(),
             qemu,
@@ -200,7 +266,7 @@ impl World {
         let entry = self.rng.between(2, 20) as Ticks * MS;
         let trouble = 100 * MS;
         self.qemu.connect(&self.primary, self.now);
-        self.qemu.secondary.connect(Told::Connected, self.now);
+        self.qemu.connect_secondary(&self.secondary, self.now);
         let mut faults: Vec<(Ticks, Fault)> = (0..self.profile.faults.len().min(1)
             * self.rng.between(1, 8))
             .map(|_| {
@@ -227,35 +293,60 @@ impl World {
                 self.begin(fault);
             }
             self.end_faults();
+            self.disasters();
             self.turn();
             self.note();
             self.judge();
             assert!(
                 self.now < 3_000 * MS,
-                "liveness: {} frames held, state {:?}, calls {:?}",
+                "liveness: {} frames held, state {:?}, calls {:#?} {:#?}",
                 self.oracle.held(),
                 self.primary.state.state(),
                 self.clients
                     .calls
                     .iter()
                     .filter(|call| !call.tcp.is_done())
-                    .map(|call| call.peer)
+                    .map(|call| (call.peer, call.tcp.told()))
+                    .collect::<Vec<_>>(),
+                self.qemu
+                    .pvm
+                    .guest
+                    .connections
+                    .iter()
+                    .filter(|(_, connection)| !connection.tcp.is_done())
+                    .map(|(peer, connection)| (peer, connection.tcp.told()))
                     .collect::<Vec<_>>()
             );
         }
         self.check_streams();
-        let capture = std::mem::take(&mut self.capture);
-        capture.check(&mut self.rng);
+        // A log of one node tells nothing of what another one did in its place.
+        if self.takeovers + self.survivals == 0 {
+            let capture = std::mem::take(&mut self.capture);
+            capture.check(&mut self.rng);
+        }
         let checkpoints = self.primary.state.checkpoints();
         Outcome {
             requested: checkpoints.requested(),
             checkpoints: self.qemu.checkpoints,
             released_equal: self.oracle.released_equal,
+            takeovers: self.takeovers,
+            survivals: self.survivals,
         }
     }
 
     fn is_finished(&self) -> bool {
-        self.clients.are_done()
+        let (called, heard) = self.calls_back();
+        self.clients.are_done() && called == heard
+    }
+
+    /// Connections that the VM opened, and that the clients have heard of.
+    fn calls_back(&self) -> (usize, usize) {
+        let calls = self.qemu.pvm.guest.connections.keys();
+        let heard = self.clients.calls.iter().map(|call| &call.peer);
+        (
+            calls.filter(|peer| peer.port >= CALL_BACK).count(),
+            heard.filter(|peer| peer.port >= CALL_BACK).count(),
+        )
     }
 
     /// The clients have exactly what the PVM wrote.
@@ -268,14 +359,8 @@ impl World {
                 call.peer
             );
         }
-        let calls = self.qemu.pvm.guest.connections.keys();
-        let called = calls.filter(|peer| peer.port >= CALL_BACK).count();
-        let heard = self
-            .clients
-            .calls
-            .iter()
-            .filter(|call| call.peer.port >= CALL_BACK);
-        assert_eq!(called, heard.count(), "connections that the guest opened");
+        let (called, heard) = self.calls_back();
+        assert_eq!(called, heard, "connections that the guest opened");
     }
 
     fn turn(&mut self) {
@@ -283,7 +368,7 @@ impl World {
         for frame in self.clients.step(now) {
             self.uplink.push_back(frame);
         }
-        if self.qemu.primary_backend && !self.rng.one_in(4) {
+        if self.qemu.primary_backend && self.primary_runs && !self.rng.one_in(4) {
             self.capture.at(now);
             let Qemu { pvm, primary, .. } = &mut self.qemu;
             let sent = self.primary.poll(
@@ -305,28 +390,30 @@ impl World {
                 self.able_since = None;
                 self.qemu.request(now);
             }
+            let action = self.primary.state.next_action(now);
+            self.act(Side::Primary, action);
         }
-        if self.qemu.backend && !self.rng.one_in(4) {
-            let Qemu { svm, control, .. } = &mut self.qemu;
-            let starts = &mut control.starts;
+        if self.qemu.backend && self.secondary_runs && !self.rng.one_in(4) {
+            let Qemu { svm, secondary, .. } = &mut self.qemu;
             self.secondary.poll(
                 &mut SecondaryPorts {
                     vm: svm,
                     from_link: &mut self.to_secondary,
                     to_link: &mut self.to_primary,
-                    mail: &mut || {
-                        let due = starts.front().is_some_and(|(at, ..)| *at <= now);
-                        if due {
-                            starts.pop_front().map(|(_, stops, loaded)| (stops, loaded))
-                        } else {
-                            None
-                        }
-                    },
+                    mail: &mut || secondary.next(now),
                     oracle: &mut self.oracle,
                 },
                 now,
             );
         }
+        if self.secondary_runs {
+            let action = self.secondary.state.next_action(now);
+            self.act(Side::Secondary, action);
+            if self.secondary.state.takes_over() {
+                self.promote();
+            }
+        }
+        self.poll_zombie();
         self.qemu.pvm.step(now);
         self.qemu.svm.step(now);
         self.qemu.step(
@@ -337,18 +424,242 @@ impl World {
         );
     }
 
+    /// What a node wants done.
+    fn act(&mut self, side: Side, action: Option<Action>) {
+        match action {
+            Some(Action::Fence(number)) => {
+                let at = self.now + self.rng.between(100, 4_000) as Ticks;
+                self.story.push(format!("{:>7} {side:?} fences", self.now));
+                self.fences.push((at, side, number));
+            }
+            Some(Action::FailOver) => self.decide = Some((self.now, side)),
+            None => {}
+        }
+    }
+
+    /// Deaths, and what others make of them.
+    fn disasters(&mut self) {
+        let now = self.now;
+        self.equal_once |= self.primary.is_protecting();
+        if let Some((fault, phase, at)) = self.kill
+            && (self.qemu.step == phase || now >= at)
+        {
+            self.kill = None;
+            let in_phase = Step::PHASES.contains(&self.qemu.step) && self.enter.is_none();
+            if in_phase
+                && !self.qemu.fails
+                && self.qemu.colo
+                && self.equal_once
+                && self.secondary_runs
+                && self.primary_runs
+            {
+                self.die(fault);
+            }
+        }
+        for (at, side, number) in std::mem::take(&mut self.fences) {
+            if at > now {
+                self.fences.push((at, side, number));
+            } else if !self.rng.one_in(3) {
+                self.fenced(side, number, true);
+            } else {
+                self.fenced(side, number, false);
+            }
+        }
+        if let Some((at, side)) = self.decide
+            && now >= at
+        {
+            match side {
+                Side::Secondary => self.qemu.take_over(&mut self.secondary, now),
+                Side::Primary => self.qemu.fail_over(now),
+            }
+            if matches!(self.qemu.step, Step::TakeOver | Step::FailOver) {
+                self.decide = None;
+            }
+        }
+        if self.qemu.step == Step::Over && self.renew.is_none() && self.may_renew() {
+            self.survivals += u64::from(self.oracle.alone);
+            self.renew = Some(now + self.rng.between(2, 30) as Ticks * MS);
+        }
+        if self.renew.is_some_and(|at| now >= at) {
+            self.renew = None;
+            self.zombie = None;
+            let setup = setup(self.boot, self.profile.failover);
+            self.boot += 1;
+            self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
+            self.secondary_runs = true;
+            self.qemu.renew_secondary(&self.secondary, now);
+            self.enter = Some(now + self.rng.between(2, 20) as Ticks * MS);
+        }
+        // Without a link a new secondary would not learn what the survivor knows from before.
+        let linked = now > 5 * MS + self.to_primary.dead_until.max(self.to_secondary.dead_until);
+        if linked && self.enter.is_some_and(|at| now >= at) {
+            self.enter = None;
+            self.equal_once = false;
+            self.oracle.begin_again();
+            self.qemu.enter(now);
+        }
+    }
+
+    fn may_renew(&self) -> bool {
+        let deadly = [Fault::KillPrimary, Fault::KillSecondary, Fault::Split];
+        self.enter.is_none()
+            && (self.profile.failover.auto
+                || self
+                    .profile
+                    .faults
+                    .iter()
+                    .any(|fault| deadly.contains(fault)))
+    }
+
+    fn fenced(&mut self, side: Side, number: u32, down: bool) {
+        let now = self.now;
+        let runs = match side {
+            Side::Primary => self.primary_runs,
+            Side::Secondary => self.secondary_runs,
+        };
+        if !runs {
+            return;
+        }
+        if down && self.qemu.colo && Step::PHASES.contains(&self.qemu.step) {
+            self.story.push(format!("{now:>7} {side:?} has fenced"));
+            match side {
+                Side::Primary if self.secondary_runs => self.kill_secondary(true),
+                Side::Secondary if self.primary_runs => self.kill_primary(true),
+                _ => {}
+            }
+        }
+        match side {
+            Side::Primary => self.primary.state.fenced(number, down, now),
+            Side::Secondary => self.secondary.state.fenced(number, down, now),
+        }
+        self.oracle.alone |= down && side == Side::Primary;
+    }
+
+    fn die(&mut self, fault: Fault) {
+        let now = self.now;
+        self.story
+            .push(format!("{now:>7} {fault:?} in {:?}", self.qemu.step));
+        let after = now + self.rng.between(100, 20_000) as Ticks;
+        let host = self.rng.one_in(2);
+        match fault {
+            Fault::KillPrimary => {
+                self.kill_primary(host);
+                self.decide = Some((after, Side::Secondary));
+            }
+            _ => {
+                self.kill_secondary(host);
+                self.decide = Some((after, Side::Primary));
+            }
+        }
+    }
+
+    fn kill_primary(&mut self, host: bool) {
+        self.qemu.kill_primary(
+            &mut self.primary,
+            &mut self.secondary,
+            &mut self.oracle,
+            self.now,
+        );
+        if host {
+            self.primary_runs = false;
+            self.primary.seen = self.primary.stops;
+        }
+    }
+
+    fn kill_secondary(&mut self, host: bool) {
+        self.qemu.kill_secondary(&mut self.secondary, self.now);
+        self.oracle.missed.clear();
+        if host {
+            self.secondary_runs = false;
+            self.secondary.seen = self.secondary.stops;
+        }
+    }
+
+    /// The secondary goes on as a primary.
+    fn promote(&mut self) {
+        let now = self.now;
+        self.story.push(format!("{now:>7} takeover"));
+        self.takeovers += 1;
+        let mut next = |failover| {
+            self.boot += 1;
+            setup(self.boot, failover)
+        };
+        let failover = self.profile.failover;
+        let fresh = SecondaryNode::new(next(failover), self.owners.clone(), now);
+        let old = std::mem::replace(&mut self.secondary, fresh);
+        let heir = PrimaryNode::heir(next(failover), old, now);
+        self.boot += 1;
+        let node = std::mem::replace(&mut self.primary, heir);
+        let oracle = std::mem::take(&mut self.oracle);
+        self.oracle.translates = true;
+        std::mem::swap(&mut self.to_primary, &mut self.to_secondary);
+        let (vm, monitor) = self.qemu.promote();
+        self.zombie = self.primary_runs.then(|| Zombie {
+            node,
+            vm,
+            monitor,
+            oracle,
+            capture: Capture::default(),
+            knows_at: now.max(self.to_secondary.dead_until)
+                + 2 * self.profile.link as Ticks
+                + SLACK,
+            uplink: VecDeque::new(),
+        });
+        self.uplink.clear();
+        self.primary_runs = true;
+        self.secondary_runs = false;
+        self.able_since = None;
+        self.input_waits = None;
+    }
+
+    fn poll_zombie(&mut self) {
+        let now = self.now;
+        let Some(zombie) = &mut self.zombie else {
+            return;
+        };
+        zombie.vm.step(now);
+        let sent = zombie.node.poll(
+            &mut PrimaryPorts {
+                vm: &mut zombie.vm,
+                from_link: &mut self.to_secondary,
+                to_link: &mut self.to_primary,
+                uplink: &mut zombie.uplink,
+                mail: &mut || zombie.monitor.next(now),
+                oracle: &mut zombie.oracle,
+                capture: &mut zombie.capture,
+            },
+            now,
+        );
+        zombie.node.tick(now);
+        zombie.node.state.next_action(now);
+        assert!(
+            sent.is_empty() || now < zombie.knows_at,
+            "R6: the primary still speaks at {now}, {:?} {} {:?}",
+            zombie.node.state.state(),
+            zombie.node.state.is_superseded(),
+            zombie.node.state.link().is_up(now)
+        );
+        for frame in sent {
+            self.clients.hear(&frame, now);
+        }
+    }
+
     /// Rules R7, R9 and R10, as far as they show from step to step.
     fn judge(&mut self) {
         let now = self.now;
-        let inside = self.primary.frames() + self.secondary.frames();
+        let zombie = self.zombie.as_ref().map_or(0, |z| z.node.frames());
+        let inside = self.primary.frames() + self.secondary.frames() + zombie;
         assert_eq!(
             self.owners.get(),
             inside,
             "R10: frames that nobody owns or that are counted twice"
         );
+        if !self.primary_runs {
+            return;
+        }
         let state = self.primary.state.state();
         let wanted = self.primary.state.checkpoints().is_wanted();
-        let limit = TIMEOUT + MS + 2 * TICK + 200;
+        let limit = TIMEOUT + MS + 2 * TICK + 400;
         if !self.primary.is_protecting() {
             self.unprotected = now;
         }
@@ -449,7 +760,7 @@ impl World {
                 self.later(fault, 10 * MS);
             }
             Fault::CutSecondaryMonitor => {
-                self.qemu.secondary.cut(Told::Gone, now);
+                self.qemu.disconnect_secondary(&self.secondary, now);
                 self.later(fault, 10 * MS);
             }
             Fault::SlowMonitor => {
@@ -469,7 +780,7 @@ impl World {
             Fault::RestartPrimary => {
                 self.qemu.lose_primary_backend(now);
                 self.oracle.forget_held();
-                let setup = setup(self.boot);
+                let setup = setup(self.boot, self.profile.failover);
                 self.boot += 1;
                 self.primary = PrimaryNode::new(setup, self.owners.clone(), now);
                 self.capture.start();
@@ -477,8 +788,8 @@ impl World {
                 self.later(Fault::CutMonitor, 8 * MS);
             }
             Fault::RestartSecondary => {
-                self.qemu.lose_backend();
-                let setup = setup(self.boot);
+                self.qemu.lose_backend(now);
+                let setup = setup(self.boot, self.profile.failover);
                 self.boot += 1;
                 self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
                 self.later(fault, 10 * MS);
@@ -498,6 +809,19 @@ impl World {
                 self.later(fault, 4 * MS);
             }
             Fault::FailOver => self.qemu.fail_over(now),
+            Fault::KillPrimary | Fault::KillSecondary => {
+                let phase = Step::PHASES[self.rng.below(Step::PHASES.len())];
+                self.qemu.latched |= self.qemu.colo && phase != Step::Idle;
+                self.kill.get_or_insert((fault, phase, now + 10 * MS));
+            }
+            Fault::Partition | Fault::Split => {
+                let until = now + self.rng.between(20, 120) as Ticks * MS;
+                self.to_secondary.dead_until = until;
+                self.to_primary.dead_until = until;
+                if fault == Fault::Split && self.qemu.colo && self.equal_once {
+                    self.later(fault, 10 * MS);
+                }
+            }
             Fault::FailedCheckpoint => {
                 self.qemu.fails = true;
                 self.qemu.latched |= self.qemu.colo;
@@ -521,12 +845,18 @@ impl World {
                     self.qemu.connect(&self.primary, now);
                 }
                 Fault::CutSecondaryMonitor if !self.qemu.secondary.up => {
-                    self.qemu.secondary.connect(Told::Connected, now);
+                    self.qemu.connect_secondary(&self.secondary, now);
                 }
                 Fault::SlowMonitor => self.qemu.primary.delay = self.profile.monitor,
                 Fault::OperatorStop => self.qemu.operator_continues(&self.primary, now),
                 Fault::RestartPrimary => self.qemu.primary_backend = true,
-                Fault::RestartSecondary => self.qemu.backend = true,
+                Fault::RestartSecondary => {
+                    self.qemu.backend = true;
+                    self.qemu.connect_secondary(&self.secondary, now);
+                }
+                Fault::Split if self.qemu.split(now) => {
+                    self.decide = Some((now + TIMING.silence, Side::Secondary));
+                }
                 Fault::TwoCheckpoints => self.qemu.latched |= self.qemu.colo,
                 _ => {}
             }

@@ -29,6 +29,44 @@ pub fn tcp(family: Family, rounds: usize) -> Result<u64, TrafficError> {
     Ok(total)
 }
 
+/// Sends up to `rate` datagrams a second for `time` and waits for none: what comes back is not looked at.
+///
+/// # Errors
+/// [`TrafficError::Io`] if there is no socket, [`TrafficError::Interrupted`].
+pub fn flood(family: Family, time: Duration, rate: u32) -> Result<(), TrafficError> {
+    let socket = connected(family)?;
+    let tick = Duration::from_millis(5);
+    let datagram = [0x55; 1000];
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        if interrupt::came() {
+            return Err(TrafficError::Interrupted);
+        }
+        for _ in 0..rate / 200 {
+            // A full queue or an ICMP error is part of the flood.
+            let _ = socket.send(&datagram);
+        }
+        std::thread::sleep(tick);
+    }
+    Ok(())
+}
+
+fn connected(family: Family) -> Result<UdpSocket, TrafficError> {
+    let any = match family {
+        Family::V4 => "0.0.0.0:0",
+        Family::V6 => "[::]:0",
+    };
+    UdpSocket::bind(any)
+        .and_then(|socket| {
+            socket.connect(SocketAddr::new(family.guest(), PORT))?;
+            Ok(socket)
+        })
+        .map_err(|source| TrafficError::Io {
+            what: format!("UDP echo over {family}"),
+            source,
+        })
+}
+
 /// Sends `rounds` datagrams of 8 to 1,200 bytes, each after the one before is back. Returns how many had to be sent again.
 ///
 /// # Errors
@@ -39,14 +77,7 @@ pub fn udp(family: Family, rounds: usize) -> Result<usize, TrafficError> {
         what: what.clone(),
         source,
     };
-    let any = match family {
-        Family::V4 => "0.0.0.0:0",
-        Family::V6 => "[::]:0",
-    };
-    let socket = UdpSocket::bind(any).map_err(io)?;
-    socket
-        .connect(SocketAddr::new(family.guest(), PORT))
-        .map_err(io)?;
+    let socket = connected(family)?;
     socket.set_read_timeout(Some(interrupt::STEP)).map_err(io)?;
     let mut noise = Noise::new(17);
     let mut resent = 0;

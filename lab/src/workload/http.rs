@@ -26,7 +26,21 @@ impl Page {
         }
     }
 
-    fn path(self) -> &'static str {
+    /// What asks for it.
+    pub fn request(self) -> String {
+        format!("GET /{} HTTP/1.1\r\nHost: guest\r\n\r\n", self.path())
+    }
+
+    /// What comes before the body.
+    pub fn head(self) -> String {
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.len()
+        )
+    }
+
+    /// Its name in messages and in the request.
+    pub fn path(self) -> &'static str {
         match self {
             Self::Small => "small",
             Self::Usual => "page",
@@ -72,11 +86,7 @@ pub fn fetch(
 ) -> Result<Fetched, TrafficError> {
     let start = Instant::now();
     let until = limit.map(|limit| start + limit);
-    let request = format!("GET /{} HTTP/1.1\r\nHost: guest\r\n\r\n", page.path());
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        page.len()
-    );
+    let (request, head) = (page.request(), page.head());
     let body = &pattern()[..page.len()];
     let mut fetched = Fetched::default();
     for _ in 0..count {
@@ -100,7 +110,7 @@ pub fn fetch(
 }
 
 /// The body that the guest's service sends (`guest/services.c`): lines of eight bytes, numbered.
-fn pattern() -> &'static [u8] {
+pub fn pattern() -> &'static [u8] {
     static PATTERN: OnceLock<Vec<u8>> = OnceLock::new();
     PATTERN.get_or_init(|| {
         let lines = Page::Big.len() / 8;

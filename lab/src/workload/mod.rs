@@ -13,13 +13,24 @@ pub mod redis;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+
 use crate::interrupt;
+use crate::load::Tape;
 use crate::net::{GUEST_V4, GUEST_V6};
 
 /// How long a client waits for the next byte. Longer than any timeout that a comparator may have.
 pub const STALL: Duration = Duration::from_secs(30);
+
+/// The same for a taped client, to connect or to send: it opens another connection then.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that a taped client leaves unread in the kernel at most.
+const UNREAD: usize = 64 << 10;
+/// No line of the guest's services is longer.
+const LINE: usize = 256;
 
 /// A client did not get what it must get.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +129,7 @@ pub struct Connection {
     stream: TcpStream,
     what: String,
     received: u64,
+    tape: Option<Arc<Tape>>,
 }
 
 impl Connection {
@@ -126,12 +138,38 @@ impl Connection {
     /// # Errors
     /// [`TrafficError::Io`].
     pub fn open(family: Family, port: u16, what: &str) -> Result<Self, TrafficError> {
+        Self::open_within(family, port, what, STALL)
+    }
+
+    /// Connects as [`Connection::open`] does, tells `tape` of every byte that comes, and ends when it says so.
+    ///
+    /// # Errors
+    /// [`TrafficError::Io`].
+    pub fn open_taped(
+        family: Family,
+        port: u16,
+        what: &str,
+        tape: &Arc<Tape>,
+    ) -> Result<Self, TrafficError> {
+        let mut connection = Self::open_within(family, port, what, PATIENCE)?;
+        // What waits unread in the kernel would hide a silence.
+        let _ = setsockopt(&connection.stream, RcvBuf, &UNREAD);
+        connection.tape = Some(Arc::clone(tape));
+        Ok(connection)
+    }
+
+    fn open_within(
+        family: Family,
+        port: u16,
+        what: &str,
+        limit: Duration,
+    ) -> Result<Self, TrafficError> {
         let what = format!("{what} over {family}");
         let address = SocketAddr::new(family.guest(), port);
-        let opened = TcpStream::connect_timeout(&address, STALL).and_then(|stream| {
+        let opened = TcpStream::connect_timeout(&address, limit).and_then(|stream| {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(interrupt::STEP))?;
-            stream.set_write_timeout(Some(STALL))?;
+            stream.set_write_timeout(Some(limit))?;
             Ok(stream)
         });
         match opened {
@@ -139,6 +177,7 @@ impl Connection {
                 stream,
                 what,
                 received: 0,
+                tape: None,
             }),
             Err(source) => Err(TrafficError::Io { what, source }),
         }
@@ -167,9 +206,14 @@ impl Connection {
             match self.stream.read(buffer) {
                 Ok(n) => {
                     self.received += n as u64;
+                    if let Some(tape) = &self.tape {
+                        tape.receives(n);
+                    }
                     return Ok(n);
                 }
-                Err(_) if interrupt::came() => return Err(TrafficError::Interrupted),
+                Err(_) if interrupt::came() || self.is_stopped() => {
+                    return Err(TrafficError::Interrupted);
+                }
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
@@ -228,6 +272,53 @@ impl Connection {
             done += n;
         }
         Ok(done)
+    }
+
+    /// Receives exactly `expected`, which begins at `offset` of an answer.
+    ///
+    /// # Errors
+    /// As [`Connection::expect`], with offsets of the answer.
+    pub fn expect_at(&mut self, offset: u64, expected: &[u8]) -> Result<(), TrafficError> {
+        match self.expect(expected, None) {
+            Ok(_) => Ok(()),
+            Err(TrafficError::Wrong {
+                what,
+                offset: at,
+                expected,
+                found,
+            }) => Err(TrafficError::Wrong {
+                what,
+                offset: offset + at,
+                expected,
+                found,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Receives a line that ends with CR LF, and returns it without them.
+    ///
+    /// # Errors
+    /// [`TrafficError::Short`] at the end of the stream, and those of [`Connection::receive`].
+    pub fn line(&mut self) -> Result<String, TrafficError> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            if self.receive(&mut byte)? == 0 || line.len() > LINE {
+                return Err(TrafficError::Short {
+                    what: self.what.clone(),
+                    offset: line.len() as u64,
+                    length: line.len() as u64 + 1,
+                });
+            }
+            line.push(byte[0]);
+        }
+        line.truncate(line.len() - 2);
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.tape.as_ref().is_some_and(|tape| tape.stopped())
     }
 
     /// Receives the end of the stream.
@@ -309,6 +400,7 @@ mod tests {
             stream,
             what: "test".to_owned(),
             received: 0,
+            tape: None,
         }
     }
 

@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 
+use super::fencing::{Fencing, Outcome};
+use super::offsets::OffsetFile;
+
 use crate::compare;
-use crate::config::{PairSettings, Role};
+use crate::config::{OnPeerLost, PairSettings, Place, Role};
 use crate::dpdk::{LinkWatch, Mbuf, tsc};
 use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
@@ -20,8 +24,8 @@ use crate::monitor::summary::{self, PairSummary};
 use crate::node::clock::Clock;
 use crate::node::mailbox::{ControlEnd, ToControl, ToPoll};
 use crate::packet::Packet;
-use crate::protect::{Monitor, Request, State};
-use crate::qmp::{Client, Event, MigrationStatus, Options, RunState};
+use crate::protect::{Action, Migration, Monitor, Request, State};
+use crate::qmp::{Client, ColoMode, Event, MigrationStatus, Options, RunState};
 
 /// Bytes of each frame that a record keeps.
 const CAPTURE: usize = 2048;
@@ -80,6 +84,18 @@ impl Figures {
     }
 }
 
+/// What a state of QEMU's migration says of who may speak.
+fn migration(status: MigrationStatus) -> Migration {
+    match status {
+        MigrationStatus::Colo => Migration::Colo,
+        MigrationStatus::Completed => Migration::Completed,
+        MigrationStatus::Failed | MigrationStatus::Cancelling | MigrationStatus::Cancelled => {
+            Migration::Broken
+        }
+        _ => Migration::None,
+    }
+}
+
 /// A checkpoint request on its way.
 struct Asked {
     request: Request,
@@ -102,8 +118,10 @@ pub struct ControlPair {
     stopped: Option<Instant>,
     /// The guest port runs, after so many stops.
     ring: Option<u32>,
-    /// STOP events since the guest port was started last; `None` before its first start.
-    stops_since_start: Option<u32>,
+    fencing: Option<Fencing>,
+    offsets: OffsetFile,
+    /// Whether it was told that the VM has no way to the network.
+    mute: bool,
     state: State,
 }
 
@@ -115,7 +133,9 @@ impl ControlPair {
         mail: ControlEnd,
         cores: Vec<(u32, counters::Reader)>,
         latencies: latency::Reader,
+        state_dir: &Path,
     ) -> Self {
+        let offsets = OffsetFile::new(state_dir, &settings.name);
         let client = settings
             .role
             .qmp()
@@ -139,7 +159,9 @@ impl ControlPair {
             measured: None,
             stopped: None,
             ring: None,
-            stops_since_start: None,
+            fencing: None,
+            offsets,
+            mute: false,
             state: State::Solo,
         }
     }
@@ -179,8 +201,13 @@ impl ControlPair {
             match message {
                 ToControl::Request(request) => self.request(request, now, log),
                 ToControl::Record(divergence, epoch) => records.push((divergence, epoch)),
+                ToControl::Act(Action::Fence(number)) => self.fence(number, now, log),
+                ToControl::Act(Action::FailOver) => self.fail_over(now, log),
+                ToControl::Offset(flow, offset) => self.offsets.collect(flow, offset),
+                ToControl::OffsetsEnd => self.save_offsets(log),
             }
         }
+        self.look_at_fencing(now, log);
         while let Some(event) = self
             .guest
             .as_ref()
@@ -234,6 +261,126 @@ impl ControlPair {
         }
     }
 
+    fn fence(&mut self, number: u32, now: Instant, log: &Log) {
+        let OnPeerLost::Exec(command) = &self.settings.failover.on_peer_lost else {
+            return;
+        };
+        let (name, role) = (&self.settings.name, self.settings.role.role());
+        log.warning(
+            "fencing-begins",
+            format_args!("pair {name}: the peer is lost; running {command:?}"),
+        );
+        match Fencing::start(command, number, name, role.as_str(), now) {
+            Ok(fencing) => self.fencing = Some(fencing),
+            Err(error) => {
+                log.error(
+                    "fencing",
+                    format_args!(
+                        "pair {name}: {command:?} cannot be started: {error}; still holding"
+                    ),
+                );
+                self.tell(ToPoll::Fenced {
+                    number,
+                    down: false,
+                });
+            }
+        }
+    }
+
+    fn look_at_fencing(&mut self, now: Instant, log: &Log) {
+        let Some(fencing) = &mut self.fencing else {
+            return;
+        };
+        let Some(outcome) = fencing.outcome(now) else {
+            return;
+        };
+        let (name, number) = (&self.settings.name, fencing.number);
+        let down = match outcome {
+            Outcome::Down => {
+                log.warning("fenced", format_args!("pair {name}: the peer is down"));
+                true
+            }
+            Outcome::Failed(how) => {
+                log.warning(
+                    "fencing",
+                    format_args!(
+                        "pair {name}: the fencing command failed ({how}); nothing is certain, trying again"
+                    ),
+                );
+                false
+            }
+        };
+        self.fencing = None;
+        self.tell(ToPoll::Fenced { number, down });
+    }
+
+    fn fail_over(&mut self, now: Instant, log: &Log) {
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        if let Err(error) = client.fail_over(now) {
+            log.warning(
+                "failover",
+                format_args!(
+                    "pair {}: QEMU cannot be told that the peer is lost: {error}",
+                    self.settings.name
+                ),
+            );
+        }
+    }
+
+    fn save_offsets(&mut self, log: &Log) {
+        let name = &self.settings.name;
+        match self.offsets.write() {
+            Ok(n) => log.info(format_args!(
+                "pair {name}: this node has taken over; {n} connections are translated until they close"
+            )),
+            Err(error) => log.warning(
+                "offsets",
+                format_args!(
+                    "pair {name}: the offsets of old connections cannot be saved: {error}; they end \
+                     with this process"
+                ),
+            ),
+        }
+    }
+
+    /// A node that is started again after its takeover goes on with the offsets that it had.
+    fn know_offsets(&mut self, migration: Migration, leads: bool, log: &Log) {
+        if self.settings.role.role() != Role::Secondary {
+            return;
+        }
+        if migration != Migration::Completed && !leads {
+            self.offsets.forget();
+            return;
+        }
+        let name = &self.settings.name;
+        match self.offsets.read() {
+            Ok(offsets) => {
+                for (flow, offset) in offsets {
+                    self.tell(ToPoll::Inherit(flow, offset));
+                }
+            }
+            Err(error) => log.warning(
+                "offsets",
+                format_args!("pair {name}: the offsets of old connections cannot be read: {error}"),
+            ),
+        }
+        let uplink = self
+            .settings
+            .ports()
+            .any(|(place, _)| place == Place::Uplink);
+        if !uplink && !std::mem::replace(&mut self.mute, true) {
+            log.error(
+                "uplink",
+                format_args!(
+                    "pair {}: the VM goes on alone, but this node has no --uplink: nothing can leave",
+                    self.settings.name
+                ),
+            );
+        }
+    }
+
     fn guest_event(&mut self, event: GuestEvent, now: Instant) {
         let GuestEvent::Started { stops } = event else {
             self.ring = None;
@@ -241,21 +388,11 @@ impl ControlPair {
         };
         self.ring = Some(stops);
         match self.settings.role.role() {
-            Role::Primary => self.ask_state(stops, now),
-            Role::Secondary => match self.stops_since_start {
-                // The state came with a checkpoint, or with the migration that began it all.
-                None | Some(1..) => self.started(stops, true),
-                // Nothing was stopped that the monitor has told of yet: it may be about to.
-                Some(0) if self.connected => self.ask_state(stops, now),
-                Some(0) => self.started(stops, true),
-            },
-            _ => {}
+            _ if self.connected => self.ask_state(stops, now),
+            // Protection can go on without the monitor of a secondary.
+            Role::Secondary => self.tell(ToPoll::Monitor(Monitor::Unexplained { stops })),
+            Role::Primary | Role::Compare => {}
         }
-    }
-
-    fn started(&mut self, stops: u32, loaded: bool) {
-        self.stops_since_start = Some(0);
-        self.tell(ToPoll::Started { stops, loaded });
     }
 
     fn ask_state(&mut self, stops: u32, now: Instant) {
@@ -298,10 +435,16 @@ impl ControlPair {
                         ),
                     );
                 }
-                let colo = probe.migration == MigrationStatus::Colo;
+                let migration = migration(probe.migration);
                 let running = probe.run == RunState::Running;
-                self.tell(ToPoll::Monitor(Monitor::Connected { colo, running }));
-                if let (Role::Primary, Some(stops)) = (self.settings.role.role(), self.ring) {
+                let leads = probe.colo_mode == Some(ColoMode::Primary);
+                self.know_offsets(migration, leads, log);
+                self.tell(ToPoll::Monitor(Monitor::Connected {
+                    migration,
+                    running,
+                    leads,
+                }));
+                if let Some(stops) = self.ring {
                     self.ask_state(stops, Instant::now());
                 }
             }
@@ -313,7 +456,6 @@ impl ControlPair {
                 self.tell(ToPoll::Monitor(Monitor::Disconnected));
             }
             Event::Stop { at } => {
-                self.stops_since_start = self.stops_since_start.map(|n| n + 1);
                 self.stopped = Some(at.read);
                 if let Some(written) = self.asked.as_ref().and_then(|asked| asked.written) {
                     figures(&mut |f| {
@@ -344,8 +486,7 @@ impl ControlPair {
             }
             Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(Monitor::Pass)),
             Event::Migration { status, .. } => {
-                let colo = status == MigrationStatus::Colo;
-                self.tell(ToPoll::Monitor(Monitor::Migration { colo }));
+                self.tell(ToPoll::Monitor(Monitor::Migration(migration(status))));
             }
             Event::ColoExit { mode, reason, .. } => {
                 log.warning(
@@ -380,23 +521,24 @@ impl ControlPair {
                 run,
                 migration,
             } => {
-                let stops = token as u32;
-                if self.settings.role.role() == Role::Secondary {
-                    let loaded = self.stops_since_start != Some(0);
-                    self.started(stops, loaded);
-                } else {
-                    let colo = migration == MigrationStatus::Colo;
-                    let running = run == RunState::Running;
-                    self.tell(ToPoll::Monitor(Monitor::Barrier {
-                        stops,
-                        colo,
-                        running,
-                    }));
-                }
+                self.tell(ToPoll::Monitor(Monitor::Barrier {
+                    stops: token as u32,
+                    migration: self::migration(migration),
+                    running: run == RunState::Running,
+                }));
             }
             Event::BarrierFailed { token, .. } if self.settings.role.role() == Role::Secondary => {
-                self.started(token as u32, true);
+                let stops = token as u32;
+                self.tell(ToPoll::Monitor(Monitor::Unexplained { stops }));
             }
+            Event::FailOverAccepted => log.warning(
+                "failover",
+                format_args!("pair {name}: QEMU goes on with this VM alone"),
+            ),
+            Event::FailOverFailed { cause } => log.warning(
+                "failover",
+                format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(&cause)),
+            ),
             Event::RequestAccepted { .. }
             | Event::BarrierFailed { .. }
             | Event::EventsCapability { .. }

@@ -112,8 +112,8 @@ fn input_of_an_epoch_waits_for_an_svm_that_runs_it() {
 fn an_svm_that_blinks_is_polled_again_after_the_next_commit() {
     let mut pair = Pair::protected();
     // An operator stops the SVM and lets it go on; that looks like a load.
-    pair.secondary.guest_stopped();
-    pair.secondary.guest_started(1, true);
+    pair.secondary.guest_stopped(0);
+    pair.secondary_started(1, true);
     assert!(!pair.secondary.wants_output());
     pair.output(datagram(1));
     pair.now += TIMEOUT;
@@ -128,10 +128,10 @@ fn an_svm_that_blinks_is_polled_again_after_the_next_commit() {
 #[test]
 fn a_driver_that_resets_alone_goes_on_in_its_epoch() {
     let mut pair = Pair::protected();
-    pair.secondary.guest_stopped();
-    pair.secondary.guest_started(0, false);
+    pair.secondary.guest_stopped(0);
+    pair.secondary_started(0, false);
     assert!(!pair.secondary.wants_output(), "the start of an older stop");
-    pair.secondary.guest_started(1, false);
+    pair.secondary_started(1, false);
     pair.output(datagram(1));
     pair.svm(datagram(1));
     assert_eq!(pair.released(), [1]);
@@ -143,9 +143,9 @@ fn an_epoch_that_is_told_too_late_is_reported() {
     pair.stop(1);
     pair.resume();
     // The SVM stops and starts once more before it hears of that.
-    pair.secondary.guest_stopped();
+    pair.secondary.guest_stopped(0);
     pair.exchange();
-    pair.secondary.guest_started(2, true);
+    pair.secondary_started(2, true);
     assert!(pair.secondary.wants_output());
     pair.fence();
     pair.tell(Monitor::Stop);
@@ -164,7 +164,7 @@ fn an_epoch_that_is_told_too_late_is_reported() {
 fn a_restarted_secondary_is_believed_after_a_commit() {
     let mut pair = Pair::protected();
     pair.secondary = Secondary::new(setup(3), pair.now);
-    pair.secondary.guest_started(0, true);
+    pair.secondary_started(0, true);
     pair.now += TIMING.heartbeat;
     pair.exchange();
     assert_eq!(pair.primary.state(), State::Uncertain);

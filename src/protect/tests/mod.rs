@@ -3,12 +3,15 @@
 
 mod bare;
 mod epochs;
+mod failover;
 mod mirror;
 mod monitor;
 
 use etherparse::{PacketBuilder, TcpHeader};
 
-use super::{Bare, Cause, Monitor, Primary, Secondary, Setup, State};
+use super::{
+    Bare, Cause, Failover, Migration, Monitor, OnPeerLost, Primary, Secondary, Setup, State,
+};
 use crate::compare::{Limits, Numbers, Policy, Reason};
 use crate::frame::{Frame, HeapFrame, Ticks};
 use crate::link::{DATA_HEADER, Timing};
@@ -42,6 +45,12 @@ fn setup(boot: u32) -> Setup {
         policy: Policy::default(),
         repeat: REPEAT,
         connections: 16,
+        failover: Failover {
+            on_peer_lost: OnPeerLost::Hold,
+            auto: false,
+            retry: 1_000,
+        },
+        millisecond: 10,
     }
 }
 
@@ -82,19 +91,35 @@ struct Pair {
 }
 
 const CONNECTED: Monitor = Monitor::Connected {
-    colo: false,
+    migration: Migration::None,
     running: true,
+    leads: false,
+};
+const CONNECTED_SECONDARY: Monitor = Monitor::Connected {
+    migration: Migration::Colo,
+    running: true,
+    leads: false,
 };
 const IN_COLO: Monitor = Monitor::Connected {
-    colo: true,
+    migration: Migration::Colo,
     running: true,
+    leads: true,
 };
 
 impl Pair {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl Fn(&mut Setup)) -> Self {
+        let of = |boot| {
+            let mut setup = setup(boot);
+            change(&mut setup);
+            setup
+        };
         let mut pair = Self {
-            primary: Primary::new(setup(1), 0),
-            secondary: Secondary::new(setup(2), 0),
+            primary: Primary::new(of(1), 0),
+            secondary: Secondary::new(of(2), 0),
             cut: false,
             stops: 0,
             now: 1,
@@ -104,8 +129,9 @@ impl Pair {
     }
 
     /// A pair whose VM forwards, its monitor there and its ring running.
-    fn forwarding() -> Self {
-        let mut pair = Self::new();
+    fn forwards(self) -> Self {
+        let mut pair = self;
+        pair.secondary.monitor(CONNECTED);
         pair.tell(CONNECTED);
         pair.barrier(0, false);
         pair
@@ -113,11 +139,16 @@ impl Pair {
 
     /// A pair in COLO.
     fn protected() -> Self {
-        let mut pair = Self::forwarding();
+        Self::protected_with(|_| {})
+    }
+
+    /// A pair in COLO whose nodes are set up otherwise.
+    fn protected_with(change: impl Fn(&mut Setup)) -> Self {
+        let mut pair = Self::with(change).forwards();
         pair.fence();
         pair.tell(Monitor::Stop);
-        pair.tell(Monitor::Migration { colo: true });
-        pair.secondary.guest_started(0, true);
+        pair.tell(Monitor::Migration(Migration::Colo));
+        pair.secondary_started(0, true);
         pair.resume();
         pair.exchange();
         assert_eq!(pair.primary.state(), State::Protected);
@@ -130,9 +161,26 @@ impl Pair {
     }
 
     fn barrier(&mut self, stops: u32, colo: bool) {
+        let migration = if colo {
+            Migration::Colo
+        } else {
+            Migration::None
+        };
         self.tell(Monitor::Barrier {
             stops,
-            colo,
+            migration,
+            running: true,
+        });
+    }
+
+    /// The SVM's ring runs after so many stops, with a new state or without.
+    fn secondary_started(&mut self, stops: u32, loaded: bool) {
+        if loaded {
+            self.secondary.monitor(Monitor::Resume);
+        }
+        self.secondary.monitor(Monitor::Barrier {
+            stops,
+            migration: Migration::Colo,
             running: true,
         });
     }
@@ -170,6 +218,7 @@ impl Pair {
     /// The PVM sends; what left at once is given back.
     fn output(&mut self, frame: HeapFrame) -> Option<HeapFrame> {
         assert!(self.primary.wants_output(), "the ring must not be polled");
+        let frame = self.primary.outward(frame, self.now)?;
         self.primary.output(frame, self.now)
     }
 
@@ -184,6 +233,7 @@ impl Pair {
             .link_frame(&bytes, bytes.len(), self.now)
             .unwrap();
         let payload = HeapFrame::new(&bytes[DATA_HEADER..DATA_HEADER + length]);
+        let payload = self.primary.outward(payload, self.now).unwrap();
         self.primary.svm_output(payload, epoch, self.now);
     }
 
@@ -201,10 +251,10 @@ impl Pair {
 
     /// A checkpoint up to the PVM's STOP.
     fn stop(&mut self, stops: u32) {
-        self.secondary.guest_stopped();
+        self.secondary.guest_stopped(0);
         self.fence();
         self.tell(Monitor::Stop);
         self.tell(Monitor::Pass);
-        self.secondary.guest_started(stops, true);
+        self.secondary_started(stops, true);
     }
 }

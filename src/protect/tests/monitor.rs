@@ -23,7 +23,7 @@ fn colo_that_begins_before_the_guests_ring_runs_protects() {
     let mut pair = Pair::new();
     pair.tell(CONNECTED);
     pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Migration { colo: true });
+    pair.tell(Monitor::Migration(Migration::Colo));
     pair.tell(Monitor::Resume);
     assert_eq!(pair.primary.state(), State::Protected);
     // Checkpoints go on while there is no ring to stop.
@@ -41,7 +41,7 @@ fn however_late_the_monitor_a_commit_covers_its_own_stop() {
     let mut pair = Pair::new();
     pair.tell(CONNECTED);
     pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Migration { colo: true });
+    pair.tell(Monitor::Migration(Migration::Colo));
     pair.tell(Monitor::Resume);
     // There was a checkpoint without a ring to stop, the ring came up, and another checkpoint has
     // stopped it; nothing of that was told yet.
@@ -114,7 +114,8 @@ fn a_monitor_that_was_lost_between_stop_and_resume_commits_nothing() {
         pair.stop(1);
         pair.tell(Monitor::Disconnected);
         pair.tell(Monitor::Connected {
-            colo: true,
+            migration: Migration::Colo,
+            leads: true,
             running: false,
         });
         if resume_is_heard {
@@ -155,7 +156,7 @@ fn after_an_error_everything_is_held_until_somebody_decides() {
     assert_eq!(pair.released(), NOTHING);
     assert_eq!(pair.primary.input_room(pair.now), usize::MAX);
     assert!(!pair.primary.mirrors(pair.now));
-    pair.tell(Monitor::Migration { colo: false });
+    pair.tell(Monitor::Migration(Migration::Completed));
     assert_eq!(pair.released(), [1, 2]);
     assert_eq!(pair.primary.state(), State::Pairing);
 }

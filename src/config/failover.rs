@@ -1,0 +1,113 @@
+//! What happens when the other node of a pair is lost, as it is configured.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What makes it certain that a lost peer's VM sends nothing any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OnPeerLost {
+    /// `hold`: only QEMU's word, which an operator gives.
+    #[default]
+    Hold,
+    /// `release`: the loss itself. The operator answers for it that no secondary takes over.
+    Release,
+    /// `exec:CMD`: a fencing command for the shell whose exit status 0 says that the peer is down.
+    Exec(Box<str>),
+}
+
+impl FromStr for OnPeerLost {
+    type Err = OnPeerLostError;
+
+    fn from_str(text: &str) -> Result<Self, OnPeerLostError> {
+        match text {
+            "hold" => Ok(Self::Hold),
+            "release" => Ok(Self::Release),
+            _ => match text.strip_prefix("exec:").map(str::trim) {
+                Some(command) if !command.is_empty() => Ok(Self::Exec(command.into())),
+                _ => Err(OnPeerLostError),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for OnPeerLost {
+    type Error = OnPeerLostError;
+
+    fn try_from(text: String) -> Result<Self, OnPeerLostError> {
+        text.parse()
+    }
+}
+
+/// A word that is no answer to the loss of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("give `hold`, `release` or `exec:COMMAND`")]
+pub struct OnPeerLostError;
+
+/// Who tells QEMU that the peer is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum FailoverMode {
+    /// `manual`: an operator or a cluster manager.
+    #[default]
+    Manual,
+    /// `auto`: the node, once it is certain.
+    Auto,
+}
+
+impl FromStr for FailoverMode {
+    type Err = FailoverModeError;
+
+    fn from_str(text: &str) -> Result<Self, FailoverModeError> {
+        match text {
+            "manual" => Ok(Self::Manual),
+            "auto" => Ok(Self::Auto),
+            _ => Err(FailoverModeError),
+        }
+    }
+}
+
+impl TryFrom<String> for FailoverMode {
+    type Error = FailoverModeError;
+
+    fn try_from(text: String) -> Result<Self, FailoverModeError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for FailoverMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manual => "manual",
+            Self::Auto => "auto",
+        })
+    }
+}
+
+/// A word that names nobody to tell QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("give `auto` or `manual`")]
+pub struct FailoverModeError;
+
+/// How the loss of the peer is noticed and what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverSettings {
+    /// Something is sent on the link at least this often.
+    pub heartbeat: Duration,
+    /// The peer is lost when so many heartbeats in a row did not come, at least 2.
+    pub heartbeat_loss: u32,
+    /// What makes the loss certain.
+    pub on_peer_lost: OnPeerLost,
+    /// Who tells QEMU.
+    pub mode: FailoverMode,
+}
+
+impl FailoverSettings {
+    /// The peer is lost after this time without a frame.
+    pub fn silence(&self) -> Duration {
+        self.heartbeat * self.heartbeat_loss
+    }
+}

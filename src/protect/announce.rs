@@ -1,0 +1,351 @@
+//! Tells the network where the VM is now, after the secondary has taken over.
+//!
+//! In: what the VM sent while it was protected, of which its addresses are kept. Out: the frames to
+//! send from the VM's new place, in five rounds as QEMU's own announcement has them: RARP for each
+//! MAC address, which is enough for switches; a gratuitous ARP request (RFC 5227, 3) for each IPv4
+//! and an unsolicited neighbour advertisement (RFC 4861, 7.2.6) for each IPv6 address.
+//!
+//! An IP address is believed from ARP and neighbour discovery alone, where its owner speaks for
+//! itself: a VM that routes sends frames from addresses that are not its own.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::frame::Ticks;
+use crate::packet::checksum::Sum;
+use crate::packet::{Kind, Packet};
+
+/// Addresses that are kept; a further one takes the place of the first.
+const ADDRESSES: usize = 32;
+/// When the rounds begin, in milliseconds after the takeover (QEMU `qemu_announce_timer_step` with
+/// its default parameters).
+const ROUNDS: [Ticks; 5] = [0, 50, 200, 450, 800];
+/// Bytes of the two 802.1Q tags that a frame may have.
+const TAGS: usize = 8;
+/// Without padding and FCS: Ethernet, two tags, IPv6, a neighbour advertisement with its option.
+const LONGEST: usize = 14 + TAGS + 40 + 32;
+/// Shortest Ethernet frame without FCS.
+const SHORTEST: usize = 60;
+
+const RARP: [u8; 2] = [0x80, 0x35];
+const ARP: [u8; 2] = [0x08, 0x06];
+const IPV6: [u8; 2] = [0x86, 0xdd];
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// One of the VM's addresses and the tags under which it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Address {
+    mac: [u8; 6],
+    tags: [u8; TAGS],
+    tags_len: u8,
+    ip: Option<IpAddr>,
+}
+
+/// A frame that announces one address.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Announcement {
+    /// The frame, Ethernet header included, without FCS.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
+/// The VM's addresses, and what is left to say of them.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    addresses: [Option<Address>; ADDRESSES],
+    next: usize,
+    /// The last source of a frame: most frames tell nothing new.
+    last: ([u8; 6], [u8; 2]),
+    millisecond: Ticks,
+    since: Option<Ticks>,
+    round: usize,
+    cursor: usize,
+}
+
+impl Announcer {
+    /// Knows no address. `millisecond` is how many ticks that is.
+    pub fn new(millisecond: Ticks) -> Self {
+        Self {
+            addresses: [None; ADDRESSES],
+            next: 0,
+            last: Default::default(),
+            millisecond,
+            since: None,
+            round: 0,
+            cursor: 0,
+        }
+    }
+
+    /// Looks at a frame that the VM sent; `packet` was parsed from its first segment, `head`.
+    pub fn learn(&mut self, head: &[u8], packet: &Packet) {
+        let speaks_for_itself = matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery);
+        let Some(mac) = head.get(6..12).and_then(<[u8]>::first_chunk) else {
+            return;
+        };
+        let Some(ether_type) = head.get(12..14).and_then(<[u8]>::first_chunk) else {
+            return;
+        };
+        if !speaks_for_itself && self.last == (*mac, *ether_type) {
+            return;
+        }
+        self.last = (*mac, *ether_type);
+        let tags_end = usize::from(packet.l3).saturating_sub(2);
+        let Some(tags) = head.get(12..tags_end).filter(|t| t.len() <= TAGS) else {
+            return;
+        };
+        if mac[0] & 1 != 0 || *mac == [0; 6] || matches!(packet.kind, Kind::Unreadable(_)) {
+            return;
+        }
+        let mut address = Address {
+            mac: *mac,
+            tags: [0; TAGS],
+            tags_len: tags.len() as u8,
+            ip: None,
+        };
+        address.tags[..tags.len()].copy_from_slice(tags);
+        self.keep(address);
+        let ip = match packet.kind {
+            Kind::Arp => arp_sender(&head[usize::from(packet.l3).min(head.len())..], mac),
+            Kind::NeighbourDiscovery => packet.key.src_ip().filter(|ip| !ip.is_unspecified()),
+            _ => None,
+        };
+        if ip.is_some() {
+            self.keep(Address { ip, ..address });
+        }
+    }
+
+    fn keep(&mut self, address: Address) {
+        if !self.addresses.contains(&Some(address)) {
+            self.addresses[self.next] = Some(address);
+            self.next = (self.next + 1) % ADDRESSES;
+        }
+    }
+
+    /// The VM speaks from here now.
+    pub fn begin(&mut self, now: Ticks) {
+        self.since = Some(now);
+        (self.round, self.cursor) = (0, 0);
+    }
+
+    /// The next frame that is due.
+    pub fn next(&mut self, now: Ticks) -> Option<Announcement> {
+        let since = self.since?;
+        while let Some(after) = ROUNDS.get(self.round) {
+            if now.saturating_sub(since) < after * self.millisecond {
+                return None;
+            }
+            while let Some(slot) = self.addresses.get(self.cursor) {
+                self.cursor += 1;
+                if let Some(address) = slot {
+                    return Some(announcement(address));
+                }
+            }
+            (self.round, self.cursor) = (self.round + 1, 0);
+        }
+        self.since = None;
+        None
+    }
+}
+
+/// The sender of an ARP packet over Ethernet and IPv4 (RFC 826), if it is the frame's.
+fn arp_sender(arp: &[u8], mac: &[u8; 6]) -> Option<IpAddr> {
+    let arp: &[u8; 28] = arp.first_chunk()?;
+    let for_ipv4 = arp[..6] == [0, 1, 8, 0, 6, 4] && arp[8..14] == *mac;
+    let ip = Ipv4Addr::new(arp[14], arp[15], arp[16], arp[17]);
+    (for_ipv4 && !ip.is_unspecified()).then_some(IpAddr::V4(ip))
+}
+
+fn announcement(address: &Address) -> Announcement {
+    let mut frame = Announcement {
+        bytes: [0; LONGEST],
+        len: 0,
+    };
+    let mac = &address.mac;
+    let all_nodes = [0x33, 0x33, 0, 0, 0, 1];
+    let to = match address.ip {
+        Some(IpAddr::V6(_)) => all_nodes,
+        _ => [0xff; 6],
+    };
+    frame.put(&to);
+    frame.put(mac);
+    frame.put(&address.tags[..address.tags_len.into()]);
+    match address.ip {
+        None => {
+            frame.put(&RARP);
+            // Request reverse, of nobody's protocol address (RFC 903), as QEMU does.
+            frame.put(&[0, 1, 8, 0, 6, 4, 0, 3]);
+            frame.put(mac);
+            frame.put(&[0; 4]);
+            frame.put(mac);
+            frame.put(&[0; 4]);
+        }
+        Some(IpAddr::V4(ip)) => {
+            frame.put(&ARP);
+            frame.put(&[0, 1, 8, 0, 6, 4, 0, 1]);
+            frame.put(mac);
+            frame.put(&ip.octets());
+            frame.put(&[0; 6]);
+            frame.put(&ip.octets());
+        }
+        Some(IpAddr::V6(ip)) => {
+            frame.put(&IPV6);
+            advertise(&mut frame, mac, ip);
+        }
+    }
+    frame.len = frame.len.max(SHORTEST);
+    frame
+}
+
+/// IPv6 and ICMPv6 of an unsolicited advertisement that overrides what was known.
+fn advertise(frame: &mut Announcement, mac: &[u8; 6], ip: Ipv6Addr) {
+    let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let mut message = [0; 32];
+    message[0] = NEIGHBOUR_ADVERTISEMENT;
+    message[4] = 0x20;
+    message[8..24].copy_from_slice(&ip.octets());
+    // The target's link-layer address, in units of 8 bytes.
+    (message[24], message[25]) = (2, 1);
+    message[26..32].copy_from_slice(mac);
+    let mut sum = Sum::default();
+    sum.add(&ip.octets());
+    sum.add(&to.octets());
+    sum.add(&[0, 0, 0, message.len() as u8, 0, 0, 0, ICMPV6]);
+    sum.add(&message);
+    message[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
+    frame.put(&[0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, 255]);
+    frame.put(&ip.octets());
+    frame.put(&to.octets());
+    frame.put(&message);
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{ArpPacket, EtherType, SlicedPacket, TransportSlice};
+
+    use super::*;
+    use crate::packet::checksum::verify;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn learn(announcer: &mut Announcer, frame: &[u8]) {
+        announcer.learn(frame, &Packet::parse(frame, frame.len()));
+    }
+
+    fn arp(tags: &[u8], ip: [u8; 4]) -> Vec<u8> {
+        let mut frame = [&[0xff; 6][..], &MAC, tags, &ARP].concat();
+        frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+        frame.extend(MAC);
+        frame.extend(ip);
+        frame.extend([0; 6]);
+        frame.extend([10, 0, 0, 9]);
+        frame
+    }
+
+    fn said(announcer: &mut Announcer, now: Ticks) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| announcer.next(now))
+            .map(|frame| frame.bytes().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn every_address_is_announced_in_five_rounds() {
+        let mut announcer = Announcer::new(10);
+        learn(&mut announcer, &arp(&[], [10, 0, 0, 7]));
+        learn(&mut announcer, &arp(&[0x81, 0, 0, 5], [10, 5, 0, 7]));
+        for _ in 0..100 {
+            learn(&mut announcer, &arp(&[], [10, 0, 0, 7]));
+        }
+        assert_eq!(said(&mut announcer, 5), Vec::<Vec<u8>>::new());
+        announcer.begin(1_000);
+        let first = said(&mut announcer, 1_000);
+        // RARP and ARP, without a tag and with it.
+        assert_eq!(first.len(), 4);
+        let kinds: Vec<_> = first.iter().map(|f| (f[12], f[13], f.len())).collect();
+        assert_eq!(
+            kinds,
+            [(0x80, 0x35, 60), (8, 6, 60), (0x81, 0, 60), (0x81, 0, 60)]
+        );
+        let sliced = SlicedPacket::from_ethernet(&first[1]).unwrap();
+        let Some(etherparse::NetSlice::Arp(slice)) = sliced.net else {
+            panic!("no ARP");
+        };
+        let ArpPacket {
+            proto_addr_type, ..
+        } = slice.to_packet();
+        assert_eq!(proto_addr_type, EtherType::IPV4);
+        assert_eq!(slice.sender_protocol_addr(), [10, 0, 0, 7]);
+        assert_eq!(slice.target_protocol_addr(), [10, 0, 0, 7]);
+        assert_eq!(slice.sender_hw_addr(), MAC);
+        for at in [50, 200, 450, 800] {
+            assert!(said(&mut announcer, 1_000 + at * 10 - 1).is_empty());
+            assert_eq!(said(&mut announcer, 1_000 + at * 10), first);
+        }
+        assert!(said(&mut announcer, 1_000_000).is_empty());
+    }
+
+    #[test]
+    fn a_neighbour_advertisement_is_whole() {
+        let ip: Ipv6Addr = "fd00::7".parse().unwrap();
+        let address = Address {
+            mac: MAC,
+            tags: [0; TAGS],
+            tags_len: 0,
+            ip: Some(ip.into()),
+        };
+        let frame = announcement(&address);
+        let packet = Packet::parse(frame.bytes(), frame.bytes().len());
+        assert_eq!(packet.kind, Kind::NeighbourDiscovery);
+        let sliced = SlicedPacket::from_ethernet(frame.bytes()).unwrap();
+        assert!(matches!(sliced.transport, Some(TransportSlice::Icmpv6(_))));
+        assert_ne!(verify(&packet, [frame.bytes()]), Some(false));
+        // The node that comes next learns the address from it.
+        let mut announcer = Announcer::new(1);
+        learn(&mut announcer, frame.bytes());
+        announcer.begin(0);
+        assert!(said(&mut announcer, 0).contains(&frame.bytes().to_vec()));
+    }
+
+    #[test]
+    fn a_router_does_not_claim_what_it_forwards() {
+        let mut announcer = Announcer::new(1);
+        let builder = etherparse::PacketBuilder::ethernet2(MAC, [4; 6])
+            .ipv4([192, 0, 2, 1], [10, 0, 0, 2], 64)
+            .udp(53, 5353);
+        let mut forwarded = Vec::new();
+        builder.write(&mut forwarded, b"x").unwrap();
+        learn(&mut announcer, &forwarded);
+        let mut proxy = arp(&[], [192, 0, 2, 1]);
+        proxy[22] = 4;
+        learn(&mut announcer, &proxy);
+        announcer.begin(0);
+        let said = said(&mut announcer, 0);
+        assert_eq!(said.len(), 1, "the MAC address alone");
+        assert_eq!(said[0][12..14], RARP);
+    }
+
+    #[test]
+    fn any_number_of_addresses_and_any_bytes_are_survived() {
+        let mut announcer = Announcer::new(1);
+        for n in 0..1_000u16 {
+            let [a, b] = n.to_be_bytes();
+            learn(&mut announcer, &arp(&[], [10, 0, a, b]));
+        }
+        let whole = arp(&[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2], [10, 0, 0, 1]);
+        for end in 0..whole.len() {
+            learn(&mut announcer, &whole[..end]);
+        }
+        announcer.begin(0);
+        assert_eq!(said(&mut announcer, 0).len(), ADDRESSES);
+    }
+}

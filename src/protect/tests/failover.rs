@@ -1,0 +1,358 @@
+//! Who goes on when one side is lost (rule R6), and what the survivor goes on with.
+
+use super::*;
+use crate::packet::Packet;
+use crate::protect::Action;
+
+/// A pair in COLO whose nodes go by this policy.
+fn pair_with(on_peer_lost: OnPeerLost, auto: bool) -> Pair {
+    Pair::protected_with(|setup| {
+        setup.failover = Failover {
+            on_peer_lost,
+            auto,
+            retry: 1_000,
+        };
+    })
+}
+
+impl Pair {
+    fn silence(&mut self) {
+        self.cut = true;
+        self.now += TIMING.silence;
+        self.primary.tick(self.now);
+        self.secondary.tick(self.now);
+    }
+
+    /// QEMU is told to go on with this VM alone.
+    fn secondary_is_told(&mut self) {
+        self.secondary.guest_stopped(0);
+        let stops = 1;
+        for event in [
+            Monitor::ColoExit,
+            Monitor::Stop,
+            Monitor::Migration(Migration::Completed),
+            Monitor::Resume,
+            Monitor::Barrier {
+                stops,
+                migration: Migration::Completed,
+                running: true,
+            },
+        ] {
+            assert!(!self.secondary.takes_over());
+            self.secondary.monitor(event);
+        }
+    }
+
+    fn take_over(self) -> Primary<HeapFrame> {
+        assert!(self.secondary.takes_over());
+        let mut heir = Primary::new(setup(9), self.now);
+        heir.inherit(self.secondary.into_inheritance(), self.now);
+        heir
+    }
+}
+
+/// What the guest sends leaves at once.
+fn say(heir: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> HeapFrame {
+    let frame = heir.outward(frame, now).unwrap();
+    heir.output(frame, now).unwrap()
+}
+
+fn segment(from_guest: bool, seq: u32, ack: u32, payload: &[u8]) -> HeapFrame {
+    let (src, dst, from, to) = if from_guest {
+        (40_000, 80, [10, 0, 0, 1], [10, 0, 0, 2])
+    } else {
+        (80, 40_000, [10, 0, 0, 2], [10, 0, 0, 1])
+    };
+    let mut header = TcpHeader::new(src, dst, seq, 1_000);
+    header.ack = true;
+    header.acknowledgment_number = ack;
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(from, to, 64)
+        .tcp_header(header)
+        .write(&mut bytes, payload)
+        .unwrap();
+    HeapFrame::new(&bytes)
+}
+
+fn numbers(frame: &HeapFrame) -> (u32, u32) {
+    let tcp = Packet::parse(frame.head(), frame.len()).tcp;
+    (tcp.seq, tcp.ack)
+}
+
+#[test]
+fn by_default_silence_lets_nothing_out_and_nobody_take_over() {
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    pair.output(datagram(1));
+    pair.silence();
+    assert_eq!(pair.primary.state(), State::PeerLost);
+    assert_eq!(pair.secondary.state(), State::PeerLost);
+    for _ in 0..100 {
+        pair.now += TIMING.silence;
+        pair.primary.tick(pair.now);
+        pair.secondary.tick(pair.now);
+        assert_eq!(pair.primary.next_action(pair.now), None);
+        assert_eq!(pair.secondary.next_action(pair.now), None);
+        assert_eq!(pair.released(), NOTHING);
+        assert!(!pair.secondary.takes_over());
+    }
+    // Not even what no comparison holds: another node may be answering for the VM.
+    let mut arp = vec![0xff; 6];
+    arp.extend([2, 0, 0, 0, 0, 1, 8, 6]);
+    arp.resize(60, 0);
+    assert_eq!(pair.output(HeapFrame::new(&arp)), None);
+    assert_eq!(pair.released(), NOTHING);
+}
+
+#[test]
+fn a_link_that_comes_back_leads_through_a_checkpoint() {
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    pair.silence();
+    pair.cut = false;
+    pair.exchange();
+    pair.primary.tick(pair.now);
+    assert_eq!(pair.primary.state(), State::Uncertain);
+    assert_eq!(pair.request(), Some(Cause::LinkDown));
+    pair.output(datagram(1));
+    pair.svm(datagram(1));
+    assert_eq!(pair.released(), NOTHING);
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.released(), [1]);
+    assert_eq!(pair.primary.state(), State::Protected);
+}
+
+#[test]
+fn a_checkpoint_that_qemu_takes_without_the_link_covers_what_came_before() {
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    pair.output(datagram(1));
+    pair.silence();
+    assert_eq!(pair.request(), Some(Cause::LinkDown));
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.released(), [1]);
+    assert_eq!(pair.primary.state(), State::PeerLost);
+    assert_eq!(pair.request(), None);
+    pair.output(datagram(2));
+    assert_eq!(pair.released(), NOTHING);
+    assert_eq!(pair.request(), Some(Cause::LinkDown));
+}
+
+#[test]
+fn a_primary_that_may_take_the_loss_for_certain_goes_on() {
+    let mut pair = pair_with(OnPeerLost::Release, false);
+    pair.output(datagram(1));
+    pair.silence();
+    assert_eq!(pair.released(), [1]);
+    assert_eq!(pair.primary.state(), State::Solo);
+    assert_eq!(pair.output(datagram(2)).map(|f| says(&f)), Some(2));
+    // The secondary does not go by that.
+    assert_eq!(pair.secondary.next_action(pair.now), None);
+    // A reset of the driver is no reason to hold again, the link's return is.
+    pair.fence();
+    pair.barrier(pair.stops, true);
+    assert_eq!(pair.output(datagram(3)).map(|f| says(&f)), Some(3));
+    pair.cut = false;
+    pair.exchange();
+    pair.primary.tick(pair.now);
+    assert_eq!(pair.output(datagram(4)), None);
+    assert_eq!(pair.request(), Some(Cause::LinkDown));
+}
+
+#[test]
+fn a_fenced_peer_is_certain_and_qemu_is_told_where_that_is_automatic() {
+    for auto in [false, true] {
+        let mut pair = pair_with(OnPeerLost::Fence, auto);
+        pair.output(datagram(1));
+        pair.silence();
+        let Some(Action::Fence(number)) = pair.primary.next_action(pair.now) else {
+            panic!("nobody is fenced");
+        };
+        assert_eq!(pair.released(), NOTHING);
+        pair.primary.fenced(number, true, pair.now);
+        pair.primary.tick(pair.now);
+        assert_eq!(pair.released(), [1]);
+        let told = pair.primary.next_action(pair.now);
+        assert_eq!(told, auto.then_some(Action::FailOver));
+        // The secondary shoots only where it goes on in the other's place.
+        let fences = matches!(pair.secondary.next_action(pair.now), Some(Action::Fence(_)));
+        assert_eq!(fences, auto);
+    }
+}
+
+#[test]
+fn a_secondary_that_has_fenced_the_primary_tells_its_qemu() {
+    let mut pair = pair_with(OnPeerLost::Fence, true);
+    pair.secondary.monitor(CONNECTED_SECONDARY);
+    pair.silence();
+    let Some(Action::Fence(number)) = pair.secondary.next_action(pair.now) else {
+        panic!("nobody is fenced");
+    };
+    pair.secondary.fenced(number, true, pair.now);
+    assert!(!pair.secondary.takes_over());
+    let told = pair.secondary.next_action(pair.now);
+    assert_eq!(told, Some(Action::FailOver));
+    pair.secondary_is_told();
+    assert_eq!(pair.secondary.next_action(pair.now + 100_000), None);
+    pair.take_over();
+}
+
+#[test]
+fn a_cancelled_migration_says_nothing_of_the_other_vm() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    pair.tell(Monitor::Migration(Migration::Broken));
+    assert_eq!(pair.released(), NOTHING);
+    assert_eq!(pair.primary.state(), State::PeerLost);
+    pair.tell(Monitor::Disconnected);
+    pair.tell(Monitor::Connected {
+        migration: Migration::Broken,
+        running: true,
+        leads: false,
+    });
+    assert_eq!(pair.released(), NOTHING);
+}
+
+#[test]
+fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
+    for policy in [OnPeerLost::Hold, OnPeerLost::Release] {
+        let mut pair = pair_with(policy, false);
+        pair.output(datagram(1));
+        pair.silence();
+        pair.secondary_is_told();
+        let leaves = pair.released().len();
+        assert_eq!(leaves, usize::from(policy == OnPeerLost::Release));
+        let Pair {
+            mut primary,
+            secondary,
+            now,
+            ..
+        } = pair;
+        let mut heir = Primary::<HeapFrame>::new(setup(9), now);
+        heir.inherit(secondary.into_inheritance(), now);
+        for _ in 0..4 {
+            while let Some(t) = heir.next_transmit(now) {
+                primary.link_frame(t.bytes(), t.bytes().len(), now);
+            }
+            while let Some(t) = primary.next_transmit(now) {
+                heir.link_frame(t.bytes(), t.bytes().len(), now);
+            }
+        }
+        primary.tick(now);
+        assert_eq!(primary.output(datagram(2), now), None);
+        primary.monitor(Monitor::Migration(Migration::Completed), now);
+        primary.tick(now + 10 * TIMING.silence);
+        assert!(primary.next_release().is_none());
+        assert_eq!(primary.state(), State::PeerLost);
+    }
+}
+
+#[test]
+fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
+    let mut pair = Pair::protected();
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.released();
+    pair.exchange();
+    assert_eq!(pair.released().len(), 1);
+    pair.secondary_is_told();
+    let now = pair.now;
+    let mut heir = pair.take_over();
+    // The guest's SYN again, its data, and what the client answers.
+    let again = say(&mut heir, syn(5_000), now);
+    assert_eq!(numbers(&again).0, 100);
+    let data = say(&mut heir, segment(true, 5_001, 7, b"x"), now);
+    assert_eq!(numbers(&data), (101, 7));
+    let mut answer = segment(false, 7, 102, b"y");
+    assert!(heir.input(&mut answer, now));
+    assert_eq!(numbers(&answer), (7, 5_002));
+    // Another connection of the same ports has numbers of its own.
+    let other = say(&mut heir, syn(900_000), now);
+    assert_eq!(numbers(&other).0, 900_000);
+    let data = say(&mut heir, segment(true, 900_001, 7, b"x"), now);
+    assert_eq!(numbers(&data), (900_001, 7));
+}
+
+#[test]
+fn what_was_loaded_last_has_no_offset_though_nobody_told() {
+    for told in [false, true] {
+        let mut pair = Pair::protected();
+        pair.output(syn(100));
+        pair.svm(syn(5_000));
+        pair.released();
+        pair.exchange();
+        pair.released();
+        // A checkpoint whose end the primary did not live to tell.
+        pair.secondary.guest_stopped(0);
+        if told {
+            pair.secondary.monitor(Monitor::Stop);
+            pair.secondary.monitor(Monitor::Resume);
+        }
+        pair.secondary.guest_stopped(0);
+        for event in [
+            Monitor::Stop,
+            Monitor::Migration(Migration::Completed),
+            Monitor::Resume,
+            Monitor::Barrier {
+                stops: 2,
+                migration: Migration::Completed,
+                running: true,
+            },
+        ] {
+            pair.secondary.monitor(event);
+        }
+        let now = pair.now;
+        let mut heir = pair.take_over();
+        let data = say(&mut heir, segment(true, 5_001, 7, b"x"), now);
+        // A checkpoint that loaded nothing leaves the offset as it was.
+        assert_eq!(numbers(&data).0, if told { 5_001 } else { 101 });
+    }
+}
+
+#[test]
+fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
+    let mut pair = Pair::protected();
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.released();
+    pair.exchange();
+    pair.released();
+    pair.secondary_is_told();
+    let now = pair.now + TIMING.silence;
+    let heir = pair.take_over();
+    let mut pair = Pair {
+        primary: heir,
+        secondary: Secondary::new(setup(20), now),
+        cut: false,
+        stops: 1,
+        now,
+    };
+    for _ in 0..8 {
+        pair.exchange();
+        pair.now += TIMING.heartbeat;
+    }
+    assert_eq!(pair.primary.state(), State::Pairing);
+    // Both VMs have the numbers of the first secondary.
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Migration(Migration::Colo));
+    pair.secondary_started(0, true);
+    pair.resume();
+    for _ in 0..8 {
+        pair.exchange();
+    }
+    assert_eq!(pair.primary.state(), State::Protected);
+    assert_eq!(pair.secondary.state(), State::Protected);
+    let data = || segment(true, 5_001, 7, b"x");
+    pair.output(data());
+    assert!(pair.primary.next_release().is_none());
+    pair.svm(data());
+    let release = pair.primary.next_release().expect("equal");
+    assert_eq!(numbers(&release.frame), (101, 7));
+    // The second takeover, too.
+    pair.secondary_is_told();
+    let now = pair.now;
+    let mut heir = pair.take_over();
+    let data = say(&mut heir, data(), now);
+    assert_eq!(numbers(&data), (101, 7));
+}

@@ -1,0 +1,238 @@
+//! Takeovers, survivors and restarts of nodes, without any QEMU.
+//!
+//! The order of events is QEMU's (`colo_do_failover` in migration/colo.c): the VM stops, its
+//! migration completes, it runs again.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::frames::{Flow, ack_of, seq_of};
+use crate::node::{self, Node};
+use crate::pair::{A_WHILE, ELSEWHERE, LINK_SILENCE, NETWORK, PVM, Pair, Plan, SVM};
+
+const CLIENT: u32 = 7_000;
+const P: u32 = u32::MAX - 3;
+const S: u32 = 1_000_000;
+
+/// A connection that the client opened under protection, with numbers of its own in each VM.
+fn open(pair: &mut Pair, flow: &Flow) {
+    let client = flow.clone().reversed();
+    let syn = client.syn(CLIENT, None);
+    pair.frames.send(NETWORK, &syn);
+    for vm in [PVM, SVM] {
+        assert_eq!(pair.frames.receive(vm), syn);
+    }
+    let opened = flow.syn(P, Some(CLIENT + 1));
+    pair.frames.send(PVM, &opened);
+    pair.frames.send(SVM, &flow.syn(S, Some(CLIENT + 1)));
+    assert_eq!(pair.frames.receive(NETWORK), opened);
+}
+
+/// QEMU of the SVM is told to go on alone.
+fn tell_svm(pair: &mut Pair) {
+    pair.svm.emit(
+        "COLO_EXIT",
+        "{\"mode\": \"secondary\", \"reason\": \"error\"}",
+    );
+    pair.frames.stop(SVM);
+    pair.svm.stopped();
+    pair.svm.migration("completed");
+    pair.svm.resumed();
+    pair.frames.start(SVM);
+}
+
+/// The next frame at a port that is no announcement.
+fn next(pair: &mut Pair, port: usize) -> Vec<u8> {
+    loop {
+        let frame = pair.frames.receive(port);
+        let ether_type = u16::from_be_bytes([frame[12], frame[13]]);
+        if ether_type != 0x0806 && ether_type != 0x8035 {
+            return frame;
+        }
+    }
+}
+
+#[test]
+fn a_secondary_takes_over_and_its_node_may_restart() {
+    let _turn = node::beside_others();
+    let mut pair = Pair::new();
+    pair.enter_colo();
+    let flow = Flow::v4(1);
+    let client = flow.clone().reversed();
+    open(&mut pair, &flow);
+    // The VM is heard of by ARP.
+    let mut arp = vec![0xff; 6];
+    arp.extend([
+        2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 9,
+    ]);
+    arp.resize(60, 0);
+    pair.frames.send(SVM, &arp);
+    // Before the takeover the secondary's uplink is deaf and dumb.
+    let stray = Flow::v4(9).udp(b"stray");
+    pair.frames.send(ELSEWHERE, &stray);
+    pair.frames
+        .send(SVM, &flow.data(S + 1, CLIENT + 1, b"lost"));
+    pair.frames.silent(ELSEWHERE, A_WHILE);
+    pair.secondary.wait_for("ignored input", |stats| {
+        stats["input"]["ignored"] == 1 && stats["peer"]["taken_over"] == 0
+    });
+    pair.frames.silent(SVM, Duration::ZERO);
+
+    // The primary's host dies.
+    pair.frames.stop(PVM);
+    let Pair { primary, .. } = &pair;
+    primary.signal(rustix::process::Signal::KILL);
+    let told = Instant::now();
+    tell_svm(&mut pair);
+    let announced = pair.frames.receive(ELSEWHERE);
+    println!(
+        "the first announcement left {:?} after the command",
+        told.elapsed()
+    );
+    assert_eq!(announced[6..12], [2, 0, 0, 0, 0, 1]);
+    pair.secondary
+        .wait_for("the takeover", |stats| stats["peer"]["taken_over"] == 1);
+
+    // The client's connection goes on in the numbers that it knows.
+    let again = flow.data(S + 1, CLIENT + 1, b"lost");
+    pair.frames.send(SVM, &again);
+    let heard = next(&mut pair, ELSEWHERE);
+    assert_eq!(
+        (seq_of(&heard), ack_of(&heard)),
+        (P.wrapping_add(1), CLIENT + 1)
+    );
+    let request = client.data(CLIENT + 1, P.wrapping_add(5), b"request");
+    pair.frames.send(ELSEWHERE, &request);
+    let got = pair.frames.receive(SVM);
+    assert_eq!((seq_of(&got), ack_of(&got)), (CLIENT + 1, S + 5));
+
+    // The node dies and is started again with the same words: the connection goes on.
+    let prefix = node::runtime_dir(&pair.secondary.prefix());
+    let saved = prefix.join("colo-offsets-vm0.json");
+    pair.secondary.wait_for("the file", |_| saved.exists());
+    let words = pair.secondary_words.clone();
+    pair.frames.stop(SVM);
+    pair.frames.stop(ELSEWHERE);
+    let killed = Instant::now();
+    let prefix = pair.secondary.crash();
+    pair.secondary = Node::start_at(prefix, node::usual_cores(), &words);
+    pair.frames.start(SVM);
+    pair.frames.start(ELSEWHERE);
+    pair.frames.send(SVM, &again);
+    let heard = next(&mut pair, ELSEWHERE);
+    println!("the node was away for {:?}", killed.elapsed());
+    assert_eq!(seq_of(&heard), P.wrapping_add(1));
+    let summary = pair.secondary.stop();
+    assert_eq!(summary.summary()["peer"]["taken_over"], 1);
+    fs::metadata(saved).expect_err("the prefix was cleaned up");
+}
+
+#[test]
+fn a_partition_makes_both_hold() {
+    let _turn = node::beside_others();
+    let heartbeat = ["--heartbeat", "10", "--heartbeat-loss", "20"];
+    let mut pair = Pair::with(Plan {
+        of_primary: &heartbeat,
+        of_secondary: &heartbeat,
+        ..Plan::default()
+    });
+    pair.enter_colo();
+    let flow = Flow::v4(1);
+    pair.agree(&flow.data(100, 1, b"both"));
+    // The secondary's node is frozen: to the primary that is a link that carries nothing.
+    pair.secondary.signal(rustix::process::Signal::STOP);
+    let held = flow.data(104, 1, b"held");
+    pair.frames.send(PVM, &held);
+    pair.frames.silent(NETWORK, LINK_SILENCE);
+    pair.primary
+        .wait_for("the loss", |stats| stats["state"] == "peer_lost");
+    pair.secondary.signal(rustix::process::Signal::CONT);
+    pair.primary
+        .wait_for("the link", |stats| stats["state"] == "uncertain");
+    pair.frames.silent(NETWORK, A_WHILE);
+    pair.frames.silent(ELSEWHERE, Duration::ZERO);
+    pair.pvm.wait_for_requests(1);
+    pair.checkpoint();
+    assert_eq!(pair.frames.receive(NETWORK), held);
+    pair.wait_for_epoch(2);
+    pair.agree(&flow.data(108, 1, b"again"));
+    pair.end();
+}
+
+#[test]
+fn a_fencing_command_decides_and_qemu_is_told() {
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let flag = dir.path().join("fenced");
+    // The first attempt fails.
+    let command = format!(
+        "exec:test -e {0} && echo $COLO_ROLE $COLO_PAIR > {0}.done || {{ touch {0}; exit 1; }}",
+        flag.display()
+    );
+    let mut pair = Pair::with(Plan {
+        of_primary: &["--on-peer-lost", &command, "--failover", "auto"],
+        ..Plan::default()
+    });
+    pair.enter_colo();
+    let flow = Flow::v4(1);
+    let held = flow.data(104, 1, b"held");
+    pair.frames.send(PVM, &held);
+    pair.secondary.signal(rustix::process::Signal::KILL);
+    pair.frames.silent(NETWORK, LINK_SILENCE);
+    assert_eq!(
+        pair.frames.receive(NETWORK),
+        held,
+        "after the second attempt"
+    );
+    let said = fs::read_to_string(flag.with_extension("done")).expect("it succeeded");
+    assert_eq!(said.trim(), "primary vm0");
+    pair.pvm.wait_for_command("x-colo-lost-heartbeat");
+    pair.frames.stop(PVM);
+    pair.pvm.stopped();
+    pair.pvm.migration("completed");
+    pair.pvm.resumed();
+    pair.frames.start(PVM);
+    let alone = flow.data(120, 1, b"alone");
+    pair.frames.send(PVM, &alone);
+    assert_eq!(pair.frames.receive(NETWORK), alone);
+    drop(pair.frames);
+    let ended = pair.primary.stop();
+    assert_eq!(ended.summary()["held"], 0);
+    assert!(
+        ended.stderr.contains("nothing is certain, trying again"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_primary_that_is_started_again_lets_nothing_out_before_a_checkpoint() {
+    let _turn = node::beside_others();
+    let mut pair = Pair::new();
+    pair.enter_colo();
+    let flow = Flow::v4(1);
+    pair.agree(&flow.data(100, 1, b"both"));
+    pair.frames.send(PVM, &flow.data(104, 1, b"gone"));
+    pair.primary
+        .wait_for("the frame", |stats| stats["held"] == 1);
+    let words = pair.primary_words.clone();
+    pair.frames.stop(PVM);
+    pair.frames.stop(NETWORK);
+    let killed = Instant::now();
+    let prefix = pair.primary.crash();
+    pair.primary = Node::start_at(prefix, node::usual_cores(), &words);
+    pair.frames.start(PVM);
+    pair.frames.start(NETWORK);
+    let again = flow.data(104, 1, b"gone");
+    pair.frames.send(PVM, &again);
+    pair.frames.silent(NETWORK, A_WHILE);
+    let before = pair.pvm.requests().len();
+    pair.pvm.wait_for_requests(before.max(1));
+    pair.checkpoint();
+    assert_eq!(pair.frames.receive(NETWORK), again);
+    println!(
+        "the node was away, and a checkpoint later it released, {:?}",
+        killed.elapsed()
+    );
+    pair.end();
+}
