@@ -8,21 +8,26 @@ use crate::dpdk::Burst;
 use crate::frame::Ticks;
 use crate::monitor::latency::{Interval, Recorder};
 
-/// When a frame arrived, was cleared, and when its counterpart came.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Stamp {
+/// Frames with the same times, one behind the other: when they arrived, were cleared, and when
+/// their counterparts came.
+#[derive(Clone, Copy, Default)]
+struct Run {
     arrived: Ticks,
     cleared: Ticks,
     witnessed: Option<Ticks>,
     /// Not compared: nothing to tell.
     silent: bool,
+    frames: u32,
 }
 
-/// Frames with the same times, one behind the other.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    stamp: Stamp,
-    frames: usize,
+impl Run {
+    #[inline]
+    fn is_like(&self, other: &Self) -> bool {
+        self.arrived == other.arrived
+            && self.cleared == other.cleared
+            && self.witnessed == other.witnessed
+            && self.silent == other.silent
+    }
 }
 
 /// Times of the frames in a port's burst, in their order.
@@ -43,31 +48,33 @@ impl Stamps {
     /// One more, of a released frame.
     #[inline]
     pub fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
-        self.add(Stamp {
+        self.add(Run {
             arrived,
             cleared,
             witnessed,
             silent: false,
+            frames: 1,
         });
     }
 
     /// One more, of a frame that was not compared.
     #[inline]
     pub fn push_silent(&mut self) {
-        self.add(Stamp {
+        self.add(Run {
             silent: true,
-            ..Stamp::default()
+            frames: 1,
+            ..Run::default()
         });
     }
 
     #[inline]
-    fn add(&mut self, stamp: Stamp) {
+    fn add(&mut self, run: Run) {
         if let Some(last) = self.runs[..self.len].last_mut()
-            && last.stamp == stamp
+            && last.is_like(&run)
         {
-            last.frames += 1;
+            last.frames += run.frames;
         } else if let Some(next) = self.runs.get_mut(self.len) {
-            *next = Run { stamp, frames: 1 };
+            *next = run;
             self.len += 1;
         }
     }
@@ -75,10 +82,10 @@ impl Stamps {
     /// The first `n` frames left at `now`.
     #[inline]
     pub fn left(&mut self, n: usize, now: Ticks, clock: Clock, latency: &mut Recorder) {
-        let (mut left, mut whole) = (n, 0);
+        let (mut left, mut whole) = (n as u32, 0);
         for run in &mut self.runs[..self.len] {
             let frames = run.frames.min(left);
-            record(&run.stamp, frames as u64, now, clock, latency);
+            record(run, frames.into(), now, clock, latency);
             left -= frames;
             run.frames -= frames;
             if run.frames > 0 {
@@ -92,15 +99,15 @@ impl Stamps {
 }
 
 #[inline]
-fn record(stamp: &Stamp, times: u64, now: Ticks, clock: Clock, latency: &mut Recorder) {
-    if stamp.silent || times == 0 {
+fn record(run: &Run, times: u64, now: Ticks, clock: Clock, latency: &mut Recorder) {
+    if run.silent || times == 0 {
         return;
     }
     let since = |then: Ticks| clock.ns(now.saturating_sub(then));
-    latency.record_times(Interval::Hold, since(stamp.arrived), times);
-    latency.record_times(Interval::Release, since(stamp.cleared), times);
-    if let Some(witnessed) = stamp.witnessed {
-        let skew = clock.ns(witnessed.abs_diff(stamp.arrived));
+    latency.record_times(Interval::Hold, since(run.arrived), times);
+    latency.record_times(Interval::Release, since(run.cleared), times);
+    if let Some(witnessed) = run.witnessed {
+        let skew = clock.ns(witnessed.abs_diff(run.arrived));
         latency.record_times(Interval::Skew, skew, times);
     }
 }
