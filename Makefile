@@ -3,7 +3,7 @@
 # make faults   kills, stops and cuts parts of pairs under load; COUNT=300 for more, SEED=S to repeat
 # make table    the protected pair beside QEMU's own proxy and no protection
 # make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
-#               40 minutes; BENCH=--quick in three, without the guests; BENCH=ports one part
+#               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
 # make install  PREFIX=/usr/local, DESTDIR for packagers
 # make clean    what was built; the guest image too
 #
