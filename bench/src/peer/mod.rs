@@ -16,35 +16,47 @@ use crate::samples::Samples;
 pub use qemu::PROGRAM;
 use qemu::Qemu;
 
-/// Pairs per second and CPU time of each.
+/// What passes before anything is measured.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// Turns of each case in a round.
+const TURNS: usize = 3;
+
+/// Pairs per second and CPU time of each: the best of a few turns, since what else runs on the
+/// machine costs CPU time, too.
 pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
-    for case in case::for_peer() {
-        measure(bed, &case, &mut samples)?;
+    let cases = case::for_peer();
+    let mut best = vec![(f64::INFINITY, 0.0f64); cases.len()];
+    for _ in 0..TURNS {
+        for (case, (cpu_ns, mpps)) in cases.iter().zip(&mut best) {
+            let turn = measure(bed, case)?;
+            (*cpu_ns, *mpps) = (cpu_ns.min(turn.0), mpps.max(turn.1));
+        }
+    }
+    for (case, (cpu_ns, mpps)) in cases.iter().zip(best) {
+        let name = case.to_string().replace("engine/", "peer/");
+        say(format_args!(
+            "{name}: {cpu_ns:.0} ns of CPU per pair, {mpps:.3} Mpps"
+        ));
+        samples.add(format!("{name}/cpu"), "ns/pair", cpu_ns);
+        samples.add(format!("{name}/mpps"), "Mpps", mpps);
     }
     Ok(samples.into_figures())
 }
 
-fn measure(bed: &Bed, case: &Case, samples: &mut Samples) -> Result<(), BenchError> {
+/// Nanoseconds of CPU time per pair, and millions of pairs per second.
+fn measure(bed: &Bed, case: &Case) -> Result<(f64, f64), BenchError> {
     let folder = bed.folder()?;
     let (qemu, sockets) = Qemu::start(folder.path())?;
     let mut feed = feed::Feed::new(case, sockets);
-    let short = Duration::from_millis(200);
-    feed.run(short)?;
+    feed.run(WARM_UP)?;
     let before = qemu.cpu_time()?;
-    let passed = feed.run(bed.effort.pick(Duration::from_millis(1500), 2 * short))?;
+    let passed = feed.run(bed.effort.pick(4 * WARM_UP, 2 * WARM_UP))?;
     let cpu = qemu.cpu_time()? - before;
+    qemu.end();
     let pairs = passed.pairs as f64;
-    let name = case.to_string().replace("engine/", "peer/");
-    let (cpu_ns, rate) = (
+    Ok((
         cpu.as_nanos() as f64 / pairs,
         pairs / passed.time.as_secs_f64() / 1e6,
-    );
-    say(format_args!(
-        "{name}: {cpu_ns:.0} ns of CPU per pair, {rate:.3} Mpps"
-    ));
-    samples.add(format!("{name}/cpu"), "ns/pair", cpu_ns);
-    samples.add(format!("{name}/mpps"), "Mpps", rate);
-    qemu.end();
-    Ok(())
+    ))
 }
