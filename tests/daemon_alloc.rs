@@ -34,6 +34,10 @@ impl Frame for Still {
     fn share(&self) -> Self {
         *self
     }
+
+    fn excerpt(&self, _headers: usize, _start: usize, _len: usize) -> Option<Self> {
+        None
+    }
 }
 
 const LIMITS: Limits = Limits {

@@ -67,6 +67,8 @@ pub struct Limits {
 pub struct Counts {
     /// P that left because the S was equal.
     pub released: u64,
+    /// Parts of long P that left before the rest, counted among those.
+    pub divided: u64,
     /// P that left because a commit covers them.
     pub committed: u64,
     /// P that a policy rule exempted.
@@ -166,6 +168,12 @@ impl<F: Frame> Comparator<F> {
     /// Buffers of the S that are kept, likewise.
     pub fn secondary_buffers(&self) -> usize {
         self.hold.secondary_buffers()
+    }
+
+    /// P that are more than came in, because parts of long ones left by themselves, and the buffers
+    /// that these have besides; since the last call.
+    pub fn take_divided(&mut self) -> (usize, usize) {
+        self.hold.take_divided()
     }
 
     /// Frames in here, P and S, whatever their standing.

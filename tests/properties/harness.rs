@@ -74,6 +74,11 @@ impl Frame for Numbered {
     fn share(&self) -> Self {
         Self::new(self.frame.share(), self.number, &self.owners)
     }
+
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self> {
+        let excerpt = self.frame.excerpt(headers, start, len)?;
+        Some(Self::new(excerpt, self.number, &self.owners))
+    }
 }
 
 /// Bounds that no case reaches, for so many frames; waiting is overdue only in [`Harness::overdue`].

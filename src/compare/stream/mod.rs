@@ -8,6 +8,7 @@
 //!
 //! Positions are sequence numbers; only [`Numbers::OwnIsn`] makes them relative to each side's ISN.
 
+mod division;
 mod express;
 mod handshake;
 mod incarnation;
@@ -310,6 +311,10 @@ impl Stream {
                 }
             }
             if !self.release(cx) || self.cursor == NIL {
+                let oldest = self.primaries.head;
+                if oldest != NIL && oldest == self.cursor && self.divide(cx, oldest) {
+                    *cx.released += 1;
+                }
                 return;
             }
         }
