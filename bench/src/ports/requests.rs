@@ -37,6 +37,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 const PRIMARY: usize = 0;
 const SECONDARY: usize = 1;
+const OUT: usize = 2;
 
 /// Measures both, some times over.
 pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
@@ -45,9 +46,10 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
     let mut read = Vec::new();
     for flow in 0..bed.effort.pick(200, 50) {
         interrupt::check()?;
-        stage.script.send(PRIMARY, &[frame(flow, 1)])?;
+        let p = frame(flow, 1);
+        stage.script.send(PRIMARY, std::slice::from_ref(&p))?;
         let seen = stage.script.send(SECONDARY, &[frame(flow, 2)])?;
-        read.push(stage.request(seen)?);
+        read.push(stage.request(seen, &p)?);
     }
     let summary = stage.end()?;
     note("requests/differing/read", read, &mut samples);
@@ -72,8 +74,9 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
     let mut late = Vec::new();
     for flow in open..open + bed.effort.pick(20, 5) {
         interrupt::check()?;
-        let seen = stage.script.send(PRIMARY, &[frame(flow, 1)])?;
-        late.push(stage.request(seen)? - TIMEOUT.as_secs_f64() * 1e6);
+        let p = frame(flow, 1);
+        let seen = stage.script.send(PRIMARY, std::slice::from_ref(&p))?;
+        late.push(stage.request(seen, &p)? - TIMEOUT.as_secs_f64() * 1e6);
     }
     stage.end()?;
     note("requests/missing/read", late, &mut samples);
@@ -108,10 +111,12 @@ impl Stage {
         })
     }
 
-    /// Waits for the request and answers it; microseconds since a moment.
-    fn request(&self, since: u128) -> Result<f64, BenchError> {
+    /// Waits for the request and answers it, and until the held frame has left by the commit: what
+    /// is sent next belongs to the next epoch. Returns microseconds since a moment.
+    fn request(&mut self, since: u128, held: &[u8]) -> Result<f64, BenchError> {
         let read = self.monitor.request()?;
         self.monitor.checkpoint();
+        self.script.received(OUT, held)?;
         thread::sleep(PAUSE);
         Ok(span(since, read))
     }

@@ -49,11 +49,7 @@ impl Script {
     pub fn send(&mut self, port: usize, frames: &[Vec<u8>]) -> Result<u128, BenchError> {
         let mut text = String::new();
         for frame in frames {
-            let _ = write!(text, "send {port} ");
-            for byte in frame {
-                let _ = write!(text, "{byte:02x}");
-            }
-            text.push('\n');
+            let _ = writeln!(text, "send {port} {}", hex(frame));
         }
         self.process.say(&text)?;
         let sent = format!("sent {port}");
@@ -62,6 +58,12 @@ impl Script {
             at = self.wait(&sent)?;
         }
         Ok(at)
+    }
+
+    /// Waits until a port has taken in this frame.
+    pub fn received(&mut self, port: usize, frame: &[u8]) -> Result<(), BenchError> {
+        self.wait(&format!("received {port} {}", hex(frame)))
+            .map(drop)
     }
 
     /// Ends it.
@@ -85,4 +87,11 @@ impl Script {
             said: format!("nothing in {} s, not {what:?}", PATIENCE.as_secs()),
         })
     }
+}
+
+fn hex(frame: &[u8]) -> String {
+    frame.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
