@@ -6,7 +6,7 @@ use crate::figure::Figure;
 
 /// What a value must be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "bound", content = "value")]
+#[serde(rename_all = "kebab-case", tag = "bound", content = "limit")]
 pub enum Bound {
     /// No less.
     AtLeast(f64),
@@ -301,6 +301,16 @@ mod tests {
             measured("ports/64/testpmd/mpps", &[0.0]),
         ];
         assert_eq!(judge(&figures), []);
+    }
+
+    #[test]
+    fn the_value_and_its_limit_are_told_apart() {
+        let outcomes = judge(&[measured("requests/differing/written/p99", &[40.0])]);
+        let json = serde_json::to_value(&outcomes[0]).expect("plain data");
+        assert_eq!(
+            (&json["value"], &json["limit"]),
+            (&40.0.into(), &50.0.into())
+        );
     }
 
     #[test]
