@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
-use super::own::{copy_out, send_own, strip};
+use super::own::{copy_out, reclaim, send_own, strip};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
@@ -209,6 +209,7 @@ impl PrimaryNode {
         self.read_mail(now);
         let mut busy = self.send_waiting();
         busy |= self.poll_link(now);
+        busy |= self.send_again();
         busy |= self.poll_guest(now);
         self.state.exchange(now);
         busy |= self.release();
@@ -290,6 +291,24 @@ impl PrimaryNode {
             }
         }
         n > 0
+    }
+
+    /// After a takeover, what the VM sent last on each connection.
+    fn send_again(&mut self) -> bool {
+        let mut any = false;
+        while self.uplink.room() > 0
+            && let Some(frame) = self.state.next_last()
+        {
+            any = true;
+            if let Some(frame) = reclaim(frame, &self.headers)
+                && let Some(frame) = self.state.outward_again(frame)
+            {
+                self.tap.frame(Place::P, self.state.epoch(), &frame);
+                self.stamps.add(Stamp::SILENT);
+                self.uplink.push(frame);
+            }
+        }
+        any
     }
 
     fn poll_guest(&mut self, now: Ticks) -> bool {

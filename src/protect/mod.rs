@@ -8,6 +8,7 @@
 mod announce;
 mod bare;
 mod cause;
+mod last;
 mod opening;
 mod peer;
 mod primary;
@@ -151,6 +152,8 @@ pub struct Setup {
     pub connections: usize,
     /// What happens when the peer is lost.
     pub failover: Failover,
+    /// Buffers of the SVM's output that the secondary may keep to send once more at a takeover.
+    pub last_segments: usize,
     /// Ticks of a millisecond.
     pub millisecond: Ticks,
 }
