@@ -206,6 +206,24 @@ fn a_fencing_command_decides_and_qemu_is_told() {
 }
 
 #[test]
+fn a_vm_that_took_over_a_state_without_a_link_gets_one() {
+    let _turn = node::beside_others();
+    let mut pair = Pair::new();
+    pair.enter_colo();
+    pair.frames.stop(SVM);
+    pair.svm.stopped();
+    pair.svm.migration("completed");
+    pair.svm.resumed();
+    pair.svm.wait_for_command("set_link");
+    pair.frames.start(SVM);
+    let flow = Flow::v4(1);
+    let alone = flow.data(100, 1, b"alone");
+    pair.frames.send(SVM, &alone);
+    assert_eq!(next(&mut pair, ELSEWHERE), alone);
+    pair.end();
+}
+
+#[test]
 fn a_primary_that_is_started_again_lets_nothing_out_before_a_checkpoint() {
     let _turn = node::beside_others();
     let mut pair = Pair::new();
