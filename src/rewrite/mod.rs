@@ -298,8 +298,10 @@ impl Rewriter {
             return Outcome::Untouched;
         }
         let (seq, timestamp) = (connection.seq, connection.timestamp);
+        // Until then a SYN kept its number, and an inherited offset did not count.
+        let kept_its_number = is_syn || connection.is_inherited();
         let outcome = Segment::edit(frame, packet, |segment| {
-            if is_syn {
+            if kept_its_number {
                 segment.shift_sequence(seq.wrapping_neg());
             }
             segment.shift_timestamp(timestamp.wrapping_neg());

@@ -422,6 +422,7 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     pair.secondary_is_told();
     let now = pair.now;
     let mut heir = pair.take_over();
+    assert_eq!(again(&mut heir), [(101, 7)]);
     let data = say(&mut heir, data(), now);
     assert_eq!(numbers(&data), (101, 7));
 }
