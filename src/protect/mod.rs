@@ -16,6 +16,7 @@ mod request;
 mod secondary;
 #[cfg(test)]
 mod tests;
+mod unreachable;
 
 pub use announce::Announcement;
 pub use bare::Bare;
@@ -24,6 +25,7 @@ pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::Primary;
 pub use request::{Checkpoints, Request};
 pub use secondary::{Inheritance, Outgoing, Secondary};
+pub use unreachable::Unreachable;
 
 use crate::compare::{Limits, Numbers, Policy};
 use crate::frame::Ticks;
