@@ -16,7 +16,7 @@ use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::{Interval, Recorder};
 use crate::packet::Packet;
-use crate::protect::{Primary, State, Unreachable};
+use crate::protect::{LastSegment, Primary, State, Unreachable};
 
 /// How often a client is told after a takeover; each time takes back one doubling of its
 /// retransmission timer, and three make up for 1.4 s with Linux's shortest one.
@@ -302,21 +302,25 @@ impl PrimaryNode {
     fn send_again(&mut self) -> bool {
         let mut any = false;
         while self.uplink.room() > REMINDERS
-            && let Some(frame) = self.state.next_last()
+            && let Some(LastSegment { frame, counts }) = self.state.next_last()
         {
             any = true;
-            if let Some(frame) = reclaim(frame, &self.headers)
+            let head = frame.head().get(DATA_HEADER..).unwrap_or_default();
+            let reminder = Unreachable::about(
+                head,
+                &Packet::parse(head, frame.len().saturating_sub(DATA_HEADER)),
+            );
+            if counts
+                && let Some(frame) = reclaim(frame, &self.headers)
                 && let Some(frame) = self.state.outward_again(frame)
             {
-                let packet = Packet::parse(frame.head(), frame.len());
-                let reminder = Unreachable::about(frame.head(), &packet);
                 self.tap.frame(Place::P, self.state.epoch(), &frame);
                 self.stamps.add(Stamp::SILENT);
                 self.uplink.push(frame);
-                for reminder in std::iter::repeat_n(reminder, REMINDERS).flatten() {
-                    if copy_out(&self.headers, reminder.bytes(), &mut self.uplink) {
-                        self.stamps.add(Stamp::SILENT);
-                    }
+            }
+            for reminder in std::iter::repeat_n(reminder, REMINDERS).flatten() {
+                if copy_out(&self.headers, reminder.bytes(), &mut self.uplink) {
+                    self.stamps.add(Stamp::SILENT);
                 }
             }
         }
@@ -494,6 +498,8 @@ impl PrimaryNode {
     /// What is due every now and then.
     pub fn tick(&mut self, now: Ticks) {
         self.state.tick(now);
+        // Before what a loss that is certain lets out.
+        self.watch();
         self.announce(now);
         self.act(now);
         if self.mail.has_room()

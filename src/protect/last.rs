@@ -6,8 +6,8 @@
 //! burst, which its SACK tells the SVM to fill. To TCP it is a retransmission, with the bytes that
 //! the SVM has sent and will send again, so no rule knows it from the SVM's own.
 //!
-//! In go the frames as the link got them; a state that the SVM loads voids all. Memory is bounded
-//! by buffers, which all come from the pool of the SVM's output (rule R10).
+//! In go the frames as the link got them. When the SVM loads a state, what it has sent is not its
+//! word any more and must not leave; it still tells with whom it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10).
 
 use crate::flow::{FlowKey, FlowTable};
 use crate::frame::Frame;
@@ -15,9 +15,24 @@ use crate::frame::Frame;
 /// Connections whose last segment is kept.
 const CONNECTIONS: usize = 1024;
 
+/// The last segment of a connection.
+pub struct LastSegment<F> {
+    /// As it went to the link.
+    pub frame: F,
+    /// The state that the VM runs has sent it.
+    pub counts: bool,
+}
+
+struct Kept<F> {
+    frame: F,
+    /// States that the SVM had loaded.
+    loads: u64,
+}
+
 /// The last segment of each connection, in the order in which they were sent.
 pub(super) struct LastSegments<F> {
-    frames: FlowTable<F>,
+    kept: FlowTable<Kept<F>>,
+    loads: u64,
     hash_seed: u64,
     buffers: usize,
     limit: usize,
@@ -28,7 +43,8 @@ impl<F: Frame> LastSegments<F> {
     /// cannot guess.
     pub fn new(limit: usize, hash_seed: u64) -> Self {
         Self {
-            frames: FlowTable::new(CONNECTIONS.min(limit)),
+            kept: FlowTable::new(CONNECTIONS.min(limit)),
+            loads: 0,
             hash_seed,
             buffers: 0,
             limit,
@@ -37,7 +53,7 @@ impl<F: Frame> LastSegments<F> {
 
     /// Frames that are kept.
     pub fn len(&self) -> usize {
-        self.frames.len()
+        self.kept.len()
     }
 
     /// Takes in what a connection has sent last. Where room is short the connections go that have
@@ -45,17 +61,19 @@ impl<F: Frame> LastSegments<F> {
     pub fn keep(&mut self, flow: FlowKey, frame: F) {
         let hash = flow.hash_seeded(self.hash_seed);
         let buffers = frame.buffers();
-        if let Some(id) = self.frames.find(&flow, hash) {
-            self.buffers -= self.frames[id].buffers();
+        let loads = self.loads;
+        let kept = Kept { frame, loads };
+        if let Some(id) = self.kept.find(&flow, hash) {
+            self.buffers -= self.kept[id].frame.buffers();
             self.buffers += buffers;
-            self.frames[id] = frame;
-            self.frames.touch(id);
+            self.kept[id] = kept;
+            self.kept.touch(id);
         } else {
-            if self.frames.len() == self.frames.capacity() {
+            if self.kept.len() == self.kept.capacity() {
                 self.forget_oldest();
             }
             // A table without room has no capacity at all.
-            if self.frames.insert(flow, hash, frame).is_ok() {
+            if self.kept.insert(flow, hash, kept).is_ok() {
                 self.buffers += buffers;
             }
         }
@@ -66,22 +84,22 @@ impl<F: Frame> LastSegments<F> {
 
     /// The connection has nothing to send again.
     pub fn forget(&mut self, flow: &FlowKey) {
-        if let Some(id) = self.frames.find(flow, flow.hash_seeded(self.hash_seed)) {
-            self.buffers -= self.frames.remove(id).buffers();
+        if let Some(id) = self.kept.find(flow, flow.hash_seeded(self.hash_seed)) {
+            self.buffers -= self.kept.remove(id).frame.buffers();
         }
     }
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.frames.clear();
-        self.buffers = 0;
+    /// The SVM has loaded a state. Takes the same time for any number of connections.
+    pub fn svm_loaded(&mut self) {
+        self.loads += 1;
     }
 
     /// Takes out the one that was sent first.
-    pub fn next(&mut self) -> Option<F> {
-        let frame = self.frames.remove(self.frames.oldest()?);
+    pub fn next(&mut self) -> Option<LastSegment<F>> {
+        let Kept { frame, loads } = self.kept.remove(self.kept.oldest()?);
         self.buffers -= frame.buffers();
-        Some(frame)
+        let counts = loads == self.loads;
+        Some(LastSegment { frame, counts })
     }
 
     fn forget_oldest(&mut self) {
@@ -104,7 +122,7 @@ mod tests {
 
     fn said(last: &mut LastSegments<HeapFrame>) -> Vec<u8> {
         std::iter::from_fn(|| last.next())
-            .map(|frame| frame.head()[0])
+            .map(|last| last.frame.head()[0] + if last.counts { 0 } else { 100 })
             .collect()
     }
 
@@ -116,7 +134,9 @@ mod tests {
         }
         last.forget(&flow(3));
         assert_eq!(last.len(), 2);
-        assert_eq!(said(&mut last), [11, 21]);
+        last.svm_loaded();
+        last.keep(flow(1), frame(12, 1));
+        assert_eq!(said(&mut last), [121, 12]);
         assert_eq!(last.buffers, 0);
     }
 

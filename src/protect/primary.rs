@@ -21,7 +21,7 @@
 //! link know the guest's numbers on the one side, the client's on the other, and nothing in between.
 
 use super::announce::{Announcement, Announcer};
-use super::last::LastSegments;
+use super::last::{LastSegment, LastSegments};
 use super::opening::Openings;
 use super::peer::{Action, Peer};
 use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
@@ -340,18 +340,19 @@ impl<F: Frame> Primary<F> {
 
     /// The next of the segments that the VM sent last on each connection before this node took over, as
     /// [`Secondary::keep`] got it. The network may not have got them, and nothing else would come
-    /// before one end's retransmission timer. None where a comparison has begun since.
+    /// before one end's retransmission timer. One that does not count must not leave: the VM has
+    /// loaded another state since. None where a comparison has begun.
     ///
     /// [`Secondary::keep`]: super::Secondary::keep
-    pub fn next_last(&mut self) -> Option<F> {
+    pub fn next_last(&mut self) -> Option<LastSegment<F>> {
         if self.compares() {
             self.last = None;
         }
-        let frame = self.last.as_mut()?.next();
-        if frame.is_none() {
+        let last = self.last.as_mut()?.next();
+        if last.is_none() {
             self.last = None;
         }
-        frame
+        last
     }
 
     /// The same frame without what the caller put in front of it, in the client's numbers, ready to leave.
@@ -853,11 +854,15 @@ impl<F: Frame> Primary<F> {
 
     /// The next checkpoint request to write to the monitor.
     pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
+        // While the ring does not run and nothing is held, a checkpoint would help nobody; and one of a
+        // VM whose port is not there yet would carry to the SVM that its NIC has no link.
+        let waits_for_ring = self.stopped.is_some() && self.held() == 0;
         let able = self.connected
             && self.in_colo()
             && self.compares()
             && !self.ended
-            && !self.is_stopping();
+            && !self.is_stopping()
+            && !waits_for_ring;
         self.checkpoints.next(now, able)
     }
 

@@ -495,7 +495,7 @@ impl<F: Frame> Secondary<F> {
     /// What was known of the state that the SVM ran before is void.
     fn loaded_other_state(&mut self) {
         self.rewriter.svm_loaded();
-        self.last.clear();
+        self.last.svm_loaded();
     }
 
     /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs

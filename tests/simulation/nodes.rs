@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use dpdk_colo::frame::{Frame, Ticks};
 use dpdk_colo::link::DATA_HEADER;
-use dpdk_colo::protect::{Monitor, Primary, Secondary, Setup, State};
+use dpdk_colo::protect::{LastSegment, Monitor, Primary, Secondary, Setup, State};
 use dpdk_colo_audit::record::Place;
 
 use crate::frame::{Numbered, Owners};
@@ -201,7 +201,10 @@ impl PrimaryNode {
         let mut node = Self::new(setup, secondary.owners.clone(), now);
         (node.stops, node.seen) = (secondary.stops, secondary.seen);
         node.state.inherit(secondary.state.into_inheritance(), now);
-        while let Some(frame) = node.state.next_last() {
+        while let Some(LastSegment { frame, counts }) = node.state.next_last() {
+            if !counts {
+                continue;
+            }
             oracle.repeated(frame.number);
             let own = Numbered::new(&frame.bytes(), frame.number, &node.owners);
             let again = node.state.outward_again(own).expect("it has one owner");

@@ -276,8 +276,10 @@ fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
 /// What a survivor sends once more of its own accord, by sequence and acknowledgment number.
 fn again(heir: &mut Primary<HeapFrame>) -> Vec<(u32, u32)> {
     let mut all = Vec::new();
-    while let Some(frame) = heir.next_last() {
-        all.push(numbers(&heir.outward_again(frame).unwrap()));
+    while let Some(last) = heir.next_last() {
+        if last.counts {
+            all.push(numbers(&heir.outward_again(last.frame).unwrap()));
+        }
     }
     all
 }
