@@ -2,6 +2,8 @@
 # make test     lint, all tests, and a real pair, checked
 # make faults   kills, stops and cuts parts of pairs under load; COUNT=300 for more, SEED=S to repeat
 # make table    the protected pair beside QEMU's own proxy and no protection
+# make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
+#               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
 # make install  PREFIX=/usr/local, DESTDIR for packagers
 # make clean    what was built; the guest image too
 #
@@ -16,7 +18,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check faults faults-short table install clean packages lab
+.PHONY: all demo test lint unit instructions check faults faults-short table bench install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -59,6 +61,10 @@ faults-short: all lab
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)
+
+bench: packages
+	$(CARGO) build --release -p dpdk-colo -p colo-lab -p colo-bench
+	@$(TARGET)/release/colo-bench $(BENCH) --image $(IMAGE)
 
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo

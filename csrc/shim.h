@@ -39,6 +39,7 @@ enum shim_mbuf_offset {
 	SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	SHIM_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 	SHIM_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
+	SHIM_MBUF_POOL = offsetof(struct rte_mbuf, pool),
 };
 
 /* The widths that mbuf_fields.rs reads and writes at those offsets. */
@@ -56,6 +57,7 @@ SHIM_ASSERT_WIDTH(data_len, 2);
 SHIM_ASSERT_WIDTH(buf_len, 2);
 SHIM_ASSERT_WIDTH(next, sizeof(void *));
 SHIM_ASSERT_WIDTH(tx_offload, 8);
+SHIM_ASSERT_WIDTH(pool, sizeof(void *));
 
 /* Where the parts of tx_offload begin, in bits; SHIM_MBUF_TSO_SEGSZ_OFS has 16 bits above it. */
 enum shim_mbuf_tx_offload {

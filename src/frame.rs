@@ -58,6 +58,11 @@ pub trait Frame: Sized {
     /// Another owner of the same bytes; nothing is copied.
     fn share(&self) -> Self;
 
+    /// Another frame, of a copy of the first `headers` bytes and, without a copy, the `len` bytes
+    /// from `start` on, with as much left to do as here. `None` where the frame has no such bytes or
+    /// there is no memory.
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self>;
+
     /// How many buffers of a bounded pool the frame keeps from others.
     fn buffers(&self) -> usize {
         1
@@ -138,6 +143,13 @@ impl Frame for HeapFrame {
 
     fn share(&self) -> Self {
         self.clone()
+    }
+
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self> {
+        let bytes = self.to_vec();
+        let part = bytes.get(start..start.checked_add(len)?)?;
+        let excerpt = Self::chain(&[self.head().get(..headers)?, part]);
+        Some(excerpt.with_offload(self.offload))
     }
 
     fn buffers(&self) -> usize {

@@ -34,6 +34,10 @@ impl Frame for Still {
     fn share(&self) -> Self {
         *self
     }
+
+    fn excerpt(&self, _headers: usize, _start: usize, _len: usize) -> Option<Self> {
+        None
+    }
 }
 
 const LIMITS: Limits = Limits {
@@ -42,6 +46,7 @@ const LIMITS: Limits = Limits {
     history: 128,
     flows: 64,
     timeout: 1_000,
+    patience: 1,
     idle: 50_000,
 };
 

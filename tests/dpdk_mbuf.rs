@@ -23,7 +23,7 @@ fn mbufs() {
     let headers = pool(&eal, "headers", 255);
     assert_eq!((frames.size(), frames.in_use()), (511, 0));
 
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("ends grow and shrink", ends_grow_and_shrink),
         ("long frames are chains", long_frames_are_chains),
         ("shared frames are read-only", shared_frames_are_read_only),
@@ -34,6 +34,10 @@ fn mbufs() {
         ("a shared header comes back", a_shared_header_comes_back),
         ("indirect clones", indirect_clones),
         ("slices share a frame's bytes", slices_share_a_frames_bytes),
+        (
+            "excerpts share a frame's bytes",
+            excerpts_share_a_frames_bytes,
+        ),
         ("a frame says what is left", a_frame_says_what_is_left),
         ("owners on several threads", owners_on_several_threads),
         ("bursts free what they hold", bursts_free_what_they_hold),
@@ -113,6 +117,41 @@ fn slices_share_a_frames_bytes(frames: &Mempool, headers: &Mempool) {
     assert!(slices.take(0, headers).is_none() && slices.take(9001, headers).is_none());
     drop(held);
     assert_eq!(bytes_of(&slices.take(9000, headers).unwrap()), bytes);
+}
+
+fn excerpts_share_a_frames_bytes(frames: &Mempool, _: &Mempool) {
+    let bytes: Vec<u8> = (0..9000u32).map(|n| (n * 7) as u8).collect();
+    let mut frame = frames.copy_of(&bytes).unwrap();
+    let lengths = Headers {
+        link: 14,
+        network: 20,
+        transport: 32,
+        ipv6: false,
+        protocol: Transport::Tcp,
+    };
+    let left = Offload {
+        partial_checksum: true,
+        segment: NonZeroU16::new(1448),
+    };
+    assert!(frame.request(lengths, left));
+    let whole = frame.buffers();
+    let front = frame.excerpt(66, 66, 4000).unwrap();
+    let mut rest = frame.excerpt(66, 4066, 4934).unwrap();
+    // The parts own the bytes now.
+    drop(frame);
+    assert_eq!(bytes_of(&front), bytes[..4066]);
+    assert_eq!(bytes_of(&rest), [&bytes[..66], &bytes[4066..]].concat());
+    assert_eq!((front.offload(), rest.offload()), (left, left));
+    assert!(front.buffers() + rest.buffers() >= frames.in_use() as usize);
+    assert!(rest.buffers() > whole / 2);
+    // Their headers are their own.
+    rest.head_mut().unwrap()[0] ^= 0xff;
+    assert_eq!(front.head()[0], bytes[0]);
+    // A part of a part, and what there is not.
+    let last = rest.excerpt(66, 66 + 4933, 1).unwrap();
+    assert_eq!(bytes_of(&last)[66..], bytes[8999..]);
+    assert!(rest.excerpt(66, 66, 4935).is_none() && rest.excerpt(67, 66, 1).is_none());
+    assert!(rest.excerpt(66, 66, 0).is_none());
 }
 
 fn a_frame_says_what_is_left(frames: &Mempool, _: &Mempool) {

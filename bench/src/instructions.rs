@@ -31,6 +31,17 @@ pub struct Expected {
     pub instructions: BTreeMap<String, f64>,
 }
 
+/// What becomes of counted instructions.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// They are printed.
+    Show,
+    /// They are held against the expected ones.
+    Check,
+    /// They become the expected ones.
+    Update,
+}
+
 /// What the comparison with the expected counts gave.
 #[derive(Debug, PartialEq)]
 pub enum Verdict {

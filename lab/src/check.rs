@@ -374,15 +374,16 @@ fn counters(summaries: &Summaries, asked: usize, tally: &mut Tally) {
             format!("{request:?}"),
         );
     }
-    let (taken, left, held) = (
+    let (taken, divided, left, held) = (
         counter("/ports/net_vhost0/rx"),
+        counter("/divided"),
         counter("/ports/net_af_packet0/tx"),
         counter("/held"),
     );
     tally.claim(
         "every frame of the primary VM left or is held",
-        taken > 0 && taken == left + held,
-        format!("{taken} taken, {left} left, {held} held"),
+        taken > 0 && taken + divided == left + held,
+        format!("{taken} taken, {divided} of them divided, {left} left, {held} held"),
     );
     let ports = |summary: &crate::node::Summary| {
         summary

@@ -28,6 +28,7 @@ mod process;
 mod progress;
 mod qemu;
 mod qmp;
+mod series;
 mod table;
 mod wire;
 mod workload;
@@ -52,7 +53,8 @@ Options:
   --image DIR    the test guest, made if it is not there (lab/work/image)
   --audit FILE   the dpdk-colo-audit program: check, run, faults: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table, run: one row (stock, pair, unprotected, alone or plain); faults: one kind of fault; may be repeated
+  --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; may be repeated
+  --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60)
   --seed S       faults: the first injection's seed (from the clock)
   --json FILE    table, faults: write the figures there (lab/work/table.json, lab/work/faults.json)
@@ -86,6 +88,7 @@ struct Arguments {
     count: usize,
     seed: Option<u64>,
     full: bool,
+    brief: bool,
     keep: bool,
     no_offloads: bool,
     words: Vec<String>,
@@ -115,6 +118,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         count: INJECTIONS,
         seed: None,
         full: false,
+        brief: false,
         keep: false,
         no_offloads: false,
         words: Vec::new(),
@@ -129,6 +133,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("count") => arguments.count = parser.value()?.parse()?,
             Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
             Long("full") => arguments.full = true,
+            Long("brief") => arguments.brief = true,
             Long("keep") => arguments.keep = true,
             Long("no-offloads") => arguments.no_offloads = true,
             Value(word) if command.is_none() => {
@@ -210,7 +215,14 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             };
             faults::run(&host, bin, &order, &json("faults.json"))
         }
-        (_, bin) => table::run(&host, bin, &arguments.rows, &json("table.json")).map(|()| true),
+        (_, bin) => table::run(
+            &host,
+            bin,
+            &arguments.rows,
+            arguments.brief,
+            &json("table.json"),
+        )
+        .map(|()| true),
     }
 }
 

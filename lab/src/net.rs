@@ -12,7 +12,7 @@
 //!         uplink ── up0 ┬ bridge lan0 ┬ up1 ── uplink
 //!       nodelink ── wire0             wire1 ── nodelink
 //! ```
-//! Deleting a namespace deletes its interfaces with it, and that is what dropping a [`ClientNet`]
+//! A lab that needs a second client calls it PID-b1. Deleting a namespace deletes its interfaces with it, and that is what dropping a [`ClientNet`]
 //! does. Namespaces of labs that were killed are swept by the next one.
 
 use std::fs::{self, File};
@@ -59,7 +59,8 @@ impl ClientNet {
     /// [`LabError::Command`] with what `ip` or `ethtool` said.
     pub fn veth() -> Result<Self, LabError> {
         let mut net = Self::namespace()?;
-        let (ns, up) = (&net.namespace, format!("cl{}", std::process::id()));
+        let ns = &net.namespace;
+        let up = format!("cl{}", ns.strip_prefix(PREFIX).unwrap_or(ns));
         ip(&format!(
             "link add {up} type veth peer name lan0 netns {ns}"
         ))?;
@@ -166,9 +167,8 @@ impl ClientNet {
 
     fn namespace() -> Result<Self, LabError> {
         sweep();
-        let pid = std::process::id();
         let net = Self {
-            namespace: format!("{PREFIX}{pid}"),
+            namespace: free_name(),
             uplink: None,
             hosts: Vec::new(),
         };
@@ -211,6 +211,14 @@ impl ClientNet {
         ip(&format!("-n {ns} link set {interface} up"))?;
         Ok(())
     }
+}
+
+/// This lab's name for a namespace that it does not have yet.
+fn free_name() -> String {
+    let own = format!("{PREFIX}{}", std::process::id());
+    let names = std::iter::once(own.clone()).chain((1..).map(|n| format!("{own}-b{n}")));
+    let mut free = names.skip_while(|name| Path::new(NAMESPACES).join(name).exists());
+    free.next().unwrap_or(own)
 }
 
 /// A namespace that a thread can enter.

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -17,14 +16,7 @@ use crate::pair::{Host, Mode, Pair};
 use crate::process::run as command;
 use crate::progress::say;
 use crate::qemu;
-use crate::workload::http::{self, Page};
-use crate::workload::iperf::{self, Direction};
-use crate::workload::{Family, redis};
-
-/// No load runs longer than this in any row.
-const LIMIT: Duration = Duration::from_secs(20);
-/// Seconds of each iperf3 run.
-const IPERF: u32 = 5;
+use crate::series::{self, Figures};
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +27,9 @@ pub enum Row {
     Pair,
     /// One guest behind testpmd.
     Unprotected,
+    /// Two guests, each behind a testpmd of its own, that do the same at the same time: what two
+    /// VMs leave of one on a machine with few CPUs.
+    Both,
     /// One guest behind `dpdk-colo` that has no secondary.
     Alone,
     /// One guest on a tap.
@@ -51,6 +46,7 @@ impl Row {
             "stock" => Ok(Self::Stock),
             "pair" => Ok(Self::Pair),
             "unprotected" => Ok(Self::Unprotected),
+            "both" => Ok(Self::Both),
             "alone" => Ok(Self::Alone),
             "plain" => Ok(Self::Plain),
             _ => Err(UnknownRow),
@@ -59,12 +55,24 @@ impl Row {
 }
 
 impl Row {
-    /// The set-up that it measures.
+    /// Its name on the command line and in the JSON.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Pair => "pair",
+            Self::Unprotected => "unprotected",
+            Self::Both => "both",
+            Self::Alone => "alone",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// The set-up that it measures, for [`Row::Both`] each of the two.
     pub fn mode(self, bin: PathBuf) -> Mode {
         match self {
             Self::Stock => Mode::Stock,
             Self::Pair => Mode::Protected(bin),
-            Self::Unprotected => Mode::Unprotected,
+            Self::Unprotected | Self::Both => Mode::Unprotected,
             Self::Alone => Mode::Alone(bin),
             Self::Plain => Mode::Plain,
         }
@@ -73,25 +81,22 @@ impl Row {
 
 /// A name that is no row's.
 #[derive(Debug, thiserror::Error)]
-#[error("a row is stock, pair, unprotected, alone or plain")]
+#[error("a row is stock, pair, unprotected, both, alone or plain")]
 pub struct UnknownRow;
 
-/// What one set-up carried; `None` where nothing came.
+/// One row as the JSON has it.
 #[derive(Debug, Default, Serialize)]
-struct Figures {
+struct Line {
+    row: &'static str,
     setup: String,
     tcp_timestamps: bool,
-    page_bytes_per_s: Option<f64>,
-    small_page_ms: Option<f64>,
-    redis_per_s: Option<f64>,
-    redis_pipelined_per_s: Option<f64>,
-    iperf_from_guest_bit_per_s: Option<f64>,
-    iperf_to_guest_bit_per_s: Option<f64>,
+    #[serde(flatten)]
+    figures: Figures,
     checkpoints: usize,
-    failures: Vec<String>,
 }
 
-/// Measures the rows (all that can be, if `only` is empty) and prints the table.
+/// Measures the rows (all that can be but `both` and `plain`, if `only` is empty) and prints the
+/// table. `brief`: with TCP timestamps only.
 ///
 /// # Errors
 /// What kept a set-up from running. A load that fails is a figure that is missing, not an error.
@@ -99,34 +104,35 @@ pub fn run(
     host: &Host,
     bin: Option<PathBuf>,
     only: &[Row],
+    brief: bool,
     json_file: &Path,
 ) -> Result<(), LabError> {
-    let mut modes = Vec::new();
+    let mut setups = Vec::new();
     for row in [
         Row::Stock,
         Row::Pair,
         Row::Unprotected,
+        Row::Both,
         Row::Alone,
         Row::Plain,
     ] {
-        let asked = only.contains(&row) || (only.is_empty() && row != Row::Plain);
+        let usual = !matches!(row, Row::Both | Row::Plain);
+        let asked = only.contains(&row) || (only.is_empty() && usual);
         match (row, &bin) {
             _ if !asked => {}
-            (Row::Stock, _) => modes.push(Mode::Stock),
-            (Row::Pair, Some(bin)) => modes.push(Mode::Protected(bin.clone())),
-            (Row::Alone, Some(bin)) => modes.push(Mode::Alone(bin.clone())),
             (Row::Alone, None) => {}
             (Row::Pair, None) => say("table", "no --bin: the protected pair is left out"),
-            (Row::Unprotected, _) => modes.push(Mode::Unprotected),
-            (Row::Plain, _) => modes.push(Mode::Plain),
+            (row, bin) => setups.push((row, row.mode(bin.clone().unwrap_or_default()))),
         }
     }
+    let timestamps: &[bool] = if brief { &[true] } else { &[true, false] };
     let mut rows = Vec::new();
-    for timestamps in [true, false] {
-        for mode in &modes {
+    for &timestamps in timestamps {
+        for (row, mode) in &setups {
             let with = if timestamps { "with" } else { "without" };
-            say("table", format!("{mode}, {with} TCP timestamps"));
-            rows.push(measure(mode, host, timestamps)?);
+            let name = row.name();
+            say("table", format!("{name}: {mode}, {with} TCP timestamps"));
+            rows.push(measure(*row, mode, host, timestamps)?);
         }
     }
     print!("{}", Table(&rows));
@@ -145,66 +151,30 @@ pub fn run(
     Ok(())
 }
 
-fn measure(mode: &Mode, host: &Host, timestamps: bool) -> Result<Figures, LabError> {
+fn measure(row: Row, mode: &Mode, host: &Host, timestamps: bool) -> Result<Line, LabError> {
     let pair = Pair::start(mode, host, timestamps)?;
-    let (before, dir) = (pair.checkpoints().len(), pair.dir());
-    let mut figures = Figures {
-        setup: mode.to_string(),
-        tcp_timestamps: timestamps,
-        ..Figures::default()
+    let (beside, setup) = match row {
+        Row::Both => (
+            Some(Pair::start(mode, host, timestamps)?),
+            format!("two {mode}"),
+        ),
+        _ => (None, mode.to_string()),
     };
-    let failures = &mut figures.failures;
-    let v4 = Family::V4;
-    let pages = attempt(&pair, failures, || {
-        Ok(http::fetch(v4, Page::Usual, 50, Some(LIMIT))?)
-    })?;
-    let small = attempt(&pair, failures, || {
-        Ok(http::fetch(v4, Page::Small, 200, Some(LIMIT))?)
-    })?;
-    let single = attempt(&pair, failures, || {
-        Ok(redis::exchange(v4, 5000, 1, Some(LIMIT))?)
-    })?;
-    let pipelined = attempt(&pair, failures, || {
-        Ok(redis::exchange(v4, 20_000, 50, Some(LIMIT))?)
-    })?;
-    let from = attempt(&pair, failures, || {
-        iperf::run(v4, Direction::FromGuest, IPERF, dir)
-    })?;
-    let to = attempt(&pair, failures, || {
-        iperf::run(v4, Direction::ToGuest, IPERF, dir)
-    })?;
-    figures.page_bytes_per_s = pages.map(|pages| pages.rate());
-    figures.small_page_ms = small
-        .and_then(|small| small.median())
-        .map(|median| median.as_secs_f64() * 1e3);
-    figures.redis_per_s = single.map(|done| done.rate());
-    figures.redis_pipelined_per_s = pipelined.map(|done| done.rate());
-    figures.iperf_from_guest_bit_per_s = from.map(|run| run.bit_rate);
-    figures.iperf_to_guest_bit_per_s = to.map(|run| run.bit_rate);
-    figures.checkpoints = pair.checkpoints().len() - before;
+    let before = pair.checkpoints().len();
+    let figures = series::run(&pair, beside.as_ref())?;
+    let checkpoints = pair.checkpoints().len() - before;
     pair.finish()?;
-    Ok(figures)
-}
-
-/// Runs a load in the client's namespace. Its failure is noted, a signal is passed on.
-fn attempt<T: Send>(
-    pair: &Pair,
-    failures: &mut Vec<String>,
-    load: impl FnOnce() -> Result<T, LabError> + Send,
-) -> Result<Option<T>, LabError> {
-    match pair.net.enter(load) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_interrupt() => Err(error),
-        Err(error) => {
-            say("failed", &error);
-            failures.push(error.to_string());
-            Ok(None)
-        }
-    }
+    Ok(Line {
+        row: row.name(),
+        setup,
+        tcp_timestamps: timestamps,
+        figures,
+        checkpoints,
+    })
 }
 
 /// The printed form.
-struct Table<'a>(&'a [Figures]);
+struct Table<'a>(&'a [Line]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -230,12 +200,12 @@ impl fmt::Display for Table<'_> {
                 "{:<22} {:>5} {:>10} {:>9} {:>9} {:>10} {:>11} {:>11} {:>6}",
                 row.setup,
                 if row.tcp_timestamps { "yes" } else { "no" },
-                cell(row.page_bytes_per_s, 1e6),
-                cell(row.small_page_ms, 1.0),
-                cell(row.redis_per_s, 1.0),
-                cell(row.redis_pipelined_per_s, 1.0),
-                cell(row.iperf_from_guest_bit_per_s, 1e6),
-                cell(row.iperf_to_guest_bit_per_s, 1e6),
+                cell(row.figures.page_bytes_per_s, 1e6),
+                cell(row.figures.small_page_ms, 1.0),
+                cell(row.figures.redis_per_s, 1.0),
+                cell(row.figures.redis_pipelined_per_s, 1.0),
+                cell(row.figures.iperf_from_guest_bit_per_s, 1e6),
+                cell(row.figures.iperf_to_guest_bit_per_s, 1e6),
                 row.checkpoints,
             )?;
         }
@@ -249,11 +219,14 @@ mod tests {
 
     #[test]
     fn missing_figures_are_dashes_and_small_ones_keep_digits() {
-        let row = Figures {
+        let row = Line {
             setup: "x".to_owned(),
-            page_bytes_per_s: Some(2_500.0),
-            redis_per_s: Some(5_123.0),
-            ..Figures::default()
+            figures: Figures {
+                page_bytes_per_s: Some(2_500.0),
+                redis_per_s: Some(5_123.0),
+                ..Figures::default()
+            },
+            ..Line::default()
         };
         let text = Table(&[row]).to_string();
         let last: Vec<&str> = text

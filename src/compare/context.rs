@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::divergence::{Divergence, Reason};
 use super::hold::{Hold, SlotId};
+use super::partial::Partial;
 use super::stream::Synchronized;
 use super::{Counts, Numbers};
 use crate::flow::{FlowId, FlowKey};
@@ -13,6 +14,7 @@ use crate::frame::{Frame, Ticks};
 pub(super) struct Context<'a, F> {
     pub hold: &'a mut Hold<F>,
     pub synchronized: &'a mut VecDeque<Synchronized>,
+    pub partial: &'a mut Partial,
     pub found: &'a mut Option<Divergence<F>>,
     pub counts: &'a mut Counts,
     pub released: &'a mut u64,

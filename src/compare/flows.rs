@@ -57,8 +57,9 @@ impl Flow {
 
 impl<F: Frame> Comparator<F> {
     /// Forgets flows that have been quiet for the idle time, at the latest after twice that; looks
-    /// at no more than `most` flows.
+    /// at no more than `most` flows. And lets leave what has waited long enough to leave in part.
     pub fn age(&mut self, now: Ticks, most: usize) {
+        self.part(now, most);
         for _ in 0..most {
             let Some(id) = self.flows.oldest() else {
                 return;

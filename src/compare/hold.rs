@@ -214,6 +214,8 @@ pub(super) struct Hold<F> {
     primary_buffers: usize,
     secondary_buffers: usize,
     history_buffers: usize,
+    /// P more than came in, and their buffers, since the last [`Hold::take_divided`].
+    divided: (usize, usize),
     bounds: Bounds,
 }
 
@@ -235,6 +237,7 @@ impl<F: Frame> Hold<F> {
             primary_buffers: 0,
             secondary_buffers: 0,
             history_buffers: 0,
+            divided: (0, 0),
             bounds: Bounds {
                 primary,
                 secondary,
@@ -344,6 +347,30 @@ impl<F: Frame> Hold<F> {
             cleared: now,
             witnessed,
         });
+    }
+
+    /// Lets a part of a held P leave; the rest of it waits in its place. The caller has seen
+    /// [`Hold::primary_room`].
+    pub fn divide(&mut self, id: SlotId, front: F, rest: F, now: Ticks) {
+        self.primaries += 1;
+        let more = (front.buffers() + rest.buffers()).saturating_sub(self.frame(id).buffers());
+        self.primary_buffers += more;
+        self.divided.0 += 1;
+        self.divided.1 += more;
+        let slot = self.slot_mut(id);
+        slot.frame = Some(rest);
+        let (arrived, witnessed) = (slot.arrived, slot.witnessed());
+        self.released.push_back(Release {
+            frame: front,
+            arrived,
+            cleared: now,
+            witnessed,
+        });
+    }
+
+    /// P that became more since the last call, and their buffers.
+    pub fn take_divided(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.divided)
     }
 
     /// Lets a held P leave, which is in no flow's list any more and has met one S, which came now.

@@ -303,7 +303,7 @@ impl<F: Frame> Comparator<F> {
         });
     }
 
-    fn within(
+    pub(super) fn within(
         &mut self,
         flow: FlowId,
         now: Ticks,
@@ -314,6 +314,7 @@ impl<F: Frame> Comparator<F> {
         let mut context = Context {
             hold: &mut self.hold,
             synchronized: &mut self.synchronized,
+            partial: &mut self.partial,
             found: &mut self.found,
             counts: &mut self.counts,
             released: &mut released,

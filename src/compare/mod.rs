@@ -14,6 +14,7 @@ mod divergence;
 mod flows;
 mod hold;
 mod intake;
+mod partial;
 mod policy;
 mod stream;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use context::Context;
 use flows::{Flow, Output};
 use hold::{Hold, NIL, SlotId};
 use intake::Batch;
+use partial::Partial;
 
 /// How the SVM's sequence numbers reach the comparator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Limits {
     pub flows: usize,
     /// Age at which an unmatched frame asks for a checkpoint.
     pub timeout: Ticks,
+    /// How long the equal part of a long P waits for the rest before it leaves alone.
+    pub patience: Ticks,
     /// Age at which a flow without traffic is forgotten.
     pub idle: Ticks,
 }
@@ -67,6 +71,8 @@ pub struct Limits {
 pub struct Counts {
     /// P that left because the S was equal.
     pub released: u64,
+    /// Parts of long P that left before the rest, counted among those.
+    pub divided: u64,
     /// P that left because a commit covers them.
     pub committed: u64,
     /// P that a policy rule exempted.
@@ -105,6 +111,7 @@ pub struct Comparator<F> {
     seed: u64,
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
+    partial: Partial,
     found: Option<Divergence<F>>,
     policy: Policy,
     limits: Limits,
@@ -128,6 +135,7 @@ impl<F: Frame> Comparator<F> {
             seed: RandomState::new().hash_one(()),
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
+            partial: Partial::new(limits.flows.min(limits.primary)),
             found: None,
             policy,
             limits,
@@ -166,6 +174,12 @@ impl<F: Frame> Comparator<F> {
     /// Buffers of the S that are kept, likewise.
     pub fn secondary_buffers(&self) -> usize {
         self.hold.secondary_buffers()
+    }
+
+    /// P that are more than came in, because parts of long ones left by themselves, and the buffers
+    /// that these have besides; since the last call.
+    pub fn take_divided(&mut self) -> (usize, usize) {
+        self.hold.take_divided()
     }
 
     /// Frames in here, P and S, whatever their standing.

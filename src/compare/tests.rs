@@ -17,6 +17,7 @@ const LIMITS: Limits = Limits {
     history: 64,
     flows: 4,
     timeout: TIMEOUT,
+    patience: 1,
     idle: TIMEOUT,
 };
 

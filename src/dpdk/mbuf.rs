@@ -22,6 +22,7 @@ use std::ptr::NonNull;
 use super::dpdk_sys::{self, rte_mbuf};
 use super::mbuf_fields::{Segment, SegmentMut};
 use super::mempool::Mempool;
+use super::slices::Slices;
 use crate::frame::{Frame, Offload};
 
 /// A frame in one mbuf or a chain of them. Dropping it gives the mbufs back to their pools, or
@@ -199,6 +200,14 @@ impl Mbuf {
         NonNull::new(clone).map(|raw| unsafe { Mbuf::from_raw(raw) })
     }
 
+    /// An empty mbuf from the pool that the first one is from.
+    fn alloc_beside(&self) -> Option<Mbuf> {
+        // SAFETY: an mbuf's pool lives as long as EAL, which outlives every mbuf.
+        let mbuf = unsafe { dpdk_sys::shim_pktmbuf_alloc(self.first().pool()) };
+        // SAFETY: a fresh mbuf of one segment and reference count 1, owned by nobody else.
+        NonNull::new(mbuf).map(|raw| unsafe { Mbuf::from_raw(raw) })
+    }
+
     /// Starts to load the first segment's leading bytes into the cache.
     #[inline]
     pub fn prefetch(&self) {
@@ -255,9 +264,28 @@ impl Frame for Mbuf {
         Self(self.0)
     }
 
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self> {
+        let mut head = self.alloc_beside()?;
+        head.append(headers)?
+            .copy_from_slice(self.head().get(..headers)?);
+        let (flags, lengths) = self.first().work_left();
+        let mut bytes = Slices::new(self.share());
+        bytes.skip(start);
+        let part = bytes.take_into(len, || self.alloc_beside())?;
+        let mut whole = Self::chain(head, part).ok()?;
+        whole.first_mut()?.set_offload(flags, lengths);
+        Some(whole)
+    }
+
+    /// Segments, and the mbufs whose bytes they borrow.
     #[inline]
     fn buffers(&self) -> usize {
-        self.segment_count()
+        let segments = self.segment_count();
+        let second = self.first().next();
+        match second.is_some_and(Segment::is_indirect) {
+            true => 2 * segments - 1,
+            false => segments,
+        }
     }
 
     #[inline]

@@ -128,6 +128,25 @@ impl<'a> Segment<'a> {
         NonZeroU16::new((lengths >> sys::SHIM_MBUF_TSO_SEGSZ_OFS) as u16)
     }
 
+    /// What [`SegmentMut::set_offload`] takes, of a frame that was received or is to be sent.
+    #[inline]
+    pub(super) fn work_left(self) -> (u64, u64) {
+        const OWN: u64 = sys::SHIM_MBUF_F_INDIRECT | sys::SHIM_MBUF_F_EXTERNAL;
+        (self.ol_flags() & !OWN, self.read(sys::SHIM_MBUF_TX_OFFLOAD))
+    }
+
+    /// Whether its bytes lie in another mbuf.
+    #[inline]
+    pub(super) fn is_indirect(self) -> bool {
+        self.ol_flags() & sys::SHIM_MBUF_F_INDIRECT != 0
+    }
+
+    /// The pool that it goes back to.
+    #[inline]
+    pub(super) fn pool(self) -> *mut sys::rte_mempool {
+        self.read(sys::SHIM_MBUF_POOL)
+    }
+
     /// Free bytes before the data.
     #[inline]
     pub(super) fn headroom(self) -> usize {

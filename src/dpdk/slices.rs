@@ -70,6 +70,15 @@ impl Slices {
     /// ([`Mbuf::with_header`]); `None`, and nothing taken, when `pool` is short. The mbufs' own
     /// buffers are not used, so those of `pool` may be small.
     pub fn take(&mut self, n: usize, pool: &Mempool) -> Option<Mbuf> {
+        self.take_into(n, || pool.alloc())
+    }
+
+    /// The same with mbufs from anywhere.
+    pub(super) fn take_into(
+        &mut self,
+        n: usize,
+        mut alloc: impl FnMut() -> Option<Mbuf>,
+    ) -> Option<Mbuf> {
         if n == 0 || n > self.left {
             return None;
         }
@@ -81,7 +90,7 @@ impl Slices {
             // SAFETY: as in `settle`.
             let len = usize::from(unsafe { super::mbuf_fields::Segment::new(self.at) }.data_len());
             let now = wanted.min(len - self.offset);
-            let Some(part) = pool.alloc() else {
+            let Some(part) = alloc() else {
                 (self.at, self.offset) = before;
                 return None;
             };

@@ -298,6 +298,12 @@ impl<T> FlowTable<T> {
         FlowId::from_link(self.order[id.index()].newer)
     }
 
+    /// The flow's state, unless it was removed.
+    #[inline]
+    pub fn get(&self, id: FlowId) -> Option<&T> {
+        self.slots.get(id.index())?.state.as_ref()
+    }
+
     /// The key of a flow.
     #[inline]
     pub fn key(&self, id: FlowId) -> &FlowKey {

@@ -105,6 +105,8 @@ counters! {
     ReleasedEqual = "released_equal", Node, Sum;
     /// Of these, frames that a commit covered.
     ReleasedByCommit = "released_by_commit", Node, Sum;
+    /// Parts of unsegmented frames of the PVM that left before the rest.
+    Divided = "divided", Node, Sum;
     /// Flows that are known.
     Flows = "flows", Node, Sum;
     /// Frames of the PVM that wait now.

@@ -57,6 +57,12 @@ const FAMILIES: &[Family] = &[
         |p| one(p.released),
     ),
     (
+        "colo_divided_frames",
+        Counter,
+        "Parts of unsegmented frames of the PVM that left before the rest.",
+        |p| one(p.divided),
+    ),
+    (
         "colo_held_frames",
         Gauge,
         "Frames of the PVM that wait now.",

@@ -125,12 +125,13 @@ impl Window {
         let differs = capture.differs_at.map(|at| at.clamp(payload, len));
         let start = differs.map_or(payload, |at| at.saturating_sub(WINDOW_LEAD).max(payload));
         let shown = &capture.bytes[start..len.min(start + WINDOW)];
-        let lead = differs.map(|at| (at - start) as u64);
+        // The byte itself may lie behind what was captured.
+        let lead = capture.differs_at.map(|at| at.max(payload) - start);
         Self {
             frame_offset: start,
             stream_offset: stream_offset
                 .zip(lead)
-                .map(|(offset, lead)| offset.wrapping_sub(lead)),
+                .map(|(offset, lead)| offset.wrapping_sub(lead as u64)),
             hex: shown.iter().map(|byte| format!("{byte:02x}")).collect(),
             ascii: shown
                 .iter()

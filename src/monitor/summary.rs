@@ -54,6 +54,8 @@ pub struct PairSummary {
     pub ports: BTreeMap<String, PortSummary>,
     /// Frames of the PVM that left for the network.
     pub released: u64,
+    /// Parts of unsegmented frames of the PVM that left before the rest.
+    pub divided: u64,
     /// Frames of the PVM that wait now.
     pub held: u64,
     /// Most frames of the PVM that ever waited.
@@ -209,6 +211,7 @@ impl PairSummary {
             epoch: value(Counter::Epoch),
             ports: ports.collect(),
             released: value(Counter::Released),
+            divided: value(Counter::Divided),
             held: value(Counter::Held),
             held_max: value(Counter::HeldMax),
             divergences: occurred(Group::Divergence),

@@ -1,6 +1,7 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
 mod fencing;
+mod look;
 mod offsets;
 mod pair;
 
@@ -14,6 +15,7 @@ use sd_notify::NotifyState;
 
 pub use pair::{ControlPair, GuestEvent};
 
+use self::look::Look;
 use super::NodeError;
 use super::clock::Clock;
 use crate::config::ProcessSettings;
@@ -27,8 +29,6 @@ use crate::monitor::table::Table;
 
 /// Divergence records that one run writes at most.
 const RECORDS: u64 = 1000;
-/// How often the poll cores' rings are looked at: a request must not wait long.
-const LOOK: Duration = Duration::from_micros(20);
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
@@ -139,16 +139,15 @@ impl Control {
     pub fn run(mut self, stop: &AtomicBool) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
-        let look = self
-            .settings
-            .idle_sleep
-            // Where the poll cores sleep, CPU is scarce.
-            .map_or(LOOK, |sleep| sleep.max(LOOK));
+        let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
+        let mut look = Look::new(has_monitor, self.settings.idle_sleep);
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
-            self.wait(look);
+            let before = Instant::now();
+            self.wait(look.sleep());
             let now = Instant::now();
+            look.slept(now.duration_since(before));
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut board = None;
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
@@ -188,7 +187,7 @@ impl Control {
     }
 
     /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
-    fn wait(&self, look: Duration) {
+    fn wait(&self, time: Duration) {
         let fds: Vec<BorrowedFd<'_>> = self
             .pairs
             .iter()
@@ -200,7 +199,7 @@ impl Control {
             .collect();
         let timeout = Timespec {
             tv_sec: 0,
-            tv_nsec: look.subsec_nanos().into(),
+            tv_nsec: time.subsec_nanos().into(),
         };
         // An interrupted wait is as good as one that is over.
         let _ = poll(&mut polled, Some(&timeout));

@@ -26,6 +26,7 @@ mod primary;
 mod secondary;
 mod setup;
 mod source;
+mod stamps;
 mod survivor;
 mod worker;
 

@@ -9,12 +9,13 @@ use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
 use super::own::{copy_out, reclaim, send_own, strip};
+use super::stamps::Stamps;
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
-use crate::monitor::latency::{Interval, Recorder};
+use crate::monitor::latency::Recorder;
 use crate::packet::Packet;
 use crate::protect::{LastSegment, Primary, State, Unreachable};
 
@@ -25,81 +26,6 @@ const REMINDERS: usize = 3;
 pub const LAST_TRIES: usize = 1000;
 /// Time between two such tries while workers have something left to do.
 pub const LAST_WAIT: Duration = Duration::from_micros(100);
-
-/// When a frame in the uplink's burst arrived, was cleared, and when its counterpart came.
-#[derive(Clone, Copy, Default)]
-pub struct Stamp {
-    arrived: Ticks,
-    cleared: Ticks,
-    witnessed: Option<Ticks>,
-    /// Not compared: nothing to tell.
-    silent: bool,
-}
-
-impl Stamp {
-    const SILENT: Self = Self {
-        arrived: 0,
-        cleared: 0,
-        witnessed: None,
-        silent: true,
-    };
-}
-
-/// Times of the frames that wait for the uplink, in their order.
-pub struct Stamps {
-    times: [Stamp; Burst::CAPACITY],
-    len: usize,
-}
-
-impl Stamps {
-    /// None.
-    pub fn new() -> Self {
-        Self {
-            times: [Stamp::default(); Burst::CAPACITY],
-            len: 0,
-        }
-    }
-
-    /// One more, of a released frame.
-    #[inline]
-    pub fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
-        self.add(Stamp {
-            arrived,
-            cleared,
-            witnessed,
-            silent: false,
-        });
-    }
-
-    #[inline]
-    fn add(&mut self, stamp: Stamp) {
-        if self.len < Burst::CAPACITY {
-            self.times[self.len] = stamp;
-            self.len += 1;
-        }
-    }
-
-    /// The first `n` frames left at `now`.
-    #[inline]
-    pub fn left(&mut self, n: usize, now: Ticks, clock: Clock, latency: &mut Recorder) {
-        let n = n.min(self.len);
-        for stamp in &self.times[..n] {
-            if stamp.silent {
-                continue;
-            }
-            latency.record(Interval::Hold, clock.ns(now.saturating_sub(stamp.arrived)));
-            latency.record(
-                Interval::Release,
-                clock.ns(now.saturating_sub(stamp.cleared)),
-            );
-            if let Some(witnessed) = stamp.witnessed {
-                latency.record(Interval::Skew, clock.ns(witnessed.abs_diff(stamp.arrived)));
-            }
-        }
-        self.times.copy_within(n..self.len, 0);
-        self.len -= n;
-    }
-}
 
 /// One primary pair on its poll core.
 pub struct PrimaryNode {
@@ -315,12 +241,12 @@ impl PrimaryNode {
                 && let Some(frame) = self.state.outward_again(frame)
             {
                 self.tap.frame(Place::P, self.state.epoch(), &frame);
-                self.stamps.add(Stamp::SILENT);
+                self.stamps.push_silent();
                 self.uplink.push(frame);
             }
             for reminder in std::iter::repeat_n(reminder, REMINDERS).flatten() {
                 if copy_out(&self.headers, reminder.bytes(), &mut self.uplink) {
-                    self.stamps.add(Stamp::SILENT);
+                    self.stamps.push_silent();
                 }
             }
         }
@@ -338,7 +264,7 @@ impl PrimaryNode {
             };
             self.tap.frame(Place::P, self.state.epoch(), &frame);
             if let Some(frame) = self.state.output(frame, now) {
-                self.stamps.add(Stamp::SILENT);
+                self.stamps.push_silent();
                 self.uplink.push(frame);
             }
         }
@@ -461,7 +387,7 @@ impl PrimaryNode {
                 return;
             };
             if copy_out(&self.headers, frame.bytes(), &mut self.uplink) {
-                self.stamps.add(Stamp::SILENT);
+                self.stamps.push_silent();
             }
         }
     }

@@ -47,8 +47,9 @@ const WINDOW: usize = 2048;
 const HEADERS: usize = 4096;
 /// Connections that the rewriter knows.
 const CONNECTIONS: usize = 65536;
-/// Of the S kept, the share that may be history.
-const HISTORY_SHARE: usize = 4;
+/// Of the S kept, the share that may be history: few enough that they stay in a core's second-level
+/// cache, since each S that is taken in is written into the mbuf of the oldest.
+const HISTORY_SHARE: usize = 16;
 /// Of the SVM's output, the share that may be kept to be sent again at a takeover.
 const LAST_SHARE: usize = 8;
 
@@ -57,6 +58,9 @@ const REPEAT: Duration = Duration::from_secs(1);
 /// Pause before a fencing or failover command is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(120);
+/// How long the equal part of a long frame waits for the rest: about what one VM is behind the
+/// other.
+const PART_PATIENCE: Duration = Duration::from_millis(1);
 /// How long input waits for a guest that takes none while nothing is protected.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -454,6 +458,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
             history: secondary / HISTORY_SHARE,
             flows: pair.flows.get() as usize,
             timeout: clock.ticks(pair.compare_timeout),
+            patience: clock.ticks(PART_PATIENCE),
             idle: clock.ticks(IDLE),
         },
         numbers: Numbers::Translated,

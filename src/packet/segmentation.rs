@@ -90,6 +90,28 @@ impl Segmentation {
         })
     }
 
+    /// The frame as two, of which the first has so many bytes of payload; `None` where one of them
+    /// would have none.
+    pub fn divide(&self, first: usize) -> Option<[Piece; 2]> {
+        let (start, rest) = (self.payload, (self.end - self.payload).checked_sub(first)?);
+        if first == 0 || rest == 0 {
+            return None;
+        }
+        let front = Piece {
+            start,
+            len: first,
+            index: 0,
+            last: false,
+        };
+        let tail = Piece {
+            start: start + first,
+            len: rest,
+            index: first.div_ceil(self.size) as u16,
+            last: true,
+        };
+        Some([front, tail])
+    }
+
     /// Moves on behind that segment.
     pub fn advance(&mut self) {
         if let Some(piece) = self.peek() {
@@ -105,13 +127,31 @@ impl Segmentation {
     /// first (RFC 3168, 6.1.2), each has an IPv4 identification of its own, and all lengths and
     /// checksums are right.
     pub fn write(&self, piece: &Piece, headers: &mut [u8], payload: u16) {
+        if let Some((tcp, mut sum)) = self.write_headers(piece, headers) {
+            sum.add(tcp);
+            sum.add(&payload.to_be_bytes());
+            tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2].copy_from_slice(&sum.checksum().to_be_bytes());
+        }
+    }
+
+    /// The same for a part that is to be cut and summed up further on: its checksum is partial.
+    pub fn write_partial(&self, piece: &Piece, headers: &mut [u8]) {
+        if let Some((tcp, sum)) = self.write_headers(piece, headers) {
+            tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2].copy_from_slice(&sum.folded().to_be_bytes());
+        }
+    }
+
+    /// Everything but the TCP checksum, which becomes 0: the TCP header, and the sum of what its
+    /// checksum covers besides.
+    fn write_headers<'h>(
+        &self,
+        piece: &Piece,
+        headers: &'h mut [u8],
+    ) -> Option<(&'h mut [u8], Sum)> {
         debug_assert_eq!(headers.len(), self.payload);
-        let Some((ip, tcp)) = headers
-            .get_mut(self.l3..self.payload)
-            .and_then(|h| h.split_at_mut_checked(self.l4 - self.l3))
-        else {
-            return;
-        };
+        let (ip, tcp) = headers
+            .get_mut(self.l3..self.payload)?
+            .split_at_mut_checked(self.l4 - self.l3)?;
         let mut flags = TcpFlags(self.flags).0;
         if !piece.last {
             flags &= !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
@@ -138,10 +178,8 @@ impl Segmentation {
         }
 
         tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2].fill(0);
-        let mut sum = pseudo_header(&self.key, transport as u32).unwrap_or_default();
-        sum.add(tcp);
-        sum.add(&payload.to_be_bytes());
-        tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2].copy_from_slice(&sum.checksum().to_be_bytes());
+        let sum = pseudo_header(&self.key, transport as u32).unwrap_or_default();
+        Some((tcp, sum))
     }
 }
 
@@ -241,6 +279,41 @@ mod tests {
             prop_assert_eq!(joined, payload);
             ids.dedup();
             prop_assert!(ipv6 || ids.len() == segments.len());
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_divided_frame_are_cut_like_the_whole() {
+        let payload: Vec<u8> = (0..10_000u32).map(|n| (n * 7) as u8).collect();
+        for (ipv6, first) in [(false, 2_896), (true, 2_896), (false, 9_999), (true, 1)] {
+            let frame = long(ipv6, 1, &payload, u32::MAX - 5, true);
+            let packet = Packet::parse(&frame, frame.len());
+            let size = NonZeroU16::new(1448).expect("not zero");
+            let plan = Segmentation::new(&packet, size).expect("it can be cut");
+            let whole = cut(&frame, 1448).expect("it can be cut");
+            let mut segments = Vec::new();
+            for piece in plan.divide(first).expect("both have payload") {
+                let mut part = frame[..plan.headers()].to_vec();
+                plan.write_partial(&piece, &mut part);
+                let sum = u16::from_be_bytes([
+                    part[usize::from(packet.l4) + TCP_CHECKSUM],
+                    part[usize::from(packet.l4) + TCP_CHECKSUM + 1],
+                ]);
+                let transport = (part.len() - usize::from(packet.l4) + piece.len) as u32;
+                let pseudo = pseudo_header(&packet.key, transport).expect("an IP packet");
+                assert_eq!(sum, pseudo.folded());
+                part.extend_from_slice(&frame[piece.start..piece.start + piece.len]);
+                segments.extend(cut(&part, 1448).expect("it can be cut"));
+            }
+            let joined = |segments: &[Vec<u8>]| -> Vec<u8> {
+                let payload = segments.iter().map(|s| &s[plan.headers()..]);
+                payload.flatten().copied().collect()
+            };
+            assert_eq!(joined(&segments), payload);
+            if first % 1448 == 0 {
+                // PSH is the last's alone, so nothing tells the difference.
+                assert_eq!(segments, whole);
+            }
         }
     }
 

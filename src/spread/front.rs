@@ -276,7 +276,7 @@ impl<F: Frame> Front<F> {
                 }
             }
             Report::Discarded(n) => self.discarded += n.frames,
-            Report::Synchronized { .. } | Report::Divergence { .. } => {}
+            Report::Synchronized { .. } | Report::Divergence { .. } | Report::Divided(_) => {}
         }
     }
 

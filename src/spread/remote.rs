@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::BURST;
 use super::control::{Change, Control};
-use super::ring::{FrontEnd, Message, Report, STAGED, push_some};
+use super::ring::{Amount, FrontEnd, Message, Report, STAGED, push_some};
 use crate::compare::Release;
 use crate::frame::{Frame, Ticks};
 
@@ -17,9 +17,10 @@ pub(super) struct Remote<F> {
     told: Option<Ticks>,
     /// Messages that were staged.
     sent: u64,
-    /// P that the worker got and has not given back, and their buffers.
-    outside: usize,
-    outside_buffers: usize,
+    /// P that the worker got and has not given back, and their buffers. Less than none while a part
+    /// of a long P is back before it was told of.
+    outside: isize,
+    outside_buffers: isize,
     /// Buffers of the S that the worker got.
     secondary_buffers: u64,
     /// Messages that had been staged at a point in time, and that point.
@@ -42,7 +43,7 @@ impl<F: Frame> Remote<F> {
 
     /// Buffers of the P that the worker got and has not given back.
     pub fn primary_buffers(&self) -> usize {
-        self.outside_buffers
+        self.outside_buffers.max(0) as usize
     }
 
     /// Buffers of the S that it keeps or has not come to.
@@ -91,7 +92,7 @@ impl<F: Frame> Remote<F> {
         self.is_idle()
             && self.end.releases.is_empty()
             && self.end.reports.is_empty()
-            && self.outside == self.held()
+            && self.outside == self.held() as isize
     }
 
     #[inline]
@@ -101,7 +102,7 @@ impl<F: Frame> Remote<F> {
         }
         self.tell(now);
         self.outside += 1;
-        self.outside_buffers += frame.buffers();
+        self.outside_buffers += frame.buffers() as isize;
         self.stage(Message::Primary(frame));
         Ok(())
     }
@@ -200,8 +201,8 @@ impl<F: Frame> Remote<F> {
         if let Ok(chunk) = self.end.releases.read_chunk(n) {
             released.extend(chunk.into_iter().inspect(|r| buffers += r.frame.buffers()));
         }
-        self.outside -= n;
-        self.outside_buffers -= buffers;
+        self.outside -= n as isize;
+        self.outside_buffers -= buffers as isize;
         buffers
     }
 
@@ -213,10 +214,13 @@ impl<F: Frame> Remote<F> {
     /// The worker's next report.
     pub fn next_report(&mut self) -> Option<Report<F>> {
         let report = self.end.reports.pop().ok()?;
-        if let Report::Discarded(n) = report {
-            self.outside -= n.frames;
-            self.outside_buffers -= n.buffers;
-        }
+        let (more, less) = match report {
+            Report::Divided(n) => (n, Amount::default()),
+            Report::Discarded(n) => (Amount::default(), n),
+            _ => return Some(report),
+        };
+        self.outside += more.frames as isize - less.frames as isize;
+        self.outside_buffers += more.buffers as isize - less.buffers as isize;
         Some(report)
     }
 }

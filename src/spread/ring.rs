@@ -49,12 +49,14 @@ pub(super) enum Report<F> {
         divergence: Option<Divergence<F>>,
     },
     /// So many P were dropped as a discard asks.
-    Discarded(Discarded),
+    Discarded(Amount),
+    /// So many P became of others than came, since parts of long ones left.
+    Divided(Amount),
 }
 
-/// P that were dropped.
+/// Some P and the buffers that they have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Discarded {
+pub(super) struct Amount {
     pub frames: usize,
     pub buffers: usize,
 }

@@ -115,6 +115,7 @@ mod tests {
             history: 10,
             flows: 1000,
             timeout: 7,
+            patience: 1,
             idle: 9,
         };
         let shares = Shares::weighted(&[1, 3], 1);

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     history: 8,
     flows: 64,
     timeout: TIMEOUT,
+    patience: 1,
     idle: 1000,
 };
 

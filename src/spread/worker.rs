@@ -8,7 +8,7 @@ use rtrb::{Consumer, Producer};
 use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
-use super::ring::{Discarded, Message, Report, WorkerEnd, push_some};
+use super::ring::{Amount, Message, Report, WorkerEnd, push_some};
 use crate::compare::{Comparator, Divergence, Limits, Numbers, Policy, Release, Synchronized};
 use crate::frame::{Frame, Ticks};
 
@@ -39,7 +39,7 @@ struct Due<F> {
     /// While it waits nothing is released.
     synchronized: Option<Synchronized>,
     overdue: Option<Option<Divergence<F>>>,
-    discarded: Discarded,
+    discarded: Amount,
 }
 
 impl<F: Frame> Worker<F> {
@@ -67,7 +67,7 @@ impl<F: Frame> Worker<F> {
                 due: Due {
                     synchronized: None,
                     overdue: None,
-                    discarded: Discarded::default(),
+                    discarded: Amount::default(),
                 },
             },
         }
@@ -194,8 +194,12 @@ impl<F: Frame> Share<F> {
                 divergence,
             });
         }
+        let (frames, buffers) = self.comparator.take_divided();
+        if frames > 0 {
+            return Some(Report::Divided(Amount { frames, buffers }));
+        }
         match std::mem::take(&mut self.due.discarded) {
-            Discarded { frames: 0, .. } => None,
+            Amount { frames: 0, .. } => None,
             discarded => Some(Report::Discarded(discarded)),
         }
     }

@@ -59,6 +59,7 @@ fn nothing_leaves_uncompared_where_everything_is_scarce() {
             flows: rng.between(1, 3),
             timeout: 1 << 20,
             // What a flow that is forgotten while it lives leaves unknown are its ISNs.
+            patience: 1,
             idle: match numbers {
                 Numbers::Translated => [10, 1 << 20][rng.below(2)],
                 Numbers::OwnIsn => 1 << 20,

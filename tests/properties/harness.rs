@@ -74,6 +74,11 @@ impl Frame for Numbered {
     fn share(&self) -> Self {
         Self::new(self.frame.share(), self.number, &self.owners)
     }
+
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self> {
+        let excerpt = self.frame.excerpt(headers, start, len)?;
+        Some(Self::new(excerpt, self.number, &self.owners))
+    }
 }
 
 /// Bounds that no case reaches, for so many frames; waiting is overdue only in [`Harness::overdue`].
@@ -85,6 +90,7 @@ pub fn ample(primary: usize, secondary: usize) -> Limits {
         history: 2 * secondary + primary + 1,
         flows: 8,
         timeout: TIMEOUT,
+        patience: 1,
         idle: TIMEOUT,
     }
 }

@@ -5,6 +5,7 @@
 //! `DPDK_COLO_TRACE=1` tells its steps.
 
 mod datagrams;
+mod division;
 mod epochs;
 mod garbage;
 mod harness;

@@ -68,6 +68,14 @@ impl Frame for Tagged {
             owners: Arc::clone(&self.owners),
         }
     }
+
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self> {
+        Some(Self {
+            frame: self.frame.excerpt(headers, start, len)?,
+            number: self.number,
+            owners: Arc::clone(&self.owners),
+        })
+    }
 }
 
 /// One thing that happens.

@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     history: 1 << 13,
     flows: 1 << 10,
     timeout: TIMEOUT,
+    patience: 1,
     idle: 1 << 40,
 };
 

@@ -59,4 +59,9 @@ impl Frame for Numbered {
     fn share(&self) -> Self {
         Self::own(self.frame.share(), self.number, &self.owners)
     }
+
+    fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self> {
+        let excerpt = self.frame.excerpt(headers, start, len)?;
+        Some(Self::own(excerpt, self.number, &self.owners))
+    }
 }

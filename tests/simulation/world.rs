@@ -202,6 +202,7 @@ fn setup(boot: u32, failover: Failover) -> Setup {
             history: 100,
             flows: 64,
             timeout: TIMEOUT,
+            patience: 1,
             idle: 60_000 * MS,
         },
         numbers: Numbers::Translated,

@@ -16,7 +16,7 @@ const BURST: usize = 32;
 pub const CHUNK: usize = 8 * BURST;
 /// A daemon's frames held and frames kept as history, by default.
 const HOLD: usize = 16_384;
-const HISTORY: usize = HOLD / 4;
+const HISTORY: usize = HOLD / 16;
 
 /// Frames of one length.
 struct Source {
@@ -101,6 +101,7 @@ impl Drive {
             history: HISTORY,
             flows: case.flows + case.held,
             timeout: Ticks::MAX,
+            patience: 1,
             idle: Ticks::MAX,
         };
         let mut drive = Self {

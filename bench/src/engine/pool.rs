@@ -39,6 +39,11 @@ impl Frame for PoolFrame {
     fn share(&self) -> Self {
         Self(Rc::clone(&self.0))
     }
+
+    fn excerpt(&self, _headers: usize, _start: usize, _len: usize) -> Option<Self> {
+        // No frame here is longer than a wire's.
+        None
+    }
 }
 
 /// Buffers of one length, each handed out as a frame while nobody else has it.

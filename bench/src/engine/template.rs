@@ -56,6 +56,20 @@ impl Template {
         &self.bytes
     }
 
+    /// Bytes of payload of a frame.
+    pub fn content_len(&self) -> usize {
+        self.bytes.len() - self.payload
+    }
+
+    /// Flow and offset of a frame that [`Template::write`] made of TCP.
+    pub fn place(&self, frame: &[u8]) -> (usize, u32) {
+        let word = |at: usize| {
+            u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
+        };
+        let flow = word(self.peer - 1) as usize & 0xff_ffff;
+        (flow, word(self.transport + 4))
+    }
+
     /// Makes a frame, a copy of [`Template::bytes`], the one of a flow that begins at an offset of its stream.
     pub fn write(&self, frame: &mut [u8], flow: usize, offset: u32) {
         let [_, a, b, c] = (flow as u32).to_be_bytes();

@@ -87,7 +87,8 @@ pub fn run(options: &Options) -> Vec<Figure> {
     for (case, of_case) in cases.iter().zip(values) {
         let alone = of_case[0].clone();
         for (way, ns) in ways.iter().zip(of_case) {
-            let name = format!("workers/{}/{}", case, way.name());
+            let case = case.to_string().replace("engine/", "workers/");
+            let name = format!("{case}/{}", way.name());
             let ratio = alone.iter().zip(&ns).map(|(one, two)| one / two).collect();
             figures.push(Figure::of(format!("{name}/ns"), "ns/pair", ns));
             figures.push(Figure::of(format!("{name}/speedup"), "", ratio));
@@ -121,6 +122,7 @@ fn limits(case: &Case) -> Limits {
         history: HISTORY,
         flows: case.flows + case.flows / 4 + 64,
         timeout: Ticks::MAX,
+        patience: 1,
         idle: Ticks::MAX,
     }
 }

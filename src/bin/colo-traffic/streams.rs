@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 
 use dpdk_colo::Frame;
 use dpdk_colo::dpdk::{Burst, Eal, Mbuf, Mempool, Port};
-use dpdk_colo::packet::checksum::Sum;
 use serde_json::json;
 
+use crate::frames::{DESTINATION, HEADER, Random, SEQ, header, start};
 use crate::line::{Line, LineError};
 
 /// Flows of a run at most: their number has 12 bits of the server's address.
 pub const FLOWS_MAX: u32 = 4096;
 
-const HEADER: usize = 54;
 /// Payload of a segment at most, with an MTU of 1500.
 const PAYLOAD_MAX: usize = 1446;
 /// How far either VM is ahead of what has left, in bytes of a flow.
@@ -143,7 +142,7 @@ fn fill(
         };
         if let Some(bytes) = frame.append(HEADER + len) {
             let at = flow.sent[vm];
-            bytes[..HEADER].copy_from_slice(&header(check.run, number as u32, at, len));
+            bytes[..HEADER].copy_from_slice(&head(check.run, number as u32, at, len));
             bytes[HEADER..].copy_from_slice(check.content.at(number as u32, at, len));
             flow.sent[vm] += len as u64;
             // The burst has room.
@@ -152,37 +151,14 @@ fn fill(
     }
 }
 
-/// Ethernet, IPv4 and TCP. The TCP checksum is left out, as nobody compares it.
-fn header(run: u32, flow: u32, offset: u64, payload: usize) -> [u8; HEADER] {
-    let mut h = [0; HEADER];
-    h[..12].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
-    h[12..14].copy_from_slice(&0x0800u16.to_be_bytes());
-    h[14] = 0x45;
-    h[16..18].copy_from_slice(&((HEADER - 14 + payload) as u16).to_be_bytes());
-    (h[22], h[23]) = (64, 6);
-    h[26..30].copy_from_slice(&[192, 0, 2, 1]);
-    h[30..34].copy_from_slice(&(0x0a00_0000 | run << 12 | flow).to_be_bytes());
-    let mut sum = Sum::default();
-    sum.add(&h[14..34]);
-    let checksum = sum.checksum();
-    h[24..26].copy_from_slice(&checksum.to_be_bytes());
-    h[34..36].copy_from_slice(&80u16.to_be_bytes());
-    h[36..38].copy_from_slice(&40_000u16.to_be_bytes());
-    let seq = start(run, flow).wrapping_add(offset as u32);
-    h[38..42].copy_from_slice(&seq.to_be_bytes());
-    h[42..46].copy_from_slice(&1u32.to_be_bytes());
-    // ACK and PSH.
-    (h[46], h[47]) = (0x50, 0x18);
-    h[48..50].copy_from_slice(&u16::MAX.to_be_bytes());
-    h
+/// The number of a run's flow among those of all runs.
+fn number(run: u32, flow: u32) -> u32 {
+    run << 12 | flow
 }
 
-/// Sequence number of a flow's first byte; of every fourth flow it wraps soon.
-fn start(run: u32, flow: u32) -> u32 {
-    match flow % 4 {
-        0 => u32::MAX - 2000 - flow,
-        _ => (run << 12 | flow).wrapping_mul(0x9e37_79b9),
-    }
+fn head(run: u32, flow: u32, offset: u64, payload: usize) -> [u8; HEADER] {
+    let flow = number(run, flow);
+    header(flow, start(flow).wrapping_add(offset as u32), payload)
 }
 
 /// Checks what leaves.
@@ -213,8 +189,8 @@ impl Check {
         let (head, payload) = bytes.split_at_checked(HEADER).ok_or_else(foreign)?;
         let word =
             |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (run, flow) = (word(30) >> 12 & 0xfff, word(30) & 0xfff);
-        let within = word(38).wrapping_sub(start(run, flow));
+        let (run, flow) = (word(DESTINATION) >> 12 & 0xfff, word(DESTINATION) & 0xfff);
+        let within = word(SEQ).wrapping_sub(start(number(run, flow)));
         if run != self.run {
             self.older_frames += 1;
             let (content, positions) = self
@@ -253,7 +229,7 @@ fn one(
     if within != offset as u32 {
         return wrong(offset, "a gap, or left twice");
     }
-    if head != header(run, flow, offset, payload.len()) {
+    if head != self::head(run, flow, offset, payload.len()) {
         return wrong(offset, "the headers are not those that were sent");
     }
     let expected = content.at(flow, offset, payload.len());
@@ -278,25 +254,5 @@ impl Content {
     fn at(&self, flow: u32, offset: u64, len: usize) -> &[u8] {
         let from = ((offset + u64::from(flow) * 7919) % PERIOD as u64) as usize;
         &self.0[from..from + len.min(PAYLOAD_MAX)]
-    }
-}
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u32) -> Self {
-        Self((u64::from(seed) << 1 | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    fn next(&mut self) -> u32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        ((u64::from(self.next()) * n as u64) >> 32) as usize
     }
 }

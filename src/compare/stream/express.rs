@@ -194,7 +194,7 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn note_left(&mut self, ack: u32) {
+    pub(super) fn note_left(&mut self, ack: u32) {
         self.primary_ack = Some(self.primary_ack.map_or(ack, |before| max(before, ack)));
     }
 

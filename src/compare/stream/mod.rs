@@ -8,6 +8,7 @@
 //!
 //! Positions are sequence numbers; only [`Numbers::OwnIsn`] makes them relative to each side's ISN.
 
+mod division;
 mod express;
 mod handshake;
 mod incarnation;
@@ -73,6 +74,8 @@ pub(super) struct Stream {
     synchronized: bool,
     seen_primary: bool,
     seen_secondary: bool,
+    /// It was noted that the oldest P was found equal in part.
+    is_partial: bool,
     /// Where searches for retransmitted data begin: the witness met last among the others.
     revisited: SlotId,
     /// S with SYN, FIN or RST that no P has matched.
@@ -115,6 +118,7 @@ impl Default for Stream {
             synchronized: false,
             seen_primary: false,
             seen_secondary: false,
+            is_partial: false,
             controls: List::default(),
             deferred: List::default(),
             arriving_isn: None,
@@ -310,6 +314,7 @@ impl Stream {
                 }
             }
             if !self.release(cx) || self.cursor == NIL {
+                self.note_part(cx);
                 return;
             }
         }

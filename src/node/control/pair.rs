@@ -183,6 +183,11 @@ impl ControlPair {
         self.figures.take().expect("the figures are given out once")
     }
 
+    /// Whether it has a monitor, connected or not.
+    pub fn has_monitor(&self) -> bool {
+        self.client.is_some()
+    }
+
     /// The monitor's socket.
     pub fn monitor_fd(&self) -> Option<BorrowedFd<'_>> {
         self.client.as_ref().and_then(Client::fd)

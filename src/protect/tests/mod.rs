@@ -39,6 +39,7 @@ fn setup(boot: u32) -> Setup {
             history: 16,
             flows: 16,
             timeout: TIMEOUT,
+            patience: 1,
             idle: 1 << 40,
         },
         numbers: Numbers::Translated,

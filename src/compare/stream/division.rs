@@ -1,0 +1,100 @@
+//! What a guest sent as one long frame to be cut, leaving in parts.
+//!
+//! Guests with offloads send up to 64 KB in a frame, and the two VMs seldom the same 64 KB: their
+//! congestion windows differ. If such a P could leave only whole, and ended beyond what the SVM's
+//! window lets it send, no acknowledgment would ever come that opens the window. So the part of
+//! the oldest P that was found equal leaves as a frame of its own, just as its segments would on
+//! the wire, and the rest waits in its place. Not at once: see [`crate::compare::partial`].
+
+use std::num::NonZeroU16;
+
+use super::{Stream, window};
+use crate::compare::Context;
+use crate::compare::hold::{Hold, NIL, SlotId};
+use crate::frame::Frame;
+use crate::packet::segmentation::{Piece, Segmentation};
+use crate::packet::{Packet, TcpFlags};
+
+impl Stream {
+    /// The oldest P, if it is a long one that was found equal in part and waits for the rest.
+    fn partly_equal<F: Frame>(&self, hold: &Hold<F>) -> Option<SlotId> {
+        let oldest = self.primaries.head;
+        if oldest == NIL || oldest != self.cursor || hold.slot(oldest).verified == 0 {
+            return None;
+        }
+        Some(oldest).filter(|id| hold.frame(*id).offload().segment.is_some())
+    }
+
+    /// Has the flow looked at later if there is such a P.
+    #[inline]
+    pub(super) fn note_part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+        if !self.is_partial && self.partly_equal(cx.hold).is_some() {
+            self.is_partial = cx.partial.note(cx.flow, cx.now);
+        }
+    }
+
+    /// Lets its equal part leave, and whatever may leave then.
+    pub fn part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+        self.is_partial = false;
+        if self.diverged || self.epoch != cx.epoch {
+            return;
+        }
+        let Some(id) = self.partly_equal(cx.hold) else {
+            return;
+        };
+        if self.divide(cx, id) {
+            *cx.released += 1;
+        }
+        // The acknowledgment or the memory that it lacks may come.
+        self.note_part(cx);
+    }
+
+    /// Divides a P that is the oldest of its connection. False if the part may not leave.
+    fn divide<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> bool {
+        let slot = cx.hold.slot(id);
+        let (verified, flags, ack) = (slot.verified, slot.flags, slot.ack);
+        let (transport, own) = (slot.transport, slot.window);
+        let Some(size) = cx.hold.frame(id).offload().segment else {
+            return false;
+        };
+        let whole = verified == 0 || verified >= slot.len || slot.opens;
+        if whole
+            || flags.intersects(TcpFlags::SYN | TcpFlags::RST)
+            || !self.acknowledged_by_both(flags, ack)
+            || cx.hold.primary_room() == 0
+        {
+            return false;
+        }
+        let Some([mut front, rest]) = parts(cx.hold.frame(id), verified, size) else {
+            return false;
+        };
+        if let Some(limit) = self.secondary_window {
+            window::lower(&mut front, transport, flags, own, limit);
+        }
+        self.note_left(ack);
+        cx.hold.divide(id, front, rest, cx.now);
+        let slot = cx.hold.slot_mut(id);
+        slot.seq = slot.seq.wrapping_add(verified);
+        slot.len -= verified;
+        slot.verified = 0;
+        cx.counts.divided += 1;
+        true
+    }
+}
+
+/// A frame as two, of which the first has so many bytes of payload; `None` where its headers do not
+/// allow that or there is no memory.
+fn parts<F: Frame>(frame: &F, first: u32, size: NonZeroU16) -> Option<[F; 2]> {
+    let packet = Packet::parse(frame.head(), frame.len());
+    if !frame.has_partial_checksum() {
+        return None;
+    }
+    let plan = Segmentation::new(&packet, size)?;
+    let part = |piece: &Piece| {
+        let mut part = frame.excerpt(plan.headers(), piece.start, piece.len)?;
+        plan.write_partial(piece, part.head_mut()?.get_mut(..plan.headers())?);
+        Some(part)
+    };
+    let [front, rest] = plan.divide(first as usize)?;
+    Some([part(&front)?, part(&rest)?])
+}
