@@ -105,6 +105,14 @@ const RARP: u16 = 0x8035;
 fn is_announcement(packet: &Packet) -> bool {
     matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery)
         || packet.key.ether_type() == Some(RARP)
+        || packet.kind == Kind::Icmp && is_unreachable(packet)
+}
+
+/// Whether it says that there is no way to a host; a node says so of the time before its takeover.
+fn is_unreachable(packet: &Packet) -> bool {
+    let kind = packet.key.icmp().map(|(kind, _)| kind);
+    let ipv6 = packet.key.src_ip().is_some_and(|ip| ip.is_ipv6());
+    kind == Some(if ipv6 { 1 } else { 3 })
 }
 
 /// States in which nothing is compared.

@@ -134,7 +134,10 @@ fn plug(host: &Host, bin: PathBuf) -> Result<(), LabError> {
         );
     }
     if let Some(qemu) = qemu {
-        say("  QEMU", format!("took {} of that to leave COLO", ms(qemu)));
+        say(
+            "  QEMU",
+            format!("took {} of that to start the survivor", ms(qemu)),
+        );
     }
     Ok(())
 }

@@ -252,6 +252,11 @@ impl Node {
         })
     }
 
+    /// As [`Process::id`].
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Its process, for another thread.
     ///
     /// # Errors

@@ -103,6 +103,11 @@ impl Process {
         }
     }
 
+    /// Its number, which is its own until this value is dropped.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What another thread can send signals through; it never means another process.
     ///
     /// # Errors

@@ -140,6 +140,11 @@ impl Guest {
         self.process.alive()
     }
 
+    /// As [`Process::id`].
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// QEMU's process, for another thread.
     ///
     /// # Errors

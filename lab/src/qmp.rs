@@ -153,12 +153,12 @@ impl Qmp {
         }
     }
 
-    /// When the first event called `name` came, since the Unix epoch.
-    pub fn first(&self, name: &str) -> Option<Duration> {
+    /// When the last event called `name` came, since the Unix epoch.
+    pub fn last(&self, name: &str) -> Option<Duration> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events
             .iter()
-            .find(|event| event.name == name)
+            .rfind(|event| event.name == name)
             .map(|event| event.at)
     }
 

@@ -1,9 +1,11 @@
 //! The link's headers and its own frames, as both roles move them.
 
+use super::egress::mark;
 use super::lane::Lane;
-use crate::dpdk::{Mbuf, Mempool};
+use crate::dpdk::{Abilities, Mbuf, Mempool, Slices};
 use crate::frame::Frame;
 use crate::link::{DATA_HEADER, Transmit};
+use crate::packet::segmentation::HEADERS_MAX;
 
 /// Takes the link's header off, and the padding that a short frame got on the way; false where
 /// the frame is shorter than it says.
@@ -13,6 +15,28 @@ pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
     }
     let padding = frame.len() - length;
     padding == 0 || frame.trim_end(padding)
+}
+
+/// A frame that went over the link, without the link's header. While the port still owns it, too, it
+/// gets headers of its own from `pool`; `None` where that is short, or the frame still to be cut.
+pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
+    if frame.trim_front(DATA_HEADER) {
+        return Some(frame);
+    }
+    let offload = frame.offload();
+    if offload.segment.is_some() {
+        return None;
+    }
+    let headers = frame.head().get(DATA_HEADER..)?;
+    let headers = &headers[..headers.len().min(HEADERS_MAX)];
+    let mut own = pool.copy_of(headers)?;
+    let mut rest = Slices::new(frame.share());
+    rest.skip(DATA_HEADER + headers.len());
+    if let left @ 1.. = rest.left() {
+        own = Mbuf::with_header(own, rest.take(left, pool)?).ok()?;
+    }
+    mark(&mut own, offload, Abilities::default());
+    Some(own)
 }
 
 /// Puts a copy of a small frame of the node's own behind those that wait for a lane.

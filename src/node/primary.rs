@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
-use super::own::{copy_out, send_own, strip};
+use super::own::{copy_out, reclaim, send_own, strip};
 use super::stamps::Stamps;
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
@@ -16,8 +16,12 @@ use crate::link::{self, DATA_HEADER};
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
-use crate::protect::{Primary, State};
+use crate::packet::Packet;
+use crate::protect::{LastSegment, Primary, State, Unreachable};
 
+/// How often a client is told after a takeover; each time takes back one doubling of its
+/// retransmission timer, and three make up for 1.4 s with Linux's shortest one.
+const REMINDERS: usize = 3;
 /// Tries to send what is free to leave when the node ends.
 pub const LAST_TRIES: usize = 1000;
 /// Time between two such tries while workers have something left to do.
@@ -135,6 +139,7 @@ impl PrimaryNode {
         self.read_mail(now);
         let mut busy = self.send_waiting();
         busy |= self.poll_link(now);
+        busy |= self.send_again();
         busy |= self.poll_guest(now);
         self.state.exchange(now);
         busy |= self.release();
@@ -216,6 +221,36 @@ impl PrimaryNode {
             }
         }
         n > 0
+    }
+
+    /// After a takeover, what the VM sent last on each connection, and behind it what makes the client
+    /// send again what it has sent in vain.
+    fn send_again(&mut self) -> bool {
+        let mut any = false;
+        while self.uplink.room() > REMINDERS
+            && let Some(LastSegment { frame, counts }) = self.state.next_last()
+        {
+            any = true;
+            let head = frame.head().get(DATA_HEADER..).unwrap_or_default();
+            let reminder = Unreachable::about(
+                head,
+                &Packet::parse(head, frame.len().saturating_sub(DATA_HEADER)),
+            );
+            if counts
+                && let Some(frame) = reclaim(frame, &self.headers)
+                && let Some(frame) = self.state.outward_again(frame)
+            {
+                self.tap.frame(Place::P, self.state.epoch(), &frame);
+                self.stamps.push_silent();
+                self.uplink.push(frame);
+            }
+            for reminder in std::iter::repeat_n(reminder, REMINDERS).flatten() {
+                if copy_out(&self.headers, reminder.bytes(), &mut self.uplink) {
+                    self.stamps.push_silent();
+                }
+            }
+        }
+        any
     }
 
     fn poll_guest(&mut self, now: Ticks) -> bool {
@@ -389,6 +424,8 @@ impl PrimaryNode {
     /// What is due every now and then.
     pub fn tick(&mut self, now: Ticks) {
         self.state.tick(now);
+        // Before what a loss that is certain lets out.
+        self.watch();
         self.announce(now);
         self.act(now);
         if self.mail.has_room()

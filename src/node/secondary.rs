@@ -214,6 +214,9 @@ impl SecondaryNode {
             match frame.prepend(header.len()) {
                 Some(room) => {
                     room.copy_from_slice(&header);
+                    if let Some(flow) = outgoing.flow {
+                        self.state.keep(flow, frame.share());
+                    }
                     self.link.push(frame);
                 }
                 // The primary sees the gap in the numbers and asks for a checkpoint.

@@ -50,6 +50,8 @@ const CONNECTIONS: usize = 65536;
 /// Of the S kept, the share that may be history: few enough that they stay in a core's second-level
 /// cache, since each S that is taken in is written into the mbuf of the oldest.
 const HISTORY_SHARE: usize = 16;
+/// Of the SVM's output, the share that may be kept to be sent again at a takeover.
+const LAST_SHARE: usize = 8;
 
 const RETRANSMIT: Duration = Duration::from_millis(5);
 const REPEAT: Duration = Duration::from_secs(1);
@@ -252,6 +254,9 @@ fn wire_pair(
                 .window
                 .min((input.size() / 4).max(Burst::CAPACITY as u32 * 2));
             setup.link_mac = link_mac;
+            setup.last_segments = uplink
+                .as_ref()
+                .map_or(0, |_| output.size() as usize / LAST_SHARE);
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
             Box::new(move || {
@@ -462,6 +467,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
         connections: CONNECTIONS,
         failover: failover(&pair.failover, clock),
         millisecond: clock.ticks(Duration::from_millis(1)),
+        last_segments: 0,
     }
 }
 

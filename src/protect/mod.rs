@@ -8,6 +8,7 @@
 mod announce;
 mod bare;
 mod cause;
+mod last;
 mod opening;
 mod peer;
 mod primary;
@@ -15,14 +16,17 @@ mod request;
 mod secondary;
 #[cfg(test)]
 mod tests;
+mod unreachable;
 
 pub use announce::Announcement;
 pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
+pub use last::LastSegment;
 pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::Primary;
 pub use request::{Checkpoints, Request};
 pub use secondary::{Inheritance, Outgoing, Secondary};
+pub use unreachable::Unreachable;
 
 use crate::compare::{Limits, Numbers, Policy};
 use crate::frame::Ticks;
@@ -151,6 +155,8 @@ pub struct Setup {
     pub connections: usize,
     /// What happens when the peer is lost.
     pub failover: Failover,
+    /// Buffers of the SVM's output that the secondary may keep to send once more at a takeover.
+    pub last_segments: usize,
     /// Ticks of a millisecond.
     pub millisecond: Ticks,
 }

@@ -21,6 +21,7 @@
 //! link know the guest's numbers on the one side, the client's on the other, and nothing in between.
 
 use super::announce::{Announcement, Announcer};
+use super::last::{LastSegment, LastSegments};
 use super::opening::Openings;
 use super::peer::{Action, Peer};
 use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
@@ -104,6 +105,8 @@ pub struct Primary<F> {
     /// Slot of the next inherited offset to tell the peer of.
     to_tell: Option<usize>,
     announcer: Option<Announcer>,
+    /// What the VM sent last to a primary that may not have let it out.
+    last: Option<LastSegments<F>>,
     /// The secondary is to be told of the epoch.
     untold: bool,
     waiting: Option<Synchronized>,
@@ -154,6 +157,7 @@ impl<F: Frame> Primary<F> {
             inherited: None,
             to_tell: None,
             announcer: None,
+            last: None,
             untold: false,
             waiting: None,
             stalled: None,
@@ -163,10 +167,11 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Goes on where a secondary has taken over; this node has done nothing yet.
-    pub fn inherit(&mut self, inheritance: Inheritance, now: Ticks) {
+    pub fn inherit(&mut self, inheritance: Inheritance<F>, now: Ticks) {
         let Inheritance {
             link,
             mut rewriter,
+            last,
             mut announcer,
             epoch,
             term,
@@ -176,6 +181,7 @@ impl<F: Frame> Primary<F> {
         rewriter.take_over();
         announcer.begin(now);
         (self.link, self.inherited, self.announcer) = (link, Some(rewriter), Some(announcer));
+        self.last = Some(last);
         (self.epoch, self.stops, self.migration) = (epoch, stops, migration);
         (self.term, self.connected) = (term, true);
         self.tell_lead();
@@ -253,7 +259,8 @@ impl<F: Frame> Primary<F> {
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
         let record = self.record.as_ref().map_or(0, Divergence::frames);
-        self.comparator.frames() + self.openings.len() + record
+        let last = self.last.as_ref().map_or(0, LastSegments::len);
+        self.comparator.frames() + self.openings.len() + record + last
     }
 
     /// P that wait for their counterpart, a commit or an acknowledgment.
@@ -325,6 +332,35 @@ impl<F: Frame> Primary<F> {
         };
         let packet = Packet::parse(frame.head(), frame.len());
         if rewriter.from_guest(&mut frame, &packet, now) == Outcome::Shared {
+            self.counts.untranslated += 1;
+            return None;
+        }
+        Some(frame)
+    }
+
+    /// The next of the segments that the VM sent last on each connection before this node took over, as
+    /// [`Secondary::keep`] got it. The network may not have got them, and nothing else would come
+    /// before one end's retransmission timer. One that does not count must not leave: the VM has
+    /// loaded another state since. None where a comparison has begun.
+    ///
+    /// [`Secondary::keep`]: super::Secondary::keep
+    pub fn next_last(&mut self) -> Option<LastSegment<F>> {
+        if self.compares() {
+            self.last = None;
+        }
+        let last = self.last.as_mut()?.next();
+        if last.is_none() {
+            self.last = None;
+        }
+        last
+    }
+
+    /// The same frame without what the caller put in front of it, in the client's numbers, ready to leave.
+    pub fn outward_again(&mut self, mut frame: F) -> Option<F> {
+        let packet = Packet::parse(frame.head(), frame.len());
+        if let Some(rewriter) = &mut self.inherited
+            && rewriter.repeat(&mut frame, &packet) == Outcome::Shared
+        {
             self.counts.untranslated += 1;
             return None;
         }
@@ -818,11 +854,15 @@ impl<F: Frame> Primary<F> {
 
     /// The next checkpoint request to write to the monitor.
     pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
+        // While the ring does not run and nothing is held, a checkpoint would help nobody; and one of a
+        // VM whose port is not there yet would carry to the SVM that its NIC has no link.
+        let waits_for_ring = self.stopped.is_some() && self.held() == 0;
         let able = self.connected
             && self.in_colo()
             && self.compares()
             && !self.ended
-            && !self.is_stopping();
+            && !self.is_stopping()
+            && !waits_for_ring;
         self.checkpoints.next(now, able)
     }
 

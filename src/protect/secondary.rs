@@ -14,13 +14,14 @@
 use std::collections::VecDeque;
 
 use super::announce::Announcer;
+use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
 use super::{Migration, Monitor, Setup, State};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
-use crate::packet::Packet;
 use crate::packet::serial::before;
+use crate::packet::{Kind, Packet, TcpFlags};
 use crate::rewrite::{self, Learned, Offset, Outcome, Rewriter};
 
 struct Mirrored<F> {
@@ -54,12 +55,15 @@ pub struct Outgoing<F> {
     pub header: [u8; DATA_HEADER],
     /// What the SVM sent, with the PVM's numbers.
     pub frame: F,
+    /// The connection whose last segment it is, to be kept ([`Secondary::keep`]).
+    pub flow: Option<FlowKey>,
 }
 
 /// What a secondary that takes over leaves to the primary that it becomes.
-pub struct Inheritance {
+pub struct Inheritance<F> {
     pub(super) link: Endpoint,
     pub(super) rewriter: Rewriter,
+    pub(super) last: LastSegments<F>,
     pub(super) announcer: Announcer,
     pub(super) epoch: u32,
     pub(super) term: u32,
@@ -71,6 +75,7 @@ pub struct Inheritance {
 pub struct Secondary<F> {
     link: Endpoint,
     rewriter: Rewriter,
+    last: LastSegments<F>,
     announcer: Announcer,
     peer: Peer,
     auto: bool,
@@ -131,6 +136,7 @@ impl<F: Frame> Secondary<F> {
                 now,
             ),
             rewriter: Rewriter::new(limits, u64::from(setup.boot)),
+            last: LastSegments::new(setup.last_segments, u64::from(setup.boot)),
             announcer: Announcer::new(setup.millisecond),
             peer: Peer::new(failover),
             auto: failover.auto,
@@ -191,9 +197,9 @@ impl<F: Frame> Secondary<F> {
         &self.counts
     }
 
-    /// Input frames that wait.
+    /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.input.len()
+        self.input.len() + self.last.len()
     }
 
     /// Takes in a frame from the link; gives back the epoch, the payload's length and the control
@@ -285,7 +291,26 @@ impl<F: Frame> Secondary<F> {
         }
         self.counts.output += 1;
         let header = self.link.data_header(epoch, frame.len() as u32, now);
-        Some(Outgoing { header, frame })
+        let flow = (packet.kind == Kind::Tcp).then_some(packet.key);
+        let flow = flow.filter(|flow| {
+            let ends = packet.tcp.flags.contains(TcpFlags::RST);
+            if ends {
+                self.last.forget(flow);
+            }
+            !ends
+        });
+        Some(Outgoing {
+            header,
+            frame,
+            flow,
+        })
+    }
+
+    /// Keeps a connection's last segment, as it goes to the link, for [`Primary::next_last`].
+    ///
+    /// [`Primary::next_last`]: super::Primary::next_last
+    pub fn keep(&mut self, flow: FlowKey, frame: F) {
+        self.last.keep(flow, frame);
     }
 
     /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a
@@ -389,14 +414,15 @@ impl<F: Frame> Secondary<F> {
 
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
     /// senders have no acknowledgment of it.
-    pub fn into_inheritance(mut self) -> Inheritance {
+    pub fn into_inheritance(mut self) -> Inheritance<F> {
         if self.ahead > 0 || self.loads > 0 {
-            self.rewriter.svm_loaded();
+            self.loaded_other_state();
         }
         self.link.set_backlog(0);
         Inheritance {
             link: self.link,
             rewriter: self.rewriter,
+            last: self.last,
             announcer: self.announcer,
             epoch: self.bound.unwrap_or(0),
             term: self.term.wrapping_add(1),
@@ -461,9 +487,15 @@ impl<F: Frame> Secondary<F> {
         self.bound = Some(epoch);
         self.awaits_epoch = false;
         self.counts.epochs += 1;
-        self.rewriter.svm_loaded();
+        self.loaded_other_state();
         // The primary does not wait for this; a full queue means that it hears nothing anyway.
         let _ = self.link.send(Message::Bound(epoch));
+    }
+
+    /// What was known of the state that the SVM ran before is void.
+    fn loaded_other_state(&mut self) {
+        self.rewriter.svm_loaded();
+        self.last.svm_loaded();
     }
 
     /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs

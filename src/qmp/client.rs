@@ -177,6 +177,16 @@ impl Client {
         Ok(())
     }
 
+    /// Gives every NIC its link; see [`Session::raise_links`].
+    ///
+    /// # Errors
+    /// See [`Session::raise_links`].
+    pub fn raise_links(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.session()?.raise_links(now)?;
+        self.flush();
+        Ok(())
+    }
+
     /// Asks for the state behind every event so far; see [`Session::barrier`].
     ///
     /// # Errors

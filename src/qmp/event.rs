@@ -99,6 +99,14 @@ pub enum Event {
         cause: RequestFailure,
     },
 
+    /// QEMU is told to give this NIC its link ([`Session::raise_links`]).
+    ///
+    /// [`Session::raise_links`]: super::Session::raise_links
+    LinkRaised {
+        /// The NIC's name.
+        nic: String,
+    },
+
     /// A barrier came back: every event that QEMU emitted before this state was taken has been
     /// delivered before this one.
     Barrier {

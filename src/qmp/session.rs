@@ -84,6 +84,10 @@ enum Command {
     Checkpoint(u64),
     /// The word that the other side is lost.
     FailOver,
+    /// For the names of the NICs that are to get their link.
+    Nics,
+    /// A NIC gets its link.
+    RaiseLink,
 }
 
 impl Command {
@@ -99,6 +103,8 @@ impl Command {
             Self::Checkpoint(_) => "migrate-set-parameters",
             Self::ColoStatus => "query-colo-status",
             Self::FailOver => "x-colo-lost-heartbeat",
+            Self::Nics => "query-rx-filter",
+            Self::RaiseLink => "set_link",
         }
     }
 
@@ -252,6 +258,18 @@ impl Session {
         Ok(())
     }
 
+    /// Gives every NIC of the virtual machine its link. QEMU takes the link from the NIC of a vhost-user
+    /// port whose node is gone, and whether there is a link is part of the state that a checkpoint
+    /// carries to the other side (`net_vhost_user_event`, `virtio_net_post_load_device`).
+    ///
+    /// # Errors
+    /// The probe has not ended or found no COLO, or too many requests are without a reply.
+    pub fn raise_links(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.admit()?;
+        self.command(Command::Nics, now);
+        Ok(())
+    }
+
     /// The error that the end of the stream is at this point.
     pub fn end_of_stream(&self) -> ProtocolError {
         match self.lines.rest() {
@@ -293,18 +311,23 @@ impl Session {
     }
 
     fn command(&mut self, command: Command, now: Instant) {
+        let arguments = match command {
+            Command::EnableEvents => {
+                json!({ "capabilities": [{ "capability": "events", "state": true }] })
+            }
+            Command::Checkpoint(_) => json!({ CHECKPOINT_DELAY: self.findings.checkpoint_delay }),
+            _ => Value::Null,
+        };
+        self.command_with(command, arguments, now);
+    }
+
+    /// `arguments` may be null: none.
+    fn command_with(&mut self, command: Command, arguments: Value, now: Instant) {
         let id = self.next_id;
         self.next_id += 1;
         let mut line = json!({ "execute": command.name(), "id": id });
-        match command {
-            Command::EnableEvents => {
-                line["arguments"] =
-                    json!({ "capabilities": [{ "capability": "events", "state": true }] });
-            }
-            Command::Checkpoint(_) => {
-                line["arguments"] = json!({ CHECKPOINT_DELAY: self.findings.checkpoint_delay });
-            }
-            _ => {}
+        if !arguments.is_null() {
+            line["arguments"] = arguments;
         }
         self.output.extend_from_slice(line.to_string().as_bytes());
         self.output.push(b'\n');
@@ -532,6 +555,15 @@ impl Session {
                 }
             }
             Command::FailOver => self.events.push_back(Event::FailOverAccepted),
+            Command::Nics => {
+                let nics: Vec<Nic> = serde_json::from_value(value)?;
+                for Nic { name } in nics {
+                    let arguments = json!({ "name": name, "up": true });
+                    self.command_with(Command::RaiseLink, arguments, now);
+                    self.events.push_back(Event::LinkRaised { nic: name });
+                }
+            }
+            Command::RaiseLink => {}
             Command::BarrierStatus(token) => {
                 let Status { status } = serde_json::from_value(value)?;
                 self.events.push_back(Event::Barrier {
@@ -622,6 +654,11 @@ struct MigrationData {
 struct ColoExitData {
     mode: ColoMode,
     reason: ColoExitReason,
+}
+
+#[derive(Deserialize)]
+struct Nic {
+    name: String,
 }
 
 #[derive(Deserialize)]

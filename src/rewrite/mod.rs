@@ -283,6 +283,33 @@ impl Rewriter {
         outcome
     }
 
+    /// Translates what [`Rewriter::from_guest`] was given before [`Rewriter::take_over`] as it would
+    /// be translated after it. `packet` was parsed from the frame as it is now.
+    pub fn repeat<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
+        let is_syn = packet.tcp.flags.contains(TcpFlags::SYN);
+        let connection = match packet.kind {
+            Kind::Tcp => self.find_hashed(&packet.key).map(|place| self.at(place)),
+            _ => None,
+        };
+        let Some(connection) = connection else {
+            return Outcome::Untouched;
+        };
+        if is_syn && !connection.began_with(packet.tcp.seq) {
+            return Outcome::Untouched;
+        }
+        let (seq, timestamp) = (connection.seq, connection.timestamp);
+        // Until then a SYN kept its number, and an inherited offset did not count.
+        let kept_its_number = is_syn || connection.is_inherited();
+        let outcome = Segment::edit(frame, packet, |segment| {
+            if kept_its_number {
+                segment.shift_sequence(seq.wrapping_neg());
+            }
+            segment.shift_timestamp(timestamp.wrapping_neg());
+        });
+        self.counters.shared += u64::from(outcome == Outcome::Shared);
+        outcome
+    }
+
     /// Forgets connections that are closed or idle for longer than the limits allow, a bounded
     /// number at a time. Returns how many; zero means that no more are due.
     pub fn age(&mut self, now: Ticks) -> usize {

@@ -93,14 +93,22 @@ fn a_secondary_takes_over_and_its_node_may_restart() {
     pair.secondary
         .wait_for("the takeover", |stats| stats["peer"]["taken_over"] == 1);
 
-    // The client's connection goes on in the numbers that it knows.
+    // What was lost leaves by itself, and the client is told to send again.
     let again = flow.data(S + 1, CLIENT + 1, b"lost");
-    pair.frames.send(SVM, &again);
     let heard = next(&mut pair, ELSEWHERE);
     assert_eq!(
         (seq_of(&heard), ack_of(&heard)),
         (P.wrapping_add(1), CLIENT + 1)
     );
+    for _ in 0..3 {
+        let reminder = next(&mut pair, ELSEWHERE);
+        let (ip, quote) = (&reminder[14..34], &reminder[42..]);
+        assert_eq!((ip[9], &reminder[34..36]), (1, &[3, 1][..]));
+        assert_eq!(quote[24..28], (CLIENT + 1).to_be_bytes());
+    }
+    // The client's connection goes on in the numbers that it knows.
+    pair.frames.send(SVM, &again);
+    assert_eq!(seq_of(&next(&mut pair, ELSEWHERE)), P.wrapping_add(1));
     let request = client.data(CLIENT + 1, P.wrapping_add(5), b"request");
     pair.frames.send(ELSEWHERE, &request);
     let got = pair.frames.receive(SVM);
@@ -203,6 +211,24 @@ fn a_fencing_command_decides_and_qemu_is_told() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn a_vm_that_took_over_a_state_without_a_link_gets_one() {
+    let _turn = node::beside_others();
+    let mut pair = Pair::new();
+    pair.enter_colo();
+    pair.frames.stop(SVM);
+    pair.svm.stopped();
+    pair.svm.migration("completed");
+    pair.svm.resumed();
+    pair.svm.wait_for_command("set_link");
+    pair.frames.start(SVM);
+    let flow = Flow::v4(1);
+    let alone = flow.data(100, 1, b"alone");
+    pair.frames.send(SVM, &alone);
+    assert_eq!(next(&mut pair, ELSEWHERE), alone);
+    pair.end();
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl Monitor {
                 self.run,
                 self.run == "running"
             )),
+            "query-rx-filter" => Ok("[{\"name\": \"nic\", \"promiscuous\": false}]".into()),
             "migrate-set-parameters" if self.request_refused => {
                 Err("Parameter 'x-checkpoint-delay' is not allowed")
             }

@@ -192,6 +192,24 @@ fn events_while_probing_change_the_probe_and_nothing_else() {
 }
 
 #[test]
+fn every_nic_gets_its_link() {
+    let (mut pair, _) = Pair::connected(Monitor::default());
+    pair.session.raise_links(pair.now).unwrap();
+    pair.talk();
+    let seen = pair.monitor.seen("set_link");
+    assert_eq!(seen.len(), 1);
+    assert_eq!(
+        seen[0]["arguments"],
+        serde_json::json!({"name": "nic", "up": true})
+    );
+    let events = pair.events();
+    assert!(
+        matches!(&events[..], [Event::LinkRaised { nic }] if nic == "nic"),
+        "{events:?}"
+    );
+}
+
+#[test]
 fn a_checkpoint_is_told_step_by_step() {
     let (mut pair, _) = Pair::connected(Monitor {
         migration: "colo",

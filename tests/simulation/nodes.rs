@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use dpdk_colo::frame::{Frame, Ticks};
 use dpdk_colo::link::DATA_HEADER;
-use dpdk_colo::protect::{Monitor, Primary, Secondary, Setup, State};
+use dpdk_colo::protect::{LastSegment, Monitor, Primary, Secondary, Setup, State};
 use dpdk_colo_audit::record::Place;
 
 use crate::frame::{Numbered, Owners};
@@ -24,6 +24,8 @@ pub struct PrimaryNode {
     pub seen: u32,
     input: VecDeque<Vec<u8>>,
     out: VecDeque<Numbered>,
+    /// What the VM sent last before the takeover.
+    again: VecDeque<Numbered>,
     pub uplink_blocked_until: Ticks,
     next_tick: Ticks,
     owners: Owners,
@@ -49,6 +51,7 @@ impl PrimaryNode {
             seen: 0,
             input: VecDeque::new(),
             out: VecDeque::new(),
+            again: VecDeque::new(),
             uplink_blocked_until: 0,
             next_tick: 0,
             owners,
@@ -57,7 +60,7 @@ impl PrimaryNode {
 
     /// Frames in the node.
     pub fn frames(&self) -> usize {
-        self.state.frames() + self.out.len()
+        self.state.frames() + self.out.len() + self.again.len()
     }
 
     /// One round; gives back what left the uplink.
@@ -75,6 +78,11 @@ impl PrimaryNode {
         let mut sent = Vec::new();
         self.send_waiting(ports, &mut sent, now);
         self.hear_link(ports, now);
+        for frame in self.again.drain(..) {
+            let (place, epoch) = (Place::P, self.state.epoch());
+            ports.capture.frame(place, epoch, &frame.bytes());
+            self.out.push_back(frame);
+        }
         if self.state.wants_output() && self.out.is_empty() {
             for _ in 0..BURST {
                 let Some(bytes) = ports
@@ -189,10 +197,19 @@ impl PrimaryNode {
     }
 
     /// A secondary that has taken over.
-    pub fn heir(setup: Setup, secondary: SecondaryNode, now: Ticks) -> Self {
+    pub fn heir(setup: Setup, secondary: SecondaryNode, oracle: &Oracle, now: Ticks) -> Self {
         let mut node = Self::new(setup, secondary.owners.clone(), now);
         (node.stops, node.seen) = (secondary.stops, secondary.seen);
         node.state.inherit(secondary.state.into_inheritance(), now);
+        while let Some(LastSegment { frame, counts }) = node.state.next_last() {
+            if !counts {
+                continue;
+            }
+            oracle.repeated(frame.number);
+            let own = Numbered::new(&frame.bytes(), frame.number, &node.owners);
+            let again = node.state.outward_again(own).expect("it has one owner");
+            node.again.push_back(again);
+        }
         node
     }
 
@@ -300,10 +317,13 @@ impl SecondaryNode {
                     break;
                 };
                 let tag = ports.oracle.said(&bytes, &ports.vm.guest);
-                let frame = Numbered::new(&bytes, u64::MAX, &self.owners);
+                let frame = Numbered::new(&bytes, tag, &self.owners);
                 let Some(outgoing) = self.state.output(frame, now) else {
                     continue;
                 };
+                if let Some(flow) = outgoing.flow {
+                    self.state.keep(flow, outgoing.frame.share());
+                }
                 let mut frame = outgoing.header.to_vec();
                 for segment in outgoing.frame.segments() {
                     frame.extend(segment);

@@ -162,6 +162,14 @@ impl Oracle {
         );
     }
 
+    /// The node that takes over sends an S once more: one of the state that its VM runs.
+    pub fn repeated(&self, tag: u64) {
+        assert_eq!(
+            self.lineages[tag as usize], self.loads,
+            "an S of another state leaves at the takeover"
+        );
+    }
+
     /// A P leaves.
     pub fn released(&mut self, number: u64, bytes: &[u8], now: Ticks) {
         let p = self.held.remove(&number).expect("R5: a frame left twice");

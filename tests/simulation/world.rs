@@ -211,6 +211,7 @@ fn setup(boot: u32, failover: Failover) -> Setup {
         connections: 64,
         failover,
         millisecond: MS,
+        last_segments: 16,
     }
 }
 
@@ -588,7 +589,7 @@ impl World {
         let failover = self.profile.failover;
         let fresh = SecondaryNode::new(next(failover), self.owners.clone(), now);
         let old = std::mem::replace(&mut self.secondary, fresh);
-        let heir = PrimaryNode::heir(next(failover), old, now);
+        let heir = PrimaryNode::heir(next(failover), old, &self.oracle, now);
         self.boot += 1;
         let node = std::mem::replace(&mut self.primary, heir);
         let oracle = std::mem::take(&mut self.oracle);

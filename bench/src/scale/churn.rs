@@ -26,7 +26,7 @@ pub fn run(flows: usize) -> (usize, f64) {
         history: HOLD / 4,
         flows: CAPACITY,
         timeout: Ticks::MAX,
-        patience: Ticks::MAX,
+        patience: 1,
         idle: Ticks::MAX,
     };
     let mut comparator: Comparator<PoolFrame> =

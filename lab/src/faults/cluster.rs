@@ -4,7 +4,8 @@
 //! restarted one by one, and whose survivor can be paired anew. Guests start from the saved state of one
 //! that has booted.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -103,13 +104,15 @@ impl<'a> Site<'a> {
     }
 }
 
-/// What a node may use.
+/// What a node may use, and who decides in its place.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// EAL memory in MiB.
     pub memory: u64,
     /// Frames that it holds at most, if not its default.
     pub hold: Option<u64>,
+    /// It fences its peer, with the command that [`Cluster::arm`] has made, and tells QEMU itself.
+    pub decides: bool,
 }
 
 impl Bounds {
@@ -117,6 +120,7 @@ impl Bounds {
     pub const AMPLE: Self = Self {
         memory: MEMORY,
         hold: None,
+        decides: false,
     };
 }
 
@@ -223,6 +227,13 @@ fn launch(site: &Site<'_>, dir: &Path, place: &Place<'_>) -> Result<Node, LabErr
     if let Some(hold) = place.bounds.hold {
         options.push_str(&format!(" --hold-frames {hold}"));
     }
+    if place.bounds.decides {
+        let command = fencing_command(dir, name);
+        options.push_str(&format!(
+            " --failover auto --on-peer-lost exec:{}",
+            command.display()
+        ));
+    }
     Node::launch(&Colo {
         bin: &site.bin,
         dir,
@@ -237,6 +248,11 @@ fn launch(site: &Site<'_>, dir: &Path, place: &Place<'_>) -> Result<Node, LabErr
         host: site.host,
         options: &options,
     })
+}
+
+/// The fencing command of the node that has this name.
+fn fencing_command(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.fence"))
 }
 
 /// A protected pair.
@@ -292,6 +308,26 @@ impl Cluster {
             wire,
             dir,
         })
+    }
+
+    /// Makes the fencing command of the node beside `loser`: it kills both processes of the loser's host.
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub fn arm(&self, loser: Side) -> Result<(), LabError> {
+        let (other, loser) = match loser {
+            Side::Primary => (&self.secondary, &self.primary),
+            Side::Secondary => (&self.primary, &self.secondary),
+        };
+        let node = loser.node.as_ref().map(Node::id);
+        let all: Vec<String> = std::iter::once(loser.guest.id())
+            .chain(node)
+            .map(|id| id.to_string())
+            .collect();
+        let path = fencing_command(&self.dir, &other.name);
+        let text = format!("#!/bin/sh\nkill -KILL {}\n", all.join(" "));
+        fs::write(&path, text).map_err(LabError::file(&path))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(LabError::file(&path))
     }
 
     /// Puts a new secondary in the place of the host of `lost`, and pairs the survivor with it. From then on

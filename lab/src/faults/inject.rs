@@ -25,6 +25,8 @@ use crate::workload::{Family, TrafficError, differ, echo, wall_clock};
 const WARM: Duration = Duration::from_secs(30);
 /// Until every client has answers again.
 const RECOVERY: Duration = Duration::from_secs(30);
+/// After so long inside a checkpoint, QEMU does not come out of it any more.
+const STANDSTILL: Duration = Duration::from_secs(8);
 /// Until a provoked checkpoint comes to the phase that is wanted.
 const PHASE: Duration = Duration::from_secs(15);
 /// Answers that show that a client is served.
@@ -35,6 +37,12 @@ const DUTY: Duration = Duration::from_millis(100);
 const LITTLE: Bounds = Bounds {
     memory: 128,
     hold: Some(64),
+    ..Bounds::AMPLE
+};
+/// Of nodes that need no cluster manager.
+const ALONE: Bounds = Bounds {
+    decides: true,
+    ..Bounds::AMPLE
 };
 
 /// What came of an injection.
@@ -44,8 +52,11 @@ pub struct Outcome {
     pub plan: Plan,
     /// What each client has seen, from the fault on.
     pub records: Vec<Record>,
-    /// From the failover command to COLO_EXIT at the survivor, by QEMU's clock.
+    /// From the failover command until QEMU had started the survivor again (RESUME), or, where it did not
+    /// stop it, had left COLO (COLO_EXIT); by QEMU's clock. `None` where a node gave the command.
     pub qemu: Option<Duration>,
+    /// Both VMs stood still inside a checkpoint, and the secondary was fenced for it.
+    pub stood_still: bool,
     /// What the auditor says, where there is one and it found nothing wrong.
     pub audit: Option<String>,
     /// Everything that must not be; empty if the injection passed.
@@ -70,6 +81,11 @@ impl Outcome {
         self.of(opens).map(|record| record.first).max()?
     }
 
+    /// As [`Outcome::first`], without what QEMU took.
+    pub fn beside_qemu(&self, opens: bool) -> Option<Duration> {
+        Some(self.first(opens)?.saturating_sub(self.qemu?))
+    }
+
     fn of(&self, opens: bool) -> impl Iterator<Item = &Record> {
         self.records
             .iter()
@@ -86,6 +102,7 @@ pub fn run(site: &Site<'_>, number: usize, plan: Plan) -> Result<Outcome, LabErr
         plan,
         records: Vec::new(),
         qemu: None,
+        stood_still: false,
         audit: None,
         violations: Vec::new(),
     };
@@ -108,6 +125,7 @@ fn attempt(site: &Site<'_>, number: usize, outcome: &mut Outcome) -> Result<(), 
     let plan = outcome.plan.clone();
     let bounds = match plan.kind {
         Kind::Memory => LITTLE,
+        Kind::Fence(_) => ALONE,
         _ => Bounds::AMPLE,
     };
     let mut cluster = Cluster::start(site, number, plan.seed, bounds)?;
@@ -157,11 +175,12 @@ impl Injection<'_> {
                 impair(cluster, plan.kind);
                 self.fail_over(cluster, &plan, outcome)
             }
+            Kind::Fence(side) => self.await_fencing(cluster, side, outcome),
             Kind::Twice(side) => self.kill_twice(cluster, side, outcome),
             _ => {
                 let quiet = self.site.net.frames_from(cluster.secondary.host())?;
                 self.disturb(cluster, &plan)?;
-                self.recover(cluster)?;
+                self.recover(cluster, outcome)?;
                 if self.site.net.frames_from(cluster.secondary.host())? != quiet {
                     let text = "the secondary's uplink sent while the primary served";
                     outcome.violations.push(text.to_owned());
@@ -232,7 +251,10 @@ impl Injection<'_> {
         kill(cluster, side)?;
         self.fail_over(cluster, &plan, outcome)?;
         cluster.protect_again(self.site, side)?;
-        self.recover(cluster)?;
+        self.recover(cluster, outcome)?;
+        if outcome.stood_still {
+            return Ok(());
+        }
         let next = Plan {
             loser: Side::Primary,
             ..plan
@@ -256,8 +278,6 @@ impl Injection<'_> {
         if let Some(mut node) = loser.node.take() {
             node.kill();
         }
-        let dead = self.site.net.frames_from(loser.host())?;
-        let lost = loser.host();
         if self.site.net.frames_from(standby)? != before {
             let text = "the secondary's uplink sent before the primary was fenced";
             outcome.violations.push(text.to_owned());
@@ -265,18 +285,51 @@ impl Injection<'_> {
         let survivor = member(cluster, plan.loser.other());
         self.load.order();
         let ordered = wall_clock();
-        let told = survivor
-            .guest
-            .qmp
-            .command("x-colo-lost-heartbeat", json!({}))?;
-        drop(told);
+        let qmp = &survivor.guest.qmp;
+        qmp.command("x-colo-lost-heartbeat", json!({}))?;
+        self.goes_on(cluster, plan.loser, outcome)?;
+        let qmp = &member(cluster, plan.loser.other()).guest.qmp;
+        outcome.qemu = ["RESUME", "COLO_EXIT"]
+            .into_iter()
+            .filter_map(|name| qmp.last(name)?.checked_sub(ordered))
+            .max();
+        Ok(())
+    }
+
+    /// A host stands still, and the other's node does what else a cluster manager does.
+    fn await_fencing(
+        &self,
+        cluster: &mut Cluster,
+        side: Side,
+        outcome: &mut Outcome,
+    ) -> Result<(), LabError> {
+        cluster.arm(side)?;
+        let loser = member(cluster, side);
+        for process in handles(loser, Part::Host)? {
+            process.signal(Signal::STOP);
+        }
+        self.load.order();
+        interrupt::wait_for("the fencing command", RECOVERY, || {
+            Ok(loser.guest.alive().is_err().then_some(()))
+        })?;
+        if let Some(mut node) = loser.node.take() {
+            node.kill();
+        }
+        self.goes_on(cluster, side, outcome)
+    }
+
+    /// The other host serves, and the loser, which is down, is silent.
+    fn goes_on(
+        &self,
+        cluster: &mut Cluster,
+        loser: Side,
+        outcome: &mut Outcome,
+    ) -> Result<(), LabError> {
+        let lost = member(cluster, loser).host();
+        let dead = self.site.net.frames_from(lost)?;
+        let survivor = member(cluster, loser.other());
         self.load.wait_answers(ANSWERS, RECOVERY)?;
         sound(survivor)?;
-        outcome.qemu = survivor
-            .guest
-            .qmp
-            .first("COLO_EXIT")
-            .map(|at| at.saturating_sub(ordered));
         // A connection of its own, to a service that tells who answers.
         let answer = self.site.net.enter(|| Ok(differ::ask(Family::V4)?))?;
         sound(survivor)?;
@@ -356,9 +409,24 @@ impl Injection<'_> {
     }
 
     /// Nobody failed: both hosts live, clients are served, and the pair still makes checkpoints.
-    fn recover(&self, cluster: &mut Cluster) -> Result<(), LabError> {
+    fn recover(&self, cluster: &mut Cluster, outcome: &mut Outcome) -> Result<(), LabError> {
         self.load.order();
-        self.load.wait_answers(ANSWERS, RECOVERY)?;
+        if let Err(error) = self.load.wait_answers(ANSWERS, STANDSTILL) {
+            if error.is_interrupt() {
+                return Err(error);
+            }
+            if stands_still(&cluster.primary) {
+                // What a cluster manager does about a pair whose QEMUs hang.
+                outcome.stood_still = true;
+                let plan = Plan {
+                    loser: Side::Secondary,
+                    notice: Duration::ZERO,
+                    ..outcome.plan.clone()
+                };
+                return self.fail_over(cluster, &plan, outcome);
+            }
+            self.load.wait_answers(ANSWERS, RECOVERY)?;
+        }
         sound(&mut cluster.primary)?;
         sound(&mut cluster.secondary)?;
         let answer = self.site.net.enter(|| Ok(differ::ask(Family::V4)?))?;
@@ -375,6 +443,15 @@ impl Injection<'_> {
 
 /// Datagrams per second of a flood.
 const FLOOD: u32 = 20_000;
+
+/// Whether the VM has been stopped for a checkpoint for too long.
+fn stands_still(member: &Member) -> bool {
+    let qmp = &member.guest.qmp;
+    let since = qmp
+        .last("STOP")
+        .filter(|stop| qmp.last("RESUME") < Some(*stop));
+    since.is_some_and(|stop| wall_clock().saturating_sub(stop) > STANDSTILL / 2)
+}
 
 fn impair(cluster: &Cluster, kind: Kind) {
     if let Some([forth, back]) = kind.impairments() {

@@ -67,6 +67,8 @@ pub enum Kind {
     QmpFrozen(Side),
     /// A part of the secondary host runs half of the time.
     Slow(Part),
+    /// A host stands still until the other's node fences it, and tells its own QEMU.
+    Fence(Side),
     /// A node is killed and started again with the same arguments.
     Restart(Side),
     /// A host is killed, the survivor is protected by a new one, and then killed itself.
@@ -78,8 +80,8 @@ pub enum Kind {
 /// Every kind; those first that a short run should have.
 pub const ALL: &[Kind] = {
     use Kind::{
-        Cut, Delay, Down, Loss, Memory, Partition, QmpClosed, QmpFrozen, Reorder, Restart, Slow,
-        Twice,
+        Cut, Delay, Down, Fence, Loss, Memory, Partition, QmpClosed, QmpFrozen, Reorder, Restart,
+        Slow, Twice,
     };
     use Part::{Host, Node, Vm};
     use Side::{Primary, Secondary};
@@ -110,6 +112,8 @@ pub const ALL: &[Kind] = {
         QmpFrozen(Primary),
         QmpFrozen(Secondary),
         Slow(Node),
+        Fence(Primary),
+        Fence(Secondary),
         Restart(Primary),
         Restart(Secondary),
         Twice(Primary),
@@ -152,6 +156,7 @@ impl fmt::Display for Kind {
             Self::QmpClosed(side) => write!(f, "qmp-closed-{side}"),
             Self::QmpFrozen(side) => write!(f, "qmp-frozen-{side}"),
             Self::Slow(part) => write!(f, "slow-secondary-{part}"),
+            Self::Fence(side) => write!(f, "fence-{side}"),
             Self::Restart(side) => write!(f, "restart-{side}-node"),
             Self::Twice(side) => write!(f, "protect-again-after-{side}"),
             Self::Memory => f.write_str("memory"),
@@ -266,7 +271,7 @@ impl Plan {
         let lasts = Duration::from_millis(1000 + below(1500));
         let notice = Duration::from_millis(below(300));
         let loser = match (kind, below(2)) {
-            (Kind::Down(side, ..) | Kind::Twice(side), _) => side,
+            (Kind::Down(side, ..) | Kind::Twice(side) | Kind::Fence(side), _) => side,
             (_, 0) => Side::Primary,
             _ => Side::Secondary,
         };

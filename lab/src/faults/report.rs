@@ -20,6 +20,8 @@ struct Row {
     silence: [Duration; 2],
     first: [Duration; 2],
     qemu: Duration,
+    beside: Duration,
+    stood_still: usize,
     audited: usize,
 }
 
@@ -50,6 +52,9 @@ pub fn line(outcome: &Outcome) -> String {
     if let Some(qemu) = outcome.qemu {
         text.push_str(&format!(", QEMU's part {} ms", ms(qemu)));
     }
+    if outcome.stood_still {
+        text.push_str(", QEMU stood still inside a checkpoint");
+    }
     for violation in &outcome.violations {
         text.push_str("\n          ");
         text.push_str(&violation.replace('\n', "\n          "));
@@ -74,13 +79,17 @@ pub fn print(outcomes: &[Outcome]) {
         }
         row.audited += usize::from(outcome.audit.is_some());
         row.qemu = row.qemu.max(outcome.qemu.unwrap_or_default());
+        row.beside = row
+            .beside
+            .max(outcome.beside_qemu(false).unwrap_or_default());
+        row.stood_still += usize::from(outcome.stood_still);
     }
     println!(
-        "\n{:<29} {:<15} {:>10} {:>10} {:>6} {:>5} {:>13} {:>13} {:>6}",
-        "", "", "", "", "", "", "silence, ms", "1st byte, ms", "QEMU"
+        "\n{:<29} {:<15} {:>10} {:>10} {:>6} {:>5} {:>13} {:>13} {:>6} {:>6} {:>7} {:>6}",
+        "", "", "", "", "", "", "silence, ms", "1st byte, ms", "QEMU", "beside", "", "QEMU"
     );
     println!(
-        "{:<29} {:<15} {:>10} {:>10} {:>6} {:>5} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7}",
+        "{:<29} {:<15} {:>10} {:>10} {:>6} {:>5} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6}",
         "fault",
         "phase",
         "injections",
@@ -92,12 +101,14 @@ pub fn print(outcomes: &[Outcome]) {
         "open",
         "new",
         "ms",
-        "audited"
+        "ms",
+        "audited",
+        "hung"
     );
     let ms = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e3);
     for ((kind, phase), row) in &rows {
         println!(
-            "{kind:<29} {phase:<15} {:>10} {:>10} {:>6} {:>5} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7}",
+            "{kind:<29} {phase:<15} {:>10} {:>10} {:>6} {:>5} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6}",
             row.injections,
             row.recoveries,
             row.resets,
@@ -107,7 +118,9 @@ pub fn print(outcomes: &[Outcome]) {
             ms(row.first[0]),
             ms(row.first[1]),
             ms(row.qemu),
-            row.audited
+            ms(row.beside),
+            row.audited,
+            row.stood_still
         );
     }
     println!();
@@ -157,6 +170,8 @@ fn value(outcome: &Outcome) -> Value {
         "silence_ms": ms(outcome.silence(false)),
         "first_ms": outcome.first(false).map(ms),
         "qemu_ms": outcome.qemu.map(ms),
+        "beside_qemu_ms": outcome.beside_qemu(false).map(ms),
+        "stood_still": outcome.stood_still,
         "audit": outcome.audit,
         "clients": clients,
     })

@@ -27,6 +27,8 @@ use crate::packet::Packet;
 use crate::protect::{Action, Migration, Monitor, Request, State};
 use crate::qmp::{Client, ColoMode, Event, MigrationStatus, Options, RunState};
 
+/// How long a VM may take to use its port when it goes on, before its link is looked at.
+const RING_START: Duration = Duration::from_millis(20);
 /// Bytes of each frame that a record keeps.
 const CAPTURE: usize = 2048;
 
@@ -118,6 +120,9 @@ pub struct ControlPair {
     stopped: Option<Instant>,
     /// The guest port runs, after so many stops.
     ring: Option<u32>,
+    /// The VM goes on alone since then, and its ring was not seen to run.
+    unlinked: Option<Instant>,
+    migration: Migration,
     fencing: Option<Fencing>,
     offsets: OffsetFile,
     /// Whether it was told that the VM has no way to the network.
@@ -159,6 +164,8 @@ impl ControlPair {
             measured: None,
             stopped: None,
             ring: None,
+            unlinked: None,
+            migration: Migration::None,
             fencing: None,
             offsets,
             mute: false,
@@ -218,6 +225,7 @@ impl ControlPair {
         while let Some(event) = self.client.as_mut().and_then(|client| client.poll(now)) {
             self.monitor_event(event, clock, log, &mut figures);
         }
+        self.look_at_link(now, log);
         while let Some(message) = self.backlog.pop_front() {
             if let Err(rtrb::PushError::Full(message)) = self.mail.outbox.push(message) {
                 self.backlog.push_front(message);
@@ -329,6 +337,30 @@ impl ControlPair {
         }
     }
 
+    /// A VM that took over and does not use its port has no link: it loaded the state of a VM whose own
+    /// node was gone.
+    fn look_at_link(&mut self, now: Instant, log: &Log) {
+        let Some(since) = self.unlinked else {
+            return;
+        };
+        if self.ring.is_some() {
+            self.unlinked = None;
+        } else if now.saturating_duration_since(since) >= RING_START {
+            self.unlinked = None;
+            let raised = self.client.as_mut().map(|client| client.raise_links(now));
+            if let Some(Err(error)) = raised {
+                log.warning(
+                    "link",
+                    format_args!(
+                        "pair {}: the VM does not use its port, and its NIC cannot be given its link: {error}; \
+                         give it with set_link",
+                        self.settings.name
+                    ),
+                );
+            }
+        }
+    }
+
     fn save_offsets(&mut self, log: &Log) {
         let name = &self.settings.name;
         match self.offsets.write() {
@@ -395,6 +427,13 @@ impl ControlPair {
         }
     }
 
+    /// The VM runs.
+    fn runs(&mut self) {
+        let took_over =
+            self.settings.role.role() == Role::Secondary && self.migration == Migration::Completed;
+        self.unlinked = took_over.then(Instant::now);
+    }
+
     fn ask_state(&mut self, stops: u32, now: Instant) {
         if let Some(client) = &mut self.client {
             // Without a connection the question is asked on the next one.
@@ -439,6 +478,10 @@ impl ControlPair {
                 let running = probe.run == RunState::Running;
                 let leads = probe.colo_mode == Some(ColoMode::Primary);
                 self.know_offsets(migration, leads, log);
+                self.migration = migration;
+                if running {
+                    self.runs();
+                }
                 self.tell(ToPoll::Monitor(Monitor::Connected {
                     migration,
                     running,
@@ -482,11 +525,13 @@ impl ControlPair {
                         ));
                     }
                 }
+                self.runs();
                 self.tell(ToPoll::Monitor(Monitor::Resume));
             }
             Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(Monitor::Pass)),
             Event::Migration { status, .. } => {
-                self.tell(ToPoll::Monitor(Monitor::Migration(migration(status))));
+                self.migration = migration(status);
+                self.tell(ToPoll::Monitor(Monitor::Migration(self.migration)));
             }
             Event::ColoExit { mode, reason, .. } => {
                 log.warning(
@@ -531,6 +576,13 @@ impl ControlPair {
                 let stops = token as u32;
                 self.tell(ToPoll::Monitor(Monitor::Unexplained { stops }));
             }
+            Event::LinkRaised { nic } => log.warning(
+                "link",
+                format_args!(
+                    "pair {name}: the VM does not use its port: giving its NIC {nic:?} a link, which the VM \
+                     whose state it has had lost"
+                ),
+            ),
             Event::FailOverAccepted => log.warning(
                 "failover",
                 format_args!("pair {name}: QEMU goes on with this VM alone"),

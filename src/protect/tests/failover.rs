@@ -273,6 +273,77 @@ fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
     assert_eq!(numbers(&data), (900_001, 7));
 }
 
+/// What a survivor sends once more of its own accord, by sequence and acknowledgment number.
+fn again(heir: &mut Primary<HeapFrame>) -> Vec<(u32, u32)> {
+    let mut all = Vec::new();
+    while let Some(last) = heir.next_last() {
+        if last.counts {
+            all.push(numbers(&heir.outward_again(last.frame).unwrap()));
+        }
+    }
+    all
+}
+
+#[test]
+fn what_the_svm_sent_last_leaves_again_at_the_takeover() {
+    let mut pair = Pair::protected();
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.released();
+    pair.exchange();
+    pair.released();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.svm(segment(true, 5_002, 7, b"y"));
+    pair.secondary_is_told();
+    assert_eq!(again(&mut pair.take_over()), [(102, 7)]);
+}
+
+#[test]
+fn a_syn_that_the_svm_sent_last_leaves_again_with_the_number_that_was_told() {
+    let mut pair = Pair::protected();
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.released();
+    pair.exchange();
+    pair.secondary_is_told();
+    assert_eq!(again(&mut pair.take_over()), [(100, 0)]);
+}
+
+#[test]
+fn what_the_svm_sent_before_it_loaded_a_state_never_leaves() {
+    for told in [false, true] {
+        let mut pair = Pair::protected();
+        pair.svm(segment(true, 5_001, 7, b"x"));
+        pair.stop(1);
+        if told {
+            pair.resume();
+            pair.exchange();
+        }
+        pair.secondary.guest_stopped(0);
+        pair.secondary.monitor(Monitor::Stop);
+        pair.secondary
+            .monitor(Monitor::Migration(Migration::Completed));
+        pair.secondary.monitor(Monitor::Resume);
+        pair.secondary.monitor(Monitor::Barrier {
+            stops: 2,
+            migration: Migration::Completed,
+            running: true,
+        });
+        assert_eq!(again(&mut pair.take_over()), []);
+    }
+}
+
+#[test]
+fn a_connection_that_was_reset_has_no_last_segment() {
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    let mut reset = segment(true, 5_002, 7, b"").to_vec();
+    reset[47] |= 4;
+    pair.svm(HeapFrame::new(&reset));
+    pair.secondary_is_told();
+    assert_eq!(again(&mut pair.take_over()), []);
+}
+
 #[test]
 fn what_was_loaded_last_has_no_offset_though_nobody_told() {
     for told in [false, true] {
@@ -353,6 +424,7 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     pair.secondary_is_told();
     let now = pair.now;
     let mut heir = pair.take_over();
+    assert_eq!(again(&mut heir), [(101, 7)]);
     let data = say(&mut heir, data(), now);
     assert_eq!(numbers(&data), (101, 7));
 }

@@ -52,6 +52,7 @@ fn setup(boot: u32) -> Setup {
             retry: 1_000,
         },
         millisecond: 10,
+        last_segments: 16,
     }
 }
 
@@ -227,6 +228,10 @@ impl Pair {
     fn svm(&mut self, frame: HeapFrame) {
         assert!(self.secondary.wants_output(), "the SVM must not be polled");
         let outgoing = self.secondary.output(frame, self.now).unwrap();
+        if let Some(flow) = outgoing.flow {
+            self.secondary
+                .keep(flow, HeapFrame::new(&outgoing.frame.to_vec()));
+        }
         let mut bytes = outgoing.header.to_vec();
         bytes.extend(outgoing.frame.to_vec());
         let (epoch, length) = self

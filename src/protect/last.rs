@@ -1,0 +1,164 @@
+//! The last segment that the SVM sent on each connection, to be sent once more at the takeover.
+//!
+//! What the SVM sent to a primary that was about to die never left, and the next to speak would be
+//! the retransmission timer of one end, 0.2 s and more (RFC 6298). Sent again, the last segment is
+//! the answer that the client waits for, the acknowledgment that it lacks, or the end of a longer
+//! burst, which its SACK tells the SVM to fill. To TCP it is a retransmission, with the bytes that
+//! the SVM has sent and will send again, so no rule knows it from the SVM's own.
+//!
+//! In go the frames as the link got them. When the SVM loads a state, what it has sent is not its
+//! word any more and must not leave; it still tells with whom it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10).
+
+use crate::flow::{FlowKey, FlowTable};
+use crate::frame::Frame;
+
+/// Connections whose last segment is kept.
+const CONNECTIONS: usize = 1024;
+
+/// The last segment of a connection.
+pub struct LastSegment<F> {
+    /// As it went to the link.
+    pub frame: F,
+    /// The state that the VM runs has sent it.
+    pub counts: bool,
+}
+
+struct Kept<F> {
+    frame: F,
+    /// States that the SVM had loaded.
+    loads: u64,
+}
+
+/// The last segment of each connection, in the order in which they were sent.
+pub(super) struct LastSegments<F> {
+    kept: FlowTable<Kept<F>>,
+    loads: u64,
+    hash_seed: u64,
+    buffers: usize,
+    limit: usize,
+}
+
+impl<F: Frame> LastSegments<F> {
+    /// None yet, and never more than `limit` buffers of frames. The seed should be one that clients
+    /// cannot guess.
+    pub fn new(limit: usize, hash_seed: u64) -> Self {
+        Self {
+            kept: FlowTable::new(CONNECTIONS.min(limit)),
+            loads: 0,
+            hash_seed,
+            buffers: 0,
+            limit,
+        }
+    }
+
+    /// Frames that are kept.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Takes in what a connection has sent last. Where room is short the connections go that have
+    /// been silent for longest.
+    pub fn keep(&mut self, flow: FlowKey, frame: F) {
+        let hash = flow.hash_seeded(self.hash_seed);
+        let buffers = frame.buffers();
+        let loads = self.loads;
+        let kept = Kept { frame, loads };
+        if let Some(id) = self.kept.find(&flow, hash) {
+            self.buffers -= self.kept[id].frame.buffers();
+            self.buffers += buffers;
+            self.kept[id] = kept;
+            self.kept.touch(id);
+        } else {
+            if self.kept.len() == self.kept.capacity() {
+                self.forget_oldest();
+            }
+            // A table without room has no capacity at all.
+            if self.kept.insert(flow, hash, kept).is_ok() {
+                self.buffers += buffers;
+            }
+        }
+        while self.buffers > self.limit {
+            self.forget_oldest();
+        }
+    }
+
+    /// The connection has nothing to send again.
+    pub fn forget(&mut self, flow: &FlowKey) {
+        if let Some(id) = self.kept.find(flow, flow.hash_seeded(self.hash_seed)) {
+            self.buffers -= self.kept.remove(id).frame.buffers();
+        }
+    }
+
+    /// The SVM has loaded a state. Takes the same time for any number of connections.
+    pub fn svm_loaded(&mut self) {
+        self.loads += 1;
+    }
+
+    /// Takes out the one that was sent first.
+    pub fn next(&mut self) -> Option<LastSegment<F>> {
+        let Kept { frame, loads } = self.kept.remove(self.kept.oldest()?);
+        self.buffers -= frame.buffers();
+        let counts = loads == self.loads;
+        Some(LastSegment { frame, counts })
+    }
+
+    fn forget_oldest(&mut self) {
+        drop(self.next());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::HeapFrame;
+
+    fn flow(port: u16) -> FlowKey {
+        FlowKey::tcp(([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], 80).into())
+    }
+
+    fn frame(says: u8, buffers: usize) -> HeapFrame {
+        HeapFrame::chain(&vec![&[says][..]; buffers])
+    }
+
+    fn said(last: &mut LastSegments<HeapFrame>) -> Vec<u8> {
+        std::iter::from_fn(|| last.next())
+            .map(|last| last.frame.head()[0] + if last.counts { 0 } else { 100 })
+            .collect()
+    }
+
+    #[test]
+    fn each_connection_has_its_last_segment_in_the_order_of_sending() {
+        let mut last = LastSegments::new(16, 1);
+        for (port, says) in [(1, 10), (2, 20), (1, 11), (3, 30), (2, 21)] {
+            last.keep(flow(port), frame(says, 1));
+        }
+        last.forget(&flow(3));
+        assert_eq!(last.len(), 2);
+        last.svm_loaded();
+        last.keep(flow(1), frame(12, 1));
+        assert_eq!(said(&mut last), [121, 12]);
+        assert_eq!(last.buffers, 0);
+    }
+
+    #[test]
+    fn buffers_are_bounded_and_the_silent_ones_go_first() {
+        let mut last = LastSegments::new(4, 1);
+        for port in 0..4 {
+            last.keep(flow(port), frame(port as u8, 1));
+        }
+        last.keep(flow(0), frame(40, 1));
+        last.keep(flow(4), frame(4, 1));
+        last.keep(flow(2), frame(42, 2));
+        assert_eq!(last.buffers, 4);
+        assert_eq!(said(&mut last), [40, 4, 42]);
+        last.keep(flow(1), frame(1, 5));
+        assert_eq!(
+            (last.len(), last.buffers),
+            (0, 0),
+            "longer than all the room"
+        );
+        let mut none = LastSegments::new(0, 1);
+        none.keep(flow(1), frame(1, 1));
+        assert_eq!((none.len(), none.buffers), (0, 0));
+    }
+}
