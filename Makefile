@@ -40,6 +40,10 @@ lint:
 	$(CARGO) clippy -p dpdk-colo --no-default-features --all-targets -- -D warnings
 	bash -n lab/guest/build scripts/install-packages hugepages/reserve
 
+# The seeds of randomised tests, always the same here so that a change is judged by itself;
+# `make unit DPDK_COLO_SEED=$$RANDOM` draws others.
+DPDK_COLO_SEED ?= 1
+unit: export DPDK_COLO_SEED := $(DPDK_COLO_SEED)
 unit:
 	$(CARGO) test -p dpdk-colo --no-default-features
 	$(CARGO) test --workspace

@@ -839,7 +839,9 @@ impl<F: Frame> Primary<F> {
             if self.waiting.is_some() {
                 continue;
             }
-            if self.protection != Protection::On {
+            // What became free to leave before the protection was in doubt still follows what opens
+            // its connection.
+            if self.protection != Protection::On && self.openings.len() == 0 {
                 return self.comparator.next_release();
             }
             if self.openings.is_full() {

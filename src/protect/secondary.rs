@@ -89,10 +89,10 @@ pub struct Secondary<F> {
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
     ended: bool,
-    /// States that the SVM has loaded since an epoch was told last, and how many it is known to be
-    /// ahead of that epoch.
-    loads: u32,
-    ahead: u32,
+    /// States that the SVM has loaded since an epoch was told last, and how many it was ahead of
+    /// that epoch then; -1 if its monitor had not told of that epoch's own.
+    loads: i32,
+    ahead: i32,
     /// A state was loaded since the ring stopped.
     loaded: bool,
     /// Input that the ring did not take before it stopped.
@@ -415,7 +415,7 @@ impl<F: Frame> Secondary<F> {
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
     /// senders have no acknowledgment of it.
     pub fn into_inheritance(mut self) -> Inheritance<F> {
-        if self.ahead > 0 || self.loads > 0 {
+        if self.ahead.saturating_add(self.loads) > 0 {
             self.loaded_other_state();
         }
         self.link.set_backlog(0);
@@ -500,16 +500,20 @@ impl<F: Frame> Secondary<F> {
 
     /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs
     /// have passed since one was told last, what is told now is late; if that does not change with
-    /// the next one, a stop was counted that loaded nothing.
+    /// the next one, a stop was counted that loaded nothing. If it is not known to have loaded
+    /// anything since its ring stopped, its monitor is late.
     fn count_loads(&mut self, epoch: u32) {
-        let passed = match self.bound {
-            Some(last) => epoch.wrapping_sub(last),
-            None => self.loads,
-        };
+        let untold = i32::from(!self.started && !self.loaded);
+        let loads = std::mem::take(&mut self.loads);
         let before = std::mem::take(&mut self.ahead);
-        let after = (before + std::mem::take(&mut self.loads)).saturating_sub(passed);
-        if before == 0 || after < before {
-            self.ahead = after;
+        let Some(last) = self.bound else {
+            self.ahead = -untold;
+            return;
+        };
+        let passed = i32::try_from(epoch.wrapping_sub(last)).unwrap_or(i32::MAX);
+        let after = before.saturating_add(loads).saturating_sub(passed);
+        if before <= 0 || after < before {
+            self.ahead = after.max(-untold);
         }
     }
 

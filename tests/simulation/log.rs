@@ -15,6 +15,7 @@ pub struct Capture {
     runs: Vec<Vec<Record>>,
     now: Ticks,
     seen: Option<(State, u32, u64, Option<u32>)>,
+    was_alone: bool,
 }
 
 impl Capture {
@@ -22,6 +23,7 @@ impl Capture {
     pub fn start(&mut self) {
         self.runs.push(Vec::new());
         self.seen = None;
+        self.was_alone = false;
     }
 
     pub fn at(&mut self, now: Ticks) {
@@ -91,6 +93,10 @@ impl Capture {
         {
             self.add(Body::Event(Event::Commit { epoch }));
         }
+        if primary.is_alone() && !self.was_alone {
+            self.add(Body::Event(Event::Alone));
+        }
+        self.was_alone = primary.is_alone();
         self.add(Body::Event(Event::State {
             state: state.word().to_owned(),
             epoch,

@@ -157,6 +157,8 @@ pub struct World {
     input_waits: Option<Ticks>,
     /// When the node was last seen to do something else than protect.
     unprotected: Ticks,
+    /// When the PVM was not listened to last.
+    deaf: Ticks,
     /// Since when a request could be written and was wanted.
     able_since: Option<Ticks>,
     /// The nodes that run.
@@ -244,6 +246,7 @@ impl World {
             ends: Vec::new(),
             input_waits: None,
             unprotected: 0,
+            deaf: 0,
             able_since: None,
             primary_runs: true,
             secondary_runs: true,
@@ -522,7 +525,9 @@ impl World {
         if !runs {
             return;
         }
-        if down && self.qemu.colo && Step::PHASES.contains(&self.qemu.step) {
+        // What takes the only VM that is left away ends no case: that command fails.
+        let down = down && self.qemu.colo && Step::PHASES.contains(&self.qemu.step);
+        if down {
             self.story.push(format!("{now:>7} {side:?} has fenced"));
             match side {
                 Side::Primary if self.secondary_runs => self.kill_secondary(true),
@@ -676,11 +681,16 @@ impl World {
                 "R9: a frame taken at {taken} is held at {now} and no checkpoint is wanted, {state:?}"
             );
         }
+        if !self.primary.state.wants_output() {
+            // Until the monitor has told of a commit the PVM is not listened to.
+            self.deaf = now;
+        }
         let missed = &mut self.oracle.missed;
         while let Some((at, period, again)) = missed.front().copied() {
             let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
             let backend = if self.qemu.backend { 0 } else { now };
             let told = at.max(dead).max(self.unprotected).max(backend);
+            let told = told.max(self.deaf);
             if now < told + 4 * SLACK + 2 * self.profile.link as Ticks
                 && period == self.oracle.stops
             {

@@ -381,6 +381,45 @@ fn what_was_loaded_last_has_no_offset_though_nobody_told() {
 }
 
 #[test]
+fn a_load_that_the_monitor_tells_late_voids_no_offset() {
+    let mut pair = Pair::new().forwards();
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Migration(Migration::Colo));
+    pair.resume();
+    // The link is faster than the SVM's monitor.
+    pair.exchange();
+    pair.secondary_started(0, true);
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.released();
+    pair.exchange();
+    pair.released();
+    pair.secondary_is_told();
+    let now = pair.now;
+    let mut heir = pair.take_over();
+    let data = say(&mut heir, segment(true, 5_001, 7, b"x"), now);
+    assert_eq!(numbers(&data), (101, 7));
+}
+
+#[test]
+fn nothing_overtakes_a_frame_that_opens_its_connection() {
+    let mut pair = Pair::protected();
+    pair.cut = true;
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    assert!(pair.released().is_empty(), "the secondary has not heard");
+    pair.output(segment(true, 101, 7, b"x"));
+    pair.svm(segment(true, 101, 7, b"x"));
+    // The protection is in doubt before the data has left.
+    pair.primary.input_missed(1, pair.now);
+    assert!(pair.released().is_empty());
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.released().len(), 2);
+}
+
+#[test]
 fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     let mut pair = Pair::protected();
     pair.output(syn(100));
