@@ -61,7 +61,7 @@ faults: all lab
 	$(LAB) faults --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
 faults-short: all lab
-	$(LAB) faults --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --count 8
+	$(LAB) faults --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --count 8 --seed 3000
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)
