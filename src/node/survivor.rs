@@ -39,9 +39,12 @@ impl Survivor {
             Half::Secondary(secondary, heir) => {
                 let busy = secondary.poll(now);
                 if let Some(heir) = heir {
-                    secondary.ignore(&mut heir.uplink);
                     if secondary.takes_over() {
                         self.take_over(now);
+                    } else if secondary.is_chosen() {
+                        secondary.announce(&mut heir.uplink, now);
+                    } else {
+                        secondary.ignore(&mut heir.uplink);
                     }
                 }
                 busy

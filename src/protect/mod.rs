@@ -9,6 +9,7 @@ mod announce;
 mod bare;
 mod cause;
 mod last;
+mod neighbour;
 mod opening;
 mod peer;
 mod primary;

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::announce::Announcer;
+use super::announce::{Announcement, Announcer};
 use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
 use super::{Migration, Monitor, Setup, State};
@@ -77,6 +77,8 @@ pub struct Secondary<F> {
     rewriter: Rewriter,
     last: LastSegments<F>,
     announcer: Announcer,
+    /// The network is being told where the VM is.
+    announces: bool,
     peer: Peer,
     auto: bool,
     connected: bool,
@@ -138,6 +140,7 @@ impl<F: Frame> Secondary<F> {
             rewriter: Rewriter::new(limits, u64::from(setup.boot)),
             last: LastSegments::new(setup.last_segments, u64::from(setup.boot)),
             announcer: Announcer::new(setup.millisecond),
+            announces: false,
             peer: Peer::new(failover),
             auto: failover.auto,
             connected: false,
@@ -406,10 +409,27 @@ impl<F: Frame> Secondary<F> {
         }
     }
 
-    /// Whether the SVM speaks for itself from now on: its QEMU was told to go on alone, or leads a
-    /// pair already; and its ring runs.
+    /// Whether it is certain that this VM goes on: its QEMU was told so, or leads a pair already. What the
+    /// network sends to it from now on waits for its ring.
+    pub fn is_chosen(&self) -> bool {
+        self.migration == Migration::Completed || self.leads
+    }
+
+    /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
     pub fn takes_over(&self) -> bool {
-        self.started && (self.migration == Migration::Completed || self.leads)
+        self.started && self.is_chosen()
+    }
+
+    /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
+    /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
+    pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
+        if !self.is_chosen() {
+            return None;
+        }
+        if !std::mem::replace(&mut self.announces, true) {
+            self.announcer.begin(now);
+        }
+        self.announcer.next(now)
     }
 
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
