@@ -10,6 +10,10 @@ use crate::monitor::counters::Writer;
 use crate::monitor::latency::Recorder;
 
 /// What the node is now.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each pair, and a box would be allocated on a poll core"
+)]
 enum Half {
     Secondary(SecondaryNode, Option<Heir>),
     Primary(PrimaryNode),

@@ -275,7 +275,7 @@ fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
 
 /// The EtherTypes of what a node says of its own accord.
 fn said(mut next: impl FnMut() -> Option<Announcement>) -> Vec<[u8; 2]> {
-    std::iter::from_fn(|| next())
+    std::iter::from_fn(&mut next)
         .map(|frame| frame.bytes()[12..14].try_into().unwrap())
         .collect()
 }
