@@ -55,7 +55,7 @@ pub struct Outcome {
     /// From the failover command until QEMU had started the survivor again (RESUME), or, where it did not
     /// stop it, had left COLO (COLO_EXIT); by QEMU's clock. `None` where a node gave the command.
     pub qemu: Option<Duration>,
-    /// Both VMs stood still inside a checkpoint, and the secondary was fenced for it.
+    /// Both VMs stood still inside a checkpoint, and the primary was fenced for it.
     pub stood_still: bool,
     /// What the auditor says, where there is one and it found nothing wrong.
     pub audit: Option<String>,
@@ -416,10 +416,11 @@ impl Injection<'_> {
                 return Err(error);
             }
             if stands_still(&cluster.primary) {
-                // What a cluster manager does about a pair whose QEMUs hang.
+                // What a cluster manager does about a pair whose QEMUs hang. The primary's does not
+                // come out of its checkpoint even when the secondary's is gone.
                 outcome.stood_still = true;
                 let plan = Plan {
-                    loser: Side::Secondary,
+                    loser: Side::Primary,
                     notice: Duration::ZERO,
                     ..outcome.plan.clone()
                 };
