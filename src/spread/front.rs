@@ -213,6 +213,21 @@ impl<F: Frame> Front<F> {
         }
     }
 
+    /// Takes in frames of both VMs that arrived at the same time, as [`Front::primary_burst`] and
+    /// [`Front::secondary_burst`] do.
+    pub fn both_bursts(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        if self.remotes.is_empty() {
+            return self.local.both_bursts(primary, secondary, now);
+        }
+        self.secondary_burst(secondary, now);
+        self.primary_burst(primary, now);
+    }
+
     /// The worker that compares a frame's flow. What is not compared stays here: a fixed core
     /// keeps the PVM's order among such frames.
     #[inline]
