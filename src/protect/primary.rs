@@ -520,8 +520,9 @@ impl<F: Frame> Primary<F> {
                 migration, running, ..
             } => {
                 self.connected = true;
-                if running && self.stops == 0 && self.stopped.is_some() {
-                    // It ran before this node did.
+                let paired = matches!(migration, Migration::Colo | Migration::Completed);
+                if running && paired && self.stops == 0 && self.stopped.is_some() {
+                    // Another node served it before this one.
                     let millisecond = self.millisecond;
                     self.announcer
                         .get_or_insert_with(|| Announcer::new(millisecond));
