@@ -217,8 +217,8 @@ impl SecondaryNode {
             match frame.prepend(header.len()) {
                 Some(room) => {
                     room.copy_from_slice(&header);
-                    if let Some(flow) = outgoing.flow {
-                        self.state.keep(flow, frame.share());
+                    if let Some(last) = outgoing.last {
+                        self.state.keep(last, frame.share());
                     }
                     self.link.push(frame);
                 }

@@ -55,8 +55,16 @@ pub struct Outgoing<F> {
     pub header: [u8; DATA_HEADER],
     /// What the SVM sent, with the PVM's numbers.
     pub frame: F,
-    /// The connection whose last segment it is, to be kept ([`Secondary::keep`]).
-    pub flow: Option<FlowKey>,
+    /// What it is the last segment of, to be kept ([`Secondary::keep`]).
+    pub last: Option<Last>,
+}
+
+/// A connection and the kind of its last segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    flow: FlowKey,
+    /// It takes no place in the stream.
+    bare: bool,
 }
 
 /// What a secondary that takes over leaves to the primary that it becomes.
@@ -294,26 +302,29 @@ impl<F: Frame> Secondary<F> {
         }
         self.counts.output += 1;
         let header = self.link.data_header(epoch, frame.len() as u32, now);
-        let flow = (packet.kind == Kind::Tcp).then_some(packet.key);
-        let flow = flow.filter(|flow| {
-            let ends = packet.tcp.flags.contains(TcpFlags::RST);
-            if ends {
-                self.last.forget(flow);
-            }
-            !ends
+        let flags = packet.tcp.flags;
+        let ends = flags.contains(TcpFlags::RST);
+        if packet.kind == Kind::Tcp && ends {
+            self.last.forget(&packet.key);
+        }
+        let last = (packet.kind == Kind::Tcp && !ends).then(|| Last {
+            flow: packet.key,
+            bare: packet.payload_len == 0
+                && !flags.contains(TcpFlags::SYN)
+                && !flags.contains(TcpFlags::FIN),
         });
         Some(Outgoing {
             header,
             frame,
-            flow,
+            last,
         })
     }
 
     /// Keeps a connection's last segment, as it goes to the link, for [`Primary::next_last`].
     ///
     /// [`Primary::next_last`]: super::Primary::next_last
-    pub fn keep(&mut self, flow: FlowKey, frame: F) {
-        self.last.keep(flow, frame);
+    pub fn keep(&mut self, last: Last, frame: F) {
+        self.last.keep(last.flow, frame, last.bare);
     }
 
     /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a

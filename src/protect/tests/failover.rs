@@ -391,6 +391,16 @@ fn what_the_svm_sent_last_leaves_again_at_the_takeover() {
 }
 
 #[test]
+fn an_acknowledgment_behind_data_leaves_again_with_the_data() {
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.svm(segment(true, 5_002, 7, b""));
+    pair.svm(segment(true, 5_002, 8, b""));
+    pair.secondary_is_told();
+    assert_eq!(again(&mut pair.take_over()), [(5_001, 7), (5_002, 8)]);
+}
+
+#[test]
 fn a_syn_that_the_svm_sent_last_leaves_again_with_the_number_that_was_told() {
     let mut pair = Pair::protected();
     pair.output(syn(100));
