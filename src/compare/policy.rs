@@ -76,7 +76,7 @@ impl Policy {
 
     /// Whether no rule can concern this kind of output.
     #[inline]
-    pub(super) fn ignores(&self, kind: Kind) -> bool {
+    pub(crate) fn ignores(&self, kind: Kind) -> bool {
         matches!(kind, Kind::Tcp | Kind::Udp) && self.rules.is_empty()
     }
 

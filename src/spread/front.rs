@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use super::control::Change;
 use super::remote::Remote;
 use super::ring::{FrontEnd, Report};
+use super::sorter::{Core, Sorter};
 use super::{BURST, Shares};
 use crate::compare::{
     Comparator, Divergence, Limits, Numbers, Policy, Reason, Release, Synchronized,
 };
 use crate::frame::{Frame, Ticks};
-use crate::packet::{Kind, Packet};
 
 /// A comparator that may share its work with [`super::Worker`]s. Its methods are those of
 /// [`Comparator`]; what they say of workers' frames comes as soon as the workers have answered and
@@ -18,7 +18,7 @@ use crate::packet::{Kind, Packet};
 pub struct Front<F> {
     local: Comparator<F>,
     remotes: Box<[Remote<F>]>,
-    shares: Shares,
+    sorter: Sorter<F>,
     timeout: Ticks,
     /// Buffers of S that all cores together may keep, and how many were known to be kept when that
     /// was found out last.
@@ -31,9 +31,6 @@ pub struct Front<F> {
     /// Counts fences, discards and commits: what a worker says of an earlier one is void.
     generation: u32,
     suspended: bool,
-    /// P of workers that may leave, and their buffers.
-    released: VecDeque<Release<F>>,
-    released_buffers: usize,
     /// Its capacity is twice what the workers can report at a time.
     synchronized: VecDeque<Synchronized>,
     found: Option<Divergence<F>>,
@@ -61,13 +58,12 @@ impl<F: Frame> Front<F> {
         ends: Vec<FrontEnd<F>>,
         shares: Shares,
     ) -> Self {
-        let workers = ends.len();
         let remotes: Box<[Remote<F>]> = ends.into_iter().map(Remote::new).collect();
         let reports: usize = remotes.iter().map(Remote::most_reports).sum();
         Self {
             local: Comparator::new(shares.limits(&limits, 0), numbers, policy),
+            sorter: Sorter::new(shares, remotes.len()),
             remotes,
-            shares,
             timeout: limits.timeout,
             most_secondary_buffers: limits.secondary,
             secondary_buffers: 0,
@@ -75,8 +71,6 @@ impl<F: Frame> Front<F> {
             discarded: 0,
             generation: 0,
             suspended: false,
-            released: VecDeque::with_capacity(workers * BURST),
-            released_buffers: 0,
             synchronized: VecDeque::with_capacity(2 * reports),
             found: None,
             overdue: None,
@@ -99,7 +93,7 @@ impl<F: Frame> Front<F> {
     /// P that may still be held, by whomever; with less room than a burst the caller pushes back
     /// on the guest (rule R8).
     pub fn room(&self) -> usize {
-        let elsewhere = self.sum(self.released_buffers, Remote::primary_buffers);
+        let elsewhere = self.sum(0, Remote::primary_buffers);
         self.local.room().saturating_sub(elsewhere)
     }
 
@@ -140,9 +134,7 @@ impl<F: Frame> Front<F> {
             .into_iter()
             .flatten()
             .map(Divergence::frames);
-        self.sum(self.local.frames(), Remote::frames)
-            + self.released.len()
-            + reported.sum::<usize>()
+        self.sum(self.local.frames(), Remote::frames) + reported.sum::<usize>()
     }
 
     /// Flows that are known.
@@ -156,50 +148,42 @@ impl<F: Frame> Front<F> {
 
     /// Whether every worker has worked through all that it was told and nothing of it is on its way.
     pub fn is_settled(&self) -> bool {
-        self.released.is_empty() && self.remotes.iter().all(Remote::is_settled)
+        self.remotes.iter().all(Remote::is_settled)
     }
 
     /// Takes in a frame that the PVM sent. Without room it comes back.
-    #[inline]
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        match self.worker_of(&frame) {
-            None => self.local.primary(frame, now),
-            Some(_) if self.room() == 0 => Err(frame),
-            Some(worker) => self.remotes[worker].primary(frame, now),
-        }
+        let mut one = Some(frame);
+        self.primary_burst(&mut std::iter::from_fn(|| one.take()), now);
+        one.map_or(Ok(()), Err)
     }
 
     /// Takes in a frame that the SVM sent in the same epoch.
-    #[inline]
     pub fn secondary(&mut self, frame: F, now: Ticks) {
-        match self.worker_of(&frame) {
-            None => self.local.secondary(frame, now),
-            Some(_) if self.suspended => {}
-            Some(worker) => {
-                let buffers = frame.buffers();
-                let kept = self.has_room_for_secondaries(buffers)
-                    && self.remotes[worker].secondary(frame, now);
-                self.secondary_buffers += if kept { buffers } else { 0 };
-                self.overflows += u64::from(!kept);
-                self.overflowed |= !kept;
-            }
-        }
+        self.secondary_burst(&mut std::iter::once(frame), now);
     }
 
-    /// Takes in frames that the PVM sent, as [`Front::primary`] does one by one. Those that there is
-    /// no room for stay in the iterator.
+    /// Takes in frames that the PVM sent. Those that there is no room for stay in the iterator.
     pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
         if self.remotes.is_empty() {
             return self.local.primary_burst(frames, now);
         }
-        // A frame that was taken out and finds no room would be lost.
-        while self.room() > 0
-            && self.remotes.iter().all(Remote::has_room)
-            && let Some(frame) = frames.next()
-        {
-            let refused = self.primary(frame, now).is_err();
-            debug_assert!(!refused, "there is room in the hold and in every ring");
-            self.discarded += usize::from(refused);
+        loop {
+            // A frame that was taken out and finds no room would be lost.
+            let rooms = self.remotes.iter().map(Remote::primary_room);
+            let room = rooms.fold(self.room(), usize::min);
+            let taken = self.sorter.sort(frames, room, self.local.policy());
+            self.local
+                .primary_burst(&mut self.sorter.take(Core::OWN), now);
+            for (i, remote) in self.remotes.iter_mut().enumerate() {
+                let theirs = self.sorter.take(Core::of_worker(i));
+                if theirs.len() > 0 {
+                    remote.primary(theirs, now);
+                }
+            }
+            if taken < BURST {
+                return;
+            }
         }
     }
 
@@ -208,25 +192,48 @@ impl<F: Frame> Front<F> {
         if self.remotes.is_empty() {
             return self.local.secondary_burst(frames, now);
         }
-        for frame in frames {
-            self.secondary(frame, now);
+        loop {
+            let taken = self.sorter.sort(frames, BURST, self.local.policy());
+            self.local
+                .secondary_burst(&mut self.sorter.take(Core::OWN), now);
+            for worker in 0..self.remotes.len() {
+                if !self.suspended {
+                    self.pass_secondary(worker, now);
+                }
+                drop(self.sorter.take(Core::of_worker(worker)));
+            }
+            if taken < BURST {
+                return;
+            }
         }
     }
 
-    /// The worker that compares a frame's flow. What is not compared stays here: a fixed core
-    /// keeps the PVM's order among such frames.
-    #[inline]
-    fn worker_of(&self, frame: &F) -> Option<usize> {
-        if self.remotes.is_empty() {
-            return None;
+    /// Passes a worker its S, as many as may be kept; the others stay where they are.
+    fn pass_secondary(&mut self, worker: usize, now: Ticks) {
+        let core = Core::of_worker(worker);
+        let theirs = self.sorter.of(core);
+        if theirs.is_empty() {
+            return;
         }
-        let packet = Packet::parse(frame.head(), frame.len());
-        if matches!(packet.kind, Kind::Unreadable(_))
-            || self.local.policy().covers(packet.kind, &packet.key)
+        let all: usize = theirs.iter().map(F::buffers).sum();
+        if theirs.len() <= self.remotes[worker].secondary_room()
+            && self.has_room_for_secondaries(all)
         {
-            return None;
+            self.secondary_buffers += all;
+            let theirs = self.sorter.take(core);
+            return self.remotes[worker].secondary(theirs, all, now);
         }
-        self.shares.of(&packet.key).checked_sub(1)
+        while let Some(frame) = self.sorter.take_first(core) {
+            let buffers = frame.buffers();
+            let kept =
+                self.remotes[worker].secondary_room() > 0 && self.has_room_for_secondaries(buffers);
+            if kept {
+                self.secondary_buffers += buffers;
+                self.remotes[worker].secondary(std::iter::once(frame), buffers, now);
+            }
+            self.overflows += u64::from(!kept);
+            self.overflowed |= !kept;
+        }
     }
 
     /// Gives the workers what was taken in, and takes what they have answered. To be called once a
@@ -234,7 +241,8 @@ impl<F: Frame> Front<F> {
     pub fn exchange(&mut self) {
         // Releases depend on ISNs, which wait here while nobody takes them.
         let room = self.synchronized.capacity() - self.synchronized.len();
-        let takes = self.released.is_empty() && 2 * room >= self.synchronized.capacity();
+        let takes = 2 * room >= self.synchronized.capacity()
+            && !self.remotes.iter().any(Remote::has_releases);
         for i in 0..self.remotes.len() {
             self.remotes[i].flush();
             if !takes {
@@ -242,7 +250,7 @@ impl<F: Frame> Front<F> {
             }
             // Releases before reports: whatever a release depends on was reported before it left
             // the worker, and so is found here.
-            self.released_buffers += self.remotes[i].take_releases(&mut self.released);
+            self.remotes[i].admit_releases();
             for _ in 0..self.remotes[i].most_reports() {
                 let Some(report) = self.remotes[i].next_report() else {
                     break;
@@ -284,11 +292,7 @@ impl<F: Frame> Front<F> {
     #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
         match self.local.next_release() {
-            None => {
-                let release = self.released.pop_front()?;
-                self.released_buffers -= release.frame.buffers();
-                Some(release)
-            }
+            None => self.remotes.iter_mut().find_map(Remote::next_release),
             release => release,
         }
     }

@@ -21,9 +21,12 @@
 mod control;
 mod front;
 mod gauge;
+mod glance;
+mod lane;
 mod remote;
 mod ring;
 mod shares;
+mod sorter;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -168,7 +168,7 @@ impl<'a> Crew<'a> {
         let sizes = match rng.below(3) {
             0 => Sizes::default(),
             _ => Sizes {
-                messages: rng.between(1, 9),
+                frames: rng.between(1, 9),
                 releases: rng.between(1, 9),
                 reports: rng.between(1, 3),
             },
