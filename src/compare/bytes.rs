@@ -5,7 +5,7 @@ use crate::frame::Frame;
 /// Distance from the ranges' starts to the first byte that differs, or `None` where the `len`
 /// bytes of `a` from `a_start` equal those of `b` from `b_start`. A frame that ends inside its
 /// range differs at its end.
-#[inline]
+#[inline(always)]
 pub(super) fn first_difference<F: Frame>(
     a: &F,
     a_start: usize,

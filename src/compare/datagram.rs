@@ -138,6 +138,24 @@ impl Datagrams {
         Way::Short(0)
     }
 
+    /// Takes in a P and an S of equal headers, while nothing waits. Nothing is suspended, and the
+    /// caller has seen [`Hold::primary_room`]. Both come back where they differ.
+    #[inline(always)]
+    pub fn twins_in_order<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+        secondary: F,
+    ) -> Result<(), (F, F)> {
+        let packet = arrival.packet;
+        let at = usize::from(packet.payload);
+        if !self.is_quiet() || !is_equal(&arrival.frame, packet, &secondary, at) {
+            return Err((arrival.frame, secondary));
+        }
+        hold.pass(arrival.frame, arrival.now, Some(arrival.now));
+        Ok(())
+    }
+
     fn complete<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, s: SlotId) {
         let arrived = cx.hold.slot(s).arrived;
         cx.hold.remove(s);

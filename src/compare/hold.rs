@@ -7,9 +7,8 @@
 //! in the order in which the PVM sent it. A P that may leave gives up its slot and waits for the
 //! node in a queue. All memory is allocated by [`Hold::new`] (rule R10).
 
-use std::collections::VecDeque;
-
 use super::Release;
+use super::outgoing::Outgoing;
 use super::trail::{Mark, Step, Trail};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
@@ -207,7 +206,7 @@ pub(super) struct Hold<F> {
     pub history: List,
     trail: Trail<F>,
     /// P to send, in order.
-    released: VecDeque<Release<F>>,
+    released: Outgoing<Release<F>>,
     primaries: usize,
     secondaries: usize,
     /// Buffers of all P, of all S, and of those S that are history in slots: what the bounds are for.
@@ -231,7 +230,7 @@ impl<F: Frame> Hold<F> {
             pending: List::default(),
             history: List::default(),
             trail: Trail::new(history.min(secondary) + 1),
-            released: VecDeque::with_capacity(primary),
+            released: Outgoing::new(primary),
             primaries: 0,
             secondaries: 0,
             primary_buffers: 0,
@@ -328,7 +327,7 @@ impl<F: Frame> Hold<F> {
         let slot = self.slot_mut(id);
         let (arrived, witnessed) = (slot.arrived, slot.witnessed());
         let frame = self.vacate(id);
-        self.released.push_back(Release {
+        self.released.push(Release {
             frame,
             arrived,
             cleared: now,
@@ -341,7 +340,7 @@ impl<F: Frame> Hold<F> {
     pub fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
         self.primaries += 1;
         self.primary_buffers += frame.buffers();
-        self.released.push_back(Release {
+        self.released.push(Release {
             frame,
             arrived: now,
             cleared: now,
@@ -360,7 +359,7 @@ impl<F: Frame> Hold<F> {
         let slot = self.slot_mut(id);
         slot.frame = Some(rest);
         let (arrived, witnessed) = (slot.arrived, slot.witnessed());
-        self.released.push_back(Release {
+        self.released.push(Release {
             frame: front,
             arrived,
             cleared: now,
@@ -379,7 +378,7 @@ impl<F: Frame> Hold<F> {
         self.leave(id, Standing::Held);
         let arrived = self.slot(id).arrived;
         let frame = self.vacate(id);
-        self.released.push_back(Release {
+        self.released.push(Release {
             frame,
             arrived,
             cleared: now,
@@ -452,13 +451,9 @@ impl<F: Frame> Hold<F> {
     /// The next P to send.
     #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
-        let release = self.released.pop_front()?;
+        let release = self.released.pop()?;
         self.primaries -= 1;
         self.primary_buffers -= release.frame.buffers();
-        if self.released.is_empty() {
-            // Begins anew at the front, which is still in the cache.
-            self.released.clear();
-        }
         Some(release)
     }
 
@@ -472,6 +467,17 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     pub fn history_is_over(&self) -> bool {
         self.history_buffers() > self.bounds.history
+    }
+
+    /// Drops the oldest history above what is allowed, as long as none of it has a slot: then the
+    /// caller goes on.
+    #[inline(always)]
+    pub fn trim_steps(&mut self) {
+        if self.history.head == NIL {
+            while self.history_is_over() && !self.trail.is_empty() {
+                self.drop_oldest_step();
+            }
+        }
     }
 
     /// Whether an S that becomes history drives another one out.

@@ -4,6 +4,8 @@
 //! of all flows, then the flows. So the cache misses of different frames overlap instead of adding
 //! up, without a hint to the processor.
 
+use std::ops::Range;
+
 use super::Comparator;
 use super::context::Context;
 use super::flows::Output;
@@ -14,22 +16,22 @@ use crate::frame::{Frame, Ticks};
 use crate::packet::{Kind, Packet};
 
 /// Frames that are read ahead, as many as a port gives at a time.
-const BURST: usize = 32;
+pub(super) const BURST: usize = 32;
 
 /// A burst on its way in.
 pub(super) struct Batch<F> {
-    frames: [Option<F>; BURST],
-    packets: [Packet; BURST],
-    hashes: [u64; BURST],
-    /// The flows that were known before the first frame of the burst was compared.
+    pub frames: [Option<F>; BURST],
+    pub packets: [Packet; BURST],
+    pub hashes: [u64; BURST],
+    /// The flows that were known when the headers were read.
     flows: [Option<FlowId>; BURST],
-    len: usize,
+    pub len: usize,
     /// [`crate::flow::FlowTable::removals`] at that time.
     removals: u64,
 }
 
-impl<F> Batch<F> {
-    pub fn new() -> Self {
+impl<F: Frame> Batch<F> {
+    fn new() -> Self {
         Self {
             frames: [const { None }; BURST],
             packets: [const { Packet::EMPTY }; BURST],
@@ -37,6 +39,34 @@ impl<F> Batch<F> {
             flows: [None; BURST],
             len: 0,
             removals: 0,
+        }
+    }
+
+    /// Takes at most `most` frames.
+    #[inline(always)]
+    pub fn fill(&mut self, frames: &mut impl Iterator<Item = F>, most: usize) {
+        let mut len = 0;
+        while len < most.min(BURST)
+            && let Some(frame) = frames.next()
+        {
+            self.frames[len] = Some(frame);
+            len += 1;
+        }
+        self.len = len;
+    }
+}
+
+/// A burst of each VM.
+pub(super) struct Bursts<F> {
+    pub primary: Batch<F>,
+    pub secondary: Batch<F>,
+}
+
+impl<F: Frame> Bursts<F> {
+    pub fn new() -> Self {
+        Self {
+            primary: Batch::new(),
+            secondary: Batch::new(),
         }
     }
 }
@@ -66,78 +96,108 @@ impl<F: Frame> Comparator<F> {
     /// Takes in frames that the PVM sent, as [`Comparator::primary`] does one by one. Those that
     /// there is no room for stay in the iterator.
     pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        let Some(mut batch) = self.batch.take() else {
+        let Some(mut bursts) = self.bursts.take() else {
             return;
         };
+        let batch = &mut bursts.primary;
         loop {
-            let room = self.hold.primary_room().min(BURST);
-            self.read(&mut batch, frames, room);
-            for i in 0..batch.len {
-                let Some(frame) = batch.frames[i].take() else {
-                    continue;
-                };
-                let flow = self.flow_of(&batch, i);
-                self.take_primary(frame, &batch.packets[i], batch.hashes[i], flow, now);
-            }
+            batch.fill(frames, self.hold.primary_room());
+            self.take_primaries(batch, 0..batch.len, now);
             if batch.len < BURST {
                 break;
             }
         }
         self.note_held();
-        self.batch = Some(batch);
+        self.bursts = Some(bursts);
     }
 
     /// Takes in frames that the SVM sent in the same epoch.
     pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        let Some(mut batch) = self.batch.take() else {
+        let Some(mut bursts) = self.bursts.take() else {
             return;
         };
+        let batch = &mut bursts.secondary;
         loop {
-            self.read(&mut batch, frames, BURST);
-            if self.hold.history_is_full() {
-                self.hold.touch_history(batch.len);
-            }
-            for i in 0..batch.len {
-                let Some(frame) = batch.frames[i].take() else {
-                    continue;
-                };
-                let flow = self.flow_of(&batch, i);
-                self.take_secondary(frame, &batch.packets[i], batch.hashes[i], flow, now);
-            }
+            batch.fill(frames, BURST);
+            self.take_secondaries(batch, 0..batch.len, now);
             if batch.len < BURST {
                 break;
             }
         }
-        self.batch = Some(batch);
+        self.bursts = Some(bursts);
     }
 
-    /// Takes at most `most` frames, reads what they are and finds their flows.
+    /// Takes in those of a burst's P that are there still.
     #[inline(always)]
-    fn read(&self, batch: &mut Batch<F>, frames: &mut impl Iterator<Item = F>, most: usize) {
-        let mut len = 0;
-        while len < most.min(BURST)
-            && let Some(frame) = frames.next()
-        {
-            let packet = &mut batch.packets[len];
-            packet.read(frame.head(), frame.len());
-            batch.hashes[len] = packet.key.hash_seeded(self.seed);
-            batch.frames[len] = Some(frame);
-            len += 1;
+    pub(super) fn take_primaries(&mut self, batch: &mut Batch<F>, range: Range<usize>, now: Ticks) {
+        self.read(batch, range.clone());
+        self.take_read_primaries(batch, range, now);
+    }
+
+    /// The same with P whose headers were read.
+    #[inline(never)]
+    pub(super) fn take_read_primaries(
+        &mut self,
+        batch: &mut Batch<F>,
+        range: Range<usize>,
+        now: Ticks,
+    ) {
+        for i in range {
+            let Some(frame) = batch.frames[i].take() else {
+                continue;
+            };
+            let flow = self.flow_of(batch, i);
+            self.take_primary(frame, &batch.packets[i], batch.hashes[i], flow, now);
         }
-        batch.len = len;
+    }
+
+    /// Takes in those of a burst's S that are there still.
+    #[inline(never)]
+    pub(super) fn take_secondaries(
+        &mut self,
+        batch: &mut Batch<F>,
+        range: Range<usize>,
+        now: Ticks,
+    ) {
+        self.read(batch, range.clone());
+        if self.hold.history_is_full() {
+            self.hold.touch_history(range.len());
+        }
+        for i in range {
+            let Some(frame) = batch.frames[i].take() else {
+                continue;
+            };
+            let flow = self.flow_of(batch, i);
+            self.take_secondary(frame, &batch.packets[i], batch.hashes[i], flow, now);
+        }
+    }
+
+    /// Reads what frames of a burst are and finds their flows.
+    #[inline(always)]
+    pub(super) fn read(&self, batch: &mut Batch<F>, range: Range<usize>) {
+        let frames = batch.frames[range.clone()].iter();
+        let packets = &mut batch.packets[range.clone()];
+        let hashes = &mut batch.hashes[range.clone()];
+        let flows = &mut batch.flows[range];
+        for ((frame, packet), hash) in frames.zip(packets.iter_mut()).zip(hashes.iter_mut()) {
+            if let Some(frame) = frame {
+                packet.read(frame.head(), frame.len());
+                *hash = packet.key.hash_seeded(self.seed);
+            }
+        }
         batch.removals = self.flows.removals();
-        for (flow, hash) in batch.flows[..len].iter_mut().zip(&batch.hashes) {
+        for (flow, hash) in flows.iter_mut().zip(hashes.iter()) {
             *flow = self.flows.guess(*hash);
         }
         let mut touched = 0;
-        for i in 0..len {
-            let Some(flow) = batch.flows[i] else {
+        for ((flow, packet), hash) in flows.iter_mut().zip(packets).zip(hashes) {
+            let Some(id) = *flow else {
                 continue;
             };
-            if self.flows.has(flow, &batch.packets[i].key) {
-                touched ^= self.flows[flow].touch();
+            if self.flows.has(id, &packet.key) {
+                touched ^= self.flows[id].touch();
             } else {
-                batch.flows[i] = self.flows.find(&batch.packets[i].key, batch.hashes[i]);
+                *flow = self.flows.find(&packet.key, *hash);
             }
         }
         std::hint::black_box(touched);
@@ -145,7 +205,7 @@ impl<F: Frame> Comparator<F> {
 
     /// The flow of a frame of the burst, unless others of the burst have changed which there are.
     #[inline(always)]
-    fn flow_of(&self, batch: &Batch<F>, i: usize) -> Option<FlowId> {
+    pub(super) fn flow_of(&self, batch: &Batch<F>, i: usize) -> Option<FlowId> {
         if self.flows.removals() == batch.removals {
             batch.flows[i]
         } else {
@@ -154,14 +214,14 @@ impl<F: Frame> Comparator<F> {
     }
 
     #[inline]
-    fn note_held(&mut self) {
+    pub(super) fn note_held(&mut self) {
         let held = self.hold.held_count() as u64;
         self.counts.held_max = self.counts.held_max.max(held);
     }
 
     /// The caller has seen that there is room.
     #[inline(always)]
-    fn take_primary(
+    pub(super) fn take_primary(
         &mut self,
         frame: F,
         packet: &Packet,
@@ -237,7 +297,7 @@ impl<F: Frame> Comparator<F> {
     }
 
     #[inline(always)]
-    fn take_secondary(
+    pub(super) fn take_secondary(
         &mut self,
         frame: F,
         packet: &Packet,
@@ -331,7 +391,8 @@ impl<F: Frame> Comparator<F> {
     }
 
     #[inline(always)]
-    fn trim_history(&mut self) {
+    pub(super) fn trim_history(&mut self) {
+        self.hold.trim_steps();
         while self.hold.history_is_over() && self.drop_oldest_history() {}
     }
 

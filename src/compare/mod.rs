@@ -1,7 +1,8 @@
 //! The comparator: the PVM's frames and the SVM's go in, those of the PVM's that may leave come out.
 //!
 //! [`Comparator::primary`] and [`Comparator::secondary`] take frames as they arrive, and
-//! [`Comparator::primary_burst`] and [`Comparator::secondary_burst`] many at once for less;
+//! [`Comparator::primary_burst`] and [`Comparator::secondary_burst`] many at once for less, and
+//! [`Comparator::both_bursts`] those of both VMs for less still;
 //! [`Comparator::next_release`] gives back the P that may be sent, per flow in the PVM's order;
 //! [`Comparator::take_divergence`] and [`Comparator::overdue`] say when a checkpoint is wanted.
 //! [`Comparator::fence`] ends an epoch and [`Comparator::commit`] lets everything held leave. Rules
@@ -14,12 +15,14 @@ mod divergence;
 mod flows;
 mod hold;
 mod intake;
+mod outgoing;
 mod partial;
 mod policy;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod twins;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -34,7 +37,7 @@ use crate::frame::{Frame, Ticks};
 use context::Context;
 use flows::{Flow, Output};
 use hold::{Hold, NIL, SlotId};
-use intake::Batch;
+use intake::Bursts;
 use partial::Partial;
 
 /// How the SVM's sequence numbers reach the comparator.
@@ -123,8 +126,8 @@ pub struct Comparator<F> {
     overfull: bool,
     /// Segments in order may go the short way.
     express: bool,
-    /// Where a burst is read; here all the time, but while one comes in.
-    batch: Option<Box<Batch<F>>>,
+    /// Where bursts are read; here all the time, but while one comes in.
+    bursts: Option<Box<Bursts<F>>>,
 }
 
 impl<F: Frame> Comparator<F> {
@@ -145,7 +148,7 @@ impl<F: Frame> Comparator<F> {
             suspended: false,
             overfull: false,
             express: true,
-            batch: Some(Box::new(Batch::new())),
+            bursts: Some(Box::new(Bursts::new())),
         }
     }
 

@@ -74,10 +74,16 @@ impl Policy {
         }
     }
 
+    /// Whether there are no rules but those that are always there, which concern neither TCP nor UDP.
+    #[inline]
+    pub(crate) fn is_default(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether no rule can concern this kind of output.
     #[inline]
-    pub(crate) fn ignores(&self, kind: Kind) -> bool {
-        matches!(kind, Kind::Tcp | Kind::Udp) && self.rules.is_empty()
+    pub(super) fn ignores(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Tcp | Kind::Udp) && self.is_default()
     }
 
     /// Whether a rule exempts this output from comparison; counts the use.

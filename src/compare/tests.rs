@@ -60,6 +60,14 @@ impl Pair {
         self.s(bytes);
     }
 
+    /// Both VMs' frames are found in one round.
+    fn at_once(&mut self, p: &[u8], s: &[u8]) {
+        self.now += 1;
+        let [mut p, mut s] = [p, s].map(|bytes| std::iter::once(HeapFrame::new(bytes)));
+        self.comparator.both_bursts(&mut p, &mut s, self.now);
+        assert!(p.next().is_none() && s.next().is_none(), "has room");
+    }
+
     /// How many P have left since the last call.
     fn left(&mut self) -> usize {
         std::iter::from_fn(|| self.comparator.next_release()).count()
@@ -573,4 +581,33 @@ fn a_burst_is_its_frames_one_by_one() {
             }
         }
     });
+}
+
+#[test]
+fn twins_wait_for_the_commit_behind_a_fence() {
+    let mut pair = Pair::new();
+    pair.both(&data(100, b"one"));
+    pair.at_once(&data(103, b"two"), &data(103, b"two"));
+    assert_eq!(pair.left(), 2);
+    pair.comparator.fence();
+    pair.at_once(&data(106, b"six"), &data(106, b"six"));
+    assert_eq!((pair.left(), pair.comparator.held()), (0, 1));
+    pair.comparator.commit(pair.now);
+    assert_eq!(pair.left(), 1);
+}
+
+#[test]
+fn twins_begin_a_new_epoch_without_the_acknowledgments_of_the_old_one() {
+    let mut pair = Pair::new();
+    pair.both(&tcp(&segment(100, 500, b"one")));
+    pair.both(&tcp(&segment(103, 500, b"two")));
+    // The SVM has read more than the PVM whose state it gets.
+    pair.s(&tcp(&segment(106, 900, b"")));
+    assert_eq!(pair.left(), 2);
+    pair.checkpoint();
+    let (p, s) = (segment(106, 800, b"six"), segment(106, 700, b"six"));
+    pair.at_once(&tcp(&p), &tcp(&s));
+    assert_eq!((pair.left(), pair.comparator.held()), (0, 1));
+    pair.s(&tcp(&segment(109, 800, b"")));
+    assert_eq!(pair.left(), 1);
 }

@@ -63,6 +63,12 @@ impl<F: Frame> Trail<F> {
         self.end.wrapping_sub(self.begin) as usize == self.steps.len()
     }
 
+    /// Whether there is no step, nor the place of one.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.begin == self.end
+    }
+
     /// Adds a step. The caller has seen [`Trail::is_full`].
     #[inline(always)]
     pub fn push(&mut self, step: Step<F>) -> Mark {

@@ -385,7 +385,8 @@ impl FlowKey {
         self.rest as u16
     }
 
-    const fn is_v6(&self) -> bool {
+    #[inline]
+    pub(crate) const fn is_v6(&self) -> bool {
         self.rest & IPV6 != 0
     }
 

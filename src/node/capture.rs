@@ -87,9 +87,15 @@ impl Tap {
     /// Records a frame.
     #[inline]
     pub fn frame(&mut self, place: Place, epoch: u32, frame: &Mbuf) {
+        self.frames(place, epoch, std::slice::from_ref(frame));
+    }
+
+    /// Records frames that passed one after the other.
+    #[inline]
+    pub fn frames(&mut self, place: Place, epoch: u32, frames: &[Mbuf]) {
         if let Some(inner) = &mut self.0 {
-            let staged = inner.stage(place, epoch, std::slice::from_ref(frame));
-            inner.keep(staged, 1);
+            let staged = inner.stage(place, epoch, frames);
+            inner.keep(staged, frames.len());
         }
     }
 

@@ -23,7 +23,8 @@ pub struct CompareNode {
     secondary_in: Lane,
     out: Lane,
     mail: PollEnd,
-    scratch: Burst,
+    /// P and S of this round.
+    scratch: [Burst; 2],
     stamps: Stamps,
     tally: Tally,
     tap: Tap,
@@ -46,7 +47,7 @@ impl CompareNode {
             secondary_in,
             out,
             mail,
-            scratch: Burst::new(),
+            scratch: [Burst::new(), Burst::new()],
             stamps: Stamps::new(),
             tally,
             tap,
@@ -65,19 +66,19 @@ impl CompareNode {
         }
         self.watch();
         let mut busy = self.send_waiting();
+        let [primary, secondary] = &mut self.scratch;
         if self.state.wants_secondary() {
-            busy |= self.secondary_in.receive(&mut self.scratch) > 0;
-            let (tap, epoch) = (&mut self.tap, self.state.epoch());
-            let tapped = |s: &Mbuf| tap.frame(Place::S, epoch, s);
-            self.state
-                .secondary_burst(&mut self.scratch.drain().inspect(tapped), now);
+            busy |= self.secondary_in.receive(secondary) > 0;
         }
         if self.state.wants_primary() {
-            busy |= self.primary_in.receive(&mut self.scratch) > 0;
-            let (tap, epoch) = (&mut self.tap, self.state.epoch());
-            let tapped = |p: &Mbuf| tap.frame(Place::P, epoch, p);
+            busy |= self.primary_in.receive(primary) > 0;
+        }
+        if !primary.is_empty() || !secondary.is_empty() {
+            let epoch = self.state.epoch();
+            self.tap.frames(Place::S, epoch, secondary);
+            self.tap.frames(Place::P, epoch, primary);
             self.state
-                .primary_burst(&mut self.scratch.drain().inspect(tapped), now);
+                .bursts(&mut primary.drain(), &mut secondary.drain(), now);
         }
         self.state.exchange(now);
         busy | self.release()

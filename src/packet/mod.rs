@@ -13,6 +13,7 @@ pub mod serial;
 mod tcp;
 #[cfg(test)]
 pub(crate) mod tests;
+mod twin;
 
 pub use parse::{Kind, Packet, Tcp, Unreadable};
 pub use quote::QuotedTcp;

@@ -88,11 +88,11 @@ const MAX_TAGS: usize = 2;
 /// IPv6 extension headers that a frame may have.
 const MAX_EXTENSIONS: usize = 8;
 
-const ETHERNET_HEADER: usize = 14;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
+pub(super) const ETHERNET_HEADER: usize = 14;
+pub(super) const IPV4_HEADER: usize = 20;
+pub(super) const IPV6_HEADER: usize = 40;
+pub(super) const TCP_HEADER: usize = 20;
+pub(super) const UDP_HEADER: usize = 8;
 /// Type, code and checksum, which every ICMP message has.
 const ICMP_HEADER: usize = 4;
 const ICMP_ECHO_HEADER: usize = 8;
@@ -550,7 +550,7 @@ fn transport_key(class: FlowClass, ends: Endpoints, h: &[u8]) -> FlowKey {
 
 /// Fields of a header of at least 20 bytes.
 #[inline]
-fn tcp_fields(h: &[u8]) -> Tcp {
+pub(super) fn tcp_fields(h: &[u8]) -> Tcp {
     Tcp {
         seq: u32_at(h, 4),
         ack: u32_at(h, 8),
@@ -567,7 +567,7 @@ fn header_at<const N: usize>(head: &[u8], at: usize) -> Result<&[u8; N], Unreada
 }
 
 #[inline]
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 

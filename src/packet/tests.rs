@@ -545,3 +545,62 @@ fn an_icmp_error_quotes_a_segment() {
         );
     }
 }
+
+#[test]
+fn twins_are_read_alike_but_for_their_tcp_fields() {
+    let (mut twins, mut total) = (0, 0);
+    for_seeds(200_000, |random| {
+        let frame = frame(random);
+        let packet = Packet::parse(&frame, frame.len());
+        let mut other = frame.clone();
+        for _ in 0..random.below(4) {
+            let at = random.below(other.len().min(80));
+            other[at] ^= 1 << random.below(8);
+        }
+        if random.one_in(8) {
+            other.truncate(random.below(other.len() + 1));
+        }
+        let head = if random.one_in(8) {
+            random.below(other.len() + 1)
+        } else {
+            other.len()
+        };
+        total += 1;
+        if let Some(tcp) = packet.twin(&frame, &other[..head], other.len()) {
+            twins += 1;
+            let read = Packet::parse(&other[..head], other.len());
+            assert_eq!(read, Packet { tcp, ..packet });
+        }
+    });
+    assert!(total == 1 || twins > total / 50, "{twins} of {total}");
+}
+
+#[test]
+fn what_two_vms_may_choose_alike_or_not_makes_no_difference_to_twins() {
+    let ends4 = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    let ends6 = ([1; 16], [2; 16]);
+    let ethernet = || etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]);
+    for v6 in [false, true] {
+        let segment = |hop, ack, window| {
+            let mut bytes = Vec::new();
+            let tcp = if v6 {
+                ethernet().ipv6(ends6.0, ends6.1, hop).tcp(1, 2, 3, window)
+            } else {
+                ethernet().ipv4(ends4.0, ends4.1, hop).tcp(1, 2, 3, window)
+            };
+            tcp.ack(ack).write(&mut bytes, &[7; 9]).unwrap();
+            bytes
+        };
+        let (a, mut b) = (segment(64, 5, 100), segment(63, 6, 200));
+        if v6 {
+            // The flow label.
+            b[16] ^= 0xff;
+        } else {
+            // The identification, which the header's checksum covers.
+            b[18] ^= 0xff;
+        }
+        let tcp = Packet::parse(&a, a.len()).twin(&a, &b, b.len());
+        assert_eq!(tcp, Some(Packet::parse(&b, b.len()).tcp), "IPv6: {v6}");
+        assert_eq!(tcp.map(|tcp| (tcp.ack, tcp.window)), Some((6, 200)));
+    }
+}

@@ -128,20 +128,21 @@ impl<F: Frame> Bare<F> {
         self.examine(now);
     }
 
-    /// Takes in at most a burst of P. The caller has seen [`Bare::wants_primary`].
-    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        self.comparator.primary_burst(frames, now);
-        self.discarded += frames.count() as u64;
-        self.examine(now);
-    }
-
-    /// Takes in S.
-    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
+    /// Takes in at most a burst of P, of which the caller has none unless it has seen
+    /// [`Bare::wants_primary`], and S.
+    pub fn bursts(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
         if self.stopped {
-            self.stale += frames.count() as u64;
-            return;
+            self.stale += secondary.count() as u64;
+            self.comparator.primary_burst(primary, now);
+        } else {
+            self.comparator.both_bursts(primary, secondary, now);
         }
-        self.comparator.secondary_burst(frames, now);
+        self.discarded += primary.count() as u64;
         self.examine(now);
     }
 

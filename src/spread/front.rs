@@ -1,6 +1,7 @@
 //! The front: the comparator as the core that polls the ports knows it.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::control::Change;
 use super::remote::Remote;
@@ -154,13 +155,13 @@ impl<F: Frame> Front<F> {
     /// Takes in a frame that the PVM sent. Without room it comes back.
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
         let mut one = Some(frame);
-        self.primary_burst(&mut std::iter::from_fn(|| one.take()), now);
+        self.primary_burst(&mut iter::from_fn(|| one.take()), now);
         one.map_or(Ok(()), Err)
     }
 
     /// Takes in a frame that the SVM sent in the same epoch.
     pub fn secondary(&mut self, frame: F, now: Ticks) {
-        self.secondary_burst(&mut std::iter::once(frame), now);
+        self.secondary_burst(&mut iter::once(frame), now);
     }
 
     /// Takes in frames that the PVM sent. Those that there is no room for stay in the iterator.
@@ -168,23 +169,7 @@ impl<F: Frame> Front<F> {
         if self.remotes.is_empty() {
             return self.local.primary_burst(frames, now);
         }
-        loop {
-            // A frame that was taken out and finds no room would be lost.
-            let rooms = self.remotes.iter().map(Remote::primary_room);
-            let room = rooms.fold(self.room(), usize::min);
-            let taken = self.sorter.sort(frames, room, self.local.policy());
-            self.local
-                .primary_burst(&mut self.sorter.take(Core::OWN), now);
-            for (i, remote) in self.remotes.iter_mut().enumerate() {
-                let theirs = self.sorter.take(Core::of_worker(i));
-                if theirs.len() > 0 {
-                    remote.primary(theirs, now);
-                }
-            }
-            if taken < BURST {
-                return;
-            }
-        }
+        self.divide(frames, &mut iter::empty(), now);
     }
 
     /// Takes in frames that the SVM sent in the same epoch.
@@ -192,15 +177,43 @@ impl<F: Frame> Front<F> {
         if self.remotes.is_empty() {
             return self.local.secondary_burst(frames, now);
         }
+        self.divide(&mut iter::empty(), frames, now);
+    }
+
+    /// Takes in frames of both VMs that arrived at the same time, as [`Front::primary_burst`] and
+    /// [`Front::secondary_burst`] do.
+    pub fn both_bursts(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        if self.remotes.is_empty() {
+            return self.local.both_bursts(primary, secondary, now);
+        }
+        self.divide(primary, secondary, now);
+    }
+
+    /// Gives every core its frames.
+    fn divide(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
         loop {
-            let taken = self.sorter.sort(frames, BURST, self.local.policy());
-            self.local
-                .secondary_burst(&mut self.sorter.take(Core::OWN), now);
+            // A frame that was taken out and finds no room would be lost.
+            let rooms = self.remotes.iter().map(Remote::primary_room);
+            let room = rooms.fold(self.room(), usize::min);
+            let policy = self.local.policy();
+            let taken = self.sorter.sort(primary, room, secondary, policy);
+            let (mut p, mut s) = self.sorter.take(Core::OWN);
+            if p.len() + s.len() > 0 {
+                self.local.both_bursts(&mut p, &mut s, now);
+            }
+            drop((p, s));
             for worker in 0..self.remotes.len() {
-                if !self.suspended {
-                    self.pass_secondary(worker, now);
-                }
-                drop(self.sorter.take(Core::of_worker(worker)));
+                self.pass(worker, now);
             }
             if taken < BURST {
                 return;
@@ -208,32 +221,40 @@ impl<F: Frame> Front<F> {
         }
     }
 
-    /// Passes a worker its S, as many as may be kept; the others stay where they are.
-    fn pass_secondary(&mut self, worker: usize, now: Ticks) {
+    /// Passes a worker its P, and as many of its S as may be kept.
+    fn pass(&mut self, worker: usize, now: Ticks) {
         let core = Core::of_worker(worker);
-        let theirs = self.sorter.of(core);
-        if theirs.is_empty() {
-            return;
+        if self.suspended {
+            self.sorter.keep_secondary(core, 0);
         }
-        let all: usize = theirs.iter().map(F::buffers).sum();
-        if theirs.len() <= self.remotes[worker].secondary_room()
-            && self.has_room_for_secondaries(all)
+        let theirs = self.sorter.secondary(core);
+        let (all, mut buffers) = (theirs.len(), theirs.iter().map(F::buffers).sum());
+        let fits = all <= self.remotes[worker].secondary_room();
+        if all > 0 && !(fits && self.has_room_for_secondaries(buffers)) {
+            buffers = self.drop_excess(worker);
+        }
+        self.secondary_buffers += buffers;
+        let (p, s) = self.sorter.take(core);
+        if p.len() + s.len() > 0 {
+            self.remotes[worker].pass(p, s, buffers, now);
+        }
+    }
+
+    /// Drops those S of a worker that may not be kept; returns the buffers of the others.
+    #[cold]
+    fn drop_excess(&mut self, worker: usize) -> usize {
+        let core = Core::of_worker(worker);
+        let room = self.remotes[worker].secondary_room();
+        let (mut kept, mut buffers) = (0, 0);
+        while kept < room
+            && let Some(more) = self.sorter.secondary(core).get(kept).map(F::buffers)
+            && self.has_room_for_secondaries(buffers + more)
         {
-            self.secondary_buffers += all;
-            let theirs = self.sorter.take(core);
-            return self.remotes[worker].secondary(theirs, all, now);
+            (kept, buffers) = (kept + 1, buffers + more);
         }
-        while let Some(frame) = self.sorter.take_first(core) {
-            let buffers = frame.buffers();
-            let kept =
-                self.remotes[worker].secondary_room() > 0 && self.has_room_for_secondaries(buffers);
-            if kept {
-                self.secondary_buffers += buffers;
-                self.remotes[worker].secondary(std::iter::once(frame), buffers, now);
-            }
-            self.overflows += u64::from(!kept);
-            self.overflowed |= !kept;
-        }
+        self.overflows += self.sorter.keep_secondary(core, kept) as u64;
+        self.overflowed = true;
+        buffers
     }
 
     /// Gives the workers what was taken in, and takes what they have answered. To be called once a

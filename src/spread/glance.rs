@@ -76,6 +76,74 @@ fn transport<const L4: usize, T>(
     }
 }
 
+/// Whether another frame is of the flow of a frame that [`at_a_glance`] has read, and would be read the
+/// same way. Each frame is given by its first segment and the bytes in all its segments. False says
+/// nothing.
+#[inline(always)]
+pub(super) fn is_of_the_same_flow(
+    (plain, plain_len): (&[u8], usize),
+    (other, other_len): (&[u8], usize),
+) -> bool {
+    if other.len() < plain.len() || other_len < plain_len {
+        return false;
+    }
+    if plain.get(12) == Some(&0x08) {
+        match (plain.first_chunk(), other.first_chunk()) {
+            (Some(a), Some(b)) => is_same_v4(a, b),
+            _ => false,
+        }
+    } else {
+        match (plain.first_chunk(), other.first_chunk()) {
+            (Some(a), Some(b)) => is_same_v6(a, b),
+            _ => false,
+        }
+    }
+}
+
+#[inline(always)]
+fn is_same_v4(a: &[u8; V4 + TCP_HEADER], b: &[u8; V4 + TCP_HEADER]) -> bool {
+    let differ = |at: usize| double(a, at) ^ double(b, at);
+    // EtherType, version and header length, total length; then the fragment's place and the
+    // protocol; then both addresses.
+    let lengths = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
+    let protocol = u64::from_ne_bytes([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]);
+    let network = differ(12) & lengths | differ(20) & protocol | differ(26);
+    network | transport_differs(a[23], &a[V4..], &b[V4..]) == 0
+}
+
+#[inline(always)]
+fn is_same_v6(a: &[u8; V6 + TCP_HEADER], b: &[u8; V6 + TCP_HEADER]) -> bool {
+    let differ = |at: usize| double(a, at) ^ double(b, at);
+    // EtherType, version, payload length; then the next header; then both addresses.
+    let lengths = u64::from_ne_bytes([0xff, 0xff, 0xf0, 0, 0, 0, 0xff, 0xff]);
+    let network = differ(12) & lengths
+        | u64::from(a[20] ^ b[20])
+        | differ(22)
+        | differ(30)
+        | differ(38)
+        | differ(46);
+    network | transport_differs(a[20], &a[V6..], &b[V6..]) == 0
+}
+
+/// Not 0 where ports or the header's (TCP) or datagram's (UDP) length differ.
+#[inline(always)]
+fn transport_differs(protocol: u8, a: &[u8], b: &[u8]) -> u64 {
+    let differ = double(a, 0) ^ double(b, 0);
+    let mask = |bytes| u64::from_ne_bytes(bytes);
+    if protocol == TCP {
+        differ & mask([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]) | u64::from((a[12] ^ b[12]) >> 4)
+    } else {
+        differ & mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])
+    }
+}
+
+#[inline(always)]
+fn double(bytes: &[u8], at: usize) -> u64 {
+    let mut double = [0; 8];
+    double.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_ne_bytes(double)
+}
+
 #[inline(always)]
 fn u16_at(bytes: &[u8], at: usize) -> usize {
     usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]))
@@ -135,6 +203,41 @@ mod tests {
                 assert!(key.is_some());
             }
         }
+    }
+
+    /// Every value of every byte of one frame's headers beside another of the same flow and of others.
+    #[test]
+    fn what_is_of_the_same_flow_reads_the_same() {
+        let frames = plain();
+        let (mut same, mut left) = (0, 0);
+        let mut check = |plain: &[u8], other: &[u8], len: usize| {
+            let Some(flow) = flow_of(plain, plain.len()) else {
+                return;
+            };
+            if is_of_the_same_flow((plain, plain.len()), (other, len)) {
+                assert_eq!(flow_of(other, len), Some(flow), "{plain:02x?} {other:02x?}");
+                same += 1;
+            } else {
+                left += 1;
+            }
+        };
+        for plain in &frames {
+            for mut other in frames.clone() {
+                for at in 12..other.len().min(V6 + TCP_HEADER) {
+                    let was = other[at];
+                    for value in 0..=255 {
+                        other[at] = value;
+                        check(plain, &other, other.len());
+                    }
+                    other[at] = was;
+                }
+                for head in 0..other.len() {
+                    check(plain, &other[..head], other.len());
+                    check(plain, &other[..head], head);
+                }
+            }
+        }
+        assert!(same > 10_000 && left > 10_000, "{same} same, {left} left");
     }
 
     /// Every value of every byte of the headers, every length of the frame and of its first segment.

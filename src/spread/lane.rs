@@ -52,14 +52,14 @@ impl<F> Lane<F> {
         debug_assert!(self.waiting.len() <= WAITING);
     }
 
-    /// Moves the first `n` of those that wait into the ring, or as many as that can hold at all;
-    /// returns how many. Where there is less room they wait, so that bursts stay whole.
-    pub fn flush(&mut self, n: usize) -> usize {
-        let n = n.min(self.ring.buffer().capacity());
-        if self.takes(n) {
-            push_some(&mut self.ring, n, self.waiting.drain(..n))
-        } else {
-            0
-        }
+    /// Moves the first `n` of those that wait into the ring, which has room.
+    pub fn flush(&mut self, n: usize) {
+        debug_assert!(self.takes(n));
+        push_some(&mut self.ring, n, self.waiting.drain(..n));
+    }
+
+    /// Frames that the ring holds at most.
+    pub fn capacity(&self) -> u32 {
+        self.ring.buffer().capacity() as u32
     }
 }

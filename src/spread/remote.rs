@@ -10,7 +10,7 @@ use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
 use super::lane::Lane;
-use super::ring::{Amount, FrontEnd, Message, Report, Run, Vm};
+use super::ring::{Amount, FrontEnd, Message, Report, Run};
 use crate::compare::Release;
 use crate::frame::{Frame, Ticks};
 
@@ -135,58 +135,41 @@ impl<F: Frame> Remote<F> {
             && self.outside == self.held() as isize
     }
 
-    /// Passes P on, for which there is room.
+    /// Passes on P, and S of so many buffers, for which there is room.
     #[inline]
-    pub fn primary(&mut self, frames: impl ExactSizeIterator<Item = F>, now: Ticks) {
-        let run = Run {
-            of: Vm::Primary,
-            frames: frames.len() as u32,
-            now,
-        };
-        let mut buffers = 0;
-        self.pass(run, frames.inspect(|p| buffers += p.buffers()));
-        self.outside += run.frames as isize;
-        self.outside_buffers += buffers as isize;
-    }
-
-    /// Passes S of so many buffers on, for which there is room.
-    #[inline]
-    pub fn secondary(
+    pub fn pass(
         &mut self,
-        frames: impl ExactSizeIterator<Item = F>,
-        buffers: usize,
+        primary: impl ExactSizeIterator<Item = F>,
+        secondary: impl ExactSizeIterator<Item = F>,
+        secondary_buffers: usize,
         now: Ticks,
     ) {
         let run = Run {
-            of: Vm::Secondary,
-            frames: frames.len() as u32,
+            primary: primary.len() as u32,
+            secondary: secondary.len() as u32,
             now,
         };
-        self.pass(run, frames);
-        self.secondary_buffers += buffers as u64;
-    }
-
-    #[inline]
-    fn pass(&mut self, run: Run, frames: impl ExactSizeIterator<Item = F>) {
-        self.sent += u64::from(run.frames);
-        let lane = match run.of {
-            Vm::Primary => &mut self.primary,
-            Vm::Secondary => &mut self.secondary,
-        };
-        if self.waiting.is_empty() && !self.messages.is_full() && lane.takes(frames.len()) {
-            lane.pass(frames);
+        let mut buffers = 0;
+        let primary = primary.inspect(|p| buffers += p.buffers());
+        if self.waiting.is_empty()
+            && !self.messages.is_full()
+            && self.primary.takes(primary.len())
+            && self.secondary.takes(secondary.len())
+        {
+            self.primary.pass(primary);
+            self.secondary.pass(secondary);
             let pushed = self.messages.push(Message::Frames(run));
             debug_assert!(pushed.is_ok(), "there was room");
-            return;
+        } else {
+            self.primary.keep(primary);
+            self.secondary.keep(secondary);
+            self.waiting.push_back(Message::Frames(run));
+            self.flush();
         }
-        lane.keep(frames);
-        match self.waiting.back_mut() {
-            Some(Message::Frames(last)) if (last.of, last.now) == (run.of, run.now) => {
-                last.frames += run.frames;
-            }
-            _ => self.waiting.push_back(Message::Frames(run)),
-        }
-        self.flush();
+        self.sent += u64::from(run.primary) + u64::from(run.secondary);
+        self.outside += run.primary as isize;
+        self.outside_buffers += buffers as isize;
+        self.secondary_buffers += secondary_buffers as u64;
     }
 
     /// Moves what waits into the rings, as far as those have room.
@@ -197,17 +180,19 @@ impl<F: Frame> Remote<F> {
             }
             let mut whole = true;
             let mut told = *message;
-            if let (Message::Frames(run), Message::Frames(told)) = (message, &mut told) {
-                let lane = match run.of {
-                    Vm::Primary => &mut self.primary,
-                    Vm::Secondary => &mut self.secondary,
-                };
-                told.frames = lane.flush(run.frames as usize) as u32;
-                if told.frames == 0 {
+            if let (Message::Frames(left), Message::Frames(told)) = (message, &mut told) {
+                // A burst stays whole, unless the rings are too short for it.
+                told.primary = left.primary.min(self.primary.capacity());
+                told.secondary = left.secondary.min(self.secondary.capacity());
+                let (p, s) = (told.primary as usize, told.secondary as usize);
+                if !self.primary.takes(p) || !self.secondary.takes(s) {
                     return;
                 }
-                run.frames -= told.frames;
-                whole = run.frames == 0;
+                self.primary.flush(p);
+                self.secondary.flush(s);
+                left.primary -= told.primary;
+                left.secondary -= told.secondary;
+                whole = left.primary + left.secondary == 0;
             }
             let pushed = self.messages.push(told);
             debug_assert!(pushed.is_ok(), "there was room");

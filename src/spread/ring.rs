@@ -2,7 +2,7 @@
 //!
 //! Frames have rings of their own, one for each VM, and nothing else is in there: a cache line that
 //! goes from core to core carries eight. In which order they came, when, and what came between them
-//! is told by messages, one for all frames of a VM that follow one another.
+//! is told by messages, one for all frames that a round of the poll loop found.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::frame::Ticks;
 /// What the front tells a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Frames that one of the VMs sent, those of the SVM in the same epoch. They are in its ring
-    /// before they are told of.
+    /// Frames that the VMs sent, those of the SVM in the same epoch. They are in their rings before
+    /// they are told of.
     Frames(Run),
     /// The epoch ends, or was committed.
     Control(Control),
@@ -29,19 +29,14 @@ pub(super) enum Message {
     Overdue(Ticks),
 }
 
-/// Frames of one VM that arrived at one time, with none of the other VM's between them.
+/// Frames that arrived at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    pub of: Vm,
-    pub frames: u32,
+    /// P.
+    pub primary: u32,
+    /// S.
+    pub secondary: u32,
     pub now: Ticks,
-}
-
-/// Who sent a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vm {
-    Primary,
-    Secondary,
 }
 
 /// What a worker tells the front besides releases. `generation` is that of the last [`Control`]

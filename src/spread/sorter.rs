@@ -1,9 +1,10 @@
-//! Whose a frame is: a burst goes in, and comes out as one list for each core.
+//! Whose a frame is: a burst of each VM goes in, and comes out as lists for each core.
 
-use super::glance::at_a_glance;
+use std::vec::Drain;
+
+use super::glance::{at_a_glance, is_of_the_same_flow};
 use super::{BURST, Shares};
 use crate::compare::Policy;
-use crate::flow::FlowKey;
 use crate::frame::Frame;
 use crate::packet::{Kind, Packet};
 
@@ -24,57 +25,78 @@ impl Core {
 /// Sorts frames by the core that compares their flow.
 pub(super) struct Sorter<F> {
     shares: Shares,
-    /// One for each core, empty but while a burst is passed on.
-    lists: Box<[Vec<F>]>,
+    /// A list for each core, empty but while a burst is passed on.
+    primary: Box<[Vec<F>]>,
+    /// The same for what the SVM sent.
+    secondary: Box<[Vec<F>]>,
 }
 
 impl<F: Frame> Sorter<F> {
     /// For a front and its workers.
     pub fn new(shares: Shares, workers: usize) -> Self {
+        let lists = || (0..=workers).map(|_| Vec::with_capacity(BURST)).collect();
         Self {
             shares,
-            lists: (0..=workers).map(|_| Vec::with_capacity(BURST)).collect(),
+            primary: lists(),
+            secondary: lists(),
         }
     }
 
-    /// Takes a burst of frames at most, and at most so many, off an iterator; returns how many.
+    /// Takes a burst each of P and S at most, and at most so many P, off the iterators; returns how
+    /// many the more of the two were.
     pub fn sort(
         &mut self,
-        frames: &mut impl Iterator<Item = F>,
+        primary: &mut impl Iterator<Item = F>,
         most: usize,
+        secondary: &mut impl Iterator<Item = F>,
         policy: &Policy,
     ) -> usize {
-        let glances = policy.ignores(Kind::Tcp) && policy.ignores(Kind::Udp);
-        let mut taken = 0;
-        while taken < most.min(BURST)
-            && let Some(frame) = frames.next()
-        {
+        let glances = policy.is_default();
+        let most = most.min(BURST);
+        for taken in 0..BURST {
+            let p = if taken < most { primary.next() } else { None };
+            let s = secondary.next();
+            if p.is_none() && s.is_none() {
+                return taken;
+            }
+            let mut plain = None;
+            let mut of_primary = Core::OWN.0;
             // An index instead of a branch, which nobody could foretell.
-            let core = self.core_of(frame.head(), frame.len(), glances, policy);
-            self.lists[core].push(frame);
-            taken += 1;
+            if let Some(p) = &p {
+                plain = self.glance(p, glances);
+                of_primary = plain.unwrap_or_else(|| self.core_of_any(p, policy));
+            }
+            if let Some(s) = s {
+                // VMs in step send frames of the same flows.
+                let of_secondary = match (plain, &p) {
+                    (Some(core), Some(p)) if is_of_flow(&s, p) => core,
+                    _ => self
+                        .glance(&s, glances)
+                        .unwrap_or_else(|| self.core_of_any(&s, policy)),
+                };
+                self.secondary[of_secondary].push(s);
+            }
+            if let Some(p) = p {
+                self.primary[of_primary].push(p);
+            }
         }
-        taken
+        BURST
     }
 
     #[inline(always)]
-    fn core_of(&self, head: &[u8], frame_len: usize, glances: bool, policy: &Policy) -> usize {
-        let glance = |flow: FlowKey| self.shares.of(&flow);
-        match if glances {
-            at_a_glance(head, frame_len, glance)
+    fn glance(&self, frame: &F, glances: bool) -> Option<usize> {
+        if glances {
+            at_a_glance(frame.head(), frame.len(), |flow| self.shares.of(&flow))
         } else {
             None
-        } {
-            Some(core) => core,
-            None => self.core_of_any(head, frame_len, policy),
         }
     }
 
     /// What is not compared stays with the front: a fixed core keeps the PVM's order among such
     /// frames.
     #[inline(never)]
-    fn core_of_any(&self, head: &[u8], frame_len: usize, policy: &Policy) -> usize {
-        let packet = Packet::parse(head, frame_len);
+    fn core_of_any(&self, frame: &F, policy: &Policy) -> usize {
+        let packet = Packet::parse(frame.head(), frame.len());
         if matches!(packet.kind, Kind::Unreadable(_)) || policy.covers(packet.kind, &packet.key) {
             Core::OWN.0
         } else {
@@ -82,22 +104,31 @@ impl<F: Frame> Sorter<F> {
         }
     }
 
-    /// A core's frames.
+    /// A core's S.
     #[inline]
-    pub fn of(&self, core: Core) -> &[F] {
-        &self.lists[core.0]
+    pub fn secondary(&self, core: Core) -> &[F] {
+        &self.secondary[core.0]
     }
 
-    /// Takes a core's frames out.
-    #[inline]
-    pub fn take(&mut self, core: Core) -> std::vec::Drain<'_, F> {
-        self.lists[core.0].drain(..)
+    /// Drops all but the first `n` of a core's S; returns how many.
+    pub fn keep_secondary(&mut self, core: Core, n: usize) -> usize {
+        let list = &mut self.secondary[core.0];
+        let before = list.len();
+        list.truncate(n);
+        before - list.len()
     }
 
-    /// Takes the first of a core's frames out.
-    #[cold]
-    pub fn take_first(&mut self, core: Core) -> Option<F> {
-        let list = &mut self.lists[core.0];
-        (!list.is_empty()).then(|| list.remove(0))
+    /// Takes a core's P and S out.
+    #[inline]
+    pub fn take(&mut self, core: Core) -> (Drain<'_, F>, Drain<'_, F>) {
+        let Self {
+            primary, secondary, ..
+        } = self;
+        (primary[core.0].drain(..), secondary[core.0].drain(..))
     }
+}
+
+#[inline(always)]
+fn is_of_flow<F: Frame>(frame: &F, plain: &F) -> bool {
+    is_of_the_same_flow((plain.head(), plain.len()), (frame.head(), frame.len()))
 }

@@ -8,7 +8,7 @@ use rtrb::{Consumer, Producer};
 use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
-use super::ring::{Amount, Message, Report, Run, Vm, WorkerEnd, push_some};
+use super::ring::{Amount, Message, Report, Run, WorkerEnd, push_some};
 use crate::compare::{Comparator, Divergence, Limits, Numbers, Policy, Release, Synchronized};
 use crate::frame::Frame;
 
@@ -105,11 +105,9 @@ impl<F: Frame> Worker<F> {
     fn take(&mut self, message: Message) -> usize {
         match message {
             Message::Frames(run) => {
-                match run.of {
-                    Vm::Primary => self.share.primary(&mut self.primary, run),
-                    Vm::Secondary => self.share.secondary(&mut self.secondary, run),
-                }
-                return run.frames as usize;
+                let share = &mut self.share;
+                share.frames(&mut self.primary, &mut self.secondary, run);
+                return (run.primary + run.secondary) as usize;
             }
             Message::Control(control) => self.share.control(control),
             Message::Age(now) => self.share.comparator.age(now, BURST),
@@ -132,29 +130,22 @@ impl<F: Frame> Worker<F> {
 }
 
 impl<F: Frame> Share<F> {
-    fn primary(&mut self, ring: &mut Consumer<F>, run: Run) {
-        let Some(mut frames) = upcoming(ring, run.frames as usize) else {
+    fn frames(&mut self, primary: &mut Consumer<F>, secondary: &mut Consumer<F>, run: Run) {
+        let (n, m) = (run.primary as usize, run.secondary as usize);
+        let (Some(mut primary), Some(secondary)) = (upcoming(primary, n), upcoming(secondary, m))
+        else {
             return;
         };
-        let all = run.frames as usize;
+        let mut buffers = 0;
+        let mut secondary = secondary.take(m).inspect(|s| buffers += s.buffers());
         self.comparator
-            .primary_burst(&mut frames.by_ref().take(all), run.now);
-        // The front counts, so that they always fit.
-        let left = all - frames.iterated();
-        for refused in frames.take(left) {
+            .both_bursts(&mut primary.by_ref().take(n), &mut secondary, run.now);
+        // The front counts, so that all P fit.
+        let left = n - primary.iterated();
+        for refused in primary.take(left) {
             self.due.discarded.frames += 1;
             self.due.discarded.buffers += refused.buffers();
         }
-    }
-
-    fn secondary(&mut self, ring: &mut Consumer<F>, run: Run) {
-        let Some(mut frames) = upcoming(ring, run.frames as usize) else {
-            return;
-        };
-        let all = frames.by_ref().take(run.frames as usize);
-        let mut buffers = 0;
-        self.comparator
-            .secondary_burst(&mut all.inspect(|s| buffers += s.buffers()), run.now);
         self.secondary_buffers += buffers as u64;
     }
 

@@ -119,12 +119,8 @@ fn run(rng: &mut Rng, flows: &[Flow]) -> Harness {
         }
     }
     let mut harness = Harness::new(ample(80, 80), Numbers::Translated);
-    for (side, sent) in merge(rng, queues) {
-        match side {
-            Side::Primary => assert!(harness.primary(rng, &sent)),
-            Side::Secondary => harness.secondary(rng, &sent),
-        }
-    }
+    let merged = merge(rng, queues);
+    harness.feed(rng, &merged);
     harness
 }
 

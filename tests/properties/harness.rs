@@ -16,6 +16,7 @@ use dpdk_colo::packet::{Kind, Packet};
 
 use crate::model::{Flow, Meaning};
 use crate::rng::Rng;
+use crate::traffic::Side;
 
 /// A frame as a VM sends it.
 #[derive(Clone, Debug)]
@@ -193,6 +194,67 @@ impl Harness {
             self.comparator.secondary_burst(&mut burst, self.now);
         }
         self.settle();
+    }
+
+    /// Both VMs send at the same time. With a reference at most one frame each: of longer bursts
+    /// the order in which P meet S is open, and with it what the reports say.
+    pub fn both(&mut self, rng: &mut Rng, primary: &[Sent], secondary: &[Sent]) {
+        self.now += 1;
+        let (mut p, mut s) = (Vec::new(), Vec::new());
+        for sent in primary {
+            self.trace("P", Some(sent));
+            p.push(Numbered::new(
+                in_segments(rng, sent),
+                self.next,
+                &self.owners,
+            ));
+            self.name(Packet::parse(&sent.bytes, sent.bytes.len()).key, sent);
+            let flow = self.flows.entry(sent.flow).or_default();
+            flow.primary(self.next);
+            self.inside.insert(self.next, sent.clone());
+            self.next += 1;
+        }
+        for sent in secondary {
+            self.trace("S", Some(sent));
+            s.push(Numbered::new(
+                in_segments(rng, sent),
+                SECONDARY,
+                &self.owners,
+            ));
+            self.name(Packet::parse(&sent.bytes, sent.bytes.len()).key, sent);
+            if !self.comparator.is_suspended() {
+                let flow = self.flows.entry(sent.flow).or_default();
+                flow.secondary(&sent.meaning);
+            }
+        }
+        if let Some(reference) = &mut self.reference {
+            assert!(p.len() <= 1 && s.len() <= 1, "the order is known");
+            for frame in &p {
+                assert!(reference.primary(frame.share(), self.now).is_ok(), "room");
+            }
+            for frame in &s {
+                reference.secondary(frame.share(), self.now);
+            }
+        }
+        let (mut p, mut s) = (p.into_iter(), s.into_iter());
+        self.comparator.both_bursts(&mut p, &mut s, self.now);
+        assert_eq!((p.len(), s.len()), (0, 0), "room");
+        self.settle();
+    }
+
+    /// What both VMs send, in order; neighbours of different VMs come at the same time at times.
+    pub fn feed(&mut self, rng: &mut Rng, merged: &[(Side, Sent)]) {
+        let mut merged = merged.iter().peekable();
+        while let Some((side, sent)) = merged.next() {
+            let other = merged.next_if(|(other, _)| other != side && rng.one_in(2));
+            let one = std::slice::from_ref::<Sent>;
+            match (side, other) {
+                (Side::Primary, Some((_, s))) => self.both(rng, one(sent), one(s)),
+                (Side::Secondary, Some((_, p))) => self.both(rng, one(p), one(sent)),
+                (Side::Primary, None) => assert!(self.primary(rng, sent), "has room"),
+                (Side::Secondary, None) => self.secondary(rng, sent),
+            }
+        }
     }
 
     /// Gives a P to the comparator, alone or as a burst; false when there is no room.

@@ -4,6 +4,7 @@
 //! `DPDK_COLO_SEED` and one case replay the case that a failure names, and
 //! `DPDK_COLO_TRACE=1` tells its steps.
 
+mod bursts;
 mod datagrams;
 mod division;
 mod epochs;

@@ -170,7 +170,8 @@ pub fn whole_output(rng: &mut Rng, pair: &mut [Conversation], epoch: &Epoch) -> 
 /// Runs the pair through one epoch up to the fence, which the caller sets.
 pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoch: &Epoch) {
     let mut early = vec![VecDeque::new(); pair.len()];
-    for (side, sent) in output(rng, pair, epoch) {
+    let mut sent = VecDeque::from(output(rng, pair, epoch));
+    while let Some((side, sent)) = take_one(rng, harness, pair, epoch, &mut sent) {
         let flow = sent.flow;
         match side {
             Side::Primary => {
@@ -199,6 +200,29 @@ pub fn run(rng: &mut Rng, harness: &mut Harness, pair: &mut [Conversation], epoc
     }
 }
 
+/// The next frame that comes by itself; those that come at the same time go in.
+fn take_one(
+    rng: &mut Rng,
+    harness: &mut Harness,
+    pair: &mut [Conversation],
+    epoch: &Epoch,
+    sent: &mut VecDeque<(Side, Sent)>,
+) -> Option<(Side, Sent)> {
+    loop {
+        let first = sent.pop_front()?;
+        let turn = sent.front().is_some_and(|(side, _)| *side != first.0);
+        if !turn || epoch.loss > 0 || harness.comparator.room() == 0 || rng.one_in(2) {
+            return Some(first);
+        }
+        let (p, s) = match (first, sent.pop_front()?) {
+            ((Side::Primary, p), (_, s)) => (p, s),
+            ((_, s), (_, p)) => (p, s),
+        };
+        pair[p.flow].sent += 1;
+        harness.both(rng, &[p], &[s]);
+    }
+}
+
 fn incarnation(sent: &Sent) -> usize {
     match &sent.meaning {
         Meaning::Tcp(segment) => segment.incarnation,
@@ -220,14 +244,22 @@ pub fn fence_to_commit(rng: &mut Rng, harness: &mut Harness, pair: &mut [Convers
             last: false,
             loss: 0,
         };
-        for sent in conversation.secondary(rng, &late, 12) {
+        let mut late = conversation.secondary(rng, &late, 12);
+        let with = rng.below(late.len() + 1);
+        let mut together = late.split_off(with).into_iter();
+        for sent in late {
             if rng.one_in(3) {
                 harness.secondary(rng, &sent);
             }
         }
         let most = rng.below(3);
         for sent in conversation.primary(rng, most) {
-            if harness.primary(rng, &sent) {
+            if harness.comparator.room() > 0
+                && let Some(late) = together.next()
+            {
+                conversation.sent += 1;
+                harness.both(rng, &[sent], &[late]);
+            } else if harness.primary(rng, &sent) {
                 conversation.sent += 1;
             } else {
                 break;

@@ -15,15 +15,6 @@ fn window(rng: &mut Rng) -> usize {
     [0, 0, 1, 3, 30][rng.below(5)]
 }
 
-fn run(rng: &mut Rng, harness: &mut Harness, merged: &[(Side, Sent)]) {
-    for (side, sent) in merged {
-        match side {
-            Side::Primary => assert!(harness.primary(rng, sent), "has room"),
-            Side::Secondary => harness.secondary(rng, sent),
-        }
-    }
-}
-
 fn harness_for(numbers: Numbers, merged: &[(Side, Sent)]) -> Harness {
     let primary = merged.iter().filter(|(s, _)| *s == Side::Primary).count();
     Harness::new(ample(primary, merged.len() - primary), numbers)
@@ -45,7 +36,7 @@ fn equal_streams_leave_whole_and_in_order() {
         }
         let merged = merge(rng, queues);
         let mut harness = harness_for(numbers, &merged);
-        run(rng, &mut harness, &merged);
+        harness.feed(rng, &merged);
         harness.assert_equal();
     });
 }
@@ -90,7 +81,7 @@ fn a_stream_that_differs_in_one_byte_does_not_leave_from_there_on() {
         ];
         let merged = merge(rng, queues);
         let mut harness = harness_for(numbers, &merged);
-        run(rng, &mut harness, &merged);
+        harness.feed(rng, &merged);
         let overdue = harness.overdue();
         assert!(
             !harness.reports.is_empty() || overdue.is_some(),
@@ -137,7 +128,7 @@ fn a_segment_with_one_flipped_byte_does_not_leave_or_witness() {
             .collect();
         let merged = merge(rng, queues);
         let mut harness = harness_for(numbers, &merged);
-        run(rng, &mut harness, &merged);
+        harness.feed(rng, &merged);
         assert_ne!(harness.reports, [], "no difference was reported");
         harness.fence();
         harness.commit();
@@ -165,7 +156,7 @@ fn a_control_bit_of_one_vm_alone_does_not_leave() {
             .collect();
         let merged = merge(rng, queues);
         let mut harness = harness_for(numbers, &merged);
-        run(rng, &mut harness, &merged);
+        harness.feed(rng, &merged);
         let overdue = harness.overdue();
         assert!(
             !harness.reports.is_empty() || overdue.is_some(),
@@ -201,7 +192,7 @@ fn nothing_is_acknowledged_that_the_secondary_has_not_acknowledged() {
         ];
         let merged = merge(rng, queues);
         let mut harness = harness_for(numbers, &merged);
-        run(rng, &mut harness, &merged);
+        harness.feed(rng, &merged);
         assert_eq!(harness.reports, []);
         // P leave in order, so all before the first that runs ahead.
         let free = p.iter().take_while(|p| p.ack.is_none_or(|ack| ack <= gate));

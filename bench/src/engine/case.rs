@@ -26,6 +26,8 @@ pub struct Case {
     pub traffic: Traffic,
     /// P of other flows that wait meanwhile.
     pub held: usize,
+    /// One VM's burst comes behind the other's, in turn, instead of both at once.
+    pub apart: bool,
 }
 
 /// Payload of a TCP segment over IPv4 in a frame of 64 bytes, without FCS.
@@ -48,6 +50,9 @@ impl fmt::Display for Case {
         };
         let (size, flows) = (size_name(self.payload), self.flows);
         write!(f, "engine/{size}/{flows}/{family}/{traffic}")?;
+        if self.apart {
+            write!(f, "/apart")?;
+        }
         match self.held {
             0 => Ok(()),
             held => write!(f, "/held-{held}"),
@@ -62,6 +67,7 @@ pub const PLAIN: Case = Case {
     v6: false,
     traffic: Traffic::Tcp,
     held: 0,
+    apart: false,
 };
 
 const TRAFFICS: [Traffic; 3] = [Traffic::Tcp, Traffic::Resegmented, Traffic::Udp];
@@ -77,7 +83,20 @@ impl Case {
     }
 }
 
-/// All cases: sizes, numbers of flows, families and traffics, and more and more held frames.
+/// Cases in which the bursts of the VMs do not come at once.
+fn apart() -> impl Iterator<Item = Case> {
+    [SMALL, LARGE].into_iter().flat_map(|payload| {
+        [Traffic::Tcp, Traffic::Udp].map(|traffic| Case {
+            payload,
+            traffic,
+            apart: true,
+            ..PLAIN
+        })
+    })
+}
+
+/// All cases: sizes, numbers of flows, families and traffics, bursts apart, and more and more held
+/// frames.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for payload in [SMALL, LARGE] {
@@ -88,11 +107,12 @@ pub fn all() -> Vec<Case> {
                     flows,
                     v6,
                     traffic,
-                    held: 0,
+                    ..PLAIN
                 }));
             }
         }
     }
+    cases.extend(apart());
     cases.extend([1000, 100_000].map(|held| Case { held, ..PLAIN }));
     cases
 }
@@ -127,5 +147,6 @@ pub fn for_instructions() -> Vec<Case> {
         ..PLAIN
     }));
     cases.push(Case { flows: 1, ..PLAIN });
+    cases.extend(apart());
     cases
 }

@@ -13,7 +13,7 @@ use super::template::Template;
 const BURST: usize = 32;
 /// Pairs that are made, then measured in one go: few enough that they stay in the second-level
 /// cache, where a port leaves them.
-pub const CHUNK: usize = 8 * BURST;
+pub const CHUNK: usize = 4 * BURST;
 /// A daemon's frames held and frames kept as history, by default.
 const HOLD: usize = 16_384;
 const HISTORY: usize = HOLD / 16;
@@ -85,6 +85,7 @@ pub struct Drive {
     out: Vec<PoolFrame>,
     /// P in here that nothing will match.
     held: usize,
+    apart: bool,
 }
 
 impl Drive {
@@ -117,6 +118,7 @@ impl Drive {
             now: 1,
             out: Vec::with_capacity(CHUNK),
             held: case.held,
+            apart: case.apart,
         };
         let mut waiting = Source::new(case, case.payload, case.held);
         for flow in case.flows..case.flows + case.held {
@@ -189,14 +191,19 @@ pub fn measured(drive: &mut Drive) {
     chunk(drive);
 }
 
-/// All bursts of a chunk go in and all its P come out. Which VM's burst comes first takes turns.
+/// All bursts of a chunk go in and all its P come out. Where they come apart, which VM's burst is
+/// first takes turns.
 #[inline(never)]
 fn chunk(drive: &mut Drive) {
     let bursts = drive.primary.bursts.iter_mut();
     for (i, (p, s)) in bursts.zip(&mut drive.secondary.bursts).enumerate() {
         let (comparator, now) = (&mut drive.comparator, drive.now);
         drive.now += 1;
-        if i % 2 == 0 {
+        if !drive.apart {
+            let (mut p, mut s) = (p.drain(..), s.drain(..));
+            comparator.both_bursts(&mut p, &mut s, now);
+            assert_eq!(p.len(), 0, "there is room");
+        } else if i % 2 == 0 {
             feed_primary(comparator, p, now);
             feed_secondary(comparator, s, now);
         } else {

@@ -225,13 +225,13 @@ impl<'a> Run<'a> {
         self.load.prepare();
         let all = self.load.p.len();
         let begin = ticks();
-        for i in 0..all / BURST {
+        for _ in 0..all / BURST {
             while !self.front.is_ready() || self.front.room() < BURST {
                 pause();
                 self.take();
             }
             self.now += 1;
-            self.burst(i % 2 == 0);
+            self.burst();
             self.take();
         }
         while self.out.len() < all {
@@ -248,19 +248,13 @@ impl<'a> Run<'a> {
         ticks
     }
 
-    fn burst(&mut self, p_first: bool) {
+    fn burst(&mut self) {
         let Self {
             front, load, now, ..
         } = self;
-        for half in [p_first, !p_first] {
-            if half {
-                let mut burst = load.p.drain(..BURST);
-                front.primary_burst(&mut burst, *now);
-                assert_eq!(burst.len(), 0, "there is room");
-            } else {
-                front.secondary_burst(&mut load.s.drain(..BURST), *now);
-            }
-        }
+        let mut p = load.p.drain(..BURST);
+        front.both_bursts(&mut p, &mut load.s.drain(..BURST), *now);
+        assert_eq!(p.len(), 0, "there is room");
     }
 
     fn take(&mut self) {

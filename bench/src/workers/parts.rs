@@ -107,14 +107,8 @@ impl Parts {
         let Self {
             front, load, now, ..
         } = self;
-        let secondary_first = *now % 2 == 0;
-        if secondary_first {
-            front.secondary_burst(&mut load.s.drain(..BURST), *now);
-        }
-        front.primary_burst(&mut load.p.drain(..BURST), *now);
-        if !secondary_first {
-            front.secondary_burst(&mut load.s.drain(..BURST), *now);
-        }
+        let (mut p, mut s) = (load.p.drain(..BURST), load.s.drain(..BURST));
+        front.both_bursts(&mut p, &mut s, *now);
         front.exchange();
     }
 

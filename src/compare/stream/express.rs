@@ -35,7 +35,7 @@ pub(in crate::compare) struct Arrival<'a, F> {
 
 /// Whether ACK is the only control bit with a meaning here.
 #[inline(always)]
-fn is_plain(flags: TcpFlags) -> bool {
+pub(super) fn is_plain(flags: TcpFlags) -> bool {
     let meant = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
     flags.0 & meant.0 == TcpFlags::ACK.0
 }
@@ -141,7 +141,7 @@ impl Stream {
     /// The first S behind those that P have used up; where the last of them is not known any more,
     /// the first of all.
     #[inline(always)]
-    fn first_unused<F: Frame>(&self, hold: &Hold<F>) -> SlotId {
+    pub(super) fn first_unused<F: Frame>(&self, hold: &Hold<F>) -> SlotId {
         match self.frontier {
             NIL => self.witnesses.head,
             frontier => hold.next(Link::Flow, frontier),
@@ -178,7 +178,7 @@ impl Stream {
 
     /// Lets a P leave that never needed a slot.
     #[inline(always)]
-    fn pass<F: Frame>(
+    pub(super) fn pass<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
@@ -293,7 +293,7 @@ impl Stream {
 
     /// What [`Stream::note_compared`] does where nothing is compared yet or the range goes on.
     #[inline(always)]
-    fn extend_compared(&mut self, seq: u32, end: u32) {
+    pub(super) fn extend_compared(&mut self, seq: u32, end: u32) {
         let from = self.compared.map_or(seq, |(from, _)| from);
         let long = distance(from, end) > REMEMBERED;
         let from = if long {
@@ -305,7 +305,7 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn last_step(&self) -> Option<Mark> {
+    pub(super) fn last_step(&self) -> Option<Mark> {
         self.has_trail.then_some(self.trail)
     }
 
@@ -350,7 +350,7 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn note_acknowledged(&mut self, ack: u32, window: u16) {
+    pub(super) fn note_acknowledged(&mut self, ack: u32, window: u16) {
         if self
             .secondary_ack
             .is_none_or(|before| at_or_before(before, ack))

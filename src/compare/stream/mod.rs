@@ -12,6 +12,7 @@ mod division;
 mod express;
 mod handshake;
 mod incarnation;
+mod twins;
 mod verdict;
 mod window;
 mod witnesses;

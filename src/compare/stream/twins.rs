@@ -1,0 +1,62 @@
+//! The shortest way: a P and an S that are the same segment, in order, while nothing waits.
+//!
+//! It leaves the connection as the S and then the P by the short way would (see
+//! [`super::express`]), and everything else to that.
+
+use super::Stream;
+use super::express::{Arrival, is_equal, is_plain};
+use crate::compare::hold::{Hold, NIL};
+use crate::compare::trail::Step;
+use crate::frame::Frame;
+use crate::packet::Tcp;
+use crate::packet::serial::{at_or_before, max};
+
+impl Stream {
+    /// Takes in a P and an S whose headers are equal but for the fields `other` of the S. The
+    /// caller has seen [`Hold::primary_room`], and nothing is suspended. Both come back where this
+    /// is not all there is to them.
+    #[inline(always)]
+    pub fn twins_in_order<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+        secondary: F,
+        other: &Tcp,
+    ) -> Result<(), (F, F)> {
+        let (packet, tcp) = (arrival.packet, &arrival.packet.tcp);
+        let seq = tcp.seq.wrapping_sub(self.primary_base);
+        let acknowledged = self
+            .secondary_ack
+            .map_or(other.ack, |ack| max(ack, other.ack));
+        let simple = self.express
+            && self.epoch == arrival.epoch
+            && is_plain(tcp.flags)
+            && is_plain(other.flags)
+            && self.primaries.is_empty()
+            && self.first_unused(hold) == NIL
+            && other.seq.wrapping_sub(self.secondary_base) == seq
+            && self.compared.is_none_or(|(_, to)| to == seq)
+            && at_or_before(tcp.ack, acknowledged)
+            && packet.payload_len > 0
+            && !hold.secondary_is_full();
+        let at = usize::from(packet.payload);
+        if !simple || !is_equal(&arrival.frame, packet, &secondary, at) {
+            return Err((arrival.frame, secondary));
+        }
+        self.note_acknowledged(other.ack, other.window);
+        self.trail = hold.keep_step(Step {
+            frame: secondary,
+            arrived: arrival.now,
+            flow: arrival.flow,
+            before: self.last_step(),
+            seq,
+            len: packet.payload_len,
+            payload: packet.payload,
+        });
+        self.has_trail = true;
+        self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
+        let now = arrival.now;
+        self.pass(hold, arrival, Some(now));
+        Ok(())
+    }
+}

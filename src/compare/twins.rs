@@ -1,0 +1,168 @@
+//! A burst of each VM at once: a P and an S that are the same segment go in together.
+//!
+//! VMs in step send the same segments, and where one round of the poll loop finds both, the second
+//! header is not read, hashed and looked up again, and neither frame waits in a slot. Which frames
+//! meet is told by their headers alone, so a burst that lags behind the other one, or has a frame
+//! more, is brought into line first. All others go the ways that they go by themselves.
+
+use super::flows::Output;
+use super::intake::{BURST, Batch, Bursts};
+use super::stream::Arrival;
+use super::{Comparator, Numbers};
+use crate::flow::FlowId;
+use crate::frame::{Frame, Ticks};
+use crate::packet::{Packet, Tcp};
+
+/// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one.
+const LOOKS: usize = BURST / 4;
+
+impl<F: Frame> Comparator<F> {
+    /// Takes in frames of both VMs that arrived at the same time, as [`Comparator::primary_burst`]
+    /// and [`Comparator::secondary_burst`] do. P that there is no room for stay in the iterator.
+    pub fn both_bursts(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        let Some(mut bursts) = self.bursts.take() else {
+            return;
+        };
+        loop {
+            bursts.primary.fill(primary, self.hold.primary_room());
+            bursts.secondary.fill(secondary, BURST);
+            self.take_both(&mut bursts, now);
+            if bursts.primary.len < BURST && bursts.secondary.len < BURST {
+                break;
+            }
+        }
+        self.note_held();
+        self.bursts = Some(bursts);
+    }
+
+    fn take_both(&mut self, bursts: &mut Bursts<F>, now: Ticks) {
+        let ends = (bursts.primary.len, bursts.secondary.len);
+        self.read(&mut bursts.primary, 0..ends.0);
+        if self.hold.history_is_full() {
+            self.hold.touch_history(ends.1);
+        }
+        let (mut p, mut s) = (0, 0);
+        let mut looks = LOOKS;
+        while self.express && !self.suspended && self.policy.is_default() {
+            while let Some(tcp) = self.twins(bursts, p, s) {
+                self.take_twins(bursts, (p, s), tcp, now);
+                (p, s) = (p + 1, s + 1);
+            }
+            let Some(next) = self.find_twins(bursts, (p, s), &mut looks) else {
+                break;
+            };
+            self.take_read_primaries(&mut bursts.primary, p..next.0, now);
+            self.take_secondaries(&mut bursts.secondary, s..next.1, now);
+            (p, s) = next;
+        }
+        self.trim_history();
+        self.take_read_primaries(&mut bursts.primary, p..ends.0, now);
+        self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
+    }
+
+    /// The places of the next twins beyond these, those that pass the fewest others over.
+    #[inline(never)]
+    fn find_twins(
+        &self,
+        bursts: &Bursts<F>,
+        (p, s): (usize, usize),
+        looks: &mut usize,
+    ) -> Option<(usize, usize)> {
+        let (more_p, more_s) = (bursts.primary.len - p, bursts.secondary.len - s);
+        if more_p == 0 || more_s == 0 {
+            return None;
+        }
+        for ahead in 1..more_p.max(more_s) {
+            *looks = looks.checked_sub(1)?;
+            for at in [(p, s + ahead), (p + ahead, s)] {
+                if self.twins(bursts, at.0, at.1).is_some() {
+                    return Some(at);
+                }
+            }
+        }
+        None
+    }
+
+    /// The S's TCP fields, if the P and the S at these places are the same segment.
+    #[inline(always)]
+    fn twins(&self, bursts: &Bursts<F>, p: usize, s: usize) -> Option<Tcp> {
+        if p >= bursts.primary.len || s >= bursts.secondary.len {
+            return None;
+        }
+        let (primary, secondary) = (&bursts.primary.frames[p], &bursts.secondary.frames[s]);
+        let (primary, secondary) = (primary.as_ref()?, secondary.as_ref()?);
+        let packet = &bursts.primary.packets[p];
+        let tcp = packet.twin(primary.head(), secondary.head(), secondary.len())?;
+        let aligned = tcp.seq == packet.tcp.seq || self.numbers == Numbers::OwnIsn;
+        aligned.then_some(tcp)
+    }
+
+    #[inline(always)]
+    fn take_twins(&mut self, bursts: &mut Bursts<F>, (p, s): (usize, usize), tcp: Tcp, now: Ticks) {
+        let (batch, i) = (&mut bursts.primary, p);
+        let secondary = bursts.secondary.frames[s].take();
+        let (Some(primary), Some(secondary)) = (batch.frames[i].take(), secondary) else {
+            return;
+        };
+        let packet = &batch.packets[i];
+        let flow = self.flow_of(batch, i);
+        if let Err(frames) = self.take_together(primary, secondary, packet, &tcp, flow, now) {
+            self.take_one_by_one(batch, i, frames, tcp, now);
+        }
+    }
+
+    #[inline(never)]
+    fn take_one_by_one(
+        &mut self,
+        batch: &Batch<F>,
+        i: usize,
+        (primary, secondary): (F, F),
+        tcp: Tcp,
+        now: Ticks,
+    ) {
+        let (packet, hash) = (&batch.packets[i], batch.hashes[i]);
+        let other = Packet { tcp, ..*packet };
+        self.take_primary(primary, packet, hash, self.flow_of(batch, i), now);
+        self.take_secondary(secondary, &other, hash, self.flow_of(batch, i), now);
+    }
+
+    /// Both come back where they are not as simple as they look.
+    #[inline(always)]
+    fn take_together(
+        &mut self,
+        primary: F,
+        secondary: F,
+        packet: &Packet,
+        tcp: &Tcp,
+        flow: Option<FlowId>,
+        now: Ticks,
+    ) -> Result<(), (F, F)> {
+        let Some(id) = flow else {
+            return Err((primary, secondary));
+        };
+        let arrival = Arrival {
+            frame: primary,
+            packet,
+            flow: id,
+            epoch: self.epoch,
+            now,
+        };
+        let flow = &mut self.flows[id];
+        flow.seen = now;
+        match &mut flow.output {
+            Output::Stream(stream) => {
+                stream.twins_in_order(&mut self.hold, arrival, secondary, tcp)
+            }
+            Output::Datagrams(datagrams) => {
+                datagrams.twins_in_order(&mut self.hold, arrival, secondary)
+            }
+        }?;
+        self.counts.released += 1;
+        Ok(())
+    }
+}
