@@ -153,15 +153,47 @@ impl<F: Frame> Front<F> {
     }
 
     /// Takes in a frame that the PVM sent. Without room it comes back.
+    #[inline]
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        let mut one = Some(frame);
-        self.primary_burst(&mut iter::from_fn(|| one.take()), now);
-        one.map_or(Ok(()), Err)
+        match self.worker_of(&frame) {
+            None => self.local.primary(frame, now),
+            Some(worker) if self.room() == 0 || self.remotes[worker].primary_room() == 0 => {
+                Err(frame)
+            }
+            Some(worker) => {
+                self.remotes[worker].keep_primary(frame, now);
+                Ok(())
+            }
+        }
     }
 
     /// Takes in a frame that the SVM sent in the same epoch.
+    #[inline]
     pub fn secondary(&mut self, frame: F, now: Ticks) {
-        self.secondary_burst(&mut iter::once(frame), now);
+        match self.worker_of(&frame) {
+            None => self.local.secondary(frame, now),
+            Some(_) if self.suspended => {}
+            Some(worker) => {
+                let buffers = frame.buffers();
+                let kept = self.remotes[worker].secondary_room() > 0
+                    && self.has_room_for_secondaries(buffers);
+                if kept {
+                    self.secondary_buffers += buffers;
+                    self.remotes[worker].keep_secondary(frame, buffers, now);
+                }
+                self.overflows += u64::from(!kept);
+                self.overflowed |= !kept;
+            }
+        }
+    }
+
+    /// The worker that compares a frame's flow.
+    #[inline]
+    fn worker_of(&self, frame: &F) -> Option<usize> {
+        if self.remotes.is_empty() {
+            return None;
+        }
+        self.sorter.core_of(frame, self.local.policy()).worker()
     }
 
     /// Takes in frames that the PVM sent. Those that there is no room for stay in the iterator.

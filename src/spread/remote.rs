@@ -1,6 +1,7 @@
 //! One worker as the front sees it.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
@@ -166,9 +167,57 @@ impl<F: Frame> Remote<F> {
             self.waiting.push_back(Message::Frames(run));
             self.flush();
         }
+        self.note(run, buffers, secondary_buffers);
+    }
+
+    /// Lets a P wait for others, for which there is room.
+    #[inline]
+    pub fn keep_primary(&mut self, frame: F, now: Ticks) {
+        let run = Run {
+            primary: 1,
+            secondary: 0,
+            now,
+        };
+        let buffers = frame.buffers();
+        self.primary.keep(iter::once(frame));
+        match self.waiting.back_mut() {
+            Some(Message::Frames(last)) if last.secondary == 0 && last.now == now => {
+                last.primary += 1;
+            }
+            _ => self.waiting.push_back(Message::Frames(run)),
+        }
+        self.note(run, buffers, 0);
+        if self.primary.waiting() >= BURST {
+            self.flush();
+        }
+    }
+
+    /// The same with an S of so many buffers.
+    #[inline]
+    pub fn keep_secondary(&mut self, frame: F, buffers: usize, now: Ticks) {
+        let run = Run {
+            primary: 0,
+            secondary: 1,
+            now,
+        };
+        self.secondary.keep(iter::once(frame));
+        match self.waiting.back_mut() {
+            Some(Message::Frames(last)) if last.primary == 0 && last.now == now => {
+                last.secondary += 1;
+            }
+            _ => self.waiting.push_back(Message::Frames(run)),
+        }
+        self.note(run, 0, buffers);
+        if self.secondary.waiting() >= BURST {
+            self.flush();
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, run: Run, primary_buffers: usize, secondary_buffers: usize) {
         self.sent += u64::from(run.primary) + u64::from(run.secondary);
         self.outside += run.primary as isize;
-        self.outside_buffers += buffers as isize;
+        self.outside_buffers += primary_buffers as isize;
         self.secondary_buffers += secondary_buffers as u64;
     }
 
@@ -217,6 +266,7 @@ impl<F: Frame> Remote<F> {
 
     /// Has quiet flows forgotten, if the worker is not behind anyway.
     pub fn age(&mut self, now: Ticks) {
+        self.flush();
         if self.waiting.is_empty() {
             self.tell(Message::Age(now));
         }
@@ -224,6 +274,7 @@ impl<F: Frame> Remote<F> {
 
     /// Asks for what is overdue; false if the worker is behind.
     pub fn ask(&mut self, now: Ticks) -> bool {
+        self.flush();
         let ready = self.waiting.is_empty();
         if ready {
             self.tell(Message::Overdue(now));

@@ -20,6 +20,11 @@ impl Core {
     pub const fn of_worker(worker: usize) -> Self {
         Self(worker + 1)
     }
+
+    /// The place of the worker, if it is one's.
+    pub const fn worker(self) -> Option<usize> {
+        self.0.checked_sub(1)
+    }
 }
 
 /// Sorts frames by the core that compares their flow.
@@ -81,6 +86,13 @@ impl<F: Frame> Sorter<F> {
             }
         }
         BURST
+    }
+
+    /// The core that compares a frame's flow.
+    #[inline]
+    pub fn core_of(&self, frame: &F, policy: &Policy) -> Core {
+        let plain = self.glance(frame, policy.is_default());
+        Core(plain.unwrap_or_else(|| self.core_of_any(frame, policy)))
     }
 
     #[inline(always)]
