@@ -21,7 +21,6 @@
 mod control;
 mod front;
 mod gauge;
-mod glance;
 mod lane;
 mod remote;
 mod ring;

@@ -2,11 +2,10 @@
 
 use std::vec::Drain;
 
-use super::glance::{at_a_glance, is_of_the_same_flow};
 use super::{BURST, Shares};
 use crate::compare::Policy;
 use crate::frame::Frame;
-use crate::packet::{Kind, Packet};
+use crate::packet::{Kind, Packet, at_a_glance, is_of_the_same_flow};
 
 /// A core that compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

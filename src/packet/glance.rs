@@ -1,18 +1,15 @@
 //! The flow of a plain frame at a glance, as a NIC's receive-side scaling reads it.
 //!
-//! [`Packet::parse`](crate::packet::Packet::parse) decides what a frame is, and whoever compares it
+//! [`Packet::parse`](super::Packet::parse) decides what a frame is, and whoever compares it
 //! reads it that way. To pass it on its flow is enough. What is read here is what `parse` reads, or
 //! nothing.
 
+use super::parse::{ETHERNET_HEADER, TCP, TCP_HEADER, UDP, UDP_HEADER};
+use super::twin::{PORTS_AND_LENGTH, V4, V6, double, network_differs};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans};
 
-const ETHERNET: usize = 14;
-const V4: usize = ETHERNET + 20;
-const V6: usize = ETHERNET + 40;
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+/// Of a transport header: both ports.
+const PORTS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
 /// What `then` makes of the flow of an untagged frame that carries TCP or UDP right behind an IPv4
 /// header without options or an IPv6 header, and contradicts itself nowhere. Of any other frame
@@ -21,7 +18,7 @@ const UDP: u8 = 17;
 /// A function goes in and not the flow comes out because each kind of frame then has code of its own
 /// all the way.
 #[inline(always)]
-pub(super) fn at_a_glance<T>(
+pub(crate) fn at_a_glance<T>(
     head: &[u8],
     frame_len: usize,
     then: impl Fn(FlowKey) -> T,
@@ -31,7 +28,7 @@ pub(super) fn at_a_glance<T>(
     // EtherType, version and, of IPv4, the header's length.
     let word = u32::from_le_bytes([h[12], h[13], h[14], 0]);
     if word == u32::from_le_bytes([0x08, 0x00, 0x45, 0]) {
-        let end = ETHERNET + u16_at(h, 16);
+        let end = ETHERNET_HEADER + u16_at(h, 16);
         let fragment = u16_at(h, 20) & 0x3fff;
         if end > frame_len || fragment != 0 {
             return None;
@@ -80,7 +77,7 @@ fn transport<const L4: usize, T>(
 /// same way. Each frame is given by its first segment and the bytes in all its segments. False says
 /// nothing.
 #[inline(always)]
-pub(super) fn is_of_the_same_flow(
+pub(crate) fn is_of_the_same_flow(
     (plain, plain_len): (&[u8], usize),
     (other, other_len): (&[u8], usize),
 ) -> bool {
@@ -88,60 +85,25 @@ pub(super) fn is_of_the_same_flow(
         return false;
     }
     if plain.get(12) == Some(&0x08) {
-        match (plain.first_chunk(), other.first_chunk()) {
-            (Some(a), Some(b)) => is_same_v4(a, b),
-            _ => false,
-        }
+        is_same::<V4, { V4 + TCP_HEADER }>(plain, other, 23)
     } else {
-        match (plain.first_chunk(), other.first_chunk()) {
-            (Some(a), Some(b)) => is_same_v6(a, b),
-            _ => false,
-        }
+        is_same::<V6, { V6 + TCP_HEADER }>(plain, other, 20)
     }
 }
 
+/// With the protocol's place in the header.
 #[inline(always)]
-fn is_same_v4(a: &[u8; V4 + TCP_HEADER], b: &[u8; V4 + TCP_HEADER]) -> bool {
-    let differ = |at: usize| double(a, at) ^ double(b, at);
-    // EtherType, version and header length, total length; then the fragment's place and the
-    // protocol; then both addresses.
-    let lengths = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
-    let protocol = u64::from_ne_bytes([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]);
-    let network = differ(12) & lengths | differ(20) & protocol | differ(26);
-    network | transport_differs(a[23], &a[V4..], &b[V4..]) == 0
-}
-
-#[inline(always)]
-fn is_same_v6(a: &[u8; V6 + TCP_HEADER], b: &[u8; V6 + TCP_HEADER]) -> bool {
-    let differ = |at: usize| double(a, at) ^ double(b, at);
-    // EtherType, version, payload length; then the next header; then both addresses.
-    let lengths = u64::from_ne_bytes([0xff, 0xff, 0xf0, 0, 0, 0, 0xff, 0xff]);
-    let network = differ(12) & lengths
-        | u64::from(a[20] ^ b[20])
-        | differ(22)
-        | differ(30)
-        | differ(38)
-        | differ(46);
-    network | transport_differs(a[20], &a[V6..], &b[V6..]) == 0
-}
-
-/// Not 0 where ports or the header's (TCP) or datagram's (UDP) length differ.
-#[inline(always)]
-fn transport_differs(protocol: u8, a: &[u8], b: &[u8]) -> u64 {
-    let differ = double(a, 0) ^ double(b, 0);
-    let mask = |bytes| u64::from_ne_bytes(bytes);
-    if protocol == TCP {
-        differ & mask([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]) | u64::from((a[12] ^ b[12]) >> 4)
+fn is_same<const L4: usize, const END: usize>(plain: &[u8], other: &[u8], protocol: usize) -> bool {
+    let (Some(a), Some(b)) = (plain.first_chunk::<END>(), other.first_chunk::<END>()) else {
+        return false;
+    };
+    let differ = double(a, L4) ^ double(b, L4);
+    let transport = if a[protocol] == TCP {
+        differ & PORTS | u64::from((a[L4 + 12] ^ b[L4 + 12]) >> 4)
     } else {
-        differ & mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])
-    }
-}
-
-#[inline(always)]
-fn double(bytes: &[u8], at: usize) -> u64 {
-    let mut double = [0; 8];
-    double.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_ne_bytes(double)
+        differ & PORTS_AND_LENGTH
+    };
+    network_differs::<L4, END>(a, b) | transport == 0
 }
 
 #[inline(always)]
