@@ -63,6 +63,13 @@ pub trait Frame: Sized {
     /// there is no memory.
     fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self>;
 
+    /// Asks the processor for the memory that tells where the frame's bytes lie. A hint: it has no
+    /// effect that could be seen, and does not wait.
+    fn prefetch(&self) {}
+
+    /// Asks for the first bytes, likewise. It reads the memory that [`Frame::prefetch`] asks for.
+    fn prefetch_head(&self) {}
+
     /// How many buffers of a bounded pool the frame keeps from others.
     fn buffers(&self) -> usize {
         1

@@ -185,11 +185,19 @@ fn spreading_flows_over_workers_allocates_nothing_either() {
     let mut drive = |rounds: std::ops::Range<u64>| {
         for now in rounds {
             let frame = frames[random.below(frames.len())];
-            if random.below(20) > 0 && front.is_ready() && front.room() > 0 {
-                assert!(front.primary(frame, now).is_ok());
+            let takes = front.is_ready() && front.room() > 0;
+            let mut p = (takes && random.below(20) > 0).then_some(frame);
+            let mut s = (front.wants_secondary() && random.below(20) > 0).then_some(frame);
+            if now % 2 == 0 {
+                let (mut p, mut s) = (p.take().into_iter(), s.take().into_iter());
+                front.both_bursts(&mut p, &mut s, now);
+                assert_eq!(p.len(), 0);
             }
-            if random.below(20) > 0 && front.wants_secondary() {
-                front.secondary(frame, now);
+            if let Some(p) = p {
+                assert!(front.primary(p, now).is_ok());
+            }
+            if let Some(s) = s {
+                front.secondary(s, now);
             }
             if now % 16 == 0 {
                 reports += u64::from(front.overdue(now).is_some());

@@ -1,7 +1,7 @@
 //! Instructions per pair under callgrind, which repeat exactly where nanoseconds do not.
 //!
-//! `measure` runs this program again under valgrind, which counts only inside
-//! [`crate::engine`]'s measured part. The counts that are expected stand in
+//! `measure` runs this program again under valgrind, which counts only inside [`crate::engine`]'s
+//! measured part, or in that of a front or of a worker in [`crate::workers`]. The counts that are expected stand in
 //! `bench/instructions.json`, together with the compiler that made them: another compiler makes
 //! other code, so there a comparison says nothing.
 
@@ -11,13 +11,14 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Drive, for_instructions};
+use crate::engine::{Case, Drive, SMALL, for_instructions};
+use crate::workers::{Part, Parts};
 
 /// Growth that is a regression.
 const TOLERANCE: f64 = 0.03;
 /// Pairs that are counted in each case.
 const PAIRS: usize = 4096;
-/// The function whose instructions count.
+/// The function of the engine whose instructions count.
 const MEASURED: &str = "*engine::drive::measured*";
 /// The compiler of this program.
 const RUSTC: &str = env!("COLO_BENCH_RUSTC");
@@ -80,23 +81,60 @@ pub enum Error {
     },
 }
 
+/// What is counted: a comparator's pairs, or those that a front leaves to a worker.
+struct Workload {
+    case: Case,
+    part: Option<Part>,
+}
+
+impl Workload {
+    fn all() -> impl Iterator<Item = Self> {
+        let engine = for_instructions()
+            .into_iter()
+            .map(|case| Self { case, part: None });
+        engine.chain(Part::ALL.map(|part| Self {
+            case: Case::plain(SMALL, 1000),
+            part: Some(part),
+        }))
+    }
+
+    fn name(&self) -> String {
+        let case = self.case.to_string();
+        match self.part {
+            None => case,
+            Some(part) => case.replace("engine/", "workers/") + "/" + part.name(),
+        }
+    }
+
+    fn measured(&self) -> &'static str {
+        self.part.map_or(MEASURED, Part::measured)
+    }
+
+    fn run(&self) {
+        match self.part {
+            None => {
+                Drive::new(&self.case).run(PAIRS);
+            }
+            Some(_) => Parts::new(&self.case).count(PAIRS),
+        }
+    }
+}
+
 /// Runs one case, to be watched by valgrind; false if there is no such case.
 pub fn workload(name: &str) -> bool {
-    let mut cases = for_instructions().into_iter();
-    let case = cases.find(|case| case.to_string() == name);
-    if let Some(case) = &case {
-        Drive::new(case).run(PAIRS);
+    let workload = Workload::all().find(|workload| workload.name() == name);
+    if let Some(workload) = &workload {
+        workload.run();
     }
-    case.is_some()
+    workload.is_some()
 }
 
 /// Counts all cases.
 pub fn measure() -> Result<Expected, Error> {
     let mut instructions = BTreeMap::new();
-    for case in for_instructions() {
-        let case = case.to_string();
-        let per_pair = count(&case)? as f64 / PAIRS as f64;
-        instructions.insert(case, (per_pair * 10.0).round() / 10.0);
+    for workload in Workload::all() {
+        let per_pair = count(&workload)? as f64 / PAIRS as f64;
+        instructions.insert(workload.name(), (per_pair * 10.0).round() / 10.0);
     }
     Ok(Expected {
         rustc: RUSTC.to_owned(),
@@ -104,20 +142,21 @@ pub fn measure() -> Result<Expected, Error> {
     })
 }
 
-fn count(case: &str) -> Result<u64, Error> {
+fn count(workload: &Workload) -> Result<u64, Error> {
+    let case = workload.name();
     let program = std::env::current_exe().map_err(Error::Valgrind)?;
     let output = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg("--callgrind-out-file=/dev/null")
-        .arg(format!("--toggle-collect={MEASURED}"))
+        .arg(format!("--toggle-collect={}", workload.measured()))
         .arg(program)
-        .args(["workload", case])
+        .args(["workload", &case])
         .output()
         .map_err(Error::Valgrind)?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(Error::Run {
-            case: case.to_owned(),
+            case,
             said: said.lines().last().unwrap_or_default().to_owned(),
         });
     }
@@ -126,7 +165,7 @@ fn count(case: &str) -> Result<u64, Error> {
         .find_map(|line| line.split_once("Collected :"))
         .and_then(|(_, number)| number.trim().parse().ok());
     match collected {
-        None | Some(0) => Err(Error::Nothing(case.to_owned())),
+        None | Some(0) => Err(Error::Nothing(case)),
         Some(count) => Ok(count),
     }
 }

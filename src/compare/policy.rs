@@ -76,7 +76,7 @@ impl Policy {
 
     /// Whether there are no rules but those that are always there, which concern neither TCP nor UDP.
     #[inline]
-    pub(super) fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.rules.is_empty()
     }
 

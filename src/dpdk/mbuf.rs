@@ -208,18 +208,6 @@ impl Mbuf {
         NonNull::new(mbuf).map(|raw| unsafe { Mbuf::from_raw(raw) })
     }
 
-    /// Starts to load the first segment's leading bytes into the cache.
-    #[inline]
-    pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let start = self.first().data().as_ptr().cast();
-            // SAFETY: a prefetch is a hint and accesses no memory, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start) };
-        }
-    }
-
     pub(super) fn as_raw(&self) -> NonNull<rte_mbuf> {
         self.0
     }
@@ -256,6 +244,16 @@ impl Frame for Mbuf {
     #[inline]
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.chain_of().map(Segment::data)
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        prefetch(self.0.as_ptr().cast_const());
+    }
+
+    #[inline]
+    fn prefetch_head(&self) {
+        prefetch(self.first().data().as_ptr());
     }
 
     #[inline]
@@ -301,4 +299,17 @@ impl Frame for Mbuf {
     fn has_partial_checksum(&self) -> bool {
         self.first().l4_checksum_is_missing()
     }
+}
+
+/// Starts to load the cache line at an address.
+#[inline]
+fn prefetch<T>(start: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint and accesses no memory, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
 }

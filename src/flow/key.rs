@@ -205,10 +205,32 @@ impl FlowKey {
         folded_product(src ^ self.rest ^ seed, dst ^ 0x4528_21e6_38d0_1377)
     }
 
-    /// A hash that is the same for both directions, so that they meet on the same core.
+    /// A hash that is the same for both directions, so that they meet on the same core. Its upper
+    /// bits spread, and differ from seed to seed.
     #[inline]
-    pub const fn symmetric_hash(&self) -> u64 {
-        self.hash().wrapping_add(self.reversed().hash())
+    pub const fn symmetric_hash(&self, seed: u64) -> u64 {
+        let (source, destination) = (self.source_slot(), self.destination_slot());
+        let (source, destination, slots) = match self.class() {
+            FlowClass::Tcp | FlowClass::Udp => (source, destination, 0),
+            FlowClass::Icmp => {
+                let answer = answering_type(destination, self.is_v6());
+                let least = if answer < destination {
+                    answer
+                } else {
+                    destination
+                };
+                (0, 0, self.rest & 0xffff_0000 | least as u64)
+            }
+            FlowClass::OtherIp | FlowClass::Fragment | FlowClass::Link => {
+                (0, 0, self.rest & 0xffff_ffff)
+            }
+        };
+        // A product does not tell which factor is whose.
+        let ends = folded_product(
+            end_hash(self.src, source, seed),
+            end_hash(self.dst, destination, seed),
+        );
+        (ends ^ self.rest & !0xffff_ffff ^ slots).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// What the flow consists of.
@@ -400,6 +422,18 @@ const fn answering_type(icmp_type: u16, is_v6: bool) -> u16 {
         (129, true) => 128,
         _ => icmp_type,
     }
+}
+
+/// One end of a flow: an address and, for TCP and UDP, a port. The factors are secret, so that nobody
+/// can choose both so that they make up for each other.
+#[inline]
+const fn end_hash(address: [u64; 2], port: u16, seed: u64) -> u64 {
+    let (high, low) = (seed | 1, seed.rotate_left(32) | 1);
+    let sum = address[0]
+        .wrapping_mul(high)
+        .wrapping_add(address[1])
+        .wrapping_add((port as u64).wrapping_mul(low));
+    sum ^ 0x243f_6a88_85a3_08d3 ^ seed
 }
 
 #[inline]

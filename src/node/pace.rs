@@ -1,7 +1,10 @@
 //! The rhythm of a core's rounds: when it sleeps, what its cycles went into, when it publishes.
 
+use std::num::NonZeroU64;
 use std::thread;
 use std::time::Duration;
+
+use rustix::thread::set_current_timer_slack;
 
 use super::clock::Clock;
 use crate::dpdk::tsc;
@@ -26,8 +29,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A core that sleeps for `idle_sleep` after a run of rounds without work, or never.
+    /// This core, which sleeps for `idle_sleep` after a run of rounds without work, or never.
     pub fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
+        if idle_sleep.is_some() {
+            // The kernel's usual slack is 50 µs. If it stays, sleeps are only longer.
+            let _ = set_current_timer_slack(NonZeroU64::new(1));
+        }
         let now = tsc::now();
         Self {
             idle_sleep,

@@ -6,6 +6,7 @@
 //! [`Kind::Unreadable`], which the comparison holds until a checkpoint (rule R8).
 
 pub mod checksum;
+mod glance;
 mod parse;
 mod quote;
 pub mod segmentation;
@@ -15,6 +16,7 @@ mod tcp;
 pub(crate) mod tests;
 mod twin;
 
+pub(crate) use glance::{at_a_glance, is_of_the_same_flow};
 pub use parse::{Kind, Packet, Tcp, Unreadable};
 pub use quote::QuotedTcp;
 pub use tcp::{TcpFlags, TcpOptions, sack_edges, timestamp_echo};

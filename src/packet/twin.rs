@@ -8,18 +8,19 @@ use super::parse::{
     tcp_fields, u16_at,
 };
 
-const V4: usize = ETHERNET_HEADER + IPV4_HEADER;
-const V6: usize = ETHERNET_HEADER + IPV6_HEADER;
+pub(super) const V4: usize = ETHERNET_HEADER + IPV4_HEADER;
+pub(super) const V6: usize = ETHERNET_HEADER + IPV6_HEADER;
 
 /// From the EtherType on: that, version and header length, total length.
 const V4_LENGTHS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
-/// From the fragment offset on: that, the protocol, half of the source address.
-const V4_PROTOCOL: u64 = u64::from_ne_bytes([0xff, 0xff, 0, 0xff, 0, 0, 0xff, 0xff]);
+/// From the fragment word on: more-fragments and the offset, the protocol.
+const V4_PROTOCOL: u64 = u64::from_ne_bytes([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]);
 /// From the EtherType on: that, the version, the payload's length.
 const V6_LENGTHS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xf0, 0, 0, 0, 0xff, 0xff]);
 
 /// From the UDP header on: both ports and the length.
-const PORTS_AND_LENGTH: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+pub(super) const PORTS_AND_LENGTH: u64 =
+    u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 
 impl Packet {
     /// The TCP fields (of a datagram none) of another frame that [`Packet::parse`] reads like this
@@ -89,7 +90,10 @@ fn twin_datagram<const L4: usize, const END: usize>(
 
 /// Not 0 where EtherTypes, lengths, fragment words, protocols or addresses of two IP datagrams differ.
 #[inline(always)]
-fn network_differs<const L4: usize, const END: usize>(a: &[u8; END], b: &[u8; END]) -> u64 {
+pub(super) fn network_differs<const L4: usize, const END: usize>(
+    a: &[u8; END],
+    b: &[u8; END],
+) -> u64 {
     let differ = |at: usize| double(a, at) ^ double(b, at);
     if L4 == V4 {
         let addresses = differ(26);
@@ -108,7 +112,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[inline(always)]
-fn double(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn double(bytes: &[u8], at: usize) -> u64 {
     let mut double = [0; 8];
     double.copy_from_slice(&bytes[at..at + 8]);
     u64::from_ne_bytes(double)

@@ -1,16 +1,17 @@
 //! The front: the comparator as the core that polls the ports knows it.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::control::Change;
 use super::remote::Remote;
 use super::ring::{FrontEnd, Report};
+use super::sorter::{Core, Sorter};
 use super::{BURST, Shares};
 use crate::compare::{
     Comparator, Divergence, Limits, Numbers, Policy, Reason, Release, Synchronized,
 };
 use crate::frame::{Frame, Ticks};
-use crate::packet::{Kind, Packet};
 
 /// A comparator that may share its work with [`super::Worker`]s. Its methods are those of
 /// [`Comparator`]; what they say of workers' frames comes as soon as the workers have answered and
@@ -18,7 +19,7 @@ use crate::packet::{Kind, Packet};
 pub struct Front<F> {
     local: Comparator<F>,
     remotes: Box<[Remote<F>]>,
-    shares: Shares,
+    sorter: Sorter<F>,
     timeout: Ticks,
     /// Buffers of S that all cores together may keep, and how many were known to be kept when that
     /// was found out last.
@@ -31,9 +32,6 @@ pub struct Front<F> {
     /// Counts fences, discards and commits: what a worker says of an earlier one is void.
     generation: u32,
     suspended: bool,
-    /// P of workers that may leave, and their buffers.
-    released: VecDeque<Release<F>>,
-    released_buffers: usize,
     /// Its capacity is twice what the workers can report at a time.
     synchronized: VecDeque<Synchronized>,
     found: Option<Divergence<F>>,
@@ -61,13 +59,12 @@ impl<F: Frame> Front<F> {
         ends: Vec<FrontEnd<F>>,
         shares: Shares,
     ) -> Self {
-        let workers = ends.len();
         let remotes: Box<[Remote<F>]> = ends.into_iter().map(Remote::new).collect();
         let reports: usize = remotes.iter().map(Remote::most_reports).sum();
         Self {
             local: Comparator::new(shares.limits(&limits, 0), numbers, policy),
+            sorter: Sorter::new(shares, remotes.len()),
             remotes,
-            shares,
             timeout: limits.timeout,
             most_secondary_buffers: limits.secondary,
             secondary_buffers: 0,
@@ -75,8 +72,6 @@ impl<F: Frame> Front<F> {
             discarded: 0,
             generation: 0,
             suspended: false,
-            released: VecDeque::with_capacity(workers * BURST),
-            released_buffers: 0,
             synchronized: VecDeque::with_capacity(2 * reports),
             found: None,
             overdue: None,
@@ -99,7 +94,7 @@ impl<F: Frame> Front<F> {
     /// P that may still be held, by whomever; with less room than a burst the caller pushes back
     /// on the guest (rule R8).
     pub fn room(&self) -> usize {
-        let elsewhere = self.sum(self.released_buffers, Remote::primary_buffers);
+        let elsewhere = self.sum(0, Remote::primary_buffers);
         self.local.room().saturating_sub(elsewhere)
     }
 
@@ -140,9 +135,7 @@ impl<F: Frame> Front<F> {
             .into_iter()
             .flatten()
             .map(Divergence::frames);
-        self.sum(self.local.frames(), Remote::frames)
-            + self.released.len()
-            + reported.sum::<usize>()
+        self.sum(self.local.frames(), Remote::frames) + reported.sum::<usize>()
     }
 
     /// Flows that are known.
@@ -156,7 +149,7 @@ impl<F: Frame> Front<F> {
 
     /// Whether every worker has worked through all that it was told and nothing of it is on its way.
     pub fn is_settled(&self) -> bool {
-        self.released.is_empty() && self.remotes.iter().all(Remote::is_settled)
+        self.remotes.iter().all(Remote::is_settled)
     }
 
     /// Takes in a frame that the PVM sent. Without room it comes back.
@@ -164,8 +157,13 @@ impl<F: Frame> Front<F> {
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
         match self.worker_of(&frame) {
             None => self.local.primary(frame, now),
-            Some(_) if self.room() == 0 => Err(frame),
-            Some(worker) => self.remotes[worker].primary(frame, now),
+            Some(worker) if self.room() == 0 || self.remotes[worker].primary_room() == 0 => {
+                Err(frame)
+            }
+            Some(worker) => {
+                self.remotes[worker].keep_primary(frame, now);
+                Ok(())
+            }
         }
     }
 
@@ -177,30 +175,33 @@ impl<F: Frame> Front<F> {
             Some(_) if self.suspended => {}
             Some(worker) => {
                 let buffers = frame.buffers();
-                let kept = self.has_room_for_secondaries(buffers)
-                    && self.remotes[worker].secondary(frame, now);
-                self.secondary_buffers += if kept { buffers } else { 0 };
+                let kept = self.remotes[worker].secondary_room() > 0
+                    && self.has_room_for_secondaries(buffers);
+                if kept {
+                    self.secondary_buffers += buffers;
+                    self.remotes[worker].keep_secondary(frame, buffers, now);
+                }
                 self.overflows += u64::from(!kept);
                 self.overflowed |= !kept;
             }
         }
     }
 
-    /// Takes in frames that the PVM sent, as [`Front::primary`] does one by one. Those that there is
-    /// no room for stay in the iterator.
+    /// The worker that compares a frame's flow.
+    #[inline]
+    fn worker_of(&self, frame: &F) -> Option<usize> {
+        if self.remotes.is_empty() {
+            return None;
+        }
+        self.sorter.core_of(frame, self.local.policy()).worker()
+    }
+
+    /// Takes in frames that the PVM sent. Those that there is no room for stay in the iterator.
     pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
         if self.remotes.is_empty() {
             return self.local.primary_burst(frames, now);
         }
-        // A frame that was taken out and finds no room would be lost.
-        while self.room() > 0
-            && self.remotes.iter().all(Remote::has_room)
-            && let Some(frame) = frames.next()
-        {
-            let refused = self.primary(frame, now).is_err();
-            debug_assert!(!refused, "there is room in the hold and in every ring");
-            self.discarded += usize::from(refused);
-        }
+        self.divide(frames, &mut iter::empty(), now);
     }
 
     /// Takes in frames that the SVM sent in the same epoch.
@@ -208,9 +209,7 @@ impl<F: Frame> Front<F> {
         if self.remotes.is_empty() {
             return self.local.secondary_burst(frames, now);
         }
-        for frame in frames {
-            self.secondary(frame, now);
-        }
+        self.divide(&mut iter::empty(), frames, now);
     }
 
     /// Takes in frames of both VMs that arrived at the same time, as [`Front::primary_burst`] and
@@ -224,24 +223,70 @@ impl<F: Frame> Front<F> {
         if self.remotes.is_empty() {
             return self.local.both_bursts(primary, secondary, now);
         }
-        self.secondary_burst(secondary, now);
-        self.primary_burst(primary, now);
+        self.divide(primary, secondary, now);
     }
 
-    /// The worker that compares a frame's flow. What is not compared stays here: a fixed core
-    /// keeps the PVM's order among such frames.
-    #[inline]
-    fn worker_of(&self, frame: &F) -> Option<usize> {
-        if self.remotes.is_empty() {
-            return None;
+    /// Gives every core its frames.
+    fn divide(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        loop {
+            // A frame that was taken out and finds no room would be lost.
+            let rooms = self.remotes.iter().map(Remote::primary_room);
+            let room = rooms.fold(self.room(), usize::min);
+            let policy = self.local.policy();
+            let taken = self.sorter.sort(primary, room, secondary, policy);
+            let (mut p, mut s) = self.sorter.take(Core::OWN);
+            if p.len() + s.len() > 0 {
+                self.local.both_bursts(&mut p, &mut s, now);
+            }
+            drop((p, s));
+            for worker in 0..self.remotes.len() {
+                self.pass(worker, now);
+            }
+            if taken < BURST {
+                return;
+            }
         }
-        let packet = Packet::parse(frame.head(), frame.len());
-        if matches!(packet.kind, Kind::Unreadable(_))
-            || self.local.policy().covers(packet.kind, &packet.key)
+    }
+
+    /// Passes a worker its P, and as many of its S as may be kept.
+    fn pass(&mut self, worker: usize, now: Ticks) {
+        let core = Core::of_worker(worker);
+        if self.suspended {
+            self.sorter.keep_secondary(core, 0);
+        }
+        let theirs = self.sorter.secondary(core);
+        let (all, mut buffers) = (theirs.len(), theirs.iter().map(F::buffers).sum());
+        let fits = all <= self.remotes[worker].secondary_room();
+        if all > 0 && !(fits && self.has_room_for_secondaries(buffers)) {
+            buffers = self.drop_excess(worker);
+        }
+        self.secondary_buffers += buffers;
+        let (p, s) = self.sorter.take(core);
+        if p.len() + s.len() > 0 {
+            self.remotes[worker].pass(p, s, buffers, now);
+        }
+    }
+
+    /// Drops those S of a worker that may not be kept; returns the buffers of the others.
+    #[cold]
+    fn drop_excess(&mut self, worker: usize) -> usize {
+        let core = Core::of_worker(worker);
+        let room = self.remotes[worker].secondary_room();
+        let (mut kept, mut buffers) = (0, 0);
+        while kept < room
+            && let Some(more) = self.sorter.secondary(core).get(kept).map(F::buffers)
+            && self.has_room_for_secondaries(buffers + more)
         {
-            return None;
+            (kept, buffers) = (kept + 1, buffers + more);
         }
-        self.shares.of(&packet.key).checked_sub(1)
+        self.overflows += self.sorter.keep_secondary(core, kept) as u64;
+        self.overflowed = true;
+        buffers
     }
 
     /// Gives the workers what was taken in, and takes what they have answered. To be called once a
@@ -249,7 +294,8 @@ impl<F: Frame> Front<F> {
     pub fn exchange(&mut self) {
         // Releases depend on ISNs, which wait here while nobody takes them.
         let room = self.synchronized.capacity() - self.synchronized.len();
-        let takes = self.released.is_empty() && 2 * room >= self.synchronized.capacity();
+        let takes = 2 * room >= self.synchronized.capacity()
+            && !self.remotes.iter().any(Remote::has_releases);
         for i in 0..self.remotes.len() {
             self.remotes[i].flush();
             if !takes {
@@ -257,7 +303,7 @@ impl<F: Frame> Front<F> {
             }
             // Releases before reports: whatever a release depends on was reported before it left
             // the worker, and so is found here.
-            self.released_buffers += self.remotes[i].take_releases(&mut self.released);
+            self.remotes[i].admit_releases();
             for _ in 0..self.remotes[i].most_reports() {
                 let Some(report) = self.remotes[i].next_report() else {
                     break;
@@ -299,11 +345,7 @@ impl<F: Frame> Front<F> {
     #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
         match self.local.next_release() {
-            None => {
-                let release = self.released.pop_front()?;
-                self.released_buffers -= release.frame.buffers();
-                Some(release)
-            }
+            None => self.remotes.iter_mut().find_map(Remote::next_release),
             release => release,
         }
     }

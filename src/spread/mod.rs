@@ -21,9 +21,11 @@
 mod control;
 mod front;
 mod gauge;
+mod lane;
 mod remote;
 mod ring;
 mod shares;
+mod sorter;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -1,21 +1,36 @@
 //! One worker as the front sees it.
 
 use std::collections::VecDeque;
+use std::iter;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+use rtrb::{Consumer, Producer};
 
 use super::BURST;
 use super::control::{Change, Control};
-use super::ring::{Amount, FrontEnd, Message, Report, STAGED, push_some};
+use super::gauge::Gauge;
+use super::lane::Lane;
+use super::ring::{Amount, FrontEnd, Message, Report, Run};
 use crate::compare::Release;
 use crate::frame::{Frame, Ticks};
 
+/// Messages that may wait for the ring: one for each frame that does, and some controls.
+const WAITING: usize = 8 * BURST;
+
 /// The front's side of one worker.
 pub(super) struct Remote<F> {
-    end: FrontEnd<F>,
-    /// What the ring has not taken yet.
-    staged: Vec<Message<F>>,
-    /// The time that the worker was told last.
-    told: Option<Ticks>,
-    /// Messages that were staged.
+    primary: Lane<F>,
+    secondary: Lane<F>,
+    messages: Producer<Message>,
+    /// What the rings have not taken yet.
+    waiting: VecDeque<Message>,
+    releases: Consumer<Release<F>>,
+    /// Releases that may be taken: what they depend on is known.
+    ready: usize,
+    reports: Consumer<Report<F>>,
+    gauge: Arc<CachePadded<Gauge>>,
+    /// Frames and other messages that the worker was told of.
     sent: u64,
     /// P that the worker got and has not given back, and their buffers. Less than none while a part
     /// of a long P is back before it was told of.
@@ -23,16 +38,29 @@ pub(super) struct Remote<F> {
     outside_buffers: isize,
     /// Buffers of the S that the worker got.
     secondary_buffers: u64,
-    /// Messages that had been staged at a point in time, and that point.
+    /// What had been sent at a point in time, and that point.
     mark: (u64, Ticks),
 }
 
 impl<F: Frame> Remote<F> {
     pub fn new(end: FrontEnd<F>) -> Self {
+        let FrontEnd {
+            primary,
+            secondary,
+            messages,
+            releases,
+            reports,
+            gauge,
+        } = end;
         Self {
-            end,
-            staged: Vec::with_capacity(STAGED),
-            told: None,
+            primary: Lane::new(primary),
+            secondary: Lane::new(secondary),
+            messages,
+            waiting: VecDeque::with_capacity(WAITING),
+            releases,
+            ready: 0,
+            reports,
+            gauge,
             sent: 0,
             outside: 0,
             outside_buffers: 0,
@@ -42,139 +70,214 @@ impl<F: Frame> Remote<F> {
     }
 
     /// Buffers of the P that the worker got and has not given back.
+    #[inline]
     pub fn primary_buffers(&self) -> usize {
         self.outside_buffers.max(0) as usize
     }
 
     /// Buffers of the S that it keeps or has not come to.
     pub fn secondary_buffers(&self) -> usize {
-        self.secondary_buffers.wrapping_sub(self.end.gauge.gone()) as usize
+        self.secondary_buffers.wrapping_sub(self.gauge.gone()) as usize
     }
 
     /// Whether it has come to all that it was told.
     pub fn is_idle(&self) -> bool {
-        self.sent == self.end.gauge.done()
+        self.sent == self.gauge.done()
     }
 
     /// P that wait.
     pub fn held(&self) -> usize {
-        self.end.gauge.held()
+        self.gauge.held()
     }
 
     /// Flows that it knows.
     pub fn flows(&self) -> usize {
-        self.end.gauge.flows()
+        self.gauge.flows()
     }
 
     /// Frames in its comparator and its rings, as far as is known.
     pub fn frames(&self) -> usize {
-        let messages = self.sent - self.end.gauge.done();
-        self.end.gauge.frames() + messages as usize + self.end.releases.slots()
+        let told = self.sent - self.gauge.done();
+        self.gauge.frames() + told as usize + self.releases.slots()
     }
 
     /// Arrival of its oldest P that waits.
     pub fn primary_since(&self) -> Option<Ticks> {
-        self.end.gauge.primary_since()
+        self.gauge.primary_since()
     }
 
     /// Arrival of its oldest S that waits.
     pub fn secondary_since(&self) -> Option<Ticks> {
-        self.end.gauge.secondary_since()
+        self.gauge.secondary_since()
     }
 
     /// Whether a burst each of P and S finds room.
     pub fn is_ready(&self) -> bool {
-        self.staged.len() <= BURST
+        self.primary.waiting() <= BURST && self.secondary.waiting() <= BURST
+    }
+
+    /// P that find room.
+    #[inline]
+    pub fn primary_room(&self) -> usize {
+        self.primary.room()
+    }
+
+    /// S that find room.
+    #[inline]
+    pub fn secondary_room(&self) -> usize {
+        self.secondary.room()
     }
 
     /// Whether it has done all that it was told and everything of that was taken.
     pub fn is_settled(&self) -> bool {
         self.is_idle()
-            && self.end.releases.is_empty()
-            && self.end.reports.is_empty()
+            && self.releases.is_empty()
+            && self.reports.is_empty()
             && self.outside == self.held() as isize
     }
 
+    /// Passes on P, and S of so many buffers, for which there is room.
     #[inline]
-    pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        if !self.has_room() {
-            return Err(frame);
+    pub fn pass(
+        &mut self,
+        primary: impl ExactSizeIterator<Item = F>,
+        secondary: impl ExactSizeIterator<Item = F>,
+        secondary_buffers: usize,
+        now: Ticks,
+    ) {
+        let run = Run {
+            primary: primary.len() as u32,
+            secondary: secondary.len() as u32,
+            now,
+        };
+        let mut buffers = 0;
+        let primary = primary.inspect(|p| buffers += p.buffers());
+        if self.waiting.is_empty()
+            && !self.messages.is_full()
+            && self.primary.takes(primary.len())
+            && self.secondary.takes(secondary.len())
+        {
+            self.primary.pass(primary);
+            self.secondary.pass(secondary);
+            let pushed = self.messages.push(Message::Frames(run));
+            debug_assert!(pushed.is_ok(), "there was room");
+        } else {
+            self.primary.keep(primary);
+            self.secondary.keep(secondary);
+            self.waiting.push_back(Message::Frames(run));
+            self.flush();
         }
-        self.tell(now);
-        self.outside += 1;
-        self.outside_buffers += frame.buffers() as isize;
-        self.stage(Message::Primary(frame));
-        Ok(())
+        self.note(run, buffers, secondary_buffers);
     }
 
-    /// False if there was no room, and the frame is gone.
+    /// Lets a P wait for others, for which there is room.
     #[inline]
-    pub fn secondary(&mut self, frame: F, now: Ticks) -> bool {
-        let room = self.has_room();
-        if room {
-            self.tell(now);
-            self.secondary_buffers += frame.buffers() as u64;
-            self.stage(Message::Secondary(frame));
+    pub fn keep_primary(&mut self, frame: F, now: Ticks) {
+        let run = Run {
+            primary: 1,
+            secondary: 0,
+            now,
+        };
+        let buffers = frame.buffers();
+        self.primary.keep(iter::once(frame));
+        match self.waiting.back_mut() {
+            Some(Message::Frames(last)) if last.secondary == 0 && last.now == now => {
+                last.primary += 1;
+            }
+            _ => self.waiting.push_back(Message::Frames(run)),
         }
-        room
-    }
-
-    /// Whether a frame and its time fit, and behind them some controls.
-    pub fn has_room(&self) -> bool {
-        self.staged.len() + 2 * BURST <= STAGED
-    }
-
-    #[inline]
-    fn tell(&mut self, now: Ticks) {
-        if self.told != Some(now) {
-            self.told = Some(now);
-            self.stage(Message::Now(now));
-        }
-    }
-
-    #[inline]
-    fn stage(&mut self, message: Message<F>) {
-        self.staged.push(message);
-        self.sent += 1;
-        if self.staged.len() >= BURST {
+        self.note(run, buffers, 0);
+        if self.primary.waiting() >= BURST {
             self.flush();
         }
     }
 
-    /// Moves what is staged into the ring, as far as that has room.
-    pub fn flush(&mut self) {
-        if self.staged.is_empty() {
-            return;
-        }
-        let all = self.staged.len();
-        let n = match self.end.messages.cached_slots() {
-            free if free >= all => all,
-            _ => self.end.messages.slots().min(all),
+    /// The same with an S of so many buffers.
+    #[inline]
+    pub fn keep_secondary(&mut self, frame: F, buffers: usize, now: Ticks) {
+        let run = Run {
+            primary: 0,
+            secondary: 1,
+            now,
         };
-        push_some(&mut self.end.messages, n, self.staged.drain(..n));
+        self.secondary.keep(iter::once(frame));
+        match self.waiting.back_mut() {
+            Some(Message::Frames(last)) if last.primary == 0 && last.now == now => {
+                last.secondary += 1;
+            }
+            _ => self.waiting.push_back(Message::Frames(run)),
+        }
+        self.note(run, 0, buffers);
+        if self.secondary.waiting() >= BURST {
+            self.flush();
+        }
     }
 
-    /// Stages a control behind everything that came before. There is always room: only a worker
-    /// that stands still over some hundred checkpoints makes the list grow.
-    pub fn change(&mut self, change: Change, generation: u32) {
-        self.stage(Message::Control(Control { generation, change }));
+    #[inline]
+    fn note(&mut self, run: Run, primary_buffers: usize, secondary_buffers: usize) {
+        self.sent += u64::from(run.primary) + u64::from(run.secondary);
+        self.outside += run.primary as isize;
+        self.outside_buffers += primary_buffers as isize;
+        self.secondary_buffers += secondary_buffers as u64;
+    }
+
+    /// Moves what waits into the rings, as far as those have room.
+    pub fn flush(&mut self) {
+        while let Some(message) = self.waiting.front_mut() {
+            if self.messages.is_full() {
+                return;
+            }
+            let mut whole = true;
+            let mut told = *message;
+            if let (Message::Frames(left), Message::Frames(told)) = (message, &mut told) {
+                // A burst stays whole, unless the rings are too short for it.
+                told.primary = left.primary.min(self.primary.capacity());
+                told.secondary = left.secondary.min(self.secondary.capacity());
+                let (p, s) = (told.primary as usize, told.secondary as usize);
+                if !self.primary.takes(p) || !self.secondary.takes(s) {
+                    return;
+                }
+                self.primary.flush(p);
+                self.secondary.flush(s);
+                left.primary -= told.primary;
+                left.secondary -= told.secondary;
+                whole = left.primary + left.secondary == 0;
+            }
+            let pushed = self.messages.push(told);
+            debug_assert!(pushed.is_ok(), "there was room");
+            if whole {
+                self.waiting.pop_front();
+            }
+        }
+    }
+
+    /// Tells of something else than frames, behind everything that came before.
+    fn tell(&mut self, message: Message) {
+        self.sent += 1;
+        self.waiting.push_back(message);
         self.flush();
+    }
+
+    /// There is always room: only a worker that stands still over some hundred checkpoints makes the
+    /// list grow.
+    pub fn change(&mut self, change: Change, generation: u32) {
+        self.tell(Message::Control(Control { generation, change }));
     }
 
     /// Has quiet flows forgotten, if the worker is not behind anyway.
     pub fn age(&mut self, now: Ticks) {
-        if self.is_ready() {
-            self.tell(now);
-            self.stage(Message::Age);
+        self.flush();
+        if self.waiting.is_empty() {
+            self.tell(Message::Age(now));
         }
     }
 
     /// Asks for what is overdue; false if the worker is behind.
     pub fn ask(&mut self, now: Ticks) -> bool {
-        let ready = self.is_ready();
+        self.flush();
+        let ready = self.waiting.is_empty();
         if ready {
-            self.tell(now);
-            self.stage(Message::Overdue);
+            self.tell(Message::Overdue(now));
         }
         ready
     }
@@ -183,7 +286,7 @@ impl<F: Frame> Remote<F> {
     /// stall is told once in that time.
     pub fn stalls(&mut self, now: Ticks, timeout: Ticks) -> bool {
         let (sent, since) = self.mark;
-        if self.end.gauge.done() >= sent {
+        if self.gauge.done() >= sent {
             self.mark = (self.sent, now);
             return false;
         }
@@ -194,26 +297,38 @@ impl<F: Frame> Remote<F> {
         stalls
     }
 
-    /// Takes a burst of released P; returns their buffers.
-    pub fn take_releases(&mut self, released: &mut VecDeque<Release<F>>) -> usize {
-        let n = self.end.releases.slots().min(BURST);
-        let mut buffers = 0;
-        if let Ok(chunk) = self.end.releases.read_chunk(n) {
-            released.extend(chunk.into_iter().inspect(|r| buffers += r.frame.buffers()));
+    /// Whether there are releases that may be taken.
+    #[inline]
+    pub fn has_releases(&self) -> bool {
+        self.ready > 0
+    }
+
+    /// Lets the releases that are there be taken. What they depend on is among the reports by now.
+    pub fn admit_releases(&mut self) {
+        self.ready = self.releases.slots();
+    }
+
+    /// The next release.
+    #[inline]
+    pub fn next_release(&mut self) -> Option<Release<F>> {
+        if self.ready == 0 {
+            return None;
         }
-        self.outside -= n as isize;
-        self.outside_buffers -= buffers as isize;
-        buffers
+        let release = self.releases.pop().ok()?;
+        self.ready -= 1;
+        self.outside -= 1;
+        self.outside_buffers -= release.frame.buffers() as isize;
+        Some(release)
     }
 
     /// Reports that the ring holds at most.
     pub fn most_reports(&self) -> usize {
-        self.end.reports.buffer().capacity()
+        self.reports.buffer().capacity()
     }
 
     /// The worker's next report.
     pub fn next_report(&mut self) -> Option<Report<F>> {
-        let report = self.end.reports.pop().ok()?;
+        let report = self.reports.pop().ok()?;
         let (more, less) = match report {
             Report::Divided(n) => (n, Amount::default()),
             Report::Discarded(n) => (Amount::default(), n),

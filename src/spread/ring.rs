@@ -1,4 +1,8 @@
 //! The rings between the front and one worker: single producer, single consumer, allocated once.
+//!
+//! Frames have rings of their own, one for each VM, and nothing else is in there: a cache line that
+//! goes from core to core carries eight. In which order they came, when, and what came between them
+//! is told by messages, one for all frames that a round of the poll loop found.
 
 use std::sync::Arc;
 
@@ -6,26 +10,33 @@ use crossbeam_utils::CachePadded;
 use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::BURST;
 use super::control::Control;
 use super::gauge::Gauge;
 use crate::compare::{Divergence, Release, Synchronized};
 use crate::frame::Ticks;
 
-/// What the front tells a worker. Two words, so that a cache line carries four.
-pub(super) enum Message<F> {
-    /// The time from here on.
-    Now(Ticks),
-    /// A frame that the PVM sent.
-    Primary(F),
-    /// A frame that the SVM sent in the same epoch.
-    Secondary(F),
+/// What the front tells a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// Frames that the VMs sent, those of the SVM in the same epoch. They are in their rings before
+    /// they are told of.
+    Frames(Run),
     /// The epoch ends, or was committed.
     Control(Control),
     /// Quiet flows are to be forgotten.
-    Age,
+    Age(Ticks),
     /// What has waited for too long is to be reported.
-    Overdue,
+    Overdue(Ticks),
+}
+
+/// Frames that arrived at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// P.
+    pub primary: u32,
+    /// S.
+    pub secondary: u32,
+    pub now: Ticks,
 }
 
 /// What a worker tells the front besides releases. `generation` is that of the last [`Control`]
@@ -64,8 +75,8 @@ pub(super) struct Amount {
 /// Items that may be on their way in each of a worker's rings, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// From the front: frames, the time, controls.
-    pub messages: usize,
+    /// P from the front, as many S, and as many messages about them.
+    pub frames: usize,
     /// P that may leave.
     pub releases: usize,
     /// Everything else that a worker says.
@@ -76,20 +87,18 @@ impl Default for Sizes {
     /// A few bursts, so that a worker that the system holds up for a moment holds up nobody else.
     fn default() -> Self {
         Self {
-            messages: 1024,
+            frames: 1024,
             releases: 1024,
             reports: 64,
         }
     }
 }
 
-/// Messages that may wait for the ring: a burst that waited before, a burst each of P and S, the
-/// time before each of them, and a few controls.
-pub(super) const STAGED: usize = 8 * BURST;
-
 /// The front's end.
 pub struct FrontEnd<F> {
-    pub(super) messages: Producer<Message<F>>,
+    pub(super) primary: Producer<F>,
+    pub(super) secondary: Producer<F>,
+    pub(super) messages: Producer<Message>,
     pub(super) releases: Consumer<Release<F>>,
     pub(super) reports: Consumer<Report<F>>,
     pub(super) gauge: Arc<CachePadded<Gauge>>,
@@ -97,7 +106,9 @@ pub struct FrontEnd<F> {
 
 /// A worker's end.
 pub struct WorkerEnd<F> {
-    pub(super) messages: Consumer<Message<F>>,
+    pub(super) primary: Consumer<F>,
+    pub(super) secondary: Consumer<F>,
+    pub(super) messages: Consumer<Message>,
     pub(super) releases: Producer<Release<F>>,
     pub(super) reports: Producer<Report<F>>,
     pub(super) gauge: Arc<CachePadded<Gauge>>,
@@ -105,18 +116,24 @@ pub struct WorkerEnd<F> {
 
 /// The two ends of one worker's rings.
 pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
-    let (to_worker, from_front) = RingBuffer::new(sizes.messages.max(1));
+    let (p_to_worker, p_from_front) = RingBuffer::new(sizes.frames.max(1));
+    let (s_to_worker, s_from_front) = RingBuffer::new(sizes.frames.max(1));
+    let (to_worker, from_front) = RingBuffer::new(sizes.frames.max(1));
     let (give_back, released) = RingBuffer::new(sizes.releases.max(1));
     let (tell, told) = RingBuffer::new(sizes.reports.max(1));
     let gauge = Arc::default();
     (
         FrontEnd {
+            primary: p_to_worker,
+            secondary: s_to_worker,
             messages: to_worker,
             releases: released,
             reports: told,
             gauge: Arc::clone(&gauge),
         },
         WorkerEnd {
+            primary: p_from_front,
+            secondary: s_from_front,
             messages: from_front,
             releases: give_back,
             reports: tell,
@@ -125,7 +142,17 @@ pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
     )
 }
 
+/// Slots of a ring that are free, as far as `wanted` asks to know.
+#[inline]
+pub(super) fn free<T>(ring: &Producer<T>, wanted: usize) -> usize {
+    match ring.cached_slots() {
+        free if free >= wanted => free,
+        _ => ring.slots(),
+    }
+}
+
 /// Moves up to `n` items into a ring, as far as there is room; returns how many.
+#[inline]
 pub(super) fn push_some<T>(
     ring: &mut Producer<T>,
     n: usize,

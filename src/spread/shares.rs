@@ -11,7 +11,7 @@ const BITS: u32 = ENTRIES.trailing_zeros();
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shares {
     table: [u8; ENTRIES],
-    /// Odd. Without it a peer could choose flows that all meet on one core.
+    /// Of the flows' hashes: without it a peer could choose flows that all meet on one core.
     seed: u64,
 }
 
@@ -30,10 +30,7 @@ impl Shares {
             });
             owner.unwrap_or(0) as u8
         });
-        Self {
-            table,
-            seed: seed | 1,
-        }
+        Self { table, seed }
     }
 
     /// Equal shares among `cores`.
@@ -44,7 +41,7 @@ impl Shares {
     /// The core that compares a flow, in both directions of the flow the same.
     #[inline]
     pub fn of(&self, key: &FlowKey) -> usize {
-        let hash = key.symmetric_hash().wrapping_mul(self.seed);
+        let hash = key.symmetric_hash(self.seed);
         usize::from(self.table[(hash >> (u64::BITS - BITS)) as usize])
     }
 

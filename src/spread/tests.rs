@@ -110,7 +110,7 @@ fn what_a_worker_says_of_an_epoch_that_has_ended_is_void() {
 #[test]
 fn a_burst_each_of_p_and_s_fits_behind_half_a_burst() {
     let sizes = Sizes {
-        messages: 16,
+        frames: 16,
         ..Sizes::default()
     };
     let (mut front, mut worker) = crew(sizes);
@@ -134,7 +134,7 @@ fn a_burst_each_of_p_and_s_fits_behind_half_a_burst() {
 #[test]
 fn a_full_ring_pushes_back_and_loses_nothing() {
     let sizes = Sizes {
-        messages: 16,
+        frames: 16,
         releases: 16,
         reports: 1,
     };

@@ -8,25 +8,29 @@ use rtrb::{Consumer, Producer};
 use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
-use super::ring::{Amount, Message, Report, WorkerEnd, push_some};
+use super::ring::{Amount, Message, Report, Run, WorkerEnd, push_some};
 use crate::compare::{Comparator, Divergence, Limits, Numbers, Policy, Release, Synchronized};
-use crate::frame::{Frame, Ticks};
+use crate::frame::Frame;
+
+/// Frames and other messages after which a worker answers, and releases that it gives back then.
+const MOST: usize = 2 * BURST;
 
 /// One worker's share of a VM pair's flows.
 pub struct Worker<F> {
-    messages: Consumer<Message<F>>,
+    messages: Consumer<Message>,
+    primary: Consumer<F>,
+    secondary: Consumer<F>,
     share: Share<F>,
 }
 
-/// All but the ring that it is told through.
+/// All but the rings that it is told through.
 struct Share<F> {
     comparator: Comparator<F>,
     releases: Producer<Release<F>>,
     reports: Producer<Report<F>>,
     gauge: Arc<CachePadded<Gauge>>,
     generation: u32,
-    now: Ticks,
-    /// Messages worked through.
+    /// Frames and other messages worked through.
     done: u64,
     /// Buffers of the S among them.
     secondary_buffers: u64,
@@ -47,6 +51,8 @@ impl<F: Frame> Worker<F> {
     /// is then close by. The bounds and the policy are those that the front was made with.
     pub fn new(end: WorkerEnd<F>, limits: Limits, numbers: Numbers, policy: Policy) -> Self {
         let WorkerEnd {
+            primary,
+            secondary,
             messages,
             releases,
             reports,
@@ -54,13 +60,14 @@ impl<F: Frame> Worker<F> {
         } = end;
         Self {
             messages,
+            primary,
+            secondary,
             share: Share {
                 comparator: Comparator::new(limits, numbers, policy),
                 releases,
                 reports,
                 gauge,
                 generation: 0,
-                now: 0,
                 done: 0,
                 secondary_buffers: 0,
                 overflow_seen: 0,
@@ -73,24 +80,42 @@ impl<F: Frame> Worker<F> {
         }
     }
 
-    /// Works through a burst of messages; true if there was anything to do.
+    /// Works through what the front has told, some bursts at most; true if there was anything to do.
     pub fn poll(&mut self) -> bool {
-        let waiting = self.messages.slots().min(BURST);
-        if let Ok(chunk) = self.messages.read_chunk(waiting) {
-            for message in chunk {
-                self.share.take(message);
-            }
+        let mut taken = 0;
+        while taken < MOST
+            && let Ok(message) = self.messages.pop()
+        {
+            taken += self.take(message);
         }
         let answered = self.share.answer();
-        let busy = waiting > 0 || answered;
+        let busy = taken > 0 || answered;
         if busy {
             let share = &mut self.share;
-            share.done += waiting as u64;
+            share.done += taken as u64;
             share
                 .gauge
                 .show(&share.comparator, share.done, share.secondary_buffers);
         }
         busy
+    }
+
+    /// Does what a message says; returns for how many frames or other messages it stands.
+    #[inline]
+    fn take(&mut self, message: Message) -> usize {
+        match message {
+            Message::Frames(run) => {
+                let share = &mut self.share;
+                share.frames(&mut self.primary, &mut self.secondary, run);
+                return (run.primary + run.secondary) as usize;
+            }
+            Message::Control(control) => self.share.control(control),
+            Message::Age(now) => self.share.comparator.age(now, BURST),
+            Message::Overdue(now) => {
+                self.share.due.overdue = Some(self.share.comparator.overdue(now));
+            }
+        }
+        1
     }
 
     /// Whether the front is gone and nothing is left to do.
@@ -105,24 +130,23 @@ impl<F: Frame> Worker<F> {
 }
 
 impl<F: Frame> Share<F> {
-    fn take(&mut self, message: Message<F>) {
-        match message {
-            Message::Primary(frame) => {
-                // The front counts, so that one always fits.
-                if let Err(refused) = self.comparator.primary(frame, self.now) {
-                    self.due.discarded.frames += 1;
-                    self.due.discarded.buffers += refused.buffers();
-                }
-            }
-            Message::Secondary(frame) => {
-                self.secondary_buffers += frame.buffers() as u64;
-                self.comparator.secondary(frame, self.now);
-            }
-            Message::Now(now) => self.now = now,
-            Message::Control(control) => self.control(control),
-            Message::Age => self.comparator.age(self.now, BURST),
-            Message::Overdue => self.due.overdue = Some(self.comparator.overdue(self.now)),
+    fn frames(&mut self, primary: &mut Consumer<F>, secondary: &mut Consumer<F>, run: Run) {
+        let (n, m) = (run.primary as usize, run.secondary as usize);
+        let (Some(mut primary), Some(secondary)) = (upcoming(primary, n), upcoming(secondary, m))
+        else {
+            return;
+        };
+        let mut buffers = 0;
+        let mut secondary = secondary.take(m).inspect(|s| buffers += s.buffers());
+        self.comparator
+            .both_bursts(&mut primary.by_ref().take(n), &mut secondary, run.now);
+        // The front counts, so that all P fit.
+        let left = n - primary.iterated();
+        for refused in primary.take(left) {
+            self.due.discarded.frames += 1;
+            self.due.discarded.buffers += refused.buffers();
         }
+        self.secondary_buffers += buffers as u64;
     }
 
     fn control(&mut self, Control { generation, change }: Control) {
@@ -151,7 +175,7 @@ impl<F: Frame> Share<F> {
     fn release(&mut self) -> bool {
         let comparator = &mut self.comparator;
         let released = std::iter::from_fn(|| comparator.next_release());
-        push_some(&mut self.releases, BURST, released) > 0
+        push_some(&mut self.releases, MOST, released) > 0
     }
 
     fn report(&mut self) -> bool {
@@ -203,4 +227,27 @@ impl<F: Frame> Share<F> {
             discarded => Some(Report::Discarded(discarded)),
         }
     }
+}
+
+/// The next frames of a ring, at least `n`, which it has: no frame is told of that is not there.
+///
+/// Another core has written them last, and it takes far longer to get a line from there than to compare a
+/// frame. So those behind the `n`, as far as they have come, are asked for now: where the next `n`
+/// lie was asked for a call ago.
+#[inline]
+fn upcoming<F: Frame>(
+    ring: &mut Consumer<F>,
+    n: usize,
+) -> Option<rtrb::chunks::ReadChunkIntoIter<'_, F>> {
+    let known = match ring.cached_slots() {
+        known if known >= 2 * n => known,
+        _ => ring.slots(),
+    };
+    debug_assert!(known >= n, "all frames that were told of are there");
+    let chunk = ring.read_chunk(known.min(3 * n)).ok()?;
+    let (first, second) = chunk.as_slices();
+    let behind = |from: usize| first.iter().chain(second).skip(from);
+    behind(2 * n).for_each(F::prefetch);
+    behind(n).take(n).for_each(F::prefetch_head);
+    Some(chunk.into_iter())
 }

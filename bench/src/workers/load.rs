@@ -7,15 +7,13 @@ use crate::engine::{Case, Template, shuffled};
 
 /// Frames of a burst, as the node's.
 pub const BURST: usize = 32;
-/// Bytes of frames that are made, then measured in one go: they lie in the third-level cache, from
-/// where any core can take them.
-const CHUNK_BYTES: usize = 8 << 20;
 /// Frames kept as history.
 pub const HISTORY: usize = 4096;
 
 /// Both VMs' frames of equal streams.
 pub struct Load {
     template: Template,
+    chunk: usize,
     primary: Pool,
     secondary: Pool,
     order: Vec<u32>,
@@ -29,11 +27,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// Of a case, whose flows take turns in random order.
-    pub fn new(case: &Case) -> Self {
+    /// Of a case, whose flows take turns in random order, with so many bytes of frames at a time.
+    pub fn new(case: &Case, bytes: usize) -> Self {
         let template = Template::new(case, case.payload);
-        let chunk = Self::chunk_of(&template);
+        // A header beside each frame.
+        let chunk = (bytes / 2 / (template.bytes().len() + 128)).next_multiple_of(BURST);
         Self {
+            chunk,
             primary: Pool::new(2 * chunk, template.bytes()),
             secondary: Pool::new(2 * chunk + 2 * HISTORY, template.bytes()),
             template,
@@ -46,14 +46,9 @@ impl Load {
         }
     }
 
-    fn chunk_of(template: &Template) -> usize {
-        // A header beside each frame.
-        (CHUNK_BYTES / 2 / (template.bytes().len() + 128)).next_multiple_of(BURST)
-    }
-
     /// Pairs of a chunk.
     pub fn chunk(&self) -> usize {
-        Self::chunk_of(&self.template)
+        self.chunk
     }
 
     /// Makes the next chunk.
@@ -64,7 +59,7 @@ impl Load {
             secondary,
             ..
         } = self;
-        for _ in 0..Self::chunk_of(template) {
+        for _ in 0..self.chunk {
             let (flow, offset) = (self.order[self.next] as usize, self.offset);
             self.p
                 .push_back(primary.take(|bytes| template.write(bytes, flow, offset)));

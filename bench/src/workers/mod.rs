@@ -8,7 +8,9 @@
 //!
 //! Time runs from the first frame of a chunk until the last has come out.
 
+mod line;
 mod load;
+mod parts;
 mod pool;
 
 use std::thread;
@@ -20,6 +22,7 @@ use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
 use crate::engine::{Case, LARGE, SMALL, Span, ticks};
 use crate::figure::Figure;
 use load::{BURST, HISTORY, Load};
+pub use parts::{Part, Parts};
 use pool::PoolFrame;
 
 /// What to measure.
@@ -76,14 +79,16 @@ pub fn run(options: &Options) -> Vec<Figure> {
         .chain(options.shares.iter().map(|&front| Way::Spread { front }))
         .collect();
     let mut values = vec![vec![Vec::new(); ways.len()]; cases.len()];
+    let mut lines = Vec::new();
     for _ in 0..options.runs {
+        lines.push(line::there_and_back());
         for (case, of_case) in cases.iter().zip(&mut values) {
             for (way, of_way) in ways.iter().zip(of_case) {
                 of_way.push(measure(case, *way, options.pairs));
             }
         }
     }
-    let mut figures = Vec::new();
+    let mut figures = vec![Figure::of("workers/line/ns".into(), "ns", lines)];
     for (case, of_case) in cases.iter().zip(values) {
         let alone = of_case[0].clone();
         for (way, ns) in ways.iter().zip(of_case) {
@@ -108,6 +113,13 @@ fn measure(case: &Case, way: Way, pairs: usize) -> f64 {
     per_pair * span.ns_per_tick()
 }
 
+/// Bytes of frames that are made, then measured in one go: they lie in the third-level cache, from
+/// where any core can take them.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Some 100 ns.
+const PAUSES: usize = 4;
+
 const FIRST: usize = 0;
 const OTHER: usize = 1;
 
@@ -130,7 +142,7 @@ fn limits(case: &Case) -> Limits {
 fn alone(case: &Case, pairs: usize, core: usize) -> f64 {
     pin(core);
     let front = Front::alone(limits(case), Numbers::Translated, Policy::default());
-    Run::new(case, front, &mut Load::new(case)).go(pairs)
+    Run::new(case, front, &mut Load::new(case, CHUNK_BYTES)).go(pairs)
 }
 
 /// Two at once; the mean of what each needs, halved.
@@ -156,16 +168,26 @@ fn spread(case: &Case, pairs: usize, front: u32) -> f64 {
         let mut worker: Worker<PoolFrame> =
             Worker::new(worker_end, bounds, Numbers::Translated, policy);
         while !worker.is_over() {
-            worker.poll();
+            if !worker.poll() {
+                pause();
+            }
         }
     });
     pin(FIRST);
     let policy = Policy::default();
     let front = Front::new(limits(case), Numbers::Translated, policy, vec![end], shares);
-    let mut load = Load::new(case);
+    let mut load = Load::new(case, CHUNK_BYTES);
     let per_pair = Run::new(case, front, &mut load).go(pairs);
     worker.join().expect("the worker");
     per_pair
+}
+
+/// What a node does elsewhere in a round without work. Who looks at a line all the time keeps the
+/// other core from writing it.
+fn pause() {
+    for _ in 0..PAUSES {
+        std::hint::spin_loop();
+    }
 }
 
 /// A front under load.
@@ -203,15 +225,17 @@ impl<'a> Run<'a> {
         self.load.prepare();
         let all = self.load.p.len();
         let begin = ticks();
-        for i in 0..all / BURST {
+        for _ in 0..all / BURST {
             while !self.front.is_ready() || self.front.room() < BURST {
+                pause();
                 self.take();
             }
             self.now += 1;
-            self.burst(i % 2 == 0);
+            self.burst();
             self.take();
         }
         while self.out.len() < all {
+            pause();
             self.take();
         }
         let ticks = ticks() - begin;
@@ -224,21 +248,13 @@ impl<'a> Run<'a> {
         ticks
     }
 
-    fn burst(&mut self, p_first: bool) {
+    fn burst(&mut self) {
         let Self {
             front, load, now, ..
         } = self;
-        for half in [p_first, !p_first] {
-            if half {
-                for frame in load.p.drain(..BURST) {
-                    assert!(front.primary(frame, *now).is_ok(), "there is room");
-                }
-            } else {
-                for frame in load.s.drain(..BURST) {
-                    front.secondary(frame, *now);
-                }
-            }
-        }
+        let mut p = load.p.drain(..BURST);
+        front.both_bursts(&mut p, &mut load.s.drain(..BURST), *now);
+        assert_eq!(p.len(), 0, "there is room");
     }
 
     fn take(&mut self) {

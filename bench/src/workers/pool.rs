@@ -42,6 +42,16 @@ impl Frame for PoolFrame {
     }
 
     #[inline]
+    fn prefetch(&self) {
+        prefetch(std::ptr::from_ref(self.0));
+    }
+
+    #[inline]
+    fn prefetch_head(&self) {
+        prefetch(self.head().as_ptr());
+    }
+
+    #[inline]
     fn share(&self) -> Self {
         self.0.owners.fetch_add(1, Ordering::Relaxed);
         Self(self.0)
@@ -51,6 +61,19 @@ impl Frame for PoolFrame {
         // No frame here is longer than a wire's.
         None
     }
+}
+
+/// Starts to load the cache line at an address, as a node's frames do.
+#[inline]
+fn prefetch<T>(start: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint and accesses no memory, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
 }
 
 impl Drop for PoolFrame {
