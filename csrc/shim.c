@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 _Static_assert(CPU_SETSIZE == SHIM_CPU_SETSIZE, "the size of cpu_set_t has changed");
 
@@ -26,6 +29,24 @@ shim_lcore_runs_on(unsigned int lcore, unsigned int cpu)
 	rte_cpuset_t cpus = rte_lcore_cpuset(lcore);
 
 	return CPU_ISSET(cpu, &cpus) != 0;
+}
+
+static void
+nothing(int signal)
+{
+	(void)signal;
+}
+
+int
+shim_interrupt_poll(int thread)
+{
+	/* poll() is never restarted, whatever SA_RESTART says (signal(7)). */
+	struct sigaction action = { .sa_handler = nothing, .sa_flags = SA_RESTART };
+
+	if (sigaction(SIGURG, &action, NULL) != 0 ||
+	    syscall(SYS_tgkill, getpid(), thread, SIGURG) != 0)
+		return errno;
+	return 0;
 }
 
 uint16_t

@@ -95,6 +95,8 @@ int shim_errno(void);
 uint64_t shim_tsc(void);
 /* Whether the lcore may run on the CPU; cpu is below SHIM_CPU_SETSIZE. */
 int shim_lcore_runs_on(unsigned int lcore, unsigned int cpu);
+/* Makes a poll() end that a thread of this process waits in; other calls go on. 0 or an errno. */
+int shim_interrupt_poll(int thread);
 
 uint16_t shim_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);
 uint16_t shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n);

@@ -103,9 +103,13 @@ const RARP: u16 = 0x8035;
 
 /// Whether a frame may be one by which a node tells the network where its VM is now.
 fn is_announcement(packet: &Packet) -> bool {
-    matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery)
+    is_discovery(packet)
         || packet.key.ether_type() == Some(RARP)
         || packet.kind == Kind::Icmp && is_unreachable(packet)
+}
+
+fn is_discovery(packet: &Packet) -> bool {
+    matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery)
 }
 
 /// Whether it says that there is no way to a host; a node says so of the time before its takeover.
@@ -130,6 +134,8 @@ pub struct Node {
     committed: u64,
     told: Told,
     colo: bool,
+    /// The VM ran before the node did.
+    late: bool,
     open: bool,
     /// Somebody decided that this node serves without a comparison.
     decided: bool,
@@ -153,6 +159,7 @@ impl Node {
             committed: 0,
             told: Told::default(),
             colo: false,
+            late: false,
             decided: false,
             discarded: 0,
             vanished: 0,
@@ -176,7 +183,10 @@ impl Node {
                 self.epoch = *epoch;
                 self.told.due = false;
             }
-            Event::MonitorConnected { colo } => self.colo = *colo,
+            Event::MonitorConnected { colo, running } => {
+                self.colo = *colo;
+                self.late |= *running && self.fences == 0;
+            }
             Event::Migration { colo } | Event::Barrier { colo } => self.colo = *colo,
             Event::MonitorLost => self.told = Told::default(),
             Event::Stop => {
@@ -326,7 +336,9 @@ impl Node {
             policy: covering(&self.start.policy, packet).map(str::to_owned),
             vanished: self.vanished,
         };
-        let announces = self.role != self.start.role && is_announcement(packet);
+        // A node that is started again asks for the VM's neighbours, once its output may leave.
+        let asks = self.late && (self.committed > 0 || !self.colo) && is_discovery(packet);
+        let announces = asks || self.role != self.start.role && is_announcement(packet);
         let why = match self.flow(packet, lives) {
             (Flow::Datagrams(flow), _) if announces && !flow.waits() => Ok(Why::Announcement),
             (Flow::Tcp(flow), lives) => flow.left(packet, bytes, &mut cx, lives),

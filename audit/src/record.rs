@@ -135,6 +135,9 @@ pub enum Event {
     MonitorConnected {
         /// Migration state is `colo`.
         colo: bool,
+        /// The VM runs.
+        #[serde(default)]
+        running: bool,
     },
     /// The monitor is gone.
     MonitorLost,

@@ -23,6 +23,7 @@ pub mod queue;
 pub mod slices;
 pub mod telemetry;
 pub mod tsc;
+pub mod vhost;
 
 pub use burst::Burst;
 pub use eal::{Eal, EalError};

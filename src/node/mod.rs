@@ -37,7 +37,7 @@ use std::thread;
 use self::poll::PollCore;
 use self::worker::WorkerCore;
 use crate::config::Settings;
-use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry};
+use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry, vhost};
 use crate::monitor::capture::CaptureError;
 use crate::monitor::latency::Recorder;
 use crate::monitor::log::Log;
@@ -133,6 +133,12 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
         recorder,
         mut hardware,
     } = setup::wire(eal, settings, log)?;
+    if let Err(error) = vhost::look_at_sockets(eal) {
+        log.warning(
+            "vhost",
+            format_args!("vhost ports may take a second to be seen: {error}"),
+        );
+    }
     let lcores = poll.iter().map(|(lcore, _)| lcore);
     let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
     let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();

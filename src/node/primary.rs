@@ -232,10 +232,9 @@ impl PrimaryNode {
         {
             any = true;
             let head = frame.head().get(DATA_HEADER..).unwrap_or_default();
-            let reminder = Unreachable::about(
-                head,
-                &Packet::parse(head, frame.len().saturating_sub(DATA_HEADER)),
-            );
+            let packet = Packet::parse(head, frame.len().saturating_sub(DATA_HEADER));
+            let reminder = Unreachable::about(head, &packet);
+            self.state.speaks_to(head, &packet);
             if counts
                 && let Some(frame) = reclaim(frame, &self.headers)
                 && let Some(frame) = self.state.outward_again(frame)
@@ -298,6 +297,12 @@ impl PrimaryNode {
             busy = self.uplink.receive(&mut self.input) > 0;
             self.input_since = now;
             self.translate_input(now);
+            if self.state.wants_peers() {
+                for frame in self.input.iter() {
+                    let head = frame.head();
+                    self.state.hears(head, &Packet::parse(head, frame.len()));
+                }
+            }
         }
         if self.input.is_empty() {
             return false;

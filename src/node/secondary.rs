@@ -6,7 +6,7 @@ use super::counts::{self, Tally};
 use super::egress::mark;
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
-use super::own::{send_own, strip};
+use super::own::{copy_out, send_own, strip};
 use super::primary::{self, PrimaryNode};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Frame, Ticks};
@@ -40,6 +40,8 @@ pub struct SecondaryNode {
     clock: Clock,
     patience: Ticks,
     tap: Tap,
+    /// A capture knows of the takeover.
+    decided: bool,
 }
 
 /// What a [`SecondaryNode`] is made of.
@@ -96,6 +98,7 @@ impl SecondaryNode {
             clock,
             patience,
             tap,
+            decided: false,
         }
     }
 
@@ -214,8 +217,8 @@ impl SecondaryNode {
             match frame.prepend(header.len()) {
                 Some(room) => {
                     room.copy_from_slice(&header);
-                    if let Some(flow) = outgoing.flow {
-                        self.state.keep(flow, frame.share());
+                    if let Some(last) = outgoing.last {
+                        self.state.keep(last, frame.share());
                     }
                     self.link.push(frame);
                 }
@@ -244,6 +247,24 @@ impl SecondaryNode {
         self.scratch.clear();
     }
 
+    /// Whether it is certain that the VM goes on here, though it may not run yet.
+    pub fn is_chosen(&self) -> bool {
+        self.state.is_chosen()
+    }
+
+    /// Tells the network where the VM is, as soon as that is certain.
+    pub fn announce(&mut self, uplink: &mut Lane, now: Ticks) {
+        if !std::mem::replace(&mut self.decided, true) {
+            self.tap.note(Note::Takeover);
+        }
+        while uplink.room() > 0
+            && let Some(frame) = self.state.next_announcement(now)
+        {
+            copy_out(&self.headers, frame.bytes(), uplink);
+        }
+        self.tap.flush(Place::Out, self.state.epoch(), uplink);
+    }
+
     /// Whether the VM speaks for itself from now on.
     pub fn takes_over(&self) -> bool {
         self.state.takes_over()
@@ -251,7 +272,9 @@ impl SecondaryNode {
 
     /// Goes on as a primary on the ports that this node had.
     pub fn take_over(mut self, heir: Heir, now: Ticks) -> PrimaryNode {
-        self.tap.note(Note::Takeover);
+        if !self.decided {
+            self.tap.note(Note::Takeover);
+        }
         let Heir { mut state, uplink } = heir;
         state.inherit(self.state.into_inheritance(), now);
         let parts = primary::Parts {

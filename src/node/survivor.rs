@@ -10,6 +10,10 @@ use crate::monitor::counters::Writer;
 use crate::monitor::latency::Recorder;
 
 /// What the node is now.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each pair, and a box would be allocated on a poll core"
+)]
 enum Half {
     Secondary(SecondaryNode, Option<Heir>),
     Primary(PrimaryNode),
@@ -39,9 +43,12 @@ impl Survivor {
             Half::Secondary(secondary, heir) => {
                 let busy = secondary.poll(now);
                 if let Some(heir) = heir {
-                    secondary.ignore(&mut heir.uplink);
                     if secondary.takes_over() {
                         self.take_over(now);
+                    } else if secondary.is_chosen() {
+                        secondary.announce(&mut heir.uplink, now);
+                    } else {
+                        secondary.ignore(&mut heir.uplink);
                     }
                 }
                 busy

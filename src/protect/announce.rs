@@ -5,11 +5,14 @@
 //! MAC address, which is enough for switches; a gratuitous ARP request (RFC 5227, 3) for each IPv4
 //! and an unsolicited neighbour advertisement (RFC 4861, 7.2.6) for each IPv6 address.
 //!
+//! Each round asks for the VM's neighbours, too (`neighbour`).
+//!
 //! An IP address is believed from ARP and neighbour discovery alone, where its owner speaks for
 //! itself: a VM that routes sends frames from addresses that are not its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::neighbour::Neighbours;
 use crate::frame::Ticks;
 use crate::packet::checksum::Sum;
 use crate::packet::{Kind, Packet};
@@ -27,21 +30,22 @@ const LONGEST: usize = 14 + TAGS + 40 + 32;
 const SHORTEST: usize = 60;
 
 const RARP: [u8; 2] = [0x80, 0x35];
-const ARP: [u8; 2] = [0x08, 0x06];
+pub(super) const ARP: [u8; 2] = [0x08, 0x06];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const ICMPV6: u8 = 58;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const ADVERTISEMENT: u8 = 136;
+pub(super) const SOLICITATION: u8 = 135;
 
 /// One of the VM's addresses and the tags under which it speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Address {
-    mac: [u8; 6],
-    tags: [u8; TAGS],
-    tags_len: u8,
-    ip: Option<IpAddr>,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Address {
+    pub mac: [u8; 6],
+    pub tags: [u8; TAGS],
+    pub tags_len: u8,
+    pub ip: Option<IpAddr>,
 }
 
-/// A frame that announces one address.
+/// A frame that announces one address, or asks for a neighbour's.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
     bytes: [u8; LONGEST],
@@ -54,9 +58,29 @@ impl Announcement {
         &self.bytes[..self.len]
     }
 
-    fn put(&mut self, bytes: &[u8]) {
+    /// Ethernet's header but for the EtherType, from one of the VM's addresses.
+    pub(super) fn begin(&mut self, to: &[u8; 6], from: &Address) {
+        self.put(to);
+        self.put(&from.mac);
+        self.put(&from.tags[..from.tags_len.into()]);
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
+    }
+
+    pub(super) fn pad(&mut self) {
+        self.len = self.len.max(SHORTEST);
+    }
+}
+
+impl Default for Announcement {
+    fn default() -> Self {
+        Self {
+            bytes: [0; LONGEST],
+            len: 0,
+        }
     }
 }
 
@@ -65,6 +89,7 @@ impl Announcement {
 pub(super) struct Announcer {
     addresses: [Option<Address>; ADDRESSES],
     next: usize,
+    neighbours: Neighbours,
     /// The last source of a frame: most frames tell nothing new.
     last: ([u8; 6], [u8; 2]),
     millisecond: Ticks,
@@ -79,6 +104,7 @@ impl Announcer {
         Self {
             addresses: [None; ADDRESSES],
             next: 0,
+            neighbours: Neighbours::new(),
             last: Default::default(),
             millisecond,
             since: None,
@@ -100,20 +126,9 @@ impl Announcer {
             return;
         }
         self.last = (*mac, *ether_type);
-        let tags_end = usize::from(packet.l3).saturating_sub(2);
-        let Some(tags) = head.get(12..tags_end).filter(|t| t.len() <= TAGS) else {
+        let Some(address) = source(head, packet) else {
             return;
         };
-        if mac[0] & 1 != 0 || *mac == [0; 6] || matches!(packet.kind, Kind::Unreadable(_)) {
-            return;
-        }
-        let mut address = Address {
-            mac: *mac,
-            tags: [0; TAGS],
-            tags_len: tags.len() as u8,
-            ip: None,
-        };
-        address.tags[..tags.len()].copy_from_slice(tags);
         self.keep(address);
         let ip = match packet.kind {
             Kind::Arp => arp_sender(&head[usize::from(packet.l3).min(head.len())..], mac),
@@ -121,7 +136,36 @@ impl Announcer {
             _ => None,
         };
         if ip.is_some() {
-            self.keep(Address { ip, ..address });
+            let address = Address { ip, ..address };
+            self.keep(address);
+            self.neighbours.asks(head, packet, address);
+        }
+    }
+
+    /// Takes in a segment that the VM sent: its receiver may be a neighbour.
+    pub fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
+        if packet.kind == Kind::Tcp
+            && let Some(vm) = source(head, packet)
+            && let (Some(mac), Some(ip)) = (destination(head), packet.key.dst_ip())
+        {
+            let own = packet.key.src_ip();
+            self.neighbours.speaks(Address { ip: own, ..vm }, ip, mac);
+        }
+    }
+
+    /// Takes in a segment that was sent to the VM: its sender may be a neighbour.
+    pub fn hears(&mut self, head: &[u8], packet: &Packet) {
+        if packet.kind == Kind::Tcp
+            && let Some(peer) = source(head, packet)
+            && let (Some(mac), Some(ip)) = (destination(head), packet.key.src_ip())
+        {
+            let own = packet.key.dst_ip();
+            let vm = Address {
+                mac,
+                ip: own,
+                ..peer
+            };
+            self.neighbours.speaks(vm, ip, peer.mac);
         }
     }
 
@@ -132,10 +176,21 @@ impl Announcer {
         }
     }
 
+    /// It has not begun.
+    pub fn is_new(&self) -> bool {
+        self.since.is_none() && self.round == 0
+    }
+
+    /// All is said.
+    pub fn is_done(&self) -> bool {
+        self.since.is_none() && self.round > 0
+    }
+
     /// The VM speaks from here now.
     pub fn begin(&mut self, now: Ticks) {
         self.since = Some(now);
         (self.round, self.cursor) = (0, 0);
+        self.neighbours.begin();
     }
 
     /// The next frame that is due.
@@ -143,7 +198,7 @@ impl Announcer {
         let since = self.since?;
         while let Some(after) = ROUNDS.get(self.round) {
             if now.saturating_sub(since) < after * self.millisecond {
-                return None;
+                return self.neighbours.next(self.round);
             }
             while let Some(slot) = self.addresses.get(self.cursor) {
                 self.cursor += 1;
@@ -153,9 +208,35 @@ impl Announcer {
             }
             (self.round, self.cursor) = (self.round + 1, 0);
         }
-        self.since = None;
-        None
+        let question = self.neighbours.next(self.round);
+        if question.is_none() {
+            self.since = None;
+        }
+        question
     }
+}
+
+/// The MAC address that a frame goes to, if it is one host's.
+fn destination(head: &[u8]) -> Option<[u8; 6]> {
+    let mac: [u8; 6] = *head.first_chunk()?;
+    (mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
+}
+
+/// The MAC address that sent a frame, and its tags.
+fn source(head: &[u8], packet: &Packet) -> Option<Address> {
+    let mac: [u8; 6] = *head.get(6..12)?.first_chunk()?;
+    let tags_end = usize::from(packet.l3).saturating_sub(2);
+    let tags = head.get(12..tags_end).filter(|t| t.len() <= TAGS)?;
+    if mac[0] & 1 != 0 || mac == [0; 6] || matches!(packet.kind, Kind::Unreadable(_)) {
+        return None;
+    }
+    let mut address = Address {
+        mac,
+        tags_len: tags.len() as u8,
+        ..Address::default()
+    };
+    address.tags[..tags.len()].copy_from_slice(tags);
+    Some(address)
 }
 
 /// The sender of an ARP packet over Ethernet and IPv4 (RFC 826), if it is the frame's.
@@ -167,19 +248,14 @@ fn arp_sender(arp: &[u8], mac: &[u8; 6]) -> Option<IpAddr> {
 }
 
 fn announcement(address: &Address) -> Announcement {
-    let mut frame = Announcement {
-        bytes: [0; LONGEST],
-        len: 0,
-    };
+    let mut frame = Announcement::default();
     let mac = &address.mac;
     let all_nodes = [0x33, 0x33, 0, 0, 0, 1];
     let to = match address.ip {
         Some(IpAddr::V6(_)) => all_nodes,
         _ => [0xff; 6],
     };
-    frame.put(&to);
-    frame.put(mac);
-    frame.put(&address.tags[..address.tags_len.into()]);
+    frame.begin(&to, address);
     match address.ip {
         None => {
             frame.put(&RARP);
@@ -199,32 +275,44 @@ fn announcement(address: &Address) -> Announcement {
             frame.put(&ip.octets());
         }
         Some(IpAddr::V6(ip)) => {
-            frame.put(&IPV6);
-            advertise(&mut frame, mac, ip);
+            let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+            discovery(&mut frame, ADVERTISEMENT, [ip, to, ip], mac);
         }
     }
-    frame.len = frame.len.max(SHORTEST);
+    frame.pad();
     frame
 }
 
-/// IPv6 and ICMPv6 of an unsolicited advertisement that overrides what was known.
-fn advertise(frame: &mut Announcement, mac: &[u8; 6], ip: Ipv6Addr) {
-    let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// EtherType, IPv6 and ICMPv6 of an unsolicited advertisement that overrides what was known, or of a solicitation (RFC 4861,
+/// 4.3 and 4.4): source, destination and target, and the VM's MAC address.
+pub(super) fn discovery(
+    frame: &mut Announcement,
+    kind: u8,
+    [from, to, target]: [Ipv6Addr; 3],
+    mac: &[u8; 6],
+) {
+    const SOURCE_LINK_LAYER: u8 = 1;
+    const TARGET_LINK_LAYER: u8 = 2;
+    const OVERRIDE: u8 = 0x20;
+    let (flags, option) = match kind {
+        ADVERTISEMENT => (OVERRIDE, TARGET_LINK_LAYER),
+        _ => (0, SOURCE_LINK_LAYER),
+    };
     let mut message = [0; 32];
-    message[0] = NEIGHBOUR_ADVERTISEMENT;
-    message[4] = 0x20;
-    message[8..24].copy_from_slice(&ip.octets());
-    // The target's link-layer address, in units of 8 bytes.
-    (message[24], message[25]) = (2, 1);
+    (message[0], message[4]) = (kind, flags);
+    message[8..24].copy_from_slice(&target.octets());
+    // In units of 8 bytes.
+    (message[24], message[25]) = (option, 1);
     message[26..32].copy_from_slice(mac);
     let mut sum = Sum::default();
-    sum.add(&ip.octets());
+    sum.add(&from.octets());
     sum.add(&to.octets());
     sum.add(&[0, 0, 0, message.len() as u8, 0, 0, 0, ICMPV6]);
     sum.add(&message);
     message[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
+    frame.put(&IPV6);
     frame.put(&[0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, 255]);
-    frame.put(&ip.octets());
+    frame.put(&from.octets());
     frame.put(&to.octets());
     frame.put(&message);
 }
@@ -248,7 +336,7 @@ mod tests {
         frame.extend(MAC);
         frame.extend(ip);
         frame.extend([0; 6]);
-        frame.extend([10, 0, 0, 9]);
+        frame.extend(ip);
         frame
     }
 
@@ -295,13 +383,48 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_are_asked_for_in_each_round_even_those_that_are_named_late() {
+        let mut announcer = Announcer::new(10);
+        let mut question = arp(&[], [10, 0, 0, 7]);
+        question[41] = 9;
+        learn(&mut announcer, &question);
+        announcer.begin(0);
+        let first = said(&mut announcer, 0);
+        assert_eq!(first.len(), 3, "RARP, ARP, question");
+        assert_eq!(first[2][..42], question);
+        let mut segment = Vec::new();
+        etherparse::PacketBuilder::ethernet2(MAC, [4; 6])
+            .ipv4([10, 0, 0, 7], [10, 0, 0, 8], 64)
+            .tcp(80, 40_000, 1, 100)
+            .write(&mut segment, b"x")
+            .unwrap();
+        announcer.speaks_to(&segment, &Packet::parse(&segment, segment.len()));
+        let mut answer = Vec::new();
+        etherparse::PacketBuilder::ethernet2([4; 6], MAC)
+            .ipv4([10, 0, 0, 8], [10, 0, 0, 7], 64)
+            .tcp(40_000, 80, 1, 100)
+            .write(&mut answer, b"x")
+            .unwrap();
+        announcer.hears(&answer, &Packet::parse(&answer, answer.len()));
+        let late = said(&mut announcer, 1);
+        assert_eq!(late.len(), 1, "both are of one neighbour");
+        assert_eq!(late[0][..12], [[4; 6], MAC].concat());
+        assert_eq!(
+            late[0][28..42],
+            [[10, 0, 0, 7].as_slice(), &[0; 6], &[10, 0, 0, 8]].concat()
+        );
+        assert_eq!(said(&mut announcer, 50 * 10).len(), 4);
+        assert_eq!(said(&mut announcer, 800 * 10).len(), 3 * 4 - 2 * 2);
+        assert!(said(&mut announcer, 1_000 * 10).is_empty());
+    }
+
+    #[test]
     fn a_neighbour_advertisement_is_whole() {
         let ip: Ipv6Addr = "fd00::7".parse().unwrap();
         let address = Address {
             mac: MAC,
-            tags: [0; TAGS],
-            tags_len: 0,
             ip: Some(ip.into()),
+            ..Address::default()
         };
         let frame = announcement(&address);
         let packet = Packet::parse(frame.bytes(), frame.bytes().len());

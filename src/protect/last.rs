@@ -4,7 +4,8 @@
 //! the retransmission timer of one end, 0.2 s and more (RFC 6298). Sent again, the last segment is
 //! the answer that the client waits for, the acknowledgment that it lacks, or the end of a longer
 //! burst, which its SACK tells the SVM to fill. To TCP it is a retransmission, with the bytes that
-//! the SVM has sent and will send again, so no rule knows it from the SVM's own.
+//! the SVM has sent and will send again, so no rule knows it from the SVM's own. An acknowledgment without data
+//! does not take the place of data before it: both are kept.
 //!
 //! In go the frames as the link got them. When the SVM loads a state, what it has sent is not its
 //! word any more and must not leave; it still tells with whom it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10).
@@ -25,8 +26,18 @@ pub struct LastSegment<F> {
 
 struct Kept<F> {
     frame: F,
+    /// A segment without data that came behind one with data.
+    acknowledgment: Option<F>,
+    /// The frame takes no place in the stream.
+    bare: bool,
     /// States that the SVM had loaded.
     loads: u64,
+}
+
+impl<F: Frame> Kept<F> {
+    fn buffers(&self) -> usize {
+        self.frame.buffers() + self.acknowledgment.as_ref().map_or(0, F::buffers)
+    }
 }
 
 /// The last segment of each connection, in the order in which they were sent.
@@ -53,28 +64,41 @@ impl<F: Frame> LastSegments<F> {
 
     /// Frames that are kept.
     pub fn len(&self) -> usize {
-        self.kept.len()
+        let both = |kept: &Kept<F>| 1 + usize::from(kept.acknowledgment.is_some());
+        self.kept.iter().map(|(_, _, kept)| both(kept)).sum()
     }
 
-    /// Takes in what a connection has sent last. Where room is short the connections go that have
-    /// been silent for longest.
-    pub fn keep(&mut self, flow: FlowKey, frame: F) {
+    /// Takes in what a connection has sent last; `bare`: it takes no place in the stream. Where room is short the
+    /// connections go that have been silent for longest.
+    pub fn keep(&mut self, flow: FlowKey, frame: F, bare: bool) {
         let hash = flow.hash_seeded(self.hash_seed);
-        let buffers = frame.buffers();
         let loads = self.loads;
-        let kept = Kept { frame, loads };
+        self.buffers += frame.buffers();
         if let Some(id) = self.kept.find(&flow, hash) {
-            self.buffers -= self.kept[id].frame.buffers();
-            self.buffers += buffers;
-            self.kept[id] = kept;
+            let kept = &mut self.kept[id];
+            let old = kept.acknowledgment.take();
+            self.buffers -= old.as_ref().map_or(0, F::buffers);
+            if bare && kept.loads == loads && !kept.bare {
+                kept.acknowledgment = Some(frame);
+            } else {
+                self.buffers -= kept.frame.buffers();
+                (kept.frame, kept.bare, kept.loads) = (frame, bare, loads);
+            }
             self.kept.touch(id);
         } else {
             if self.kept.len() == self.kept.capacity() {
                 self.forget_oldest();
             }
+            let buffers = frame.buffers();
+            let kept = Kept {
+                frame,
+                acknowledgment: None,
+                bare,
+                loads,
+            };
             // A table without room has no capacity at all.
-            if self.kept.insert(flow, hash, kept).is_ok() {
-                self.buffers += buffers;
+            if self.kept.insert(flow, hash, kept).is_err() {
+                self.buffers -= buffers;
             }
         }
         while self.buffers > self.limit {
@@ -85,7 +109,7 @@ impl<F: Frame> LastSegments<F> {
     /// The connection has nothing to send again.
     pub fn forget(&mut self, flow: &FlowKey) {
         if let Some(id) = self.kept.find(flow, flow.hash_seeded(self.hash_seed)) {
-            self.buffers -= self.kept.remove(id).frame.buffers();
+            self.buffers -= self.kept.remove(id).buffers();
         }
     }
 
@@ -96,14 +120,20 @@ impl<F: Frame> LastSegments<F> {
 
     /// Takes out the one that was sent first.
     pub fn next(&mut self) -> Option<LastSegment<F>> {
-        let Kept { frame, loads } = self.kept.remove(self.kept.oldest()?);
+        let oldest = self.kept.oldest()?;
+        let counts = self.kept[oldest].loads == self.loads;
+        let frame = match self.kept[oldest].acknowledgment.take() {
+            Some(next) => std::mem::replace(&mut self.kept[oldest].frame, next),
+            None => self.kept.remove(oldest).frame,
+        };
         self.buffers -= frame.buffers();
-        let counts = loads == self.loads;
         Some(LastSegment { frame, counts })
     }
 
     fn forget_oldest(&mut self) {
-        drop(self.next());
+        if let Some(oldest) = self.kept.oldest() {
+            self.buffers -= self.kept.remove(oldest).buffers();
+        }
     }
 }
 
@@ -130,35 +160,57 @@ mod tests {
     fn each_connection_has_its_last_segment_in_the_order_of_sending() {
         let mut last = LastSegments::new(16, 1);
         for (port, says) in [(1, 10), (2, 20), (1, 11), (3, 30), (2, 21)] {
-            last.keep(flow(port), frame(says, 1));
+            last.keep(flow(port), frame(says, 1), false);
         }
         last.forget(&flow(3));
         assert_eq!(last.len(), 2);
         last.svm_loaded();
-        last.keep(flow(1), frame(12, 1));
+        last.keep(flow(1), frame(12, 1), false);
         assert_eq!(said(&mut last), [121, 12]);
         assert_eq!(last.buffers, 0);
+    }
+
+    #[test]
+    fn an_acknowledgment_does_not_take_the_place_of_data() {
+        let mut last = LastSegments::new(16, 1);
+        for (says, bare) in [(1, true), (2, false), (3, true), (4, true)] {
+            last.keep(flow(1), frame(says, 2), bare);
+        }
+        assert_eq!((last.len(), last.buffers), (2, 4));
+        assert_eq!(said(&mut last), [2, 4]);
+        last.keep(flow(1), frame(5, 1), false);
+        last.keep(flow(1), frame(6, 1), true);
+        last.keep(flow(1), frame(7, 1), false);
+        assert_eq!(said(&mut last), [7]);
+        last.keep(flow(1), frame(8, 1), false);
+        last.svm_loaded();
+        last.keep(flow(1), frame(9, 1), true);
+        assert_eq!(said(&mut last), [9], "the data was of another state");
+        last.keep(flow(1), frame(10, 1), false);
+        last.keep(flow(1), frame(11, 1), true);
+        last.forget(&flow(1));
+        assert_eq!((last.len(), last.buffers), (0, 0));
     }
 
     #[test]
     fn buffers_are_bounded_and_the_silent_ones_go_first() {
         let mut last = LastSegments::new(4, 1);
         for port in 0..4 {
-            last.keep(flow(port), frame(port as u8, 1));
+            last.keep(flow(port), frame(port as u8, 1), false);
         }
-        last.keep(flow(0), frame(40, 1));
-        last.keep(flow(4), frame(4, 1));
-        last.keep(flow(2), frame(42, 2));
+        last.keep(flow(0), frame(40, 1), false);
+        last.keep(flow(4), frame(4, 1), false);
+        last.keep(flow(2), frame(42, 2), false);
         assert_eq!(last.buffers, 4);
         assert_eq!(said(&mut last), [40, 4, 42]);
-        last.keep(flow(1), frame(1, 5));
+        last.keep(flow(1), frame(1, 5), false);
         assert_eq!(
             (last.len(), last.buffers),
             (0, 0),
             "longer than all the room"
         );
         let mut none = LastSegments::new(0, 1);
-        none.keep(flow(1), frame(1, 1));
+        none.keep(flow(1), frame(1, 1), false);
         assert_eq!((none.len(), none.buffers), (0, 0));
     }
 }

@@ -9,6 +9,7 @@ mod announce;
 mod bare;
 mod cause;
 mod last;
+mod neighbour;
 mod opening;
 mod peer;
 mod primary;
@@ -25,7 +26,7 @@ pub use last::LastSegment;
 pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::Primary;
 pub use request::{Checkpoints, Request};
-pub use secondary::{Inheritance, Outgoing, Secondary};
+pub use secondary::{Inheritance, Last, Outgoing, Secondary};
 pub use unreachable::Unreachable;
 
 use crate::compare::{Limits, Numbers, Policy};

@@ -105,6 +105,7 @@ pub struct Primary<F> {
     /// Slot of the next inherited offset to tell the peer of.
     to_tell: Option<usize>,
     announcer: Option<Announcer>,
+    millisecond: Ticks,
     /// What the VM sent last to a primary that may not have let it out.
     last: Option<LastSegments<F>>,
     /// The secondary is to be told of the epoch.
@@ -157,6 +158,7 @@ impl<F: Frame> Primary<F> {
             inherited: None,
             to_tell: None,
             announcer: None,
+            millisecond: setup.millisecond,
             last: None,
             untold: false,
             waiting: None,
@@ -355,6 +357,29 @@ impl<F: Frame> Primary<F> {
         last
     }
 
+    /// After a takeover, whom the VM has sent this segment to: it is asked, too, so that the VM need not wait for
+    /// an answer that its own question did not get. `packet` was parsed from it, `head` is its first part.
+    pub fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.speaks_to(head, packet);
+        }
+    }
+
+    /// Whether [`Primary::hears`] is to be told of input: the VM ran while no node served it, and what it
+    /// asked then got no answer.
+    pub fn wants_peers(&self) -> bool {
+        self.announcer
+            .as_ref()
+            .is_some_and(|announcer| !announcer.is_done())
+    }
+
+    /// A segment was sent to the VM; its sender is asked as in [`Primary::speaks_to`].
+    pub fn hears(&mut self, head: &[u8], packet: &Packet) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.hears(head, packet);
+        }
+    }
+
     /// The same frame without what the caller put in front of it, in the client's numbers, ready to leave.
     pub fn outward_again(&mut self, mut frame: F) -> Option<F> {
         let packet = Packet::parse(frame.head(), frame.len());
@@ -491,8 +516,17 @@ impl<F: Frame> Primary<F> {
     /// Takes in what the monitor says.
     pub fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
-            Monitor::Connected { migration, .. } => {
+            Monitor::Connected {
+                migration, running, ..
+            } => {
                 self.connected = true;
+                let paired = matches!(migration, Migration::Colo | Migration::Completed);
+                if running && paired && self.stops == 0 && self.stopped.is_some() {
+                    // Another node served it before this one.
+                    let millisecond = self.millisecond;
+                    self.announcer
+                        .get_or_insert_with(|| Announcer::new(millisecond));
+                }
                 self.entering = false;
                 self.migration = migration;
                 self.checkpoints.retry();
@@ -868,10 +902,20 @@ impl<F: Frame> Primary<F> {
         self.checkpoints.next(now, able)
     }
 
-    /// The next frame that tells the network where the VM is now.
+    /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
+    /// not taken over asks when its VM's output may leave.
     pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        let silent = self.superseded;
-        self.announcer.as_mut().filter(|_| !silent)?.next(now)
+        let silent = self.superseded || self.stopped.is_some();
+        let may_begin = match self.protection {
+            Protection::On | Protection::Alone => true,
+            Protection::Off => !self.in_colo(),
+            Protection::Uncertain => false,
+        };
+        let announcer = self.announcer.as_mut().filter(|_| !silent)?;
+        if may_begin && announcer.is_new() {
+            announcer.begin(now);
+        }
+        announcer.next(now)
     }
 
     /// The inherited offset at or behind a slot, and the next slot to ask for; `None` when there

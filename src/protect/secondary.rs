@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::announce::Announcer;
+use super::announce::{Announcement, Announcer};
 use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
 use super::{Migration, Monitor, Setup, State};
@@ -55,8 +55,16 @@ pub struct Outgoing<F> {
     pub header: [u8; DATA_HEADER],
     /// What the SVM sent, with the PVM's numbers.
     pub frame: F,
-    /// The connection whose last segment it is, to be kept ([`Secondary::keep`]).
-    pub flow: Option<FlowKey>,
+    /// What it is the last segment of, to be kept ([`Secondary::keep`]).
+    pub last: Option<Last>,
+}
+
+/// A connection and the kind of its last segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    flow: FlowKey,
+    /// It takes no place in the stream.
+    bare: bool,
 }
 
 /// What a secondary that takes over leaves to the primary that it becomes.
@@ -77,6 +85,8 @@ pub struct Secondary<F> {
     rewriter: Rewriter,
     last: LastSegments<F>,
     announcer: Announcer,
+    /// The network is being told where the VM is.
+    announces: bool,
     peer: Peer,
     auto: bool,
     connected: bool,
@@ -138,6 +148,7 @@ impl<F: Frame> Secondary<F> {
             rewriter: Rewriter::new(limits, u64::from(setup.boot)),
             last: LastSegments::new(setup.last_segments, u64::from(setup.boot)),
             announcer: Announcer::new(setup.millisecond),
+            announces: false,
             peer: Peer::new(failover),
             auto: failover.auto,
             connected: false,
@@ -291,26 +302,29 @@ impl<F: Frame> Secondary<F> {
         }
         self.counts.output += 1;
         let header = self.link.data_header(epoch, frame.len() as u32, now);
-        let flow = (packet.kind == Kind::Tcp).then_some(packet.key);
-        let flow = flow.filter(|flow| {
-            let ends = packet.tcp.flags.contains(TcpFlags::RST);
-            if ends {
-                self.last.forget(flow);
-            }
-            !ends
+        let flags = packet.tcp.flags;
+        let ends = flags.contains(TcpFlags::RST);
+        if packet.kind == Kind::Tcp && ends {
+            self.last.forget(&packet.key);
+        }
+        let last = (packet.kind == Kind::Tcp && !ends).then(|| Last {
+            flow: packet.key,
+            bare: packet.payload_len == 0
+                && !flags.contains(TcpFlags::SYN)
+                && !flags.contains(TcpFlags::FIN),
         });
         Some(Outgoing {
             header,
             frame,
-            flow,
+            last,
         })
     }
 
     /// Keeps a connection's last segment, as it goes to the link, for [`Primary::next_last`].
     ///
     /// [`Primary::next_last`]: super::Primary::next_last
-    pub fn keep(&mut self, flow: FlowKey, frame: F) {
-        self.last.keep(flow, frame);
+    pub fn keep(&mut self, last: Last, frame: F) {
+        self.last.keep(last.flow, frame, last.bare);
     }
 
     /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a
@@ -406,10 +420,27 @@ impl<F: Frame> Secondary<F> {
         }
     }
 
-    /// Whether the SVM speaks for itself from now on: its QEMU was told to go on alone, or leads a
-    /// pair already; and its ring runs.
+    /// Whether it is certain that this VM goes on: its QEMU was told so, or leads a pair already. What the
+    /// network sends to it from now on waits for its ring.
+    pub fn is_chosen(&self) -> bool {
+        self.migration == Migration::Completed || self.leads
+    }
+
+    /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
     pub fn takes_over(&self) -> bool {
-        self.started && (self.migration == Migration::Completed || self.leads)
+        self.started && self.is_chosen()
+    }
+
+    /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
+    /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
+    pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
+        if !self.is_chosen() {
+            return None;
+        }
+        if !std::mem::replace(&mut self.announces, true) {
+            self.announcer.begin(now);
+        }
+        self.announcer.next(now)
     }
 
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its

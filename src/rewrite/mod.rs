@@ -15,11 +15,12 @@
 //! When the secondary has taken over ([`Rewriter::take_over`]) nobody compares any more, and what the
 //! SVM sends must be in the PVM's terms whole: its SYN and SYN+ACK and its time stamps, too. A SYN
 //! of the guest with another number than the connection began with is another connection's, which
-//! has no offset.
+//! has no offset. No connection's time stamps go backwards then, whether it has an offset or not.
 //!
 //! Memory is taken at construction (rule R10). Where that is not enough for all connections, one
 //! loses its offset, which is reported: its bytes will differ until a checkpoint (rule R8).
 
+mod clock;
 mod connection;
 mod segment;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use self::clock::Clocks;
 use self::connection::Connection;
 use self::segment::Segment;
 use crate::flow::{FlowClass, FlowId, FlowKey, FlowTable};
@@ -134,6 +136,7 @@ pub struct Rewriter {
     hash_seed: u64,
     generation: u64,
     taken_over: bool,
+    clocks: Clocks,
     counters: Counters,
 }
 
@@ -158,6 +161,7 @@ impl Rewriter {
             hash_seed,
             generation: 0,
             taken_over: false,
+            clocks: Clocks::new(limits.connections, hash_seed),
             counters: Counters::default(),
         }
     }
@@ -259,6 +263,9 @@ impl Rewriter {
 
     /// Translates a frame from the client into the SVM's numbers. `packet` was parsed from it.
     pub fn to_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet, now: Ticks) -> Outcome {
+        if packet.kind == Kind::Tcp && !(self.taken_over && self.clocks.is_empty()) {
+            self.clocks.hear(frame.head(), packet, self.taken_over);
+        }
         let outcome = match packet.kind {
             _ if self.knows_nothing() => Outcome::Untouched,
             Kind::Tcp => self.segment_to_guest(frame, packet, now),
@@ -278,6 +285,10 @@ impl Rewriter {
             Kind::Icmp => self.error_from_guest(frame, packet),
             _ => Outcome::Untouched,
         };
+        let outcome = match outcome {
+            Outcome::Shared => outcome,
+            _ => self.not_backwards(frame, packet).unwrap_or(outcome),
+        };
         self.counters.from_guest += u64::from(outcome == Outcome::Translated);
         self.counters.shared += u64::from(outcome == Outcome::Shared);
         outcome
@@ -286,6 +297,15 @@ impl Rewriter {
     /// Translates what [`Rewriter::from_guest`] was given before [`Rewriter::take_over`] as it would
     /// be translated after it. `packet` was parsed from the frame as it is now.
     pub fn repeat<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
+        let outcome = match self.translate_again(frame, packet) {
+            Outcome::Shared => Outcome::Shared,
+            outcome => self.not_backwards(frame, packet).unwrap_or(outcome),
+        };
+        self.counters.shared += u64::from(outcome == Outcome::Shared);
+        outcome
+    }
+
+    fn translate_again<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
         let is_syn = packet.tcp.flags.contains(TcpFlags::SYN);
         let connection = match packet.kind {
             Kind::Tcp => self.find_hashed(&packet.key).map(|place| self.at(place)),
@@ -300,14 +320,24 @@ impl Rewriter {
         let (seq, timestamp) = (connection.seq, connection.timestamp);
         // Until then a SYN kept its number, and an inherited offset did not count.
         let kept_its_number = is_syn || connection.is_inherited();
-        let outcome = Segment::edit(frame, packet, |segment| {
+        Segment::edit(frame, packet, |segment| {
             if kept_its_number {
                 segment.shift_sequence(seq.wrapping_neg());
             }
             segment.shift_timestamp(timestamp.wrapping_neg());
-        });
-        self.counters.shared += u64::from(outcome == Outcome::Shared);
-        outcome
+        })
+    }
+
+    /// Gives a segment, which is in its client's numbers already, the time stamp that it must bear at least after a takeover.
+    /// `None` if it bears that.
+    fn not_backwards<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Option<Outcome> {
+        if !self.taken_over || packet.kind != Kind::Tcp || self.clocks.is_empty() {
+            return None;
+        }
+        let least = self.clocks.least(frame.head(), packet)?;
+        Some(Segment::edit(frame, packet, |segment| {
+            segment.set_timestamp(least);
+        }))
     }
 
     /// Forgets connections that are closed or idle for longer than the limits allow, a bounded

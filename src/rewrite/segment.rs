@@ -110,13 +110,27 @@ impl<'a> Segment<'a> {
 
     /// Adds to the sender's time stamp (TSval; RFC 7323, 3.2).
     pub(super) fn shift_timestamp(&mut self, by: u32) {
+        if let Some(at) = self.timestamp() {
+            self.shift(at, by);
+        }
+    }
+
+    /// Puts another one in the place of the sender's time stamp.
+    pub(super) fn set_timestamp(&mut self, to: u32) {
+        if let Some(at) = self.timestamp()
+            && let Some(old) = self.field(at).map(u32::from_be_bytes)
+        {
+            self.shift(at, to.wrapping_sub(old));
+        }
+    }
+
+    /// Offset of the sender's time stamp in the header.
+    fn timestamp(&self) -> Option<usize> {
         let value = self
             .options()
             .and_then(timestamp_echo)
             .and_then(|echo| echo.checked_sub(4));
-        if let Some(value) = value {
-            self.shift(OPTIONS + value, by);
-        }
+        value.map(|value| OPTIONS + value)
     }
 
     /// The options that are there, or `None` when there are none.

@@ -56,8 +56,11 @@ impl Capture {
 
     pub fn monitor(&mut self, said: Monitor) {
         self.add(Body::Event(match said {
-            Monitor::Connected { migration, .. } => Event::MonitorConnected {
+            Monitor::Connected {
+                migration, running, ..
+            } => Event::MonitorConnected {
                 colo: migration == Migration::Colo,
+                running,
             },
             Monitor::Disconnected => Event::MonitorLost,
             Monitor::Stop => Event::Stop,

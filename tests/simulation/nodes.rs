@@ -321,8 +321,8 @@ impl SecondaryNode {
                 let Some(outgoing) = self.state.output(frame, now) else {
                     continue;
                 };
-                if let Some(flow) = outgoing.flow {
-                    self.state.keep(flow, outgoing.frame.share());
+                if let Some(last) = outgoing.last {
+                    self.state.keep(last, outgoing.frame.share());
                 }
                 let mut frame = outgoing.header.to_vec();
                 for segment in outgoing.frame.segments() {

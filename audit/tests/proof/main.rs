@@ -366,6 +366,28 @@ fn two_releasers_are_named() {
 }
 
 #[test]
+fn a_node_that_is_started_again_asks_for_neighbours_behind_its_first_commit() {
+    let story = |running, checkpoint| {
+        let mut story = Story::new(Role::Primary);
+        let colo = true;
+        story.event(Event::MonitorConnected { colo, running });
+        story.state("uncertain");
+        if checkpoint {
+            story.checkpoint();
+        }
+        let asked = story.out(&arp());
+        story.agree(&Tcp(1).data(1, 1, b"both"));
+        (audit(&[&story.end()]), asked)
+    };
+    let (report, _) = story(true, true);
+    assert_eq!(report.status(), 0, "{report}");
+    for (running, checkpoint) in [(true, false), (false, true)] {
+        let (report, asked) = story(running, checkpoint);
+        assert_eq!(broken(&report).1, asked);
+    }
+}
+
+#[test]
 fn a_gap_proves_nothing_behind_it() {
     let (mut story, at) = clean();
     story.bytes(at.second[2])[PAYLOAD] ^= 1;

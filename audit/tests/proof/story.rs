@@ -105,7 +105,10 @@ impl Story {
 
     /// COLO begins: protection from here on.
     pub fn protect(&mut self) {
-        self.event(Event::MonitorConnected { colo: false });
+        self.event(Event::MonitorConnected {
+            colo: false,
+            running: false,
+        });
         self.epoch += 1;
         self.event(Event::Fence { epoch: self.epoch });
         self.event(Event::Stop);

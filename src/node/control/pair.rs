@@ -120,7 +120,7 @@ pub struct ControlPair {
     stopped: Option<Instant>,
     /// The guest port runs, after so many stops.
     ring: Option<u32>,
-    /// The VM goes on alone since then, and its ring was not seen to run.
+    /// The secondary's VM runs since then, and its ring was not seen to.
     unlinked: Option<Instant>,
     migration: Migration,
     fencing: Option<Fencing>,
@@ -337,8 +337,9 @@ impl ControlPair {
         }
     }
 
-    /// A VM that took over and does not use its port has no link: it loaded the state of a VM whose own
-    /// node was gone.
+    /// A VM that runs and does not use its port has no link: it loaded the state of a VM whose own
+    /// node was gone. It gets it before it may have to take over: Linux forgets its neighbours without one, and
+    /// takes its time.
     fn look_at_link(&mut self, now: Instant, log: &Log) {
         let Some(since) = self.unlinked else {
             return;
@@ -427,11 +428,10 @@ impl ControlPair {
         }
     }
 
-    /// The VM runs.
+    /// The VM runs, or goes on, perhaps with a state of another VM's.
     fn runs(&mut self) {
-        let took_over =
-            self.settings.role.role() == Role::Secondary && self.migration == Migration::Completed;
-        self.unlinked = took_over.then(Instant::now);
+        let secondary = self.settings.role.role() == Role::Secondary;
+        self.unlinked = secondary.then(Instant::now);
     }
 
     fn ask_state(&mut self, stops: u32, now: Instant) {
@@ -479,7 +479,7 @@ impl ControlPair {
                 let leads = probe.colo_mode == Some(ColoMode::Primary);
                 self.know_offsets(migration, leads, log);
                 self.migration = migration;
-                if running {
+                if running && migration == Migration::Completed {
                     self.runs();
                 }
                 self.tell(ToPoll::Monitor(Monitor::Connected {

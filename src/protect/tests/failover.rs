@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::packet::Packet;
-use crate::protect::Action;
+use crate::protect::{Action, Announcement};
 
 /// A pair in COLO whose nodes go by this policy.
 fn pair_with(on_peer_lost: OnPeerLost, auto: bool) -> Pair {
@@ -273,6 +273,98 @@ fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
     assert_eq!(numbers(&data), (900_001, 7));
 }
 
+/// The EtherTypes of what a node says of its own accord.
+fn said(mut next: impl FnMut() -> Option<Announcement>) -> Vec<[u8; 2]> {
+    std::iter::from_fn(&mut next)
+        .map(|frame| frame.bytes()[12..14].try_into().unwrap())
+        .collect()
+}
+
+const RARP: [u8; 2] = [0x80, 0x35];
+const ARP: [u8; 2] = [0x08, 0x06];
+
+#[test]
+fn the_network_is_told_as_soon_as_qemu_has_decided_and_again_when_the_vm_runs() {
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    let now = pair.now;
+    pair.secondary.guest_stopped(0);
+    for event in [Monitor::ColoExit, Monitor::Stop] {
+        pair.secondary.monitor(event);
+        assert!(said(|| pair.secondary.next_announcement(now)).is_empty());
+    }
+    pair.secondary
+        .monitor(Monitor::Migration(Migration::Completed));
+    assert!(pair.secondary.is_chosen() && !pair.secondary.takes_over());
+    assert_eq!(said(|| pair.secondary.next_announcement(now)), [RARP]);
+    assert!(said(|| pair.secondary.next_announcement(now)).is_empty());
+    pair.secondary.monitor(Monitor::Resume);
+    pair.secondary.monitor(Monitor::Barrier {
+        stops: 1,
+        migration: Migration::Completed,
+        running: true,
+    });
+    let mut heir = pair.take_over();
+    assert_eq!(said(|| heir.next_announcement(now)), [RARP]);
+    // Whom the VM has sent its last segment to is asked where it is.
+    let last = segment(true, 5_001, 7, b"x").to_vec();
+    let packet = Packet::parse(&last, last.len());
+    heir.speaks_to(&last, &packet);
+    assert_eq!(said(|| heir.next_announcement(now)), [ARP]);
+}
+
+#[test]
+fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() {
+    let heard = segment(false, 7, 5_001, b"x").to_vec();
+    let packet = Packet::parse(&heard, heard.len());
+    let restarted = |running| {
+        let mut primary = Primary::<HeapFrame>::new(setup(3), 0);
+        primary.monitor(
+            Monitor::Connected {
+                migration: Migration::Colo,
+                running,
+                leads: true,
+            },
+            1,
+        );
+        primary
+    };
+    let mut primary = restarted(true);
+    assert!(primary.wants_peers());
+    primary.hears(&heard, &packet);
+    let barrier = |stops| Monitor::Barrier {
+        stops,
+        migration: Migration::Colo,
+        running: true,
+    };
+    primary.monitor(barrier(0), 2);
+    assert!(said(|| primary.next_announcement(2)).is_empty());
+    primary.guest_stopped();
+    for event in [Monitor::Stop, Monitor::Pass, Monitor::Resume] {
+        assert!(said(|| primary.next_announcement(3)).is_empty());
+        primary.monitor(event, 3);
+    }
+    primary.monitor(barrier(1), 3);
+    let late = 3 + 1_000 * setup(3).millisecond;
+    // The link is there, so that it is certain who speaks.
+    let mut pair = Pair::protected();
+    std::mem::swap(&mut pair.primary, &mut primary);
+    pair.exchange();
+    assert_eq!(said(|| pair.primary.next_announcement(late)), NONE);
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(said(|| pair.primary.next_announcement(late)), [ARP]);
+    let later = late + 1_000 * setup(3).millisecond;
+    assert_eq!(said(|| pair.primary.next_announcement(later)), [ARP]);
+    assert!(!pair.primary.wants_peers());
+    assert!(
+        !restarted(false).wants_peers(),
+        "the VM was never without a node"
+    );
+}
+
+const NONE: [[u8; 2]; 0] = [];
+
 /// What a survivor sends once more of its own accord, by sequence and acknowledgment number.
 fn again(heir: &mut Primary<HeapFrame>) -> Vec<(u32, u32)> {
     let mut all = Vec::new();
@@ -296,6 +388,16 @@ fn what_the_svm_sent_last_leaves_again_at_the_takeover() {
     pair.svm(segment(true, 5_002, 7, b"y"));
     pair.secondary_is_told();
     assert_eq!(again(&mut pair.take_over()), [(102, 7)]);
+}
+
+#[test]
+fn an_acknowledgment_behind_data_leaves_again_with_the_data() {
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.svm(segment(true, 5_002, 7, b""));
+    pair.svm(segment(true, 5_002, 8, b""));
+    pair.secondary_is_told();
+    assert_eq!(again(&mut pair.take_over()), [(5_001, 7), (5_002, 8)]);
 }
 
 #[test]

@@ -228,9 +228,9 @@ impl Pair {
     fn svm(&mut self, frame: HeapFrame) {
         assert!(self.secondary.wants_output(), "the SVM must not be polled");
         let outgoing = self.secondary.output(frame, self.now).unwrap();
-        if let Some(flow) = outgoing.flow {
+        if let Some(last) = outgoing.last {
             self.secondary
-                .keep(flow, HeapFrame::new(&outgoing.frame.to_vec()));
+                .keep(last, HeapFrame::new(&outgoing.frame.to_vec()));
         }
         let mut bytes = outgoing.header.to_vec();
         bytes.extend(outgoing.frame.to_vec());
