@@ -48,8 +48,9 @@ type Overdue = (Reason, Option<FlowKey>);
 struct Outcome {
     /// By the number of the P: the step at which it left, and how.
     left: BTreeMap<usize, (usize, Left)>,
-    /// Numbers of P in the order in which they left, by their flow.
-    order: HashMap<FlowKey, Vec<usize>>,
+    /// Numbers of P in the order in which they left, by their flow. Of what cannot be read nobody
+    /// knows the flow, so it has an order of its own.
+    order: HashMap<(FlowKey, bool), Vec<usize>>,
     /// P that left behind the ISNs of their flow, with their epoch.
     synchronized: HashMap<usize, u64>,
     /// Differences by the epoch in which they were reported.
@@ -72,8 +73,10 @@ impl Outcome {
         };
         let before = self.left.insert(number, (at, left));
         assert!(before.is_none(), "P {number} leaves twice");
-        let key = release.frame.packet().key;
-        self.order.entry(key).or_default().push(number);
+        let packet = release.frame.packet();
+        let unreadable = matches!(packet.kind, Kind::Unreadable(_));
+        let order = self.order.entry((packet.key, unreadable)).or_default();
+        order.push(number);
     }
 }
 
