@@ -268,7 +268,7 @@ impl Stream {
         if !simple || !is_equal(&arrival.frame, packet, p, at) {
             return Way::General(arrival.frame);
         }
-        let (ack, end) = (slot.ack, slot.end());
+        let ack = slot.ack;
         self.note_acknowledged(tcp.ack, tcp.window);
         if let Some(limit) = self.secondary_window {
             lower_window(hold, id, limit);
@@ -276,6 +276,21 @@ impl Stream {
         hold.unlink(Link::Flow, &mut self.primaries, id);
         self.note_left(ack);
         hold.release_met(id, arrival.now);
+        self.leave_as_history(hold, arrival, seq);
+        self.cursor = self.primaries.head;
+        Way::Short(1)
+    }
+
+    /// Keeps an S that came now and was found equal, in order. The caller has seen
+    /// [`Hold::secondary_is_full`].
+    #[inline(always)]
+    pub(super) fn leave_as_history<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        arrival: Arrival<'_, F>,
+        seq: u32,
+    ) {
+        let packet = arrival.packet;
         self.trail = hold.keep_step(Step {
             frame: arrival.frame,
             arrived: arrival.now,
@@ -286,14 +301,12 @@ impl Stream {
             payload: packet.payload,
         });
         self.has_trail = true;
-        self.extend_compared(seq, end);
-        self.cursor = self.primaries.head;
-        Way::Short(1)
+        self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
     }
 
     /// What [`Stream::note_compared`] does where nothing is compared yet or the range goes on.
     #[inline(always)]
-    pub(super) fn extend_compared(&mut self, seq: u32, end: u32) {
+    fn extend_compared(&mut self, seq: u32, end: u32) {
         let from = self.compared.map_or(seq, |(from, _)| from);
         let long = distance(from, end) > REMEMBERED;
         let from = if long {
@@ -305,7 +318,7 @@ impl Stream {
     }
 
     #[inline(always)]
-    pub(super) fn last_step(&self) -> Option<Mark> {
+    fn last_step(&self) -> Option<Mark> {
         self.has_trail.then_some(self.trail)
     }
 

@@ -6,7 +6,6 @@
 use super::Stream;
 use super::express::{Arrival, is_equal, is_plain};
 use crate::compare::hold::{Hold, NIL};
-use crate::compare::trail::Step;
 use crate::frame::Frame;
 use crate::packet::Tcp;
 use crate::packet::serial::{at_or_before, max};
@@ -44,17 +43,14 @@ impl Stream {
             return Err((arrival.frame, secondary));
         }
         self.note_acknowledged(other.ack, other.window);
-        self.trail = hold.keep_step(Step {
+        let witness = Arrival {
             frame: secondary,
-            arrived: arrival.now,
+            packet,
             flow: arrival.flow,
-            before: self.last_step(),
-            seq,
-            len: packet.payload_len,
-            payload: packet.payload,
-        });
-        self.has_trail = true;
-        self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
+            epoch: arrival.epoch,
+            now: arrival.now,
+        };
+        self.leave_as_history(hold, witness, seq);
         let now = arrival.now;
         self.pass(hold, arrival, Some(now));
         Ok(())
