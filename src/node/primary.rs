@@ -17,10 +17,10 @@ use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::packet::Packet;
-use crate::protect::{LastSegment, Primary, State, Unreachable};
+use crate::protect::{Primary, State, Unreachable};
 
-/// How often a client is told after a takeover; each time takes back one doubling of its
-/// retransmission timer, and three make up for 1.4 s with Linux's shortest one.
+/// How often a client is told after a takeover of each segment that it may wait for; each time takes
+/// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
 const REMINDERS: usize = 3;
 /// Tries to send what is free to leave when the node ends.
 pub const LAST_TRIES: usize = 1000;
@@ -227,23 +227,26 @@ impl PrimaryNode {
     /// send again what it has sent in vain.
     fn send_again(&mut self) -> bool {
         let mut any = false;
-        while self.uplink.room() > REMINDERS
-            && let Some(LastSegment { frame, counts }) = self.state.next_last()
+        while self.uplink.room() > 3 * REMINDERS
+            && let Some(last) = self.state.next_last()
         {
             any = true;
-            let head = frame.head().get(DATA_HEADER..).unwrap_or_default();
-            let packet = Packet::parse(head, frame.len().saturating_sub(DATA_HEADER));
-            let reminder = Unreachable::about(head, &packet);
+            let head = last.frame.head().get(DATA_HEADER..).unwrap_or_default();
+            let packet = Packet::parse(head, last.frame.len().saturating_sub(DATA_HEADER));
+            let reminders = last
+                .awaited(packet.tcp.ack)
+                .map(|sequence| Unreachable::about(head, &packet, sequence?));
             self.state.speaks_to(head, &packet);
-            if counts
-                && let Some(frame) = reclaim(frame, &self.headers)
+            if last.counts
+                && let Some(frame) = reclaim(last.frame, &self.headers)
                 && let Some(frame) = self.state.outward_again(frame)
             {
                 self.tap.frame(Place::P, self.state.epoch(), &frame);
                 self.stamps.push_silent();
                 self.uplink.push(frame);
             }
-            for reminder in std::iter::repeat_n(reminder, REMINDERS).flatten() {
+            let reminders = reminders.iter().flatten();
+            for reminder in reminders.flat_map(|it| std::iter::repeat_n(it, REMINDERS)) {
                 if copy_out(&self.headers, reminder.bytes(), &mut self.uplink) {
                     self.stamps.push_silent();
                 }

@@ -7,11 +7,14 @@
 //! the SVM has sent and will send again, so no rule knows it from the SVM's own. An acknowledgment without data
 //! does not take the place of data before it: both are kept.
 //!
-//! In go the frames as the link got them. When the SVM loads a state, what it has sent is not its
-//! word any more and must not leave; it still tells with whom it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10).
+//! In go the frames as the link got them, and what each client was heard to send. When the SVM loads
+//! a state, what it has sent is not its word any more and must not leave; it still tells with whom
+//! it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10).
 
 use crate::flow::{FlowKey, FlowTable};
 use crate::frame::Frame;
+use crate::packet::serial::before;
+use crate::packet::{Kind, Packet, TcpFlags};
 
 /// Connections whose last segment is kept.
 const CONNECTIONS: usize = 1024;
@@ -22,6 +25,43 @@ pub struct LastSegment<F> {
     pub frame: F,
     /// The state that the VM runs has sent it.
     pub counts: bool,
+    /// What the client has sent last.
+    pub heard: Option<Heard>,
+}
+
+/// The last segment of a client that takes a place in its stream, in sequence numbers (RFC 9293, 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    first: u32,
+    next: u32,
+}
+
+impl Heard {
+    fn of(packet: &Packet) -> Option<Self> {
+        let tcp = &packet.tcp;
+        let controls = [TcpFlags::SYN, TcpFlags::FIN]
+            .map(|flag| u32::from(tcp.flags.contains(flag)))
+            .iter()
+            .sum::<u32>();
+        let takes = packet.payload_len + controls;
+        (packet.kind == Kind::Tcp && takes > 0).then(|| Self {
+            first: tcp.seq,
+            next: tcp.seq.wrapping_add(takes),
+        })
+    }
+}
+
+impl<F> LastSegment<F> {
+    /// What the client may lack an acknowledgment from: what the frame acknowledges, and both ends of
+    /// the client's last segment. The VM's state may be older than what the client was told before.
+    pub fn awaited(&self, acknowledged: u32) -> [Option<u32>; 3] {
+        let [first, next] = match self.heard {
+            Some(heard) => [Some(heard.first), Some(heard.next)],
+            None => [None; 2],
+        };
+        let other = |number: &u32| *number != acknowledged;
+        [Some(acknowledged), first.filter(other), next.filter(other)]
+    }
 }
 
 struct Kept<F> {
@@ -30,6 +70,7 @@ struct Kept<F> {
     acknowledgment: Option<F>,
     /// The frame takes no place in the stream.
     bare: bool,
+    heard: Option<Heard>,
     /// States that the SVM had loaded.
     loads: u64,
 }
@@ -94,6 +135,7 @@ impl<F: Frame> LastSegments<F> {
                 frame,
                 acknowledgment: None,
                 bare,
+                heard: None,
                 loads,
             };
             // A table without room has no capacity at all.
@@ -103,6 +145,20 @@ impl<F: Frame> LastSegments<F> {
         }
         while self.buffers > self.limit {
             self.forget_oldest();
+        }
+    }
+
+    /// Takes in what a client has sent to the VM, whether the SVM gets it or not.
+    pub fn hear(&mut self, packet: &Packet) {
+        let Some(heard) = Heard::of(packet) else {
+            return;
+        };
+        let flow = packet.key.reversed();
+        if let Some(id) = self.kept.find(&flow, flow.hash_seeded(self.hash_seed)) {
+            let last = &mut self.kept[id].heard;
+            if last.is_none_or(|last| !before(heard.next, last.next)) {
+                *last = Some(heard);
+            }
         }
     }
 
@@ -122,12 +178,17 @@ impl<F: Frame> LastSegments<F> {
     pub fn next(&mut self) -> Option<LastSegment<F>> {
         let oldest = self.kept.oldest()?;
         let counts = self.kept[oldest].loads == self.loads;
+        let heard = self.kept[oldest].heard;
         let frame = match self.kept[oldest].acknowledgment.take() {
             Some(next) => std::mem::replace(&mut self.kept[oldest].frame, next),
             None => self.kept.remove(oldest).frame,
         };
         self.buffers -= frame.buffers();
-        Some(LastSegment { frame, counts })
+        Some(LastSegment {
+            frame,
+            counts,
+            heard,
+        })
     }
 
     fn forget_oldest(&mut self) {
@@ -168,6 +229,35 @@ mod tests {
         last.keep(flow(1), frame(12, 1), false);
         assert_eq!(said(&mut last), [121, 12]);
         assert_eq!(last.buffers, 0);
+    }
+
+    #[test]
+    fn a_client_is_heard_to_the_end_of_what_it_sent() {
+        let mut last = LastSegments::new(16, 1);
+        last.keep(flow(1), frame(1, 1), false);
+        last.keep(flow(2), frame(2, 1), false);
+        let mut says = |port, seq, flags, payload_len| {
+            let mut packet = Packet::parse(&[], 0);
+            (packet.key, packet.kind) = (flow(port).reversed(), Kind::Tcp);
+            (packet.tcp.seq, packet.tcp.flags) = (seq, flags);
+            packet.payload_len = payload_len;
+            last.hear(&packet);
+        };
+        says(1, u32::MAX, TcpFlags::ACK, 3);
+        says(1, u32::MAX - 5, TcpFlags::ACK, 6);
+        says(1, 2, TcpFlags::ACK, 0);
+        says(3, 2, TcpFlags::ACK, 10);
+        says(2, 5, TcpFlags::FIN, 10);
+        let heard: Vec<_> = std::iter::from_fn(|| last.next())
+            .map(|last| last.awaited(2))
+            .collect();
+        assert_eq!(
+            heard,
+            [
+                [Some(2), Some(u32::MAX), None],
+                [Some(2), Some(5), Some(16)]
+            ]
+        );
     }
 
     #[test]

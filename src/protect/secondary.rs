@@ -257,7 +257,8 @@ impl<F: Frame> Secondary<F> {
             let first = self.input.front()?;
             let bound = self.bound?;
             if before(first.epoch, bound) {
-                self.input.pop_front();
+                let stale = self.input.pop_front()?.frame;
+                self.last.hear(&Packet::parse(stale.head(), stale.len()));
                 self.link.set_backlog(self.input.len());
                 self.counts.stale += 1;
                 continue;
@@ -268,6 +269,7 @@ impl<F: Frame> Secondary<F> {
             let mut frame = self.input.pop_front()?.frame;
             self.link.set_backlog(self.input.len());
             let packet = Packet::parse(frame.head(), frame.len());
+            self.last.hear(&packet);
             if self.rewriter.to_guest(&mut frame, &packet, now) == Outcome::Shared {
                 self.counts.untranslated += 1;
                 self.report_loss(1);
@@ -448,6 +450,9 @@ impl<F: Frame> Secondary<F> {
     pub fn into_inheritance(mut self) -> Inheritance<F> {
         if self.ahead.saturating_add(self.loads) > 0 {
             self.loaded_other_state();
+        }
+        for Mirrored { frame, .. } in &self.input {
+            self.last.hear(&Packet::parse(frame.head(), frame.len()));
         }
         self.link.set_backlog(0);
         Inheritance {

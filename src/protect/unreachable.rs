@@ -3,7 +3,8 @@
 //! What a client sent while nobody served waits for its retransmission timer, which has doubled with
 //! each try in vain. An ICMP unreachable of host or route takes such a doubling back, and where the
 //! timer is over then the client sends at once (RFC 6069, TCP-LD; Linux `tcp_ld_RTO_revert`). The
-//! message quotes the segment that the VM waits for. Of a connection that is established it is a
+//! message quotes a segment by its sequence number; Linux heeds it only where that is the first which
+//! the client lacks an acknowledgment of, and drops it without a trace else. Of a connection that is established it is a
 //! soft error that ends nothing (RFC 1122, 4.2.3.9; RFC 5461), and of one that is being opened none
 //! is sent: there it could be taken for a refusal.
 
@@ -35,8 +36,9 @@ pub struct Unreachable {
 
 impl Unreachable {
     /// For the client to which the VM has sent this segment, in the client's numbers; `packet` was
-    /// parsed from it, `head` is its first part. None where the connection is not established.
-    pub fn about(head: &[u8], packet: &Packet) -> Option<Self> {
+    /// parsed from it, `head` is its first part, and `sequence` is that of the client's segment which the
+    /// message is about. None where the connection is not established.
+    pub fn about(head: &[u8], packet: &Packet, sequence: u32) -> Option<Self> {
         let flags = packet.tcp.flags;
         let established = packet.kind == Kind::Tcp
             && flags.contains(TcpFlags::ACK)
@@ -51,7 +53,7 @@ impl Unreachable {
         let mut quote = [0; QUOTED];
         quote[..2].copy_from_slice(&key.dst_port()?.to_be_bytes());
         quote[2..4].copy_from_slice(&key.src_port()?.to_be_bytes());
-        quote[4..].copy_from_slice(&packet.tcp.ack.to_be_bytes());
+        quote[4..].copy_from_slice(&sequence.to_be_bytes());
         let mut frame = Self {
             bytes: [0; LONGEST],
             len: 0,
@@ -139,7 +141,6 @@ mod tests {
     fn segment(v6: bool, change: impl Fn(&mut TcpHeader)) -> Vec<u8> {
         let mut tcp = TcpHeader::new(80, 40_000, 1_000, 500);
         tcp.ack = true;
-        tcp.acknowledgment_number = 0x01020304;
         change(&mut tcp);
         let builder = PacketBuilder::ethernet2([2; 6], [4; 6]);
         let builder = match v6 {
@@ -152,11 +153,12 @@ mod tests {
     }
 
     fn about(segment: &[u8]) -> Option<Unreachable> {
-        Unreachable::about(segment, &Packet::parse(segment, segment.len()))
+        let packet = Packet::parse(segment, segment.len());
+        Unreachable::about(segment, &packet, 0x0102_0304)
     }
 
     #[test]
-    fn it_quotes_what_the_vm_waits_for() {
+    fn it_quotes_the_segment_that_it_is_about() {
         for v6 in [false, true] {
             let frame = about(&segment(v6, |_| {})).unwrap();
             let bytes = frame.bytes();

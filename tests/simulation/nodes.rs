@@ -201,7 +201,7 @@ impl PrimaryNode {
         let mut node = Self::new(setup, secondary.owners.clone(), now);
         (node.stops, node.seen) = (secondary.stops, secondary.seen);
         node.state.inherit(secondary.state.into_inheritance(), now);
-        while let Some(LastSegment { frame, counts }) = node.state.next_last() {
+        while let Some(LastSegment { frame, counts, .. }) = node.state.next_last() {
             if !counts {
                 continue;
             }

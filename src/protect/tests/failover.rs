@@ -25,8 +25,12 @@ impl Pair {
 
     /// QEMU is told to go on with this VM alone.
     fn secondary_is_told(&mut self) {
+        self.secondary_is_told_at(1);
+    }
+
+    /// It is the ring's stop of this number.
+    fn secondary_is_told_at(&mut self, stops: u32) {
         self.secondary.guest_stopped(0);
-        let stops = 1;
         for event in [
             Monitor::ColoExit,
             Monitor::Stop,
@@ -421,18 +425,46 @@ fn what_the_svm_sent_before_it_loaded_a_state_never_leaves() {
             pair.resume();
             pair.exchange();
         }
-        pair.secondary.guest_stopped(0);
-        pair.secondary.monitor(Monitor::Stop);
-        pair.secondary
-            .monitor(Monitor::Migration(Migration::Completed));
-        pair.secondary.monitor(Monitor::Resume);
-        pair.secondary.monitor(Monitor::Barrier {
-            stops: 2,
-            migration: Migration::Completed,
-            running: true,
-        });
+        pair.secondary_is_told_at(2);
         assert_eq!(again(&mut pair.take_over()), []);
     }
+}
+
+/// Where the clients may wait that a survivor knows of.
+fn awaited(pair: Pair) -> Vec<u32> {
+    let mut heir = pair.take_over();
+    let last = std::iter::from_fn(|| heir.next_last());
+    last.flat_map(|last| last.awaited(7)).flatten().collect()
+}
+
+#[test]
+fn where_a_client_waits_is_known_though_the_vms_state_is_older() {
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.input(&segment(false, 7, 5_002, b"taken"));
+    assert!(pair.secondary.next_input(pair.now).is_some());
+    pair.input(&segment(false, 12, 5_003, b""));
+    pair.secondary_is_told();
+    assert_eq!(awaited(pair), [7, 12], "7 once");
+
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.input(&segment(false, 7, 5_002, b"covered"));
+    pair.stop(1);
+    pair.resume();
+    pair.exchange();
+    assert!(pair.secondary.next_input(pair.now).is_none());
+    assert_eq!(pair.secondary.counts().stale, 1);
+    pair.secondary_is_told_at(2);
+    assert_eq!(awaited(pair), [7, 14]);
+
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.stop(1);
+    pair.resume();
+    pair.input(&segment(false, 20, 5_002, b"waits"));
+    pair.secondary_is_told_at(2);
+    assert_eq!(awaited(pair), [7, 20, 25]);
 }
 
 #[test]

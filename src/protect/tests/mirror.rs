@@ -40,13 +40,7 @@ fn an_svm_that_takes_no_input_asks_for_a_checkpoint() {
     let mut pair = Pair::protected();
     let input = datagram(9);
     while pair.primary.input_room(pair.now) >= crate::protect::primary::BURST {
-        let mut bytes = pair.primary.mirror(input.len(), pair.now).to_vec();
-        bytes.extend(input.to_vec());
-        let (epoch, _, after) = pair
-            .secondary
-            .link_frame(&bytes, bytes.len(), pair.now)
-            .unwrap();
-        pair.secondary.input(input.clone(), epoch, after);
+        pair.input(&input);
     }
     assert_eq!(pair.request(), None);
     pair.now += TIMEOUT - 1;
@@ -62,13 +56,7 @@ fn a_slow_svm_is_only_waited_for() {
     let input = datagram(9);
     for _ in 0..20 {
         while pair.primary.input_room(pair.now) >= crate::protect::primary::BURST {
-            let mut bytes = pair.primary.mirror(input.len(), pair.now).to_vec();
-            bytes.extend(input.to_vec());
-            let (epoch, _, after) = pair
-                .secondary
-                .link_frame(&bytes, bytes.len(), pair.now)
-                .unwrap();
-            pair.secondary.input(input.clone(), epoch, after);
+            pair.input(&input);
         }
         for _ in 0..3 {
             assert!(pair.secondary.next_input(pair.now).is_some());
@@ -82,22 +70,14 @@ fn a_slow_svm_is_only_waited_for() {
 #[test]
 fn input_of_an_epoch_waits_for_an_svm_that_runs_it() {
     let mut pair = Pair::protected();
-    let input = |pair: &mut Pair, says| {
-        let frame = datagram(says);
-        let mut bytes = pair.primary.mirror(frame.len(), pair.now).to_vec();
-        bytes.extend(frame.to_vec());
-        let got = pair.secondary.link_frame(&bytes, bytes.len(), pair.now);
-        let (epoch, _, after) = got.unwrap();
-        pair.secondary.input(frame, epoch, after);
-    };
-    input(&mut pair, 1);
+    pair.input(&datagram(1));
     pair.stop(1);
     assert!(
         pair.secondary.next_input(pair.now).is_none(),
         "it is loading"
     );
     pair.resume();
-    input(&mut pair, 2);
+    pair.input(&datagram(2));
     assert!(
         pair.secondary.next_input(pair.now).is_none(),
         "the epoch was not told yet"

@@ -224,6 +224,15 @@ impl Pair {
         self.primary.output(frame, self.now)
     }
 
+    /// The client sends, and the PVM has taken it.
+    fn input(&mut self, frame: &HeapFrame) {
+        let mut bytes = self.primary.mirror(frame.len(), self.now).to_vec();
+        bytes.extend(frame.to_vec());
+        let received = self.secondary.link_frame(&bytes, bytes.len(), self.now);
+        let (epoch, _, after) = received.unwrap();
+        self.secondary.input(frame.clone(), epoch, after);
+    }
+
     /// The SVM sends, under whatever number it has.
     fn svm(&mut self, frame: HeapFrame) {
         assert!(self.secondary.wants_output(), "the SVM must not be polled");
