@@ -9,12 +9,15 @@ mod announce;
 mod bare;
 mod cause;
 mod last;
+mod leadership;
 mod neighbour;
 mod opening;
 mod peer;
 mod primary;
 mod request;
 mod secondary;
+mod stop;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod unreachable;
@@ -26,7 +29,8 @@ pub use last::LastSegment;
 pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::Primary;
 pub use request::{Checkpoints, Request};
-pub use secondary::{Inheritance, Last, Outgoing, Secondary};
+pub use secondary::{Last, Outgoing, Secondary};
+pub use takeover::Inheritance;
 pub use unreachable::Unreachable;
 
 use crate::compare::{Limits, Numbers, Policy};

@@ -1,16 +1,22 @@
-//! Frames that open a connection wait until the secondary has both VMs' numbers of it.
+//! Tells the secondary both VMs' numbers of a connection that opens, and lets no frame that opens it
+//! leave before they were heard.
 //!
-//! The primary tells the ISNs before such a frame leaves, but told is not heard: if the primary died
-//! in between, the secondary that takes over could not translate a connection that its client
-//! believes in. Frames of other connections do not wait behind them.
+//! The link is told of the ISNs before any frame of the connection leaves, but told is not heard: if
+//! the primary died in between, the secondary that takes over could not translate a connection that
+//! its client believes in. Frames of other connections do not wait behind them.
+//!
+//! In: the comparator's numbers and releases, what the link's other end has acknowledged, commits.
+//! Out: messages for the link, and the releases that may leave.
 
 use std::collections::VecDeque;
 
-use crate::compare::Release;
+use crate::compare::{Release, Synchronized};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
-use crate::link::Endpoint;
+use crate::link::{Endpoint, Message};
 use crate::packet::{Kind, Packet, TcpFlags};
+use crate::rewrite::Opening;
+use crate::spread::Front;
 
 /// Frames that may wait.
 const WAITING: usize = 1024;
@@ -26,6 +32,8 @@ struct Waiting<F> {
 pub(super) struct Openings<F> {
     waiting: VecDeque<Waiting<F>>,
     freed: usize,
+    /// Numbers that the link has had no room for yet.
+    untold: Option<Synchronized>,
 }
 
 impl<F: Frame> Openings<F> {
@@ -34,6 +42,7 @@ impl<F: Frame> Openings<F> {
         Self {
             waiting: VecDeque::with_capacity(WAITING),
             freed: 0,
+            untold: None,
         }
     }
 
@@ -48,14 +57,48 @@ impl<F: Frame> Openings<F> {
         Some(waits.release.arrived)
     }
 
-    /// Whether another frame may have to wait for which there is no room.
-    pub fn is_full(&self) -> bool {
-        self.waiting.len() == WAITING
+    /// The next frame that may leave. `epoch` is the one that the secondary is told numbers of; with
+    /// none they are void.
+    pub fn next_release(
+        &mut self,
+        comparator: &mut Front<F>,
+        link: &mut Endpoint,
+        epoch: Option<u32>,
+    ) -> Option<Release<F>> {
+        if let Some(release) = self.heard(link) {
+            return Some(release);
+        }
+        loop {
+            if let Some(synchronized) = self.untold {
+                if let Some(epoch) = epoch
+                    && link.send(message(epoch, synchronized)).is_err()
+                {
+                    return None;
+                }
+                self.untold = None;
+            }
+            self.untold = comparator.next_synchronized();
+            if self.untold.is_some() {
+                continue;
+            }
+            // What became free to leave before the protection was in doubt still follows what opens
+            // its connection.
+            if epoch.is_none() && self.waiting.is_empty() {
+                return comparator.next_release();
+            }
+            if self.waiting.len() == WAITING {
+                return None;
+            }
+            let release = comparator.next_release()?;
+            if let Some(release) = self.admit(release, link) {
+                return Some(release);
+            }
+        }
     }
 
     /// Gives the frame back, unless it opens a connection of which the peer may not have heard or
-    /// follows such a frame. The caller has seen [`Openings::is_full`].
-    pub fn admit(&mut self, release: Release<F>, link: &Endpoint) -> Option<Release<F>> {
+    /// follows such a frame.
+    fn admit(&mut self, release: Release<F>, link: &Endpoint) -> Option<Release<F>> {
         if link.is_settled() && self.waiting.is_empty() {
             return Some(release);
         }
@@ -74,7 +117,7 @@ impl<F: Frame> Openings<F> {
     }
 
     /// The next frame that need not wait any more.
-    pub fn next(&mut self, link: &Endpoint) -> Option<Release<F>> {
+    fn heard(&mut self, link: &Endpoint) -> Option<Release<F>> {
         if self.freed == 0 {
             let control = self.waiting.front()?.control?;
             if !link.is_acknowledged(control) {
@@ -83,6 +126,12 @@ impl<F: Frame> Openings<F> {
         }
         self.freed = self.freed.saturating_sub(1);
         self.waiting.pop_front().map(|waiting| waiting.release)
+    }
+
+    /// The SVM is about to load numbers that have no offset: those that were not told are void.
+    pub fn fence(&mut self, comparator: &mut Front<F>) {
+        self.untold = None;
+        while comparator.next_synchronized().is_some() {}
     }
 
     /// What was told is void: all wait for a commit.
@@ -103,5 +152,15 @@ impl<F: Frame> Openings<F> {
         self.waiting.clear();
         self.freed = 0;
         dropped
+    }
+}
+
+fn message(epoch: u32, synchronized: Synchronized) -> Message {
+    let opening = |(isn, timestamp)| Opening { isn, timestamp };
+    Message::Synchronized {
+        epoch,
+        flow: synchronized.flow,
+        pvm: opening(synchronized.pvm),
+        svm: opening(synchronized.svm),
     }
 }

@@ -2,36 +2,33 @@
 //! covers it, and what reaches the PVM is mirrored.
 //!
 //! A stop of the guest's ring is the fence that ends an epoch ([`Primary::guest_stopped`]). What
-//! the stop was for is known when the monitor says RESUME: with MIGRATION_PASS in between it is the
-//! commit; after the first entry into migration state `colo` it begins protection; else it was no
-//! checkpoint, the SVM knows nothing of it, and everything is held until one comes.
+//! the stop was for is known when the monitor says RESUME (`stop.rs`): with MIGRATION_PASS in between it
+//! is the commit; after the first entry into migration state `colo` it begins protection; else it was no
+//! checkpoint, the SVM knows nothing of it, and everything is held until one comes. The secondary is
+//! told of an epoch when the ring runs again and not before: what the SVM sends in its name is sent by
+//! an SVM that has loaded the state with which the epoch began (rule R3).
 //!
-//! From its stop on the ring is not polled until it runs again and a barrier has shown that all
-//! which the monitor had to tell until then was told. So a RESUME that comes while frames are held
-//! ends a stop that came after all of them were taken, however late the monitor and however often
-//! the VM or its driver stopped (rule R3). The secondary is told of an epoch then and not before: what
-//! the SVM sends in its name is sent by an SVM that has loaded the state with which the epoch began.
+//! When the link falls silent or QEMU says that COLO has ended (`leadership.rs`), everything is held
+//! until a commit or until it is certain that the SVM does not speak (rule R6): QEMU's migration state
+//! became `completed`, which only an operator's word makes it, or the peer's loss is certain by policy.
 //!
-//! When the link falls silent or QEMU says that COLO has ended, everything is held until a commit or
-//! until it is certain that the SVM does not speak (rule R6): QEMU's migration state became
-//! `completed`, which only an operator's word makes it, or the peer's loss is certain by policy.
-//!
-//! A secondary that has taken over goes on as a primary ([`Primary::inherit`]). Connections that it
-//! has an offset for are translated where they meet the uplink: the comparison, both VMs and the
-//! link know the guest's numbers on the one side, the client's on the other, and nothing in between.
+//! A secondary that has taken over goes on as a primary ([`Primary::inherit`]), and has some more to do
+//! (`takeover.rs`).
 
 use super::announce::{Announcement, Announcer};
-use super::last::{LastSegment, LastSegments};
+use super::last::LastSegment;
+use super::leadership::{Found, Leadership};
 use super::opening::Openings;
-use super::peer::{Action, Peer};
+use super::peer::Action;
+use super::stop::{Resumed, Stops, Takes};
+use super::takeover::Takeover;
 use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
-use crate::compare::{Divergence, Reason, Release, Synchronized};
+use crate::compare::{Divergence, Reason, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::Packet;
-use crate::packet::serial::before;
-use crate::rewrite::{Offset, Opening, Outcome, Rewriter};
+use crate::rewrite::Offset;
 use crate::spread::{Front, FrontEnd, Shares};
 
 /// Frames of a burst; nothing is polled that there is no room for.
@@ -46,17 +43,6 @@ enum Protection {
     Uncertain,
     /// The peer is certainly lost, though QEMU has not been told: everything leaves at once.
     Alone,
-}
-
-/// The guest's ring has stopped, or was not seen to run yet.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stopped {
-    /// STOP was told and no RESUME since.
-    stop: bool,
-    /// MIGRATION_PASS was told since.
-    pass: bool,
-    /// The SVM has loaded the PVM's state since the ring stopped.
-    committed: bool,
 }
 
 /// What the primary has counted besides its comparator, link and requests.
@@ -82,35 +68,20 @@ pub struct Primary<F> {
     link: Endpoint,
     checkpoints: Checkpoints,
     protection: Protection,
-    stopped: Option<Stopped>,
+    openings: Openings<F>,
+    stops: Stops,
     epoch: u32,
     /// The epoch that began with the last commit.
     committed: Option<u32>,
-    /// Takeovers before this node led.
-    term: u32,
-    /// Stops of the guest's ring since the node began.
-    stops: u32,
-    connected: bool,
-    migration: Migration,
-    /// The VM has entered COLO and was not seen to run since.
-    entering: bool,
-    /// QEMU takes no more checkpoints of this COLO.
-    ended: bool,
-    /// The SVM speaks for itself: this VM never does, until another QEMU runs it.
-    superseded: bool,
-    peer: Peer,
-    openings: Openings<F>,
-    /// Offsets of connections from the time when this node was the secondary.
-    inherited: Option<Rewriter>,
-    /// Slot of the next inherited offset to tell the peer of.
-    to_tell: Option<usize>,
-    announcer: Option<Announcer>,
-    millisecond: Ticks,
-    /// What the VM sent last to a primary that may not have let it out.
-    last: Option<LastSegments<F>>,
     /// The secondary is to be told of the epoch.
     untold: bool,
-    waiting: Option<Synchronized>,
+    connected: bool,
+    migration: Migration,
+    leadership: Leadership,
+    /// What this node has to mind because it was the secondary.
+    takeover: Option<Takeover<F>>,
+    announcer: Option<Announcer>,
+    millisecond: Ticks,
     /// What the SVM had granted when its input began to wait, and when that was.
     stalled: Option<(u32, Ticks)>,
     /// P that the comparator has room for.
@@ -142,26 +113,18 @@ impl<F: Frame> Primary<F> {
             ),
             checkpoints: Checkpoints::new(setup.repeat),
             protection: Protection::Off,
+            openings: Openings::new(),
             // Whether the VM is in COLO is not known before its monitor has told.
-            stopped: Some(Stopped::default()),
+            stops: Stops::new(),
             epoch: 0,
             committed: None,
-            term: 0,
-            stops: 0,
+            untold: false,
             connected: false,
             migration: Migration::None,
-            entering: false,
-            ended: false,
-            superseded: false,
-            peer: Peer::new(setup.failover),
-            openings: Openings::new(),
-            inherited: None,
-            to_tell: None,
+            leadership: Leadership::new(setup.failover),
+            takeover: None,
             announcer: None,
             millisecond: setup.millisecond,
-            last: None,
-            untold: false,
-            waiting: None,
             stalled: None,
             record: None,
             counts: Counts::default(),
@@ -172,7 +135,7 @@ impl<F: Frame> Primary<F> {
     pub fn inherit(&mut self, inheritance: Inheritance<F>, now: Ticks) {
         let Inheritance {
             link,
-            mut rewriter,
+            rewriter,
             last,
             mut announcer,
             epoch,
@@ -180,34 +143,29 @@ impl<F: Frame> Primary<F> {
             stops,
             migration,
         } = inheritance;
-        rewriter.take_over();
         announcer.begin(now);
-        (self.link, self.inherited, self.announcer) = (link, Some(rewriter), Some(announcer));
-        self.last = Some(last);
-        (self.epoch, self.stops, self.migration) = (epoch, stops, migration);
-        (self.term, self.connected) = (term, true);
+        (self.link, self.announcer) = (link, Some(announcer));
+        self.takeover = Some(Takeover::new(rewriter, last));
+        (self.epoch, self.migration) = (epoch, migration);
+        self.stops = Stops::running_after(stops);
+        self.connected = true;
+        self.leadership.succeed(term);
         self.tell_lead();
-        self.stopped = None;
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }
 
     /// The word for what the node does now.
     pub fn state(&self) -> State {
-        match (self.protection, self.stopped) {
-            (Protection::Alone, _) => State::Solo,
-            (Protection::Off, _) if self.link.has_session() => State::Pairing,
-            (Protection::Off, _) => State::Solo,
-            _ if self.is_lost() => State::PeerLost,
-            (_, Some(stopped)) if !stopped.committed => State::Checkpointing,
-            (Protection::On, _) => State::Protected,
-            (Protection::Uncertain, _) => State::Uncertain,
+        match self.protection {
+            Protection::Alone => State::Solo,
+            Protection::Off if self.link.has_session() => State::Pairing,
+            Protection::Off => State::Solo,
+            _ if self.leadership.is_lost() => State::PeerLost,
+            _ if self.stops.is_unexplained() => State::Checkpointing,
+            Protection::On => State::Protected,
+            Protection::Uncertain => State::Uncertain,
         }
-    }
-
-    /// Whether somebody has to say who goes on.
-    fn is_lost(&self) -> bool {
-        self.ended || self.superseded || self.peer.is_lost()
     }
 
     /// Whether it goes on without the other VM though QEMU has not been told.
@@ -217,7 +175,7 @@ impl<F: Frame> Primary<F> {
 
     /// Whether it began as a secondary.
     pub fn has_taken_over(&self) -> bool {
-        self.inherited.is_some()
+        self.takeover.is_some()
     }
 
     fn in_colo(&self) -> bool {
@@ -261,7 +219,7 @@ impl<F: Frame> Primary<F> {
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
         let record = self.record.as_ref().map_or(0, Divergence::frames);
-        let last = self.last.as_ref().map_or(0, LastSegments::len);
+        let last = self.takeover.as_ref().map_or(0, Takeover::frames);
         self.comparator.frames() + self.openings.len() + record + last
     }
 
@@ -278,7 +236,7 @@ impl<F: Frame> Primary<F> {
             Protection::Off | Protection::Alone => self.hold,
             _ => BURST,
         };
-        self.stopped.is_none() && self.comparator.is_ready() && self.comparator.room() >= room
+        !self.stops.is_stopped() && self.comparator.is_ready() && self.comparator.room() >= room
     }
 
     /// Whether the link may be polled: a burst of what the SVM sent has room.
@@ -301,43 +259,39 @@ impl<F: Frame> Primary<F> {
 
     /// Input frames that may be given to the guest now.
     pub fn input_room(&self, now: Ticks) -> usize {
-        match (self.stopped, self.protection) {
-            (Some(_), _) => 0,
-            (None, Protection::Off | Protection::Alone) => usize::MAX,
-            (None, _) if self.link.is_up(now) && !self.ended => self.link.room(),
-            (None, _) => usize::MAX,
+        match self.protection {
+            _ if self.stops.is_stopped() => 0,
+            Protection::Off | Protection::Alone => usize::MAX,
+            _ if self.link.is_up(now) && !self.leadership.has_ended() => self.link.room(),
+            _ => usize::MAX,
         }
     }
 
     /// Whether input that the guest takes is to be mirrored.
     pub fn mirrors(&self, now: Ticks) -> bool {
-        self.compares() && !self.ended && self.link.is_up(now)
+        self.compares() && !self.leadership.has_ended() && self.link.is_up(now)
     }
 
     /// Translates a frame that the network sent; to be called once for each, before the guest gets
     /// it. False for one that must be dropped.
     pub fn input(&mut self, frame: &mut F, now: Ticks) -> bool {
-        let Some(rewriter) = &mut self.inherited else {
+        let Some(takeover) = &mut self.takeover else {
             return true;
         };
-        let packet = Packet::parse(frame.head(), frame.len());
-        let translated = rewriter.to_guest(frame, &packet, now) != Outcome::Shared;
+        let translated = takeover.to_guest(frame, now);
         self.counts.untranslated += u64::from(!translated);
         translated
     }
 
     /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
     /// [`Primary::output`] or [`Primary::svm_output`]. A frame that was just taken has no other owner.
-    pub fn outward(&mut self, mut frame: F, now: Ticks) -> Option<F> {
-        let Some(rewriter) = &mut self.inherited else {
+    pub fn outward(&mut self, frame: F, now: Ticks) -> Option<F> {
+        let Some(takeover) = &mut self.takeover else {
             return Some(frame);
         };
-        let packet = Packet::parse(frame.head(), frame.len());
-        if rewriter.from_guest(&mut frame, &packet, now) == Outcome::Shared {
-            self.counts.untranslated += 1;
-            return None;
-        }
-        Some(frame)
+        let frame = takeover.from_guest(frame, now);
+        self.counts.untranslated += u64::from(frame.is_none());
+        frame
     }
 
     /// The next of the segments that the VM sent last on each connection before this node took over, as
@@ -347,14 +301,12 @@ impl<F: Frame> Primary<F> {
     ///
     /// [`Secondary::keep`]: super::Secondary::keep
     pub fn next_last(&mut self) -> Option<LastSegment<F>> {
-        if self.compares() {
-            self.last = None;
+        let compares = self.compares();
+        let takeover = self.takeover.as_mut()?;
+        if compares {
+            takeover.forget_last();
         }
-        let last = self.last.as_mut()?.next();
-        if last.is_none() {
-            self.last = None;
-        }
-        last
+        takeover.next_last()
     }
 
     /// After a takeover, whom the VM has sent this segment to: it is asked, too, so that the VM need not wait for
@@ -381,15 +333,13 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The same frame without what the caller put in front of it, in the client's numbers, ready to leave.
-    pub fn outward_again(&mut self, mut frame: F) -> Option<F> {
-        let packet = Packet::parse(frame.head(), frame.len());
-        if let Some(rewriter) = &mut self.inherited
-            && rewriter.repeat(&mut frame, &packet) == Outcome::Shared
-        {
-            self.counts.untranslated += 1;
-            return None;
-        }
-        Some(frame)
+    pub fn outward_again(&mut self, frame: F) -> Option<F> {
+        let Some(takeover) = &mut self.takeover else {
+            return Some(frame);
+        };
+        let frame = takeover.repeat(frame);
+        self.counts.untranslated += u64::from(frame.is_none());
+        frame
     }
 
     /// The bytes to put in front of an input frame that the guest's ring has taken.
@@ -447,7 +397,7 @@ impl<F: Frame> Primary<F> {
 
     /// Takes in a frame that the SVM sent in an epoch.
     pub fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
-        if epoch != self.epoch || self.protection != Protection::On || self.stopped.is_some() {
+        if epoch != self.epoch || self.protection != Protection::On || self.stops.is_stopped() {
             self.counts.stale += 1;
         } else {
             self.comparator.secondary(frame, now);
@@ -461,7 +411,9 @@ impl<F: Frame> Primary<F> {
                 // It knows no epoch, and learns the next one when that is committed.
                 self.untold = false;
                 self.openings.revoke();
-                self.to_tell = self.inherited.as_ref().map(|_| 0);
+                if let Some(takeover) = &mut self.takeover {
+                    takeover.tell_again();
+                }
                 self.tell_lead();
                 if self.compares() {
                     self.doubt(Cause::PeerRestarted, now);
@@ -478,8 +430,8 @@ impl<F: Frame> Primary<F> {
                 }
             }
             Event::Message(Message::Leads(term)) => {
-                if before(self.term, term) && self.protection != Protection::Off {
-                    self.superseded = true;
+                if self.protection != Protection::Off && self.leadership.is_behind(term) {
+                    self.leadership.supersede();
                     self.end();
                 }
             }
@@ -492,8 +444,8 @@ impl<F: Frame> Primary<F> {
 
     /// No commit comes any more, and nothing leaves before somebody has decided.
     fn end(&mut self) {
-        self.ended = true;
-        if self.protection != Protection::Alone || self.superseded {
+        self.leadership.end();
+        if self.protection != Protection::Alone || self.leadership.is_superseded() {
             self.comparator.suspend();
             self.protection = Protection::Uncertain;
         }
@@ -503,14 +455,11 @@ impl<F: Frame> Primary<F> {
     /// The guest's ring has stopped: everything taken from it so far belongs to the epoch that
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
     pub fn guest_stopped(&mut self) {
-        self.stops = self.stops.wrapping_add(1);
+        self.stops.ring_stopped();
         self.epoch = self.epoch.wrapping_add(1);
         self.untold = false;
         self.comparator.fence();
-        // The SVM is about to load numbers that have no offset.
-        self.waiting = None;
-        while self.comparator.next_synchronized().is_some() {}
-        self.stopped.get_or_insert_default().committed = false;
+        self.openings.fence(&mut self.comparator);
     }
 
     /// Takes in what the monitor says.
@@ -521,13 +470,13 @@ impl<F: Frame> Primary<F> {
             } => {
                 self.connected = true;
                 let paired = matches!(migration, Migration::Colo | Migration::Completed);
-                if running && paired && self.stops == 0 && self.stopped.is_some() {
+                if running && paired && self.stops.number() == 0 && self.stops.is_stopped() {
                     // Another node served it before this one.
                     let millisecond = self.millisecond;
                     self.announcer
                         .get_or_insert_with(|| Announcer::new(millisecond));
                 }
-                self.entering = false;
+                self.stops.connected();
                 self.migration = migration;
                 self.checkpoints.retry();
                 self.reconnected(now);
@@ -535,24 +484,13 @@ impl<F: Frame> Primary<F> {
             Monitor::Disconnected => {
                 self.connected = false;
                 self.checkpoints.retry();
-                if let Some(stopped) = &mut self.stopped {
-                    // Another stop may be the one that the next RESUME ends.
-                    stopped.stop = false;
-                    stopped.pass = false;
-                }
+                self.stops.forget();
             }
             Monitor::Stop => {
                 self.checkpoints.stopped();
-                if let Some(stopped) = &mut self.stopped {
-                    stopped.stop = true;
-                    stopped.pass = false;
-                }
+                self.stops.vm_stopped();
             }
-            Monitor::Pass => {
-                if let Some(stopped) = &mut self.stopped {
-                    stopped.pass = stopped.stop;
-                }
-            }
+            Monitor::Pass => self.stops.pass(),
             Monitor::Migration(migration) => self.migrated(migration, now),
             Monitor::ColoExit => {
                 if self.protection != Protection::Off {
@@ -565,7 +503,7 @@ impl<F: Frame> Primary<F> {
                 migration,
                 running,
             } => {
-                if running && stops == self.stops {
+                if running && stops == self.stops.number() {
                     self.migrated(migration, now);
                     self.goes_on(now);
                 }
@@ -580,14 +518,14 @@ impl<F: Frame> Primary<F> {
         match (was, migration) {
             (Migration::Colo, Migration::Colo) => {}
             (_, Migration::Colo) => {
-                self.entering = true;
-                self.ended = false;
+                self.stops.enter_colo();
+                self.leadership.forget_end();
                 if self.protection == Protection::Alone {
                     self.protection = Protection::Off;
                 }
             }
             (Migration::Colo, Migration::Completed)
-                if self.protection != Protection::Off && !self.superseded =>
+                if self.protection != Protection::Off && !self.leadership.is_superseded() =>
             {
                 self.go_on_alone(Protection::Off, now);
             }
@@ -598,43 +536,32 @@ impl<F: Frame> Primary<F> {
 
     /// The VM runs again.
     fn resumed(&mut self, now: Ticks) {
-        let Some(was) = self.stopped else {
-            // A ring that runs stops before its VM does.
-            self.checkpoints.retry();
-            return;
+        let takes = match self.protection {
+            _ if !self.in_colo() => Takes::Nothing,
+            Protection::Off => Takes::First,
+            _ if self.leadership.has_ended() => Takes::Nothing,
+            _ => Takes::Checkpoints,
         };
         // Nothing was polled since the ring stopped, so what is held is older than this stop.
-        let committed = match self.protection {
-            Protection::Off => self.in_colo() && was.stop,
-            _ => {
-                let checkpoint = was.pass || self.entering;
-                self.in_colo() && !self.ended && was.stop && checkpoint
-            }
-        };
-        self.entering &= !committed;
-        self.stopped = Some(Stopped {
-            committed,
-            ..Stopped::default()
-        });
-        match self.protection {
-            Protection::Off if committed => self.begin(now),
-            _ if committed => self.commit(now),
-            _ => self.not_a_checkpoint(Cause::GuestReset, now),
+        match (self.stops.resumed(takes), self.protection) {
+            (Resumed::Nothing, _) => self.checkpoints.retry(),
+            (Resumed::Checkpoint, Protection::Off) => self.begin(now),
+            (Resumed::Checkpoint, _) => self.commit(now),
+            (Resumed::Other, _) => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
 
     /// The ring runs, and the monitor has told all that came before.
     fn goes_on(&mut self, now: Ticks) {
-        self.entering = false;
-        let Some(was) = self.stopped.take() else {
+        let Some(committed) = self.stops.goes_on() else {
             return;
         };
         match self.protection {
-            Protection::On if was.committed => {
+            Protection::On if committed => {
                 self.untold = true;
                 self.tell();
             }
-            Protection::Uncertain if was.committed => {}
+            Protection::Uncertain if committed => {}
             _ => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
@@ -668,13 +595,13 @@ impl<F: Frame> Primary<F> {
     /// Tells the peer that this node leads.
     fn tell_lead(&mut self) {
         // A queue that is full before anything else was said will be emptied by the next session.
-        let _ = self.link.send(Message::Leads(self.term));
+        let _ = self.link.send(Message::Leads(self.leadership.term()));
     }
 
     /// Tells the secondary of the epoch, if the link takes it now.
     fn tell(&mut self) {
         if self.untold
-            && self.to_tell.is_none()
+            && self.takeover.as_ref().is_none_or(Takeover::has_told)
             && self.link.send(Message::Epoch(self.epoch)).is_ok()
         {
             self.untold = false;
@@ -700,8 +627,10 @@ impl<F: Frame> Primary<F> {
         match (self.protection, self.migration) {
             (Protection::Off, Migration::Colo) => self.not_a_checkpoint(Cause::MonitorLost, now),
             // It may be another COLO by now; if it is not, no checkpoint will come.
-            (_, Migration::Colo) if self.ended && !self.superseded => {
-                self.ended = false;
+            (_, Migration::Colo)
+                if self.leadership.has_ended() && !self.leadership.is_superseded() =>
+            {
+                self.leadership.forget_end();
                 if self.compares() {
                     self.doubt(Cause::MonitorLost, now);
                 }
@@ -710,13 +639,13 @@ impl<F: Frame> Primary<F> {
             // may be older than the stop.
             (_, Migration::Colo) | (Protection::Off, _) => {}
             (_, Migration::Broken) => self.end(),
-            (_, Migration::Completed) if self.superseded => {}
+            (_, Migration::Completed) if self.leadership.is_superseded() => {}
             (_, Migration::None | Migration::Completed) => {
                 // Another QEMU, or one that was told to go on alone while nobody listened: what its
                 // predecessor sent must not leave now.
                 self.counts.discarded += self.comparator.discard() as u64;
                 self.counts.discarded += self.openings.discard() as u64;
-                (self.ended, self.superseded) = (false, false);
+                self.leadership.start_over();
                 self.comparator.commit(now);
                 self.protection = Protection::Off;
                 self.checkpoints.settle();
@@ -729,7 +658,9 @@ impl<F: Frame> Primary<F> {
         self.comparator.commit(now);
         self.openings.free();
         self.protection = as_what;
-        self.ended &= as_what == Protection::Alone;
+        if as_what == Protection::Off {
+            self.leadership.forget_end();
+        }
         self.checkpoints.settle();
     }
 
@@ -739,7 +670,7 @@ impl<F: Frame> Primary<F> {
             self.comparator.suspend();
         }
         self.protection = Protection::Uncertain;
-        if !self.checkpoints.is_wanted() && !self.ended {
+        if !self.checkpoints.is_wanted() && !self.leadership.has_ended() {
             self.checkpoints.want(cause, now);
         }
     }
@@ -763,11 +694,11 @@ impl<F: Frame> Primary<F> {
 
     /// What depends on time alone; to be called at least every tenth of a millisecond.
     pub fn tick(&mut self, now: Ticks) {
-        if let Some(rewriter) = &mut self.inherited {
-            rewriter.age(now);
+        if let Some(takeover) = &mut self.takeover {
+            takeover.age(now);
         }
         self.watch(now);
-        if !self.compares() || self.ended || self.is_stopping() {
+        if !self.compares() || self.leadership.has_ended() || self.stops.is_vm_stopped() {
             return;
         }
         self.comparator.age(now, BURST);
@@ -779,7 +710,7 @@ impl<F: Frame> Primary<F> {
             .openings
             .oldest()
             .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
-        if unheard || self.peer.is_lost() && self.held() > 0 {
+        if unheard || self.leadership.is_peer_lost() && self.held() > 0 {
             self.checkpoints.want(Cause::LinkDown, now);
         } else if let Some(divergence) = self.comparator.overdue(now) {
             self.diverged(divergence);
@@ -793,19 +724,20 @@ impl<F: Frame> Primary<F> {
 
     /// Whether the peer is lost, and what follows from it.
     fn watch(&mut self, now: Ticks) {
-        let watches = self.protection != Protection::Off && !self.superseded;
-        let lost = watches && (self.ended || self.link.is_silent(now));
-        let was_lost = self.peer.is_lost();
-        self.counts.losses += u64::from(lost && !was_lost);
-        self.peer.observe(lost, true, now);
-        match self.protection {
-            Protection::Alone if !lost => self.doubt(Cause::LinkDown, now),
-            Protection::On | Protection::Uncertain if self.peer.is_certain() => {
+        let paired = self.protection != Protection::Off;
+        let was_lost = self.leadership.is_peer_lost();
+        let silent = self.link.is_silent(now);
+        let found = self.leadership.observe(paired, silent, now);
+        self.counts.losses += u64::from(!was_lost && self.leadership.is_peer_lost());
+        match (self.protection, found) {
+            (Protection::On | Protection::Uncertain, Found::Gone) => {
                 self.go_on_alone(Protection::Alone, now);
             }
-            Protection::On if lost => self.doubt(Cause::LinkDown, now),
-            // The SVM may have missed what nobody sent it.
-            Protection::Uncertain if was_lost && !lost => self.doubt(Cause::LinkDown, now),
+            (Protection::On, Found::Lost)
+            | (Protection::Uncertain, Found::Back)
+            | (Protection::Alone, Found::Back | Found::Present) => {
+                self.doubt(Cause::LinkDown, now);
+            }
             _ => {}
         }
     }
@@ -813,18 +745,12 @@ impl<F: Frame> Primary<F> {
     /// What the control thread is to do about a peer that is lost.
     pub fn next_action(&mut self, now: Ticks) -> Option<Action> {
         let able = self.connected && self.in_colo();
-        self.peer.next_action(now, able)
+        self.leadership.next_action(now, able)
     }
 
     /// What a fencing command came to.
     pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
-        self.peer.fenced(number, down, now);
-    }
-
-    /// Whether the VM is stopped. A ring that has stopped alone waits for the guest's driver, which
-    /// may take its time.
-    fn is_stopping(&self) -> bool {
-        self.stopped.is_some_and(|stopped| stopped.stop)
+        self.leadership.fenced(number, down, now);
     }
 
     /// Whether the SVM has taken no input for the timeout while the PVM's waits for it.
@@ -845,59 +771,29 @@ impl<F: Frame> Primary<F> {
 
     /// Whether another VM speaks in this one's place: what was free to leave must not any more.
     pub fn is_superseded(&self) -> bool {
-        self.superseded
+        self.leadership.is_superseded()
     }
 
     /// The next frame for the uplink. The link is told of a connection's ISNs before any frame of it leaves.
     pub fn next_release(&mut self) -> Option<Release<F>> {
-        if self.superseded {
+        if self.is_superseded() {
             return None;
         }
-        if let Some(release) = self.openings.next(&self.link) {
-            return Some(release);
-        }
-        loop {
-            if let Some(synchronized) = self.waiting {
-                let message = Message::Synchronized {
-                    epoch: self.epoch,
-                    flow: synchronized.flow,
-                    pvm: opening(synchronized.pvm),
-                    svm: opening(synchronized.svm),
-                };
-                if self.protection == Protection::On && self.link.send(message).is_err() {
-                    return None;
-                }
-                self.waiting = None;
-            }
-            self.waiting = self.comparator.next_synchronized();
-            if self.waiting.is_some() {
-                continue;
-            }
-            // What became free to leave before the protection was in doubt still follows what opens
-            // its connection.
-            if self.protection != Protection::On && self.openings.len() == 0 {
-                return self.comparator.next_release();
-            }
-            if self.openings.is_full() {
-                return None;
-            }
-            let release = self.comparator.next_release()?;
-            if let Some(release) = self.openings.admit(release, &self.link) {
-                return Some(release);
-            }
-        }
+        let epoch = (self.protection == Protection::On).then_some(self.epoch);
+        self.openings
+            .next_release(&mut self.comparator, &mut self.link, epoch)
     }
 
     /// The next checkpoint request to write to the monitor.
     pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
         // While the ring does not run and nothing is held, a checkpoint would help nobody; and one of a
         // VM whose port is not there yet would carry to the SVM that its NIC has no link.
-        let waits_for_ring = self.stopped.is_some() && self.held() == 0;
+        let waits_for_ring = self.stops.is_stopped() && self.held() == 0;
         let able = self.connected
             && self.in_colo()
             && self.compares()
-            && !self.ended
-            && !self.is_stopping()
+            && !self.leadership.has_ended()
+            && !self.stops.is_vm_stopped()
             && !waits_for_ring;
         self.checkpoints.next(now, able)
     }
@@ -905,7 +801,7 @@ impl<F: Frame> Primary<F> {
     /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
     pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        let silent = self.superseded || self.stopped.is_some();
+        let silent = self.is_superseded() || self.stops.is_stopped();
         let may_begin = match self.protection {
             Protection::On | Protection::Alone => true,
             Protection::Off => !self.in_colo(),
@@ -921,28 +817,7 @@ impl<F: Frame> Primary<F> {
     /// The inherited offset at or behind a slot, and the next slot to ask for; `None` when there
     /// is no slot any more.
     pub fn inherited(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
-        self.inherited.as_ref()?.offset_from(slot)
-    }
-
-    /// Tells the peer of offsets that its VM would need after a takeover; it is told of no epoch
-    /// before it has heard of all of them.
-    fn tell_inherited(&mut self) {
-        while let Some(slot) = self.to_tell
-            && self.link.has_session()
-            && self.link.has_control_room()
-        {
-            let Some((next, found)) = self.inherited(slot) else {
-                self.to_tell = None;
-                return;
-            };
-            self.to_tell = Some(next);
-            let Some((flow, offset)) = found else {
-                // The next call goes on from there.
-                return;
-            };
-            let sent = self.link.send(Message::Inherited { flow, offset });
-            debug_assert!(sent.is_ok(), "there was room");
-        }
+        self.takeover.as_ref()?.offset_from(slot)
     }
 
     /// The next divergence to write down.
@@ -952,12 +827,10 @@ impl<F: Frame> Primary<F> {
 
     /// The next frame of the link's own.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
-        self.tell_inherited();
+        if let Some(takeover) = &mut self.takeover {
+            takeover.tell(&mut self.link);
+        }
         self.tell();
         self.link.next_transmit(now)
     }
-}
-
-fn opening((isn, timestamp): (u32, Option<u32>)) -> Opening {
-    Opening { isn, timestamp }
 }

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use super::announce::{Announcement, Announcer};
 use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
+use super::takeover::Inheritance;
 use super::{Migration, Monitor, Setup, State};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
@@ -65,18 +66,6 @@ pub struct Last {
     flow: FlowKey,
     /// It takes no place in the stream.
     bare: bool,
-}
-
-/// What a secondary that takes over leaves to the primary that it becomes.
-pub struct Inheritance<F> {
-    pub(super) link: Endpoint,
-    pub(super) rewriter: Rewriter,
-    pub(super) last: LastSegments<F>,
-    pub(super) announcer: Announcer,
-    pub(super) epoch: u32,
-    pub(super) term: u32,
-    pub(super) stops: u32,
-    pub(super) migration: Migration,
 }
 
 /// The secondary node of one VM pair.

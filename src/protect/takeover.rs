@@ -1,0 +1,133 @@
+//! What the VM left behind on the secondary, and the primary that its node became has to mind.
+//!
+//! Connections that it has an offset for are translated where they meet the uplink: the comparison,
+//! both VMs and the link know the guest's numbers on the one side, the client's on the other, and
+//! nothing in between. What the VM sent last before it was chosen may never have left, and leaves
+//! again; the next secondary is told of the offsets, which its VM would need after one more takeover.
+//!
+//! In: the [`Inheritance`], frames of both directions, time. Out: the same frames translated, the
+//! last segments, offsets for the link. To a client the bytes at one number stay the same as long as
+//! the connection lives, whichever VM speaks (rule R5).
+
+use super::Migration;
+use super::announce::Announcer;
+use super::last::{LastSegment, LastSegments};
+use crate::flow::FlowKey;
+use crate::frame::{Frame, Ticks};
+use crate::link::{Endpoint, Message};
+use crate::packet::Packet;
+use crate::rewrite::{Offset, Outcome, Rewriter};
+
+/// What a secondary that takes over leaves to the primary that it becomes.
+pub struct Inheritance<F> {
+    pub(super) link: Endpoint,
+    pub(super) rewriter: Rewriter,
+    pub(super) last: LastSegments<F>,
+    pub(super) announcer: Announcer,
+    pub(super) epoch: u32,
+    pub(super) term: u32,
+    pub(super) stops: u32,
+    pub(super) migration: Migration,
+}
+
+/// The part of it that lasts.
+pub(super) struct Takeover<F> {
+    /// Offsets of connections from the time when this node was the secondary.
+    rewriter: Rewriter,
+    /// What the VM sent last to a primary that may not have let it out.
+    last: Option<LastSegments<F>>,
+    /// Slot of the next offset to tell the peer of.
+    to_tell: Option<usize>,
+}
+
+impl<F: Frame> Takeover<F> {
+    /// A VM that speaks for itself from now on.
+    pub fn new(mut rewriter: Rewriter, last: LastSegments<F>) -> Self {
+        rewriter.take_over();
+        Self {
+            rewriter,
+            last: Some(last),
+            to_tell: None,
+        }
+    }
+
+    /// Frames that are in here.
+    pub fn frames(&self) -> usize {
+        self.last.as_ref().map_or(0, LastSegments::len)
+    }
+
+    /// Input in the guest's numbers; false for a frame that has another owner.
+    pub fn to_guest(&mut self, frame: &mut F, now: Ticks) -> bool {
+        let packet = Packet::parse(frame.head(), frame.len());
+        self.rewriter.to_guest(frame, &packet, now) != Outcome::Shared
+    }
+
+    /// Output in the client's numbers; `None` for a frame that has another owner.
+    pub fn from_guest(&mut self, mut frame: F, now: Ticks) -> Option<F> {
+        let packet = Packet::parse(frame.head(), frame.len());
+        let outcome = self.rewriter.from_guest(&mut frame, &packet, now);
+        (outcome != Outcome::Shared).then_some(frame)
+    }
+
+    /// The same for what the link had got before the takeover ([`Rewriter::repeat`]).
+    pub fn repeat(&mut self, mut frame: F) -> Option<F> {
+        let packet = Packet::parse(frame.head(), frame.len());
+        let outcome = self.rewriter.repeat(&mut frame, &packet);
+        (outcome != Outcome::Shared).then_some(frame)
+    }
+
+    /// The next of the segments that the VM sent last.
+    pub fn next_last(&mut self) -> Option<LastSegment<F>> {
+        let last = self.last.as_mut()?.next();
+        if last.is_none() {
+            self.last = None;
+        }
+        last
+    }
+
+    /// The VM's output is compared from now on, and none leaves beside the comparison.
+    pub fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    /// The offset at or behind a slot, and the next slot to ask for; `None` when there is no slot
+    /// any more.
+    pub fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
+        self.rewriter.offset_from(slot)
+    }
+
+    /// The peer is new and knows no offset.
+    pub fn tell_again(&mut self) {
+        self.to_tell = Some(0);
+    }
+
+    /// Whether the peer was told of all offsets.
+    pub fn has_told(&self) -> bool {
+        self.to_tell.is_none()
+    }
+
+    /// Tells the peer of offsets as far as the link takes them.
+    pub fn tell(&mut self, link: &mut Endpoint) {
+        while let Some(slot) = self.to_tell
+            && link.has_session()
+            && link.has_control_room()
+        {
+            let Some((next, found)) = self.offset_from(slot) else {
+                self.to_tell = None;
+                return;
+            };
+            self.to_tell = Some(next);
+            let Some((flow, offset)) = found else {
+                // The next call goes on from there.
+                return;
+            };
+            let sent = link.send(Message::Inherited { flow, offset });
+            debug_assert!(sent.is_ok(), "there was room");
+        }
+    }
+
+    /// Forgets connections that are over.
+    pub fn age(&mut self, now: Ticks) {
+        self.rewriter.age(now);
+    }
+}
