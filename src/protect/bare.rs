@@ -3,12 +3,11 @@
 //! There is no guest port, so the fence is the monitor's STOP: frames taken before it were sent
 //! before it. Until RESUME no P is taken and every S is dropped, since S carry no epoch here.
 
+use super::protection::BURST;
 use super::{Cause, Checkpoints, Migration, Monitor, Request, Setup, State};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
 use crate::spread::{Front, FrontEnd, Shares};
-
-const BURST: usize = 32;
 
 /// A comparator with, perhaps, a monitor.
 pub struct Bare<F> {

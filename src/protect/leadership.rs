@@ -32,6 +32,7 @@ pub(super) struct Leadership {
     ended: bool,
     /// The SVM speaks for itself: this VM never does, until another QEMU runs it.
     superseded: bool,
+    losses: u64,
 }
 
 impl Leadership {
@@ -42,6 +43,7 @@ impl Leadership {
             term: 0,
             ended: false,
             superseded: false,
+            losses: 0,
         }
     }
 
@@ -63,6 +65,11 @@ impl Leadership {
     /// Whether the other node is not heard, or COLO has ended.
     pub fn is_peer_lost(&self) -> bool {
         self.peer.is_lost()
+    }
+
+    /// Times the peer was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Whether QEMU takes no more checkpoints of this COLO.
@@ -104,6 +111,7 @@ impl Leadership {
     pub fn observe(&mut self, watches: bool, silent: bool, now: Ticks) -> Found {
         let lost = watches && !self.superseded && (self.ended || silent);
         let was_lost = self.is_peer_lost();
+        self.losses += u64::from(lost && !was_lost);
         self.peer.observe(lost, true, now);
         match lost {
             true if self.peer.is_certain() => Found::Gone,

@@ -14,6 +14,7 @@ mod neighbour;
 mod opening;
 mod peer;
 mod primary;
+mod protection;
 mod request;
 mod secondary;
 mod stop;

@@ -18,32 +18,18 @@
 use super::announce::{Announcement, Announcer};
 use super::last::LastSegment;
 use super::leadership::{Found, Leadership};
-use super::opening::Openings;
 use super::peer::Action;
+use super::protection::{BURST, Mode, Protection};
 use super::stop::{Resumed, Stops, Takes};
 use super::takeover::Takeover;
 use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
-use crate::compare::{Divergence, Reason, Release};
+use crate::compare::{Divergence, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::Packet;
 use crate::rewrite::Offset;
 use crate::spread::{Front, FrontEnd, Shares};
-
-/// Frames of a burst; nothing is polled that there is no room for.
-pub(super) const BURST: usize = 32;
-
-/// Whether the guest's output is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protection {
-    Off,
-    On,
-    /// Everything is held until the next commit.
-    Uncertain,
-    /// The peer is certainly lost, though QEMU has not been told: everything leaves at once.
-    Alone,
-}
 
 /// What the primary has counted besides its comparator, link and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,15 +50,9 @@ pub struct Counts {
 
 /// The primary node of one VM pair.
 pub struct Primary<F> {
-    comparator: Front<F>,
+    protection: Protection<F>,
     link: Endpoint,
-    checkpoints: Checkpoints,
-    protection: Protection,
-    openings: Openings<F>,
     stops: Stops,
-    epoch: u32,
-    /// The epoch that began with the last commit.
-    committed: Option<u32>,
     /// The secondary is to be told of the epoch.
     untold: bool,
     connected: bool,
@@ -84,11 +64,12 @@ pub struct Primary<F> {
     millisecond: Ticks,
     /// What the SVM had granted when its input began to wait, and when that was.
     stalled: Option<(u32, Ticks)>,
-    /// P that the comparator has room for.
-    hold: usize,
     timeout: Ticks,
-    record: Option<Divergence<F>>,
-    counts: Counts,
+    /// Input frames mirrored, and those that could not be.
+    mirrored: u64,
+    unmirrored: u64,
+    /// S from an epoch that is over.
+    stale: u64,
 }
 
 impl<F: Frame> Primary<F> {
@@ -100,9 +81,7 @@ impl<F: Frame> Primary<F> {
     /// The same with a worker behind each of `ends`, which compares its share of the flows.
     pub fn with_workers(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares, now: Ticks) -> Self {
         Self {
-            hold: setup.limits.primary,
             timeout: setup.limits.timeout,
-            comparator: Front::new(setup.limits, setup.numbers, setup.policy, ends, shares),
             link: Endpoint::new(
                 setup.vm,
                 setup.boot,
@@ -111,13 +90,8 @@ impl<F: Frame> Primary<F> {
                 setup.link,
                 now,
             ),
-            checkpoints: Checkpoints::new(setup.repeat),
-            protection: Protection::Off,
-            openings: Openings::new(),
             // Whether the VM is in COLO is not known before its monitor has told.
             stops: Stops::new(),
-            epoch: 0,
-            committed: None,
             untold: false,
             connected: false,
             migration: Migration::None,
@@ -126,8 +100,10 @@ impl<F: Frame> Primary<F> {
             announcer: None,
             millisecond: setup.millisecond,
             stalled: None,
-            record: None,
-            counts: Counts::default(),
+            mirrored: 0,
+            unmirrored: 0,
+            stale: 0,
+            protection: Protection::new(setup, ends, shares),
         }
     }
 
@@ -146,7 +122,8 @@ impl<F: Frame> Primary<F> {
         announcer.begin(now);
         (self.link, self.announcer) = (link, Some(announcer));
         self.takeover = Some(Takeover::new(rewriter, last));
-        (self.epoch, self.migration) = (epoch, migration);
+        self.protection.set_epoch(epoch);
+        self.migration = migration;
         self.stops = Stops::running_after(stops);
         self.connected = true;
         self.leadership.succeed(term);
@@ -157,20 +134,20 @@ impl<F: Frame> Primary<F> {
 
     /// The word for what the node does now.
     pub fn state(&self) -> State {
-        match self.protection {
-            Protection::Alone => State::Solo,
-            Protection::Off if self.link.has_session() => State::Pairing,
-            Protection::Off => State::Solo,
+        match self.protection.mode() {
+            Mode::Alone => State::Solo,
+            Mode::Off if self.link.has_session() => State::Pairing,
+            Mode::Off => State::Solo,
             _ if self.leadership.is_lost() => State::PeerLost,
             _ if self.stops.is_unexplained() => State::Checkpointing,
-            Protection::On => State::Protected,
-            Protection::Uncertain => State::Uncertain,
+            Mode::On => State::Protected,
+            Mode::Uncertain => State::Uncertain,
         }
     }
 
     /// Whether it goes on without the other VM though QEMU has not been told.
     pub fn is_alone(&self) -> bool {
-        self.protection == Protection::Alone
+        self.protection.mode() == Mode::Alone
     }
 
     /// Whether it began as a secondary.
@@ -182,23 +159,19 @@ impl<F: Frame> Primary<F> {
         self.migration == Migration::Colo
     }
 
-    fn compares(&self) -> bool {
-        matches!(self.protection, Protection::On | Protection::Uncertain)
-    }
-
     /// Number of the epoch that the PVM runs, or will run when it starts again.
     pub fn epoch(&self) -> u32 {
-        self.epoch
+        self.protection.epoch()
     }
 
     /// The epoch that began with the last commit, whatever has become of the protection since.
     pub fn committed(&self) -> Option<u32> {
-        self.committed
+        self.protection.committed()
     }
 
     /// The comparator, for its counters.
     pub fn comparator(&self) -> &Front<F> {
-        &self.comparator
+        self.protection.comparator()
     }
 
     /// The link's end, for its counters.
@@ -208,60 +181,59 @@ impl<F: Frame> Primary<F> {
 
     /// The requests and their counters.
     pub fn checkpoints(&self) -> &Checkpoints {
-        &self.checkpoints
+        self.protection.checkpoints()
     }
 
     /// The counters.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Counts {
+        Counts {
+            mirrored: self.mirrored,
+            unmirrored: self.unmirrored,
+            stale: self.stale,
+            discarded: self.protection.discarded(),
+            untranslated: self.takeover.as_ref().map_or(0, Takeover::untranslated),
+            losses: self.leadership.losses(),
+        }
     }
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        let record = self.record.as_ref().map_or(0, Divergence::frames);
         let last = self.takeover.as_ref().map_or(0, Takeover::frames);
-        self.comparator.frames() + self.openings.len() + record + last
+        self.protection.frames() + last
     }
 
     /// P that wait for their counterpart, a commit or an acknowledgment.
     pub fn held(&self) -> usize {
-        self.comparator.held() + self.openings.len()
+        self.protection.held()
     }
 
     /// Whether the guest's ring may be polled: its frames have a known epoch and a burst has room.
     /// Until the monitor has told whether the VM is in COLO they stay in the ring (rule R8).
     pub fn wants_output(&self) -> bool {
-        let room = match self.protection {
-            // What leaves at once must not overtake what was held before.
-            Protection::Off | Protection::Alone => self.hold,
-            _ => BURST,
-        };
-        !self.stops.is_stopped() && self.comparator.is_ready() && self.comparator.room() >= room
+        !self.stops.is_stopped() && self.protection.has_room()
     }
 
     /// Whether the link may be polled: a burst of what the SVM sent has room.
     pub fn wants_link(&mut self) -> bool {
-        self.comparator.wants_secondary()
+        self.protection.wants_secondary()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To
     /// be called once a round.
     pub fn exchange(&mut self, now: Ticks) {
-        self.comparator.exchange();
-        self.counts.discarded += self.comparator.take_discarded() as u64;
-        self.examine(now);
+        self.protection.exchange(now);
     }
 
     /// Whether no worker has anything left to do.
     pub fn is_settled(&self) -> bool {
-        self.comparator.is_settled()
+        self.protection.is_settled()
     }
 
     /// Input frames that may be given to the guest now.
     pub fn input_room(&self, now: Ticks) -> usize {
-        match self.protection {
+        match self.protection.mode() {
             _ if self.stops.is_stopped() => 0,
-            Protection::Off | Protection::Alone => usize::MAX,
+            Mode::Off | Mode::Alone => usize::MAX,
             _ if self.link.is_up(now) && !self.leadership.has_ended() => self.link.room(),
             _ => usize::MAX,
         }
@@ -269,7 +241,7 @@ impl<F: Frame> Primary<F> {
 
     /// Whether input that the guest takes is to be mirrored.
     pub fn mirrors(&self, now: Ticks) -> bool {
-        self.compares() && !self.leadership.has_ended() && self.link.is_up(now)
+        self.protection.compares() && !self.leadership.has_ended() && self.link.is_up(now)
     }
 
     /// Translates a frame that the network sent; to be called once for each, before the guest gets
@@ -278,9 +250,7 @@ impl<F: Frame> Primary<F> {
         let Some(takeover) = &mut self.takeover else {
             return true;
         };
-        let translated = takeover.to_guest(frame, now);
-        self.counts.untranslated += u64::from(!translated);
-        translated
+        takeover.to_guest(frame, now)
     }
 
     /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
@@ -289,9 +259,7 @@ impl<F: Frame> Primary<F> {
         let Some(takeover) = &mut self.takeover else {
             return Some(frame);
         };
-        let frame = takeover.from_guest(frame, now);
-        self.counts.untranslated += u64::from(frame.is_none());
-        frame
+        takeover.from_guest(frame, now)
     }
 
     /// The next of the segments that the VM sent last on each connection before this node took over, as
@@ -301,12 +269,20 @@ impl<F: Frame> Primary<F> {
     ///
     /// [`Secondary::keep`]: super::Secondary::keep
     pub fn next_last(&mut self) -> Option<LastSegment<F>> {
-        let compares = self.compares();
+        let compares = self.protection.compares();
         let takeover = self.takeover.as_mut()?;
         if compares {
             takeover.forget_last();
         }
         takeover.next_last()
+    }
+
+    /// The frame of such a segment without what the caller put in front of it, in the client's numbers, ready to leave.
+    pub fn outward_again(&mut self, frame: F) -> Option<F> {
+        let Some(takeover) = &mut self.takeover else {
+            return Some(frame);
+        };
+        takeover.repeat(frame)
     }
 
     /// After a takeover, whom the VM has sent this segment to: it is asked, too, so that the VM need not wait for
@@ -332,26 +308,16 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// The same frame without what the caller put in front of it, in the client's numbers, ready to leave.
-    pub fn outward_again(&mut self, frame: F) -> Option<F> {
-        let Some(takeover) = &mut self.takeover else {
-            return Some(frame);
-        };
-        let frame = takeover.repeat(frame);
-        self.counts.untranslated += u64::from(frame.is_none());
-        frame
-    }
-
     /// The bytes to put in front of an input frame that the guest's ring has taken.
     pub fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
-        self.counts.mirrored += 1;
-        self.link.data_header(self.epoch, length as u32, now)
+        self.mirrored += 1;
+        self.link.data_header(self.epoch(), length as u32, now)
     }
 
     /// The guest's ring has taken input that cannot be mirrored.
     pub fn input_missed(&mut self, frames: usize, now: Ticks) {
-        if frames > 0 && self.compares() {
-            self.counts.unmirrored += frames as u64;
+        if frames > 0 && self.protection.compares() {
+            self.unmirrored += frames as u64;
             self.doubt(
                 if self.link.is_up(now) {
                     Cause::InputLost
@@ -366,15 +332,7 @@ impl<F: Frame> Primary<F> {
     /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
     /// because nothing is protected. The caller has seen [`Primary::wants_output`].
     pub fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
-        if !self.compares() {
-            return Some(frame);
-        }
-        // A frame that does not fit is dropped, which no caller that asks first will see.
-        if self.comparator.primary(frame, now).is_err() {
-            self.counts.discarded += 1;
-        }
-        self.examine(now);
-        None
+        self.protection.primary(frame, now)
     }
 
     /// Takes in a frame from the link; gives back the bytes to skip of one that carries output of
@@ -397,11 +355,11 @@ impl<F: Frame> Primary<F> {
 
     /// Takes in a frame that the SVM sent in an epoch.
     pub fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
-        if epoch != self.epoch || self.protection != Protection::On || self.stops.is_stopped() {
-            self.counts.stale += 1;
+        let runs = self.protection.mode() == Mode::On && !self.stops.is_stopped();
+        if runs && epoch == self.epoch() {
+            self.protection.secondary(frame, now);
         } else {
-            self.comparator.secondary(frame, now);
-            self.examine(now);
+            self.stale += 1;
         }
     }
 
@@ -410,32 +368,32 @@ impl<F: Frame> Primary<F> {
             Event::Session => {
                 // It knows no epoch, and learns the next one when that is committed.
                 self.untold = false;
-                self.openings.revoke();
+                self.protection.revoke();
                 if let Some(takeover) = &mut self.takeover {
                     takeover.tell_again();
                 }
                 self.tell_lead();
-                if self.compares() {
+                if self.protection.compares() {
                     self.doubt(Cause::PeerRestarted, now);
                 }
             }
             Event::Lost(_) => {
-                if self.protection == Protection::On {
-                    self.checkpoints.want(Cause::OutputLost, now);
+                if self.protection.mode() == Mode::On {
+                    self.protection.want(Cause::OutputLost, now);
                 }
             }
             Event::Message(Message::InputLost(_)) => {
-                if self.protection == Protection::On {
-                    self.checkpoints.want(Cause::InputLost, now);
+                if self.protection.mode() == Mode::On {
+                    self.protection.want(Cause::InputLost, now);
                 }
             }
             Event::Message(Message::Leads(term)) => {
-                if self.protection != Protection::Off && self.leadership.is_behind(term) {
+                if self.protection.mode() != Mode::Off && self.leadership.is_behind(term) {
                     self.leadership.supersede();
                     self.end();
                 }
             }
-            Event::Message(Message::VmLost) if self.protection == Protection::On => {
+            Event::Message(Message::VmLost) if self.protection.mode() == Mode::On => {
                 self.doubt(Cause::LinkDown, now);
             }
             Event::Message(_) => {}
@@ -445,21 +403,18 @@ impl<F: Frame> Primary<F> {
     /// No commit comes any more, and nothing leaves before somebody has decided.
     fn end(&mut self) {
         self.leadership.end();
-        if self.protection != Protection::Alone || self.leadership.is_superseded() {
-            self.comparator.suspend();
-            self.protection = Protection::Uncertain;
+        if self.protection.mode() != Mode::Alone || self.leadership.is_superseded() {
+            self.protection.suspend();
         }
-        self.checkpoints.settle();
+        self.protection.checkpoints_mut().settle();
     }
 
     /// The guest's ring has stopped: everything taken from it so far belongs to the epoch that
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
     pub fn guest_stopped(&mut self) {
         self.stops.ring_stopped();
-        self.epoch = self.epoch.wrapping_add(1);
         self.untold = false;
-        self.comparator.fence();
-        self.openings.fence(&mut self.comparator);
+        self.protection.fence();
     }
 
     /// Takes in what the monitor says.
@@ -478,22 +433,22 @@ impl<F: Frame> Primary<F> {
                 }
                 self.stops.connected();
                 self.migration = migration;
-                self.checkpoints.retry();
+                self.protection.checkpoints_mut().retry();
                 self.reconnected(now);
             }
             Monitor::Disconnected => {
                 self.connected = false;
-                self.checkpoints.retry();
+                self.protection.checkpoints_mut().retry();
                 self.stops.forget();
             }
             Monitor::Stop => {
-                self.checkpoints.stopped();
+                self.protection.checkpoints_mut().stopped();
                 self.stops.vm_stopped();
             }
             Monitor::Pass => self.stops.pass(),
             Monitor::Migration(migration) => self.migrated(migration, now),
             Monitor::ColoExit => {
-                if self.protection != Protection::Off {
+                if self.protection.mode() != Mode::Off {
                     self.end();
                 }
             }
@@ -520,33 +475,40 @@ impl<F: Frame> Primary<F> {
             (_, Migration::Colo) => {
                 self.stops.enter_colo();
                 self.leadership.forget_end();
-                if self.protection == Protection::Alone {
-                    self.protection = Protection::Off;
-                }
+                self.protection.await_begin();
             }
             (Migration::Colo, Migration::Completed)
-                if self.protection != Protection::Off && !self.leadership.is_superseded() =>
+                if self.protection.mode() != Mode::Off && !self.leadership.is_superseded() =>
             {
-                self.go_on_alone(Protection::Off, now);
+                self.leadership.forget_end();
+                self.protection.go_on_alone(Mode::Off, now);
             }
-            (Migration::Colo, _) if self.protection != Protection::Off => self.end(),
+            (Migration::Colo, _) if self.protection.mode() != Mode::Off => self.end(),
             _ => {}
         }
     }
 
     /// The VM runs again.
     fn resumed(&mut self, now: Ticks) {
-        let takes = match self.protection {
+        let takes = match self.protection.mode() {
             _ if !self.in_colo() => Takes::Nothing,
-            Protection::Off => Takes::First,
+            Mode::Off => Takes::First,
             _ if self.leadership.has_ended() => Takes::Nothing,
             _ => Takes::Checkpoints,
         };
         // Nothing was polled since the ring stopped, so what is held is older than this stop.
-        match (self.stops.resumed(takes), self.protection) {
-            (Resumed::Nothing, _) => self.checkpoints.retry(),
-            (Resumed::Checkpoint, Protection::Off) => self.begin(now),
-            (Resumed::Checkpoint, _) => self.commit(now),
+        match (self.stops.resumed(takes), self.protection.mode()) {
+            (Resumed::Nothing, _) => self.protection.checkpoints_mut().retry(),
+            (Resumed::Checkpoint, mode) => {
+                match mode {
+                    Mode::Off => self.protection.begin(now),
+                    _ => self.protection.commit(now),
+                }
+                if self.link.is_silent(now) {
+                    // QEMU's own connection works. What the VM sends next waits for the next commit.
+                    self.protection.suspend();
+                }
+            }
             (Resumed::Other, _) => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
@@ -556,39 +518,13 @@ impl<F: Frame> Primary<F> {
         let Some(committed) = self.stops.goes_on() else {
             return;
         };
-        match self.protection {
-            Protection::On if committed => {
+        match self.protection.mode() {
+            Mode::On if committed => {
                 self.untold = true;
                 self.tell();
             }
-            Protection::Uncertain if committed => {}
+            Mode::Uncertain if committed => {}
             _ => self.not_a_checkpoint(Cause::GuestReset, now),
-        }
-    }
-
-    /// The VM entered COLO: both VMs are equal now.
-    fn begin(&mut self, now: Ticks) {
-        self.checkpoints.settle();
-        // What left meanwhile was not followed.
-        self.counts.discarded += self.comparator.discard() as u64;
-        self.compare_again(now);
-    }
-
-    /// The SVM has loaded the PVM's state: what is held may leave, and comparing begins again.
-    fn commit(&mut self, now: Ticks) {
-        self.checkpoints.committed();
-        self.compare_again(now);
-    }
-
-    fn compare_again(&mut self, now: Ticks) {
-        self.comparator.commit(now);
-        self.openings.free();
-        self.committed = Some(self.epoch);
-        self.protection = Protection::On;
-        if self.link.is_silent(now) {
-            // QEMU's own connection works. What the VM sends next waits for the next commit.
-            self.comparator.suspend();
-            self.protection = Protection::Uncertain;
         }
     }
 
@@ -602,7 +538,7 @@ impl<F: Frame> Primary<F> {
     fn tell(&mut self) {
         if self.untold
             && self.takeover.as_ref().is_none_or(Takeover::has_told)
-            && self.link.send(Message::Epoch(self.epoch)).is_ok()
+            && self.link.send(Message::Epoch(self.epoch())).is_ok()
         {
             self.untold = false;
         }
@@ -610,86 +546,48 @@ impl<F: Frame> Primary<F> {
 
     /// The guest's ring stopped and started, but the SVM did not get the state.
     fn not_a_checkpoint(&mut self, cause: Cause, now: Ticks) {
-        match self.protection {
-            Protection::Off if self.in_colo() => {
-                self.protection = Protection::Uncertain;
+        match self.protection.mode() {
+            Mode::Off if self.in_colo() => {
                 self.doubt(Cause::MonitorLost, now);
             }
-            Protection::Off | Protection::Alone => {}
-            Protection::On | Protection::Uncertain => {
-                self.checkpoints.retry();
+            Mode::Off | Mode::Alone => {}
+            Mode::On | Mode::Uncertain => {
+                self.protection.checkpoints_mut().retry();
                 self.doubt(cause, now);
             }
         }
     }
 
     fn reconnected(&mut self, now: Ticks) {
-        match (self.protection, self.migration) {
-            (Protection::Off, Migration::Colo) => self.not_a_checkpoint(Cause::MonitorLost, now),
+        match (self.protection.mode(), self.migration) {
+            (Mode::Off, Migration::Colo) => self.not_a_checkpoint(Cause::MonitorLost, now),
             // It may be another COLO by now; if it is not, no checkpoint will come.
             (_, Migration::Colo)
                 if self.leadership.has_ended() && !self.leadership.is_superseded() =>
             {
                 self.leadership.forget_end();
-                if self.compares() {
+                if self.protection.compares() {
                     self.doubt(Cause::MonitorLost, now);
                 }
             }
             // Whether a stop is over is told by a RESUME or a barrier: the VM's state in the answer
             // may be older than the stop.
-            (_, Migration::Colo) | (Protection::Off, _) => {}
+            (_, Migration::Colo) | (Mode::Off, _) => {}
             (_, Migration::Broken) => self.end(),
             (_, Migration::Completed) if self.leadership.is_superseded() => {}
             (_, Migration::None | Migration::Completed) => {
                 // Another QEMU, or one that was told to go on alone while nobody listened: what its
                 // predecessor sent must not leave now.
-                self.counts.discarded += self.comparator.discard() as u64;
-                self.counts.discarded += self.openings.discard() as u64;
                 self.leadership.start_over();
-                self.comparator.commit(now);
-                self.protection = Protection::Off;
-                self.checkpoints.settle();
+                self.protection.start_over(now);
             }
         }
     }
 
-    /// The SVM does not go on, and this VM does: what is held leaves, and nothing is compared.
-    fn go_on_alone(&mut self, as_what: Protection, now: Ticks) {
-        self.comparator.commit(now);
-        self.openings.free();
-        self.protection = as_what;
-        if as_what == Protection::Off {
-            self.leadership.forget_end();
-        }
-        self.checkpoints.settle();
-    }
-
     /// Holds everything until the next commit.
     fn doubt(&mut self, cause: Cause, now: Ticks) {
-        if !self.comparator.is_suspended() {
-            self.comparator.suspend();
-        }
-        self.protection = Protection::Uncertain;
-        if !self.checkpoints.is_wanted() && !self.leadership.has_ended() {
-            self.checkpoints.want(cause, now);
-        }
-    }
-
-    /// Looks at what the comparator found.
-    fn examine(&mut self, now: Ticks) {
-        if let Some(divergence) = self.comparator.take_divergence() {
-            self.diverged(divergence);
-        }
-        if self.comparator.take_overflow() {
-            self.checkpoints
-                .want(Cause::Difference(Reason::SecondaryOverflow), now);
-        }
-    }
-
-    fn diverged(&mut self, divergence: Divergence<F>) {
-        self.checkpoints
-            .want(Cause::Difference(divergence.reason), divergence.seen);
-        self.record.get_or_insert(divergence);
+        let cause = (!self.leadership.has_ended()).then_some(cause);
+        self.protection.doubt(cause, now);
     }
 
     /// What depends on time alone; to be called at least every tenth of a millisecond.
@@ -698,44 +596,28 @@ impl<F: Frame> Primary<F> {
             takeover.age(now);
         }
         self.watch(now);
-        if !self.compares() || self.leadership.has_ended() || self.stops.is_vm_stopped() {
+        if !self.protection.compares() || self.leadership.has_ended() || self.stops.is_vm_stopped()
+        {
             return;
         }
-        self.comparator.age(now, BURST);
-        let stalled = self.input_stalls(now);
-        if self.checkpoints.is_wanted() {
-            return;
-        }
-        let unheard = self
-            .openings
-            .oldest()
-            .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
-        if unheard || self.leadership.is_peer_lost() && self.held() > 0 {
-            self.checkpoints.want(Cause::LinkDown, now);
-        } else if let Some(divergence) = self.comparator.overdue(now) {
-            self.diverged(divergence);
-        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
-            self.checkpoints
-                .want(Cause::Difference(Reason::HoldFull), now);
-        } else if stalled {
-            self.checkpoints.want(Cause::InputLost, now);
+        self.protection.tick(self.leadership.is_peer_lost(), now);
+        if self.input_stalls(now) && !self.checkpoints().is_wanted() {
+            self.protection.want(Cause::InputLost, now);
         }
     }
 
     /// Whether the peer is lost, and what follows from it.
     fn watch(&mut self, now: Ticks) {
-        let paired = self.protection != Protection::Off;
-        let was_lost = self.leadership.is_peer_lost();
+        let paired = self.protection.mode() != Mode::Off;
         let silent = self.link.is_silent(now);
         let found = self.leadership.observe(paired, silent, now);
-        self.counts.losses += u64::from(!was_lost && self.leadership.is_peer_lost());
-        match (self.protection, found) {
-            (Protection::On | Protection::Uncertain, Found::Gone) => {
-                self.go_on_alone(Protection::Alone, now);
+        match (self.protection.mode(), found) {
+            (Mode::On | Mode::Uncertain, Found::Gone) => {
+                self.protection.go_on_alone(Mode::Alone, now);
             }
-            (Protection::On, Found::Lost)
-            | (Protection::Uncertain, Found::Back)
-            | (Protection::Alone, Found::Back | Found::Present) => {
+            (Mode::On, Found::Lost)
+            | (Mode::Uncertain, Found::Back)
+            | (Mode::Alone, Found::Back | Found::Present) => {
                 self.doubt(Cause::LinkDown, now);
             }
             _ => {}
@@ -779,9 +661,7 @@ impl<F: Frame> Primary<F> {
         if self.is_superseded() {
             return None;
         }
-        let epoch = (self.protection == Protection::On).then_some(self.epoch);
-        self.openings
-            .next_release(&mut self.comparator, &mut self.link, epoch)
+        self.protection.next_release(&mut self.link)
     }
 
     /// The next checkpoint request to write to the monitor.
@@ -791,21 +671,20 @@ impl<F: Frame> Primary<F> {
         let waits_for_ring = self.stops.is_stopped() && self.held() == 0;
         let able = self.connected
             && self.in_colo()
-            && self.compares()
             && !self.leadership.has_ended()
             && !self.stops.is_vm_stopped()
             && !waits_for_ring;
-        self.checkpoints.next(now, able)
+        self.protection.next_request(now, able)
     }
 
     /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
     pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
         let silent = self.is_superseded() || self.stops.is_stopped();
-        let may_begin = match self.protection {
-            Protection::On | Protection::Alone => true,
-            Protection::Off => !self.in_colo(),
-            Protection::Uncertain => false,
+        let may_begin = match self.protection.mode() {
+            Mode::On | Mode::Alone => true,
+            Mode::Off => !self.in_colo(),
+            Mode::Uncertain => false,
         };
         let announcer = self.announcer.as_mut().filter(|_| !silent)?;
         if may_begin && announcer.is_new() {
@@ -822,7 +701,7 @@ impl<F: Frame> Primary<F> {
 
     /// The next divergence to write down.
     pub fn next_record(&mut self) -> Option<Divergence<F>> {
-        self.record.take()
+        self.protection.next_record()
     }
 
     /// The next frame of the link's own.

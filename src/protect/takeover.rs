@@ -38,6 +38,7 @@ pub(super) struct Takeover<F> {
     last: Option<LastSegments<F>>,
     /// Slot of the next offset to tell the peer of.
     to_tell: Option<usize>,
+    untranslated: u64,
 }
 
 impl<F: Frame> Takeover<F> {
@@ -48,6 +49,7 @@ impl<F: Frame> Takeover<F> {
             rewriter,
             last: Some(last),
             to_tell: None,
+            untranslated: 0,
         }
     }
 
@@ -56,24 +58,37 @@ impl<F: Frame> Takeover<F> {
         self.last.as_ref().map_or(0, LastSegments::len)
     }
 
+    /// Frames that could not be translated, dropped.
+    pub fn untranslated(&self) -> u64 {
+        self.untranslated
+    }
+
+    /// Whether a frame that was to be translated has no other owner.
+    fn is_own(&mut self, outcome: Outcome) -> bool {
+        let shared = outcome == Outcome::Shared;
+        self.untranslated += u64::from(shared);
+        !shared
+    }
+
     /// Input in the guest's numbers; false for a frame that has another owner.
     pub fn to_guest(&mut self, frame: &mut F, now: Ticks) -> bool {
         let packet = Packet::parse(frame.head(), frame.len());
-        self.rewriter.to_guest(frame, &packet, now) != Outcome::Shared
+        let outcome = self.rewriter.to_guest(frame, &packet, now);
+        self.is_own(outcome)
     }
 
     /// Output in the client's numbers; `None` for a frame that has another owner.
     pub fn from_guest(&mut self, mut frame: F, now: Ticks) -> Option<F> {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.from_guest(&mut frame, &packet, now);
-        (outcome != Outcome::Shared).then_some(frame)
+        self.is_own(outcome).then_some(frame)
     }
 
     /// The same for what the link had got before the takeover ([`Rewriter::repeat`]).
     pub fn repeat(&mut self, mut frame: F) -> Option<F> {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.repeat(&mut frame, &packet);
-        (outcome != Outcome::Shared).then_some(frame)
+        self.is_own(outcome).then_some(frame)
     }
 
     /// The next of the segments that the VM sent last.

@@ -1,0 +1,299 @@
+//! What the PVM sends is compared, held, and let go by a commit.
+//!
+//! In: P and S, the fence that ends an epoch, the commit that covers it, doubts and the word that
+//! this VM goes on alone. Out: the P that may leave, the checkpoints that are wanted, divergences.
+//! What makes a commit, a doubt or a word is not known here. Whatever fence and commit do not cover
+//! stays inside (rules R1 to R3); a doubt holds everything until the next commit (rule R8); what
+//! waits for longer than the timeout wants a checkpoint (rule R9).
+
+use super::opening::Openings;
+use super::{Cause, Checkpoints, Request, Setup};
+use crate::compare::{Divergence, Reason, Release};
+use crate::frame::{Frame, Ticks};
+use crate::link::Endpoint;
+use crate::spread::{Front, FrontEnd, Shares};
+
+/// Frames of a burst; nothing is polled that there is no room for.
+pub(super) const BURST: usize = 32;
+
+/// Whether the guest's output is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Off,
+    On,
+    /// Everything is held until the next commit.
+    Uncertain,
+    /// The peer is certainly lost, though QEMU has not been told: everything leaves at once.
+    Alone,
+}
+
+/// The PVM's output from its ring to the uplink.
+pub(super) struct Protection<F> {
+    mode: Mode,
+    comparator: Front<F>,
+    openings: Openings<F>,
+    checkpoints: Checkpoints,
+    epoch: u32,
+    /// The epoch that began with the last commit.
+    committed: Option<u32>,
+    /// P that the comparator has room for.
+    hold: usize,
+    timeout: Ticks,
+    record: Option<Divergence<F>>,
+    discarded: u64,
+}
+
+impl<F: Frame> Protection<F> {
+    /// Nothing is protected yet. A worker behind each of `ends` compares its share of the flows.
+    pub fn new(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares) -> Self {
+        Self {
+            mode: Mode::Off,
+            hold: setup.limits.primary,
+            timeout: setup.limits.timeout,
+            comparator: Front::new(setup.limits, setup.numbers, setup.policy, ends, shares),
+            openings: Openings::new(),
+            checkpoints: Checkpoints::new(setup.repeat),
+            epoch: 0,
+            committed: None,
+            record: None,
+            discarded: 0,
+        }
+    }
+
+    /// Whether the guest's output is compared.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether what the PVM sends goes to the comparator.
+    pub fn compares(&self) -> bool {
+        matches!(self.mode, Mode::On | Mode::Uncertain)
+    }
+
+    /// Number of the epoch that the PVM runs, or will run when it starts again.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The next fence ends this epoch.
+    pub fn set_epoch(&mut self, epoch: u32) {
+        self.epoch = epoch;
+    }
+
+    /// The epoch that began with the last commit.
+    pub fn committed(&self) -> Option<u32> {
+        self.committed
+    }
+
+    /// The comparator, for its counters.
+    pub fn comparator(&self) -> &Front<F> {
+        &self.comparator
+    }
+
+    /// The requests.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// The requests, to be told what became of them.
+    pub fn checkpoints_mut(&mut self) -> &mut Checkpoints {
+        &mut self.checkpoints
+    }
+
+    /// P that were dropped because their VM is gone.
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
+    /// Frames that are in here.
+    pub fn frames(&self) -> usize {
+        let record = self.record.as_ref().map_or(0, Divergence::frames);
+        self.comparator.frames() + self.openings.len() + record
+    }
+
+    /// P that wait for their counterpart, a commit or an acknowledgment.
+    pub fn held(&self) -> usize {
+        self.comparator.held() + self.openings.len()
+    }
+
+    /// Whether a burst of P has room.
+    pub fn has_room(&self) -> bool {
+        let room = match self.mode {
+            // What leaves at once must not overtake what was held before.
+            Mode::Off | Mode::Alone => self.hold,
+            _ => BURST,
+        };
+        self.comparator.is_ready() && self.comparator.room() >= room
+    }
+
+    /// Whether a burst of S has room.
+    pub fn wants_secondary(&mut self) -> bool {
+        self.comparator.wants_secondary()
+    }
+
+    /// Gives the workers what was taken in since the last call, and takes in what they found.
+    pub fn exchange(&mut self, now: Ticks) {
+        self.comparator.exchange();
+        self.discarded += self.comparator.take_discarded() as u64;
+        self.examine(now);
+    }
+
+    /// Whether no worker has anything left to do.
+    pub fn is_settled(&self) -> bool {
+        self.comparator.is_settled()
+    }
+
+    /// Takes in a P; gives it back where nothing is compared.
+    pub fn primary(&mut self, frame: F, now: Ticks) -> Option<F> {
+        if !self.compares() {
+            return Some(frame);
+        }
+        // A frame that does not fit is dropped, which no caller that asks first will see.
+        if self.comparator.primary(frame, now).is_err() {
+            self.discarded += 1;
+        }
+        self.examine(now);
+        None
+    }
+
+    /// Takes in an S of the epoch that the PVM runs.
+    pub fn secondary(&mut self, frame: F, now: Ticks) {
+        self.comparator.secondary(frame, now);
+        self.examine(now);
+    }
+
+    /// What was taken in so far belongs to the epoch that ends here.
+    pub fn fence(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.comparator.fence();
+        self.openings.fence(&mut self.comparator);
+    }
+
+    /// The VM entered COLO: both VMs are equal now.
+    pub fn begin(&mut self, now: Ticks) {
+        self.checkpoints.settle();
+        // What left meanwhile was not followed.
+        self.discarded += self.comparator.discard() as u64;
+        self.compare_again(now);
+    }
+
+    /// The SVM has loaded the PVM's state: what is held may leave, and comparing begins again.
+    pub fn commit(&mut self, now: Ticks) {
+        self.checkpoints.committed();
+        self.compare_again(now);
+    }
+
+    fn compare_again(&mut self, now: Ticks) {
+        self.comparator.commit(now);
+        self.openings.free();
+        self.committed = Some(self.epoch);
+        self.mode = Mode::On;
+    }
+
+    /// Holds everything until the next commit.
+    pub fn suspend(&mut self) {
+        self.comparator.suspend();
+        self.mode = Mode::Uncertain;
+    }
+
+    /// The same where it may be so already. There is a cause to ask for a checkpoint if one may come.
+    pub fn doubt(&mut self, cause: Option<Cause>, now: Ticks) {
+        if !self.comparator.is_suspended() {
+            self.comparator.suspend();
+        }
+        self.mode = Mode::Uncertain;
+        if let Some(cause) = cause
+            && !self.checkpoints.is_wanted()
+        {
+            self.checkpoints.want(cause, now);
+        }
+    }
+
+    /// The SVM does not go on, and this VM does: what is held leaves, and nothing is compared. `mode`
+    /// says whether QEMU knows.
+    pub fn go_on_alone(&mut self, mode: Mode, now: Ticks) {
+        self.comparator.commit(now);
+        self.openings.free();
+        self.mode = mode;
+        self.checkpoints.settle();
+    }
+
+    /// The VM that sent what is held is gone: nothing of that may leave, and nothing is compared.
+    pub fn start_over(&mut self, now: Ticks) {
+        self.discarded += self.comparator.discard() as u64;
+        self.discarded += self.openings.discard() as u64;
+        self.comparator.commit(now);
+        self.mode = Mode::Off;
+        self.checkpoints.settle();
+    }
+
+    /// What left while this VM was alone is known to QEMU, which has begun another COLO.
+    pub fn await_begin(&mut self) {
+        if self.mode == Mode::Alone {
+            self.mode = Mode::Off;
+        }
+    }
+
+    /// The peer knows of nothing that it was told.
+    pub fn revoke(&mut self) {
+        self.openings.revoke();
+    }
+
+    /// Looks at what the comparator found.
+    fn examine(&mut self, now: Ticks) {
+        if let Some(divergence) = self.comparator.take_divergence() {
+            self.diverged(divergence);
+        }
+        if self.comparator.take_overflow() {
+            self.want(Cause::Difference(Reason::SecondaryOverflow), now);
+        }
+    }
+
+    fn diverged(&mut self, divergence: Divergence<F>) {
+        self.want(Cause::Difference(divergence.reason), divergence.seen);
+        self.record.get_or_insert(divergence);
+    }
+
+    /// Wants a checkpoint.
+    pub fn want(&mut self, cause: Cause, seen: Ticks) {
+        self.checkpoints.want(cause, seen);
+    }
+
+    /// Forgets quiet flows, and wants a checkpoint for what has waited for too long; `lost` says that
+    /// nothing more comes from the SVM.
+    pub fn tick(&mut self, lost: bool, now: Ticks) {
+        self.comparator.age(now, BURST);
+        if self.checkpoints.is_wanted() {
+            return;
+        }
+        let unheard = self
+            .openings
+            .oldest()
+            .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
+        if unheard || lost && self.held() > 0 {
+            self.want(Cause::LinkDown, now);
+        } else if let Some(divergence) = self.comparator.overdue(now) {
+            self.diverged(divergence);
+        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
+            self.want(Cause::Difference(Reason::HoldFull), now);
+        }
+    }
+
+    /// The next P that may leave. The link is told of a connection's ISNs before any frame of it
+    /// leaves.
+    pub fn next_release(&mut self, link: &mut Endpoint) -> Option<Release<F>> {
+        let epoch = (self.mode == Mode::On).then_some(self.epoch);
+        self.openings
+            .next_release(&mut self.comparator, link, epoch)
+    }
+
+    /// The next checkpoint request, if QEMU can take one.
+    pub fn next_request(&mut self, now: Ticks, able: bool) -> Option<Request> {
+        self.checkpoints.next(now, able && self.compares())
+    }
+
+    /// The next divergence to write down.
+    pub fn next_record(&mut self) -> Option<Divergence<F>> {
+        self.record.take()
+    }
+}
