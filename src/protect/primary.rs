@@ -250,7 +250,7 @@ impl<F: Frame> Primary<F> {
         let Some(takeover) = &mut self.takeover else {
             return true;
         };
-        takeover.to_guest(frame, now)
+        takeover.translate_input(frame, now)
     }
 
     /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
@@ -259,7 +259,7 @@ impl<F: Frame> Primary<F> {
         let Some(takeover) = &mut self.takeover else {
             return Some(frame);
         };
-        takeover.from_guest(frame, now)
+        takeover.translate_output(frame, now)
     }
 
     /// The next of the segments that the VM sent last on each connection before this node took over, as

@@ -71,14 +71,14 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// Input in the guest's numbers; false for a frame that has another owner.
-    pub fn to_guest(&mut self, frame: &mut F, now: Ticks) -> bool {
+    pub fn translate_input(&mut self, frame: &mut F, now: Ticks) -> bool {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.to_guest(frame, &packet, now);
         self.is_own(outcome)
     }
 
     /// Output in the client's numbers; `None` for a frame that has another owner.
-    pub fn from_guest(&mut self, mut frame: F, now: Ticks) -> Option<F> {
+    pub fn translate_output(&mut self, mut frame: F, now: Ticks) -> Option<F> {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.from_guest(&mut frame, &packet, now);
         self.is_own(outcome).then_some(frame)
