@@ -13,15 +13,18 @@ mod log;
 mod monitor;
 mod nodes;
 mod oracle;
+mod profile;
 mod qemu;
 #[allow(dead_code)]
 #[path = "../properties/rng.rs"]
 mod rng;
+mod setup;
 mod tcp;
 mod world;
 
+use profile::{Fault, Profile};
 use rng::for_cases;
-use world::{Fault, Profile, World};
+use world::World;
 
 /// What a family's runs came to.
 struct Family {

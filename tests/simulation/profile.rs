@@ -1,0 +1,81 @@
+//! What may go wrong in a run, and what the runs of a family are like.
+
+use dpdk_colo::protect::{Failover, OnPeerLost};
+
+use crate::setup::MS;
+
+/// What may go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    LossyLink,
+    DeadLink,
+    CutMonitor,
+    CutSecondaryMonitor,
+    SlowMonitor,
+    ResetDriver,
+    OperatorStop,
+    OperatorBlink,
+    RestartPrimary,
+    RestartSecondary,
+    StallSecondary,
+    StallPrimary,
+    BlockUplink,
+    Checkpoint,
+    TwoCheckpoints,
+    FailOver,
+    FailedCheckpoint,
+    /// QEMU or the whole host dies, in a phase of a checkpoint or between two.
+    KillPrimary,
+    KillSecondary,
+    /// The link is dead for long, and nobody dies.
+    Partition,
+    /// The same, and an operator lets the SVM go on.
+    Split,
+}
+
+/// What a family of runs is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    pub faults: &'static [Fault],
+    /// Of a hundred questions, how many ask the machine itself.
+    pub divergent: usize,
+    pub calls: usize,
+    /// Longest delay of an event of the monitor.
+    pub monitor: usize,
+    /// Longest delay of the link.
+    pub link: usize,
+    /// The secondary's control thread cannot tell a load from a reset; the SVM may then get input
+    /// of an old epoch unnoticed.
+    pub confused: bool,
+    /// The guest's driver may come up after COLO has begun.
+    pub late_driver: bool,
+    pub failover: Failover,
+}
+
+impl Profile {
+    pub const CALM: Self = Self {
+        faults: &[],
+        divergent: 0,
+        calls: 6,
+        monitor: 200,
+        link: 100,
+        confused: false,
+        late_driver: false,
+        failover: Failover {
+            on_peer_lost: OnPeerLost::Hold,
+            auto: false,
+            retry: MS,
+        },
+    };
+
+    /// Whether the SVM's ring may stop on its own account. That may hide that the SVM had run under
+    /// an old number, and so got input again.
+    pub fn disturbs_the_secondary(&self) -> bool {
+        let disturbing = [
+            Fault::ResetDriver,
+            Fault::OperatorBlink,
+            Fault::RestartSecondary,
+        ];
+        self.faults.iter().any(|fault| disturbing.contains(fault))
+    }
+}

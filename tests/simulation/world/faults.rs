@@ -1,0 +1,153 @@
+//! What goes wrong at a time, and what ends it.
+
+use dpdk_colo::frame::Ticks;
+
+use super::World;
+use super::deaths::Side;
+use crate::nodes::{PrimaryNode, SecondaryNode};
+use crate::profile::Fault;
+use crate::qemu::Step;
+use crate::setup::{MS, TIMING, setup};
+
+impl World {
+    fn later(&mut self, fault: Fault, most: Ticks) {
+        let at = self.now + 100 + self.rng.below(most as usize) as Ticks;
+        self.ends.push((at, fault));
+    }
+
+    pub(super) fn begin(&mut self, fault: Fault) {
+        let now = self.now;
+        self.story.push(format!("{now:>7} {fault:?}"));
+        match fault {
+            Fault::LossyLink => {
+                let one_in = [3, 10, 100][self.rng.below(3)];
+                self.to_secondary.loss = one_in;
+                self.to_primary.loss = one_in;
+                self.later(fault, 30 * MS);
+            }
+            Fault::DeadLink => {
+                let until = now + self.rng.between(1, 40) as Ticks * MS;
+                for channel in [&mut self.to_secondary, &mut self.to_primary] {
+                    if !self.rng.one_in(4) {
+                        channel.dead_until = until;
+                    }
+                }
+            }
+            Fault::CutMonitor => {
+                self.qemu.disconnect(now);
+                self.later(fault, 10 * MS);
+            }
+            Fault::CutSecondaryMonitor => {
+                self.qemu.disconnect_secondary(&self.secondary, now);
+                self.later(fault, 10 * MS);
+            }
+            Fault::SlowMonitor => {
+                self.qemu.primary.delay = 20 * MS as usize;
+                self.later(fault, 30 * MS);
+            }
+            Fault::ResetDriver => {
+                let which = self.rng.below(3);
+                self.qemu
+                    .reset_driver(&mut self.primary, &mut self.secondary, which, now);
+            }
+            Fault::OperatorStop => {
+                self.qemu.operator_stops(&mut self.primary, now);
+                self.later(fault, 5 * MS);
+            }
+            Fault::OperatorBlink => self.qemu.operator_blinks(&mut self.secondary, now),
+            Fault::RestartPrimary => {
+                self.qemu.lose_primary_backend(now);
+                self.oracle.forget_held();
+                let setup = setup(self.boot, self.profile.failover);
+                self.boot += 1;
+                self.primary = PrimaryNode::new(setup, self.owners.clone(), now);
+                self.capture.start();
+                self.later(fault, 5 * MS);
+                self.later(Fault::CutMonitor, 8 * MS);
+            }
+            Fault::RestartSecondary => {
+                self.qemu.lose_backend(now);
+                let setup = setup(self.boot, self.profile.failover);
+                self.boot += 1;
+                self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
+                self.later(fault, 10 * MS);
+            }
+            Fault::StallSecondary => {
+                self.qemu.svm.stalls_until = now + self.rng.between(5, 60) as Ticks * MS;
+            }
+            Fault::StallPrimary => {
+                self.qemu.pvm.stalls_until = now + self.rng.between(1, 30) as Ticks * MS;
+            }
+            Fault::BlockUplink => {
+                self.primary.uplink_blocked_until = now + self.rng.between(1, 20) as Ticks * MS;
+            }
+            Fault::Checkpoint => self.qemu.latched |= self.qemu.colo,
+            Fault::TwoCheckpoints => {
+                self.qemu.latched |= self.qemu.colo;
+                self.later(fault, 4 * MS);
+            }
+            Fault::FailOver => self.qemu.fail_over(now),
+            Fault::KillPrimary | Fault::KillSecondary => {
+                let phase = Step::PHASES[self.rng.below(Step::PHASES.len())];
+                self.qemu.latched |= self.qemu.colo && phase != Step::Idle;
+                self.deaths
+                    .kill
+                    .get_or_insert((fault, phase, now + 10 * MS));
+            }
+            Fault::Partition | Fault::Split => {
+                let until = now + self.rng.between(20, 120) as Ticks * MS;
+                self.to_secondary.dead_until = until;
+                self.to_primary.dead_until = until;
+                if fault == Fault::Split && self.qemu.colo && self.deaths.equal_once {
+                    self.later(fault, 10 * MS);
+                }
+            }
+            Fault::FailedCheckpoint => {
+                self.qemu.fails = true;
+                self.qemu.latched |= self.qemu.colo;
+            }
+        }
+    }
+
+    pub(super) fn end_faults(&mut self) {
+        let now = self.now;
+        for (at, fault) in std::mem::take(&mut self.ends) {
+            if at > now {
+                self.ends.push((at, fault));
+                continue;
+            }
+            match fault {
+                Fault::LossyLink => {
+                    self.to_secondary.loss = 0;
+                    self.to_primary.loss = 0;
+                }
+                Fault::CutMonitor if !self.qemu.primary.up => {
+                    self.qemu.connect(&self.primary, now);
+                }
+                Fault::CutSecondaryMonitor if !self.qemu.secondary.up => {
+                    self.qemu.connect_secondary(&self.secondary, now);
+                }
+                Fault::SlowMonitor => self.qemu.primary.delay = self.profile.monitor,
+                Fault::OperatorStop => self.qemu.operator_continues(&self.primary, now),
+                Fault::RestartPrimary => self.qemu.primary_backend = true,
+                Fault::RestartSecondary => {
+                    self.qemu.backend = true;
+                    self.qemu.connect_secondary(&self.secondary, now);
+                }
+                Fault::Split if self.qemu.split(now) => {
+                    self.deaths.decide = Some((now + TIMING.silence, Side::Secondary));
+                }
+                Fault::TwoCheckpoints => self.qemu.latched |= self.qemu.colo,
+                _ => {}
+            }
+        }
+        if self.qemu.is_idle()
+            && self
+                .ends
+                .iter()
+                .all(|(_, fault)| *fault != Fault::OperatorStop)
+        {
+            self.qemu.operator_continues(&self.primary, now);
+        }
+    }
+}
