@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::iter;
 
 use super::control::Change;
-use super::remote::Remote;
+use super::remote::{Remote, Side};
 use super::ring::{FrontEnd, Report};
 use super::sorter::{Core, Sorter};
 use super::{BURST, Shares};
@@ -161,7 +161,8 @@ impl<F: Frame> Front<F> {
                 Err(frame)
             }
             Some(worker) => {
-                self.remotes[worker].keep_primary(frame, now);
+                let buffers = frame.buffers();
+                self.remotes[worker].keep(Side::Primary, frame, buffers, now);
                 Ok(())
             }
         }
@@ -179,7 +180,7 @@ impl<F: Frame> Front<F> {
                     && self.has_room_for_secondaries(buffers);
                 if kept {
                     self.secondary_buffers += buffers;
-                    self.remotes[worker].keep_secondary(frame, buffers, now);
+                    self.remotes[worker].keep(Side::Secondary, frame, buffers, now);
                 }
                 self.overflows += u64::from(!kept);
                 self.overflowed |= !kept;

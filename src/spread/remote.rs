@@ -18,6 +18,13 @@ use crate::frame::{Frame, Ticks};
 /// Messages that may wait for the ring: one for each frame that does, and some controls.
 const WAITING: usize = 8 * BURST;
 
+/// The VM that a frame is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Primary,
+    Secondary,
+}
+
 /// The front's side of one worker.
 pub(super) struct Remote<F> {
     primary: Lane<F>,
@@ -170,45 +177,30 @@ impl<F: Frame> Remote<F> {
         self.note(run, buffers, secondary_buffers);
     }
 
-    /// Lets a P wait for others, for which there is room.
+    /// Lets a frame of so many buffers wait for others, for which there is room.
     #[inline]
-    pub fn keep_primary(&mut self, frame: F, now: Ticks) {
+    pub fn keep(&mut self, side: Side, frame: F, buffers: usize, now: Ticks) {
+        let (lane, primary, secondary) = match side {
+            Side::Primary => (&mut self.primary, 1, 0),
+            Side::Secondary => (&mut self.secondary, 0, 1),
+        };
+        lane.keep(iter::once(frame));
+        let burst = lane.waiting() >= BURST;
         let run = Run {
-            primary: 1,
-            secondary: 0,
+            primary,
+            secondary,
             now,
         };
-        let buffers = frame.buffers();
-        self.primary.keep(iter::once(frame));
         match self.waiting.back_mut() {
-            Some(Message::Frames(last)) if last.secondary == 0 && last.now == now => {
-                last.primary += 1;
-            }
+            Some(Message::Frames(last)) if last.precedes(run) => last.append(run),
             _ => self.waiting.push_back(Message::Frames(run)),
         }
-        self.note(run, buffers, 0);
-        if self.primary.waiting() >= BURST {
-            self.flush();
-        }
-    }
-
-    /// The same with an S of so many buffers.
-    #[inline]
-    pub fn keep_secondary(&mut self, frame: F, buffers: usize, now: Ticks) {
-        let run = Run {
-            primary: 0,
-            secondary: 1,
-            now,
-        };
-        self.secondary.keep(iter::once(frame));
-        match self.waiting.back_mut() {
-            Some(Message::Frames(last)) if last.primary == 0 && last.now == now => {
-                last.secondary += 1;
-            }
-            _ => self.waiting.push_back(Message::Frames(run)),
-        }
-        self.note(run, 0, buffers);
-        if self.secondary.waiting() >= BURST {
+        self.note(
+            run,
+            primary as usize * buffers,
+            secondary as usize * buffers,
+        );
+        if burst {
             self.flush();
         }
     }
