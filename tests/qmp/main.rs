@@ -1,6 +1,8 @@
 //! The QMP client: its session alone, over sockets with a scripted monitor, and against QEMU.
 
+mod bytes;
 mod live;
+mod pair;
 mod script;
 mod session;
 mod transport;
