@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Probe, QmpError, RequestFailure};
 
@@ -124,6 +125,55 @@ pub enum Event {
         /// Why.
         cause: RequestFailure,
     },
+}
+
+impl Event {
+    /// The event that QEMU calls `name`, if it is one that is passed on.
+    ///
+    /// # Errors
+    /// `data` has another shape than that event's.
+    pub(super) fn read(
+        name: &str,
+        data: Value,
+        at: Stamp,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        let event = match name {
+            "STOP" => Self::Stop { at },
+            "RESUME" => Self::Resume { at },
+            "SHUTDOWN" => Self::Shutdown { at },
+            "RESET" => Self::Reset { at },
+            "MIGRATION_PASS" => {
+                let PassData { pass } = serde_json::from_value(data)?;
+                Self::MigrationPass { pass, at }
+            }
+            "MIGRATION" => {
+                let MigrationData { status } = serde_json::from_value(data)?;
+                Self::Migration { status, at }
+            }
+            "COLO_EXIT" => {
+                let ColoExitData { mode, reason } = serde_json::from_value(data)?;
+                Self::ColoExit { mode, reason, at }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(event))
+    }
+}
+
+#[derive(Deserialize)]
+struct PassData {
+    pass: u64,
+}
+
+#[derive(Deserialize)]
+struct MigrationData {
+    status: MigrationStatus,
+}
+
+#[derive(Deserialize)]
+struct ColoExitData {
+    mode: ColoMode,
+    reason: ColoExitReason,
 }
 
 /// When something on the monitor's stream happened, by both clocks.

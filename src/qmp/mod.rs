@@ -22,8 +22,10 @@
 
 mod address;
 mod client;
+mod command;
 mod error;
 mod event;
+mod pipeline;
 mod probe;
 mod session;
 mod transport;

@@ -2,18 +2,19 @@
 //! bytes out.
 //!
 //! It keeps the order of the protocol. Every command has its place among the outstanding ones
-//! and its reply must come in that place; whatever comes otherwise ends the session with a
+//! (`pipeline.rs`) and its reply must come in that place; whatever comes otherwise ends the session with a
 //! [`ProtocolError`], after which it is only good for [`Session::close`]. Memory is bounded: lines
 //! by a limit on their length, commands by a limit on the caller's.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::command::{Capability, ColoStatus, Command, Migration, Nic, Parameters, Status};
 use super::error::{CommandError, Excerpt, ProtocolError, RequestError, RequestFailure};
-use super::event::{ColoExitReason, ColoMode, Event, MigrationStatus, RunState, Stamp};
+use super::event::{Event, MigrationStatus, RunState, Stamp};
+use super::pipeline::Pipeline;
 use super::probe::{CHECKPOINT_DELAY, Findings, NoColo, Probe, Schema};
 use super::wire::{self, Greeting, Lines, Message};
 
@@ -37,10 +38,7 @@ pub struct Session {
     timing: Timing,
     phase: Phase,
     lines: Lines,
-    output: Vec<u8>,
-    /// Commands without a reply, oldest first.
-    pending: VecDeque<Pending>,
-    next_id: u64,
+    pipeline: Pipeline,
     events: VecDeque<Event>,
     findings: Findings,
     events_capability: bool,
@@ -58,66 +56,6 @@ enum Phase {
     Ready,
 }
 
-#[derive(Debug)]
-struct Pending {
-    id: u64,
-    command: Command,
-    /// Bytes of `output` up to and including this command's last.
-    unwritten: usize,
-    deadline: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Command {
-    Negotiate,
-    Schema,
-    Capabilities,
-    EnableEvents,
-    Parameters,
-    Migration,
-    ColoStatus,
-    /// The probe's last, but for the question about COLO that may follow.
-    ProbeStatus,
-    /// A barrier's last, with its token.
-    BarrierStatus(u64),
-    /// A checkpoint request, with its token.
-    Checkpoint(u64),
-    /// The word that the other side is lost.
-    FailOver,
-    /// For the names of the NICs that are to get their link.
-    Nics,
-    /// A NIC gets its link.
-    RaiseLink,
-}
-
-impl Command {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Negotiate => "qmp_capabilities",
-            Self::Schema => "query-qmp-schema",
-            Self::Capabilities => "query-migrate-capabilities",
-            Self::EnableEvents => "migrate-set-capabilities",
-            Self::Parameters => "query-migrate-parameters",
-            Self::Migration => "query-migrate",
-            Self::ProbeStatus | Self::BarrierStatus(_) => "query-status",
-            Self::Checkpoint(_) => "migrate-set-parameters",
-            Self::ColoStatus => "query-colo-status",
-            Self::FailOver => "x-colo-lost-heartbeat",
-            Self::Nics => "query-rx-filter",
-            Self::RaiseLink => "set_link",
-        }
-    }
-
-    fn failed(self, cause: RequestFailure) -> Option<Event> {
-        match self {
-            Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),
-            Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
-            Self::FailOver => Some(Event::FailOverFailed { cause }),
-            _ => None,
-        }
-    }
-}
-
 impl Session {
     /// A session on a connection that was just made. Ids of its commands count up from
     /// `first_id`.
@@ -126,9 +64,7 @@ impl Session {
             timing,
             phase: Phase::Greeting(now + timing.reply_timeout),
             lines: Lines::default(),
-            output: Vec::new(),
-            pending: VecDeque::new(),
-            next_id: first_id,
+            pipeline: Pipeline::new(timing.reply_timeout, first_id),
             events: VecDeque::new(),
             findings: Findings::default(),
             events_capability: false,
@@ -160,10 +96,8 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(deadline) if deadline <= now) {
             return Err(ProtocolError::NoGreeting { after });
         }
-        if let Some(overdue) = self.pending.front().filter(|first| first.deadline <= now) {
-            let command = overdue.command;
+        if let Some(command) = self.pipeline.take_overdue(now) {
             self.events.extend(command.failed(RequestFailure::TimedOut));
-            self.pending.pop_front();
             return Err(ProtocolError::ReplyTimedOut {
                 command: command.name(),
                 after,
@@ -171,7 +105,7 @@ impl Session {
         }
         if matches!(self.phase, Phase::Ready) && self.next_refresh <= now {
             self.next_refresh = now + self.timing.refresh_interval;
-            if self.pending.is_empty() {
+            if self.pipeline.pending().next().is_none() {
                 if !self.events_capability && self.migration.is_idle() {
                     self.command(Command::EnableEvents, now);
                 }
@@ -185,7 +119,7 @@ impl Session {
 
     /// When [`Session::tick`] next has something to do.
     pub fn next_deadline(&self) -> Instant {
-        let reply = self.pending.front().map(|first| first.deadline);
+        let reply = self.pipeline.deadline();
         match self.phase {
             Phase::Greeting(deadline) => deadline,
             Phase::Probing(_) => reply.unwrap_or(self.next_refresh),
@@ -195,19 +129,13 @@ impl Session {
 
     /// What waits to be written.
     pub fn output(&self) -> &[u8] {
-        &self.output
+        self.pipeline.output()
     }
 
     /// Takes note that the first `count` bytes of [`Session::output`] were handed to the kernel.
     pub fn written(&mut self, count: usize, at: Instant) {
-        let count = count.min(self.output.len());
-        self.output.drain(..count);
-        for pending in self.pending.iter_mut().filter(|one| one.unwritten > 0) {
-            pending.unwritten = pending.unwritten.saturating_sub(count);
-            if pending.unwritten > 0 {
-                continue;
-            }
-            if let Command::Checkpoint(token) = pending.command {
+        for command in self.pipeline.written(count) {
+            if let Command::Checkpoint(token) = command {
                 self.events.push_back(Event::RequestWritten { token, at });
             }
         }
@@ -284,11 +212,11 @@ impl Session {
     /// the id from which a session after this one may count.
     pub fn close(mut self) -> (VecDeque<Event>, u64) {
         let failed = self
-            .pending
-            .iter()
-            .filter_map(|one| one.command.failed(RequestFailure::ConnectionLost));
+            .pipeline
+            .pending()
+            .filter_map(|command| command.failed(RequestFailure::ConnectionLost));
         self.events.extend(failed);
-        (self.events, self.next_id)
+        (self.events, self.pipeline.next_id())
     }
 }
 
@@ -297,12 +225,7 @@ impl Session {
         if !matches!(self.phase, Phase::Ready) {
             return Err(RequestError::NotConnected);
         }
-        let asked = self.pending.iter().filter(|one| {
-            matches!(
-                one.command,
-                Command::Checkpoint(_) | Command::BarrierStatus(_) | Command::FailOver
-            )
-        });
+        let asked = self.pipeline.pending().filter(|one| one.is_request());
         if asked.count() >= REQUESTS_MAX {
             return Err(RequestError::TooMany(REQUESTS_MAX));
         }
@@ -318,33 +241,12 @@ impl Session {
             Command::Checkpoint(_) => json!({ CHECKPOINT_DELAY: self.findings.checkpoint_delay }),
             _ => Value::Null,
         };
-        self.command_with(command, arguments, now);
-    }
-
-    /// `arguments` may be null: none.
-    fn command_with(&mut self, command: Command, arguments: Value, now: Instant) {
-        let id = self.next_id;
-        self.next_id += 1;
-        let mut line = json!({ "execute": command.name(), "id": id });
-        if !arguments.is_null() {
-            line["arguments"] = arguments;
-        }
-        self.output.extend_from_slice(line.to_string().as_bytes());
-        self.output.push(b'\n');
-        self.pending.push_back(Pending {
-            id,
-            command,
-            unwritten: self.output.len(),
-            deadline: now + self.timing.reply_timeout,
-        });
+        self.pipeline.send(command, arguments, now);
     }
 
     fn take_lines(&mut self, lines: &mut Lines, now: Instant) -> Result<(), ProtocolError> {
         loop {
-            let schema_due = self
-                .pending
-                .front()
-                .is_some_and(|first| first.command == Command::Schema);
+            let schema_due = self.pipeline.pending().next() == Some(Command::Schema);
             let limit = if schema_due {
                 wire::SCHEMA_LINE_MAX
             } else {
@@ -421,30 +323,21 @@ impl Session {
     /// While the probe runs, events only change what it will say: its last reply comes behind
     /// them.
     fn event(&mut self, name: &str, data: Value, at: Stamp) -> Result<(), serde_json::Error> {
-        let event = match name {
-            "STOP" => Event::Stop { at },
-            "RESUME" => Event::Resume { at },
-            "SHUTDOWN" => Event::Shutdown { at },
-            "RESET" => Event::Reset { at },
-            "MIGRATION_PASS" => {
-                let PassData { pass } = serde_json::from_value(data)?;
-                Event::MigrationPass { pass, at }
-            }
-            "MIGRATION" => {
-                let MigrationData { status } = serde_json::from_value(data)?;
+        let Some(event) = Event::read(name, data, at)? else {
+            return Ok(());
+        };
+        match event {
+            Event::Migration { status, .. } => {
                 self.migration = status;
                 self.read_delay_again(at.read);
-                Event::Migration { status, at }
             }
-            "COLO_EXIT" => {
-                let ColoExitData { mode, reason } = serde_json::from_value(data)?;
+            Event::ColoExit { mode, reason, .. } => {
                 if let Phase::Probing(probe) = &mut self.phase {
                     probe.colo_exit = Some((mode, reason));
                 }
-                Event::ColoExit { mode, reason, at }
             }
-            _ => return Ok(()),
-        };
+            _ => {}
+        }
         if matches!(self.phase, Phase::Ready) {
             self.events.push_back(event);
         }
@@ -454,9 +347,9 @@ impl Session {
     /// A migration is what an operator sets the delay for.
     fn read_delay_again(&mut self, now: Instant) {
         let asked = self
-            .pending
-            .iter()
-            .any(|one| one.command == Command::Parameters);
+            .pipeline
+            .pending()
+            .any(|one| one == Command::Parameters);
         if matches!(self.phase, Phase::Ready) && !asked {
             self.command(Command::Parameters, now);
         }
@@ -470,13 +363,9 @@ impl Session {
         now: Instant,
     ) -> Result<(), ProtocolError> {
         let id = id.as_ref().and_then(Value::as_u64);
-        let due = |one: &&Pending| id == Some(one.id) && one.unwritten == 0;
-        let Some(command) = self.pending.front().filter(due).map(|one| one.command) else {
+        let Some(command) = self.pipeline.take_replied(id) else {
             // A reply to the client that held this monitor before may still be on its way.
-            let negotiating = self
-                .pending
-                .front()
-                .is_some_and(|first| first.command == Command::Negotiate);
+            let negotiating = self.pipeline.pending().next() == Some(Command::Negotiate);
             return if negotiating {
                 Ok(())
             } else {
@@ -485,7 +374,6 @@ impl Session {
                 })
             };
         };
-        self.pending.pop_front();
         match result {
             Ok(value) => self
                 .succeeded(command, value, now)
@@ -559,7 +447,7 @@ impl Session {
                 let nics: Vec<Nic> = serde_json::from_value(value)?;
                 for Nic { name } in nics {
                     let arguments = json!({ "name": name, "up": true });
-                    self.command_with(Command::RaiseLink, arguments, now);
+                    self.pipeline.send(Command::RaiseLink, arguments, now);
                     self.events.push_back(Event::LinkRaised { nic: name });
                 }
             }
@@ -638,58 +526,4 @@ fn shape(expected: &'static str, line: &[u8]) -> ProtocolError {
         expected,
         got: Excerpt::new(line),
     }
-}
-
-#[derive(Deserialize)]
-struct PassData {
-    pass: u64,
-}
-
-#[derive(Deserialize)]
-struct MigrationData {
-    status: MigrationStatus,
-}
-
-#[derive(Deserialize)]
-struct ColoExitData {
-    mode: ColoMode,
-    reason: ColoExitReason,
-}
-
-#[derive(Deserialize)]
-struct Nic {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Capability {
-    capability: String,
-    state: bool,
-}
-
-#[derive(Deserialize)]
-struct Parameters {
-    #[serde(rename = "x-checkpoint-delay")]
-    checkpoint_delay: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct ColoStatus {
-    mode: ColoMode,
-}
-
-/// `query-migrate` names no status where no migration was ever started.
-#[derive(Deserialize)]
-struct Migration {
-    #[serde(default = "no_migration")]
-    status: MigrationStatus,
-}
-
-fn no_migration() -> MigrationStatus {
-    MigrationStatus::None
-}
-
-#[derive(Deserialize)]
-struct Status {
-    status: RunState,
 }

@@ -1,0 +1,112 @@
+//! The commands that a session gives, and the shapes of their replies (QEMU `qapi/migration.json`,
+//! `qapi/net.json`, `qapi/run-state.json`).
+
+use serde::Deserialize;
+
+use super::error::RequestFailure;
+use super::event::{ColoMode, Event, MigrationStatus, RunState};
+
+/// A command, and what its reply is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Negotiate,
+    Schema,
+    Capabilities,
+    EnableEvents,
+    Parameters,
+    Migration,
+    ColoStatus,
+    /// The probe's last, but for the question about COLO that may follow.
+    ProbeStatus,
+    /// A barrier's last, with its token.
+    BarrierStatus(u64),
+    /// A checkpoint request, with its token.
+    Checkpoint(u64),
+    /// The word that the other side is lost.
+    FailOver,
+    /// For the names of the NICs that are to get their link.
+    Nics,
+    /// A NIC gets its link.
+    RaiseLink,
+}
+
+impl Command {
+    /// Its name in QEMU's schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Negotiate => "qmp_capabilities",
+            Self::Schema => "query-qmp-schema",
+            Self::Capabilities => "query-migrate-capabilities",
+            Self::EnableEvents => "migrate-set-capabilities",
+            Self::Parameters => "query-migrate-parameters",
+            Self::Migration => "query-migrate",
+            Self::ProbeStatus | Self::BarrierStatus(_) => "query-status",
+            Self::Checkpoint(_) => "migrate-set-parameters",
+            Self::ColoStatus => "query-colo-status",
+            Self::FailOver => "x-colo-lost-heartbeat",
+            Self::Nics => "query-rx-filter",
+            Self::RaiseLink => "set_link",
+        }
+    }
+
+    /// What the caller is told of a failure of what it asked for.
+    pub fn failed(self, cause: RequestFailure) -> Option<Event> {
+        match self {
+            Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),
+            Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
+            Self::FailOver => Some(Event::FailOverFailed { cause }),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller asked for it.
+    pub fn is_request(self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint(_) | Self::BarrierStatus(_) | Self::FailOver
+        )
+    }
+}
+
+/// A NIC in the reply to `query-rx-filter`.
+#[derive(Deserialize)]
+pub struct Nic {
+    pub name: String,
+}
+
+/// One capability in the reply to `query-migrate-capabilities`.
+#[derive(Deserialize)]
+pub struct Capability {
+    pub capability: String,
+    pub state: bool,
+}
+
+/// The reply to `query-migrate-parameters`.
+#[derive(Deserialize)]
+pub struct Parameters {
+    #[serde(rename = "x-checkpoint-delay")]
+    pub checkpoint_delay: Option<u32>,
+}
+
+/// The reply to `query-colo-status`.
+#[derive(Deserialize)]
+pub struct ColoStatus {
+    pub mode: ColoMode,
+}
+
+/// The reply to `query-migrate`, which names no status where no migration was ever started.
+#[derive(Deserialize)]
+pub struct Migration {
+    #[serde(default = "no_migration")]
+    pub status: MigrationStatus,
+}
+
+fn no_migration() -> MigrationStatus {
+    MigrationStatus::None
+}
+
+/// The reply to `query-status`.
+#[derive(Deserialize)]
+pub struct Status {
+    pub status: RunState,
+}
