@@ -1,183 +1,19 @@
-//! The frames that a comparison holds, in one slab with three links each.
+//! The frames that a comparison holds: where each stands, and how many there may be.
 //!
-//! Every held frame has a [`Slot`]. One link chains it with the frames of its flow, another with
-//! the frames of its flow that still lack a counterpart, the third with all frames of the same
-//! standing in order of arrival: P held, S pending, S kept as history. So the oldest frame that
-//! waits is found at once whatever the number of flows (rule R9), and what a commit releases leaves
-//! in the order in which the PVM sent it. A P that may leave gives up its slot and waits for the
-//! node in a queue. All memory is allocated by [`Hold::new`] (rule R10).
+//! A P is held, an S pending or kept as history. A slot's one link chains it with the frames of its
+//! flow, another with the frames of its flow that still lack a counterpart, the third with all frames
+//! of the same standing in order of arrival. So the oldest frame that waits is found at once whatever
+//! the number of flows (rule R9), and what a commit releases leaves in the order in which the PVM sent
+//! it. A P that may leave gives up its slot and waits for the node in a queue. Bounds count buffers; all
+//! memory is allocated by [`Hold::new`] (rule R10).
 
 use super::Release;
 use super::outgoing::Outgoing;
+use super::slab::Slab;
+pub(super) use super::slab::{Link, List, NIL, Place, Slot, SlotId, Standing};
 use super::trail::{Mark, Step, Trail};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
-use crate::packet::TcpFlags;
-
-/// Index of a slot, or [`NIL`].
-pub(super) type SlotId = u32;
-
-/// The end of a list.
-pub(super) const NIL: SlotId = u32::MAX;
-
-/// Which of a slot's links a list runs over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
-    Flow,
-    Age,
-    Open,
-}
-
-/// A doubly linked list of slots; its links live in the slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct List {
-    pub head: SlotId,
-    pub tail: SlotId,
-}
-
-impl Default for List {
-    fn default() -> Self {
-        Self {
-            head: NIL,
-            tail: NIL,
-        }
-    }
-}
-
-impl List {
-    pub fn is_empty(&self) -> bool {
-        self.head == NIL
-    }
-}
-
-/// Where a slot stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Free,
-    /// A P that waits for its counterpart or for a commit.
-    Held,
-    /// An S that no P has used up yet.
-    Pending,
-    /// An S whose bytes a P has matched, kept as witness for the PVM's retransmissions.
-    History,
-}
-
-/// Which list of its flow a slot is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In none: the flow is unknown.
-    Nowhere,
-    /// Among the P of the flow, in order of arrival.
-    Primary,
-    /// Among the S that P are compared with.
-    Witness,
-    /// Among the S whose SYN, FIN or RST no P has matched yet.
-    Control,
-    /// Among the S that belong to the connection's next incarnation.
-    Deferred,
-}
-
-/// One held frame and what the comparison needs of its headers. What every frame needs comes
-/// first: with a frame of one pointer it fills one cache line.
-#[repr(C, align(64))]
-pub(super) struct Slot<F> {
-    pub frame: Option<F>,
-    pub arrived: Ticks,
-    age: [SlotId; 2],
-    chain: [SlotId; 2],
-    /// Position of the first payload byte in the stream.
-    pub seq: u32,
-    pub len: u32,
-    pub ack: u32,
-    /// Of a P: payload bytes found equal so far, from the front.
-    pub verified: u32,
-    pub flow: Option<FlowId>,
-    pub payload: u16,
-    /// Offset of the TCP header.
-    pub transport: u16,
-    /// A segment's window field.
-    pub window: u16,
-    pub flags: TcpFlags,
-    pub standing: Standing,
-    pub place: Place,
-    /// A P whose every byte and control bit was found equal, or an S that a P has used up.
-    pub complete: bool,
-    /// A P whose SYN opens a new incarnation of its connection.
-    pub opens: bool,
-    is_witnessed: bool,
-    /// Latest arrival among the S that a P was compared with, if there was one.
-    witnessed: Ticks,
-    open: [SlotId; 2],
-    pub fragment: u16,
-}
-
-impl<F> Slot<F> {
-    fn free(next: SlotId) -> Self {
-        Self {
-            frame: None,
-            arrived: 0,
-            age: [NIL; 2],
-            chain: [NIL, next],
-            seq: 0,
-            len: 0,
-            ack: 0,
-            verified: 0,
-            flow: None,
-            payload: 0,
-            transport: 0,
-            window: 0,
-            flags: TcpFlags::default(),
-            standing: Standing::Free,
-            place: Place::Nowhere,
-            complete: false,
-            opens: false,
-            is_witnessed: false,
-            witnessed: 0,
-            open: [NIL; 2],
-            fragment: 0,
-        }
-    }
-
-    /// Position behind the last payload byte; SYN and FIN are not counted.
-    #[inline]
-    pub fn end(&self) -> u32 {
-        self.seq.wrapping_add(self.len)
-    }
-
-    /// Notes when an S arrived that a P was compared with.
-    #[inline]
-    pub fn witness(&mut self, arrived: Ticks) {
-        self.witnessed = if self.is_witnessed {
-            self.witnessed.max(arrived)
-        } else {
-            arrived
-        };
-        self.is_witnessed = true;
-    }
-
-    #[inline]
-    fn witnessed(&self) -> Option<Ticks> {
-        self.is_witnessed.then_some(self.witnessed)
-    }
-
-    #[inline]
-    fn links(&self, link: Link) -> &[SlotId; 2] {
-        match link {
-            Link::Flow => &self.chain,
-            Link::Age => &self.age,
-            Link::Open => &self.open,
-        }
-    }
-
-    #[inline]
-    fn links_mut(&mut self, link: Link) -> &mut [SlotId; 2] {
-        match link {
-            Link::Flow => &mut self.chain,
-            Link::Age => &mut self.age,
-            Link::Open => &mut self.open,
-        }
-    }
-}
 
 /// What was found by [`Hold::drop_oldest_history`].
 pub(super) enum Oldest {
@@ -196,8 +32,7 @@ struct Bounds {
 
 /// The slab and its lists by age.
 pub(super) struct Hold<F> {
-    slots: Box<[Slot<F>]>,
-    free: SlotId,
+    slab: Slab<F>,
     /// P that wait, oldest first.
     pub held: List,
     /// S without a P, oldest first.
@@ -221,11 +56,8 @@ pub(super) struct Hold<F> {
 impl<F: Frame> Hold<F> {
     /// Room for `primary` P and `secondary` S, of which at most `history` are history.
     pub fn new(primary: usize, secondary: usize, history: usize) -> Self {
-        let slots = primary + secondary;
-        let next = |i: usize| if i + 1 < slots { i as SlotId + 1 } else { NIL };
         Self {
-            slots: (0..slots).map(|i| Slot::free(next(i))).collect(),
-            free: if slots == 0 { NIL } else { 0 },
+            slab: Slab::new(primary + secondary),
             held: List::default(),
             pending: List::default(),
             history: List::default(),
@@ -247,12 +79,12 @@ impl<F: Frame> Hold<F> {
 
     #[inline]
     pub fn slot(&self, id: SlotId) -> &Slot<F> {
-        &self.slots[id as usize]
+        self.slab.slot(id)
     }
 
     #[inline]
     pub fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
-        &mut self.slots[id as usize]
+        self.slab.slot_mut(id)
     }
 
     /// The frame of a slot in use.
@@ -301,7 +133,7 @@ impl<F: Frame> Hold<F> {
         }
         self.primaries += 1;
         self.primary_buffers += frame.buffers();
-        let id = self.take(frame, now);
+        let id = self.slab.take(frame, now);
         self.enter(id, Standing::Held);
         Ok(id)
     }
@@ -315,7 +147,7 @@ impl<F: Frame> Hold<F> {
         }
         self.secondaries += 1;
         self.secondary_buffers += frame.buffers();
-        let id = self.take(frame, now);
+        let id = self.slab.take(frame, now);
         self.enter(id, Standing::Pending);
         Ok(id)
     }
@@ -326,7 +158,7 @@ impl<F: Frame> Hold<F> {
         self.leave(id, Standing::Held);
         let slot = self.slot_mut(id);
         let (arrived, witnessed) = (slot.arrived, slot.witnessed());
-        let frame = self.vacate(id);
+        let frame = self.slab.vacate(id);
         self.released.push(Release {
             frame,
             arrived,
@@ -377,7 +209,7 @@ impl<F: Frame> Hold<F> {
     pub fn release_met(&mut self, id: SlotId, now: Ticks) {
         self.leave(id, Standing::Held);
         let arrived = self.slot(id).arrived;
-        let frame = self.vacate(id);
+        let frame = self.slab.vacate(id);
         self.released.push(Release {
             frame,
             arrived,
@@ -401,7 +233,7 @@ impl<F: Frame> Hold<F> {
         self.leave(id, Standing::Pending);
         let slot = self.slot(id);
         let (arrived, seq, len, payload) = (slot.arrived, slot.seq, slot.len, slot.payload);
-        let frame = self.vacate(id);
+        let frame = self.slab.vacate(id);
         self.push_step(Step {
             frame,
             arrived,
@@ -432,7 +264,7 @@ impl<F: Frame> Hold<F> {
     /// Takes history of a flow that has no slot back into one, as complete.
     pub fn unfold(&mut self, flow: FlowId, mark: Mark) -> Option<(SlotId, Option<Mark>)> {
         let step = self.trail.take(flow, mark)?;
-        let id = self.take(step.frame, step.arrived);
+        let id = self.slab.take(step.frame, step.arrived);
         self.enter(id, Standing::History);
         let slot = self.slot_mut(id);
         (slot.seq, slot.len, slot.payload) = (step.seq, step.len, step.payload);
@@ -521,7 +353,7 @@ impl<F: Frame> Hold<F> {
     pub fn drop_history(&mut self, id: SlotId) {
         self.leave(id, Standing::History);
         self.secondaries -= 1;
-        self.secondary_buffers -= self.vacate(id).buffers();
+        self.secondary_buffers -= self.slab.vacate(id).buffers();
     }
 
     /// Frees a slot that is in no flow's list any more.
@@ -540,77 +372,36 @@ impl<F: Frame> Hold<F> {
             }
             Standing::Free => unreachable!("a free slot is in no list"),
         }
-        self.vacate(id)
+        self.slab.vacate(id)
     }
 
     /// The neighbour towards the tail.
     #[inline]
     pub fn next(&self, link: Link, id: SlotId) -> SlotId {
-        self.slot(id).links(link)[1]
+        self.slab.next(link, id)
     }
 
     /// The neighbour towards the head.
     #[inline]
     pub fn previous(&self, link: Link, id: SlotId) -> SlotId {
-        self.slot(id).links(link)[0]
+        self.slab.previous(link, id)
     }
 
     /// Appends a slot to a list.
     #[inline(always)]
     pub fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
-        push_back(&mut self.slots, link, list, id);
+        self.slab.push_back(link, list, id);
     }
 
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
     pub fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
-        let before = if after == NIL {
-            list.head
-        } else {
-            self.next(link, after)
-        };
-        *self.slot_mut(id).links_mut(link) = [after, before];
-        match after {
-            NIL => list.head = id,
-            _ => self.slot_mut(after).links_mut(link)[1] = id,
-        }
-        match before {
-            NIL => list.tail = id,
-            _ => self.slot_mut(before).links_mut(link)[0] = id,
-        }
+        self.slab.insert_after(link, list, after, id);
     }
 
     /// Takes a slot out of a list.
     #[inline(always)]
     pub fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
-        unlink(&mut self.slots, link, list, id);
-    }
-
-    #[inline(always)]
-    fn take(&mut self, frame: F, now: Ticks) -> SlotId {
-        let id = self.free;
-        let slot = &mut self.slots[id as usize];
-        self.free = slot.chain[1];
-        slot.frame = Some(frame);
-        slot.arrived = now;
-        slot.flow = None;
-        slot.place = Place::Nowhere;
-        slot.seq = 0;
-        slot.len = 0;
-        slot.verified = 0;
-        slot.flags = TcpFlags::default();
-        slot.complete = false;
-        slot.opens = false;
-        slot.is_witnessed = false;
-        id
-    }
-
-    #[inline(always)]
-    fn vacate(&mut self, id: SlotId) -> F {
-        let free = std::mem::replace(&mut self.free, id);
-        let slot = self.slot_mut(id);
-        slot.chain[1] = free;
-        slot.flow = None;
-        slot.frame.take().expect("a slot in use holds a frame")
+        self.slab.unlink(link, list, id);
     }
 
     #[inline(always)]
@@ -624,8 +415,8 @@ impl<F: Frame> Hold<F> {
             }
             Standing::Free => unreachable!("a free slot is in no list"),
         };
-        push_back(&mut self.slots, Link::Age, list, id);
-        self.slots[id as usize].standing = standing;
+        self.slab.push_back(Link::Age, list, id);
+        self.slab.slot_mut(id).standing = standing;
     }
 
     #[inline(always)]
@@ -639,31 +430,8 @@ impl<F: Frame> Hold<F> {
             }
             Standing::Free => unreachable!("a free slot is in no list"),
         };
-        unlink(&mut self.slots, Link::Age, list, id);
-        self.slots[id as usize].standing = Standing::Free;
-    }
-}
-
-#[inline(always)]
-fn push_back<F>(slots: &mut [Slot<F>], link: Link, list: &mut List, id: SlotId) {
-    let last = std::mem::replace(&mut list.tail, id);
-    *slots[id as usize].links_mut(link) = [last, NIL];
-    match last {
-        NIL => list.head = id,
-        _ => slots[last as usize].links_mut(link)[1] = id,
-    }
-}
-
-#[inline(always)]
-fn unlink<F>(slots: &mut [Slot<F>], link: Link, list: &mut List, id: SlotId) {
-    let [before, after] = *slots[id as usize].links(link);
-    match before {
-        NIL => list.head = after,
-        _ => slots[before as usize].links_mut(link)[1] = after,
-    }
-    match after {
-        NIL => list.tail = before,
-        _ => slots[after as usize].links_mut(link)[0] = before,
+        self.slab.unlink(Link::Age, list, id);
+        self.slab.slot_mut(id).standing = Standing::Free;
     }
 }
 
@@ -672,13 +440,6 @@ mod tests {
     use super::*;
     use crate::flow::{FlowKey, FlowTable};
     use crate::frame::HeapFrame;
-
-    #[test]
-    fn what_every_frame_needs_fills_one_cache_line() {
-        type OfMbuf = Slot<Box<u8>>;
-        assert_eq!(std::mem::offset_of!(OfMbuf, witnessed), 64);
-        assert_eq!(size_of::<OfMbuf>(), 128);
-    }
 
     #[test]
     fn a_slot_is_used_again_and_history_needs_none() {

@@ -18,6 +18,7 @@ mod intake;
 mod outgoing;
 mod partial;
 mod policy;
+mod slab;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,304 @@
+//! Frames in slots of one allocation, and lists of them without any.
+//!
+//! A [`Slot`] holds a frame, what the comparison needs of its headers, and three pairs of links, so
+//! that it can be in one list of each [`Link`] at a time. Lists are headed by whoever keeps them. All
+//! memory is allocated by [`Slab::new`] (rule R10).
+
+use crate::flow::FlowId;
+use crate::frame::Ticks;
+use crate::packet::TcpFlags;
+
+/// Index of a slot, or [`NIL`].
+pub(super) type SlotId = u32;
+
+/// The end of a list.
+pub(super) const NIL: SlotId = u32::MAX;
+
+/// Which of a slot's links a list runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Flow,
+    Age,
+    Open,
+}
+
+/// A doubly linked list of slots; its links live in the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct List {
+    pub head: SlotId,
+    pub tail: SlotId,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            head: NIL,
+            tail: NIL,
+        }
+    }
+}
+
+impl List {
+    pub fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+}
+
+/// Where a slot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Free,
+    /// A P that waits for its counterpart or for a commit.
+    Held,
+    /// An S that no P has used up yet.
+    Pending,
+    /// An S whose bytes a P has matched, kept as witness for the PVM's retransmissions.
+    History,
+}
+
+/// Which list of its flow a slot is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In none: the flow is unknown.
+    Nowhere,
+    /// Among the P of the flow, in order of arrival.
+    Primary,
+    /// Among the S that P are compared with.
+    Witness,
+    /// Among the S whose SYN, FIN or RST no P has matched yet.
+    Control,
+    /// Among the S that belong to the connection's next incarnation.
+    Deferred,
+}
+
+/// One held frame and what the comparison needs of its headers. What every frame needs comes
+/// first: with a frame of one pointer it fills one cache line.
+#[repr(C, align(64))]
+pub(super) struct Slot<F> {
+    pub frame: Option<F>,
+    pub arrived: Ticks,
+    age: [SlotId; 2],
+    chain: [SlotId; 2],
+    /// Position of the first payload byte in the stream.
+    pub seq: u32,
+    pub len: u32,
+    pub ack: u32,
+    /// Of a P: payload bytes found equal so far, from the front.
+    pub verified: u32,
+    pub flow: Option<FlowId>,
+    pub payload: u16,
+    /// Offset of the TCP header.
+    pub transport: u16,
+    /// A segment's window field.
+    pub window: u16,
+    pub flags: TcpFlags,
+    pub standing: Standing,
+    pub place: Place,
+    /// A P whose every byte and control bit was found equal, or an S that a P has used up.
+    pub complete: bool,
+    /// A P whose SYN opens a new incarnation of its connection.
+    pub opens: bool,
+    is_witnessed: bool,
+    /// Latest arrival among the S that a P was compared with, if there was one.
+    witnessed: Ticks,
+    open: [SlotId; 2],
+    pub fragment: u16,
+}
+
+impl<F> Slot<F> {
+    fn free(next: SlotId) -> Self {
+        Self {
+            frame: None,
+            arrived: 0,
+            age: [NIL; 2],
+            chain: [NIL, next],
+            seq: 0,
+            len: 0,
+            ack: 0,
+            verified: 0,
+            flow: None,
+            payload: 0,
+            transport: 0,
+            window: 0,
+            flags: TcpFlags::default(),
+            standing: Standing::Free,
+            place: Place::Nowhere,
+            complete: false,
+            opens: false,
+            is_witnessed: false,
+            witnessed: 0,
+            open: [NIL; 2],
+            fragment: 0,
+        }
+    }
+
+    /// Position behind the last payload byte; SYN and FIN are not counted.
+    #[inline]
+    pub fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.len)
+    }
+
+    /// Notes when an S arrived that a P was compared with.
+    #[inline]
+    pub fn witness(&mut self, arrived: Ticks) {
+        self.witnessed = if self.is_witnessed {
+            self.witnessed.max(arrived)
+        } else {
+            arrived
+        };
+        self.is_witnessed = true;
+    }
+
+    /// See [`Slot::witness`].
+    #[inline]
+    pub fn witnessed(&self) -> Option<Ticks> {
+        self.is_witnessed.then_some(self.witnessed)
+    }
+
+    #[inline]
+    fn links(&self, link: Link) -> &[SlotId; 2] {
+        match link {
+            Link::Flow => &self.chain,
+            Link::Age => &self.age,
+            Link::Open => &self.open,
+        }
+    }
+
+    #[inline]
+    fn links_mut(&mut self, link: Link) -> &mut [SlotId; 2] {
+        match link {
+            Link::Flow => &mut self.chain,
+            Link::Age => &mut self.age,
+            Link::Open => &mut self.open,
+        }
+    }
+}
+
+/// The slots.
+pub(super) struct Slab<F> {
+    slots: Box<[Slot<F>]>,
+    /// The first free one; the next is its neighbour in the flow's chain.
+    free: SlotId,
+}
+
+impl<F> Slab<F> {
+    /// So many free slots.
+    pub fn new(slots: usize) -> Self {
+        let next = |i: usize| if i + 1 < slots { i as SlotId + 1 } else { NIL };
+        Self {
+            slots: (0..slots).map(|i| Slot::free(next(i))).collect(),
+            free: if slots == 0 { NIL } else { 0 },
+        }
+    }
+
+    #[inline]
+    pub fn slot(&self, id: SlotId) -> &Slot<F> {
+        &self.slots[id as usize]
+    }
+
+    #[inline]
+    pub fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
+        &mut self.slots[id as usize]
+    }
+
+    /// Puts a frame into a free slot. There is one: whoever asks has counted.
+    #[inline(always)]
+    pub fn take(&mut self, frame: F, now: Ticks) -> SlotId {
+        let id = self.free;
+        let slot = &mut self.slots[id as usize];
+        self.free = slot.chain[1];
+        slot.frame = Some(frame);
+        slot.arrived = now;
+        slot.flow = None;
+        slot.place = Place::Nowhere;
+        slot.seq = 0;
+        slot.len = 0;
+        slot.verified = 0;
+        slot.flags = TcpFlags::default();
+        slot.complete = false;
+        slot.opens = false;
+        slot.is_witnessed = false;
+        id
+    }
+
+    /// Takes the frame out of a slot that is in no list, and frees it.
+    #[inline(always)]
+    pub fn vacate(&mut self, id: SlotId) -> F {
+        let free = std::mem::replace(&mut self.free, id);
+        let slot = self.slot_mut(id);
+        slot.chain[1] = free;
+        slot.flow = None;
+        slot.frame.take().expect("a slot in use holds a frame")
+    }
+
+    /// The neighbour towards the tail.
+    #[inline]
+    pub fn next(&self, link: Link, id: SlotId) -> SlotId {
+        self.slot(id).links(link)[1]
+    }
+
+    /// The neighbour towards the head.
+    #[inline]
+    pub fn previous(&self, link: Link, id: SlotId) -> SlotId {
+        self.slot(id).links(link)[0]
+    }
+
+    /// Appends a slot to a list.
+    #[inline(always)]
+    pub fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
+        // Borrowed once, so that its address and length stay in registers over the stores.
+        let slots = &mut *self.slots;
+        let last = std::mem::replace(&mut list.tail, id);
+        *slots[id as usize].links_mut(link) = [last, NIL];
+        match last {
+            NIL => list.head = id,
+            _ => slots[last as usize].links_mut(link)[1] = id,
+        }
+    }
+
+    /// Inserts a slot behind `after`, at the head if that is [`NIL`].
+    pub fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
+        let before = if after == NIL {
+            list.head
+        } else {
+            self.next(link, after)
+        };
+        *self.slot_mut(id).links_mut(link) = [after, before];
+        match after {
+            NIL => list.head = id,
+            _ => self.slot_mut(after).links_mut(link)[1] = id,
+        }
+        match before {
+            NIL => list.tail = id,
+            _ => self.slot_mut(before).links_mut(link)[0] = id,
+        }
+    }
+
+    /// Takes a slot out of a list.
+    #[inline(always)]
+    pub fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
+        // Borrowed once, so that its address and length stay in registers over the stores.
+        let slots = &mut *self.slots;
+        let [before, after] = *slots[id as usize].links(link);
+        match before {
+            NIL => list.head = after,
+            _ => slots[before as usize].links_mut(link)[1] = after,
+        }
+        match after {
+            NIL => list.tail = before,
+            _ => slots[after as usize].links_mut(link)[0] = before,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_frame_needs_fills_one_cache_line() {
+        type OfMbuf = Slot<Box<u8>>;
+        assert_eq!(std::mem::offset_of!(OfMbuf, witnessed), 64);
+        assert_eq!(size_of::<OfMbuf>(), 128);
+    }
+}
