@@ -128,6 +128,19 @@ impl ClientNet {
         Path::new(NAMESPACES).join(&self.hosts[host])
     }
 
+    /// The bridge forgets whom it has heard from `host`, as a switch does whose port loses its carrier. Frames
+    /// may still come from there, so that it would be seen if any did.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with what `ip` said.
+    pub fn forget(&self, host: usize) -> Result<(), LabError> {
+        let ns = &self.namespace;
+        ip(&format!(
+            "-n {ns} link set up{host} type bridge_slave fdb_flush"
+        ))?;
+        Ok(())
+    }
+
     /// How many frames have come from the uplink of `host`.
     ///
     /// # Errors

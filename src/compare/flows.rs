@@ -33,7 +33,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Loads the cache line behind the key's.
+    /// Loads the cache line of the key and the one behind it.
     #[inline(always)]
     pub fn touch(&self) -> u32 {
         match &self.output {

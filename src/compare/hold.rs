@@ -42,9 +42,10 @@ pub(super) struct Hold<F> {
     trail: Trail<F>,
     /// P to send, in order.
     released: Outgoing<Release<F>>,
+    /// P and S in slots.
     primaries: usize,
     secondaries: usize,
-    /// Buffers of all P, of all S, and of those S that are history in slots: what the bounds are for.
+    /// Buffers of all P, of S in slots, and of those of them that are history: what the bounds are for.
     primary_buffers: usize,
     secondary_buffers: usize,
     history_buffers: usize,
@@ -106,7 +107,7 @@ impl<F: Frame> Hold<F> {
     /// P that wait for a counterpart or a commit.
     #[inline]
     pub fn held_count(&self) -> usize {
-        self.primaries - self.released.len()
+        self.primaries
     }
 
     /// Buffers of all P in here.
@@ -115,13 +116,14 @@ impl<F: Frame> Hold<F> {
     }
 
     /// Buffers of all S in here.
+    #[inline]
     pub fn secondary_buffers(&self) -> usize {
-        self.secondary_buffers
+        self.secondary_buffers + self.trail.buffers()
     }
 
     /// All frames in here.
     pub fn in_use(&self) -> usize {
-        self.primaries + self.secondaries
+        self.primaries + self.released.len() + self.secondaries + self.trail.len()
     }
 
     /// A slot for a P, standing held; the frame comes back when there is none. The caller has seen
@@ -156,6 +158,7 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     pub fn release(&mut self, id: SlotId, now: Ticks) {
         self.leave(id, Standing::Held);
+        self.primaries -= 1;
         let slot = self.slot_mut(id);
         let (arrived, witnessed) = (slot.arrived, slot.witnessed());
         let frame = self.slab.vacate(id);
@@ -170,7 +173,6 @@ impl<F: Frame> Hold<F> {
     /// Lets a P leave that needs no slot. The caller has seen [`Hold::primary_room`].
     #[inline(always)]
     pub fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
-        self.primaries += 1;
         self.primary_buffers += frame.buffers();
         self.released.push(Release {
             frame,
@@ -183,7 +185,6 @@ impl<F: Frame> Hold<F> {
     /// Lets a part of a held P leave; the rest of it waits in its place. The caller has seen
     /// [`Hold::primary_room`].
     pub fn divide(&mut self, id: SlotId, front: F, rest: F, now: Ticks) {
-        self.primaries += 1;
         let more = (front.buffers() + rest.buffers()).saturating_sub(self.frame(id).buffers());
         self.primary_buffers += more;
         self.divided.0 += 1;
@@ -208,6 +209,7 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     pub fn release_met(&mut self, id: SlotId, now: Ticks) {
         self.leave(id, Standing::Held);
+        self.primaries -= 1;
         let arrived = self.slot(id).arrived;
         let frame = self.slab.vacate(id);
         self.released.push(Release {
@@ -222,8 +224,6 @@ impl<F: Frame> Hold<F> {
     /// [`Hold::secondary_is_full`].
     #[inline(always)]
     pub fn keep_step(&mut self, step: Step<F>) -> Mark {
-        self.secondaries += 1;
-        self.secondary_buffers += step.frame.buffers();
         self.push_step(step)
     }
 
@@ -234,6 +234,8 @@ impl<F: Frame> Hold<F> {
         let slot = self.slot(id);
         let (arrived, seq, len, payload) = (slot.arrived, slot.seq, slot.len, slot.payload);
         let frame = self.slab.vacate(id);
+        self.secondaries -= 1;
+        self.secondary_buffers -= frame.buffers();
         self.push_step(Step {
             frame,
             arrived,
@@ -248,22 +250,16 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     fn push_step(&mut self, step: Step<F>) -> Mark {
         if self.trail.is_full() {
-            self.drop_oldest_step();
+            self.trail.drop_oldest();
         }
         self.trail.push(step)
-    }
-
-    #[inline(always)]
-    fn drop_oldest_step(&mut self) {
-        if let Some(step) = self.trail.drop_oldest() {
-            self.secondaries -= 1;
-            self.secondary_buffers -= step.frame.buffers();
-        }
     }
 
     /// Takes history of a flow that has no slot back into one, as complete.
     pub fn unfold(&mut self, flow: FlowId, mark: Mark) -> Option<(SlotId, Option<Mark>)> {
         let step = self.trail.take(flow, mark)?;
+        self.secondaries += 1;
+        self.secondary_buffers += step.frame.buffers();
         let id = self.slab.take(step.frame, step.arrived);
         self.enter(id, Standing::History);
         let slot = self.slot_mut(id);
@@ -274,17 +270,10 @@ impl<F: Frame> Hold<F> {
         Some((id, step.before))
     }
 
-    /// Loads what is touched when the `n` oldest S of history are dropped.
-    #[inline(always)]
-    pub fn touch_history(&self, n: usize) {
-        std::hint::black_box(self.trail.touch_oldest(n));
-    }
-
     /// The next P to send.
     #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
         let release = self.released.pop()?;
-        self.primaries -= 1;
         self.primary_buffers -= release.frame.buffers();
         Some(release)
     }
@@ -292,7 +281,7 @@ impl<F: Frame> Hold<F> {
     /// Whether an S fits without giving up history.
     #[inline]
     pub fn secondary_is_full(&self) -> bool {
-        self.secondary_buffers >= self.bounds.secondary
+        self.secondary_buffers() >= self.bounds.secondary
     }
 
     /// Whether there is more history than allowed.
@@ -307,15 +296,9 @@ impl<F: Frame> Hold<F> {
     pub fn trim_steps(&mut self) {
         if self.history.head == NIL {
             while self.history_is_over() && !self.trail.is_empty() {
-                self.drop_oldest_step();
+                self.trail.drop_oldest();
             }
         }
-    }
-
-    /// Whether an S that becomes history drives another one out.
-    #[inline(always)]
-    pub fn history_is_full(&self) -> bool {
-        self.history_buffers() >= self.bounds.history
     }
 
     /// Buffers of the S that are history, in slots or not.
@@ -333,7 +316,7 @@ impl<F: Frame> Hold<F> {
         let head = self.history.head;
         match step {
             Some(arrived) if head == NIL || arrived <= self.slot(head).arrived => {
-                self.drop_oldest_step();
+                self.trail.drop_oldest();
                 Oldest::Dropped
             }
             _ if head == NIL => Oldest::None,

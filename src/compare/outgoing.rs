@@ -3,9 +3,13 @@
 //! As a rule a round takes all of them, so the queue is a vector that begins anew at its front,
 //! which is still in the cache; a node that is pushed back leaves some for the next round.
 
+use std::mem::ManuallyDrop;
+
 /// The queue.
 pub(super) struct Outgoing<T> {
-    items: Vec<Option<T>>,
+    /// Not dropped by the vector: of all that are gone nothing is left to drop, and to look costs
+    /// as much as to move them.
+    items: Vec<ManuallyDrop<Option<T>>>,
     /// Place of the oldest; those before it are gone.
     next: usize,
 }
@@ -30,7 +34,7 @@ impl<T> Outgoing<T> {
         if self.items.len() == self.items.capacity() {
             self.close_up();
         }
-        self.items.push(Some(item));
+        self.items.push(ManuallyDrop::new(Some(item)));
     }
 
     #[inline(always)]
@@ -51,9 +55,32 @@ impl<T> Outgoing<T> {
     }
 }
 
+impl<T> Drop for Outgoing<T> {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+
+    #[test]
+    fn what_was_not_taken_is_dropped_with_the_queue() {
+        let item = Rc::new(());
+        let mut queue = Outgoing::new(2);
+        for _ in 0..4 {
+            queue.push(Rc::clone(&item));
+        }
+        queue.pop();
+        queue.pop();
+        queue.push(Rc::clone(&item));
+        assert_eq!(Rc::strong_count(&item), 4);
+        drop(queue);
+        assert_eq!(Rc::strong_count(&item), 1);
+    }
 
     #[test]
     fn items_come_out_in_order_and_no_memory_is_added() {

@@ -35,7 +35,9 @@ pub(super) struct Trail<F> {
     /// Numbers of the oldest step and of the one that comes next.
     begin: u32,
     end: u32,
-    /// Buffers of the steps that are there; those taken back leave holes.
+    /// Places of steps that were taken back.
+    holes: usize,
+    /// Buffers of the steps that are there.
     buffers: usize,
 }
 
@@ -47,6 +49,7 @@ impl<F: Frame> Trail<F> {
             steps: (0..places).map(|_| None).collect(),
             begin: 0,
             end: 0,
+            holes: 0,
             buffers: 0,
         }
     }
@@ -55,6 +58,11 @@ impl<F: Frame> Trail<F> {
     #[inline(always)]
     pub fn buffers(&self) -> usize {
         self.buffers
+    }
+
+    /// Steps in the ring.
+    pub fn len(&self) -> usize {
+        self.end.wrapping_sub(self.begin) as usize - self.holes
     }
 
     /// Whether the next step has no place before the oldest is dropped.
@@ -89,18 +97,20 @@ impl<F: Frame> Trail<F> {
                 return Some(step.arrived);
             }
             self.begin = self.begin.wrapping_add(1);
+            self.holes -= 1;
         }
         None
     }
 
-    /// Takes the oldest step out, or the hole in its place.
+    /// Drops the oldest step, or the hole in its place. The caller has seen [`Trail::is_empty`].
     #[inline(always)]
-    pub fn drop_oldest(&mut self) -> Option<Step<F>> {
+    pub fn drop_oldest(&mut self) {
         let place = self.place(Mark(self.begin));
         self.begin = self.begin.wrapping_add(1);
-        let step = self.steps[place].take()?;
-        self.buffers -= step.frame.buffers();
-        Some(step)
+        match self.steps[place].take() {
+            Some(step) => self.buffers -= step.frame.buffers(),
+            None => self.holes -= 1,
+        }
     }
 
     /// Takes a flow's step back, if it is there still.
@@ -111,21 +121,9 @@ impl<F: Frame> Trail<F> {
         }
         let place = self.place(mark);
         let step = self.steps[place].take_if(|step| step.flow == flow)?;
+        self.holes += 1;
         self.buffers -= step.frame.buffers();
         Some(step)
-    }
-
-    /// Loads what [`Trail::drop_oldest`] will touch of the next `n` steps.
-    #[inline(always)]
-    pub fn touch_oldest(&self, n: usize) -> usize {
-        let span = (self.end.wrapping_sub(self.begin) as usize).min(n);
-        let lengths = (0..span as u32).map(|i| {
-            let place = self.place(Mark(self.begin.wrapping_add(i)));
-            self.steps[place]
-                .as_ref()
-                .map_or(0, |step| step.frame.len())
-        });
-        lengths.fold(0, usize::wrapping_add)
     }
 
     #[inline(always)]
@@ -175,11 +173,12 @@ mod tests {
         assert!(trail.take(a, marks[1]).is_none(), "taken");
         trail.drop_oldest();
         assert!(trail.take(a, marks[0]).is_none(), "dropped");
-        assert_eq!((trail.oldest(), trail.buffers()), (Some(2), 2));
+        assert_eq!((trail.len(), trail.buffers()), (2, 2), "and a hole");
+        assert_eq!((trail.oldest(), trail.len()), (Some(2), 2));
         // The fifth step lies where the first one was.
         let fifth = trail.push(step(b, 4, None));
         assert!(trail.take(a, marks[0]).is_none());
         assert_eq!(trail.take(b, fifth).map(|s| s.seq), Some(4));
-        assert_eq!(trail.buffers(), 2);
+        assert_eq!((trail.len(), trail.buffers()), (2, 2));
     }
 }

@@ -42,15 +42,13 @@ impl<F: Frame> Comparator<F> {
 
     fn take_both(&mut self, bursts: &mut Bursts<F>, now: Ticks) {
         let ends = (bursts.primary.len, bursts.secondary.len);
+        bursts.secondary.touch_headers();
         self.read(&mut bursts.primary, 0..ends.0);
-        if self.hold.history_is_full() {
-            self.hold.touch_history(ends.1);
-        }
         let (mut p, mut s) = (0, 0);
-        let mut looks = LOOKS;
+        let (mut looks, mut released) = (LOOKS, 0);
         while self.express && !self.suspended && self.policy.is_default() {
             while let Some(tcp) = self.twins(bursts, p, s) {
-                self.take_twins(bursts, (p, s), tcp, now);
+                released += u64::from(self.take_twins(bursts, (p, s), tcp, now));
                 (p, s) = (p + 1, s + 1);
             }
             let Some(next) = self.find_twins(bursts, (p, s), &mut looks) else {
@@ -60,6 +58,7 @@ impl<F: Frame> Comparator<F> {
             self.take_secondaries(&mut bursts.secondary, s..next.1, now);
             (p, s) = next;
         }
+        self.counts.released += released;
         self.trim_history();
         self.take_read_primaries(&mut bursts.primary, p..ends.0, now);
         self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
@@ -102,17 +101,28 @@ impl<F: Frame> Comparator<F> {
         aligned.then_some(tcp)
     }
 
+    /// Whether they met on the shortest way.
     #[inline(always)]
-    fn take_twins(&mut self, bursts: &mut Bursts<F>, (p, s): (usize, usize), tcp: Tcp, now: Ticks) {
+    fn take_twins(
+        &mut self,
+        bursts: &mut Bursts<F>,
+        (p, s): (usize, usize),
+        tcp: Tcp,
+        now: Ticks,
+    ) -> bool {
         let (batch, i) = (&mut bursts.primary, p);
         let secondary = bursts.secondary.frames[s].take();
         let (Some(primary), Some(secondary)) = (batch.frames[i].take(), secondary) else {
-            return;
+            return false;
         };
         let packet = &batch.packets[i];
         let flow = self.flow_of(batch, i);
-        if let Err(frames) = self.take_together(primary, secondary, packet, &tcp, flow, now) {
-            self.take_one_by_one(batch, i, frames, tcp, now);
+        match self.take_together(primary, secondary, packet, &tcp, flow, now) {
+            Ok(()) => true,
+            Err(frames) => {
+                self.take_one_by_one(batch, i, frames, tcp, now);
+                false
+            }
         }
     }
 
@@ -161,8 +171,6 @@ impl<F: Frame> Comparator<F> {
             Output::Datagrams(datagrams) => {
                 datagrams.twins_in_order(&mut self.hold, arrival, secondary)
             }
-        }?;
-        self.counts.released += 1;
-        Ok(())
+        }
     }
 }

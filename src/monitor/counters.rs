@@ -139,7 +139,7 @@ counters! {
     /// Mirrored frames of an epoch that the SVM has left.
     InputStale = "stale", Input, Sum;
 
-    /// Frames that the network sent to a secondary that has not taken over.
+    /// Frames that the network sent to a secondary and that its VM never gets.
     InputIgnored = "ignored", Input, Sum;
 
     /// Times the peer was lost.

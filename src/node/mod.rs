@@ -18,6 +18,7 @@ mod egress;
 mod fragments;
 mod lane;
 mod mailbox;
+mod overheard;
 mod own;
 mod pace;
 mod poll;

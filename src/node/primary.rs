@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
+use super::overheard::Overheard;
 use super::own::{copy_out, reclaim, send_own, strip};
 use super::stamps::Stamps;
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool, tsc};
@@ -41,6 +42,8 @@ pub struct PrimaryNode {
     /// Input that the guest's ring has not taken yet.
     input: Burst,
     input_since: Ticks,
+    /// Input that came while nobody served the VM.
+    overheard: Overheard,
     shares: Burst,
     header_burst: Burst,
     stamps: Stamps,
@@ -83,13 +86,15 @@ impl PrimaryNode {
     /// A pair that this core polls from now on.
     pub fn new(parts: Parts) -> Self {
         let mut node = Self::at(parts, 0);
+        node.uplink.feeds(node.guest.abilities());
         node.generation = node.fence.quiesce();
         node
     }
 
     /// A pair whose node took over, having seen the fence at this generation.
-    pub fn after_takeover(parts: Parts, generation: u64) -> Self {
+    pub fn after_takeover(parts: Parts, overheard: Overheard, generation: u64) -> Self {
         Self {
+            overheard,
             to_save: Some(0),
             ..Self::at(parts, generation)
         }
@@ -99,7 +104,7 @@ impl PrimaryNode {
         let Parts {
             state,
             guest,
-            mut uplink,
+            uplink,
             link,
             fence,
             mail,
@@ -109,7 +114,6 @@ impl PrimaryNode {
             clock,
             patience,
         } = parts;
-        uplink.feeds(guest.abilities());
         Self {
             state,
             guest,
@@ -122,6 +126,7 @@ impl PrimaryNode {
             scratch: Burst::new(),
             input: Burst::new(),
             input_since: 0,
+            overheard: Overheard::default(),
             shares: Burst::new(),
             header_burst: Burst::new(),
             stamps: Stamps::new(),
@@ -297,7 +302,7 @@ impl PrimaryNode {
         }
         let mut busy = false;
         if self.input.is_empty() {
-            busy = self.uplink.receive(&mut self.input) > 0;
+            busy = self.receive_input() > 0;
             self.input_since = now;
             self.translate_input(now);
             if self.state.wants_peers() {
@@ -325,6 +330,14 @@ impl PrimaryNode {
             self.input.clear();
         }
         busy
+    }
+
+    /// Takes input from the network; first what came before the VM could take any.
+    fn receive_input(&mut self) -> usize {
+        match self.overheard.give(&mut self.input) {
+            0 => self.uplink.receive(&mut self.input),
+            n => n,
+        }
     }
 
     /// Input in the guest's numbers, where those are not its client's.

@@ -1,11 +1,14 @@
 //! A secondary pair's frames: guest ↔ link, until it takes over.
 
+use std::time::Duration;
+
 use super::capture::{Tap, View};
 use super::clock::Clock;
 use super::counts::{self, Tally};
 use super::egress::mark;
 use super::lane::Lane;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
+use super::overheard::Overheard;
 use super::own::{copy_out, send_own, strip};
 use super::primary::{self, PrimaryNode};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
@@ -15,6 +18,9 @@ use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::{Primary, Secondary};
+
+/// How late what the network has sent may reach a VM that takes over.
+const LATEST: Duration = Duration::from_secs(1);
 
 /// What a secondary goes on with when it takes over.
 pub struct Heir {
@@ -36,6 +42,7 @@ pub struct SecondaryNode {
     scratch: Burst,
     /// Input that the guest's ring has not taken yet.
     input: Burst,
+    overheard: Overheard,
     tally: Tally,
     clock: Clock,
     patience: Ticks,
@@ -94,6 +101,7 @@ impl SecondaryNode {
             headers,
             scratch: Burst::new(),
             input: Burst::new(),
+            overheard: Overheard::new(),
             tally,
             clock,
             patience,
@@ -159,6 +167,10 @@ impl SecondaryNode {
 
     fn poll_link(&mut self, now: Ticks) -> bool {
         let n = self.link.receive(&mut self.scratch);
+        if n > 0 {
+            let dropped = self.overheard.forget();
+            self.tally.add(Counter::InputIgnored, dropped as u64);
+        }
         for mut frame in self.scratch.drain() {
             let Some((epoch, length, after)) =
                 self.state.link_frame(frame.head(), frame.len(), now)
@@ -241,10 +253,11 @@ impl SecondaryNode {
     }
 
     /// What the network sends is the primary's until this node takes over (rule R6).
-    pub fn ignore(&mut self, uplink: &mut Lane) {
-        let ignored = uplink.receive(&mut self.scratch);
-        self.tally.add(Counter::InputIgnored, ignored as u64);
-        self.scratch.clear();
+    pub fn overhear(&mut self, uplink: &mut Lane, now: Ticks) {
+        if uplink.receive(&mut self.scratch) > 0 {
+            let dropped = self.overheard.add(&mut self.scratch, now);
+            self.tally.add(Counter::InputIgnored, dropped as u64);
+        }
     }
 
     /// Whether it is certain that the VM goes on here, though it may not run yet.
@@ -276,6 +289,9 @@ impl SecondaryNode {
             self.tap.note(Note::Takeover);
         }
         let Heir { mut state, uplink } = heir;
+        let oldest = now.saturating_sub(self.clock.ticks(LATEST));
+        let dropped = self.overheard.expire(oldest);
+        self.tally.add(Counter::InputIgnored, dropped as u64);
         state.inherit(self.state.into_inheritance(), now);
         let parts = primary::Parts {
             state,
@@ -290,7 +306,7 @@ impl SecondaryNode {
             clock: self.clock,
             patience: self.patience,
         };
-        PrimaryNode::after_takeover(parts, self.generation)
+        PrimaryNode::after_takeover(parts, self.overheard, self.generation)
     }
 
     /// What is due every now and then.

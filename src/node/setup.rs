@@ -260,13 +260,18 @@ fn wire_pair(
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
             Box::new(move || {
-                let heir = uplink.map(|uplink| Heir {
-                    state: Primary::new(setup.clone(), tsc::now()),
-                    uplink: Lane::new(uplink),
+                let guest = Lane::new(guest);
+                let heir = uplink.map(|uplink| {
+                    let mut uplink = Lane::new(uplink);
+                    uplink.feeds(guest.abilities());
+                    Heir {
+                        state: Primary::new(setup.clone(), tsc::now()),
+                        uplink,
+                    }
                 });
                 let secondary = SecondaryNode::new(secondary::Parts {
                     state: Secondary::new(setup, tsc::now()),
-                    guest: Lane::new(guest),
+                    guest,
                     link: Lane::new(link),
                     fence,
                     mail,

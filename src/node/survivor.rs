@@ -48,7 +48,7 @@ impl Survivor {
                     } else if secondary.is_chosen() {
                         secondary.announce(&mut heir.uplink, now);
                     } else {
-                        secondary.ignore(&mut heir.uplink);
+                        secondary.overhear(&mut heir.uplink, now);
                     }
                 }
                 busy

@@ -8,6 +8,9 @@
 //! In: frames from and to the VM, of which are kept whom it asked for and whom it has connections with. Out: ARP requests and
 //! neighbour solicitations. A peer is asked at the MAC address that its frames have, as a host does to confirm a
 //! neighbour (RFC 1122, 2.3.2.1; RFC 4861, 7.3.3): nobody else hears it, and a router does not answer for those behind it.
+//! But a solicitation always goes to the solicited-node address, if need be in a frame to one MAC address (RFC 6085): the answer to
+//! one that is sent to the peer's own may leave out the MAC address (RFC 4861, 7.2.4; Linux does), and a VM that has forgotten
+//! it would drop that (7.2.5).
 
 use std::net::IpAddr;
 
@@ -131,8 +134,7 @@ fn question(neighbour: &Neighbour) -> Option<Announcement> {
             // The solicited-node address (RFC 4291, 2.7.1), and Ethernet's for it (RFC 2464, 7).
             let [.., a, b, c] = ip.octets();
             let low = [0xff00 | u16::from(a), u16::from_be_bytes([b, c])];
-            let all = [0xff02, 0, 0, 0, 0, 1, low[0], low[1]].into();
-            let to = if mac.is_some() { ip } else { all };
+            let to = [0xff02, 0, 0, 0, 0, 1, low[0], low[1]].into();
             frame.begin(&mac.unwrap_or([0x33, 0x33, 0xff, a, b, c]), vm);
             discovery(&mut frame, SOLICITATION, [own, to, ip], &vm.mac);
         }
@@ -230,12 +232,9 @@ mod tests {
             assert_eq!(packet.kind, Kind::NeighbourDiscovery);
             assert_ne!(verify(&packet, [&question[..]]), Some(false));
             assert_eq!(packet.key.src_ip(), Some(ip("fd00::2")));
-            let (to, mac) = match peer {
-                None => ("ff02::1:ff12:3456", [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]),
-                Some(mac) => ("fd00::12:3456", mac),
-            };
-            assert_eq!(packet.key.dst_ip(), Some(ip(to)));
-            assert_eq!(question[..6], mac);
+            assert_eq!(packet.key.dst_ip(), Some(ip("ff02::1:ff12:3456")));
+            let everybody = [0x33, 0x33, 0xff, 0x12, 0x34, 0x56];
+            assert_eq!(question[..6], peer.unwrap_or(everybody));
             let sliced = SlicedPacket::from_ethernet(&question).unwrap();
             let Some(TransportSlice::Icmpv6(message)) = sliced.transport else {
                 panic!("no ICMPv6");

@@ -78,10 +78,16 @@ fn a_secondary_takes_over_and_its_node_may_restart() {
     });
     pair.frames.silent(SVM, Duration::ZERO);
 
-    // The primary's host dies.
+    // The primary's host dies, and the network does not know where the VM is.
     pair.frames.stop(PVM);
     let Pair { primary, .. } = &pair;
     primary.signal(rustix::process::Signal::KILL);
+    pair.secondary.wait_for("the primary's silence", |stats| {
+        stats["peer"]["silence_ms"].as_u64() >= Some(50)
+    });
+    let unserved = Flow::v4(9).udp(b"unserved");
+    pair.frames.send(ELSEWHERE, &unserved);
+    pair.frames.silent(SVM, A_WHILE);
     let told = Instant::now();
     tell_svm(&mut pair);
     let announced = pair.frames.receive(ELSEWHERE);
@@ -92,6 +98,7 @@ fn a_secondary_takes_over_and_its_node_may_restart() {
     assert_eq!(announced[6..12], [2, 0, 0, 0, 0, 1]);
     pair.secondary
         .wait_for("the takeover", |stats| stats["peer"]["taken_over"] == 1);
+    assert_eq!(pair.frames.receive(SVM), unserved);
 
     // What was lost leaves by itself, and the client is told to send again.
     let again = flow.data(S + 1, CLIENT + 1, b"lost");

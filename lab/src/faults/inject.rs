@@ -272,13 +272,17 @@ impl Injection<'_> {
         outcome: &mut Outcome,
     ) -> Result<(), LabError> {
         let standby = cluster.secondary.host();
+        let loser = member(cluster, plan.loser);
+        if loses_power(plan.kind) {
+            self.site.net.forget(loser.host())?;
+        }
         interrupt::sleep(plan.notice)?;
         let before = self.site.net.frames_from(standby)?;
-        let loser = member(cluster, plan.loser);
         loser.guest.kill();
         if let Some(mut node) = loser.node.take() {
             node.kill();
         }
+        self.site.net.forget(loser.host())?;
         if self.site.net.frames_from(standby)? != before {
             let text = "the secondary's uplink sent before the primary was fenced";
             outcome.violations.push(text.to_owned());
@@ -453,6 +457,11 @@ fn stands_still(member: &Member) -> bool {
         .last("STOP")
         .filter(|stop| qmp.last("RESUME") < Some(*stop));
     since.is_some_and(|stop| wall_clock().saturating_sub(stop) > STANDSTILL / 2)
+}
+
+/// Whether the fault takes a host's carrier away with it.
+fn loses_power(kind: Kind) -> bool {
+    matches!(kind, Kind::Down(_, Part::Host, Way::Kill) | Kind::Twice(_))
 }
 
 fn impair(cluster: &Cluster, kind: Kind) {
