@@ -11,19 +11,25 @@
 
 use std::collections::VecDeque;
 
-use crate::dpdk::{Burst, Mbuf};
 use crate::frame::Ticks;
 
 /// Frames that are kept; a further one takes the place of the oldest.
 const FRAMES: usize = 256;
 
 /// The frames and when they came; by default none, and room for none.
-#[derive(Default)]
-pub struct Overheard {
-    frames: VecDeque<(Ticks, Mbuf)>,
+pub struct Overheard<F> {
+    frames: VecDeque<(Ticks, F)>,
 }
 
-impl Overheard {
+impl<F> Default for Overheard<F> {
+    fn default() -> Self {
+        Self {
+            frames: VecDeque::new(),
+        }
+    }
+}
+
+impl<F> Overheard<F> {
     /// None yet. All memory is allocated here.
     pub fn new() -> Self {
         Self {
@@ -32,9 +38,9 @@ impl Overheard {
     }
 
     /// Takes in what came now; returns how many older ones were dropped for it.
-    pub fn add(&mut self, burst: &mut Burst, now: Ticks) -> usize {
+    pub fn add(&mut self, frames: impl Iterator<Item = F>, now: Ticks) -> usize {
         let mut dropped = 0;
-        for frame in burst.drain() {
+        for frame in frames {
             if self.frames.len() == FRAMES {
                 self.frames.pop_front();
                 dropped += 1;
@@ -58,15 +64,44 @@ impl Overheard {
         dropped
     }
 
-    /// Moves the oldest into an empty burst; returns how many.
+    /// Takes out the oldest.
     #[inline]
-    pub fn give(&mut self, burst: &mut Burst) -> usize {
-        while !burst.is_full()
-            && let Some((_, frame)) = self.frames.pop_front()
-        {
-            // There is room.
-            let _ = burst.push(frame);
+    pub fn next(&mut self) -> Option<F> {
+        self.frames.pop_front().map(|(_, frame)| frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(mut overheard: Overheard<usize>) -> Vec<usize> {
+        std::iter::from_fn(|| overheard.next()).collect()
+    }
+
+    #[test]
+    fn the_newest_are_kept_in_order_and_no_memory_is_added() {
+        let mut overheard = Overheard::new();
+        let memory = overheard.frames.capacity();
+        assert_eq!(overheard.add(0..FRAMES, 1), 0);
+        assert_eq!(overheard.add(FRAMES..FRAMES + 3, 2), 3);
+        assert_eq!(overheard.frames.capacity(), memory);
+        assert!(rest(overheard).into_iter().eq(3..FRAMES + 3));
+    }
+
+    #[test]
+    fn what_is_too_late_or_the_primary_had_is_gone() {
+        let mut overheard = Overheard::new();
+        for came in 1..=4 {
+            overheard.add([came as usize].into_iter(), came);
         }
-        burst.len()
+        assert_eq!((overheard.expire(1), overheard.expire(3)), (0, 2));
+        assert_eq!(rest(overheard), [3, 4]);
+        let mut overheard = Overheard::new();
+        overheard.add([7, 8].into_iter(), 1);
+        assert_eq!((overheard.forget(), overheard.forget()), (2, 0));
+        overheard.add([9].into_iter(), 2);
+        assert_eq!(rest(overheard), [9]);
+        assert!(rest(Overheard::default()).is_empty());
     }
 }

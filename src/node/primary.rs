@@ -43,7 +43,7 @@ pub struct PrimaryNode {
     input: Burst,
     input_since: Ticks,
     /// Input that came while nobody served the VM.
-    overheard: Overheard,
+    overheard: Overheard<Mbuf>,
     shares: Burst,
     header_burst: Burst,
     stamps: Stamps,
@@ -92,7 +92,7 @@ impl PrimaryNode {
     }
 
     /// A pair whose node took over, having seen the fence at this generation.
-    pub fn after_takeover(parts: Parts, overheard: Overheard, generation: u64) -> Self {
+    pub fn after_takeover(parts: Parts, overheard: Overheard<Mbuf>, generation: u64) -> Self {
         Self {
             overheard,
             to_save: Some(0),
@@ -334,7 +334,13 @@ impl PrimaryNode {
 
     /// Takes input from the network; first what came before the VM could take any.
     fn receive_input(&mut self) -> usize {
-        match self.overheard.give(&mut self.input) {
+        while !self.input.is_full()
+            && let Some(frame) = self.overheard.next()
+        {
+            // There is room.
+            let _ = self.input.push(frame);
+        }
+        match self.input.len() {
             0 => self.uplink.receive(&mut self.input),
             n => n,
         }

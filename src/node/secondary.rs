@@ -42,7 +42,7 @@ pub struct SecondaryNode {
     scratch: Burst,
     /// Input that the guest's ring has not taken yet.
     input: Burst,
-    overheard: Overheard,
+    overheard: Overheard<Mbuf>,
     tally: Tally,
     clock: Clock,
     patience: Ticks,
@@ -255,7 +255,7 @@ impl SecondaryNode {
     /// What the network sends is the primary's until this node takes over (rule R6).
     pub fn overhear(&mut self, uplink: &mut Lane, now: Ticks) {
         if uplink.receive(&mut self.scratch) > 0 {
-            let dropped = self.overheard.add(&mut self.scratch, now);
+            let dropped = self.overheard.add(self.scratch.drain(), now);
             self.tally.add(Counter::InputIgnored, dropped as u64);
         }
     }

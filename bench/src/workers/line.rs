@@ -16,6 +16,10 @@ struct Line(AtomicU64);
 pub fn there_and_back() -> f64 {
     let span = Span::begin();
     let line = Line(AtomicU64::new(0));
+    #[allow(
+        clippy::missing_spin_loop,
+        reason = "a pause would be part of the time"
+    )]
     let wait_for = |value| while line.0.load(Ordering::Acquire) != value {};
     let ticks = thread::scope(|scope| {
         scope.spawn(|| {
