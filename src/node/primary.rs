@@ -18,7 +18,7 @@ use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::packet::Packet;
-use crate::protect::{Primary, State, Unreachable};
+use crate::protect::{AWAITED, Primary, State, Unreachable};
 
 /// How often a client is told after a takeover of each segment that it may wait for; each time takes
 /// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
@@ -232,7 +232,7 @@ impl PrimaryNode {
     /// send again what it has sent in vain.
     fn send_again(&mut self) -> bool {
         let mut any = false;
-        while self.uplink.room() > 3 * REMINDERS
+        while self.uplink.room() > AWAITED * REMINDERS
             && let Some(last) = self.state.next_last()
         {
             any = true;

@@ -159,6 +159,19 @@ impl Packet {
         self.payload as usize + self.payload_len as usize
     }
 
+    /// Sequence numbers that a TCP segment takes: its payload's, and one each for SYN and FIN (RFC 9293,
+    /// 3.4, SEG.LEN). 0 for any other kind.
+    pub const fn sequence_len(&self) -> u32 {
+        match self.kind {
+            Kind::Tcp => {
+                let flags = self.tcp.flags;
+                let (syn, fin) = (flags.contains(TcpFlags::SYN), flags.contains(TcpFlags::FIN));
+                self.payload_len + syn as u32 + fin as u32
+            }
+            _ => 0,
+        }
+    }
+
     /// The options area of the TCP header, empty for any other kind. `head` is the first segment
     /// of the frame that this packet was parsed from.
     #[inline]

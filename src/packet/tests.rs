@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LinkExtSlice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 use super::*;
 use crate::flow::{FlowClass, FlowKey, Vlans};
@@ -365,6 +365,26 @@ fn check(random: &mut Random, frame: &[u8]) -> bool {
         }
     }
     agrees(frame, &packet)
+}
+
+#[test]
+fn syn_and_fin_take_a_sequence_number_each() {
+    let takes = |payload: &[u8], change: fn(&mut etherparse::TcpHeader)| {
+        let mut header = etherparse::TcpHeader::new(1, 2, 3, 4);
+        header.ack = true;
+        change(&mut header);
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp_header(header)
+            .write(&mut frame, payload)
+            .unwrap();
+        Packet::parse(&frame, frame.len()).sequence_len()
+    };
+    assert_eq!(takes(b"", |_| {}), 0);
+    assert_eq!(takes(b"four", |_| {}), 4);
+    assert_eq!(takes(b"", |header| header.syn = true), 1);
+    assert_eq!(takes(b"four", |header| header.fin = true), 5);
 }
 
 #[test]

@@ -13,8 +13,11 @@
 
 use crate::flow::{FlowKey, FlowTable};
 use crate::frame::Frame;
+use crate::packet::Packet;
 use crate::packet::serial::before;
-use crate::packet::{Kind, Packet, TcpFlags};
+
+/// Numbers that [`LastSegment::awaited`] gives at most.
+pub const AWAITED: usize = 3;
 
 /// Connections whose last segment is kept.
 const CONNECTIONS: usize = 1024;
@@ -38,15 +41,10 @@ pub struct Heard {
 
 impl Heard {
     fn of(packet: &Packet) -> Option<Self> {
-        let tcp = &packet.tcp;
-        let controls = [TcpFlags::SYN, TcpFlags::FIN]
-            .map(|flag| u32::from(tcp.flags.contains(flag)))
-            .iter()
-            .sum::<u32>();
-        let takes = packet.payload_len + controls;
-        (packet.kind == Kind::Tcp && takes > 0).then(|| Self {
-            first: tcp.seq,
-            next: tcp.seq.wrapping_add(takes),
+        let (first, len) = (packet.tcp.seq, packet.sequence_len());
+        (len > 0).then(|| Self {
+            first,
+            next: first.wrapping_add(len),
         })
     }
 }
@@ -54,7 +52,7 @@ impl Heard {
 impl<F> LastSegment<F> {
     /// What the client may lack an acknowledgment from: what the frame acknowledges, and both ends of
     /// the client's last segment. The VM's state may be older than what the client was told before.
-    pub fn awaited(&self, acknowledged: u32) -> [Option<u32>; 3] {
+    pub fn awaited(&self, acknowledged: u32) -> [Option<u32>; AWAITED] {
         let [first, next] = match self.heard {
             Some(heard) => [Some(heard.first), Some(heard.next)],
             None => [None; 2],
@@ -202,6 +200,7 @@ impl<F: Frame> LastSegments<F> {
 mod tests {
     use super::*;
     use crate::frame::HeapFrame;
+    use crate::packet::{Kind, TcpFlags};
 
     fn flow(port: u16) -> FlowKey {
         FlowKey::tcp(([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], 80).into())

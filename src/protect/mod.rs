@@ -26,7 +26,7 @@ mod unreachable;
 pub use announce::Announcement;
 pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
-pub use last::LastSegment;
+pub use last::{AWAITED, LastSegment};
 pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::Primary;
 pub use request::{Checkpoints, Request};

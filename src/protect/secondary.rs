@@ -293,16 +293,13 @@ impl<F: Frame> Secondary<F> {
         }
         self.counts.output += 1;
         let header = self.link.data_header(epoch, frame.len() as u32, now);
-        let flags = packet.tcp.flags;
-        let ends = flags.contains(TcpFlags::RST);
+        let ends = packet.tcp.flags.contains(TcpFlags::RST);
         if packet.kind == Kind::Tcp && ends {
             self.last.forget(&packet.key);
         }
         let last = (packet.kind == Kind::Tcp && !ends).then(|| Last {
             flow: packet.key,
-            bare: packet.payload_len == 0
-                && !flags.contains(TcpFlags::SYN)
-                && !flags.contains(TcpFlags::FIN),
+            bare: packet.sequence_len() == 0,
         });
         Some(Outgoing {
             header,

@@ -100,11 +100,7 @@ impl Segment {
 
     fn ip(&self, from_client: bool) -> IpHeaders {
         if self.v6 {
-            let (source, destination) = if from_client {
-                ([0xfe; 16], [0xfd; 16])
-            } else {
-                ([0xfd; 16], [0xfe; 16])
-            };
+            let [source, destination] = ends(from_client, [0xfd; 16], [0xfe; 16]);
             let header = Ipv6Header {
                 source,
                 destination,
@@ -113,12 +109,7 @@ impl Segment {
             };
             IpHeaders::Ipv6(header, Default::default())
         } else {
-            let (guest, client) = ([10, 0, 0, 2], [10, 0, 0, 1]);
-            let (source, destination) = if from_client {
-                (client, guest)
-            } else {
-                (guest, client)
-            };
+            let [source, destination] = ends(from_client, [10, 0, 0, 2], [10, 0, 0, 1]);
             let header = Ipv4Header {
                 source,
                 destination,
@@ -230,6 +221,15 @@ impl Segment {
             segment.seq = self.seq.wrapping_sub(offsets.seq);
         }
         segment
+    }
+}
+
+/// From whom and to whom.
+fn ends<T>(from_client: bool, guest: T, client: T) -> [T; 2] {
+    if from_client {
+        [client, guest]
+    } else {
+        [guest, client]
     }
 }
 
