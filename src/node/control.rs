@@ -15,7 +15,6 @@ use sd_notify::NotifyState;
 
 pub use pair::{ControlPair, GuestEvent};
 
-use self::look::Look;
 use super::NodeError;
 use super::clock::Clock;
 use crate::config::ProcessSettings;
@@ -140,14 +139,12 @@ impl Control {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
-        let mut look = Look::new(has_monitor, self.settings.idle_sleep);
+        let period = look::begin(has_monitor, self.settings.idle_sleep);
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
-            let before = Instant::now();
-            self.wait(look.sleep());
+            self.wait(period);
             let now = Instant::now();
-            look.slept(now.duration_since(before));
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut board = None;
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {

@@ -4,6 +4,7 @@
 //! the secondary's to a net_null: it does all that the comparator does, but compare. Both poll on
 //! one core; `colo-traffic load` has the other. In each round the set-ups take turns.
 
+mod manners;
 mod monitor;
 mod requests;
 mod script;

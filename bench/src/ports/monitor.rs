@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::manners::Manners;
 use crate::error::BenchError;
 
 /// How long a comparator may take for what it does at once.
@@ -25,12 +26,13 @@ pub struct Monitor {
 
 impl Monitor {
     /// Listens at a path.
-    pub fn listen(path: &Path) -> Result<Self, BenchError> {
+    pub fn listen(path: &Path, manners: Manners) -> Result<Self, BenchError> {
         let listener = UnixListener::bind(path).map_err(BenchError::file(path))?;
         let client = Arc::new(Mutex::new(None));
         let (tell, requests) = channel();
         let shared = Arc::clone(&client);
         thread::spawn(move || {
+            manners.take_on();
             while let Ok((stream, _)) = listener.accept() {
                 let Ok(reader) = stream.try_clone() else {
                     return;

@@ -16,6 +16,7 @@ use etherparse::PacketBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::manners::Manners;
 use super::monitor::Monitor;
 use super::script::Script;
 use super::{comparator, number};
@@ -42,7 +43,7 @@ const OUT: usize = 2;
 /// Measures both, some times over.
 pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
-    let mut stage = Stage::set(bed)?;
+    let mut stage = Stage::set(bed, Manners::Aside)?;
     let mut read = Vec::new();
     for flow in 0..bed.effort.pick(200, 50) {
         interrupt::check()?;
@@ -62,7 +63,7 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
         samples.add(format!("requests/differing/written/{key}"), "µs", written);
     }
 
-    let mut stage = Stage::set(bed)?;
+    let mut stage = Stage::set(bed, Manners::Usual)?;
     let open = bed.effort.pick(OPEN, OPEN / 10);
     say(format_args!("requests: opens {open} flows"));
     for first in (0..open).step_by(PART as usize) {
@@ -92,11 +93,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(bed: &Bed) -> Result<Self, BenchError> {
+    fn set(bed: &Bed, manners: Manners) -> Result<Self, BenchError> {
         let folder = bed.folder()?;
         let dir = folder.path();
         let path = |name: &str| dir.join(name).display().to_string();
-        let monitor = Monitor::listen(&dir.join("monitor.sock"))?;
+        let monitor = Monitor::listen(&dir.join("monitor.sock"), manners)?;
         let options = [
             ["--qmp", &path("monitor.sock")],
             ["--summary", &path("summary.json")],
@@ -106,7 +107,7 @@ impl Stage {
         Ok(Self {
             monitor,
             middle: comparator(bed, dir, &options.concat())?,
-            script: Script::start(bed, dir)?,
+            script: Script::start(bed, dir, manners)?,
             folder,
         })
     }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::PORTS;
+use super::manners::Manners;
 use crate::bed::Bed;
 use crate::error::BenchError;
 use crate::process::Process;
@@ -23,15 +24,18 @@ pub struct Script {
 
 impl Script {
     /// Connects to all three ports of a running comparator.
-    pub fn start(bed: &Bed, dir: &Path) -> Result<Self, BenchError> {
-        let mut words = bed.eal_of_generator();
+    pub fn start(bed: &Bed, dir: &Path, manners: Manners) -> Result<Self, BenchError> {
+        let mut words: Vec<String> = manners.prefix().iter().map(|&word| word.into()).collect();
+        words.push(bed.program("colo-traffic").display().to_string());
+        words.extend(bed.eal_of_generator());
         words.extend(["--file-prefix", "generator", "--", "script"].map(str::to_owned));
         words.extend(PORTS.map(|port| dir.join(port).display().to_string()));
-        let program = bed.program("colo-traffic");
-        let (process, stdout) = Process::piped("generator", &program, &words, dir)?;
+        let program = words.remove(0);
+        let (process, stdout) = Process::piped("generator", Path::new(&program), &words, dir)?;
         let (tell, lines) = channel();
         // It ends with the program, whose output ends then.
         thread::spawn(move || {
+            manners.take_on();
             let mut said = BufReader::new(stdout).lines().map_while(Result::ok);
             said.try_for_each(|line| tell.send(line))
         });
