@@ -20,6 +20,7 @@ mod partial;
 mod policy;
 mod slab;
 mod stream;
+mod stride;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -40,6 +41,7 @@ use flows::{Flow, Output};
 use hold::{Hold, NIL, SlotId};
 use intake::Bursts;
 use partial::Partial;
+use stride::Stride;
 
 /// How the SVM's sequence numbers reach the comparator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +129,8 @@ pub struct Comparator<F> {
     overfull: bool,
     /// Segments in order may go the short way.
     express: bool,
+    /// How far the VMs' frames are apart.
+    stride: Stride,
     /// Where bursts are read; here all the time, but while one comes in.
     bursts: Option<Box<Bursts<F>>>,
 }
@@ -149,6 +153,7 @@ impl<F: Frame> Comparator<F> {
             suspended: false,
             overfull: false,
             express: true,
+            stride: Stride::new(),
             bursts: Some(Box::new(Bursts::new())),
         }
     }
@@ -163,6 +168,13 @@ impl<F: Frame> Comparator<F> {
     /// P that may still come in; with less room than a burst the caller pushes back on the guest (rule R8).
     pub fn room(&self) -> usize {
         self.hold.primary_room()
+    }
+
+    /// How many P and S the caller's next round should take at most, where it finds more, so that
+    /// counterparts come in one round ([`Comparator::both_bursts`]). It holds for one round.
+    #[inline]
+    pub fn take_shares(&mut self) -> [usize; 2] {
+        self.stride.take_shares()
     }
 
     /// P that wait for a counterpart or a commit.

@@ -3,7 +3,8 @@
 //! VMs in step send the same segments, and where one round of the poll loop finds both, the second
 //! header is not read, hashed and looked up again, and neither frame waits in a slot. Which frames
 //! meet is told by their headers alone, so a burst that lags behind the other one, or has a frame
-//! more, is brought into line first. All others go the ways that they go by themselves.
+//! more, is brought into line first, and the next round takes less of it ([`super::stride`]). All others go
+//! the ways that they go by themselves.
 
 use super::flows::Output;
 use super::intake::{BURST, Batch, Bursts};
@@ -13,8 +14,10 @@ use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
 use crate::packet::{Packet, Tcp};
 
-/// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one.
-const LOOKS: usize = BURST / 4;
+/// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one: all that
+/// may be in line, or few where there was nothing to be found for long.
+const LOOKS: usize = BURST;
+const FEW_LOOKS: usize = BURST / 4;
 
 impl<F: Frame> Comparator<F> {
     /// Takes in frames of both VMs that arrived at the same time, as [`Comparator::primary_burst`]
@@ -31,8 +34,12 @@ impl<F: Frame> Comparator<F> {
         loop {
             bursts.primary.fill(primary, self.hold.primary_room());
             bursts.secondary.fill(secondary, BURST);
+            let taken = [bursts.primary.len, bursts.secondary.len];
+            if taken == [0, 0] {
+                break;
+            }
             self.take_both(&mut bursts, now);
-            if bursts.primary.len < BURST && bursts.secondary.len < BURST {
+            if taken.iter().all(|len| *len < BURST) {
                 break;
             }
         }
@@ -45,11 +52,16 @@ impl<F: Frame> Comparator<F> {
         bursts.secondary.touch_headers();
         self.read(&mut bursts.primary, 0..ends.0);
         let (mut p, mut s) = (0, 0);
-        let (mut looks, mut released) = (LOOKS, 0);
+        let mut looks = match self.stride.is_lost() {
+            true => FEW_LOOKS,
+            false => LOOKS,
+        };
+        let (mut met, mut released) = (false, 0);
         while self.express && !self.suspended && self.policy.is_default() {
             while let Some(tcp) = self.twins(bursts, p, s) {
                 released += u64::from(self.take_twins(bursts, (p, s), tcp, now));
                 (p, s) = (p + 1, s + 1);
+                met = true;
             }
             let Some(next) = self.find_twins(bursts, (p, s), &mut looks) else {
                 break;
@@ -58,6 +70,8 @@ impl<F: Frame> Comparator<F> {
             self.take_secondaries(&mut bursts.secondary, s..next.1, now);
             (p, s) = next;
         }
+        let behind = met.then(|| [ends.0 - p, ends.1 - s]);
+        self.stride.took([ends.0, ends.1], behind);
         self.counts.released += released;
         self.trim_history();
         self.take_read_primaries(&mut bursts.primary, p..ends.0, now);

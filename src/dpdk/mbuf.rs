@@ -279,6 +279,9 @@ impl Frame for Mbuf {
     #[inline]
     fn buffers(&self) -> usize {
         let segments = self.segment_count();
+        if segments == 1 {
+            return 1;
+        }
         let second = self.first().next();
         match second.is_some_and(Segment::is_indirect) {
             true => 2 * segments - 1,

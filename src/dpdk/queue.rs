@@ -71,7 +71,14 @@ impl RxPoller {
     /// thread holds the ring.
     #[inline]
     pub fn rx(&mut self, burst: &mut Burst) -> usize {
+        self.rx_most(burst, Burst::CAPACITY)
+    }
+
+    /// The same, and at most `most` frames.
+    #[inline]
+    pub fn rx_most(&mut self, burst: &mut Burst, most: usize) -> usize {
         burst.fill(|slots, room| {
+            let room = usize::from(room).min(most) as u16;
             // SAFETY: the port is started while this poller holds its token, and no other thread
             // polls the queue. The driver fills at most `room` slots with chains and hands over
             // their references.

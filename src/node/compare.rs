@@ -67,11 +67,12 @@ impl CompareNode {
         self.watch();
         let mut busy = self.send_waiting();
         let [primary, secondary] = &mut self.scratch;
+        let [most_p, most_s] = self.state.take_shares();
         if self.state.wants_secondary() {
-            busy |= self.secondary_in.receive(secondary) > 0;
+            busy |= self.secondary_in.receive_most(secondary, most_s) > 0;
         }
         if self.state.wants_primary() {
-            busy |= self.primary_in.receive(primary) > 0;
+            busy |= self.primary_in.receive_most(primary, most_p) > 0;
         }
         if !primary.is_empty() || !secondary.is_empty() {
             let epoch = self.state.epoch();

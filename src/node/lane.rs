@@ -136,6 +136,12 @@ impl Lane {
     /// Takes frames from the port into an empty burst.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
+        self.receive_most(burst, Burst::CAPACITY)
+    }
+
+    /// The same, and at most `most`, where frames need not be cut or joined.
+    #[inline]
+    pub fn receive_most(&mut self, burst: &mut Burst, most: usize) -> usize {
         if let Some(joining) = &mut self.joining {
             let n = self.rx.rx(&mut self.raw);
             self.received += n as u64;
@@ -153,7 +159,7 @@ impl Lane {
             {
                 return 0;
             }
-            let n = self.rx.rx(burst);
+            let n = self.rx.rx_most(burst, most);
             self.received += n as u64;
             if let Some(source) = &mut self.source {
                 source.used(burst);

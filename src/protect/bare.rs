@@ -97,6 +97,11 @@ impl<F: Frame> Bare<F> {
         self.comparator.wants_secondary()
     }
 
+    /// How many P and S the next round should take at most, where it finds more.
+    pub fn take_shares(&mut self) -> [usize; 2] {
+        self.comparator.take_shares()
+    }
+
     /// Gives the workers what was taken in since the last call, and takes in what they found. To
     /// be called once a round.
     pub fn exchange(&mut self, now: Ticks) {

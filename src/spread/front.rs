@@ -118,6 +118,16 @@ impl<F: Frame> Front<F> {
         self.remotes.is_empty() || self.secondary_buffers + n <= self.most_secondary_buffers
     }
 
+    /// How many P and S the next round should take at most; see [`Comparator::take_shares`]. With workers
+    /// each has streams of its own, and a round takes what there is.
+    #[inline]
+    pub fn take_shares(&mut self) -> [usize; 2] {
+        match self.remotes.is_empty() {
+            true => self.local.take_shares(),
+            false => [BURST; 2],
+        }
+    }
+
     /// S that were dropped because no more could be kept, not counting those that a comparator
     /// dropped.
     pub fn overflows(&self) -> u64 {
