@@ -12,6 +12,8 @@ use super::intake::BURST;
 const FULL: usize = BURST - BURST / 4;
 /// Rounds with frames of both VMs and no counterparts after which nothing is known.
 const PATIENCE: u32 = 8;
+/// Such rounds after which it is tried anew.
+const AGAIN: u32 = 64;
 /// Frames ahead that are worth waiting for.
 const MOST: usize = 8 * BURST;
 
@@ -50,10 +52,9 @@ impl Stride {
             self.futile = 0;
         } else {
             self.lead += p as isize - s as isize;
-            self.futile += u32::from(p > 0 && s > 0);
+            self.futile = (self.futile + u32::from(p > 0 && s > 0)) % AGAIN;
             if self.is_lost() || self.lead.unsigned_abs() > MOST {
                 self.lead = 0;
-                self.futile = self.futile.min(PATIENCE + 1);
             }
         }
         let share = |ahead: isize, other: usize| match other >= FULL {
@@ -159,11 +160,14 @@ mod tests {
         for _ in 0..=PATIENCE {
             stride.took([BURST, BURST], None);
         }
-        assert!(stride.is_lost());
-        for _ in 0..100 {
+        for _ in PATIENCE..AGAIN - 2 {
+            assert!(stride.is_lost());
             assert_eq!(stride.take_shares(), [BURST; 2]);
             stride.took([BURST, BURST / 2], None);
         }
+        assert!(stride.is_lost());
+        stride.took([BURST, BURST / 2], None);
+        assert!(!stride.is_lost(), "they may be alike again");
         stride.took([BURST, BURST], Some([4, 0]));
         assert!(!stride.is_lost());
         assert_eq!(stride.take_shares(), [BURST - 4, BURST]);

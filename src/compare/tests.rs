@@ -611,3 +611,46 @@ fn twins_begin_a_new_epoch_without_the_acknowledgments_of_the_old_one() {
     pair.s(&tcp(&segment(109, 800, b"")));
     assert_eq!(pair.left(), 1);
 }
+
+/// Two rings that are always full, and a caller that takes of them what it is told.
+#[test]
+fn vms_that_are_apart_meet_in_one_round_again() {
+    let segments = |lengths: Vec<usize>| -> Vec<HeapFrame> {
+        let mut seq = 100;
+        let segment = |length| {
+            let frame = HeapFrame::new(&data(seq, &[7; 4][..length]));
+            seq += length as u32;
+            frame
+        };
+        lengths.into_iter().map(segment).collect()
+    };
+    // The SVM's segments begin elsewhere for longer than anybody has patience, then not any more.
+    const N: usize = 100 * intake::BURST;
+    let rings = [
+        vec![4; 2 * N],
+        [vec![2], vec![4; N - 1], vec![2], vec![4; N]].concat(),
+    ];
+    let rings = rings.map(segments);
+    let mut pair = Pair::new();
+    rings[0][..20].iter().for_each(|p| pair.p(p.head()));
+    let (mut taken, mut held) = ([20, 0], Vec::new());
+    loop {
+        let shares = pair.comparator.take_shares();
+        if (0..2).any(|vm| taken[vm] + shares[vm] > rings[vm].len()) {
+            break;
+        }
+        let [mut p, mut s] = [0, 1].map(|vm| {
+            let from = taken[vm];
+            taken[vm] += shares[vm];
+            rings[vm][from..taken[vm]].iter().cloned()
+        });
+        pair.now += 1;
+        pair.comparator.both_bursts(&mut p, &mut s, pair.now);
+        assert_eq!(p.len(), 0, "has room");
+        pair.left();
+        held.push(pair.comparator.held());
+    }
+    let (unlike, last) = (&held[..50], &held[held.len() - 10..]);
+    assert!(unlike.iter().all(|held| *held > 0), "{unlike:?}");
+    assert!(last.iter().all(|held| *held == 0), "{last:?}");
+}
