@@ -1,11 +1,11 @@
-//! The poll thread makes no system call, with and without traffic. `COLO_WATCH` sets the seconds of
-//! each look.
+//! The poll thread makes no system call, with and without traffic (`COLO_WATCH` sets the seconds of each
+//! look), and the control thread sleeps between two looks at it.
 
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -58,6 +58,38 @@ fn system_calls(thread: i32, time: Duration) -> Option<(u64, String)> {
     Some((calls, text))
 }
 
+/// A comparator's options, with a poll thread that never sleeps.
+fn awake() -> Vec<String> {
+    let mut own = comparator("net_vhost");
+    let sleep = own.iter().position(|word| word == "--idle-sleep");
+    own[sleep.expect("the option") + 1] = "0".into();
+    own
+}
+
+#[test]
+fn the_control_thread_sleeps_while_it_waits_for_requests() {
+    let _turn = node::alone();
+    let sockets = Sockets::new();
+    let mut own = awake();
+    // Nobody listens, and it is looked at as often as if somebody did.
+    own.extend(["--qmp", "/nonexistent/monitor.sock"].map(str::to_owned));
+    let node = Node::start(&sockets.backends(), &own);
+    let control = thread_of(node.id(), &["colo-control"]);
+    let path = format!("/proc/{}/task/{control}/schedstat", node.id());
+    // Nanoseconds on a CPU.
+    let busy = || -> u64 {
+        let text = fs::read_to_string(&path).expect("the scheduler's figures");
+        let first = text.split_whitespace().next();
+        first.and_then(|ns| ns.parse().ok()).expect("a number")
+    };
+    let (before, began) = (busy(), Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    let share = (busy() - before) as f64 / began.elapsed().as_nanos() as f64;
+    println!("the control thread takes {share:.2} of a CPU");
+    assert!(share < 0.75, "{share:.2} of a CPU");
+    node.stop();
+}
+
 #[test]
 fn the_poll_thread_makes_no_system_call() {
     let _turn = node::alone();
@@ -66,13 +98,7 @@ fn the_poll_thread_makes_no_system_call() {
         .and_then(|text| text.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(2));
     let sockets = Sockets::new();
-    let mut own = comparator("net_vhost");
-    let sleep = own
-        .iter()
-        .position(|word| word == "--idle-sleep")
-        .expect("the option");
-    own[sleep + 1] = "0".into();
-    let node = Node::start(&sockets.backends(), &own);
+    let node = Node::start(&sockets.backends(), &awake());
 
     let control = thread_of(node.id(), &["colo-control"]);
     let Some((calls, _)) = system_calls(control, Duration::from_millis(300)) else {
