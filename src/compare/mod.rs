@@ -366,6 +366,7 @@ impl<F: Frame> Comparator<F> {
         }
         while self.hold.history_is_over() && self.drop_oldest_history() {}
         self.epoch = self.epoch.wrapping_add(1);
+        self.stride = Stride::new();
         self.suspended = false;
         self.overfull = false;
         self.found = None;

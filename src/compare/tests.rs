@@ -654,3 +654,25 @@ fn vms_that_are_apart_meet_in_one_round_again() {
     assert!(unlike.iter().all(|held| *held > 0), "{unlike:?}");
     assert!(last.iter().all(|held| *held == 0), "{last:?}");
 }
+
+#[test]
+fn nobody_waits_for_what_a_checkpoint_has_settled() {
+    let segments = |from: usize, length: usize| {
+        let starts = (0..intake::BURST).map(move |n| from + n * length);
+        starts.map(move |seq| HeapFrame::new(&data(seq as u32, &[7; 4][..length])))
+    };
+    for checkpoint in [false, true] {
+        let mut pair = Pair::new();
+        let (mut p, mut none) = (segments(100, 4), std::iter::empty());
+        pair.comparator.both_bursts(&mut p, &mut none, 1);
+        if checkpoint {
+            pair.checkpoint();
+        }
+        pair.left();
+        // Frames that are not alike, so that nothing new is learned.
+        let (mut p, mut s) = (segments(228, 4), segments(228, 2));
+        pair.comparator.both_bursts(&mut p, &mut s, 2);
+        let share = if checkpoint { intake::BURST } else { 0 };
+        assert_eq!(pair.comparator.take_shares(), [share, intake::BURST]);
+    }
+}

@@ -280,6 +280,7 @@ impl Frame for Mbuf {
     fn buffers(&self) -> usize {
         let segments = self.segment_count();
         if segments == 1 {
+            // What comes behind is told by the mbuf's other cache line.
             return 1;
         }
         let second = self.first().next();

@@ -4,6 +4,7 @@
 //! other one together with the frames' source and the monitor, which on a host of users have
 //! their own.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::thread::gettid;
@@ -18,11 +19,15 @@ pub enum Manners {
 }
 
 impl Manners {
-    /// The words that a program is to be started with.
-    pub fn prefix(self) -> &'static [&'static str] {
+    /// A program and its words, as it is to be started.
+    pub fn start(self, program: PathBuf, words: Vec<String>) -> (PathBuf, Vec<String>) {
         match self {
-            Self::Usual => &[],
-            Self::Aside => &["chrt", "--idle", "0"],
+            Self::Usual => (program, words),
+            Self::Aside => {
+                let program = program.display().to_string();
+                let chrt = ["--idle".to_owned(), "0".to_owned(), program];
+                ("chrt".into(), [chrt.to_vec(), words].concat())
+            }
         }
     }
 

@@ -25,13 +25,11 @@ pub struct Script {
 impl Script {
     /// Connects to all three ports of a running comparator.
     pub fn start(bed: &Bed, dir: &Path, manners: Manners) -> Result<Self, BenchError> {
-        let mut words: Vec<String> = manners.prefix().iter().map(|&word| word.into()).collect();
-        words.push(bed.program("colo-traffic").display().to_string());
-        words.extend(bed.eal_of_generator());
+        let mut words = bed.eal_of_generator();
         words.extend(["--file-prefix", "generator", "--", "script"].map(str::to_owned));
         words.extend(PORTS.map(|port| dir.join(port).display().to_string()));
-        let program = words.remove(0);
-        let (process, stdout) = Process::piped("generator", Path::new(&program), &words, dir)?;
+        let (program, words) = manners.start(bed.program("colo-traffic"), words);
+        let (process, stdout) = Process::piped("generator", &program, &words, dir)?;
         let (tell, lines) = channel();
         // It ends with the program, whose output ends then.
         thread::spawn(move || {
