@@ -6,6 +6,7 @@
 //! [`Kind::Unreadable`], which the comparison holds until a checkpoint (rule R8).
 
 pub mod checksum;
+pub(crate) mod edit;
 mod glance;
 mod parse;
 mod quote;
@@ -16,6 +17,7 @@ mod tcp;
 pub(crate) mod tests;
 mod twin;
 
+pub use edit::Outcome;
 pub(crate) use glance::{at_a_glance, is_of_the_same_flow};
 pub use parse::{Kind, Packet, Tcp, Unreadable};
 pub use quote::QuotedTcp;

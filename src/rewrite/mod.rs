@@ -22,7 +22,6 @@
 
 mod clock;
 mod connection;
-mod segment;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +29,10 @@ use serde::{Deserialize, Serialize};
 
 use self::clock::Clocks;
 use self::connection::Connection;
-use self::segment::Segment;
 use crate::flow::{FlowClass, FlowId, FlowKey, FlowTable};
+pub use crate::packet::Outcome;
 use crate::packet::checksum::ICMP_CHECKSUM;
+use crate::packet::edit::Segment;
 use crate::packet::{Kind, Packet, TcpFlags};
 use crate::{Frame, Ticks};
 
@@ -89,18 +89,6 @@ pub enum Learned {
     Evicted(FlowKey),
     /// The flow is not TCP; nothing was stored.
     NotTcp,
-}
-
-/// What was done to a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Outcome {
-    /// Nothing in it needed a translation.
-    Untouched,
-    /// The frame was changed in place. The [`Packet`] parsed from it before has the old numbers.
-    Translated,
-    /// The frame needs a translation but its bytes have another owner. It must not go on as it is.
-    Shared,
 }
 
 /// What a [`Rewriter`] has done since its construction.

@@ -1,9 +1,8 @@
 //! Changing the numbers in a TCP header, its checksum kept.
 
-use super::Outcome;
+use super::checksum::{TCP_CHECKSUM, update_u32_at};
+use super::{Packet, TcpFlags, sack_edges, timestamp_echo};
 use crate::Frame;
-use crate::packet::checksum::{TCP_CHECKSUM, update_u32_at};
-use crate::packet::{Packet, TcpFlags, sack_edges, timestamp_echo};
 
 /// Offsets of fields in a TCP header (RFC 9293, 3.1).
 const SEQUENCE: usize = 4;
@@ -14,8 +13,20 @@ const OPTIONS: usize = 20;
 /// Options that a header has room for.
 const MAX_OPTIONS: usize = 40;
 
+/// What was done to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// Nothing in it needed a change.
+    Untouched,
+    /// The frame was changed in place. The [`Packet`] parsed from it before has the old numbers.
+    Translated,
+    /// The frame needs a change but its bytes have another owner. It must not go on as it is.
+    Shared,
+}
+
 /// A TCP header in a frame, or the start of one that an ICMP error quotes.
-pub(super) struct Segment<'a> {
+pub(crate) struct Segment<'a> {
     head: &'a mut [u8],
     /// Offset of the header.
     tcp: usize,
@@ -29,7 +40,7 @@ pub(super) struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// Changes the TCP header of a frame. A partial checksum sums up the pseudo-header alone and
     /// stays.
-    pub(super) fn edit<F: Frame>(
+    pub(crate) fn edit<F: Frame>(
         frame: &mut F,
         packet: &Packet,
         change: impl FnOnce(&mut Segment),
@@ -54,7 +65,7 @@ impl<'a> Segment<'a> {
     /// A quoted header. Its own checksum, if the quote reaches so far, is changed with the field:
     /// the two changes cancel in the sum of the ICMP message. Otherwise that sum's checksum at
     /// `icmp_checksum` changes.
-    pub(super) fn quoted(head: &'a mut [u8], tcp: usize, end: usize, icmp_checksum: usize) -> Self {
+    pub(crate) fn quoted(head: &'a mut [u8], tcp: usize, end: usize, icmp_checksum: usize) -> Self {
         let own = tcp + TCP_CHECKSUM;
         let checksum = if own + 2 <= end { own } else { icmp_checksum };
         let end = end.min(head.len());
@@ -68,7 +79,7 @@ impl<'a> Segment<'a> {
     }
 
     /// What the changes came to.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         if self.changed {
             Outcome::Translated
         } else {
@@ -77,18 +88,18 @@ impl<'a> Segment<'a> {
     }
 
     /// The control bits, if the header reaches so far.
-    pub(super) fn flags(&self) -> Option<TcpFlags> {
+    pub(crate) fn flags(&self) -> Option<TcpFlags> {
         self.field(FLAGS).map(|[flags]| TcpFlags(flags))
     }
 
     /// Adds an offset to the sequence number.
-    pub(super) fn shift_sequence(&mut self, offset: u32) {
+    pub(crate) fn shift_sequence(&mut self, offset: u32) {
         self.shift(SEQUENCE, offset);
     }
 
     /// Adds `seq` to all that acknowledges sequence numbers, and `timestamp` to the echoed time
     /// stamp, of which 0 says that there is none to echo.
-    pub(super) fn shift_acknowledgments(&mut self, seq: u32, timestamp: u32) {
+    pub(crate) fn shift_acknowledgments(&mut self, seq: u32, timestamp: u32) {
         self.shift(ACKNOWLEDGMENT, seq);
         let mut copy = [0; MAX_OPTIONS];
         let Some(length) = self.options().map(|options| {
@@ -109,19 +120,24 @@ impl<'a> Segment<'a> {
     }
 
     /// Adds to the sender's time stamp (TSval; RFC 7323, 3.2).
-    pub(super) fn shift_timestamp(&mut self, by: u32) {
+    pub(crate) fn shift_timestamp(&mut self, by: u32) {
         if let Some(at) = self.timestamp() {
             self.shift(at, by);
         }
     }
 
     /// Puts another one in the place of the sender's time stamp.
-    pub(super) fn set_timestamp(&mut self, to: u32) {
+    pub(crate) fn set_timestamp(&mut self, to: u32) {
         if let Some(at) = self.timestamp()
-            && let Some(old) = self.field(at).map(u32::from_be_bytes)
+            && let Some(old) = self.timestamp_value()
         {
             self.shift(at, to.wrapping_sub(old));
         }
+    }
+
+    /// The sender's time stamp (TSval), if there is one.
+    pub(crate) fn timestamp_value(&self) -> Option<u32> {
+        self.field(self.timestamp()?).map(u32::from_be_bytes)
     }
 
     /// Offset of the sender's time stamp in the header.
