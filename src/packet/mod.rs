@@ -21,4 +21,4 @@ pub use edit::Outcome;
 pub(crate) use glance::{at_a_glance, is_of_the_same_flow};
 pub use parse::{Kind, Packet, Tcp, Unreadable};
 pub use quote::QuotedTcp;
-pub use tcp::{TcpFlags, TcpOptions, sack_edges, timestamp_echo};
+pub use tcp::{TcpFlags, TcpOptions, is_signed, sack_edges, timestamp_echo};

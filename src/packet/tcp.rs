@@ -123,6 +123,28 @@ pub fn timestamp_echo(options: &[u8]) -> Option<usize> {
         .map(|(at, _)| at + 6)
 }
 
+/// Whether an options area carries a signature of the segment: TCP-MD5 (RFC 2385, kind 19) or TCP-AO
+/// (RFC 5925, kind 29).
+///
+/// Both cover the header and the data, and only the end systems know the key: whoever modifies such a
+/// segment makes the peer drop it.
+#[inline]
+pub fn is_signed(options: &[u8]) -> bool {
+    // What nearly every segment has: nothing, or time stamps as RFC 7323, appendix A, aligns them.
+    let usual = match options.first_chunk::<4>() {
+        Some(first) => {
+            options.len() == 12 && *first == [NO_OPERATION, NO_OPERATION, TIMESTAMPS, 10]
+        }
+        None => true,
+    };
+    !usual && carries_signature(options)
+}
+
+#[inline(never)]
+fn carries_signature(options: &[u8]) -> bool {
+    Walk::new(options).any(|(_, option)| matches!(option[0], MD5_SIGNATURE | AUTHENTICATION))
+}
+
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const MSS: u8 = 2;
@@ -130,6 +152,8 @@ const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
+const MD5_SIGNATURE: u8 = 19;
+const AUTHENTICATION: u8 = 29;
 
 /// Walks the options that have a length; yields the offset and the bytes, kind and length
 /// included. An option of a known kind has the length that its kind asks for.
@@ -254,6 +278,22 @@ mod tests {
             options.extend([0; 16]);
             let edges: Vec<usize> = sack_edges(&options).collect();
             assert_eq!(edges, [2, 6, 10, 14].map(|at| at + shift));
+        }
+    }
+
+    #[test]
+    fn signatures_are_found_wherever_they_are() {
+        let md5 = [&[19, 18][..], &[7; 16]].concat();
+        let authentication = [&[29, 16, 1, 2][..], &[7; 12]].concat();
+        let stamps = [1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9];
+        for signature in [&md5, &authentication] {
+            for before in [&[][..], &[1, 1], &stamps, &[253, 5, 19, 29, 0]] {
+                assert!(is_signed(&[before, signature].concat()), "{before:?}");
+            }
+            assert!(!is_signed(&[&[0][..], signature].concat()), "hidden");
+        }
+        for unsigned in [&[][..], &[1], &stamps, &[253, 6, 19, 18, 29, 4], &[19]] {
+            assert!(!is_signed(unsigned), "{unsigned:?}");
         }
     }
 
