@@ -79,6 +79,8 @@ pub struct Counts {
     pub released: u64,
     /// Parts of long P that left before the rest, counted among those.
     pub divided: u64,
+    /// Of those, retransmissions and bare acknowledgments that left before older P of their connection.
+    pub overtakes: u64,
     /// P that left because a commit covers them.
     pub committed: u64,
     /// P that a policy rule exempted.

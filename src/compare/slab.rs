@@ -103,6 +103,8 @@ pub(super) struct Slot<F> {
     witnessed: Ticks,
     open: [SlotId; 2],
     pub fragment: u16,
+    /// A P that is in its connection's list of those that may leave before older ones.
+    pub overtakes: bool,
 }
 
 impl<F> Slot<F> {
@@ -129,6 +131,7 @@ impl<F> Slot<F> {
             witnessed: 0,
             open: [NIL; 2],
             fragment: 0,
+            overtakes: false,
         }
     }
 

@@ -5,6 +5,8 @@ use crate::frame::HeapFrame;
 use crate::packet::Packet;
 use packets::{Ends, Segment};
 
+mod overtake;
+
 #[path = "../../tests/properties/packets.rs"]
 #[allow(dead_code)]
 mod packets;

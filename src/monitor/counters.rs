@@ -107,6 +107,8 @@ counters! {
     ReleasedByCommit = "released_by_commit", Node, Sum;
     /// Parts of unsegmented frames of the PVM that left before the rest.
     Divided = "divided", Node, Sum;
+    /// Of these, retransmissions and bare acknowledgments that left before older frames of their connection.
+    Overtakes = "overtakes", Node, Sum;
     /// Flows that are known.
     Flows = "flows", Node, Sum;
     /// Frames of the PVM that wait now.

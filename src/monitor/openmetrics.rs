@@ -63,6 +63,12 @@ const FAMILIES: &[Family] = &[
         |p| one(p.divided),
     ),
     (
+        "colo_overtakes_frames",
+        Counter,
+        "Retransmissions and bare acknowledgments that left before older frames of their connection.",
+        |p| one(p.overtakes),
+    ),
+    (
         "colo_held_frames",
         Gauge,
         "Frames of the PVM that wait now.",

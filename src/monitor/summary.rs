@@ -56,6 +56,8 @@ pub struct PairSummary {
     pub released: u64,
     /// Parts of unsegmented frames of the PVM that left before the rest.
     pub divided: u64,
+    /// Retransmissions and bare acknowledgments that left before older frames of their connection.
+    pub overtakes: u64,
     /// Frames of the PVM that wait now.
     pub held: u64,
     /// Most frames of the PVM that ever waited.
@@ -212,6 +214,7 @@ impl PairSummary {
             ports: ports.collect(),
             released: value(Counter::Released),
             divided: value(Counter::Divided),
+            overtakes: value(Counter::Overtakes),
             held: value(Counter::Held),
             held_max: value(Counter::HeldMax),
             divergences: occurred(Group::Divergence),

@@ -83,6 +83,7 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     writer.set(Counter::ReleasedEqual, counts.released);
     writer.set(Counter::ReleasedByCommit, counts.committed);
     writer.set(Counter::Divided, counts.divided);
+    writer.set(Counter::Overtakes, counts.overtakes);
     writer.set(Counter::Held, comparator.held() as u64);
     writer.set(Counter::HeldMax, counts.held_max);
     writer.set(Counter::Flows, comparator.flows() as u64);

@@ -42,22 +42,29 @@ impl Stream {
         let Some(id) = self.partly_equal(cx.hold) else {
             return;
         };
-        if self.divide(cx, id) {
+        if self.divide(cx, id, cx.hold.slot(id).verified) {
             *cx.released += 1;
         }
         // The acknowledgment or the memory that it lacks may come.
         self.note_part(cx);
     }
 
-    /// Divides a P that is the oldest of its connection. False if the part may not leave.
-    fn divide<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> bool {
+    /// Divides a P behind its first `part` bytes, which were found equal. They may leave now by their order.
+    /// False if the part may not leave.
+    pub(super) fn divide<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        id: SlotId,
+        part: u32,
+    ) -> bool {
         let slot = cx.hold.slot(id);
-        let (verified, flags, ack) = (slot.verified, slot.flags, slot.ack);
-        let (transport, own) = (slot.transport, slot.window);
+        debug_assert!(part <= slot.verified);
+        let (seq, flags, ack) = (slot.seq, slot.flags, slot.ack);
+        let (transport, own, verified) = (slot.transport, slot.window, slot.verified);
         let Some(size) = cx.hold.frame(id).offload().segment else {
             return false;
         };
-        let whole = verified == 0 || verified >= slot.len || slot.opens;
+        let whole = part == 0 || part >= slot.len || slot.opens;
         if whole
             || flags.intersects(TcpFlags::SYN | TcpFlags::RST)
             || !self.acknowledged_by_both(flags, ack)
@@ -65,18 +72,20 @@ impl Stream {
         {
             return false;
         }
-        let Some([mut front, rest]) = parts(cx.hold.frame(id), verified, size) else {
+        let Some([mut front, rest]) = parts(cx.hold.frame(id), part, size) else {
             return false;
         };
         if let Some(limit) = self.secondary_window {
             window::lower(&mut front, transport, flags, own, limit);
         }
+        self.raise_stamp(&mut front, self.primaries.head != id);
         self.note_left(ack);
+        self.note_part_on_wire(seq, seq.wrapping_add(part));
         cx.hold.divide(id, front, rest, cx.now);
         let slot = cx.hold.slot_mut(id);
-        slot.seq = slot.seq.wrapping_add(verified);
-        slot.len -= verified;
-        slot.verified = 0;
+        slot.seq = slot.seq.wrapping_add(part);
+        slot.len -= part;
+        slot.verified = verified - part;
         cx.counts.divided += 1;
         true
     }

@@ -51,6 +51,7 @@ impl Stream {
             && self.seen_secondary
             && self.controls.is_empty()
             && self.deferred.is_empty()
+            && self.leaves_in_order()
             && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
     }
 
@@ -115,6 +116,11 @@ impl Stream {
             if self.compared.is_some_and(|(_, to)| before(seq, to)) {
                 return Way::General(arrival.frame);
             }
+        }
+        let last = self.primaries.tail;
+        if last != NIL && (len == 0 || before(seq, hold.slot(last).end())) {
+            // It may overtake what is held.
+            return Way::General(arrival.frame);
         }
         let (packet, flow) = (arrival.packet, arrival.flow);
         let id = match hold.insert_primary(arrival.frame, arrival.now) {

@@ -93,6 +93,7 @@ impl Stream {
         numbers: Numbers,
         now: Ticks,
     ) {
+        self.catch_up(hold);
         if let Some(flow) = hold.slot(id).flow {
             self.unfold(hold, flow);
         }

@@ -3,8 +3,9 @@
 //! In go the segments of both VMs in any order and segmentation; a P is complete once an equal S
 //! byte was seen for each of its bytes, and its SYN, FIN and RST have their counterparts. P leave
 //! in the order in which the PVM sent them, when complete and when they acknowledge nothing that
-//! the SVM has not acknowledged (rules R1, R2 and R4). A byte that leaves a second time is compared
-//! with an S again, one kept as history or the SVM's own retransmission (rule R5).
+//! the SVM has not acknowledged (rules R1, R2 and R4); [`overtake`] has the exceptions to the order. A
+//! byte that leaves a second time is compared with an S again, one kept as history or the SVM's own
+//! retransmission (rule R5).
 //!
 //! Positions are sequence numbers; only [`Numbers::OwnIsn`] makes them relative to each side's ISN.
 
@@ -12,6 +13,7 @@ mod division;
 mod express;
 mod handshake;
 mod incarnation;
+mod overtake;
 mod twins;
 mod verdict;
 mod window;
@@ -27,6 +29,7 @@ use crate::packet::{Packet, TcpFlags};
 pub(super) use express::{Arrival, Way, is_equal};
 use handshake::Syn;
 pub use handshake::Synchronized;
+use overtake::Wire;
 use verdict::Verdict;
 
 /// The comparison of one connection.
@@ -94,6 +97,10 @@ pub(super) struct Stream {
     secondary_fin: Option<u32>,
     /// Position and acknowledgment of the PVM's last RST that came from both or has left.
     matched_rst: Option<(u32, Option<u32>)>,
+    /// P that may leave before older ones, in order of arrival.
+    overtakers: List,
+    /// What the network has seen of this connection, for the order in which P leave.
+    wire: Wire,
 }
 
 impl Default for Stream {
@@ -129,6 +136,8 @@ impl Default for Stream {
             primary_fin: None,
             secondary_fin: None,
             matched_rst: None,
+            overtakers: List::default(),
+            wire: Wire::default(),
         }
     }
 }
@@ -157,6 +166,7 @@ impl Stream {
 
     /// Takes in a P that already has its slot, and lets leave what may.
     pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+        self.catch_up(cx.hold);
         self.unfold(cx.hold, cx.flow);
         self.refresh(cx);
         let tcp = packet.tcp;
@@ -186,6 +196,7 @@ impl Stream {
         if self.cursor == NIL {
             self.cursor = id;
         }
+        self.note_arrival(cx, id);
         self.advance(cx);
         self.come_to_rest(cx.hold);
     }
@@ -198,6 +209,7 @@ impl Stream {
         packet: &Packet,
         arrived: Ticks,
     ) {
+        self.catch_up(cx.hold);
         self.unfold(cx.hold, cx.flow);
         self.refresh(cx);
         self.express = false;
@@ -314,11 +326,15 @@ impl Stream {
                     }
                 }
             }
-            if !self.release(cx) || self.cursor == NIL {
-                self.note_part(cx);
+            let goes_on = self.release(cx) && self.cursor != NIL;
+            if !goes_on && !self.overtake(cx) {
+                break;
+            }
+            if self.diverged {
                 return;
             }
         }
+        self.note_part(cx);
     }
 
     /// Lets complete P leave, oldest first; true if any left.
@@ -330,15 +346,20 @@ impl Stream {
             if !slot.complete || !self.acknowledged_by_both(slot.flags, slot.ack) {
                 break;
             }
-            if let Some(window) = self.secondary_window {
-                express::lower_window(cx.hold, id, window);
-            }
-            self.leave(cx.hold, id);
-            cx.hold.release(id, cx.now);
-            *cx.released += 1;
+            self.let_leave(cx, id);
             left = true;
         }
         left
+    }
+
+    /// Lets a P leave that was found equal and acknowledges nothing that the SVM has not.
+    fn let_leave<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
+        if let Some(window) = self.secondary_window {
+            express::lower_window(cx.hold, id, window);
+        }
+        self.leave(cx.hold, id);
+        cx.hold.release(id, cx.now);
+        *cx.released += 1;
     }
 
     /// Rule R4: whether the SVM has acknowledged what a P acknowledges.
@@ -346,12 +367,17 @@ impl Stream {
         !flags.contains(TcpFlags::ACK) || self.secondary_ack.is_some_and(|s| at_or_before(ack, s))
     }
 
-    /// Takes the oldest P out of the connection and notes what the network will have seen.
+    /// Takes a P out of the connection and notes what the network will have seen.
     pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
-        hold.unlink(Link::Flow, &mut self.primaries, id);
-        if self.cursor == id {
-            self.cursor = self.primaries.head;
+        let overtakes = self.primaries.head != id;
+        if let Some(frame) = &mut hold.slot_mut(id).frame {
+            self.raise_stamp(frame, overtakes);
         }
+        if self.cursor == id {
+            self.cursor = hold.next(Link::Flow, id);
+        }
+        hold.unlink(Link::Flow, &mut self.primaries, id);
+        self.note_on_wire(hold, id);
         let slot = hold.slot_mut(id);
         slot.place = Place::Nowhere;
         if slot.flags.contains(TcpFlags::ACK) {

@@ -1,0 +1,275 @@
+//! P that leave before older P of their connection: retransmissions and bare acknowledgments.
+//!
+//! Only bytes that leave for the first time need the PVM's order. If the client has lost a byte, the
+//! PVM's retransmission may stand behind new data that the SVM will not send before the client
+//! acknowledges; in order, neither would ever leave. So a P whose sequence numbers have all left
+//! before, and one that only acknowledges, need not wait for older P. Each is compared and passes the
+//! acknowledgment gate like any other (rules R2, R4, R5; docs/loss.md).
+
+use super::Stream;
+use super::express::is_plain;
+use super::verdict::{REMEMBERED, Verdict};
+use crate::compare::Context;
+use crate::compare::hold::{Hold, Link, NIL, SlotId};
+use crate::frame::Frame;
+use crate::packet::edit::{Outcome, Segment};
+use crate::packet::serial::{at_or_before, before, distance, max, min};
+use crate::packet::{Packet, TcpFlags, TcpOptions, is_signed};
+
+/// How many P that may overtake are looked at for one frame that arrives (rule R10).
+const REACH: usize = 64;
+
+/// What is known of a connection's output on the wire, as far as order matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wire {
+    /// Sequence numbers that have left, a FIN's included: all from the first to before the second.
+    left: Option<(u32, u32)>,
+    /// End of what the PVM has sent so far.
+    sent: Option<u32>,
+    /// Highest TSval that has left, while older P are held.
+    stamp: Option<u32>,
+}
+
+impl Wire {
+    /// Notes that a range of sequence numbers has left.
+    fn note(&mut self, seq: u32, end: u32) {
+        let (from, to) = match self.left {
+            // What was skipped has not left.
+            Some((_, to)) if before(to, seq) => (seq, end),
+            Some((from, to)) if before(end, from) => (from, to),
+            Some((from, to)) => (min(from, seq), max(to, end)),
+            None => (seq, end),
+        };
+        self.left = Some((remembered(from, to), to));
+    }
+
+    /// Whether all sequence numbers of a range have left.
+    fn has(&self, seq: u32, end: u32) -> bool {
+        self.left
+            .is_some_and(|(from, to)| at_or_before(from, seq) && at_or_before(end, to))
+    }
+}
+
+/// Start of a range that ends at `to`, brought within what is remembered.
+fn remembered(from: u32, to: u32) -> u32 {
+    let length = distance(from, to);
+    if (0..=REMEMBERED).contains(&length) {
+        from
+    } else {
+        to.wrapping_sub(REMEMBERED as u32)
+    }
+}
+
+/// Position behind a segment's last sequence number, a FIN's included.
+fn sequence_end<F: Frame>(hold: &Hold<F>, id: SlotId) -> u32 {
+    let slot = hold.slot(id);
+    let fin = slot.flags.contains(TcpFlags::FIN);
+    slot.end().wrapping_add(u32::from(fin))
+}
+
+/// Whether a P has neither data nor a control bit that takes a sequence number.
+fn is_bare<F: Frame>(hold: &Hold<F>, id: SlotId) -> bool {
+    let slot = hold.slot(id);
+    slot.len == 0 && !slot.flags.contains(TcpFlags::FIN)
+}
+
+impl Stream {
+    /// Whether P of this connection may take the fast path, as far as order on the wire matters.
+    pub(super) fn leaves_in_order(&self) -> bool {
+        self.overtakers.is_empty() && self.wire.stamp.is_none()
+    }
+
+    /// Brings [`Wire`] up to what the fast path let leave, before the general path looks at it. The
+    /// fast path lets a P leave only when nothing older is held, so all that was compared has left.
+    pub(super) fn catch_up<F: Frame>(&mut self, hold: &Hold<F>) {
+        if !self.express || self.primaries.head != self.cursor {
+            return;
+        }
+        if self.cursor != NIL && hold.slot(self.cursor).verified != 0 {
+            return;
+        }
+        if let Some((from, to)) = self.compared {
+            let first = self.wire.left.map_or(from, |(first, _)| first);
+            self.wire.left = Some((remembered(first, to), to));
+        }
+        self.wire.sent = match self.primaries.tail {
+            NIL => self.wire.left.map(|(_, to)| to),
+            tail => Some(hold.slot(tail).end()),
+        };
+    }
+
+    /// Notes a P that has got its place behind older ones, and whether it may overtake them once
+    /// its bytes have left.
+    pub(super) fn note_arrival<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
+        let end = sequence_end(cx.hold, id);
+        let flags = cx.hold.slot(id).flags;
+        let is_new = self.wire.sent.is_none_or(|sent| before(sent, end));
+        let may = is_plain(TcpFlags(flags.0 & !TcpFlags::FIN.0))
+            && !flags.contains(TcpFlags::URG)
+            && (is_bare(cx.hold, id) || !is_new)
+            && self.primaries.head != id
+            && !self.diverged
+            && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
+            && !is_signed_frame(cx.hold.frame(id));
+        if may {
+            cx.hold.slot_mut(id).overtakes = true;
+            cx.hold.push_back(Link::Open, &mut self.overtakers, id);
+        }
+        if is_new && !is_bare(cx.hold, id) || self.wire.sent.is_none() {
+            self.wire.sent = Some(end);
+        }
+    }
+
+    /// Lets leave what may overtake the oldest P; true if any did. The caller has seen that nothing
+    /// is suspended and that the connection has not diverged.
+    pub(super) fn overtake<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
+        let mut any = false;
+        let mut id = self.overtakers.head;
+        for _ in 0..REACH {
+            if id == NIL {
+                break;
+            }
+            let next = cx.hold.next(Link::Open, id);
+            let slot = cx.hold.slot(id);
+            if !self.acknowledged_by_both(slot.flags, slot.ack) {
+                // The PVM's acknowledgments only rise: the gate stops all that came later, too.
+                break;
+            }
+            match self.pass_older(cx, id) {
+                Step::Left => any = true,
+                Step::Stays => {}
+                Step::Diverged => return any,
+            }
+            id = next;
+        }
+        any
+    }
+
+    fn pass_older<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Step {
+        if !is_bare(cx.hold, id) {
+            let seq = cx.hold.slot(id).seq;
+            if !self.wire.has(seq, sequence_end(cx.hold, id)) {
+                return self.pass_in_part(cx, id);
+            }
+            match self.examine(cx, id) {
+                Verdict::Complete => cx.hold.slot_mut(id).complete = true,
+                Verdict::Waits => return Step::Stays,
+                Verdict::Differs(reason, witness, at) => {
+                    self.diverge(cx, reason, id, witness, at);
+                    return Step::Diverged;
+                }
+            }
+        } else if !self.lower_sequence(cx.hold, id) {
+            return Step::Stays;
+        }
+        self.let_leave(cx, id);
+        cx.counts.overtakes += 1;
+        Step::Left
+    }
+
+    /// Lets the part of a segment leave whose bytes have left before; its other bytes are new and
+    /// wait in order. Only a segment that the node cuts anyway comes in parts.
+    fn pass_in_part<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Step {
+        let slot = cx.hold.slot(id);
+        let (seq, len) = (slot.seq, slot.len);
+        let Some((from, to)) = self.wire.left else {
+            return Step::Stays;
+        };
+        let old = to.wrapping_sub(seq);
+        let is_in_part = at_or_before(from, seq) && before(seq, to) && old < len;
+        if !is_in_part || cx.hold.frame(id).offload().segment.is_none() {
+            return Step::Stays;
+        }
+        if let Verdict::Differs(reason, witness, at) = self.examine(cx, id) {
+            self.diverge(cx, reason, id, witness, at);
+            return Step::Diverged;
+        }
+        if cx.hold.slot(id).verified < old || !self.divide(cx, id, old) {
+            return Step::Stays;
+        }
+        *cx.released += 1;
+        cx.counts.overtakes += 1;
+        Step::Left
+    }
+
+    /// Gives a bare acknowledgment the number of the first byte that has not left, if it bears a
+    /// higher one: the client takes windows from the highest number that it has seen (SND.WL1, RFC
+    /// 9293, 3.10.7.4), and the SVM may have to go on from less. False if that cannot be.
+    fn lower_sequence<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {
+        let Some((_, to)) = self.wire.left else {
+            return false;
+        };
+        let slot = hold.slot_mut(id);
+        let ahead = slot.seq.wrapping_sub(to);
+        if !before(to, slot.seq) {
+            return true;
+        }
+        let Some(frame) = &mut slot.frame else {
+            return false;
+        };
+        let packet = Packet::parse(frame.head(), frame.len());
+        let outcome = Segment::edit(frame, &packet, |segment| {
+            segment.shift_sequence(ahead.wrapping_neg());
+        });
+        if outcome == Outcome::Shared {
+            return false;
+        }
+        slot.seq = to;
+        true
+    }
+
+    /// Gives a frame that is about to leave a TSval that is not below those that have left
+    /// (PAWS, RFC 7323, 5). A frame with another owner keeps its own.
+    pub(super) fn raise_stamp<F: Frame>(&mut self, frame: &mut F, overtakes: bool) {
+        if !overtakes && self.wire.stamp.is_none() {
+            return;
+        }
+        let packet = Packet::parse(frame.head(), frame.len());
+        let options = TcpOptions::parse(packet.tcp_options(frame.head()));
+        let Some((own, _)) = options.timestamps else {
+            return;
+        };
+        match self.wire.stamp {
+            Some(least) if before(own, least) => {
+                let _ = Segment::edit(frame, &packet, |segment| segment.set_timestamp(least));
+            }
+            // A P in order that is not older: neither are those behind it.
+            Some(_) if !overtakes => self.wire.stamp = None,
+            _ => self.wire.stamp = Some(own),
+        }
+    }
+
+    /// Notes what a P takes along when it leaves.
+    pub(super) fn note_on_wire<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        if hold.slot(id).overtakes {
+            hold.slot_mut(id).overtakes = false;
+            hold.unlink(Link::Open, &mut self.overtakers, id);
+        }
+        let is_syn = hold.slot(id).flags.contains(TcpFlags::SYN);
+        if is_syn || !is_bare(hold, id) {
+            let seq = hold.slot(id).seq;
+            self.wire.note(seq, sequence_end(hold, id));
+        }
+        if self.primaries.is_empty() {
+            // What the PVM sends from now on bears a younger one.
+            self.wire.stamp = None;
+        }
+    }
+
+    /// Notes that the first bytes of a P have left.
+    pub(super) fn note_part_on_wire(&mut self, seq: u32, end: u32) {
+        self.wire.note(seq, end);
+    }
+}
+
+/// What became of a P that may overtake.
+enum Step {
+    Left,
+    Stays,
+    Diverged,
+}
+
+fn is_signed_frame<F: Frame>(frame: &F) -> bool {
+    let packet = Packet::parse(frame.head(), frame.len());
+    is_signed(packet.tcp_options(frame.head()))
+}
