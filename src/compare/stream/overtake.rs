@@ -32,8 +32,10 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Notes that a range of sequence numbers has left.
+    #[inline(always)]
     fn note(&mut self, seq: u32, end: u32) {
         let (from, to) = match self.left {
+            Some((from, to)) if to == seq => (from, end),
             // What was skipped has not left.
             Some((_, to)) if before(to, seq) => (seq, end),
             Some((from, to)) if before(end, from) => (from, to),
@@ -51,9 +53,9 @@ impl Wire {
 }
 
 /// Start of a range that ends at `to`, brought within what is remembered.
+#[inline(always)]
 fn remembered(from: u32, to: u32) -> u32 {
-    let length = distance(from, to);
-    if (0..=REMEMBERED).contains(&length) {
+    if (0..=REMEMBERED).contains(&distance(from, to)) {
         from
     } else {
         to.wrapping_sub(REMEMBERED as u32)
@@ -81,6 +83,7 @@ impl Stream {
 
     /// Brings [`Wire`] up to what the fast path let leave, before the general path looks at it. The
     /// fast path lets a P leave only when nothing older is held, so all that was compared has left.
+    #[inline]
     pub(super) fn catch_up<F: Frame>(&mut self, hold: &Hold<F>) {
         if !self.express || self.primaries.head != self.cursor {
             return;
@@ -100,14 +103,21 @@ impl Stream {
 
     /// Notes a P that has got its place behind older ones, and whether it may overtake them once
     /// its bytes have left.
+    #[inline]
     pub(super) fn note_arrival<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         let end = sequence_end(cx.hold, id);
+        if !is_bare(cx.hold, id) && self.wire.sent.is_none_or(|sent| before(sent, end)) {
+            self.wire.sent = Some(end);
+        } else if self.primaries.head != id {
+            self.note_overtaker(cx, id);
+        }
+    }
+
+    #[inline(never)]
+    fn note_overtaker<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         let flags = cx.hold.slot(id).flags;
-        let is_new = self.wire.sent.is_none_or(|sent| before(sent, end));
         let may = is_plain(TcpFlags(flags.0 & !TcpFlags::FIN.0))
             && !flags.contains(TcpFlags::URG)
-            && (is_bare(cx.hold, id) || !is_new)
-            && self.primaries.head != id
             && !self.diverged
             && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
             && !is_signed_frame(cx.hold.frame(id));
@@ -115,14 +125,17 @@ impl Stream {
             cx.hold.slot_mut(id).overtakes = true;
             cx.hold.push_back(Link::Open, &mut self.overtakers, id);
         }
-        if is_new && !is_bare(cx.hold, id) || self.wire.sent.is_none() {
-            self.wire.sent = Some(end);
-        }
     }
 
     /// Lets leave what may overtake the oldest P; true if any did. The caller has seen that nothing
     /// is suspended and that the connection has not diverged.
+    #[inline]
     pub(super) fn overtake<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
+        !self.overtakers.is_empty() && self.overtake_oldest(cx)
+    }
+
+    #[inline(never)]
+    fn overtake_oldest<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
         let mut any = false;
         let mut id = self.overtakers.head;
         for _ in 0..REACH {
@@ -220,10 +233,15 @@ impl Stream {
 
     /// Gives a frame that is about to leave a TSval that is not below those that have left
     /// (PAWS, RFC 7323, 5). A frame with another owner keeps its own.
+    #[inline]
     pub(super) fn raise_stamp<F: Frame>(&mut self, frame: &mut F, overtakes: bool) {
-        if !overtakes && self.wire.stamp.is_none() {
-            return;
+        if overtakes || self.wire.stamp.is_some() {
+            self.raise_stamp_to_highest(frame, overtakes);
         }
+    }
+
+    #[inline(never)]
+    fn raise_stamp_to_highest<F: Frame>(&mut self, frame: &mut F, overtakes: bool) {
         let packet = Packet::parse(frame.head(), frame.len());
         let options = TcpOptions::parse(packet.tcp_options(frame.head()));
         let Some((own, _)) = options.timestamps else {
@@ -240,8 +258,9 @@ impl Stream {
     }
 
     /// Notes what a P takes along when it leaves.
+    #[inline]
     pub(super) fn note_on_wire<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
-        if hold.slot(id).overtakes {
+        if !self.overtakers.is_empty() && hold.slot(id).overtakes {
             hold.slot_mut(id).overtakes = false;
             hold.unlink(Link::Open, &mut self.overtakers, id);
         }
@@ -250,7 +269,7 @@ impl Stream {
             let seq = hold.slot(id).seq;
             self.wire.note(seq, sequence_end(hold, id));
         }
-        if self.primaries.is_empty() {
+        if self.wire.stamp.is_some() && self.primaries.is_empty() {
             // What the PVM sends from now on bears a younger one.
             self.wire.stamp = None;
         }
