@@ -1,0 +1,11 @@
+//! What ports and pools are to be, worked out before any is opened.
+//!
+//! [`device`] says what frames a port can carry and whether a node would miss some of them;
+//! [`memory`] divides EAL's memory among the pools of all pairs. Both are pure: what DPDK knows of
+//! a device and of its memory is an argument. The pools that they size keep rule R10.
+
+pub mod device;
+pub mod memory;
+
+pub use device::{Carries, Device, DeviceFault, Interface};
+pub use memory::{Cost, Division, Shortage, Wish};
