@@ -20,7 +20,7 @@ mod dpdk {
 
     const OLDEST: &str = "22.11";
 
-    /// The libraries whose functions `ALLOWED_FUNCTIONS` and `csrc/shim.c` name.
+    /// The libraries whose functions `ALLOWED_FUNCTIONS` and `csrc/*.c` name.
     const LIBRARIES: &[&str] = &[
         "rte_eal",
         "rte_ethdev",
@@ -36,7 +36,7 @@ mod dpdk {
         "rte_get_(main_lcore|tsc_hz)",
         "rte_lcore_is_enabled",
         "rte_pktmbuf_(pool_create|clone|free_bulk)",
-        "rte_mempool_(avail_count|in_use_count|calc_obj_size)",
+        "rte_mempool_(avail_count|in_use_count|calc_obj_size|free)",
         "rte_malloc_get_socket_stats",
         "rte_socket_id",
         "rte_eth_dev_(adjust_nb_rx_tx_desc|callback_register|callback_unregister|close|configure)",
@@ -82,13 +82,18 @@ mod dpdk {
             });
         let flags = compiler_flags();
 
+        println!("cargo::rerun-if-changed=csrc/fanout.c");
         cc::Build::new()
             .file("csrc/shim.c")
+            .file("csrc/fanout.c")
             .flags(&flags)
             .flag_if_supported("-Wno-unused-parameter")
             // The shim lies on the frame path, in test builds as well.
             .opt_level(3)
             .compile("dpdk_colo_shim");
+
+        // Drivers are loaded at run time and must find the program's own setsockopt (csrc/fanout.c).
+        println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol=setsockopt");
 
         // After the shim, which refers to them: the linker resolves from left to right.
         for path in &library.link_paths {

@@ -4,12 +4,17 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 _Static_assert(CPU_SETSIZE == SHIM_CPU_SETSIZE, "the size of cpu_set_t has changed");
+_Static_assert(IF_NAMESIZE == SHIM_IF_NAMESIZE, "the length of interface names has changed");
 
 int
 shim_errno(void)
@@ -47,6 +52,31 @@ shim_interrupt_poll(int thread)
 	    syscall(SYS_tgkill, getpid(), thread, SIGURG) != 0)
 		return errno;
 	return 0;
+}
+
+int
+shim_interface(unsigned int index, char *name)
+{
+	struct ifreq request = { 0 };
+	int fd, ret;
+
+	if (if_indextoname(index, name) == NULL)
+		return -errno;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	memcpy(request.ifr_name, name, IF_NAMESIZE);
+	ret = ioctl(fd, SIOCGIFMTU, &request) == 0 ? request.ifr_mtu : -errno;
+	close(fd);
+	return ret;
+}
+
+const char *
+shim_device_arguments(const struct rte_device *device)
+{
+	const struct rte_devargs *devargs = device == NULL ? NULL : rte_dev_devargs(device);
+
+	return devargs == NULL ? NULL : devargs->args;
 }
 
 uint16_t

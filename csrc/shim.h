@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 #include <rte_cycles.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -86,10 +88,13 @@ static const uint64_t SHIM_ETH_TX_OFFLOAD_L4_CKSUM =
 	RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint64_t SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_ETH_TX_OFFLOAD_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
+static const uint64_t SHIM_ETH_RX_OFFLOAD_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t SHIM_ETH_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 
 /* glibc's CPU_SETSIZE, visible only with _GNU_SOURCE; checked in shim.c. */
 #define SHIM_CPU_SETSIZE 1024
+/* The kernel's IF_NAMESIZE, checked in shim.c. */
+#define SHIM_IF_NAMESIZE 16
 
 int shim_errno(void);
 uint64_t shim_tsc(void);
@@ -118,6 +123,13 @@ void shim_pktmbuf_attach_part(struct rte_mbuf *part, struct rte_mbuf *whole, uin
 int shim_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
 /* The folded sum of 16-bit words in the machine's byte order, at most 65,535 bytes of them. */
 uint16_t shim_raw_cksum(const void *bytes, size_t len);
+
+/* The name of a network interface (IF_NAMESIZE bytes) and its MTU in bytes, or a negative errno. */
+int shim_interface(unsigned int index, char *name);
+/* What a device was given behind its name, or NULL; it lives as long as the device. */
+const char *shim_device_arguments(const struct rte_device *device);
+/* Whether the descriptor is a packet socket in a fanout group that makes datagrams of fragments. */
+int shim_is_defragmenting(int descriptor);
 
 /* Both return -ERANGE for a value that this DPDK's telemetry cannot carry as a number. */
 int shim_tel_dict_int(struct rte_tel_data *d, const char *name, int64_t value);

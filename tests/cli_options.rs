@@ -72,7 +72,7 @@ fn every_option_reaches_the_settings() {
     let settings = settings(&format!(
         "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stats-period 2 \
          --summary s.json --report-dir reports --capture log --raw-secondary --vm-id 65535 --hold-frames 1 \
-         --flows 16777216"
+         --flows 16777216 --mtu 9000"
     ))
     .expect("complete");
     assert_eq!(settings.process.idle_sleep, Some(Duration::from_micros(50)));
@@ -84,6 +84,7 @@ fn every_option_reaches_the_settings() {
     assert_eq!((pair.name.as_str(), pair.vm_id), ("vm65535", 65535));
     assert_eq!(pair.compare_timeout, Duration::from_millis(1));
     assert_eq!((pair.hold_frames.get(), pair.flows.get()), (1, 16_777_216));
+    assert_eq!(pair.mtu, Some(9000));
     let RoleSettings::Compare {
         qmp, raw_secondary, ..
     } = &pair.role
@@ -122,6 +123,10 @@ fn each_mistake_is_one_line_that_says_what_to_do() {
         (
             String::new(),
             "--role is missing; give `-- --role primary|secondary|compare` or `-- --config FILE`",
+        ),
+        (
+            with("--mtu 9217"),
+            "--mtu \"9217\": give a whole number from 68 to 9216",
         ),
         (
             "--role third".into(),

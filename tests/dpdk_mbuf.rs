@@ -7,7 +7,7 @@ mod dpdk_support;
 use std::num::NonZeroU16;
 
 use dpdk_colo::dpdk::{
-    Burst, Headers, Mbuf, Mempool, MempoolConfig, MempoolError, Slices, Transport, mempool,
+    Burst, Headers, Mbuf, Memory, Mempool, MempoolConfig, MempoolError, Slices, Transport, mempool,
 };
 use dpdk_colo::packet::checksum::Sum;
 use dpdk_colo::{Frame, Offload};
@@ -380,21 +380,33 @@ fn pools_fit_the_memory(eal: &TestEal) {
         data_room: mempool::DEFAULT_DATA_ROOM,
         socket: None,
     };
-    let error = Mempool::largest(eal, &config, 1 << 18)
-        .map(drop)
-        .unwrap_err();
+    // All or none: what the first took is free again when the second does not fit.
+    let small = MempoolConfig {
+        mbufs: (1 << 12) - 1,
+        ..config
+    };
+    let other = MempoolConfig {
+        name: "other",
+        ..config
+    };
+    let before = Memory::of(eal);
+    let error = Mempool::all(eal, &[small, other]).map(drop).unwrap_err();
+    assert!(error.is_short_of_memory(), "{error}");
+    assert_eq!(Memory::of(eal), before);
+    let fits = MempoolConfig {
+        mbufs: (1 << 11) - 1,
+        ..other
+    };
+    let pools = Mempool::all(eal, &[small, fits]).expect("64 MB hold both");
+    let sizes: Vec<u32> = pools.iter().map(Mempool::size).collect();
+    assert_eq!(sizes, [4095, 2047]);
+    // What is worked out beforehand is what they took, and a little more.
+    let taken = before.free - Memory::of(eal).free;
+    let cost = mempool::cost(eal, config.data_room).of(4095 + 2047);
     assert!(
-        matches!(
-            error,
-            MempoolError::Memory {
-                minimum: 262_144,
-                ..
-            }
-        ),
-        "{error}"
+        taken <= cost && cost - taken < cost / 5,
+        "{taken} of {cost}"
     );
-    let large = Mempool::largest(eal, &config, 1024).expect("64 MB hold 8,192 mbufs");
-    assert_eq!(large.size(), 1 << 13);
 
     let again = Mempool::new(
         eal,

@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 23] = [
+const OPTIONS: [&str; 24] = [
     "role",
     "guest",
     "uplink",
@@ -23,6 +23,7 @@ const OPTIONS: [&str; 23] = [
     "compare-timeout",
     "raw-secondary",
     "vm-id",
+    "mtu",
     "hold-frames",
     "flows",
     "heartbeat",
@@ -169,6 +170,7 @@ impl Options {
             "qmp" => pair.qmp = parsed(option, value)?,
             "compare-timeout" => pair.compare_timeout = parsed(option, value)?,
             "vm-id" => pair.vm_id = parsed(option, value)?,
+            "mtu" => pair.mtu = parsed(option, value)?,
             "hold-frames" => pair.hold_frames = parsed(option, value)?,
             "flows" => pair.flows = parsed(option, value)?,
             "heartbeat" => pair.heartbeat = parsed(option, value)?,

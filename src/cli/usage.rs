@@ -23,6 +23,8 @@ Ports (PORT is an ethdev's name, such as net_vhost0; each has one place):
   --primary-in PORT      compare: frames that the primary VM sent
   --secondary-in PORT    compare: frames that the secondary VM sent
   --out PORT             compare: where released frames leave
+  --mtu BYTES            MTU of the uplink, or of the comparator's ports, from 68 to 9216
+                         (default: what the device or its interface has)
 
 QEMU:
   --qmp SOCKET           QMP monitor of this node's VM: path of a unix socket, or host:port;

@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{
-    CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, StatsPeriod, VmId,
+    CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu, StatsPeriod, VmId,
 };
 use super::{
     FailoverMode, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role,
@@ -38,6 +38,7 @@ macro_rules! table_with_pair_keys {
             vm_id: Option<VmId>,
             raw_secondary: Option<bool>,
             compare_timeout: Option<CompareTimeout>,
+            mtu: Option<Mtu>,
             hold_frames: Option<HoldFrames>,
             flows: Option<Flows>,
             heartbeat: Option<Heartbeat>,
@@ -61,6 +62,7 @@ macro_rules! table_with_pair_keys {
                     vm_id: self.vm_id,
                     raw_secondary: self.raw_secondary,
                     compare_timeout: self.compare_timeout,
+                    mtu: self.mtu,
                     hold_frames: self.hold_frames,
                     flows: self.flows,
                     heartbeat: self.heartbeat,

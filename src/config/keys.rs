@@ -15,6 +15,8 @@ pub type StatsPeriod = Bounded<0, 86_400>;
 pub type VmId = Bounded<0, 65_535>;
 /// Age that asks for a checkpoint, in milliseconds.
 pub type CompareTimeout = Bounded<1, 3_600_000>;
+/// MTU of the network in bytes: from the least of IPv4 (RFC 791) to what switches carry.
+pub type Mtu = Bounded<68, 9216>;
 /// Bound on held frames.
 pub type HoldFrames = Bounded<1, 1_048_576>;
 /// Time between two heartbeats in milliseconds.
@@ -77,6 +79,8 @@ pub struct PairKeys {
     pub raw_secondary: Option<bool>,
     /// Milliseconds.
     pub compare_timeout: Option<CompareTimeout>,
+    /// Bytes.
+    pub mtu: Option<Mtu>,
     /// Frames.
     pub hold_frames: Option<HoldFrames>,
     /// Flows.
@@ -106,6 +110,7 @@ impl PairKeys {
             vm_id: self.vm_id.or(other.vm_id),
             raw_secondary: self.raw_secondary.or(other.raw_secondary),
             compare_timeout: self.compare_timeout.or(other.compare_timeout),
+            mtu: self.mtu.or(other.mtu),
             hold_frames: self.hold_frames.or(other.hold_frames),
             flows: self.flows.or(other.flows),
             heartbeat: self.heartbeat.or(other.heartbeat),

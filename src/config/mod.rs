@@ -67,6 +67,9 @@ pub struct PairSettings {
     /// Age at which an unmatched frame of the PVM asks for a checkpoint, in whole milliseconds,
     /// at least 1 ms. A secondary compares nothing and does not use it.
     pub compare_timeout: Duration,
+    /// The MTU in bytes of the ports to the network, of a comparator all its ports; `None` for what
+    /// each device has.
+    pub mtu: Option<u16>,
     /// Bound on the frames held for this pair.
     pub hold_frames: NonZeroU32,
     /// Flows that the pair's table can hold.

@@ -133,6 +133,8 @@ fn pair_settings(
         // The bound of the type keeps it below 2^16.
         vm_id: keys.vm_id.map_or(0, |id| id.value() as u16),
         compare_timeout: Duration::from_millis(compare_timeout.into()),
+        // The bound of the type keeps it below 2^16.
+        mtu: keys.mtu.map(|bytes| bytes.value() as u16),
         hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),
         flows: at_least_one_or(keys.flows.map(|n| n.value()), DEFAULT_FLOWS),
         failover: failover_settings(&keys)?,

@@ -13,6 +13,7 @@ use super::dpdk_sys::{self, rte_mempool};
 use super::eal::{Eal, Shared};
 use super::errno::Errno;
 use super::mbuf::Mbuf;
+use crate::plan::Cost;
 
 /// Bytes of a buffer: 2048 for a frame behind DPDK's headroom of 128.
 pub const DEFAULT_DATA_ROOM: u16 = 2048 + dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
@@ -38,21 +39,6 @@ pub enum MempoolError {
         /// ENOMEM: no memory; EEXIST: the name is in use; EINVAL: cache too large, or no mempool
         /// driver is loaded; ENAMETOOLONG: more than 25 characters.
         errno: Errno,
-    },
-    /// EAL has too little memory even for the least number that makes sense.
-    #[error(
-        "mempool {name} needs {needed} bytes for {minimum} mbufs, EAL has {free} free; give EAL \
-         more memory (-m MEGABYTES with --no-huge, or hugepages)"
-    )]
-    Memory {
-        /// The name asked for.
-        name: String,
-        /// The least number of mbufs that would do.
-        minimum: u32,
-        /// Bytes they take.
-        needed: usize,
-        /// Bytes free on the socket.
-        free: usize,
     },
 }
 
@@ -86,6 +72,18 @@ unsafe impl Sync for Mempool {}
 impl Mempool {
     /// Makes a pool.
     pub fn new(eal: &Eal, config: &MempoolConfig<'_>) -> Result<Self, MempoolError> {
+        Ok(Self::watched(eal, Self::create(config)?))
+    }
+
+    /// The handle of a fresh pool.
+    fn watched(eal: &Eal, pool: NonNull<rte_mempool>) -> Self {
+        let shared = eal.shared();
+        shared.watch_pool(pool);
+        Self { pool, _eal: shared }
+    }
+
+    /// Makes a pool; the caller has seen EAL.
+    fn create(config: &MempoolConfig<'_>) -> Result<NonNull<rte_mempool>, MempoolError> {
         let name = CString::new(config.name).map_err(|_| MempoolError::ZeroByte)?;
         // SAFETY: EAL is initialised, the name is a C string that DPDK copies.
         let pool = unsafe {
@@ -98,52 +96,33 @@ impl Mempool {
                 config.socket.map_or_else(this_socket, |s| s as i32),
             )
         };
-        let pool = NonNull::new(pool).ok_or_else(|| MempoolError::Create {
+        NonNull::new(pool).ok_or_else(|| MempoolError::Create {
             name: config.name.to_owned(),
             mbufs: config.mbufs,
             data_room: config.data_room,
             errno: Errno::last(),
-        })?;
-        let shared = eal.shared();
-        shared.watch_pool(pool);
-        Ok(Self { pool, _eal: shared })
+        })
     }
 
-    /// Makes a pool of `config.mbufs` or, where memory is short, of half of it, a quarter and so
-    /// on, and at last of `minimum`.
-    ///
-    /// With `--no-huge` EAL has 64 MB unless `-m` says otherwise. As no mbuf crosses a page, and
-    /// pages then have 4 KiB, that is 15,000 mbufs of the default size. What does not fit is not
-    /// tried, so that DPDK logs no error.
-    pub fn largest(
-        eal: &Eal,
-        config: &MempoolConfig<'_>,
-        minimum: u32,
-    ) -> Result<Self, MempoolError> {
-        let mut config = *config;
-        loop {
-            let (needed, free) = (bytes_of(eal, &config), free_heap(&config));
-            // Hugepage memory grows on demand; then only DPDK can tell.
-            let fits = eal.has_hugepages() || needed <= free;
-            let can_shrink = config.mbufs > minimum;
-            match fits.then(|| Self::new(eal, &config)) {
-                Some(Ok(pool)) => return Ok(pool),
-                Some(Err(MempoolError::Create { errno, .. }))
-                    if matches!(errno.raw(), ENOMEM | ENOBUFS) && can_shrink => {}
-                Some(Err(error)) => return Err(error),
-                None if can_shrink => {}
-                None => {
-                    return Err(MempoolError::Memory {
-                        name: config.name.to_owned(),
-                        minimum,
-                        needed,
-                        free,
-                    });
+    /// Makes all of these pools or, where one fails, none.
+    pub fn all(eal: &Eal, configs: &[MempoolConfig<'_>]) -> Result<Vec<Self>, MempoolError> {
+        let mut made = Vec::new();
+        for config in configs {
+            match Self::create(config) {
+                Ok(pool) => made.push(pool),
+                Err(error) => {
+                    for pool in made {
+                        // SAFETY: made above, and no handle of it was given out.
+                        unsafe { dpdk_sys::rte_mempool_free(pool.as_ptr()) };
+                    }
+                    return Err(error);
                 }
             }
-            config.mbufs = (config.mbufs / 2).max(minimum);
-            config.cache = config.cache.min(config.mbufs / 8);
         }
+        Ok(made
+            .into_iter()
+            .map(|pool| Self::watched(eal, pool))
+            .collect())
     }
 
     /// Number of mbufs in all.
@@ -214,47 +193,62 @@ impl Mempool {
     }
 }
 
-const ENOMEM: i32 = 12;
-const ENOBUFS: i32 = 105;
+impl MempoolError {
+    /// Whether there was no memory for a pool.
+    pub fn is_short_of_memory(&self) -> bool {
+        const ENOMEM: i32 = 12;
+        const ENOBUFS: i32 = 105;
+        matches!(self, Self::Create { errno, .. } if matches!(errno.raw(), ENOMEM | ENOBUFS))
+    }
+}
+
+/// EAL's memory on this thread's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes that are free now. With hugepages more can come.
+    pub free: usize,
+    /// Bytes in use.
+    pub used: usize,
+}
+
+impl Memory {
+    /// As it is now.
+    pub fn of(_eal: &Eal) -> Self {
+        let mut stats = dpdk_sys::rte_malloc_socket_stats {
+            heap_totalsz_bytes: 0,
+            heap_freesz_bytes: 0,
+            greatest_free_size: 0,
+            free_count: 0,
+            alloc_count: 0,
+            heap_allocsz_bytes: 0,
+        };
+        // SAFETY: stats is a valid structure to write to; an unknown socket returns an error and
+        // leaves it as it is.
+        unsafe { dpdk_sys::rte_malloc_get_socket_stats(this_socket().max(0), &mut stats) };
+        Self {
+            free: stats.heap_freesz_bytes,
+            used: stats.heap_allocsz_bytes,
+        }
+    }
+}
+
+/// What mbufs with `data_room` bytes of buffer cost. With `--no-huge` no mbuf crosses a page, and
+/// pages have 4 KiB.
+pub fn cost(eal: &Eal, data_room: u16) -> Cost {
+    let element = MBUF_HEADER + u32::from(data_room);
+    // SAFETY: only computes; a null third argument means that the parts are not wanted.
+    let object =
+        unsafe { dpdk_sys::rte_mempool_calc_obj_size(element, 0, std::ptr::null_mut()) } as usize;
+    Cost {
+        object,
+        page: (!eal.has_hugepages()).then_some(4096),
+    }
+}
+
+const MBUF_HEADER: u32 = size_of::<dpdk_sys::rte_mbuf>() as u32;
 
 fn this_socket() -> i32 {
     // SAFETY: reads the calling thread's socket; callers hold a reference to the running EAL. A
     // thread that EAL does not know gets SOCKET_ID_ANY.
     unsafe { dpdk_sys::rte_socket_id() as i32 }
-}
-
-/// The pool's memory, with a tenth on top for its ring, its caches and the heap's own headers.
-fn bytes_of(eal: &Eal, config: &MempoolConfig<'_>) -> usize {
-    const PAGE: usize = 4096;
-    let element = MBUF_HEADER + u32::from(config.data_room);
-    // SAFETY: only computes; a null third argument means that the parts are not wanted.
-    let object =
-        unsafe { dpdk_sys::rte_mempool_calc_obj_size(element, 0, std::ptr::null_mut()) } as usize;
-    let mbufs = config.mbufs as usize;
-    let bytes = if eal.has_hugepages() {
-        mbufs * object
-    } else if object <= PAGE {
-        mbufs.div_ceil(PAGE / object) * PAGE
-    } else {
-        mbufs * object.next_multiple_of(PAGE)
-    };
-    bytes + bytes / 10
-}
-
-const MBUF_HEADER: u32 = size_of::<dpdk_sys::rte_mbuf>() as u32;
-
-fn free_heap(config: &MempoolConfig<'_>) -> usize {
-    let socket = config.socket.map_or_else(this_socket, |s| s as i32).max(0);
-    let mut stats = dpdk_sys::rte_malloc_socket_stats {
-        heap_totalsz_bytes: 0,
-        heap_freesz_bytes: 0,
-        greatest_free_size: 0,
-        free_count: 0,
-        alloc_count: 0,
-        heap_allocsz_bytes: 0,
-    };
-    // SAFETY: stats is a valid structure to write to; an unknown socket returns an error and
-    // leaves it as it is.
-    unsafe { dpdk_sys::rte_malloc_get_socket_stats(socket, &mut stats) };
-    stats.heap_freesz_bytes
 }

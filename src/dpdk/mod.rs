@@ -8,9 +8,11 @@
 //! rule R10's conservation of mbufs is what [`Mempool::in_use`] shows.
 
 pub mod burst;
+mod device;
 mod dpdk_sys;
 pub mod eal;
 pub mod errno;
+pub mod fanout;
 pub mod fence;
 pub mod lcore;
 pub mod link_state;
@@ -31,7 +33,7 @@ pub use errno::Errno;
 pub use fence::{Fence, FenceCore};
 pub use link_state::LinkWatch;
 pub use mbuf::Mbuf;
-pub use mempool::{Mempool, MempoolConfig, MempoolError};
+pub use mempool::{Memory, Mempool, MempoolConfig, MempoolError};
 pub use offload::{Abilities, Headers, Transport};
 pub use port::{Port, PortConfig, PortError, PortMonitor, PortStats, Queues};
 pub use queue::{RxPoller, RxQueue, TxPoller, TxQueue};

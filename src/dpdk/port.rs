@@ -105,6 +105,10 @@ pub struct PortConfig<'a> {
     /// and the port does what [`Port::abilities`] says to those that ask ([`Mbuf::request`]
     /// (super::Mbuf::request)). Without it vhost completes partial checksums on reception.
     pub offloads: bool,
+    /// The MTU in bytes; `None` for ethdev's default.
+    pub mtu: Option<u16>,
+    /// Received frames may take several mbufs. Some drivers (vhost, virtio) do so anyhow.
+    pub scatter: bool,
 }
 
 impl<'a> PortConfig<'a> {
@@ -117,6 +121,8 @@ impl<'a> PortConfig<'a> {
             tx_descriptors: 1024,
             pool,
             offloads: false,
+            mtu: None,
+            scatter: false,
         }
     }
 }
@@ -333,6 +339,11 @@ impl Port {
         &self.monitor.0
     }
 
+    /// What ethdev says of the device.
+    pub(super) fn info(&self) -> Result<dpdk_sys::rte_eth_dev_info, PortError> {
+        self.core().info()
+    }
+
     /// Name, counters and link state, for any thread.
     pub fn monitor(&self) -> &PortMonitor {
         &self.monitor
@@ -364,25 +375,6 @@ impl Port {
         self.abilities
     }
 
-    /// Bytes of the longest frame that the port sends: its MTU behind an Ethernet header and two
-    /// tags; `None` where the driver does not look. Longer frames it drops in silence, or sends
-    /// what nobody receives.
-    pub fn longest_frame(&self) -> Option<usize> {
-        const ANY_LENGTH: [&str; 6] = [
-            "net_vhost",
-            "net_virtio_user",
-            "net_virtio",
-            "net_ring",
-            "net_null",
-            "net_pcap",
-        ];
-        const HEADERS: usize = 14 + 2 * 4;
-        if ANY_LENGTH.contains(&self.driver.as_str()) {
-            return None;
-        }
-        self.mtu().ok().map(|mtu| usize::from(mtu) + HEADERS)
-    }
-
     /// Configures the port and starts it. Offloads are off but for chains and for those of
     /// [`PortConfig::offloads`]. (`MBUF_FAST_FREE` in particular would free shared mbufs.)
     ///
@@ -406,10 +398,14 @@ impl Port {
 
         // SAFETY: plain data, for which all zeroes mean "the default".
         let mut conf: dpdk_sys::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-        let (receive, transmit) = match config.offloads {
+        let (mut receive, transmit) = match config.offloads {
             true => offloads(&self.driver, self.abilities),
             false => (0, 0),
         };
+        if config.scatter {
+            receive |= dpdk_sys::SHIM_ETH_RX_OFFLOAD_SCATTER;
+        }
+        conf.rxmode.mtu = config.mtu.map_or(0, u32::from);
         conf.rxmode.offloads = info.rx_offload_capa & receive;
         conf.txmode.offloads =
             info.tx_offload_capa & (dpdk_sys::SHIM_ETH_TX_OFFLOAD_MULTI_SEGS | transmit);
@@ -420,6 +416,15 @@ impl Port {
         // SAFETY: EAL is up, the port stopped, so no queue of it is out; conf outlives the call.
         let ret = unsafe { dpdk_sys::rte_eth_dev_configure(id, rx_queues, tx_queues, &conf) };
         core.check(Step::Configure, ret)?;
+        if let Some(mtu) = config.mtu
+            && self.driver == "net_tap"
+        {
+            // It hears of the MTU by this call alone, and passes it on to its interface.
+            // SAFETY: as above.
+            core.check(Step::SetMtu, unsafe {
+                dpdk_sys::rte_eth_dev_set_mtu(id, mtu)
+            })?;
+        }
         // SAFETY: as above; both are places to read and write.
         let ret = unsafe {
             dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
@@ -483,20 +488,6 @@ impl Port {
         // SAFETY: as above.
         let multicast = unsafe { dpdk_sys::rte_eth_allmulticast_enable(core.id) } == 0;
         promiscuous && multicast
-    }
-
-    /// Sets the MTU in bytes, before [`Self::start`].
-    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), PortError> {
-        let core = self.core();
-        let state = core.lock();
-        if *state != State::Stopped {
-            return Err(core.wrong_state(Step::SetMtu));
-        }
-        // SAFETY: EAL is up, the port open and stopped.
-        core.check(Step::SetMtu, unsafe {
-            dpdk_sys::rte_eth_dev_set_mtu(core.id, mtu)
-        })?;
-        Ok(())
     }
 
     /// The MTU in bytes; a vhost port learns it from its guest.

@@ -13,11 +13,14 @@ use crate::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::segmentation::{HEADERS_MAX, Segmentation};
 use crate::packet::{Kind, Packet};
 
+/// Bytes of an Ethernet header without tags.
+pub const ETHERNET_HEADER: usize = 14;
+
 /// What leads to a port: its abilities, and where headers and slices come from.
 pub struct Egress {
     abilities: Abilities,
-    /// Bytes of the longest frame that the port sends, if it has a limit.
-    longest: Option<usize>,
+    /// Bytes of the longest frame that the port sends, without Ethernet header and tags.
+    mtu: Option<usize>,
     pool: Mempool,
     /// The frame that is being cut.
     cut: Option<Cut>,
@@ -49,11 +52,11 @@ enum Fitted {
 struct Short;
 
 impl Egress {
-    /// The way to a port with these abilities, whose longest frame has so many bytes.
-    pub fn new(abilities: Abilities, longest: Option<usize>, pool: Mempool) -> Self {
+    /// The way to a port with these abilities and this MTU, if it has one.
+    pub fn new(abilities: Abilities, mtu: Option<usize>, pool: Mempool) -> Self {
         Self {
             abilities,
-            longest,
+            mtu,
             pool,
             cut: None,
             segmented: 0,
@@ -64,7 +67,8 @@ impl Egress {
     /// Whether the frame is to go through [`Egress::fill`].
     #[inline]
     pub fn concerns(&self, frame: &Mbuf) -> bool {
-        frame.offload() != Offload::NONE || self.longest.is_some_and(|most| frame.len() > most)
+        frame.offload() != Offload::NONE
+            || (self.mtu).is_some_and(|mtu| frame.len() > mtu + ETHERNET_HEADER)
     }
 
     /// Whether segments of a frame that was taken are still to come.
@@ -112,7 +116,10 @@ impl Egress {
 
     fn fit(&self, frame: &mut Mbuf, mut port: Option<&mut TxPoller>) -> Result<Fitted, Short> {
         let offload = frame.offload();
-        let too_long = self.longest.is_some_and(|most| frame.len() > most);
+        let packet = Packet::parse(frame.head(), frame.len());
+        // Tags are not counted in an MTU.
+        let link = usize::from(packet.l3).max(ETHERNET_HEADER);
+        let too_long = self.mtu.is_some_and(|mtu| frame.len() > mtu + link);
         if offload == Offload::NONE {
             return Ok(if too_long {
                 Fitted::Refused
@@ -120,7 +127,6 @@ impl Egress {
                 Fitted::Ready
             });
         }
-        let packet = Packet::parse(frame.head(), frame.len());
         if let Some(size) = offload.segment
             && packet.kind == Kind::Tcp
         {
@@ -155,10 +161,10 @@ impl Egress {
 
     /// What the frame asks for, or less where the port's frames are shorter.
     fn payload_size(&self, packet: &Packet, asked: NonZeroU16) -> Option<NonZeroU16> {
-        let Some(longest) = self.longest else {
+        let Some(mtu) = self.mtu else {
             return Some(asked);
         };
-        let most = longest.checked_sub(usize::from(packet.payload))?;
+        let most = (mtu + usize::from(packet.l3)).checked_sub(usize::from(packet.payload))?;
         NonZeroU16::new(most.min(usize::from(asked.get())) as u16)
     }
 }

@@ -4,7 +4,7 @@
 //! Frames that the port cannot send as they are go through an [`Egress`] on their way, at the link
 //! through [`Splitting`]; they count as sent once it has taken them, in order with all others.
 
-use super::egress::Egress;
+use super::egress::{ETHERNET_HEADER, Egress};
 use super::fragments::{Joining, Splitting};
 use super::source::Source;
 use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue};
@@ -17,8 +17,8 @@ pub struct Queues {
     pub tx: TxQueue,
     /// What the port does to frames that ask for it.
     pub abilities: Abilities,
-    /// Bytes of the longest frame that it sends, if it has a limit.
-    pub longest: Option<usize>,
+    /// Bytes of the longest frame that it sends, without Ethernet header and tags; `None` for any.
+    pub mtu: Option<usize>,
     /// Mbufs for cutting frames, where some may have to be cut.
     pub cutting: Option<Mempool>,
     /// Whether its frames are the link's.
@@ -90,16 +90,17 @@ impl Lane {
             rx,
             tx,
             abilities,
-            longest,
+            mtu,
             cutting,
             is_link,
             source,
         } = queues;
-        let fit = match (cutting.clone(), longest) {
-            (Some(pool), Some(longest)) if is_link => {
-                Splitting::new(longest, pool).map_or(Fit::AsIs, Fit::Link)
+        let fit = match (cutting.clone(), mtu) {
+            // The link's frames have no tags.
+            (Some(pool), Some(mtu)) if is_link => {
+                Splitting::new(mtu + ETHERNET_HEADER, pool).map_or(Fit::AsIs, Fit::Link)
             }
-            (Some(pool), _) if !is_link => Fit::Port(Egress::new(abilities, longest, pool)),
+            (Some(pool), _) if !is_link => Fit::Port(Egress::new(abilities, mtu, pool)),
             _ => Fit::AsIs,
         };
         Self {

@@ -22,6 +22,7 @@ mod overheard;
 mod own;
 mod pace;
 mod poll;
+mod pools;
 mod ports;
 mod primary;
 mod secondary;
@@ -44,6 +45,7 @@ use crate::monitor::latency::Recorder;
 use crate::monitor::log::Log;
 use crate::monitor::report::ReportError;
 use crate::monitor::summary::SummaryError;
+use crate::plan::DeviceFault;
 
 /// Why a node cannot run, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,16 @@ pub enum NodeError {
         /// What the driver says.
         source: PortError,
     },
+    /// A port whose device would lose frames, or cannot have the MTU asked for.
+    #[error("--{place} {name}: {source}")]
+    Device {
+        /// Which port it was to be.
+        place: &'static str,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: DeviceFault,
+    },
     /// A port that cannot be part of a link.
     #[error(
         "--link {name}: the driver cannot send chained mbufs, which the mirror needs; use virtio_user, vhost or a NIC that can"
@@ -78,10 +90,23 @@ pub enum NodeError {
         /// Its name.
         name: String,
     },
-    /// Too little memory for the pools.
+    /// Too little memory for the pools of all pairs.
     #[error(
-        "not enough memory for packet buffers; give EAL more (-m MB with --no-huge, or hugepages)"
+        "the packet buffers of {pairs} VM pairs need {least} MB at the least, EAL has {free} MB for them; \
+         give EAL {whole} MB (-m {whole} with --no-huge, else hugepages), or run fewer pairs in this process"
     )]
+    Memory {
+        /// VM pairs.
+        pairs: usize,
+        /// Megabytes for the smallest pools that make sense.
+        least: usize,
+        /// Megabytes that are free.
+        free: usize,
+        /// Megabytes that EAL needs for all that is asked for.
+        whole: usize,
+    },
+    /// A pool cannot be made.
+    #[error("packet buffers cannot be made; see DPDK's messages above")]
     Pool(#[from] MempoolError),
     /// The records' directory cannot be used.
     #[error(transparent)]
@@ -115,7 +140,10 @@ pub enum NodeError {
 impl NodeError {
     /// Whether the command line is to blame.
     pub fn is_usage(&self) -> bool {
-        matches!(self, NodeError::UnknownPort { .. })
+        matches!(
+            self,
+            NodeError::UnknownPort { .. } | NodeError::Device { .. }
+        )
     }
 }
 

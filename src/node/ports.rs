@@ -1,88 +1,79 @@
-//! Opening the ports of a pair and the pools that their frames come from.
+//! The ports of all pairs: looked at before anything is made, then opened one by one.
+
+use std::collections::HashMap;
 
 use super::NodeError;
 use super::lane::Queues;
-use crate::config::{Place, PortName};
-use crate::dpdk::{Eal, Mempool, MempoolConfig, Port, PortConfig};
+use super::pools::{FRAME, Pools, Purpose};
+use crate::config::{PairSettings, Place, PortName, Settings};
+use crate::dpdk::{Eal, Mempool, Port, PortConfig, PortError, fanout};
+use crate::monitor::log::Log;
+use crate::plan::{Carries, device::ring_for};
 
-/// Bytes of an mbuf's buffer: headroom for the link's header, and a frame of 1518 bytes behind it.
-const DATA_ROOM: u16 = 2176;
-/// Bytes of the buffers for headers and the link's own frames.
-const HEADER_ROOM: u16 = 512;
-/// Mbufs cached per lcore.
-const CACHE: u32 = 256;
-/// With fewer a port cannot even fill its rings.
-const LEAST: u32 = 1024;
-/// Mbufs for the headers and slices of frames that are cut: some fifteen frames of 64 KB on their
-/// way at a time.
-const CUTTING: usize = 2048;
+/// A port that is not open yet.
+struct Found {
+    port: Port,
+    carries: Carries,
+}
 
 /// What has to be closed at the end, in this order: ports, then nothing else.
 pub struct Hardware {
+    /// By name.
+    found: HashMap<String, Found>,
     ports: Vec<Port>,
-    /// For cutting frames of the pair whose ports are being opened.
-    cutting: Option<Mempool>,
-    /// The pools, for the count at the end.
-    pub pools: Vec<(String, Mempool)>,
+    /// The pools of all pairs.
+    pub pools: Pools,
 }
 
 impl Hardware {
-    /// Nothing is open.
-    pub fn new() -> Self {
-        Self {
-            ports: Vec::new(),
-            cutting: None,
-            pools: Vec::new(),
+    /// Looks at all ports of the settings and makes the pools for them. Of the lcores `comparing`
+    /// compare for each pair besides the one that polls.
+    ///
+    /// # Errors
+    /// Where a port does not exist, or would lose frames as it is; where memory does not suffice.
+    pub fn new(
+        eal: &Eal,
+        settings: &Settings,
+        comparing: usize,
+        log: &Log,
+    ) -> Result<Self, NodeError> {
+        let mut found = HashMap::new();
+        for pair in &settings.pairs {
+            for (place, name) in pair.ports() {
+                let port = look_at(eal, place, name, pair, log)?;
+                found.insert(name.as_str().to_owned(), port);
+            }
         }
-    }
-
-    /// Begins with a pair: makes the small pool from which its ports cut frames, before its large
-    /// ones take what memory there is.
-    pub fn begin_pair(&mut self, eal: &Eal, number: usize) -> Result<(), NodeError> {
-        self.cutting = Some(self.headers(eal, format!("{number}.cutting"), CUTTING)?);
-        Ok(())
-    }
-
-    /// A pool for frames, of the wanted size or as large as memory allows.
-    pub fn frames(&mut self, eal: &Eal, name: String, wanted: usize) -> Result<Mempool, NodeError> {
-        self.pool(eal, name, wanted, LEAST, DATA_ROOM)
-    }
-
-    /// A pool for headers and the link's own frames.
-    pub fn headers(
-        &mut self,
-        eal: &Eal,
-        name: String,
-        wanted: usize,
-    ) -> Result<Mempool, NodeError> {
-        self.pool(eal, name, wanted, LEAST, HEADER_ROOM)
-    }
-
-    fn pool(
-        &mut self,
-        eal: &Eal,
-        name: String,
-        wanted: usize,
-        least: u32,
-        data_room: u16,
-    ) -> Result<Mempool, NodeError> {
-        let config = MempoolConfig {
-            name: &name,
-            mbufs: u32::try_from(wanted).unwrap_or(u32::MAX),
-            cache: CACHE,
-            data_room,
-            socket: None,
+        let is_packet_socket = |found: &Found| found.port.driver() == "net_af_packet";
+        if found.values().any(is_packet_socket) && fanout::is_defragmenting(eal).unwrap_or(false) {
+            log.warning(
+                "fragments",
+                format_args!(
+                    "net_af_packet lets the kernel put IPv4 fragments together and cuts off what comes \
+                     of it, so incoming fragments are lost; use net_af_xdp, net_tap or a NIC's own \
+                     driver where they matter"
+                ),
+            );
+        }
+        let buffer = |place: Place, pair: &PairSettings| {
+            let mut ports = pair.ports();
+            let name = ports.find_map(|(at, name)| (at == place).then_some(name));
+            name.and_then(|name| found.get(name.as_str()))
+                .map_or(FRAME, |port| port.carries.buffer)
         };
-        let pool = Mempool::largest(eal, &config, least)?;
-        self.pools.push((name, pool.clone()));
-        Ok(pool)
+        let pools = Pools::make(eal, &settings.pairs, comparing, buffer, log)?;
+        Ok(Self {
+            found,
+            ports: Vec::new(),
+            pools,
+        })
     }
 
-    /// Takes a port and starts it with one queue each way, with offloads but on the link, whose
-    /// frames are nobody else's.
+    /// Starts a port of the pair with one queue each way, with offloads but on the link, whose frames
+    /// are nobody else's.
     pub fn open(
         &mut self,
-        eal: &Eal,
+        pair: usize,
         place: Place,
         name: &PortName,
         pool: &Mempool,
@@ -92,35 +83,25 @@ impl Hardware {
             name: name.as_str().to_owned(),
             source,
         };
-        let names = Port::names(eal);
-        if !names.iter().any(|known| known == name.as_str()) {
-            let known = if names.is_empty() {
-                "none".to_owned()
-            } else {
-                names.join(", ")
-            };
-            return Err(NodeError::UnknownPort {
-                place: place.key(),
-                name: name.as_str().to_owned(),
-                known,
-            });
-        }
-        let mut port = Port::by_name(eal, name.as_str()).map_err(failed)?;
+        let taken = || PortError::Taken {
+            name: name.as_str().to_owned(),
+        };
+        let Found { mut port, carries } =
+            (self.found.remove(name.as_str())).ok_or_else(|| failed(taken()))?;
         let config = PortConfig {
             offloads: place != Place::Link,
+            mtu: carries.configure,
+            scatter: carries.scatter,
             ..PortConfig::new(pool)
         };
         let mut queues = port.start(&config).map_err(failed)?;
         port.receive_all();
         let (rx, tx) = (queues.rx.swap_remove(0), queues.tx.swap_remove(0));
-        // The link's frames have no tags, which the port's limit allows for.
-        let is_link = place == Place::Link;
-        let longest = port
-            .longest_frame()
-            .map(|longest| longest - if is_link { 8 } else { 0 });
         let cutting = match place {
-            Place::Link if longest.is_none() => None,
-            Place::Uplink | Place::Out | Place::Link => self.cutting.clone(),
+            Place::Link if carries.mtu.is_none() => None,
+            Place::Uplink | Place::Out | Place::Link => {
+                Some(self.pools.of(pair, Purpose::Cutting).clone())
+            }
             _ => None,
         };
         let abilities = port.abilities();
@@ -129,9 +110,9 @@ impl Hardware {
             rx,
             tx,
             abilities,
-            longest,
+            mtu: carries.mtu.map(usize::from),
             cutting,
-            is_link,
+            is_link: place == Place::Link,
             source: matches!(place, Place::Guest | Place::PrimaryIn | Place::SecondaryIn)
                 .then(|| pool.clone()),
         })
@@ -149,4 +130,57 @@ impl Hardware {
             let _ = port.close();
         }
     }
+}
+
+/// Takes a port and works out what frames it carries.
+fn look_at(
+    eal: &Eal,
+    place: Place,
+    name: &PortName,
+    pair: &PairSettings,
+    log: &Log,
+) -> Result<Found, NodeError> {
+    let failed = |source| NodeError::Port {
+        place: place.key(),
+        name: name.as_str().to_owned(),
+        source,
+    };
+    let unfit = |source| NodeError::Device {
+        place: place.key(),
+        name: name.as_str().to_owned(),
+        source,
+    };
+    let names = Port::names(eal);
+    if !names.iter().any(|known| known == name.as_str()) {
+        let known = match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        };
+        return Err(NodeError::UnknownPort {
+            place: place.key(),
+            name: name.as_str().to_owned(),
+            known,
+        });
+    }
+    let port = Port::by_name(eal, name.as_str()).map_err(failed)?;
+    let device = port.device().map_err(failed)?;
+    device.one_queue().map_err(unfit)?;
+    // The guest's MTU is QEMU's matter, and the link carries longer frames in fragments.
+    let asked = match place {
+        Place::Guest | Place::Link => None,
+        Place::Uplink | Place::Out | Place::PrimaryIn | Place::SecondaryIn => pair.mtu,
+    };
+    let carries = device.carries(asked, FRAME).map_err(unfit)?;
+    if let (Some(mtu), Some(cut), true) = (carries.cut_above, carries.mtu, place != Place::Link) {
+        log.warning(
+            "mtu",
+            format_args!(
+                "--{} {name}: its interface has an MTU of {mtu} bytes, and what is longer than {cut} \
+                 arrives cut off; give {} in its --vdev, or the interface a lower MTU",
+                place.key(),
+                ring_for(mtu),
+            ),
+        );
+    }
+    Ok(Found { port, carries })
 }

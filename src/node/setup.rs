@@ -15,6 +15,7 @@ use super::counts::Tally;
 use super::lane::{Lane, Queues};
 use super::mailbox;
 use super::poll::{Builder, Pair, PollCore};
+use super::pools::{CACHED, IN_FLIGHT, Purpose, WINDOW};
 use super::ports::Hardware;
 use super::primary::{self, PrimaryNode};
 use super::secondary::{self, Heir, SecondaryNode};
@@ -33,18 +34,10 @@ use crate::monitor::{counters, latency};
 use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
 use crate::spread::{self, FrontEnd, Shares, Sizes};
 
-/// Mbufs that rings, bursts and caches may hold besides what is held on purpose.
-const IN_FLIGHT: usize = 4096;
-/// Mbufs of a pool that the cache of one more lcore may hold.
-const CACHED: usize = 512;
 /// Shares of the flows, where other cores compare, of the core that polls the ports and of each of
 /// the others. To poll three ports costs more than to compare what comes in.
 const FRONT_WEIGHT: u32 = 0;
 const WORKER_WEIGHT: u32 = 1;
-/// Input frames that may wait for the SVM.
-const WINDOW: usize = 2048;
-/// Mbufs for headers and the link's own frames.
-const HEADERS: usize = 4096;
 /// Connections that the rewriter knows.
 const CONNECTIONS: usize = 65536;
 /// Of the S kept, the share that may be history: few enough that they stay in a core's second-level
@@ -112,7 +105,7 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
             (lcore, core)
         })
         .collect();
-    let mut hardware = Hardware::new();
+    let mut hardware = Hardware::new(eal, settings, comparing.len(), log)?;
     let mut pairs = Vec::new();
     let mut recorder = Recorder::new(clock);
     for (number, pair) in settings.pairs.iter().enumerate() {
@@ -138,7 +131,7 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
         eal,
         &settings.process,
         pairs,
-        hardware.pools.clone(),
+        hardware.pools.named(),
         clock,
         log.clone(),
     )?;
@@ -182,14 +175,13 @@ fn wire_pair(
     tap: Tap,
     hardware: &mut Hardware,
 ) -> Result<WiredPair, NodeError> {
-    hardware.begin_pair(eal, number)?;
+    let pool = |hardware: &Hardware, purpose| hardware.pools.of(number, purpose).clone();
     let (mail, control_mail) = mailbox::pair();
     let (writer, counters) = counters::published(pair.policy.len());
     let (recorder, latencies) = latency::exchange();
     let tally = Tally::new(writer, recorder);
     let mut team = Team::new(cores, counters);
     let mut watched = None;
-    let hold = pair.hold_frames.get() as usize;
     let cached = cores.comparing.len() * CACHED;
     let builder: Builder = match &pair.role {
         RoleSettings::Primary {
@@ -198,14 +190,13 @@ fn wire_pair(
             link,
             ..
         } => {
-            let output = hardware.frames(eal, format!("{number}.output"), hold + IN_FLIGHT)?;
-            let input = hardware.frames(eal, format!("{number}.input"), IN_FLIGHT + WINDOW)?;
-            let svm = hold + IN_FLIGHT + cached;
-            let svm = hardware.frames(eal, format!("{number}.svm"), svm)?;
-            let headers = hardware.headers(eal, format!("{number}.headers"), HEADERS)?;
-            let uplink = hardware.open(eal, Place::Uplink, uplink, &input)?;
-            let (link, link_mac) = open_link(eal, link, &svm, hardware)?;
-            let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
+            let output = pool(hardware, Purpose::Output);
+            let input = pool(hardware, Purpose::Input);
+            let svm = pool(hardware, Purpose::Svm);
+            let headers = pool(hardware, Purpose::Headers);
+            let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
+            let (link, link_mac) = open_link(number, link, &svm, hardware)?;
+            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
             let mut setup = setup(pair, clock, &output, &svm, cached);
             setup.link_mac = link_mac;
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
@@ -233,22 +224,18 @@ fn wire_pair(
             uplink,
             ..
         } => {
-            // After a takeover what the VM sends may have to be held, and what a new SVM does.
-            let held = uplink.as_ref().map_or(0, |_| hold);
-            let output = hardware.frames(eal, format!("{number}.output"), held + IN_FLIGHT)?;
-            let waiting = held.max(2 * WINDOW);
-            let input = hardware.frames(eal, format!("{number}.input"), waiting + IN_FLIGHT)?;
+            let output = pool(hardware, Purpose::Output);
+            let input = pool(hardware, Purpose::Input);
             let uplink = match uplink {
                 Some(uplink) => {
-                    let network = format!("{number}.network");
-                    let pool = hardware.frames(eal, network, IN_FLIGHT + WINDOW)?;
-                    Some(hardware.open(eal, Place::Uplink, uplink, &pool)?)
+                    let network = pool(hardware, Purpose::Network);
+                    Some(hardware.open(number, Place::Uplink, uplink, &network)?)
                 }
                 None => None,
             };
-            let headers = hardware.headers(eal, format!("{number}.headers"), HEADERS)?;
-            let (link, link_mac) = open_link(eal, link, &input, hardware)?;
-            let (guest, watch) = open_guest(eal, guest, &output, hardware)?;
+            let headers = pool(hardware, Purpose::Headers);
+            let (link, link_mac) = open_link(number, link, &input, hardware)?;
+            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
             let mut setup = setup(pair, clock, &output, &input, 0);
             setup.window = setup
                 .window
@@ -291,16 +278,15 @@ fn wire_pair(
             raw_secondary,
             ..
         } => {
-            let p = hardware.frames(eal, format!("{number}.primary"), hold + IN_FLIGHT)?;
-            let s = hold + IN_FLIGHT + cached;
-            let s = hardware.frames(eal, format!("{number}.secondary"), s)?;
+            let p = pool(hardware, Purpose::Primary);
+            let s = pool(hardware, Purpose::Secondary);
             let mut setup = setup(pair, clock, &p, &s, cached);
             if *raw_secondary {
                 setup.numbers = Numbers::OwnIsn;
             }
-            let primary_in = hardware.open(eal, Place::PrimaryIn, primary_in, &p)?;
-            let secondary_in = hardware.open(eal, Place::SecondaryIn, secondary_in, &s)?;
-            let out = hardware.open(eal, Place::Out, out, &s)?;
+            let primary_in = hardware.open(number, Place::PrimaryIn, primary_in, &p)?;
+            let secondary_in = hardware.open(number, Place::SecondaryIn, secondary_in, &s)?;
+            let out = hardware.open(number, Place::Out, out, &s)?;
             let ports = [primary_in, secondary_in, out];
             let (ends, shares) = team.spread(&setup);
             Box::new(move || {
@@ -379,12 +365,12 @@ impl<'a> Team<'a> {
 /// Opens the guest port and fences it: its stop does not return before every core that polls it
 /// has passed a quiescent point (rule R3).
 fn open_guest(
-    eal: &Eal,
+    number: usize,
     name: &PortName,
     pool: &Mempool,
     hardware: &mut Hardware,
 ) -> Result<(Queues, GuestWatch), NodeError> {
-    let queues = hardware.open(eal, Place::Guest, name, pool)?;
+    let queues = hardware.open(number, Place::Guest, name, pool)?;
     let fence = Fence::new();
     let (tell, events) = unbounded();
     let stops = AtomicU32::new(0);
@@ -424,12 +410,12 @@ fn open_guest(
 
 /// Opens the link port, whose driver must send a header and a shared frame as one chain.
 fn open_link(
-    eal: &Eal,
+    number: usize,
     name: &PortName,
     pool: &Mempool,
     hardware: &mut Hardware,
 ) -> Result<(Queues, [u8; 6]), NodeError> {
-    let queues = hardware.open(eal, Place::Link, name, pool)?;
+    let queues = hardware.open(number, Place::Link, name, pool)?;
     if !hardware.last().is_some_and(Port::sends_chains) {
         return Err(NodeError::Chains {
             name: name.as_str().to_owned(),

@@ -86,13 +86,13 @@ pub enum DeviceFault {
     /// Frames could come in on queues that no one polls.
     #[error(
         "its device has {queues} queues, of which a node polls one, and would lose the frames of the \
-         others; give {argument}=1 in its --vdev, or leave that out{}",
-        if .argument == &"queues" { ", and let the guest have one queue pair" } else { "" }
+         others; give {argument} in its --vdev{}",
+        if .argument == &"queues=1" { ", and let the guest have one queue pair" } else { "" }
     )]
     Queues {
         /// Queues of the device.
         queues: u16,
-        /// The device's argument that says so.
+        /// The device's arguments that make it one.
         argument: &'static str,
     },
     /// The kernel's interface has a smaller MTU.
@@ -129,7 +129,9 @@ pub enum DeviceFault {
         has: u32,
     },
     /// The driver has a limit.
-    #[error("{driver} takes an MTU of at most {most} bytes, --mtu asks for {asked}; give a lower --mtu, or another device")]
+    #[error(
+        "{driver} takes an MTU of at most {most} bytes, --mtu asks for {asked}; give a lower --mtu, or another device"
+    )]
     Driver {
         /// Its name.
         driver: String,
@@ -152,10 +154,10 @@ impl Device {
         Err(DeviceFault::Queues {
             queues: self.queues,
             argument: match self.driver.as_str() {
-                "net_af_packet" => "qpairs",
-                "net_af_xdp" => "queue_count",
+                "net_af_packet" => "qpairs=1",
+                "net_af_xdp" => "queue_count=1",
                 "net_pcap" => "one rx_pcap",
-                _ => "queues",
+                _ => "queues=1",
             },
         })
     }
@@ -311,9 +313,21 @@ mod tests {
             ("iface=eth1", 1964, 1964, 2048, None),
             ("iface=eth1", 1965, 1964, 2048, Some(1965)),
             ("iface=eth1", 9000, 1964, 2048, Some(9000)),
-            ("iface=eth1,framesz=16384,blocksz=65536", 9000, 9000, 16_352, None),
+            (
+                "iface=eth1,framesz=16384,blocksz=65536",
+                9000,
+                9000,
+                16_352,
+                None,
+            ),
             ("framesz=4096,iface=eth1", 9000, 4012, 4064, Some(9000)),
-            ("iface=eth1,framesz=16384", 65_536, 16_300, 16_352, Some(65_535)),
+            (
+                "iface=eth1,framesz=16384",
+                65_536,
+                16_300,
+                16_352,
+                Some(65_535),
+            ),
         ] {
             let carries = packet_socket(arguments, mtu).carries(None, BUFFER);
             let expected = Carries {

@@ -164,9 +164,7 @@ mod tests {
         // Nothing worth a frame each is left over, and nothing is exceeded.
         assert!(division.bytes <= free && free - division.bytes < 1 << 20);
         // A pool's share beyond its least is the same for all.
-        let share = |n: usize| {
-            f64::from(pairs[0][n] - 1024) / f64::from(pair()[n].mbufs - 1024)
-        };
+        let share = |n: usize| f64::from(pairs[0][n] - 1024) / f64::from(pair()[n].mbufs - 1024);
         assert!((share(1) - share(2)).abs() < 0.001, "{pairs:?}");
         assert!((share(1) - share(4)).abs() < 0.001, "{pairs:?}");
     }

@@ -1,0 +1,271 @@
+//! The pools of all pairs: one for each purpose, planned together and made together, so that pairs
+//! share scarce memory alike (rule R10).
+
+use super::NodeError;
+use crate::config::{PairSettings, Place, RoleSettings};
+use crate::dpdk::mempool::cost;
+use crate::dpdk::{Eal, Memory, Mempool, MempoolConfig};
+use crate::monitor::log::Log;
+use crate::plan::Wish;
+use crate::plan::memory::divide;
+
+/// Mbufs that rings, bursts and caches may hold besides what is held on purpose.
+pub const IN_FLIGHT: usize = 4096;
+/// Mbufs of a pool that the cache of one more lcore may hold.
+pub const CACHED: usize = 512;
+/// Input frames that may wait for the SVM.
+pub const WINDOW: usize = 2048;
+
+/// Bytes of a buffer for frames behind DPDK's headroom, which has room for the link's header.
+pub const FRAME: u16 = 2048;
+/// DPDK's headroom of 128 bytes.
+const HEADROOM: u16 = 128;
+/// Bytes of the buffers for headers and the link's own frames, headroom included.
+const HEADER_ROOM: u16 = 512;
+/// Mbufs for headers and the link's own frames.
+const HEADERS: usize = 4096;
+/// Mbufs for the headers and slices of frames that are cut: some fifteen frames of 64 KB on their
+/// way at a time.
+const CUTTING: usize = 2048;
+/// Mbufs cached per lcore.
+const CACHE: u32 = 256;
+/// With fewer a port cannot even fill its rings.
+const LEAST: u32 = 1024;
+/// Bytes that a driver may take for a port's rings when it is started.
+const PORT: usize = 1 << 20;
+
+/// What a pool is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Frames that the guest sends.
+    Output,
+    /// Input from the network, at a secondary from the link.
+    Input,
+    /// Frames of the SVM that come over the link.
+    Svm,
+    /// Input from a secondary's own uplink.
+    Network,
+    /// Frames of the PVM at a comparator.
+    Primary,
+    /// Frames of the SVM at a comparator.
+    Secondary,
+    /// Headers and the link's own frames.
+    Headers,
+    /// Headers and slices of frames that are cut.
+    Cutting,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Input => "input",
+            Self::Svm => "svm",
+            Self::Network => "network",
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Headers => "headers",
+            Self::Cutting => "cutting",
+        }
+    }
+}
+
+/// A pool that a pair wants.
+struct Wanted {
+    pair: usize,
+    purpose: Purpose,
+    mbufs: usize,
+    /// Bytes of a buffer, headroom included.
+    room: u16,
+}
+
+/// The pools of all pairs.
+#[derive(Default)]
+pub struct Pools(Vec<(usize, Purpose, Mempool)>);
+
+impl Pools {
+    /// Plans and makes them. A pair's frames are compared by `comparing` lcores besides the one that
+    /// polls; `buffer` says what a port needs of its buffers, in bytes without headroom.
+    pub fn make(
+        eal: &Eal,
+        pairs: &[PairSettings],
+        comparing: usize,
+        buffer: impl Fn(Place, &PairSettings) -> u16,
+        log: &Log,
+    ) -> Result<Self, NodeError> {
+        let wanted: Vec<Wanted> = pairs
+            .iter()
+            .enumerate()
+            .flat_map(|(number, pair)| wanted(number, pair, comparing, |p| buffer(p, pair)))
+            .collect();
+        let wishes: Vec<Wish> = wanted
+            .iter()
+            .map(|pool| {
+                let mbufs = u32::try_from(pool.mbufs).unwrap_or(u32::MAX);
+                Wish {
+                    mbufs,
+                    least: LEAST.min(mbufs),
+                    cost: cost(eal, pool.room),
+                }
+            })
+            .collect();
+        let ports: usize = pairs.iter().map(|pair| pair.ports().count()).sum();
+        let memory = Memory::of(eal);
+        // Hugepage memory grows on demand; then only DPDK can tell how far.
+        let mut free = match eal.has_hugepages() {
+            true => usize::MAX,
+            false => memory.free.saturating_sub(ports * PORT),
+        };
+        loop {
+            let all: usize = wishes.iter().map(|wish| wish.cost.of(wish.mbufs)).sum();
+            let whole = megabytes(memory.used + all + ports * PORT);
+            let division = divide(&wishes, free).map_err(|shortage| NodeError::Memory {
+                pairs: pairs.len(),
+                least: megabytes(shortage.least),
+                free: megabytes(shortage.free),
+                whole,
+            })?;
+            match make_all(eal, &wanted, &division.mbufs) {
+                Ok(pools) => {
+                    if division.is_short() {
+                        let asked: u64 = wishes.iter().map(|wish| u64::from(wish.mbufs)).sum();
+                        let made: u64 = division.mbufs.iter().copied().map(u64::from).sum();
+                        log.warning(
+                            "memory",
+                            format_args!(
+                                "EAL's memory holds {made} of the {asked} packet buffers of {} VM pairs, \
+                                 {} % for each; so fewer frames can be held than --hold-frames says; \
+                                 give EAL {whole} MB (-m {whole} with --no-huge, else hugepages)",
+                                pairs.len(),
+                                made * 100 / asked.max(1),
+                            ),
+                        );
+                    }
+                    return Ok(pools);
+                }
+                Err(error) if error.is_short_of_memory() => {
+                    free = division.bytes - division.bytes.div_ceil(8);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The pool of a pair, by its number, for a purpose of its role.
+    ///
+    /// # Panics
+    /// Where the role has no such purpose, which is a bug.
+    pub fn of(&self, pair: usize, purpose: Purpose) -> &Mempool {
+        let found = self
+            .0
+            .iter()
+            .find(|(number, its, _)| (*number, *its) == (pair, purpose));
+        &found.expect("each role plans the pools that it uses").2
+    }
+
+    /// All, each with its name.
+    pub fn named(&self) -> Vec<(String, Mempool)> {
+        let name = |(pair, purpose, pool): &(usize, Purpose, Mempool)| {
+            (name(*pair, *purpose), pool.clone())
+        };
+        self.0.iter().map(name).collect()
+    }
+}
+
+fn name(pair: usize, purpose: Purpose) -> String {
+    format!("{pair}.{}", purpose.name())
+}
+
+fn megabytes(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 20)
+}
+
+fn make_all(
+    eal: &Eal,
+    wanted: &[Wanted],
+    sizes: &[u32],
+) -> Result<Pools, crate::dpdk::MempoolError> {
+    let names: Vec<String> = wanted
+        .iter()
+        .map(|pool| name(pool.pair, pool.purpose))
+        .collect();
+    let configs: Vec<MempoolConfig<'_>> = wanted
+        .iter()
+        .zip(sizes)
+        .zip(&names)
+        .map(|((pool, &mbufs), name)| MempoolConfig {
+            name,
+            mbufs,
+            cache: CACHE.min(mbufs / 8),
+            data_room: pool.room,
+            socket: None,
+        })
+        .collect();
+    let pools = Mempool::all(eal, &configs)?;
+    let each = wanted.iter().zip(pools);
+    Ok(Pools(
+        each.map(|(wanted, pool)| (wanted.pair, wanted.purpose, pool))
+            .collect(),
+    ))
+}
+
+/// The pools that a pair's role uses.
+fn wanted(
+    number: usize,
+    pair: &PairSettings,
+    comparing: usize,
+    buffer: impl Fn(Place) -> u16,
+) -> Vec<Wanted> {
+    let hold = pair.hold_frames.get() as usize;
+    let cached = comparing * CACHED;
+    let frames = |purpose, mbufs, place| Wanted {
+        pair: number,
+        purpose,
+        mbufs,
+        room: buffer(place).saturating_add(HEADROOM),
+    };
+    let small = |purpose, mbufs| Wanted {
+        pair: number,
+        purpose,
+        mbufs,
+        room: HEADER_ROOM,
+    };
+    let mut pools = vec![small(Purpose::Cutting, CUTTING)];
+    match &pair.role {
+        RoleSettings::Primary { .. } => pools.extend([
+            frames(Purpose::Output, hold + IN_FLIGHT, Place::Guest),
+            frames(Purpose::Input, IN_FLIGHT + WINDOW, Place::Uplink),
+            frames(Purpose::Svm, hold + IN_FLIGHT + cached, Place::Link),
+            small(Purpose::Headers, HEADERS),
+        ]),
+        RoleSettings::Secondary { uplink, .. } => {
+            // After a takeover what the VM sends may have to be held, and what a new SVM does.
+            let held = uplink.as_ref().map_or(0, |_| hold);
+            let waiting = held.max(2 * WINDOW);
+            pools.extend([
+                frames(Purpose::Output, held + IN_FLIGHT, Place::Guest),
+                frames(Purpose::Input, waiting + IN_FLIGHT, Place::Link),
+                small(Purpose::Headers, HEADERS),
+            ]);
+            if uplink.is_some() {
+                pools.push(frames(Purpose::Network, IN_FLIGHT + WINDOW, Place::Uplink));
+            }
+        }
+        RoleSettings::Compare { .. } => {
+            // What comes in at the port where released frames leave is the second pool's, too.
+            let mut secondary = frames(
+                Purpose::Secondary,
+                hold + IN_FLIGHT + cached,
+                Place::SecondaryIn,
+            );
+            secondary.room = secondary
+                .room
+                .max(buffer(Place::Out).saturating_add(HEADROOM));
+            pools.extend([
+                frames(Purpose::Primary, hold + IN_FLIGHT, Place::PrimaryIn),
+                secondary,
+            ]);
+        }
+    }
+    pools
+}
