@@ -366,7 +366,7 @@ impl Drop for Veth {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub fn ip(arguments: &[&str]) {
     let status = Command::new("ip")
         .args(arguments)
         .status()

@@ -51,6 +51,8 @@ pub struct Plan<'a> {
     pub cores: u32,
     /// The primary's and the secondary's device of the link, if not virtio_user and vhost.
     pub link: Option<[(String, &'a str); 2]>,
+    /// The primary's device of the network, if not vhost.
+    pub uplink: Option<(String, &'a str)>,
     /// Whether the network leaves checksums and segmentation to the nodes. (A virtio_user device
     /// with offloads starts its rings twice, which no VM does that is started once.)
     pub offloads: bool,
@@ -65,6 +67,7 @@ impl Default for Plan<'_> {
         Self {
             cores: node::usual_cores(),
             link: None,
+            uplink: None,
             offloads: false,
             of_primary: &[],
             of_secondary: &[],
@@ -99,7 +102,11 @@ impl Pair {
             let tso = u8::from(plan.offloads);
             format!("{},tso={tso}", vhost(1, &socket(name)))
         };
-        let words = |role: &str, devices: [String; 3], link: &str, qmp: &str, more: &[&str]| {
+        let words = |role: &str,
+                     devices: [String; 3],
+                     [uplink, link]: [&str; 2],
+                     qmp: &str,
+                     more: &[&str]| {
             let own = [
                 "--",
                 "--role",
@@ -107,7 +114,7 @@ impl Pair {
                 "--guest",
                 "net_vhost0",
                 "--uplink",
-                "net_vhost1",
+                uplink,
                 "--link",
                 link,
                 "--qmp",
@@ -126,14 +133,18 @@ impl Pair {
             (primary_device, primary_link),
             (secondary_device, secondary_link),
         ] = link;
+        let is_vhost = plan.uplink.is_none();
+        let (primary_network, primary_uplink) = plan
+            .uplink
+            .unwrap_or_else(|| (network("network.sock"), "net_vhost1"));
         let primary_words = words(
             "primary",
             [
                 vhost(0, &socket("pvm.sock")),
-                network("network.sock"),
+                primary_network,
                 primary_device,
             ],
-            primary_link,
+            [primary_uplink, primary_link],
             "pvm.qmp",
             plan.of_primary,
         );
@@ -144,7 +155,7 @@ impl Pair {
                 network("elsewhere.sock"),
                 secondary_device,
             ],
-            secondary_link,
+            ["net_vhost1", secondary_link],
             "svm.qmp",
             plan.of_secondary,
         );
@@ -160,7 +171,8 @@ impl Pair {
             socket("elsewhere.sock"),
         ]);
         frames.start(PVM);
-        for network in [NETWORK, ELSEWHERE] {
+        let networks = [is_vhost.then_some(NETWORK), Some(ELSEWHERE)];
+        for network in networks.into_iter().flatten() {
             match plan.offloads {
                 true => frames.start_with_offloads(network),
                 false => frames.start(network),

@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Longest answer of DPDK 22.11.
 const ANSWER_MAX: usize = 64 << 10;
 
-/// What the process with this file prefix answers to a command.
+/// What the process with this file prefix answers to a command, with its arguments behind a comma.
 pub fn ask(prefix: &str, command: &str) -> io::Result<Value> {
     let path = Path::new("/var/run/dpdk")
         .join(prefix)
@@ -30,5 +30,6 @@ pub fn ask(prefix: &str, command: &str) -> io::Result<Value> {
     send(&socket, command.as_bytes(), SendFlags::empty())?;
     let (n, _) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
     let mut answer: Value = serde_json::from_slice(&buffer[..n])?;
-    Ok(answer[command].take())
+    let verb = command.split(',').next().unwrap_or(command);
+    Ok(answer[verb].take())
 }

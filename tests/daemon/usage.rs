@@ -65,6 +65,44 @@ fn an_unknown_port_is_named_with_those_that_exist() {
 }
 
 #[test]
+fn a_port_that_would_lose_frames_is_refused() {
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let vhost = format!("net_vhost0,iface={}/vm.sock,queues=2", dir.path().display());
+    for (device, more, says) in [
+        (
+            vhost.as_str(),
+            "",
+            ["--out net_vhost0", "2 queues", "queues=1"],
+        ),
+        (
+            "net_af_packet0,iface=lo,qpairs=2",
+            "",
+            ["--out net_af_packet0", "2 queues", "qpairs=1"],
+        ),
+        (
+            "net_af_packet0,iface=lo",
+            "--mtu 9000",
+            [
+                "--out net_af_packet0",
+                "framesz=2048",
+                "framesz=16384,blocksz=65536",
+            ],
+        ),
+    ] {
+        let name = device.split(',').next().expect("a name");
+        let (status, lines) = run(&format!(
+            "EAL --vdev net_null0 --vdev net_null1 --vdev {device} -- --role compare \
+             --primary-in net_null0 --secondary-in net_null1 --out {name} {more}"
+        ));
+        assert_eq!((status, lines.len()), (Some(2), 1), "{device}: {lines:?}");
+        for word in says {
+            assert!(lines[0].contains(word), "{device}: {lines:?}");
+        }
+    }
+}
+
+#[test]
 fn a_failure_at_run_time_is_another_status() {
     let _turn = node::beside_others();
     let (status, lines) =
