@@ -116,15 +116,17 @@ impl Egress {
 
     fn fit(&self, frame: &mut Mbuf, mut port: Option<&mut TxPoller>) -> Result<Fitted, Short> {
         let offload = frame.offload();
+        let is_longer_than = |header| self.mtu.is_some_and(|mtu| frame.len() > mtu + header);
+        if offload == Offload::NONE && !is_longer_than(ETHERNET_HEADER) {
+            return Ok(Fitted::Ready);
+        }
         let packet = Packet::parse(frame.head(), frame.len());
         // Tags are not counted in an MTU.
-        let link = usize::from(packet.l3).max(ETHERNET_HEADER);
-        let too_long = self.mtu.is_some_and(|mtu| frame.len() > mtu + link);
+        let too_long = is_longer_than(usize::from(packet.l3).max(ETHERNET_HEADER));
         if offload == Offload::NONE {
-            return Ok(if too_long {
-                Fitted::Refused
-            } else {
-                Fitted::Ready
+            return Ok(match too_long {
+                true => Fitted::Refused,
+                false => Fitted::Ready,
             });
         }
         if let Some(size) = offload.segment

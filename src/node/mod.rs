@@ -92,8 +92,9 @@ pub enum NodeError {
     },
     /// Too little memory for the pools of all pairs.
     #[error(
-        "the packet buffers of {pairs} VM pairs need {least} MB at the least, EAL has {free} MB for them; \
-         give EAL {whole} MB (-m {whole} with --no-huge, else hugepages), or run fewer pairs in this process"
+        "the packet buffers of {pairs} VM pair{} need {least} MB at the least, EAL has {free} MB for them; \
+         give EAL {whole} MB (-m {whole} with --no-huge, else hugepages), or run fewer pairs in this process",
+        if *.pairs == 1 { "" } else { "s" }
     )]
     Memory {
         /// VM pairs.

@@ -133,11 +133,13 @@ impl Pools {
                         log.warning(
                             "memory",
                             format_args!(
-                                "EAL's memory holds {made} of the {asked} packet buffers of {} VM pairs, \
-                                 {} % for each; so fewer frames can be held than --hold-frames says; \
-                                 give EAL {whole} MB (-m {whole} with --no-huge, else hugepages)",
-                                pairs.len(),
+                                "EAL's memory holds {made} of {asked} packet buffers ({} %) for {} VM \
+                                 pair{}, each with the same share; so fewer frames can be held than \
+                                 --hold-frames says; give EAL {whole} MB (-m {whole} with --no-huge, else \
+                                 hugepages)",
                                 made * 100 / asked.max(1),
+                                pairs.len(),
+                                if pairs.len() == 1 { "" } else { "s" },
                             ),
                         );
                     }

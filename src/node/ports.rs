@@ -173,7 +173,7 @@ fn look_at(
     let carries = device.carries(asked, FRAME).map_err(unfit)?;
     if let (Some(mtu), Some(cut), true) = (carries.cut_above, carries.mtu, place != Place::Link) {
         log.warning(
-            "mtu",
+            place.key(),
             format_args!(
                 "--{} {name}: its interface has an MTU of {mtu} bytes, and what is longer than {cut} \
                  arrives cut off; give {} in its --vdev, or the interface a lower MTU",

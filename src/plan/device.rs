@@ -14,6 +14,8 @@ const LONGEST_BUFFER: u16 = u16::MAX - 128;
 
 /// `framesz` where net_af_packet is given none.
 const RING_FRAME: u32 = 2048;
+/// The longest `framesz` whose frames fit into an mbuf and that divides a block evenly.
+const LONGEST_RING_FRAME: u32 = 32_768;
 /// What the kernel puts before the payload of a received frame: `TPACKET2_HDRLEN` and the Ethernet
 /// header, aligned (`tpacket_rcv` of Linux).
 const BEFORE_PAYLOAD: u32 = 80;
@@ -123,7 +125,9 @@ pub enum DeviceFault {
         asked: u16,
     },
     /// A frame of the socket's ring is longer than any mbuf.
-    #[error("framesz={has} of its --vdev is longer than an mbuf; give a framesz of at most 32768")]
+    #[error(
+        "framesz={has} of its --vdev is longer than an mbuf; give a framesz of at most {LONGEST_RING_FRAME}"
+    )]
     RingFrameTooLong {
         /// The ring's.
         has: u32,
@@ -266,9 +270,12 @@ impl Device {
     }
 }
 
-/// Arguments of net_af_packet whose ring holds an MTU: a block must be a multiple of a frame.
+/// Arguments of net_af_packet whose ring holds an MTU, as far as an mbuf can: a block must be a
+/// multiple of a frame.
 pub fn ring_for(mtu: u16) -> String {
-    let frame = (u32::from(mtu) + BEFORE_PAYLOAD + INNER_TAG).next_power_of_two();
+    let frame = (u32::from(mtu) + BEFORE_PAYLOAD + INNER_TAG)
+        .next_power_of_two()
+        .min(LONGEST_RING_FRAME);
     format!("framesz={frame},blocksz={}", frame.max(65_536))
 }
 
@@ -351,7 +358,11 @@ mod tests {
         let short = text("iface=eth1", 9000);
         assert!(short.contains("framesz=16384,blocksz=65536"), "{short}");
         let long = text("iface=eth1,framesz=65536", 9000);
-        assert!(long.contains("framesz=65536"), "{long}");
+        assert!(
+            long.contains("framesz=65536") && long.contains("at most 32768"),
+            "{long}"
+        );
+        assert_eq!(ring_for(u16::MAX), "framesz=32768,blocksz=65536");
         // What the refusal recommends is then taken.
         let arguments = format!("iface=eth1,{}", ring_for(9000));
         let carries = packet_socket(&arguments, 9000).carries(Some(9000), BUFFER);

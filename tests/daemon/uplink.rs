@@ -35,6 +35,8 @@ impl Client {
             ip(&line.split(' ').collect::<Vec<_>>());
         };
         run("netns add NS");
+        // The client says nothing of its own.
+        run("netns exec NS sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
         run("link add NEAR type veth peer name lan0 netns NS");
         // The host itself must say nothing on the uplink.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{near}/disable_ipv6"), "1");

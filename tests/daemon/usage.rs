@@ -7,7 +7,7 @@ fn run(line: &str) -> (Option<i32>, Vec<String>) {
     let prefix = prefix();
     let line = line.replace(
         "EAL",
-        &format!("--no-huge --no-pci --file-prefix {prefix} -l 0"),
+        &format!("--no-huge --no-pci -m 256 --file-prefix {prefix} -l 0"),
     );
     let words = line.split_whitespace().map(str::to_owned).collect();
     let ended = Node::spawn(prefix, words, false).wait();
