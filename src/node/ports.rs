@@ -8,7 +8,7 @@ use super::pools::{FRAME, Pools, Purpose};
 use crate::config::{PairSettings, Place, PortName, Settings};
 use crate::dpdk::{Eal, Mempool, Port, PortConfig, PortError, fanout};
 use crate::monitor::log::Log;
-use crate::plan::{Carries, device::ring_for};
+use crate::plan::{Carries, ring_for};
 
 /// A port that is not open yet.
 struct Found {

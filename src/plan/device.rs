@@ -3,10 +3,14 @@
 //! Ethdev's MTU is not the truth for every driver: a packet socket has the MTU of its interface,
 //! and a frame must fit into a frame of the socket's ring; vhost and virtio take any length.
 
+use super::fault::DeviceFault;
+
 /// Bytes of an Ethernet header and of the two tags that a frame may have.
 pub const HEADERS: u16 = 14 + TAGS;
 /// Bytes of two tags.
 const TAGS: u16 = 2 * 4;
+/// Bytes of virtio's own header.
+const VIRTIO_HEADER: u16 = 12;
 /// MTU of an Ethernet.
 const ETHERNET_MTU: u16 = 1500;
 /// The longest buffer of an mbuf, its headroom of 128 bytes left out.
@@ -14,15 +18,13 @@ const LONGEST_BUFFER: u16 = u16::MAX - 128;
 
 /// `framesz` where net_af_packet is given none.
 const RING_FRAME: u32 = 2048;
-/// The longest `framesz` whose frames fit into an mbuf and that divides a block evenly.
-const LONGEST_RING_FRAME: u32 = 32_768;
 /// What the kernel puts before the payload of a received frame: `TPACKET2_HDRLEN` and the Ethernet
 /// header, aligned (`tpacket_rcv` of Linux).
-const BEFORE_PAYLOAD: u32 = 80;
+pub(super) const BEFORE_PAYLOAD: u32 = 80;
 /// What it puts before a frame that is sent, and net_af_packet takes off for a buffer.
 const BEFORE_FRAME: u32 = 32;
 /// A tag within another stays in the frame.
-const INNER_TAG: u32 = 4;
+pub(super) const INNER_TAG: u32 = 4;
 
 /// Drivers that send and receive frames of any length.
 const ANY_LENGTH: [&str; 6] = [
@@ -82,70 +84,6 @@ pub struct Carries {
     pub cut_above: Option<u16>,
 }
 
-/// Why a node cannot use a port as it is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeviceFault {
-    /// Frames could come in on queues that no one polls.
-    #[error(
-        "its device has {queues} queues, of which a node polls one, and would lose the frames of the \
-         others; give {argument} in its --vdev{}",
-        if .argument == &"queues=1" { ", and let the guest have one queue pair" } else { "" }
-    )]
-    Queues {
-        /// Queues of the device.
-        queues: u16,
-        /// The device's arguments that make it one.
-        argument: &'static str,
-    },
-    /// The kernel's interface has a smaller MTU.
-    #[error(
-        "interface {interface} has an MTU of {has} bytes, --mtu asks for {asked}; set it with `ip link set \
-         dev {interface} mtu {asked}`, or give a lower --mtu"
-    )]
-    Interface {
-        /// Its name.
-        interface: String,
-        /// Its MTU.
-        has: u32,
-        /// The MTU asked for.
-        asked: u16,
-    },
-    /// A frame of the socket's ring is too short.
-    #[error(
-        "framesz={has} of its --vdev holds an MTU of {holds} bytes, --mtu asks for {asked}; give {}, or a \
-         lower --mtu",
-        ring_for(*.asked)
-    )]
-    RingFrame {
-        /// The ring's.
-        has: u32,
-        /// The MTU that it holds.
-        holds: u16,
-        /// The MTU asked for.
-        asked: u16,
-    },
-    /// A frame of the socket's ring is longer than any mbuf.
-    #[error(
-        "framesz={has} of its --vdev is longer than an mbuf; give a framesz of at most {LONGEST_RING_FRAME}"
-    )]
-    RingFrameTooLong {
-        /// The ring's.
-        has: u32,
-    },
-    /// The driver has a limit.
-    #[error(
-        "{driver} takes an MTU of at most {most} bytes, --mtu asks for {asked}; give a lower --mtu, or another device"
-    )]
-    Driver {
-        /// Its name.
-        driver: String,
-        /// Its limit.
-        most: u16,
-        /// The MTU asked for.
-        asked: u16,
-    },
-}
-
 impl Device {
     /// Refuses a device that receives on queues which a node would not poll.
     ///
@@ -185,6 +123,13 @@ impl Device {
             }
             driver if ANY_LENGTH.contains(&driver) => {
                 self.within_limit(asked)?;
+                // Without mergeable buffers virtio receives a frame into one, its own header included.
+                let buffer = match asked {
+                    Some(mtu) if driver.starts_with("net_virtio") && !self.scatters => {
+                        buffer.max(mtu.saturating_add(HEADERS + VIRTIO_HEADER))
+                    }
+                    _ => buffer,
+                };
                 Ok(Carries {
                     mtu: asked,
                     buffer,
@@ -270,17 +215,9 @@ impl Device {
     }
 }
 
-/// Arguments of net_af_packet whose ring holds an MTU, as far as an mbuf can: a block must be a
-/// multiple of a frame.
-pub fn ring_for(mtu: u16) -> String {
-    let frame = (u32::from(mtu) + BEFORE_PAYLOAD + INNER_TAG)
-        .next_power_of_two()
-        .min(LONGEST_RING_FRAME);
-    format!("framesz={frame},blocksz={}", frame.max(65_536))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fault::ring_for;
     use super::*;
 
     const BUFFER: u16 = 2048;
@@ -406,6 +343,9 @@ mod tests {
             for asked in [None, Some(9000)] {
                 let carries = device.carries(asked, BUFFER).expect("any length");
                 assert_eq!((carries.mtu, carries.configure), (asked, None), "{driver}");
+                // This virtio device has no mergeable buffers.
+                let long = asked.is_some() && driver == "net_virtio_user";
+                assert_eq!(carries.buffer, if long { 9034 } else { BUFFER });
             }
         }
     }

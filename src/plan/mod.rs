@@ -5,7 +5,9 @@
 //! a device and of its memory is an argument. The pools that they size keep rule R10.
 
 pub mod device;
+pub mod fault;
 pub mod memory;
 
-pub use device::{Carries, Device, DeviceFault, Interface};
+pub use device::{Carries, Device, Interface};
+pub use fault::{DeviceFault, ring_for};
 pub use memory::{Cost, Division, Shortage, Wish};
