@@ -252,6 +252,11 @@ impl Node {
         })
     }
 
+    /// As [`Process::output`].
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// As [`Process::id`].
     pub fn id(&self) -> u32 {
         self.process.id()
