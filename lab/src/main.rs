@@ -62,6 +62,7 @@ Options:
   --count N      faults: how many injections (60)
   --rounds N     loss: how often each wire is measured (5)
   --pages N      loss: how many pages of 300 kB (200)
+  --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
   --assert       loss: fail if a figure is below its goal
   --seed S       faults: the first injection's seed; loss: of what frames suffer (from the clock)
   --json FILE    table, faults, loss: write the figures there (lab/work/table.json, faults.json, loss.json)
@@ -102,6 +103,7 @@ struct Arguments {
     rounds: usize,
     pages: usize,
     assert: bool,
+    beside: loss::Middle,
     seed: Option<u64>,
     full: bool,
     brief: bool,
@@ -137,6 +139,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         rounds: ROUNDS,
         pages: PAGES,
         assert: false,
+        beside: loss::Middle::default(),
         seed: None,
         full: false,
         brief: false,
@@ -154,6 +157,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("count") => arguments.count = parser.value()?.parse()?,
             Long("rounds") => arguments.rounds = parser.value()?.parse()?,
             Long("pages") => arguments.pages = parser.value()?.parse()?,
+            Long("beside") => {
+                arguments.beside = loss::Middle::parse(&parser.value()?.string()?)?;
+            }
             Long("assert") => arguments.assert = true,
             Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
             Long("full") => arguments.full = true,
@@ -250,6 +256,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
                 only: arguments.wires.clone(),
                 pages: arguments.pages,
                 assert: arguments.assert,
+                beside: arguments.beside,
             };
             loss::run(&host, bin, &order, &json("loss.json"))
         }
@@ -305,6 +312,10 @@ mod tests {
         assert!(check.full && !check.keep);
         let table = parsed("table --only stock --only plain").expect("valid");
         assert_eq!(table.rows, [table::Row::Stock, table::Row::Plain]);
+        let loss =
+            parsed("loss --bin x --only to-1 --only delay --rounds 2 --assert").expect("valid");
+        assert_eq!(loss.wires.len(), 2);
+        assert!(loss.assert && loss.rounds == 2 && loss.pages == PAGES);
         let image = parsed("image here").expect("valid");
         assert_eq!(image.image, PathBuf::from("here"));
     }
@@ -319,6 +330,11 @@ mod tests {
                 .contains("--fast")
         );
         assert!(parsed("dance").expect_err("no command").contains("dance"));
+        assert!(
+            parsed("loss --bin x --only to-3")
+                .expect_err("no wire")
+                .contains("to-3")
+        );
         assert!(
             parsed("table --only all")
                 .expect_err("no row")

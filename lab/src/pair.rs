@@ -247,7 +247,7 @@ impl Pair {
     /// # Errors
     /// [`LabError::Qmp`], [`LabError::Spawn`].
     pub fn rest(&self) -> Result<(), LabError> {
-        debug_assert!(self.secondary.is_none(), "COLO would see a stop");
+        debug_assert!(self.secondary.is_none(), "COLO would see it");
         self.primary.qmp.command("stop", json!({}))?;
         // Last: QEMU stops the node's rings first.
         self.signal(Signal::STOP)

@@ -4,17 +4,22 @@
 //! unprotected guests, the ratio of their rates, the pair's checkpoints with their reasons, as a table and
 //! as JSON.
 //!
+//! An unprotected guest stands behind the same program without a secondary, which forwards and sleeps between empty
+//! polls as a pair's nodes do. testpmd in its place polls all the time: with two of them the guests get less than
+//! half of two cores, and the figures tell of that, not of protection (`--beside testpmd` shows it).
+//!
 //! One pair and one set of two unprotected guests live for the whole run, since a boot under TCG takes longer than
 //! most loads. The two unprotected guests do the same at the same time, as the two VMs of a pair do. Only one set
-//! works at a time. While the pair is measured, the unprotected guests stand still: QEMU stops their clocks,
-//! and their testpmd, which would poll, is stopped by a signal. A pair cannot be stopped so, COLO would see
-//! it; while the others are measured it is idle: its nodes sleep between empty polls, its VMs between timer ticks.
-//! Each wire is measured at the pair first and then at the others, which gives the pair the time that the
+//! works at a time; the other one is idle, which costs the same in both directions: two nodes that sleep between
+//! empty polls, two VMs that sleep between timer ticks. Nothing of a pair may be stopped instead, COLO would see it.
+//! Only testpmd is stopped by a signal while the pair is measured, after QEMU has stopped its guest and the guest's
+//! clock. Each wire is measured at the pair first and then at the others, which gives the pair the time that the
 //! comparator waits for what does not come ([`SETTLE`]): a checkpoint that comes then belongs to that wire, too.
+//! Between loads the wire is clean until nothing passes any more.
 //!
-//! Loads are over IPv4 in rounds 1, 3, ... and over IPv6 in the others. In a round both sets meet the same
-//! seed: the n-th frame of a load suffers the same in both. The medians are over rounds, that of the ratio over
-//! the ratios within a round.
+//! Loads are over IPv4 in rounds 1, 3, ... and over IPv6 in the others. In a round both sets meet the same seed: the
+//! n-th frame of a load suffers the same in both. The medians are over rounds, that of the ratio over the ratios
+//! within a round.
 
 mod load;
 mod plan;
@@ -57,6 +62,39 @@ pub struct Order {
     pub pages: usize,
     /// Whether a figure below its goal fails the run.
     pub assert: bool,
+    /// What stands between an unprotected guest and its client.
+    pub beside: Middle,
+}
+
+/// What stands between an unprotected guest and its client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Middle {
+    /// The program under test, without a secondary.
+    #[default]
+    Alone,
+    /// testpmd.
+    Testpmd,
+}
+
+impl Middle {
+    /// By its name on the command line.
+    ///
+    /// # Errors
+    /// The names there are.
+    pub fn parse(name: &str) -> Result<Self, &'static str> {
+        match name {
+            "alone" => Ok(Self::Alone),
+            "testpmd" => Ok(Self::Testpmd),
+            _ => Err("--beside is alone or testpmd"),
+        }
+    }
+
+    fn mode(self, bin: PathBuf) -> Mode {
+        match self {
+            Self::Alone => Mode::Alone(bin),
+            Self::Testpmd => Mode::Unprotected,
+        }
+    }
 }
 
 /// Measures and reports; true if nothing was wrong, and with `assert`, if all goals were reached.
@@ -88,6 +126,7 @@ pub fn run(host: &Host, bin: PathBuf, order: &Order, json_file: &Path) -> Result
     document["dpdk"] = json!(dpdk_version());
     document["accelerator"] = json!(host.accel.to_string());
     document["cpus"] = json!(std::thread::available_parallelism().map_or(0, usize::from));
+    document["beside"] = json!(order.beside.mode(PathBuf::new()).to_string());
     document["seed"] = json!(order.seed);
     document["rounds"] = json!(order.rounds);
     document["pages"] = json!(order.pages);
@@ -133,12 +172,15 @@ fn measure(
     kinds: &[Kind],
     results: &mut Results,
 ) -> Result<(), LabError> {
+    let mode = order.beside.mode(bin.clone());
+    say("beside", format!("two unprotected guests, {mode}"));
+    // The auditor judges pairs.
+    let unwatched = Host {
+        audit: None,
+        ..host.clone()
+    };
+    let mut beside = Beside::start(&mode, &unwatched)?;
     let mode = Mode::Protected(bin);
-    let beside = Beside::start(host)?;
-    say(
-        "beside",
-        "two unprotected guests, which stand still until it is their turn",
-    );
     let mut running = None;
     for round in 0..order.rounds {
         let mut site = match running.take() {
@@ -146,7 +188,7 @@ fn measure(
             None => Site::start(&mode, host)?,
         };
         for &kind in kinds {
-            measure_wire(&mut site, &beside, order, round, kind, results)?;
+            measure_wire(&mut site, &mut beside, order, round, kind, results)?;
         }
         // What a pair captures of all rounds may not fit on a disk.
         if host.audit.is_some() || round + 1 == order.rounds {
@@ -161,7 +203,7 @@ fn measure(
 
 fn measure_wire(
     site: &mut Site,
-    beside: &Beside,
+    beside: &mut Beside,
     order: &Order,
     round: usize,
     kind: Kind,
@@ -195,6 +237,7 @@ fn measure_wire(
     let ended = Instant::now();
     site.pair.alive()?;
     let figures = beside.run(&tasks)?;
+    beside.alive()?;
     interrupt::sleep(SETTLE.saturating_sub(ended.elapsed()))?;
     let late = since(&before, &seen(site));
     let mut line = Vec::new();

@@ -140,20 +140,30 @@ impl Client<'_> {
     }
 }
 
-/// Two unprotected guests that do the same at the same time, and stand still in between.
+/// Two unprotected guests that do the same at the same time.
 #[derive(Debug)]
-pub struct Beside([Site; 2]);
+pub struct Beside {
+    sites: [Site; 2],
+    /// What is between them and the network polls all the time, so they stand still until it is their turn.
+    rests: bool,
+}
 
 impl Beside {
-    /// Boots them; they stand still.
+    /// Boots them, each set up as `mode` says.
     ///
     /// # Errors
-    /// As [`Site::start`].
-    pub fn start(host: &Host) -> Result<Self, LabError> {
-        let start = || Site::start(&Mode::Unprotected, host);
-        let sites = Self([start()?, start()?]);
-        sites.rest()?;
-        Ok(sites)
+    /// As [`Site::start`] and [`Pair::rest`].
+    pub fn start(mode: &Mode, host: &Host) -> Result<Self, LabError> {
+        let rests = *mode == Mode::Unprotected;
+        let start = || {
+            let site = Site::start(mode, host)?;
+            if rests {
+                site.pair.rest()?;
+            }
+            Ok::<_, LabError>(site)
+        };
+        let sites = [start()?, start()?];
+        Ok(Self { sites, rests })
     }
 
     /// Does `tasks` in turn, each at both guests at the same time; the figures are the first one's.
@@ -161,34 +171,45 @@ impl Beside {
     /// # Errors
     /// As [`Site::run`] and [`Pair::rest`].
     pub fn run(&self, tasks: &[Task]) -> Result<Vec<Figure>, LabError> {
-        let [one, other] = &self.0;
-        for site in &self.0 {
+        if !self.rests {
+            return self.run_awake(tasks);
+        }
+        for site in &self.sites {
             site.pair.wake()?;
         }
         interrupt::sleep(AWAKE)?;
-        let figures = tasks
-            .iter()
-            .map(|&task| {
-                let (one, other) = (one.client(), other.client());
-                thread::scope(|scope| {
-                    let beside = scope.spawn(move || other.run(task));
-                    let figure = one.run(task);
-                    beside.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-                    figure
-                })
-            })
-            .collect::<Result<Vec<_>, LabError>>();
-        self.rest()?;
-        figures
+        let figures = self.run_awake(tasks)?;
+        for site in &self.sites {
+            site.pair.rest()?;
+        }
+        Ok(figures)
     }
 
-    fn rest(&self) -> Result<(), LabError> {
-        self.0.iter().try_for_each(|site| site.pair.rest())
+    fn run_awake(&self, tasks: &[Task]) -> Result<Vec<Figure>, LabError> {
+        let [one, other] = &self.sites;
+        let both = |&task: &Task| {
+            let (one, other) = (one.client(), other.client());
+            thread::scope(|scope| {
+                let beside = scope.spawn(move || other.run(task));
+                let figure = one.run(task);
+                beside.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+                figure
+            })
+        };
+        tasks.iter().map(both).collect()
+    }
+
+    /// Asserts that every process still runs.
+    ///
+    /// # Errors
+    /// As [`Pair::alive`].
+    pub fn alive(&mut self) -> Result<(), LabError> {
+        self.sites.iter_mut().try_for_each(|site| site.pair.alive())
     }
 
     /// As [`Site::dropped`], of both.
     pub fn dropped(&self) -> u64 {
-        self.0.iter().map(Site::dropped).sum()
+        self.sites.iter().map(Site::dropped).sum()
     }
 }
 
