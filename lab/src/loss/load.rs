@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Pieces of echo, 8 kB each on average.
 const PIECES: usize = 100;
 /// Operations of redis.
-const OPERATIONS: usize = 300;
+const OPERATIONS: usize = 200;
 
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

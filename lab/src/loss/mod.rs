@@ -58,7 +58,7 @@ pub struct Order {
     pub seed: u64,
     /// The wires; all if there are none.
     pub only: Vec<Kind>,
-    /// How many pages each load of pages fetches.
+    /// How many pages a load of pages fetches, as [`Kind::pages`] has it.
     pub pages: usize,
     /// Whether a figure below its goal fails the run.
     pub assert: bool,
@@ -220,7 +220,7 @@ fn measure_wire(
             kind,
             load,
             family,
-            pages: order.pages,
+            pages: kind.pages(order.pages),
             seed: order
                 .seed
                 .wrapping_add(number + 10 * kind.number() + 1000 * round as u64),

@@ -144,6 +144,14 @@ impl Kind {
         }
     }
 
+    /// How many of `pages` pages are fetched on it: a quarter where each takes at least six round trips of 20 ms.
+    pub fn pages(self, pages: usize) -> usize {
+        match self {
+            Self::Delay => pages.div_ceil(4),
+            _ => pages,
+        }
+    }
+
     /// True if it loses more than one frame in 100 singly: less is asked of a pair there.
     pub fn is_harsh(self) -> bool {
         matches!(self, Self::Loss(_, share) if share > 10)

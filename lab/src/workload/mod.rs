@@ -550,6 +550,35 @@ mod tests {
     }
 
     #[test]
+    fn an_exchange_ends_at_its_limit_both_ways() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address"));
+        let (_silent, _) = listener.accept().expect("a client");
+        let stream = stream.expect("connected");
+        for limit in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
+            limit(&stream, Some(interrupt::STEP)).expect("a timeout");
+        }
+        let mut connection = Connection {
+            stream,
+            what: "test".to_owned(),
+            received: 0,
+            sent: 0,
+            until: Some(Instant::now() + interrupt::STEP),
+            tape: None,
+        };
+        let begun = Instant::now();
+        let nothing = connection.expect(b"a", None);
+        assert!(matches!(
+            nothing,
+            Err(TrafficError::Limit { offset: 0, .. })
+        ));
+        let full = connection.send(&vec![0; 64 << 20]);
+        assert!(matches!(full, Err(TrafficError::Limit { .. })), "{full:?}");
+        assert!((1..64 << 20).contains(&connection.sent()));
+        assert!(begun.elapsed() < STALL / 2);
+    }
+
+    #[test]
     fn noise_repeats_for_a_seed_and_only_for_it() {
         assert_eq!(Noise::new(1).bytes(100), Noise::new(1).bytes(100));
         assert_ne!(Noise::new(1).bytes(100), Noise::new(2).bytes(100));
