@@ -1,6 +1,8 @@
 # make demo     a protected pair of VMs at work, shown step by step
 # make test     lint, all tests, and a real pair, checked
 # make faults   kills, stops and cuts parts of pairs under load; COUNT=300 for more, SEED=S to repeat
+# make loss     the protected pair beside unprotected guests while frames between node and client are lost, in
+#               some 25 minutes; SEED=S to repeat, LOSS="--rounds 1 --only to-1" for parts
 # make table    the protected pair beside QEMU's own proxy and no protection
 # make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
 #               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
@@ -18,7 +20,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check faults faults-short table bench install clean packages lab
+.PHONY: all demo test lint unit instructions check faults faults-short loss table bench install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -65,6 +67,9 @@ faults: all lab
 
 faults-short: all lab
 	$(LAB) faults --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --count 8 --seed 3000
+
+loss: all lab
+	$(LAB) loss --bin $(BIN) --image $(IMAGE) $(if $(SEED),--seed $(SEED)) $(LOSS)
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)

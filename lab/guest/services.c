@@ -1,6 +1,7 @@
 /* The test guest's own services, written so that two copies of one VM answer with the same bytes.
  *
- *   tcp/80   HTTP: /page (300,000 bytes), /big (32 MiB), /small (1 byte); one request a connection
+ *   tcp/80   HTTP: /page (300,000 bytes), /large (8 MiB), /big (32 MiB), /small (1 byte); one request a connection.
+ *            POST: the body must be what a page is; the answer says whether it was
  *   tcp/7    echo
  *   udp/7    echo, datagram by datagram
  *   tcp/9    one line of random characters, then close: no two VMs answer alike. The line goes to the
@@ -25,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 300000, BIG = 32 << 20, SMALL = 1 };
+enum { PAGE = 300000, LARGE = 8 << 20, BIG = 32 << 20, SMALL = 1 };
 
 static char *pattern;
 
@@ -60,6 +61,33 @@ static void write_whole(int fd, const char *data, size_t len)
     }
 }
 
+/* Compares a body of len bytes with the pattern; the first have of them have been read to body. */
+static void take(int fd, const char *body, size_t have, size_t len)
+{
+    static char buf[65536];
+    size_t at = 0, wrong = len;
+    char said[64], answer[192];
+
+    while (at < len) {
+        size_t n = have < len - at ? have : len - at;
+        if (n && wrong == len && memcmp(body, pattern + at, n))
+            for (wrong = at; body[wrong - at] == pattern[wrong];)
+                wrong++;
+        at += n;
+        if (at == len)
+            break;
+        ssize_t got = read(fd, buf, sizeof buf);
+        if (got <= 0)
+            return;
+        body = buf;
+        have = got;
+    }
+    int n = wrong == len ? snprintf(said, sizeof said, "%zu bytes right\n", len)
+                         : snprintf(said, sizeof said, "byte %zu wrong\n", wrong);
+    n = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", n, said);
+    write_whole(fd, answer, n);
+}
+
 static void http(int fd)
 {
     char request[4096], head[128];
@@ -71,8 +99,17 @@ static void http(int fd)
             return;
         request[have += n] = 0;
     } while (!strstr(request, "\r\n\r\n") && have < sizeof request - 1);
+    char *length = strstr(request, "\r\nContent-Length: "), *body = strstr(request, "\r\n\r\n");
+    if (!strncmp(request, "POST ", 5) && length && body) {
+        len = strtoul(length + 18, NULL, 10);
+        if (len <= BIG)
+            take(fd, body + 4, request + have - (body + 4), len);
+        return;
+    }
     if (!strncmp(request, "GET /big ", 9))
         len = BIG;
+    else if (!strncmp(request, "GET /large ", 11))
+        len = LARGE;
     else if (!strncmp(request, "GET /small ", 11))
         len = SMALL;
     else

@@ -6,6 +6,7 @@
 //! | `demo` | shows a protected pair at work, with one real divergence |
 //! | `check` | asserts what a protected pair must do |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
+//! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
 //!
@@ -21,6 +22,7 @@ mod faults;
 mod image;
 mod interrupt;
 mod load;
+mod loss;
 mod net;
 mod node;
 mod pair;
@@ -46,18 +48,24 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab demo  --bin FILE [options]    show a protected pair at work
        colo-lab check --bin FILE [options]    assert what a protected pair must do
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
+       colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
 Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
-  --audit FILE   the dpdk-colo-audit program: check, run, faults: capture all that nodes see, and judge it
+  --audit FILE   the dpdk-colo-audit program: check, run, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
-  --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; may be repeated
+  --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
+                 wire (clean, to-1, both-0.1, ...); may be repeated
   --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60)
-  --seed S       faults: the first injection's seed (from the clock)
-  --json FILE    table, faults: write the figures there (lab/work/table.json, lab/work/faults.json)
+  --rounds N     loss: how often each wire is measured (5)
+  --pages N      loss: how many pages of 300 kB (200)
+  --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
+  --assert       loss: fail if a figure is below its goal
+  --seed S       faults: the first injection's seed; loss: of what frames suffer (from the clock)
+  --json FILE    table, faults, loss: write the figures there (lab/work/table.json, faults.json, loss.json)
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
 ";
@@ -69,6 +77,11 @@ const INTERRUPTED: u8 = 130;
 
 /// Injections of `faults` if not told: each kind twice.
 const INJECTIONS: usize = 60;
+
+/// Rounds of `loss` if not told.
+const ROUNDS: usize = 5;
+/// Pages of each load of pages of `loss` if not told.
+const PAGES: usize = 200;
 
 /// A seed that no two runs share.
 fn clock() -> u64 {
@@ -85,7 +98,12 @@ struct Arguments {
     json: Option<PathBuf>,
     rows: Vec<table::Row>,
     faults: Vec<faults::Kind>,
+    wires: Vec<loss::Kind>,
     count: usize,
+    rounds: usize,
+    pages: usize,
+    assert: bool,
+    beside: loss::Middle,
     seed: Option<u64>,
     full: bool,
     brief: bool,
@@ -100,6 +118,7 @@ enum Command {
     Demo,
     Check,
     Faults,
+    Loss,
     Run,
     Table,
 }
@@ -115,7 +134,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         json: None,
         rows: Vec::new(),
         faults: Vec::new(),
+        wires: Vec::new(),
         count: INJECTIONS,
+        rounds: ROUNDS,
+        pages: PAGES,
+        assert: false,
+        beside: loss::Middle::default(),
         seed: None,
         full: false,
         brief: false,
@@ -131,6 +155,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("json") => arguments.json = Some(parser.value()?.into()),
             Long("only") => only.push(parser.value()?.string()?),
             Long("count") => arguments.count = parser.value()?.parse()?,
+            Long("rounds") => arguments.rounds = parser.value()?.parse()?,
+            Long("pages") => arguments.pages = parser.value()?.parse()?,
+            Long("beside") => {
+                arguments.beside = loss::Middle::parse(&parser.value()?.string()?)?;
+            }
+            Long("assert") => arguments.assert = true,
             Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
             Long("full") => arguments.full = true,
             Long("brief") => arguments.brief = true,
@@ -142,6 +172,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("demo") => Command::Demo,
                     Some("check") => Command::Check,
                     Some("faults") => Command::Faults,
+                    Some("loss") => Command::Loss,
                     Some("run") => Command::Run,
                     Some("table") => Command::Table,
                     _ => return Err(format!("unknown subcommand {word:?}").into()),
@@ -161,6 +192,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     for name in &only {
         match arguments.command {
             Command::Faults => arguments.faults.push(faults::Kind::parse(name)?),
+            Command::Loss => arguments
+                .wires
+                .push(loss::Kind::parse(name).map_err(|error| error.to_string())?),
             _ => arguments
                 .rows
                 .push(table::Row::parse(name).map_err(|error| format!("{name:?}: {error}"))?),
@@ -168,7 +202,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     }
     if matches!(
         arguments.command,
-        Command::Demo | Command::Check | Command::Faults | Command::Run
+        Command::Demo | Command::Check | Command::Faults | Command::Loss | Command::Run
     ) && arguments.bin.is_none()
     {
         return Err("--bin is missing: name the dpdk-colo program".into());
@@ -214,6 +248,17 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
                 only: arguments.faults.clone(),
             };
             faults::run(&host, bin, &order, &json("faults.json"))
+        }
+        (Command::Loss, Some(bin)) => {
+            let order = loss::Order {
+                rounds: arguments.rounds,
+                seed: arguments.seed.unwrap_or_else(clock),
+                only: arguments.wires.clone(),
+                pages: arguments.pages,
+                assert: arguments.assert,
+                beside: arguments.beside,
+            };
+            loss::run(&host, bin, &order, &json("loss.json"))
         }
         (_, bin) => table::run(
             &host,
@@ -267,6 +312,10 @@ mod tests {
         assert!(check.full && !check.keep);
         let table = parsed("table --only stock --only plain").expect("valid");
         assert_eq!(table.rows, [table::Row::Stock, table::Row::Plain]);
+        let loss =
+            parsed("loss --bin x --only to-1 --only delay --rounds 2 --assert").expect("valid");
+        assert_eq!(loss.wires.len(), 2);
+        assert!(loss.assert && loss.rounds == 2 && loss.pages == PAGES);
         let image = parsed("image here").expect("valid");
         assert_eq!(image.image, PathBuf::from("here"));
     }
@@ -281,6 +330,11 @@ mod tests {
                 .contains("--fast")
         );
         assert!(parsed("dance").expect_err("no command").contains("dance"));
+        assert!(
+            parsed("loss --bin x --only to-3")
+                .expect_err("no wire")
+                .contains("to-3")
+        );
         assert!(
             parsed("table --only all")
                 .expect_err("no row")

@@ -12,6 +12,12 @@
 //!         uplink ── up0 ┬ bridge lan0 ┬ up1 ── uplink
 //!       nodelink ── wire0             wire1 ── nodelink
 //! ```
+//! Where what lies between a node and its client is to be a wire of the lab's, the veth pair is two, whose inner ends are
+//! in a namespace that has no addresses and so answers nothing:
+//! ```text
+//!  namespace colo-lab-PID     colo-lab-PID-wire            this machine
+//!  lan0 ── veth pair ── near0    (wire)    far0 ── veth pair ── clPID ── a node
+//! ```
 //! A lab that needs a second client calls it PID-b1. Deleting a namespace deletes its interfaces with it, and that is what dropping a [`ClientNet`]
 //! does. Namespaces of labs that were killed are swept by the next one.
 
@@ -33,6 +39,8 @@ const CLIENT_V4: &str = "10.0.0.1/24";
 const CLIENT_V6: &str = "fd00::1/64";
 /// The ends of the nodes' link inside the namespace.
 pub const WIRE: [&str; 2] = ["wire0", "wire1"];
+/// The ends of the client's wire in its namespace: towards the client, and towards the node.
+pub const CLIENT_WIRE: [&str; 2] = ["near0", "far0"];
 /// A host's interface to the client's bridge, in its own namespace.
 pub const UPLINK: &str = "uplink";
 /// A host's interface to the other host.
@@ -50,6 +58,8 @@ pub struct ClientNet {
     uplink: Option<String>,
     /// The namespaces of two hosts, if there are two.
     hosts: Vec<String>,
+    /// The namespace of the client's wire, if there is one.
+    wire: Option<String>,
 }
 
 impl ClientNet {
@@ -59,18 +69,34 @@ impl ClientNet {
     /// [`LabError::Command`] with what `ip` or `ethtool` said.
     pub fn veth() -> Result<Self, LabError> {
         let mut net = Self::namespace()?;
-        let ns = &net.namespace;
-        let up = format!("cl{}", ns.strip_prefix(PREFIX).unwrap_or(ns));
-        ip(&format!(
-            "link add {up} type veth peer name lan0 netns {ns}"
-        ))?;
-        // The host itself must say nothing on the uplink.
-        quiet(&up)?;
+        let ns = net.namespace.clone();
         // What the client receives it may merge, as any NIC's driver does.
+        net.lead_out("lan0", &ns, "on")?;
+        net.address("lan0")?;
+        Ok(net)
+    }
+
+    /// As [`ClientNet::veth`], with a gap between the client and the uplink: nothing passes until a
+    /// [`Wire`](crate::wire::Wire) joins [`CLIENT_WIRE`] in the namespace of [`ClientNet::wire`].
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with what `ip` or `ethtool` said.
+    pub fn wired() -> Result<Self, LabError> {
+        let mut net = Self::namespace()?;
+        let ns = net.namespace.clone();
+        let inner = format!("{ns}-wire");
+        ip(&format!("netns add {inner}"))?;
+        net.wire = Some(inner.clone());
+        let [near, far] = CLIENT_WIRE;
+        ip(&format!(
+            "-n {ns} link add lan0 type veth peer name {near} netns {inner}"
+        ))?;
+        within(&inner, || quiet(near).and_then(|()| plain(near, "off")))?;
+        ip(&format!("-n {inner} link set {near} up"))?;
         net.enter(|| plain("lan0", "on"))?;
-        plain(&up, "off")?;
-        ip(&format!("link set {up} up"))?;
-        net.uplink = Some(up);
+        net.lead_out(far, &inner, "off")?;
+        within(&inner, || quiet(far))?;
+        ip(&format!("-n {inner} link set {far} up"))?;
         net.address("lan0")?;
         Ok(net)
     }
@@ -178,12 +204,36 @@ impl ClientNet {
         Namespace::open(&self.namespace)
     }
 
+    /// The namespace of the client's wire, if there is one.
+    ///
+    /// # Errors
+    /// [`LabError::Namespace`].
+    pub fn wire(&self) -> Result<Namespace, LabError> {
+        Namespace::open(self.wire.as_deref().unwrap_or_default())
+    }
+
+    /// A veth pair from `near` in the namespace `inner` to this machine, for a node's packet socket; `gro` as in [`plain`].
+    fn lead_out(&mut self, near: &str, inner: &str, gro: &str) -> Result<(), LabError> {
+        let ns = &self.namespace;
+        let up = format!("cl{}", ns.strip_prefix(PREFIX).unwrap_or(ns));
+        ip(&format!(
+            "link add {up} type veth peer name {near} netns {inner}"
+        ))?;
+        self.uplink = Some(up.clone());
+        // The host itself must say nothing on the uplink.
+        quiet(&up)?;
+        within(inner, || plain(near, gro))?;
+        plain(&up, "off")?;
+        ip(&format!("link set {up} up")).map(|_| ())
+    }
+
     fn namespace() -> Result<Self, LabError> {
         sweep();
         let net = Self {
             namespace: free_name(),
             uplink: None,
             hosts: Vec::new(),
+            wire: None,
         };
         ip(&format!("netns add {}", net.namespace))?;
         Ok(net)
@@ -242,6 +292,24 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    /// Runs `work` on a thread inside.
+    ///
+    /// # Errors
+    /// [`LabError::Namespace`], or what `work` fails with.
+    pub fn run<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, LabError> + Send,
+    ) -> Result<T, LabError> {
+        thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                self.enter()?;
+                work()
+            });
+            run.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     fn open(name: &str) -> Result<Self, LabError> {
         let name = name.to_owned();
         match File::open(Path::new(NAMESPACES).join(&name)) {
@@ -273,7 +341,7 @@ impl Drop for ClientNet {
         if let Some(uplink) = &self.uplink {
             let _ = ip(&format!("link del {uplink}"));
         }
-        for host in &self.hosts {
+        for host in self.hosts.iter().chain(&self.wire) {
             let _ = ip(&format!("netns del {host}"));
         }
         let _ = ip(&format!("netns del {}", self.namespace));
@@ -285,15 +353,7 @@ fn within<T: Send>(
     name: &str,
     work: impl FnOnce() -> Result<T, LabError> + Send,
 ) -> Result<T, LabError> {
-    let namespace = Namespace::open(name)?;
-    thread::scope(|scope| {
-        let run = scope.spawn(|| {
-            namespace.enter()?;
-            work()
-        });
-        run.join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    Namespace::open(name)?.run(work)
 }
 
 /// A packet socket carries no offload requests: frames must be of wire size with checksums in place. `gro` is `on`

@@ -119,7 +119,8 @@ impl Node {
             guest: "pvm",
             namespace: None,
             uplink: Some(uplink),
-            link: "net_null0",
+            // As it is by default, the null device receives frames without end, and the node would never sleep.
+            link: "net_null0,no-rx=1",
             qmp: &node_socket(dir, "pvm"),
             memory: MEMORY,
             host,
@@ -250,6 +251,11 @@ impl Node {
             role: colo.role,
             summary: colo.dir.join(format!("{name}.json")),
         })
+    }
+
+    /// As [`Process::output`].
+    pub fn output(&self) -> String {
+        self.process.output()
     }
 
     /// As [`Process::id`].

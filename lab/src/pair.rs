@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -140,13 +141,26 @@ impl Pair {
     /// # Errors
     /// Whatever kept it from running, with the last words of the process that failed.
     pub fn start(mode: &Mode, host: &Host, timestamps: bool) -> Result<Self, LabError> {
-        // Should a step fail, what stands is dropped in reverse: guests, nodes, network, folder.
-        let run = run_folder(host)?;
-        let dir = run.path();
         let net = match mode {
             Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => ClientNet::veth()?,
             Mode::Stock | Mode::Plain => ClientNet::taps()?,
         };
+        Self::start_on(net, mode, host, timestamps)
+    }
+
+    /// Boots guests and nodes as [`Pair::start`] does, on a network that is there: with taps where `mode` needs them.
+    ///
+    /// # Errors
+    /// As [`Pair::start`].
+    pub fn start_on(
+        net: ClientNet,
+        mode: &Mode,
+        host: &Host,
+        timestamps: bool,
+    ) -> Result<Self, LabError> {
+        // Should a step fail, what stands is dropped in reverse: guests, nodes, network, folder.
+        let run = run_folder(host)?;
+        let dir = run.path();
         let net_file = net.file();
         let (secondary_node, primary_node) = match mode {
             Mode::Protected(bin) => {
@@ -218,6 +232,42 @@ impl Pair {
     /// The checkpoints of the primary so far, its entry into COLO included.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         self.primary.qmp.checkpoints()
+    }
+
+    /// What the primary node has said so far, line by line.
+    pub fn log(&self) -> String {
+        self.primary_node
+            .as_ref()
+            .map(Node::output)
+            .unwrap_or_default()
+    }
+
+    /// An unprotected guest and its node stand still, and the guest's clock with them.
+    ///
+    /// # Errors
+    /// [`LabError::Qmp`], [`LabError::Spawn`].
+    pub fn rest(&self) -> Result<(), LabError> {
+        debug_assert!(self.secondary.is_none(), "COLO would see it");
+        self.primary.qmp.command("stop", json!({}))?;
+        // Last: QEMU stops the node's rings first.
+        self.signal(Signal::STOP)
+    }
+
+    /// They go on.
+    ///
+    /// # Errors
+    /// As [`Pair::rest`].
+    pub fn wake(&self) -> Result<(), LabError> {
+        self.signal(Signal::CONT)?;
+        self.primary.qmp.command("cont", json!({}))?;
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), LabError> {
+        if let Some(node) = &self.primary_node {
+            node.handle()?.signal(signal);
+        }
+        Ok(())
     }
 
     /// Waits until one second has passed without a checkpoint: what earlier traffic leaves to settle is settled.

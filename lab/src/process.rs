@@ -130,6 +130,8 @@ impl Process {
         // Not reaped yet, so the number is still its own.
         let pid = Pid::from_child(&self.child);
         let _ = kill_process(pid, Signal::TERM);
+        // One that was stopped ends only once it runs again.
+        let _ = kill_process(pid, Signal::CONT);
         let limit = Instant::now() + GRACE;
         while Instant::now() < limit {
             if let Some(status) = self.ended() {

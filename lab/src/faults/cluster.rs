@@ -279,7 +279,7 @@ impl Cluster {
         bounds: Bounds,
     ) -> Result<Self, LabError> {
         let dir = site.folder(number)?;
-        let wire = Wire::join(&site.net, WIRE, seed)?;
+        let wire = Wire::join(&site.net.handle()?, WIRE, seed)?;
         let saved = format!("exec:cat<{}", site.state.display());
         let uri = format!("unix:{}", dir.join("state.sock").display());
         let place = |host, role, name, incoming| Place {

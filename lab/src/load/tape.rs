@@ -1,11 +1,10 @@
 //! What one client of a [`Load`](super::Load) has seen, written by its thread and read by the lab's.
 
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::workload::TrafficError;
+use crate::workload::{Harm, TrafficError};
 
 /// Failures whose words are kept.
 const KEPT: usize = 4;
@@ -116,23 +115,11 @@ impl Tape {
     pub fn fails(&self, error: &TrafficError) {
         let mut state = self.state();
         let record = &mut state.record;
-        match error {
-            TrafficError::Interrupted => return,
-            TrafficError::Wrong { .. } | TrafficError::Short { .. } | TrafficError::Long { .. } => {
-                record.wrong += 1;
-            }
-            TrafficError::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    ErrorKind::ConnectionReset
-                        | ErrorKind::ConnectionRefused
-                        | ErrorKind::ConnectionAborted
-                        | ErrorKind::BrokenPipe
-                ) =>
-            {
-                record.resets += 1;
-            }
-            _ => record.failures += 1,
+        match error.harm() {
+            _ if matches!(error, TrafficError::Interrupted) => return,
+            Harm::Wrong => record.wrong += 1,
+            Harm::Reset => record.resets += 1,
+            Harm::Other => record.failures += 1,
         }
         if record.words.len() < KEPT {
             let words = error.to_string();
@@ -171,7 +158,7 @@ impl Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use std::io::{self, ErrorKind};
 
     const MS: Duration = Duration::from_millis(1);
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::{Connection, Family, Noise, STALL, TrafficError, first_difference};
 use crate::interrupt;
 
-const PORT: u16 = 7;
+/// Of both.
+pub const PORT: u16 = 7;
 /// A datagram that is not back by then is sent again: UDP may lose one.
 const RESEND: Duration = Duration::from_secs(5);
 
@@ -21,12 +22,20 @@ pub fn tcp(family: Family, rounds: usize) -> Result<u64, TrafficError> {
     let mut connection = Connection::open(family, PORT, "echo")?;
     let mut total = 0;
     for _ in 0..rounds {
-        let len = 1 + (noise.number() % 16_384) as usize;
-        let piece = noise.bytes(len);
-        connection.send(&piece)?;
-        total += connection.expect(&piece, None)? as u64;
+        total += piece(&mut connection, &mut noise)?;
     }
     Ok(total)
+}
+
+/// Sends one piece of 1 to 16,384 bytes and receives it. Returns its length.
+///
+/// # Errors
+/// Those of [`Connection`].
+pub fn piece(connection: &mut Connection, noise: &mut Noise) -> Result<u64, TrafficError> {
+    let len = 1 + (noise.number() % 16_384) as usize;
+    let piece = noise.bytes(len);
+    connection.send(&piece)?;
+    Ok(connection.expect(&piece, None)? as u64)
 }
 
 /// Sends up to `rate` datagrams a second for `time` and waits for none: what comes back is not looked at.

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Family, TrafficError};
 
+/// Where the guest serves them.
+pub const PORT: u16 = 80;
+
 /// A page of the guest's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
@@ -12,6 +15,8 @@ pub enum Page {
     Small,
     /// 300,000 bytes.
     Usual,
+    /// 8 MiB.
+    Large,
     /// 32 MiB.
     Big,
 }
@@ -22,6 +27,7 @@ impl Page {
         match self {
             Self::Small => 1,
             Self::Usual => 300_000,
+            Self::Large => 8 << 20,
             Self::Big => 32 << 20,
         }
     }
@@ -44,6 +50,7 @@ impl Page {
         match self {
             Self::Small => "small",
             Self::Usual => "page",
+            Self::Large => "large",
             Self::Big => "big",
         }
     }
@@ -91,7 +98,7 @@ pub fn fetch(
     let mut fetched = Fetched::default();
     for _ in 0..count {
         let began = Instant::now();
-        let mut connection = Connection::open(family, 80, page.path())?;
+        let mut connection = Connection::open(family, PORT, page.path())?;
         connection.send(request.as_bytes())?;
         connection.expect(head.as_bytes(), None)?;
         let n = connection.expect(body, until)?;
@@ -107,6 +114,38 @@ pub fn fetch(
     }
     fetched.time = start.elapsed();
     Ok(fetched)
+}
+
+/// Asks for `page` on a new connection and receives it whole.
+///
+/// # Errors
+/// Those of [`Connection`].
+pub fn ask(connection: &mut Connection, page: Page) -> Result<(), TrafficError> {
+    connection.send(page.request().as_bytes())?;
+    connection.expect(page.head().as_bytes(), None)?;
+    connection.expect(&pattern()[..page.len()], None)?;
+    connection.expect_end()
+}
+
+/// Sends the body of `page` on a new connection; the guest must find every byte of it right.
+///
+/// # Errors
+/// Those of [`Connection`].
+pub fn upload(connection: &mut Connection, page: Page) -> Result<(), TrafficError> {
+    let len = page.len();
+    let head = format!(
+        "POST /{} HTTP/1.1\r\nHost: guest\r\nContent-Length: {len}\r\n\r\n",
+        page.path()
+    );
+    connection.send(head.as_bytes())?;
+    connection.send(&pattern()[..len])?;
+    let said = format!("{len} bytes right\n");
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{said}",
+        said.len()
+    );
+    connection.expect(answer.as_bytes(), None)?;
+    connection.expect_end()
 }
 
 /// The body that the guest's service sends (`guest/services.c`): lines of eight bytes, numbered.

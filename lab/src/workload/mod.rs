@@ -16,7 +16,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBuf, SndBuf},
+};
 
 use crate::interrupt;
 use crate::load::Tape;
@@ -29,6 +32,8 @@ pub const STALL: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that a taped client leaves unread in the kernel at most.
 const UNREAD: usize = 64 << 10;
+/// Bytes that a client with a time limit leaves unsent in the kernel at most.
+const UNSENT: usize = 256 << 10;
 /// No line of the guest's services is longer.
 const LINE: usize = 256;
 
@@ -83,6 +88,14 @@ pub enum TrafficError {
         /// The limit.
         seconds: u64,
     },
+    /// The whole exchange took too long.
+    #[error("{what}: the time limit came at byte {offset}")]
+    Limit {
+        /// Which exchange.
+        what: String,
+        /// How many bytes had come.
+        offset: u64,
+    },
     /// iperf3 reported an error or none of the figures.
     #[error("iperf3: {reason}")]
     Iperf {
@@ -92,6 +105,38 @@ pub enum TrafficError {
     /// A signal ended the wait.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What a failed exchange says of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// A byte was wrong, doubled or lost.
+    Wrong,
+    /// The connection was reset or refused.
+    Reset,
+    /// Something else, such as a time limit.
+    Other,
+}
+
+impl TrafficError {
+    /// What it says of the stream.
+    pub fn harm(&self) -> Harm {
+        match self {
+            Self::Wrong { .. } | Self::Short { .. } | Self::Long { .. } => Harm::Wrong,
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    ErrorKind::ConnectionReset
+                        | ErrorKind::ConnectionRefused
+                        | ErrorKind::ConnectionAborted
+                        | ErrorKind::BrokenPipe
+                ) =>
+            {
+                Harm::Reset
+            }
+            _ => Harm::Other,
+        }
+    }
 }
 
 /// Which of the guest's addresses a client uses.
@@ -129,6 +174,9 @@ pub struct Connection {
     stream: TcpStream,
     what: String,
     received: u64,
+    sent: u64,
+    /// When the whole exchange must have ended.
+    until: Option<Instant>,
     tape: Option<Arc<Tape>>,
 }
 
@@ -177,29 +225,97 @@ impl Connection {
                 stream,
                 what,
                 received: 0,
+                sent: 0,
+                until: None,
                 tape: None,
             }),
             Err(source) => Err(TrafficError::Io { what, source }),
         }
     }
 
+    /// Connects as [`Connection::open`] does; all that is done on it ends at `until`.
+    ///
+    /// # Errors
+    /// [`TrafficError::Limit`] at that time, [`TrafficError::Io`].
+    pub fn open_until(
+        family: Family,
+        port: u16,
+        what: &str,
+        until: Instant,
+    ) -> Result<Self, TrafficError> {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut connection = match Self::open_within(family, port, what, left.max(interrupt::STEP))
+        {
+            Err(TrafficError::Io { what, source }) if source.kind() == ErrorKind::TimedOut => {
+                return Err(TrafficError::Limit { what, offset: 0 });
+            }
+            opened => opened?,
+        };
+        // What the kernel takes and cannot send would count as sent.
+        let _ = setsockopt(&connection.stream, SndBuf, &UNSENT);
+        let _ = connection.stream.set_write_timeout(Some(interrupt::STEP));
+        connection.until = Some(until);
+        Ok(connection)
+    }
+
+    /// How many bytes have come.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes the kernel has taken.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// [`TrafficError::Io`].
+    /// [`TrafficError::Io`], [`TrafficError::Limit`], [`TrafficError::Interrupted`].
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), TrafficError> {
-        self.stream
-            .write_all(bytes)
-            .map_err(|source| TrafficError::Io {
-                what: self.what.clone(),
-                source,
-            })
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let io = match self.stream.write(rest) {
+                Ok(n) if n > 0 => {
+                    self.sent += n as u64;
+                    rest = &rest[n..];
+                    continue;
+                }
+                Ok(_) => ErrorKind::WriteZero.into(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            match (io.kind(), self.until) {
+                (ErrorKind::WouldBlock | ErrorKind::TimedOut, Some(until)) => {
+                    if interrupt::came() {
+                        return Err(TrafficError::Interrupted);
+                    }
+                    if Instant::now() > until {
+                        return Err(self.limit());
+                    }
+                }
+                _ => {
+                    return Err(TrafficError::Io {
+                        what: self.what.clone(),
+                        source: io,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn limit(&self) -> TrafficError {
+        TrafficError::Limit {
+            what: self.what.clone(),
+            offset: self.received,
+        }
     }
 
     /// Receives at least one byte; 0 at the end of the stream.
     ///
     /// # Errors
-    /// [`TrafficError::Stalled`], [`TrafficError::Io`], [`TrafficError::Interrupted`].
+    /// [`TrafficError::Stalled`], [`TrafficError::Limit`], [`TrafficError::Io`], [`TrafficError::Interrupted`].
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, TrafficError> {
         let limit = Instant::now() + STALL;
         loop {
@@ -217,7 +333,12 @@ impl Connection {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    if Instant::now() > limit {
+                    let now = Instant::now();
+                    if self.until.is_some_and(|until| now > until) {
+                        return Err(self.limit());
+                    }
+                    // An exchange with a limit of its own may stand still for as long as that allows.
+                    if self.until.is_none() && now > limit {
                         return Err(TrafficError::Stalled {
                             what: self.what.clone(),
                             offset: self.received,
@@ -400,6 +521,8 @@ mod tests {
             stream,
             what: "test".to_owned(),
             received: 0,
+            sent: 0,
+            until: None,
             tape: None,
         }
     }
@@ -424,6 +547,35 @@ mod tests {
         connection.expect(b"abcdef", None).expect("right so far");
         let long = connection.expect_end();
         assert!(matches!(long, Err(TrafficError::Long { length: 6, .. })));
+    }
+
+    #[test]
+    fn an_exchange_ends_at_its_limit_both_ways() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address"));
+        let (_silent, _) = listener.accept().expect("a client");
+        let stream = stream.expect("connected");
+        for limit in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
+            limit(&stream, Some(interrupt::STEP)).expect("a timeout");
+        }
+        let mut connection = Connection {
+            stream,
+            what: "test".to_owned(),
+            received: 0,
+            sent: 0,
+            until: Some(Instant::now() + interrupt::STEP),
+            tape: None,
+        };
+        let begun = Instant::now();
+        let nothing = connection.expect(b"a", None);
+        assert!(matches!(
+            nothing,
+            Err(TrafficError::Limit { offset: 0, .. })
+        ));
+        let full = connection.send(&vec![0; 64 << 20]);
+        assert!(matches!(full, Err(TrafficError::Limit { .. })), "{full:?}");
+        assert!((1..64 << 20).contains(&connection.sent()));
+        assert!(begun.elapsed() < STALL / 2);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Family, TrafficError};
 
+/// Where it listens.
+pub const PORT: u16 = 6379;
+
 /// How many operations were done in what time.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
@@ -32,26 +35,37 @@ pub fn exchange(
     limit: Option<Duration>,
 ) -> Result<Done, TrafficError> {
     let start = Instant::now();
-    let mut connection = Connection::open(family, 6379, "redis")?;
-    let (mut requests, mut replies) = (Vec::new(), Vec::new());
+    let mut connection = Connection::open(family, PORT, "redis")?;
     let mut done = 0;
     while done < operations && limit.is_none_or(|limit| start.elapsed() < limit) {
-        requests.clear();
-        replies.clear();
         let batch = depth.min(operations - done);
-        for number in done..done + batch {
-            let (request, reply) = operation(number);
-            requests.extend_from_slice(request.as_bytes());
-            replies.extend_from_slice(reply.as_bytes());
-        }
-        connection.send(&requests)?;
-        connection.expect(&replies, None)?;
+        together(&mut connection, done, batch)?;
         done += batch;
     }
     Ok(Done {
         operations: done,
         time: start.elapsed(),
     })
+}
+
+/// Does `count` operations at a time, from number `first` on.
+///
+/// # Errors
+/// Those of [`Connection`].
+pub fn together(
+    connection: &mut Connection,
+    first: usize,
+    count: usize,
+) -> Result<(), TrafficError> {
+    let (mut requests, mut replies) = (String::new(), String::new());
+    for number in first..first + count {
+        let (request, reply) = operation(number);
+        requests.push_str(&request);
+        replies.push_str(&reply);
+    }
+    connection.send(requests.as_bytes())?;
+    connection.expect(replies.as_bytes(), None)?;
+    Ok(())
 }
 
 /// Operation `number` and its reply: an even one sets a key, the next one reads it.
