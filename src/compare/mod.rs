@@ -68,8 +68,11 @@ pub struct Limits {
     pub timeout: Ticks,
     /// How long the equal part of a long P waits for the rest before it leaves alone.
     pub patience: Ticks,
-    /// Age at which a flow without traffic is forgotten.
+    /// Age at which a flow without traffic is forgotten, unless it is a living connection whose numbers differ between
+    /// the VMs.
     pub idle: Ticks,
+    /// The same for a half-open connection.
+    pub half_open: Ticks,
 }
 
 /// What a comparator has counted since it began.

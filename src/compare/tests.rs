@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
     patience: 1,
     idle: TIMEOUT,
+    half_open: TIMEOUT,
 };
 
 struct Pair {

@@ -116,7 +116,7 @@ impl<F: Frame> Secondary<F> {
         let limits = rewrite::Limits {
             connections: setup.connections,
             linger: setup.limits.idle,
-            idle: setup.limits.idle * 8,
+            half_open: setup.limits.half_open,
         };
         let mut failover = setup.failover;
         if failover.on_peer_lost == OnPeerLost::Release {
@@ -487,7 +487,7 @@ impl<F: Frame> Secondary<F> {
                 svm,
             }) => {
                 if self.bound == Some(epoch)
-                    && let Learned::Evicted(_) = self.rewriter.learn(flow, pvm, svm, now)
+                    && self.rewriter.learn(flow, pvm, svm, now) == Learned::Full
                 {
                     self.report_loss(1);
                 }

@@ -41,6 +41,7 @@ fn setup(boot: u32) -> Setup {
             timeout: TIMEOUT,
             patience: 1,
             idle: 1 << 40,
+            half_open: 1 << 40,
         },
         numbers: Numbers::Translated,
         policy: Policy::default(),
