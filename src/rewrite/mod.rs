@@ -249,19 +249,14 @@ impl Rewriter {
             return;
         }
         // A full table is the counter's matter: the connection will be reset by its client.
-        if !self.make_room() {
-            self.counters.evicted += 1;
-        } else if self
-            .open
-            .insert(key, hash, Connection::inherited(offset, now))
-            .is_err()
-        {
+        let connection = Connection::inherited(offset, now);
+        if !self.make_room() || self.open.insert(key, hash, connection).is_err() {
             self.counters.evicted += 1;
         }
     }
 
-    /// The offset of a connection that is not closed, in a slot or in the next one in use, and the slot to ask for next; `None` when
-    /// there is no slot any more. Looks at a bounded number of slots.
+    /// The offset of a connection that is not closed, in a slot or in the next one in use, and the slot to ask for next;
+    /// `None` when there is no slot any more. Looks at a bounded number of slots.
     pub fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
         let (next, found) = self.open.walk(slot, WALK)?;
         let offset = found

@@ -1,8 +1,10 @@
 //! The two halves and the bare comparator in single situations; how they stand together over time
 //! is the simulation's matter.
 
+mod ageing;
 mod bare;
 mod epochs;
+mod exempt;
 mod failover;
 mod mirror;
 mod monitor;
