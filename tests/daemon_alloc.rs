@@ -48,6 +48,7 @@ const LIMITS: Limits = Limits {
     timeout: 1_000,
     patience: 1,
     idle: 50_000,
+    half_open: 50_000,
 };
 
 /// More flows than the table holds.

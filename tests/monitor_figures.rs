@@ -12,6 +12,7 @@ use dpdk_colo::monitor::latency::{Interval, Set};
 use dpdk_colo::monitor::openmetrics;
 use dpdk_colo::monitor::summary::{Figures, MempoolSummary, PairSummary, Summary};
 use dpdk_colo::monitor::table::Table;
+use dpdk_colo::monitor::telemetry::answer;
 use dpdk_colo::protect::State;
 
 fn assert_golden(name: &str, found: &str) {
@@ -150,6 +151,61 @@ fn several_pairs_lie_under_their_names() {
     assert_eq!(tree["pairs"]["vm1"]["role"], "compare");
     assert_eq!(tree["seconds"], 1.0);
     assert!(tree["pairs"]["vm1"].get("link").is_none());
+}
+
+#[test]
+fn telemetry_leaves_no_pair_out_without_a_word() {
+    let (writer, reader) = published(0);
+    count(&writer);
+    let counters = reader.snapshot();
+    let summary = |pairs: u32| {
+        let pair = |n| {
+            let settings = settings(&format!(
+                "role = 'primary'\nguest = 'a{n}'\nuplink = 'b{n}'\nlink = 'c{n}'\n\
+                 qmp = '/run/{n}.sock'\nvm-id = {n}\n"
+            ));
+            pair_at(&settings, 1, &counters)
+        };
+        Summary::new(Duration::from_secs(1), (1..=pairs).map(pair).collect())
+    };
+    let whole = |summary: &Summary| serde_json::to_value(summary).expect("JSON");
+    for pairs in [1, 2] {
+        let summary = summary(pairs);
+        assert_eq!(answer(&summary, ""), whole(&summary));
+    }
+    let all_pairs = summary(20);
+    assert!(all_pairs.to_json().len() > 16 << 10);
+    let all = answer(&all_pairs, "");
+    assert!(
+        all["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("/colo/stats,PAIR")),
+        "{all}"
+    );
+    let names: Vec<String> = (1..=20).map(|n| format!("vm{n}")).collect();
+    let mut listed: Vec<&str> = all["pairs"]
+        .as_array()
+        .expect("names")
+        .iter()
+        .filter_map(|n| n.as_str())
+        .collect();
+    listed.sort_by_key(|name| (name.len(), *name));
+    assert_eq!(listed, names);
+    for name in &names {
+        assert_eq!(answer(&all_pairs, name), whole(&all_pairs)["pairs"][name]);
+    }
+    let unknown = answer(&all_pairs, "vm21");
+    assert_eq!(
+        (unknown["error"].as_str(), &unknown["pairs"]),
+        (Some("no VM pair has this name"), &all["pairs"])
+    );
+    // Not even the names fit.
+    let many = answer(&summary(3000), "");
+    let named = many["pairs"].as_array().expect("names").len() as u64;
+    assert!(
+        named > 100 && many["pairs_left_out"] == 3000 - named,
+        "{many}"
+    );
 }
 
 #[test]

@@ -104,6 +104,7 @@ const RARP: u16 = 0x8035;
 /// Whether a frame may be one by which a node tells the network where its VM is now.
 fn is_announcement(packet: &Packet) -> bool {
     is_discovery(packet)
+        || matches!(packet.kind, Kind::Igmp | Kind::Mld)
         || packet.key.ether_type() == Some(RARP)
         || packet.kind == Kind::Icmp && is_unreachable(packet)
 }

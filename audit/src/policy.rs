@@ -13,6 +13,8 @@ pub fn covering<'a>(rules: &'a [PolicyRule], packet: &Packet) -> Option<&'a str>
         Kind::Arp => Some("arp"),
         Kind::NeighbourDiscovery => Some("neighbour_discovery"),
         Kind::Lldp => Some("lldp"),
+        Kind::Igmp => Some("igmp"),
+        Kind::Mld => Some("mld"),
         Kind::Unreadable(_) => None,
         _ => rules
             .iter()

@@ -4,11 +4,17 @@
 //! their last frame: a frame of a known flow then writes the flow's own cache lines alone. A flow
 //! that was seen since it got its place goes to the young end when its turn comes, so each is
 //! looked at once in an idle time at most.
+//!
+//! Anybody can open connections by the thousand and complete none of them. Such half-open flows have an order of their
+//! own, that of their last frame, and make room before all others. They are forgotten after the time in which a kernel
+//! gives a handshake up, but for [`Numbers::OwnIsn`]: there a connection that was completed and is silent since looks the
+//! same and could not do without its ISNs. For the same reason a living connection whose ISNs differ is never forgotten
+//! for being idle; a table that is full of such asks for a checkpoint, which makes them equal.
 
-use super::Comparator;
 use super::datagram::Datagrams;
 use super::stream::Stream;
-use crate::flow::{FlowId, FlowKey};
+use super::{Comparator, Numbers};
+use crate::flow::{FlowId, FlowKey, Standing};
 use crate::frame::{Frame, Ticks};
 use crate::packet::{Kind, Packet};
 
@@ -30,6 +36,8 @@ pub(super) struct Flow {
     pub output: Output,
     /// When it got its place in the table's order.
     placed: Ticks,
+    /// Its standing in the table is provisional.
+    half_open: bool,
 }
 
 impl Flow {
@@ -51,31 +59,58 @@ impl Flow {
             seen: now,
             output,
             placed: now,
+            half_open: false,
         }
     }
 }
 
 impl<F: Frame> Comparator<F> {
-    /// Forgets flows that have been quiet for the idle time, at the latest after twice that; looks
-    /// at no more than `most` flows. And lets leave what has waited long enough to leave in part.
+    /// Forgets flows that have been quiet for too long, at the latest after twice that; looks at no more than `most`
+    /// flows of either standing. And lets leave what has waited long enough to leave in part.
     pub fn age(&mut self, now: Ticks, most: usize) {
         self.part(now, most);
+        if self.numbers == Numbers::Translated {
+            self.age_of(Standing::Provisional, self.limits.half_open, now, most);
+        }
+        self.age_of(Standing::Lasting, self.limits.idle, now, most);
+    }
+
+    fn age_of(&mut self, standing: Standing, limit: Ticks, now: Ticks, most: usize) {
         for _ in 0..most {
-            let Some(id) = self.flows.oldest() else {
+            let Some(id) = self.flows.oldest_of(standing) else {
                 return;
             };
             let since = |then: Ticks| now.saturating_sub(then);
             let flow = &self.flows[id];
-            if since(flow.placed) < self.limits.idle {
+            if since(flow.placed) < limit {
                 // All others were placed later.
                 return;
             }
-            if since(flow.seen) >= self.limits.idle && self.is_quiet(id) {
+            if since(flow.seen) >= limit && self.is_quiet(id) && !self.is_offset(id) {
                 self.forget(id);
             } else {
                 self.place(id, now);
             }
         }
+    }
+
+    /// Gives a flow that has taken in a frame its standing.
+    pub(super) fn stand(&mut self, id: FlowId, now: Ticks) {
+        let flow = &mut self.flows[id];
+        let half_open = match &flow.output {
+            Output::Stream(stream) => stream.is_half_open(),
+            Output::Datagrams(_) => false,
+        };
+        if half_open == flow.half_open && !half_open {
+            return;
+        }
+        flow.half_open = half_open;
+        let standing = match half_open {
+            true => Standing::Provisional,
+            false => Standing::Lasting,
+        };
+        self.flows.set_standing(id, standing);
+        self.place(id, now);
     }
 
     /// Gives a flow the last place in the table's order.
@@ -114,13 +149,18 @@ impl<F: Frame> Comparator<F> {
         self.flows.insert(*key, hash, Flow::new(kind, now)).ok()
     }
 
-    /// A flow that may be given up, if possible one that was not seen for long.
+    /// A flow that may be given up, if possible a half-open one or else one that was not seen for long.
     fn unused(&mut self, now: Ticks) -> Option<FlowId> {
+        self.unused_of(Standing::Provisional, now)
+            .or_else(|| self.unused_of(Standing::Lasting, now))
+    }
+
+    fn unused_of(&mut self, standing: Standing, now: Ticks) -> Option<FlowId> {
         let mut second = None;
         for _ in 0..REACH.min(self.flows.len()) {
-            let id = self.flows.oldest()?;
-            if self.is_quiet(id) && !self.is_offset(id) {
-                let flow = &self.flows[id];
+            let id = self.flows.oldest_of(standing)?;
+            let flow = &self.flows[id];
+            if self.is_quiet(id) && (flow.half_open || !self.is_offset(id)) {
                 if flow.seen <= flow.placed {
                     return Some(id);
                 }

@@ -245,6 +245,7 @@ impl<F: Frame> Comparator<F> {
                 return;
             }
             self.counts.exempted += 1;
+            self.pass_by(true, frame.head(), packet, hash, now);
             self.hold.pass(frame, now, None);
             return;
         }
@@ -302,6 +303,7 @@ impl<F: Frame> Comparator<F> {
             Output::Stream(stream) => stream.primary(cx, id, packet),
             Output::Datagrams(datagrams) => datagrams.primary(cx, id, packet),
         });
+        self.stand(flow, now);
     }
 
     #[inline(always)]
@@ -314,7 +316,11 @@ impl<F: Frame> Comparator<F> {
         now: Ticks,
     ) {
         let ignored = self.policy.ignores(packet.kind);
-        if self.suspended || (!ignored && self.policy.covers(packet.kind, &packet.key)) {
+        if self.suspended {
+            return;
+        }
+        if !ignored && self.policy.covers(packet.kind, &packet.key) {
+            self.pass_by(false, frame.head(), packet, hash, now);
             return;
         }
         if self.hold.secondary_is_full() && !matches!(packet.kind, Kind::Unreadable(_)) {
@@ -369,6 +375,7 @@ impl<F: Frame> Comparator<F> {
             Output::Stream(stream) => stream.secondary(cx, frame, packet, now),
             Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, packet, now),
         });
+        self.stand(flow, now);
     }
 
     pub(super) fn within(

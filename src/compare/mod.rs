@@ -12,6 +12,7 @@ mod bytes;
 mod context;
 mod datagram;
 mod divergence;
+mod exempt;
 mod flows;
 mod hold;
 mod intake;
@@ -37,6 +38,7 @@ pub use stream::Synchronized;
 use crate::flow::{FlowId, FlowTable};
 use crate::frame::{Frame, Ticks};
 use context::Context;
+use exempt::Exempt;
 use flows::{Flow, Output};
 use hold::{Hold, NIL, SlotId};
 use intake::Bursts;
@@ -68,8 +70,11 @@ pub struct Limits {
     pub timeout: Ticks,
     /// How long the equal part of a long P waits for the rest before it leaves alone.
     pub patience: Ticks,
-    /// Age at which a flow without traffic is forgotten.
+    /// Age at which a flow without traffic is forgotten, unless it is a living connection whose numbers differ between
+    /// the VMs.
     pub idle: Ticks,
+    /// The same for a half-open connection.
+    pub half_open: Ticks,
 }
 
 /// What a comparator has counted since it began.
@@ -119,6 +124,7 @@ pub struct Comparator<F> {
     seed: u64,
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
+    exempt: Exempt,
     partial: Partial,
     found: Option<Divergence<F>>,
     policy: Policy,
@@ -145,6 +151,7 @@ impl<F: Frame> Comparator<F> {
             seed: RandomState::new().hash_one(()),
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
+            exempt: Exempt::new(!policy.is_default()),
             partial: Partial::new(limits.flows.min(limits.primary)),
             found: None,
             policy,
@@ -232,7 +239,7 @@ impl<F: Frame> Comparator<F> {
 
     /// Offsets that the secondary must know before any frame released from now on leaves.
     pub fn next_synchronized(&mut self) -> Option<Synchronized> {
-        self.synchronized.pop_front()
+        self.synchronized.pop_front().or_else(|| self.exempt.next())
     }
 
     /// The first difference since the last call.
@@ -328,6 +335,7 @@ impl<F: Frame> Comparator<F> {
     pub fn fence(&mut self) {
         self.suspended = true;
         self.found = None;
+        self.exempt.clear();
         while self.hold.pending.head != NIL {
             let id = self.hold.pending.head;
             if let Some(flow) = self.hold.slot(id).flow {

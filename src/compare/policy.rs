@@ -1,7 +1,8 @@
 //! Which output leaves without a comparison: explicit rules, each named and counted.
 //!
-//! Two rules are always there: ARP, neighbour discovery and LLDP keep the VM's neighbourhood
-//! alive, carry no stream, and come from timers that two VMs never share.
+//! Some rules are always there: ARP, neighbour discovery, LLDP and reports of multicast membership keep the VM's
+//! neighbourhood alive, carry no stream, and come from timers that two VMs never share. A query for membership is
+//! compared: routers act upon who asks.
 
 use std::net::IpAddr;
 
@@ -62,6 +63,8 @@ pub struct Policy {
     arp: u64,
     neighbour_discovery: u64,
     lldp: u64,
+    igmp: u64,
+    mld: u64,
 }
 
 impl Policy {
@@ -92,6 +95,8 @@ impl Policy {
             Kind::Arp => self.arp += 1,
             Kind::NeighbourDiscovery => self.neighbour_discovery += 1,
             Kind::Lldp => self.lldp += 1,
+            Kind::Igmp => self.igmp += 1,
+            Kind::Mld => self.mld += 1,
             Kind::Unreadable(_) => return false,
             _ => match self.rule(key) {
                 Some(i) => self.used[i] += 1,
@@ -104,7 +109,7 @@ impl Policy {
     /// Whether a rule exempts this output from comparison, so that its counterpart is of no use.
     pub(crate) fn covers(&self, kind: Kind, key: &FlowKey) -> bool {
         match kind {
-            Kind::Arp | Kind::NeighbourDiscovery | Kind::Lldp => true,
+            Kind::Arp | Kind::NeighbourDiscovery | Kind::Lldp | Kind::Igmp | Kind::Mld => true,
             Kind::Unreadable(_) => false,
             _ => self.rule(key).is_some(),
         }
@@ -120,6 +125,8 @@ impl Policy {
             ("arp", self.arp),
             ("neighbour_discovery", self.neighbour_discovery),
             ("lldp", self.lldp),
+            ("igmp", self.igmp),
+            ("mld", self.mld),
         ]
         .into_iter()
         .chain(

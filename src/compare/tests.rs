@@ -5,6 +5,8 @@ use crate::frame::HeapFrame;
 use crate::packet::Packet;
 use packets::{Ends, Segment};
 
+mod ageing;
+mod membership;
 mod overtake;
 
 #[path = "../../tests/properties/packets.rs"]
@@ -21,6 +23,7 @@ const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
     patience: 1,
     idle: TIMEOUT,
+    half_open: TIMEOUT,
 };
 
 struct Pair {
@@ -238,8 +241,11 @@ fn a_full_table_keeps_the_offset_of_a_living_connection() {
     pair.p(&syn(1000, Some(1)));
     pair.s(&syn(1010, Some(1)));
     assert_eq!(pair.left(), 1);
+    pair.p(&data(1001, b"a"));
+    pair.s(&data(1011, b"a"));
+    assert_eq!(pair.left(), 1);
     pair.s(&packets::udp(&ends(53), b"another flow", 0));
-    pair.s(&data(1011, b"abcdefghijklmnop"));
+    pair.s(&data(1012, b"bcdefghijklmnop"));
     pair.p(&data(1011, b"k"));
     assert_eq!(pair.left(), 1, "the byte at 10");
     pair.p(&data(1012, b"b"));

@@ -60,7 +60,7 @@ pub struct RuleName(Box<str>);
 
 impl RuleName {
     /// Names of the default rules, which always apply.
-    pub const DEFAULTS: [&'static str; 3] = ["arp", "neighbour_discovery", "lldp"];
+    pub const DEFAULTS: [&'static str; 5] = ["arp", "neighbour_discovery", "lldp", "igmp", "mld"];
 
     /// The name.
     pub fn as_str(&self) -> &str {

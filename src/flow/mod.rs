@@ -12,4 +12,4 @@ mod text;
 
 pub(crate) use key::{Endpoints, is_echo};
 pub use key::{FlowClass, FlowKey, Vlans};
-pub use table::{FlowId, FlowTable, Full};
+pub use table::{FlowId, FlowTable, Full, Standing};

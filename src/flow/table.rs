@@ -31,6 +31,17 @@ impl FlowId {
     }
 }
 
+/// How much a flow has proved so far, which decides who makes room for whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Anybody can have many of them at no cost, such as half-open connections: they make room first, the longest
+    /// unused before the others.
+    Provisional,
+    /// Any other flow.
+    #[default]
+    Lasting,
+}
+
 /// The table has as many flows as it was made for; the state that found no room comes back.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("flow table is full: remove the oldest flow or make the table larger")]
@@ -60,10 +71,17 @@ pub struct FlowTable<T> {
     index: Box<[Entry]>,
     /// First of the free slots, chained through [`Order::newer`].
     free: u32,
-    oldest: u32,
-    newest: u32,
+    /// By [`Standing`].
+    ends: [Ends; 2],
     len: usize,
     removals: u64,
+}
+
+/// The first and the last flow of one standing, in the order of use.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    oldest: u32,
+    newest: u32,
 }
 
 /// A flow; the key and the first fields of the state share a cache line.
@@ -79,6 +97,7 @@ struct Order {
     older: u32,
     newer: u32,
     tag: u32,
+    standing: Standing,
 }
 
 /// Low half of a flow's hash and its link, which is 0 in an empty entry.
@@ -120,8 +139,7 @@ impl<T> FlowTable<T> {
             order: (0..capacity).map(order).collect(),
             index: vec![Entry::default(); entries].into(),
             free: u32::from(capacity > 0),
-            oldest: 0,
-            newest: 0,
+            ends: [Ends::default(); 2],
             len: 0,
             removals: 0,
         }
@@ -189,12 +207,27 @@ impl<T> FlowTable<T> {
         self.slots[id.index()].key == *key
     }
 
-    /// Adds a flow as the one used last. The table must not have the key; [`FlowTable::find`] says.
+    /// Adds a lasting flow as the one used last. The table must not have the key; [`FlowTable::find`] says.
     ///
     /// # Errors
     /// [`Full`] with the state when there is no room.
     #[inline]
     pub fn insert(&mut self, key: FlowKey, hash: u64, state: T) -> Result<FlowId, Full<T>> {
+        self.insert_as(Standing::Lasting, key, hash, state)
+    }
+
+    /// Adds a flow of either standing, as [`FlowTable::insert`] does.
+    ///
+    /// # Errors
+    /// [`Full`] with the state when there is no room.
+    #[inline]
+    pub fn insert_as(
+        &mut self,
+        standing: Standing,
+        key: FlowKey,
+        hash: u64,
+        state: T,
+    ) -> Result<FlowId, Full<T>> {
         debug_assert!(
             self.find(&key, hash).is_none(),
             "flow {key} is in the table already"
@@ -216,7 +249,7 @@ impl<T> FlowTable<T> {
         slot.state = Some(state);
         let order = &mut self.order[id.index()];
         self.free = order.newer;
-        order.tag = tag;
+        (order.tag, order.standing) = (tag, standing);
         self.append(id);
         self.len += 1;
         Ok(id)
@@ -280,19 +313,43 @@ impl<T> FlowTable<T> {
             self.slots[id.index()].state.is_some(),
             "id of a flow that was removed"
         );
-        if self.newest != id.link() {
+        if self.ends[self.standing(id) as usize].newest != id.link() {
             self.detach(id);
             self.append(id);
         }
     }
 
-    /// The flow whose last use is longest ago.
+    /// What a flow has proved so far.
     #[inline]
-    pub fn oldest(&self) -> Option<FlowId> {
-        FlowId::from_link(self.oldest)
+    pub fn standing(&self, id: FlowId) -> Standing {
+        self.order[id.index()].standing
     }
 
-    /// The flow that was used next after this one: for walks that change or remove what they meet.
+    /// Gives a flow this standing; if it had another one it is the one used last by now.
+    #[inline]
+    pub fn set_standing(&mut self, id: FlowId, standing: Standing) {
+        if self.standing(id) != standing {
+            self.detach(id);
+            self.order[id.index()].standing = standing;
+            self.append(id);
+        }
+    }
+
+    /// The flow to give up first: the provisional one whose last use is longest ago or, if there is none, the lasting
+    /// one.
+    #[inline]
+    pub fn oldest(&self) -> Option<FlowId> {
+        self.oldest_of(Standing::Provisional)
+            .or_else(|| self.oldest_of(Standing::Lasting))
+    }
+
+    /// The flow of this standing whose last use is longest ago.
+    #[inline]
+    pub fn oldest_of(&self, standing: Standing) -> Option<FlowId> {
+        FlowId::from_link(self.ends[standing as usize].oldest)
+    }
+
+    /// The flow of the same standing that was used next after this one: for walks that change or remove what they meet.
     #[inline]
     pub fn newer(&self, id: FlowId) -> Option<FlowId> {
         FlowId::from_link(self.order[id.index()].newer)
@@ -310,9 +367,14 @@ impl<T> FlowTable<T> {
         &self.slots[id.index()].key
     }
 
-    /// All flows, the longest unused first.
+    /// All flows in the order in which they make room: the provisional ones, then the lasting ones, the longest unused
+    /// first.
     pub fn iter(&self) -> impl Iterator<Item = (FlowId, &FlowKey, &T)> {
-        std::iter::successors(self.oldest(), |&id| self.newer(id))
+        [Standing::Provisional, Standing::Lasting]
+            .into_iter()
+            .flat_map(|standing| {
+                std::iter::successors(self.oldest_of(standing), |&id| self.newer(id))
+            })
             .map(|id| (id, self.key(id), &self[id]))
     }
 
@@ -346,10 +408,11 @@ impl<T> FlowTable<T> {
 
     #[inline]
     fn append(&mut self, id: FlowId) {
-        let older = std::mem::replace(&mut self.newest, id.link());
+        let ends = &mut self.ends[self.order[id.index()].standing as usize];
+        let older = std::mem::replace(&mut ends.newest, id.link());
         match FlowId::from_link(older) {
             Some(older) => self.order[older.index()].newer = id.link(),
-            None => self.oldest = id.link(),
+            None => ends.oldest = id.link(),
         }
         let order = &mut self.order[id.index()];
         order.older = older;
@@ -358,14 +421,20 @@ impl<T> FlowTable<T> {
 
     #[inline]
     fn detach(&mut self, id: FlowId) {
-        let Order { older, newer, .. } = self.order[id.index()];
+        let Order {
+            older,
+            newer,
+            standing,
+            ..
+        } = self.order[id.index()];
+        let ends = &mut self.ends[standing as usize];
         match FlowId::from_link(older) {
             Some(older) => self.order[older.index()].newer = newer,
-            None => self.oldest = newer,
+            None => ends.oldest = newer,
         }
         match FlowId::from_link(newer) {
             Some(newer) => self.order[newer.index()].older = older,
-            None => self.newest = older,
+            None => ends.newest = older,
         }
     }
 }
@@ -420,18 +489,19 @@ mod tests {
             let hash = |key: &FlowKey| key.hash() & hash_mask;
             let mut table = FlowTable::new(capacity);
             let mut map: HashMap<FlowKey, (FlowId, u64)> = HashMap::new();
-            let mut order: VecDeque<FlowKey> = VecDeque::new();
+            let mut orders: [VecDeque<FlowKey>; 2] = Default::default();
             for _ in 0..500 {
                 let key = key(random.below(2 * capacity + 1));
                 let found = table.find(&key, hash(&key));
                 assert_eq!(found, map.get(&key).map(|&(id, _)| id));
-                match (random.below(4), found) {
+                let standing = random.of(&[Standing::Provisional, Standing::Lasting]);
+                match (random.below(5), found) {
                     (0 | 1, None) => {
                         let state = random.next();
-                        match table.insert(key, hash(&key), state) {
+                        match table.insert_as(standing, key, hash(&key), state) {
                             Ok(id) => {
                                 map.insert(key, (id, state));
-                                order.push_back(key);
+                                orders[standing as usize].push_back(key);
                             }
                             Err(Full(back)) => assert_eq!((back, map.len()), (state, capacity)),
                         }
@@ -441,12 +511,22 @@ mod tests {
                             Some(table.remove(id)),
                             map.remove(&key).map(|(_, state)| state)
                         );
-                        order.retain(|other| *other != key);
+                        for order in &mut orders {
+                            order.retain(|other| *other != key);
+                        }
                     }
                     (1, Some(id)) => {
                         table.touch(id);
+                        let order = &mut orders[table.standing(id) as usize];
                         order.retain(|other| *other != key);
                         order.push_back(key);
+                    }
+                    (3, Some(id)) => {
+                        if table.standing(id) != standing {
+                            orders[table.standing(id) as usize].retain(|other| *other != key);
+                            orders[standing as usize].push_back(key);
+                        }
+                        table.set_standing(id, standing);
                     }
                     (2, Some(id)) => {
                         table[id] += 1;
@@ -455,17 +535,24 @@ mod tests {
                     _ if random.one_in(100) => {
                         table.clear();
                         map.clear();
-                        order.clear();
+                        orders = Default::default();
                     }
                     _ => {}
                 }
                 assert_eq!((table.len(), table.is_empty()), (map.len(), map.is_empty()));
+                for standing in [Standing::Provisional, Standing::Lasting] {
+                    assert_eq!(
+                        table.oldest_of(standing).map(|id| *table.key(id)),
+                        orders[standing as usize].front().copied()
+                    );
+                }
+                let order = || orders.iter().flatten();
                 assert_eq!(
                     table.oldest().map(|id| *table.key(id)),
-                    order.front().copied()
+                    order().next().copied()
                 );
                 let in_order = table.iter().map(|(id, key, state)| (*key, (id, *state)));
-                assert!(in_order.eq(order.iter().map(|key| (*key, map[key]))));
+                assert!(in_order.eq(order().map(|key| (*key, map[key]))));
             }
         });
     }

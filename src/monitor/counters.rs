@@ -206,6 +206,10 @@ counters! {
     PolicyNeighbourDiscovery = "neighbour_discovery", Policy, Sum;
     /// LLDP.
     PolicyLldp = "lldp", Policy, Sum;
+    /// IGMP membership reports and leaves.
+    PolicyIgmp = "igmp", Policy, Sum;
+    /// MLD reports and dones.
+    PolicyMld = "mld", Policy, Sum;
 
     /// Frames with truncated or contradicting headers.
     Unreadable = "unreadable", Fault, Sum;
@@ -213,6 +217,8 @@ counters! {
     LinkGarbage = "link_garbage", Fault, Sum;
     /// Frames that the rewriter could not translate.
     Untranslated = "untranslated", Fault, Sum;
+    /// Connections whose numbers the secondary has no room for.
+    OffsetsLost = "offsets_lost", Fault, Sum;
     /// Frames of the SVM that came before the commit was known and found no room.
     EarlyDropped = "early_dropped", Fault, Sum;
     /// Frames of a PVM that is gone, dropped.

@@ -20,3 +20,4 @@ pub mod report;
 mod rfc3339;
 pub mod summary;
 pub mod table;
+pub mod telemetry;

@@ -25,6 +25,7 @@ use crate::monitor::log::Log;
 use crate::monitor::report::Reports;
 use crate::monitor::summary::{MempoolSummary, Summary};
 use crate::monitor::table::Table;
+use crate::monitor::telemetry as figures;
 
 /// Divergence records that one run writes at most.
 const RECORDS: u64 = 1000;
@@ -111,18 +112,14 @@ impl Control {
             started: Instant::now(),
         }));
         let shown = Arc::clone(&board);
-        let command = telemetry::register(
-            eal,
-            "/colo/stats",
-            "Statistics of all VM pairs.",
-            move |_| {
+        let command =
+            telemetry::register(eal, figures::COMMAND, figures::HELP, move |parameter| {
                 let summary = shown
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .summary();
-                serde_json::to_value(summary).unwrap_or_default()
-            },
-        )?;
+                figures::answer(&summary, parameter)
+            })?;
         Ok(Self {
             pairs,
             board,

@@ -104,6 +104,8 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
         Counter::PolicyArp,
         Counter::PolicyNeighbourDiscovery,
         Counter::PolicyLldp,
+        Counter::PolicyIgmp,
+        Counter::PolicyMld,
     ] {
         writer.set(counter, uses.next().map_or(0, |(_, n)| n));
     }

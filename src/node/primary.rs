@@ -496,6 +496,7 @@ impl PrimaryNode {
         writer.set(Counter::Held, self.state.held() as u64);
         writer.set(Counter::PeerLosses, own.losses);
         writer.set(Counter::Untranslated, own.untranslated);
+        writer.set(Counter::OffsetsLost, own.offsets_lost);
         writer.set(Counter::TakenOver, u64::from(self.state.has_taken_over()));
         counts::peer(writer, self.state.link(), self.clock);
         writer.set(Counter::ReportsLost, self.mail.lost);

@@ -330,6 +330,8 @@ impl SecondaryNode {
         writer.set(Counter::Mirrored, own.delivered);
         writer.set(Counter::InputStale, own.stale);
         writer.set(Counter::Untranslated, own.untranslated);
+        let rewriter = self.state.rewriter().counters();
+        writer.set(Counter::OffsetsLost, rewriter.evicted);
         writer.set(Counter::Epoch, u64::from(self.state.epoch()));
         writer.set(Counter::Epochs, own.epochs);
         writer.set(Counter::State, self.state.state() as u64);

@@ -51,6 +51,10 @@ const REPEAT: Duration = Duration::from_secs(1);
 /// Pause before a fencing or failover command is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(120);
+/// Longest time that a Linux kernel waits for an answer after the last SYN or SYN+ACK that it sends: `tcp_syn_retries`
+/// is 6, so that it sends the last of them 63 s after the first and gives up after 127 s; with a `tcp_synack_retries` of
+/// 5 those are 31 s and 63 s.
+const HALF_OPEN: Duration = Duration::from_secs(64);
 /// How long the equal part of a long frame waits for the rest: about what one VM is behind the
 /// other.
 const PART_PATIENCE: Duration = Duration::from_millis(1);
@@ -451,6 +455,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
             timeout: clock.ticks(pair.compare_timeout),
             patience: clock.ticks(PART_PATIENCE),
             idle: clock.ticks(IDLE),
+            half_open: clock.ticks(HALF_OPEN),
         },
         numbers: Numbers::Translated,
         policy: Policy::new(pair.policy.iter().flat_map(rules).collect()),

@@ -96,7 +96,7 @@ pub fn verify<'a>(packet: &Packet, segments: impl IntoIterator<Item = &'a [u8]>)
     let ipv4 = matches!(packet.key.src_ip()?, IpAddr::V4(_));
     let mut sum = match packet.kind {
         Kind::Icmp if ipv4 => Sum::default(),
-        Kind::Tcp | Kind::Udp | Kind::Icmp | Kind::NeighbourDiscovery => {
+        Kind::Tcp | Kind::Udp | Kind::Icmp | Kind::NeighbourDiscovery | Kind::Mld => {
             pseudo_header(&packet.key, length as u32)?
         }
         _ => return None,

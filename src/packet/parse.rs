@@ -14,7 +14,7 @@ pub enum Kind {
     Tcp,
     /// UDP, not a fragment. The payload begins behind the UDP header.
     Udp,
-    /// ICMP or ICMPv6 (but neighbour discovery). The payload is the whole ICMP message.
+    /// ICMP or ICMPv6 (but neighbour discovery and listener reports). The payload is the whole ICMP message.
     Icmp,
     /// Any other protocol over IP. The payload is all that follows the IP header (and extension
     /// headers).
@@ -28,6 +28,12 @@ pub enum Kind {
     NeighbourDiscovery,
     /// LLDP.
     Lldp,
+    /// An IGMP membership report or leave of any version (not a query), not in a fragment. The payload is the whole
+    /// message.
+    Igmp,
+    /// A multicast listener report or done of any version (not a query), not in a fragment. The payload is the whole
+    /// ICMPv6 message.
+    Mld,
     /// Any other EtherType or an 802.3 length field. The payload is all that follows the Ethernet
     /// header and tags.
     Opaque,
@@ -96,6 +102,8 @@ pub(super) const UDP_HEADER: usize = 8;
 /// Type, code and checksum, which every ICMP message has.
 const ICMP_HEADER: usize = 4;
 const ICMP_ECHO_HEADER: usize = 8;
+/// An IGMP message has 8 bytes at least, in all versions.
+const IGMP_HEADER: usize = 8;
 
 pub(super) const ETHER_IPV4: u16 = 0x0800;
 const ETHER_ARP: u16 = 0x0806;
@@ -104,6 +112,7 @@ const ETHER_LLDP: u16 = 0x88cc;
 
 const HOP_BY_HOP: u8 = 0;
 const ICMP: u8 = 1;
+const IGMP: u8 = 2;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 const ROUTING: u8 = 43;
@@ -483,6 +492,9 @@ impl Ip {
             UDP => self.udp(head, link),
             ICMP if !is_v6 => self.icmp(head, link),
             ICMPV6 if is_v6 => self.icmp(head, link),
+            IGMP if self.reports_membership(head) => {
+                Ok(self.of(link, Kind::Igmp, FlowClass::OtherIp, 0, u16::from(IGMP)))
+            }
             other => Ok(self.of(link, Kind::OtherIp, FlowClass::OtherIp, 0, u16::from(other))),
         }
     }
@@ -528,9 +540,18 @@ impl Ip {
         };
         let kind = match h[0] {
             133..=137 if is_v6 && !self.fragment_header => Kind::NeighbourDiscovery,
+            // MLDv1 report and done (RFC 2710), MLDv2 report (RFC 3810).
+            131 | 132 | 143 if is_v6 && !self.fragment_header => Kind::Mld,
             _ => Kind::Icmp,
         };
         Ok(self.of(link, kind, FlowClass::Icmp, identifier, u16::from(h[0])))
+    }
+
+    /// Whether an IGMP message says what groups its sender is a member of: reports of IGMPv1 (RFC 1112), IGMPv2 (RFC
+    /// 2236) and IGMPv3 (RFC 3376), and a leave.
+    fn reports_membership(&self, head: &[u8]) -> bool {
+        let message: Result<&[u8; IGMP_HEADER], _> = self.header_at(head, self.l4);
+        !self.ends.is_v6() && message.is_ok_and(|m| matches!(m[0], 0x12 | 0x16 | 0x17 | 0x22))
     }
 
     /// A packet whose payload is all that follows the IP headers.

@@ -318,13 +318,17 @@ fn agrees(frame: &[u8], packet: &Packet) -> bool {
             );
             match packet.kind {
                 Kind::NeighbourDiscovery => assert!(is_v6 && (133..=137).contains(&icmp_type)),
+                Kind::Mld => assert!(is_v6 && [131, 132, 143].contains(&icmp_type)),
                 kind => assert_eq!(kind, Kind::Icmp),
             }
         }
-        _ => assert_eq!(
-            (packet.kind, packet.key.class()),
-            (Kind::OtherIp, FlowClass::OtherIp)
-        ),
+        _ => {
+            assert_eq!(packet.key.class(), FlowClass::OtherIp);
+            match packet.kind {
+                Kind::Igmp => assert_eq!(packet.key.protocol(), Some(2)),
+                kind => assert_eq!(kind, Kind::OtherIp),
+            }
+        }
     }
     true
 }
@@ -332,12 +336,13 @@ fn agrees(frame: &[u8], packet: &Packet) -> bool {
 /// Bytes that must lie in the first segment.
 fn headers_end(frame: &[u8], packet: &Packet) -> usize {
     match packet.kind {
-        Kind::Icmp | Kind::NeighbourDiscovery
+        Kind::Icmp | Kind::NeighbourDiscovery | Kind::Mld
             if matches!(packet.key.icmp(), Some((_, Some(_)))) =>
         {
             usize::from(packet.l4) + 8
         }
-        Kind::Icmp | Kind::NeighbourDiscovery => usize::from(packet.l4) + 4,
+        Kind::Icmp | Kind::NeighbourDiscovery | Kind::Mld => usize::from(packet.l4) + 4,
+        Kind::Igmp => usize::from(packet.l4) + 8,
         Kind::Unreadable(_) => frame.len(),
         _ => usize::from(packet.payload),
     }
@@ -536,6 +541,53 @@ fn neighbour_discovery_has_no_fragment_header() {
         Kind::NeighbourDiscovery
     );
     assert_eq!(behind(&[44], 58, &solicitation).kind, Kind::Icmp);
+}
+
+#[test]
+fn membership_reports_are_neither_queries_nor_fragments() {
+    let report = |kind| [kind, 0, 0, 0, 0, 0, 0, 0];
+    for kind in 0..=255 {
+        let expected = match kind {
+            131 | 132 | 143 => Kind::Mld,
+            133..=137 => Kind::NeighbourDiscovery,
+            _ => Kind::Icmp,
+        };
+        // Behind the hop-by-hop option that says router alert.
+        assert_eq!(behind(&[0], 58, &report(kind)).kind, expected, "{kind}");
+        assert_eq!(behind(&[0, 44], 58, &report(kind)).kind, Kind::Icmp);
+        for router_alert in [false, true] {
+            for length in [7, 8, 16] {
+                let mut frame = vec![0; 12];
+                let header = if router_alert { 24 } else { 20 };
+                frame.extend([
+                    8,
+                    0,
+                    0x40 | (header / 4),
+                    0,
+                    0,
+                    header + length,
+                    0,
+                    0,
+                    0,
+                    0,
+                    1,
+                    2,
+                ]);
+                frame.extend([0, 0, 10, 0, 0, 1, 224, 0, 0, 22]);
+                frame.extend(&[0x94, 4, 0, 0][..usize::from(header) - 20]);
+                frame.push(kind);
+                frame.resize(frame.len() + usize::from(length) - 1, 0);
+                let parsed = Packet::parse(&frame, frame.len());
+                let reports = matches!(kind, 0x12 | 0x16 | 0x17 | 0x22) && length >= 8;
+                let expected = if reports { Kind::Igmp } else { Kind::OtherIp };
+                assert_eq!((parsed.kind, parsed.payload_len), (expected, length.into()));
+                assert_eq!(parsed.key.protocol(), Some(2));
+                // More fragments.
+                frame[20] = 0x20;
+                assert_eq!(Packet::parse(&frame, frame.len()).kind, Kind::Fragment);
+            }
+        }
+    }
 }
 
 #[test]

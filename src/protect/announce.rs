@@ -5,17 +5,18 @@
 //! MAC address, which is enough for switches; a gratuitous ARP request (RFC 5227, 3) for each IPv4
 //! and an unsolicited neighbour advertisement (RFC 4861, 7.2.6) for each IPv6 address.
 //!
-//! Each round asks for the VM's neighbours, too (`neighbour`).
+//! Each round asks for the VM's neighbours, too (`neighbour`), and reports its multicast groups again (`groups`).
 //!
 //! An IP address is believed from ARP and neighbour discovery alone, where its owner speaks for
 //! itself: a VM that routes sends frames from addresses that are not its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::groups::Groups;
 use super::neighbour::Neighbours;
 use crate::frame::Ticks;
 use crate::packet::checksum::Sum;
-use crate::packet::{Kind, Packet};
+use crate::packet::{Kind, Packet, TcpFlags};
 
 /// Addresses that are kept; a further one takes the place of the first.
 const ADDRESSES: usize = 32;
@@ -24,8 +25,8 @@ const ADDRESSES: usize = 32;
 const ROUNDS: [Ticks; 5] = [0, 50, 200, 450, 800];
 /// Bytes of the two 802.1Q tags that a frame may have.
 const TAGS: usize = 8;
-/// Without padding and FCS: Ethernet, two tags, IPv6, a neighbour advertisement with its option.
-const LONGEST: usize = 14 + TAGS + 40 + 32;
+/// Without padding and FCS: Ethernet, two tags, IPv6 with a router alert, an MLDv2 report of one group.
+const LONGEST: usize = 14 + TAGS + 40 + 8 + 28;
 /// Shortest Ethernet frame without FCS.
 const SHORTEST: usize = 60;
 
@@ -90,6 +91,7 @@ pub(super) struct Announcer {
     addresses: [Option<Address>; ADDRESSES],
     next: usize,
     neighbours: Neighbours,
+    groups: Groups,
     /// The last source of a frame: most frames tell nothing new.
     last: ([u8; 6], [u8; 2]),
     millisecond: Ticks,
@@ -105,6 +107,7 @@ impl Announcer {
             addresses: [None; ADDRESSES],
             next: 0,
             neighbours: Neighbours::new(),
+            groups: Groups::new(),
             last: Default::default(),
             millisecond,
             since: None,
@@ -115,7 +118,10 @@ impl Announcer {
 
     /// Looks at a frame that the VM sent; `packet` was parsed from its first segment, `head`.
     pub fn learn(&mut self, head: &[u8], packet: &Packet) {
-        let speaks_for_itself = matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery);
+        let speaks_for_itself = matches!(
+            packet.kind,
+            Kind::Arp | Kind::NeighbourDiscovery | Kind::Igmp | Kind::Mld
+        );
         let Some(mac) = head.get(6..12).and_then(<[u8]>::first_chunk) else {
             return;
         };
@@ -130,6 +136,7 @@ impl Announcer {
             return;
         };
         self.keep(address);
+        self.groups.learn(head, packet, address);
         let ip = match packet.kind {
             Kind::Arp => arp_sender(&head[usize::from(packet.l3).min(head.len())..], mac),
             Kind::NeighbourDiscovery => packet.key.src_ip().filter(|ip| !ip.is_unspecified()),
@@ -144,7 +151,7 @@ impl Announcer {
 
     /// Takes in a segment that the VM sent: its receiver may be a neighbour.
     pub fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
-        if packet.kind == Kind::Tcp
+        if is_of_a_connection(packet)
             && let Some(vm) = source(head, packet)
             && let (Some(mac), Some(ip)) = (destination(head), packet.key.dst_ip())
         {
@@ -155,7 +162,7 @@ impl Announcer {
 
     /// Takes in a segment that was sent to the VM: its sender may be a neighbour.
     pub fn hears(&mut self, head: &[u8], packet: &Packet) {
-        if packet.kind == Kind::Tcp
+        if is_of_a_connection(packet)
             && let Some(peer) = source(head, packet)
             && let (Some(mac), Some(ip)) = (destination(head), packet.key.src_ip())
         {
@@ -191,6 +198,7 @@ impl Announcer {
         self.since = Some(now);
         (self.round, self.cursor) = (0, 0);
         self.neighbours.begin();
+        self.groups.begin();
     }
 
     /// The next frame that is due.
@@ -198,7 +206,7 @@ impl Announcer {
         let since = self.since?;
         while let Some(after) = ROUNDS.get(self.round) {
             if now.saturating_sub(since) < after * self.millisecond {
-                return self.neighbours.next(self.round);
+                return self.next_of_peers();
             }
             while let Some(slot) = self.addresses.get(self.cursor) {
                 self.cursor += 1;
@@ -208,12 +216,23 @@ impl Announcer {
             }
             (self.round, self.cursor) = (self.round + 1, 0);
         }
-        let question = self.neighbours.next(self.round);
-        if question.is_none() {
+        let last = self.next_of_peers();
+        if last.is_none() {
             self.since = None;
         }
-        question
+        last
     }
+
+    /// What this round has for neighbours and for those who forward groups.
+    fn next_of_peers(&mut self) -> Option<Announcement> {
+        let question = self.neighbours.next(self.round);
+        question.or_else(|| self.groups.next(self.round))
+    }
+}
+
+/// Anybody can send a SYN in anybody's name: what opens a connection says nothing of its ends.
+fn is_of_a_connection(packet: &Packet) -> bool {
+    packet.kind == Kind::Tcp && !packet.tcp.flags.contains(TcpFlags::SYN)
 }
 
 /// The MAC address that a frame goes to, if it is one host's.
@@ -413,9 +432,35 @@ mod tests {
             late[0][28..42],
             [[10, 0, 0, 7].as_slice(), &[0; 6], &[10, 0, 0, 8]].concat()
         );
+        let mut syn = Vec::new();
+        etherparse::PacketBuilder::ethernet2([4; 6], MAC)
+            .ipv4([10, 0, 0, 9], [10, 0, 0, 7], 64)
+            .tcp(40_000, 80, 1, 100)
+            .syn()
+            .write(&mut syn, b"")
+            .unwrap();
+        announcer.hears(&syn, &Packet::parse(&syn, syn.len()));
+        assert!(said(&mut announcer, 1).is_empty(), "anybody may send that");
         assert_eq!(said(&mut announcer, 50 * 10).len(), 4);
         assert_eq!(said(&mut announcer, 800 * 10).len(), 3 * 4 - 2 * 2);
         assert!(said(&mut announcer, 1_000 * 10).is_empty());
+    }
+
+    #[test]
+    fn a_group_that_the_vm_has_joined_is_reported_in_each_round() {
+        let mut report = vec![1, 0, 0x5e, 1, 2, 3, 2, 0, 0, 0, 0, 1, 8, 0];
+        report.extend([0x45, 0, 0, 28, 0, 0, 0x40, 0, 1, 2, 0, 0, 10, 0, 0, 7]);
+        report.extend([239, 1, 2, 3, 0x16, 0, 0, 0, 239, 1, 2, 3]);
+        let mut announcer = Announcer::new(10);
+        learn(&mut announcer, &report);
+        announcer.begin(0);
+        let first = said(&mut announcer, 0);
+        assert_eq!(first.len(), 2, "RARP and the report");
+        assert_eq!((&first[1][..6], first[1][23]), (&report[..6], 2));
+        for at in [50, 200, 450, 800] {
+            assert_eq!(said(&mut announcer, at * 10), first);
+        }
+        assert!(said(&mut announcer, 1_000_000).is_empty());
     }
 
     #[test]

@@ -9,9 +9,10 @@
 //!
 //! In go the frames as the link got them, and what each client was heard to send. When the SVM loads
 //! a state, what it has sent is not its word any more and must not leave; it still tells with whom
-//! it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10).
+//! it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10). A connection of
+//! which a SYN or SYN+ACK is all that was sent makes room first, and takes no room from any other.
 
-use crate::flow::{FlowKey, FlowTable};
+use crate::flow::{FlowId, FlowKey, FlowTable, Standing};
 use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::packet::serial::before;
@@ -110,6 +111,15 @@ impl<F: Frame> LastSegments<F> {
     /// Takes in what a connection has sent last; `bare`: it takes no place in the stream. Where room is short the
     /// connections go that have been silent for longest.
     pub fn keep(&mut self, flow: FlowKey, frame: F, bare: bool) {
+        self.keep_as(Standing::Lasting, flow, frame, bare);
+    }
+
+    /// The same with a segment that opens a connection.
+    pub fn keep_opening(&mut self, flow: FlowKey, frame: F) {
+        self.keep_as(Standing::Provisional, flow, frame, false);
+    }
+
+    fn keep_as(&mut self, standing: Standing, flow: FlowKey, frame: F, bare: bool) {
         let hash = flow.hash_seeded(self.hash_seed);
         let loads = self.loads;
         self.buffers += frame.buffers();
@@ -123,10 +133,11 @@ impl<F: Frame> LastSegments<F> {
                 self.buffers -= kept.frame.buffers();
                 (kept.frame, kept.bare, kept.loads) = (frame, bare, loads);
             }
+            self.kept.set_standing(id, standing);
             self.kept.touch(id);
         } else {
             if self.kept.len() == self.kept.capacity() {
-                self.forget_oldest();
+                self.make_room(standing);
             }
             let buffers = frame.buffers();
             let kept = Kept {
@@ -136,8 +147,8 @@ impl<F: Frame> LastSegments<F> {
                 heard: None,
                 loads,
             };
-            // A table without room has no capacity at all.
-            if self.kept.insert(flow, hash, kept).is_err() {
+            // Without room nothing is kept.
+            if self.kept.insert_as(standing, flow, hash, kept).is_err() {
                 self.buffers -= buffers;
             }
         }
@@ -172,9 +183,10 @@ impl<F: Frame> LastSegments<F> {
         self.loads += 1;
     }
 
-    /// Takes out the one that was sent first.
+    /// Takes out the one that was sent first; those that open a connection come last.
     pub fn next(&mut self) -> Option<LastSegment<F>> {
-        let oldest = self.kept.oldest()?;
+        let established = self.kept.oldest_of(Standing::Lasting);
+        let oldest = established.or_else(|| self.kept.oldest())?;
         let counts = self.kept[oldest].loads == self.loads;
         let heard = self.kept[oldest].heard;
         let frame = match self.kept[oldest].acknowledgment.take() {
@@ -189,10 +201,23 @@ impl<F: Frame> LastSegments<F> {
         })
     }
 
+    /// Makes room for a connection, if there is one that may give way to it.
+    fn make_room(&mut self, standing: Standing) {
+        if standing == Standing::Lasting {
+            self.forget_oldest();
+        } else if let Some(id) = self.kept.oldest_of(Standing::Provisional) {
+            self.remove(id);
+        }
+    }
+
     fn forget_oldest(&mut self) {
         if let Some(oldest) = self.kept.oldest() {
-            self.buffers -= self.kept.remove(oldest).buffers();
+            self.remove(oldest);
         }
+    }
+
+    fn remove(&mut self, id: FlowId) {
+        self.buffers -= self.kept.remove(id).buffers();
     }
 }
 
@@ -279,6 +304,34 @@ mod tests {
         last.keep(flow(1), frame(11, 1), true);
         last.forget(&flow(1));
         assert_eq!((last.len(), last.buffers), (0, 0));
+    }
+
+    #[test]
+    fn connections_that_nobody_completes_take_no_place_from_an_open_one() {
+        let mut last = LastSegments::new(CONNECTIONS, 1);
+        last.keep(flow(1), frame(1, 1), true);
+        for port in 0..u16::MAX {
+            last.keep_opening(flow(port), frame(2, 1));
+            if port == 1 {
+                last.keep(flow(1), frame(3, 1), false);
+            }
+        }
+        assert_eq!(last.buffers, CONNECTIONS);
+        let said = said(&mut last);
+        assert_eq!((said.len(), said[0]), (CONNECTIONS, 3));
+        // Where all are open, one that opens is not kept, and one more that is open is.
+        for port in 0..CONNECTIONS as u16 {
+            last.keep(flow(port), frame(1, 1), false);
+        }
+        last.keep_opening(flow(u16::MAX), frame(2, 1));
+        last.keep(flow(u16::MAX - 1), frame(3, 1), false);
+        assert_eq!(last.buffers, CONNECTIONS);
+        let said = self::said(&mut last);
+        assert_eq!(
+            said.iter().filter(|says| **says == 1).count(),
+            CONNECTIONS - 1
+        );
+        assert_eq!(said.last(), Some(&3));
     }
 
     #[test]

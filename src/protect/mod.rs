@@ -8,6 +8,7 @@
 mod announce;
 mod bare;
 mod cause;
+mod groups;
 mod last;
 mod leadership;
 mod neighbour;

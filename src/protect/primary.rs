@@ -44,6 +44,8 @@ pub struct Counts {
     pub discarded: u64,
     /// Frames that could not be translated, dropped.
     pub untranslated: u64,
+    /// Connections that this node had no room for when it was the secondary, or since.
+    pub offsets_lost: u64,
     /// Times the peer was lost.
     pub losses: u64,
 }
@@ -192,6 +194,7 @@ impl<F: Frame> Primary<F> {
             stale: self.stale,
             discarded: self.protection.discarded(),
             untranslated: self.takeover.as_ref().map_or(0, Takeover::untranslated),
+            offsets_lost: self.takeover.as_ref().map_or(0, Takeover::offsets_lost),
             losses: self.leadership.losses(),
         }
     }

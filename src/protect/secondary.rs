@@ -66,6 +66,8 @@ pub struct Last {
     flow: FlowKey,
     /// It takes no place in the stream.
     bare: bool,
+    /// It opens the connection.
+    opens: bool,
 }
 
 /// The secondary node of one VM pair.
@@ -116,7 +118,7 @@ impl<F: Frame> Secondary<F> {
         let limits = rewrite::Limits {
             connections: setup.connections,
             linger: setup.limits.idle,
-            idle: setup.limits.idle * 8,
+            half_open: setup.limits.half_open,
         };
         let mut failover = setup.failover;
         if failover.on_peer_lost == OnPeerLost::Release {
@@ -300,6 +302,7 @@ impl<F: Frame> Secondary<F> {
         let last = (packet.kind == Kind::Tcp && !ends).then(|| Last {
             flow: packet.key,
             bare: packet.sequence_len() == 0,
+            opens: packet.tcp.flags.contains(TcpFlags::SYN),
         });
         Some(Outgoing {
             header,
@@ -312,7 +315,11 @@ impl<F: Frame> Secondary<F> {
     ///
     /// [`Primary::next_last`]: super::Primary::next_last
     pub fn keep(&mut self, last: Last, frame: F) {
-        self.last.keep(last.flow, frame, last.bare);
+        if last.opens {
+            self.last.keep_opening(last.flow, frame);
+        } else {
+            self.last.keep(last.flow, frame, last.bare);
+        }
     }
 
     /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a
@@ -487,7 +494,7 @@ impl<F: Frame> Secondary<F> {
                 svm,
             }) => {
                 if self.bound == Some(epoch)
-                    && let Learned::Evicted(_) = self.rewriter.learn(flow, pvm, svm, now)
+                    && self.rewriter.learn(flow, pvm, svm, now) == Learned::Full
                 {
                     self.report_loss(1);
                 }

@@ -63,6 +63,11 @@ impl<F: Frame> Takeover<F> {
         self.untranslated
     }
 
+    /// Connections that were given up because there was no room for their offsets.
+    pub fn offsets_lost(&self) -> u64 {
+        self.rewriter.counters().evicted
+    }
+
     /// Whether a frame that was to be translated has no other owner.
     fn is_own(&mut self, outcome: Outcome) -> bool {
         let shared = outcome == Outcome::Shared;

@@ -24,6 +24,8 @@ pub(super) struct Connection {
     guest: Half,
     client: Half,
     reset: bool,
+    /// The handshake is complete.
+    established: bool,
 }
 
 /// One direction of a connection, by its sender.
@@ -74,6 +76,7 @@ impl Connection {
             guest: Half::Open,
             client: Half::Open,
             reset: false,
+            established: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl Connection {
             guest: Half::Open,
             client: Half::Open,
             reset: false,
+            established: true,
         }
     }
 
@@ -126,6 +130,11 @@ impl Connection {
         self.reset || matches!((self.guest, self.client), (Half::Closed, Half::Closed))
     }
 
+    /// Whether more than the SYN of each side was seen: the client has acknowledged the guest's, or the guest goes on.
+    pub(super) fn is_established(&self) -> bool {
+        self.established
+    }
+
     /// Follows a segment of the client, as it came.
     pub(super) fn heard_client(&mut self, packet: &Packet, now: Ticks) {
         self.last_use = now;
@@ -133,8 +142,9 @@ impl Connection {
         self.reset |= packet.tcp.flags.contains(TcpFlags::RST)
             && self.client_next.is_none_or(|next| next == packet.tcp.seq);
         self.client.finish(packet);
-        self.guest
-            .acknowledge(packet, packet.tcp.ack.wrapping_add(self.seq));
+        let ack = packet.tcp.ack.wrapping_add(self.seq);
+        self.established |= goes_on(packet) && serial::before(self.svm_isn, ack);
+        self.guest.acknowledge(packet, ack);
     }
 
     /// Follows a segment of the SVM, as it came.
@@ -144,7 +154,14 @@ impl Connection {
         if packet.tcp.flags.contains(TcpFlags::ACK) {
             self.client_next = Some(packet.tcp.ack);
         }
+        self.established |= goes_on(packet);
         self.guest.finish(packet);
         self.client.acknowledge(packet, packet.tcp.ack);
     }
+}
+
+/// Whether a segment belongs to a connection whose handshake its sender takes for complete.
+fn goes_on(packet: &Packet) -> bool {
+    let flags = packet.tcp.flags;
+    flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST)
 }

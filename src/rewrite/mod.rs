@@ -17,8 +17,14 @@
 //! of the guest with another number than the connection began with is another connection's, which
 //! has no offset. No connection's time stamps go backwards then, whether it has an offset or not.
 //!
-//! Memory is taken at construction (rule R10). Where that is not enough for all connections, one
-//! loses its offset, which is reported: its bytes will differ until a checkpoint (rule R8).
+//! An offset holds until its connection closes or the SVM loads a state, however long nothing is sent: the two ends may
+//! be silent for hours (Linux `tcp_keepalive_time`). Only a half-open connection ends by its age. One whose ends vanished
+//! without FIN or RST stays until the next state is loaded.
+//!
+//! Memory is taken at construction (rule R10). Half-open connections make room for others, the oldest first. A table that
+//! is full of open ones takes no more, which is reported: the new connection's bytes will differ until a checkpoint (rule
+//! R8), which empties the table. After a takeover no checkpoint helps, and the connection that was silent for longest
+//! makes room.
 
 mod clock;
 mod connection;
@@ -29,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use self::clock::Clocks;
 use self::connection::Connection;
-use crate::flow::{FlowClass, FlowId, FlowKey, FlowTable};
+use crate::flow::{FlowClass, FlowId, FlowKey, FlowTable, Standing};
 pub use crate::packet::Outcome;
 use crate::packet::checksum::ICMP_CHECKSUM;
 use crate::packet::edit::Segment;
@@ -43,8 +49,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a closed connection is remembered after its last segment, for retransmissions.
     pub linger: Ticks,
-    /// How long an open connection is remembered after its last segment.
-    pub idle: Ticks,
+    /// How long a half-open connection is remembered after its last segment.
+    pub half_open: Ticks,
 }
 
 /// The numbers that one VM opened a connection with, in its SYN or SYN+ACK.
@@ -84,9 +90,8 @@ pub struct Offset {
 pub enum Learned {
     /// The offset is known from now on; if both VMs chose the same numbers, there is none.
     Stored,
-    /// The table was full: the connection named, the longest unused, lost its offset and needs a
-    /// checkpoint if it is to go on.
-    Evicted(FlowKey),
+    /// The table is full of open connections: this one has no offset and needs a checkpoint if it is to go on.
+    Full,
     /// The flow is not TCP; nothing was stored.
     NotTcp,
 }
@@ -96,10 +101,10 @@ pub enum Learned {
 pub struct Counters {
     /// Connections whose numbers were learned.
     pub learned: u64,
-    /// Open connections that lost their offset because the table was full.
+    /// Connections that have no offset because the table was full of open ones.
     pub evicted: u64,
-    /// Open connections that lost their offset because they were idle for too long.
-    pub expired: u64,
+    /// Half-open connections that were forgotten, for their age or to make room.
+    pub half_open: u64,
     /// Frames changed on their way to the SVM.
     pub to_guest: u64,
     /// Frames changed on their way from the SVM.
@@ -111,14 +116,17 @@ pub struct Counters {
 /// Slots that one call of [`Rewriter::offset_from`] looks at.
 const WALK: usize = 64;
 
-/// Connections that one call of [`Rewriter::age`] forgets at most.
+/// Connections that one call of [`Rewriter::age`] looks at, at most, in each of the tables.
 const AGE_BATCH: usize = 64;
 
 /// The offsets of the SVM's connections and what they do to frames.
 ///
 /// Keys are always those of the direction from the guest to the client.
 pub struct Rewriter {
+    /// Half-open connections are the provisional ones.
     open: FlowTable<Connection>,
+    /// How many of the oldest among the lasting ones may be of a state before the present one.
+    unswept: usize,
     closed: FlowTable<Connection>,
     limits: Limits,
     hash_seed: u64,
@@ -144,6 +152,7 @@ impl Rewriter {
     pub fn new(limits: Limits, hash_seed: u64) -> Self {
         Self {
             open: FlowTable::new(limits.connections),
+            unswept: 0,
             closed: FlowTable::new(limits.connections.div_ceil(4)),
             limits,
             hash_seed,
@@ -183,31 +192,48 @@ impl Rewriter {
         if connection.is_without_offset() {
             return Learned::Stored;
         }
-        let mut evicted = None;
-        if self.open.len() == self.open.capacity()
-            && let Some(oldest) = self.open.oldest()
-        {
-            let oldest_key = *self.open.key(oldest);
-            if self.open.remove(oldest).generation == self.generation {
-                evicted = Some(oldest_key);
-            }
+        if !self.make_room() {
+            self.counters.evicted += 1;
+            return Learned::Full;
         }
-        if self.open.insert(key, hash, connection).is_err() {
-            evicted = Some(key);
+        let stored = self
+            .open
+            .insert_as(Standing::Provisional, key, hash, connection);
+        debug_assert!(stored.is_ok(), "there is room");
+        Learned::Stored
+    }
+
+    /// Makes room for one more connection, if an open one need not give way.
+    fn make_room(&mut self) -> bool {
+        if self.open.len() < self.open.capacity() {
+            return true;
         }
-        match evicted {
-            Some(key) => {
-                self.counters.evicted += 1;
-                Learned::Evicted(key)
-            }
-            None => Learned::Stored,
+        if let Some(oldest) = self.open.oldest_of(Standing::Provisional) {
+            self.forget_half_open(oldest);
+            return true;
         }
+        let Some(oldest) = self.open.oldest_of(Standing::Lasting) else {
+            return false;
+        };
+        let is_void = self.is_void(&self.open[oldest]);
+        if is_void || self.taken_over {
+            self.open.remove(oldest);
+            self.counters.evicted += u64::from(!is_void);
+            return true;
+        }
+        false
+    }
+
+    fn forget_half_open(&mut self, id: FlowId) {
+        let connection = self.open.remove(id);
+        self.counters.half_open += u64::from(!self.is_void(&connection));
     }
 
     /// Forgets all offsets: the SVM has loaded the PVM's state, whose numbers it now continues.
     /// Takes the same time for any number of connections.
     pub fn svm_loaded(&mut self) {
         self.generation += 1;
+        self.unswept = self.open.len();
     }
 
     /// The SVM speaks for itself from now on: what it sends leaves without a comparison.
@@ -223,26 +249,16 @@ impl Rewriter {
             return;
         }
         // A full table is the counter's matter: the connection will be reset by its client.
-        if self
-            .open
-            .insert(key, hash, Connection::inherited(offset, now))
-            .is_err()
-        {
+        let connection = Connection::inherited(offset, now);
+        if !self.make_room() || self.open.insert(key, hash, connection).is_err() {
             self.counters.evicted += 1;
         }
     }
 
-    /// The offset in a slot or in the next one in use, and the slot to ask for next; `None` when
-    /// there is no slot any more. Looks at a bounded number of slots.
+    /// The offset of a connection that is not closed, in a slot or in the next one in use, and the slot to ask for next;
+    /// `None` when there is no slot any more. Looks at a bounded number of slots.
     pub fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
-        let open = self.open.capacity();
-        let (next, found) = match self.open.walk(slot, WALK) {
-            Some(step) => step,
-            None => {
-                let (next, found) = self.closed.walk(slot - open, WALK)?;
-                (next + open, found)
-            }
-        };
+        let (next, found) = self.open.walk(slot, WALK)?;
         let offset = found
             .filter(|(_, connection)| self.holds(connection))
             .map(|(key, connection)| (*key, connection.offset()));
@@ -328,26 +344,48 @@ impl Rewriter {
         }))
     }
 
-    /// Forgets connections that are closed or idle for longer than the limits allow, a bounded
-    /// number at a time. Returns how many; zero means that no more are due.
+    /// Forgets connections that are half-open or closed for longer than the limits allow, and those of a state before
+    /// the present one, a bounded number at a time. Returns how many; zero means that no more are due.
     pub fn age(&mut self, now: Ticks) -> usize {
-        let mut forgotten = 0;
-        while forgotten < AGE_BATCH
-            && let Some(oldest) = self.closed.oldest()
-            && self.is_due(&self.closed[oldest], self.limits.linger, now)
-        {
+        let before = self.len();
+        for _ in 0..AGE_BATCH {
+            let Some(oldest) = self.closed.oldest() else {
+                break;
+            };
+            if !self.is_due(&self.closed[oldest], self.limits.linger, now) {
+                break;
+            }
             self.closed.remove(oldest);
-            forgotten += 1;
         }
-        while forgotten < AGE_BATCH
-            && let Some(oldest) = self.open.oldest()
-            && self.is_due(&self.open[oldest], self.limits.idle, now)
-        {
-            let connection = self.open.remove(oldest);
-            self.counters.expired += u64::from(connection.generation == self.generation);
-            forgotten += 1;
+        for _ in 0..AGE_BATCH {
+            let Some(oldest) = self.open.oldest_of(Standing::Provisional) else {
+                break;
+            };
+            if !self.is_due(&self.open[oldest], self.limits.half_open, now) {
+                break;
+            }
+            self.forget_half_open(oldest);
         }
-        forgotten
+        self.sweep();
+        before - self.len()
+    }
+
+    /// Forgets open connections of an earlier state. What an earlier node learned lies among them and stays.
+    fn sweep(&mut self) {
+        for _ in 0..AGE_BATCH.min(self.unswept) {
+            self.unswept -= 1;
+            let Some(oldest) = self.open.oldest_of(Standing::Lasting) else {
+                break;
+            };
+            if self.is_void(&self.open[oldest]) {
+                self.open.remove(oldest);
+            } else if self.open[oldest].is_inherited() {
+                self.open.touch(oldest);
+            } else {
+                // All others were used since the state was loaded.
+                self.unswept = 0;
+            }
+        }
     }
 
     /// Connections remembered, the closed ones included.
@@ -492,7 +530,12 @@ impl Rewriter {
                     .closed
                     .insert(key, key.hash_seeded(self.hash_seed), connection);
             }
-            Place::Open(id) => self.open.touch(id),
+            Place::Open(id) => {
+                if self.open[id].is_established() {
+                    self.open.set_standing(id, Standing::Lasting);
+                }
+                self.open.touch(id);
+            }
             Place::Closed(id) => self.closed.touch(id),
         }
     }
@@ -546,11 +589,15 @@ impl Rewriter {
     }
 
     fn is_due(&self, connection: &Connection, limit: Ticks, now: Ticks) -> bool {
-        let is_void = connection.generation != self.generation && !connection.is_inherited();
         // An inherited offset is not used before the SVM's node has taken over.
         let is_idle = now.saturating_sub(connection.last_use) > limit
             && (self.taken_over || !connection.is_inherited());
-        is_void || is_idle
+        self.is_void(connection) || is_idle
+    }
+
+    /// The SVM has loaded a state since the connection was learned.
+    fn is_void(&self, connection: &Connection) -> bool {
+        connection.generation != self.generation && !connection.is_inherited()
     }
 
     fn knows_nothing(&self) -> bool {

@@ -114,6 +114,7 @@ mod tests {
             timeout: 7,
             patience: 1,
             idle: 9,
+            half_open: 9,
         };
         let shares = Shares::weighted(&[1, 3], 1);
         let (a, b) = (shares.limits(&limits, 0), shares.limits(&limits, 1));

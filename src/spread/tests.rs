@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
     patience: 1,
     idle: 1000,
+    half_open: 1000,
 };
 
 /// A front that compares nothing itself, and its only worker.

@@ -58,12 +58,9 @@ fn nothing_leaves_uncompared_where_everything_is_scarce() {
             history: rng.below(3),
             flows: rng.between(1, 3),
             timeout: 1 << 20,
-            // What a flow that is forgotten while it lives leaves unknown are its ISNs.
             patience: 1,
-            idle: match numbers {
-                Numbers::Translated => [10, 1 << 20][rng.below(2)],
-                Numbers::OwnIsn => 1 << 20,
-            },
+            idle: [10, 1 << 20][rng.below(2)],
+            half_open: [10, 1 << 20][rng.below(2)],
         };
         let mut harness = Harness::new(limits, numbers);
         for _ in 0..rng.between(1, 5) {

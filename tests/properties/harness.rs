@@ -93,6 +93,7 @@ pub fn ample(primary: usize, secondary: usize) -> Limits {
         timeout: TIMEOUT,
         patience: 1,
         idle: TIMEOUT,
+        half_open: TIMEOUT,
     }
 }
 

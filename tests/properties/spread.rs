@@ -30,6 +30,7 @@ const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
     patience: 1,
     idle: 1 << 40,
+    half_open: 1 << 40,
 };
 
 /// A P as it left.

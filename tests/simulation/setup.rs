@@ -33,6 +33,7 @@ pub fn setup(boot: u32, failover: Failover) -> Setup {
             timeout: TIMEOUT,
             patience: 1,
             idle: 60_000 * MS,
+            half_open: 60_000 * MS,
         },
         numbers: Numbers::Translated,
         policy: Policy::default(),

@@ -46,6 +46,14 @@ pub fn arp() -> Vec<u8> {
     frame
 }
 
+/// A report of membership by IGMPv2.
+pub fn igmp() -> Vec<u8> {
+    let mut frame = vec![1, 0, 0x5e, 1, 2, 3, 2, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 1, 2, 0, 0, 10, 0, 0, 1]);
+    frame.extend([239, 1, 2, 3, 0x16, 0, 0, 0, 239, 1, 2, 3]);
+    frame
+}
+
 fn done(
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>,
 ) -> Vec<u8> {

@@ -7,7 +7,7 @@ mod story;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Role};
 use dpdk_colo_audit::{Options, Report, Rule};
 
-use frames::{ACK, PAYLOAD, Tcp, WINDOW, arp};
+use frames::{ACK, PAYLOAD, Tcp, WINDOW, arp, igmp};
 use story::{Story, audit, audit_with};
 
 const CLIENT: u32 = 5_000;
@@ -73,6 +73,8 @@ fn clean() -> (Story, Places) {
     story.out(&clock);
     story.p(&arp());
     story.out(&arp());
+    story.p(&igmp());
+    story.out(&igmp());
 
     // A byte differs: everything of the flow waits, others go on.
     let p = story.p(&flow.data(seq(200), CLIENT + 20, b"PVM's own"));
@@ -141,7 +143,7 @@ fn a_clean_log_passes() {
     println!("{report}");
     assert_eq!(report.status(), 0, "{report}");
     assert_eq!(report.judged.commits, 3);
-    assert_eq!(report.judged.policy.len(), 2);
+    assert_eq!(report.judged.policy.len(), 3);
     assert!(report.judged.compared >= 10, "{report}");
     assert!(report.judged.committed >= 2, "{report}");
     assert_eq!(report.judged.unprotected, 2);
@@ -308,6 +310,7 @@ fn failover() -> (Story, Story) {
     secondary.event(Event::Takeover);
     secondary.state("solo");
     secondary.out(&arp());
+    secondary.out(&igmp());
     for frame in [flow.data(1, 1, b"both"), flow.data(5, 1, b"alone")] {
         secondary.p(&frame);
         secondary.out(&frame);

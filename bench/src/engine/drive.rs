@@ -104,6 +104,7 @@ impl Drive {
             timeout: Ticks::MAX,
             patience: 1,
             idle: Ticks::MAX,
+            half_open: Ticks::MAX,
         };
         let mut drive = Self {
             comparator: Comparator::new(limits, Numbers::Translated, Policy::default()),

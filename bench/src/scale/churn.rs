@@ -28,6 +28,7 @@ pub fn run(flows: usize) -> (usize, f64) {
         timeout: Ticks::MAX,
         patience: 1,
         idle: Ticks::MAX,
+        half_open: Ticks::MAX,
     };
     let mut comparator: Comparator<PoolFrame> =
         Comparator::new(limits, Numbers::Translated, Policy::default());

@@ -136,6 +136,7 @@ fn limits(case: &Case) -> Limits {
         timeout: Ticks::MAX,
         patience: 1,
         idle: Ticks::MAX,
+        half_open: Ticks::MAX,
     }
 }
 

@@ -47,6 +47,7 @@ impl Stream {
         !self.diverged
             && !self.awaits_syn
             && !ends
+            && self.established
             && self.seen_primary
             && self.seen_secondary
             && self.controls.is_empty()

@@ -78,6 +78,8 @@ pub(super) struct Stream {
     synchronized: bool,
     seen_primary: bool,
     seen_secondary: bool,
+    /// One of the VMs goes on behind the handshake.
+    established: bool,
     /// It was noted that the oldest P was found equal in part.
     is_partial: bool,
     /// Where searches for retransmitted data begin: the witness met last among the others.
@@ -126,6 +128,7 @@ impl Default for Stream {
             synchronized: false,
             seen_primary: false,
             seen_secondary: false,
+            established: false,
             is_partial: false,
             controls: List::default(),
             deferred: List::default(),
@@ -156,6 +159,12 @@ impl Stream {
     #[inline(always)]
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// Whether the VMs have sent nothing but what opens or refuses a connection. That a client has completed the handshake
+    /// shows in what they send next.
+    pub fn is_half_open(&self) -> bool {
+        !self.established
     }
 
     /// Whether the VMs' numbers of a living connection differ by what only this state knows.
@@ -196,6 +205,7 @@ impl Stream {
         if self.cursor == NIL {
             self.cursor = id;
         }
+        self.established |= goes_on(tcp.flags);
         self.note_arrival(cx, id);
         self.advance(cx);
         self.come_to_rest(cx.hold);
@@ -223,6 +233,7 @@ impl Stream {
             }
             return;
         }
+        self.established |= goes_on(packet.tcp.flags);
         self.compare_secondary(cx, frame, packet, arrived);
         self.advance(cx);
         self.come_to_rest(cx.hold);
@@ -447,4 +458,9 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
     slot.payload = packet.payload;
     slot.transport = packet.l4;
     slot.window = packet.tcp.window;
+}
+
+/// Whether a segment neither opens nor refuses a connection.
+fn goes_on(flags: TcpFlags) -> bool {
+    flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST)
 }

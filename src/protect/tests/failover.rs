@@ -24,7 +24,7 @@ impl Pair {
     }
 
     /// QEMU is told to go on with this VM alone.
-    fn secondary_is_told(&mut self) {
+    pub(super) fn secondary_is_told(&mut self) {
         self.secondary_is_told_at(1);
     }
 
@@ -47,7 +47,7 @@ impl Pair {
         }
     }
 
-    fn take_over(self) -> Primary<HeapFrame> {
+    pub(super) fn take_over(self) -> Primary<HeapFrame> {
         assert!(self.secondary.takes_over());
         let mut heir = Primary::new(setup(9), self.now);
         heir.inherit(self.secondary.into_inheritance(), self.now);
@@ -56,12 +56,12 @@ impl Pair {
 }
 
 /// What the guest sends leaves at once.
-fn say(heir: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> HeapFrame {
+pub(super) fn say(heir: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> HeapFrame {
     let frame = heir.outward(frame, now).unwrap();
     heir.output(frame, now).unwrap()
 }
 
-fn segment(from_guest: bool, seq: u32, ack: u32, payload: &[u8]) -> HeapFrame {
+pub(super) fn segment(from_guest: bool, seq: u32, ack: u32, payload: &[u8]) -> HeapFrame {
     let (src, dst, from, to) = if from_guest {
         (40_000, 80, [10, 0, 0, 1], [10, 0, 0, 2])
     } else {
@@ -79,7 +79,7 @@ fn segment(from_guest: bool, seq: u32, ack: u32, payload: &[u8]) -> HeapFrame {
     HeapFrame::new(&bytes)
 }
 
-fn numbers(frame: &HeapFrame) -> (u32, u32) {
+pub(super) fn numbers(frame: &HeapFrame) -> (u32, u32) {
     let tcp = Packet::parse(frame.head(), frame.len()).tcp;
     (tcp.seq, tcp.ack)
 }

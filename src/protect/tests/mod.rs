@@ -1,8 +1,10 @@
 //! The two halves and the bare comparator in single situations; how they stand together over time
 //! is the simulation's matter.
 
+mod ageing;
 mod bare;
 mod epochs;
+mod exempt;
 mod failover;
 mod mirror;
 mod monitor;
@@ -41,6 +43,7 @@ fn setup(boot: u32) -> Setup {
             timeout: TIMEOUT,
             patience: 1,
             idle: 1 << 40,
+            half_open: 1 << 40,
         },
         numbers: Numbers::Translated,
         policy: Policy::default(),

@@ -1,5 +1,6 @@
 //! The rewriter in single situations; here the segments that go through it.
 
+mod ageing;
 mod clocks;
 mod connections;
 mod translation;
@@ -14,7 +15,7 @@ use crate::packet::tests::Random;
 const LIMITS: Limits = Limits {
     connections: 8,
     linger: 60,
-    idle: 1000,
+    half_open: 100,
 };
 
 /// A segment between guest and client, of which each test varies what it is about.
