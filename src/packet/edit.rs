@@ -1,7 +1,7 @@
 //! Changing the numbers in a TCP header, its checksum kept.
 
 use super::checksum::{TCP_CHECKSUM, update_u32_at};
-use super::{Packet, TcpFlags, sack_edges, timestamp_echo};
+use super::{Packet, TcpFlags, is_signed, sack_edges, timestamp_echo};
 use crate::Frame;
 
 /// Offsets of fields in a TCP header (RFC 9293, 3.1).
@@ -39,12 +39,15 @@ pub(crate) struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// Changes the TCP header of a frame. A partial checksum sums up the pseudo-header alone and
-    /// stays.
+    /// stays. A signed segment stays whole.
     pub(crate) fn edit<F: Frame>(
         frame: &mut F,
         packet: &Packet,
         change: impl FnOnce(&mut Segment),
     ) -> Outcome {
+        if is_signed(packet.tcp_options(frame.head())) {
+            return Outcome::Untouched;
+        }
         let tcp = usize::from(packet.l4);
         let checksum = (!frame.has_partial_checksum()).then_some(tcp + TCP_CHECKSUM);
         let Some(head) = frame.head_mut() else {

@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub(crate) mod edit;
+mod extras;
 mod glance;
 mod parse;
 mod quote;

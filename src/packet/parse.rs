@@ -5,6 +5,7 @@
 //! general way, which alone decides what is unreadable.
 
 use super::TcpFlags;
+use super::extras::are_ordinary;
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans, is_echo};
 
 /// What kind of traffic a frame is, as the comparison distinguishes it.
@@ -35,7 +36,7 @@ pub enum Kind {
     /// ICMPv6 message.
     Mld,
     /// Any other EtherType or an 802.3 length field. The payload is all that follows the Ethernet
-    /// header and tags.
+    /// header and tags, or as much of it as that length says.
     Opaque,
     /// Headers that are truncated or contradict each other, or lie beyond the first segment. The
     /// payload is all that follows the Ethernet header and the tags that could be read.
@@ -87,6 +88,9 @@ pub struct Packet {
     pub tcp: Tcp,
     /// For [`Kind::Fragment`]: offset in 8-byte units << 1 | more-fragments; else 0.
     pub fragment: u16,
+    /// Whether there is more that an end system could act on: IPv4 options, IPv6 extension headers, TCP
+    /// options but those of a SYN, time stamps, SACK blocks and signatures, or bytes behind a UDP datagram.
+    pub extras: bool,
 }
 
 /// VLAN tags that a frame may have.
@@ -109,6 +113,8 @@ pub(super) const ETHER_IPV4: u16 = 0x0800;
 const ETHER_ARP: u16 = 0x0806;
 pub(super) const ETHER_IPV6: u16 = 0x86dd;
 const ETHER_LLDP: u16 = 0x88cc;
+/// The highest value of the EtherType that is a length (IEEE 802.3, 3.2.6).
+const MAX_LENGTH: u16 = 1500;
 
 const HOP_BY_HOP: u8 = 0;
 const ICMP: u8 = 1;
@@ -116,8 +122,8 @@ const IGMP: u8 = 2;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
+pub(super) const FRAGMENT: u8 = 44;
+pub(super) const AUTHENTICATION: u8 = 51;
 const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 
@@ -140,6 +146,7 @@ impl Packet {
             window: 0,
         },
         fragment: 0,
+        extras: false,
     };
 
     /// Reads a frame whose first segment is `head` and which has `frame_len` bytes in all its
@@ -212,7 +219,7 @@ impl Packet {
             }
             let ends = Endpoints::v4([h[26], h[27], h[28], h[29]], [h[30], h[31], h[32], h[33]]);
             match (h[23], head.first_chunk::<{ V4 + TCP_HEADER }>()) {
-                (TCP, Some(h)) => self.read_tcp::<V4>(&h[V4..], head.len(), ends, end),
+                (TCP, Some(h)) => self.read_tcp::<V4>(&h[V4..], head, ends, end),
                 (UDP, _) => self.read_udp::<V4>(&h[V4..], ends, end),
                 _ => false,
             }
@@ -229,7 +236,7 @@ impl Packet {
             }
             let ends = Endpoints::v6(*src, *dst);
             match (h[20], head.first_chunk::<{ V6 + TCP_HEADER }>()) {
-                (TCP, Some(h)) => self.read_tcp::<V6>(&h[V6..], head.len(), ends, end),
+                (TCP, Some(h)) => self.read_tcp::<V6>(&h[V6..], head, ends, end),
                 (UDP, _) => self.read_udp::<V6>(&h[V6..], ends, end),
                 _ => false,
             }
@@ -243,13 +250,16 @@ impl Packet {
     fn read_tcp<const L4: usize>(
         &mut self,
         h: &[u8],
-        head_len: usize,
+        head: &[u8],
         ends: Endpoints,
         end: usize,
     ) -> bool {
         let header = usize::from(h[12] >> 4) * 4;
         let payload = L4 + header;
-        if header < TCP_HEADER || payload > end.min(head_len) {
+        let Some(options) = head.get(L4 + TCP_HEADER..payload) else {
+            return false;
+        };
+        if payload > end {
             return false;
         }
         *self = Self {
@@ -261,6 +271,7 @@ impl Packet {
             payload_len: (end - payload) as u32,
             tcp: tcp_fields(h),
             fragment: 0,
+            extras: !are_ordinary(options) && h[13] & TcpFlags::SYN.0 == 0,
         };
         true
     }
@@ -281,6 +292,7 @@ impl Packet {
             payload_len: (length - UDP_HEADER) as u32,
             tcp: Tcp::default(),
             fragment: 0,
+            extras: L4 + length != end,
         };
         true
     }
@@ -332,8 +344,19 @@ impl Link {
     fn packet(&self, head: &[u8], frame_len: usize) -> Result<Packet, Unreadable> {
         match self.ether_type {
             ETHER_IPV4 | ETHER_IPV6 => {
-                Ip::read(self.ether_type, head, self.end, frame_len)?.packet(head, self)
+                let ip = Ip::read(self.ether_type, head, self.end, frame_len)?;
+                let mut packet = ip.packet(head, self)?;
+                packet.extras = packet.has_network_options(head)
+                    || !packet.surplus(head).is_empty()
+                    || !are_ordinary(packet.tcp_options(head))
+                        && !packet.tcp.flags.contains(TcpFlags::SYN);
+                Ok(packet)
             }
+            // A length (IEEE 802.3, 3.2.6); what lies behind it is padding.
+            length @ ..=MAX_LENGTH if self.end + usize::from(length) <= frame_len => Ok(Packet {
+                payload_len: u32::from(length),
+                ..self.whole(Kind::Opaque, head, frame_len)
+            }),
             ETHER_ARP => Ok(self.whole(Kind::Arp, head, frame_len)),
             ETHER_LLDP => Ok(self.whole(Kind::Lldp, head, frame_len)),
             _ => Ok(self.whole(Kind::Opaque, head, frame_len)),
@@ -356,6 +379,7 @@ impl Link {
             payload_len: u32::try_from(frame_len - self.end).unwrap_or(u32::MAX),
             tcp: Tcp::default(),
             fragment: 0,
+            extras: false,
         }
     }
 }
@@ -572,6 +596,7 @@ impl Ip {
             payload_len: (self.end - self.l4) as u32,
             tcp: Tcp::default(),
             fragment: self.fragment,
+            extras: false,
         }
     }
 }

@@ -443,11 +443,10 @@ fn garbage_stays_within_its_bounds() {
 }
 
 #[test]
-fn a_frame_of_zeros_is_opaque() {
+fn a_frame_of_zeros_is_opaque_and_all_padding() {
     for length in [14, 60, 1514] {
         let packet = Packet::parse(&vec![0; length], length);
-        assert_eq!(packet.kind, Kind::Opaque);
-        assert_eq!(packet.payload_len as usize, length - 14);
+        assert_eq!((packet.kind, packet.payload_len), (Kind::Opaque, 0));
     }
     assert_eq!(
         Packet::parse(&[], 0).kind,
@@ -531,6 +530,31 @@ fn a_chain_of_extension_headers_has_an_end() {
     assert_eq!(behind(&[60; 8], 6, &tcp).kind, Kind::Tcp);
     let too_many = Kind::Unreadable(Unreadable::TooManyHeaders);
     assert_eq!(behind(&[60; 9], 6, &tcp).kind, too_many);
+}
+
+#[test]
+fn an_802_3_length_ends_the_payload() {
+    for (field, frame, payload) in [
+        (3, 60, 3),
+        (46, 60, 46),
+        (1500, 1514, 1500),
+        (47, 60, 46),
+        (1501, 60, 46),
+        (0x88b5, 60, 46),
+    ] {
+        for tagged in [false, true] {
+            let mut bytes = vec![2; 12];
+            if tagged {
+                bytes.extend([0x81, 0, 0, 7]);
+            }
+            let header = bytes.len() + 2;
+            bytes.extend(u16::to_be_bytes(field));
+            bytes.resize(frame + header - 14, 9);
+            let packet = Packet::parse(&bytes, bytes.len());
+            assert_eq!(packet.kind, Kind::Opaque, "{field}");
+            assert_eq!(packet.payload_len, payload, "{field} in {frame} bytes");
+        }
+    }
 }
 
 #[test]
@@ -644,7 +668,7 @@ fn twins_are_read_alike_but_for_their_tcp_fields() {
             assert_eq!(read, Packet { tcp, ..packet });
         }
     });
-    assert!(total == 1 || twins > total / 50, "{twins} of {total}");
+    assert!(total == 1 || twins > total / 100, "{twins} of {total}");
 }
 
 #[test]

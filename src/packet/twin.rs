@@ -3,6 +3,7 @@
 //! What both VMs may choose alike or not is left out: the IP identification, hop limit, traffic
 //! class and flow label, and all checksums. TCP's own fields are read from the other frame.
 
+use super::extras::are_ordinary;
 use super::parse::{
     ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, Kind, Packet, TCP_HEADER, Tcp, UDP_HEADER,
     tcp_fields, u16_at,
@@ -30,7 +31,7 @@ impl Packet {
     /// extension headers.
     #[inline(always)]
     pub(crate) fn twin(&self, head: &[u8], other: &[u8], other_len: usize) -> Option<Tcp> {
-        if self.end() > other_len || usize::from(self.l3) != ETHERNET_HEADER {
+        if self.extras || self.end() > other_len || usize::from(self.l3) != ETHERNET_HEADER {
             return None;
         }
         let l4 = usize::from(self.l4);
@@ -64,8 +65,9 @@ impl Packet {
         let differs = network_differs::<L4, END>(a, b)
             | u64::from(word(a, L4) ^ word(b, L4))
             | u64::from(offset);
-        let whole = usize::from(self.payload) <= other.len();
-        (differs == 0 && whole).then(|| tcp_fields(&b[L4..]))
+        // Lengths alone say nothing of what options there are.
+        let options = other.get(END..usize::from(self.payload))?;
+        (differs == 0 && are_ordinary(options)).then(|| tcp_fields(&b[L4..]))
     }
 }
 

@@ -12,6 +12,10 @@
 //! kept by the difference, so that a wrong one stays wrong; one that the sender left partial
 //! covers none of these fields and stays as it is.
 //!
+//! Segments that TCP-MD5 or TCP-AO signs are not translated: no peer would accept one that was changed.
+//! Where the VMs open such a connection with different numbers the comparison asks for a checkpoint before
+//! the PVM's SYN leaves, and the numbers are equal from then on.
+//!
 //! When the secondary has taken over ([`Rewriter::take_over`]) nobody compares any more, and what the
 //! SVM sends must be in the PVM's terms whole: its SYN and SYN+ACK and its time stamps, too. A SYN
 //! of the guest with another number than the connection began with is another connection's, which
