@@ -23,6 +23,7 @@ pub(super) struct Context<'a, F> {
     pub epoch: u32,
     pub numbers: Numbers,
     pub suspended: bool,
+    pub timeout: Ticks,
     pub now: Ticks,
 }
 

@@ -2,11 +2,13 @@
 //!
 //! A P is complete once an S with equal content was seen; P leave in the PVM's order. An S that has
 //! no equal P yet waits, so reordering and delay at either side are no difference until the
-//! timeout.
+//! timeout. Equal are the payload, options and extension headers, and of fragments the datagram that
+//! they belong to.
 
 use super::Context;
 use super::bytes::first_difference;
 use super::divergence::Reason;
+use super::fragments::{Extent, Fragments};
 use super::hold::{Hold, Link, List, NIL, Place, SlotId};
 use super::stream::{Arrival, Way, is_equal};
 use crate::frame::{Frame, Ticks};
@@ -23,6 +25,7 @@ pub(super) struct Datagrams {
     /// Those of them that have no counterpart yet.
     open: List,
     secondaries: List,
+    fragments: Fragments,
 }
 
 impl Datagrams {
@@ -34,6 +37,7 @@ impl Datagrams {
     /// Takes in a P that already has its slot, and lets leave what may.
     pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
         fill(cx.hold, id, packet);
+        fill_rest(cx.hold, id, packet);
         let slot = cx.hold.slot_mut(id);
         slot.flow = Some(cx.flow);
         slot.place = Place::Primary;
@@ -42,7 +46,9 @@ impl Datagrams {
         if cx.suspended {
             return;
         }
-        if let Some(s) = find_equal(cx.hold, self.secondaries, Link::Flow, id) {
+        self.fragments.refresh(cx.epoch, cx.now, cx.timeout);
+        let may_meet = |s| self.may_meet(cx.hold, id, s);
+        if let Some(s) = find_equal(cx.hold, self.secondaries, Link::Flow, id, may_meet) {
             cx.hold.unlink(Link::Flow, &mut self.secondaries, s);
             self.complete(cx, id, s);
         }
@@ -60,7 +66,10 @@ impl Datagrams {
             return;
         };
         fill(cx.hold, s, packet);
-        if let Some(id) = find_equal(cx.hold, self.open, Link::Open, s) {
+        fill_rest(cx.hold, s, packet);
+        self.fragments.refresh(cx.epoch, cx.now, cx.timeout);
+        let may_meet = |id| self.may_meet(cx.hold, id, s);
+        if let Some(id) = find_equal(cx.hold, self.open, Link::Open, s, may_meet) {
             self.complete(cx, id, s);
             return;
         }
@@ -79,6 +88,9 @@ impl Datagrams {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
+        if packet.extras {
+            return Way::General(arrival.frame);
+        }
         let s = self.secondaries.head;
         if s != NIL {
             let arrived = hold.slot(s).arrived;
@@ -111,7 +123,7 @@ impl Datagrams {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
-        if hold.secondary_is_full() {
+        if hold.secondary_is_full() || packet.extras {
             return Way::General(arrival.frame);
         }
         let p = self.open.head;
@@ -156,7 +168,22 @@ impl Datagrams {
         Ok(())
     }
 
+    /// Whether a P and an S are of the same datagram as far as that is known.
+    fn may_meet<F: Frame>(&self, hold: &Hold<F>, p: SlotId, s: SlotId) -> bool {
+        hold.slot(p).fragment == 0 || {
+            let identification = |id: SlotId| hold.slot(id).ack;
+            self.fragments
+                .may_meet(identification(p), identification(s))
+        }
+    }
+
     fn complete<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, s: SlotId) {
+        let slot = cx.hold.slot(id);
+        if slot.fragment != 0 {
+            let extent = Extent::new(slot.fragment, slot.len);
+            self.fragments
+                .meet(slot.ack, cx.hold.slot(s).ack, extent, cx.now);
+        }
         let arrived = cx.hold.slot(s).arrived;
         cx.hold.remove(s);
         cx.hold.unlink(Link::Open, &mut self.open, id);
@@ -204,7 +231,11 @@ impl Datagrams {
             && !self.secondaries.is_empty()
             && !hold.slot(self.primaries.head).complete
         {
-            Reason::Payload
+            let (p, s) = (self.primaries.head, self.secondaries.head);
+            match first_mismatch(hold, p, s) {
+                None if !has_same_extras(hold, p, s) => Reason::Headers,
+                _ => Reason::Payload,
+            }
         } else {
             Reason::MissingSecondary
         }
@@ -227,23 +258,56 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
     slot.verified = u32::from(packet.kind == Kind::Icmp);
 }
 
+/// What the general way compares besides: of fragments the identification, which lies in the slot's
+/// `ack`, and extras.
+fn fill_rest<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
+    let identification = packet.identification(hold.frame(id).head());
+    let slot = hold.slot_mut(id);
+    slot.ack = identification;
+    if packet.extras {
+        slot.mark_extras();
+    }
+}
+
+/// Whether two datagrams have the same options, extension headers and bytes behind a UDP datagram.
+fn has_same_extras<F: Frame>(hold: &Hold<F>, a: SlotId, b: SlotId) -> bool {
+    if !hold.slot(a).has_extras() && !hold.slot(b).has_extras() {
+        return true;
+    }
+    let (a, b) = (hold.frame(a), hold.frame(b));
+    let [x, y] = [a, b].map(|frame| Packet::parse(frame.head(), frame.len()));
+    let (own, others) = (x.surplus(a.head()), y.surplus(b.head()));
+    own.len() == others.len()
+        && x.has_same_network_options(a.head(), &y, b.head())
+        && first_difference(a, own.start, b, others.start, own.len()).is_none()
+}
+
 /// Whether a datagram that arrives equals a whole one in a slot, without a checksum to leave out.
 #[inline(always)]
 fn meets<F: Frame>(hold: &Hold<F>, id: SlotId, arrival: &Arrival<'_, F>) -> bool {
     let slot = hold.slot(id);
     let at = usize::from(slot.payload);
     slot.len == arrival.packet.payload_len
+        && !slot.has_extras()
         && is_equal(&arrival.frame, arrival.packet, hold.frame(id), at)
 }
 
-/// The first slot of a list with equal content, within [`REACH`].
-fn find_equal<F: Frame>(hold: &Hold<F>, list: List, link: Link, id: SlotId) -> Option<SlotId> {
+/// The first slot of a list with equal content that may meet this one, within [`REACH`].
+fn find_equal<F: Frame>(
+    hold: &Hold<F>,
+    list: List,
+    link: Link,
+    id: SlotId,
+    may_meet: impl Fn(SlotId) -> bool,
+) -> Option<SlotId> {
     let mut other = list.head;
     for _ in 0..REACH {
         if other == NIL {
             break;
         }
-        if first_mismatch(hold, id, other).is_none() {
+        let is_equal =
+            || first_mismatch(hold, id, other).is_none() && has_same_extras(hold, id, other);
+        if may_meet(other) && is_equal() {
             return Some(other);
         }
         other = hold.next(link, other);

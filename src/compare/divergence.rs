@@ -27,8 +27,12 @@ reasons! {
     Payload = "payload",
     /// One VM's stream ends where the other's goes on.
     StreamEnd = "stream_end",
-    /// The SYNs disagree in MSS, window scale, SACK permission or timestamps.
+    /// The SYNs disagree in their options or ECN bits.
     SynOptions = "syn_options",
+    /// The VMs' urgent data ends at different positions.
+    Urgent = "urgent",
+    /// IPv4 options, extension headers, TCP options or the bytes behind a UDP datagram differ.
+    Headers = "headers",
     /// The SVM sent two different bytes for one position of a stream.
     SecondaryInconsistent = "secondary_inconsistent",
     /// A P has waited for its counterpart for longer than the timeout.

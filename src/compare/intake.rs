@@ -398,6 +398,7 @@ impl<F: Frame> Comparator<F> {
             epoch: self.epoch,
             numbers: self.numbers,
             suspended: self.suspended,
+            timeout: self.limits.timeout,
             now,
         };
         act(&mut self.flows[flow].output, &mut context);

@@ -14,6 +14,11 @@ pub(super) type SlotId = u32;
 /// The end of a list.
 pub(super) const NIL: SlotId = u32::MAX;
 
+/// Marks of a slot: an S that a P was compared with has arrived at [`Slot::witnessed`]; the frame has
+/// extras.
+const WITNESSED: u8 = 1;
+const EXTRAS: u8 = 2;
+
 /// Which of a slot's links a list runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -98,7 +103,8 @@ pub(super) struct Slot<F> {
     pub complete: bool,
     /// A P whose SYN opens a new incarnation of its connection.
     pub opens: bool,
-    is_witnessed: bool,
+    /// Bits: [`WITNESSED`], [`EXTRAS`].
+    marks: u8,
     /// Latest arrival among the S that a P was compared with, if there was one.
     witnessed: Ticks,
     open: [SlotId; 2],
@@ -127,7 +133,7 @@ impl<F> Slot<F> {
             place: Place::Nowhere,
             complete: false,
             opens: false,
-            is_witnessed: false,
+            marks: 0,
             witnessed: 0,
             open: [NIL; 2],
             fragment: 0,
@@ -144,18 +150,29 @@ impl<F> Slot<F> {
     /// Notes when an S arrived that a P was compared with.
     #[inline]
     pub fn witness(&mut self, arrived: Ticks) {
-        self.witnessed = if self.is_witnessed {
+        self.witnessed = if self.marks & WITNESSED != 0 {
             self.witnessed.max(arrived)
         } else {
             arrived
         };
-        self.is_witnessed = true;
+        self.marks |= WITNESSED;
     }
 
     /// See [`Slot::witness`].
     #[inline]
     pub fn witnessed(&self) -> Option<Ticks> {
-        self.is_witnessed.then_some(self.witnessed)
+        (self.marks & WITNESSED != 0).then_some(self.witnessed)
+    }
+
+    /// Notes that the frame has [`crate::packet::Packet::extras`].
+    pub fn mark_extras(&mut self) {
+        self.marks |= EXTRAS;
+    }
+
+    /// See [`Slot::mark_extras`].
+    #[inline]
+    pub fn has_extras(&self) -> bool {
+        self.marks & EXTRAS != 0
     }
 
     #[inline]
@@ -220,7 +237,7 @@ impl<F> Slab<F> {
         slot.flags = TcpFlags::default();
         slot.complete = false;
         slot.opens = false;
-        slot.is_witnessed = false;
+        slot.marks = 0;
         id
     }
 

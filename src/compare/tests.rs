@@ -8,6 +8,7 @@ use packets::{Ends, Segment};
 mod ageing;
 mod membership;
 mod overtake;
+mod unequal;
 
 #[path = "../../tests/properties/packets.rs"]
 #[allow(dead_code)]

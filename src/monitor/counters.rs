@@ -167,8 +167,12 @@ counters! {
     DivergedPayload = "payload", Divergence, Sum;
     /// One VM's stream ends where the other's goes on.
     DivergedStreamEnd = "stream_end", Divergence, Sum;
-    /// A SYN's options do not agree.
+    /// A SYN's options or ECN bits do not agree.
     DivergedSynOptions = "syn_options", Divergence, Sum;
+    /// Urgent data ends at different places.
+    DivergedUrgent = "urgent", Divergence, Sum;
+    /// Options, extension headers or the bytes behind a UDP datagram differ.
+    DivergedHeaders = "headers", Divergence, Sum;
     /// The SVM sent two different bytes for one place of a stream.
     DivergedSecondaryInconsistent = "secondary_inconsistent", Divergence, Sum;
     /// The SVM has not sent within the timeout what the PVM sent.

@@ -146,6 +146,8 @@ fn divergence(cause: Cause) -> Counter {
             Reason::Payload => Counter::DivergedPayload,
             Reason::StreamEnd => Counter::DivergedStreamEnd,
             Reason::SynOptions => Counter::DivergedSynOptions,
+            Reason::Urgent => Counter::DivergedUrgent,
+            Reason::Headers => Counter::DivergedHeaders,
             Reason::SecondaryInconsistent => Counter::DivergedSecondaryInconsistent,
             Reason::MissingSecondary => Counter::DivergedMissingSecondary,
             Reason::MissingPrimary => Counter::DivergedMissingPrimary,

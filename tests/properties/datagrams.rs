@@ -28,6 +28,8 @@ const EXPERIMENTAL: u16 = 0x88b5;
 struct Datagram {
     payload: Vec<u8>,
     fragment: Fragment,
+    /// Of a fragment: which datagram it is of, in the terms of the VM that sends it.
+    identification: u8,
 }
 
 fn random(rng: &mut Rng) -> Datagram {
@@ -37,11 +39,36 @@ fn random(rng: &mut Rng) -> Datagram {
             offset: rng.below(3) as u16,
             more: true,
         },
+        identification: 128,
     }
 }
 
+/// Datagrams in fragments, no two of which are equal; not more than may be under way at a time.
+fn fragments(rng: &mut Rng) -> Vec<Datagram> {
+    let mut fragments = Vec::new();
+    for number in 0..rng.below(7) as u8 {
+        let last = rng.between(1, 2) as u16;
+        for offset in 0..=last {
+            let mut payload = vec![number, offset as u8];
+            payload.resize(8, rng.byte());
+            fragments.push(Datagram {
+                payload,
+                fragment: Fragment {
+                    offset,
+                    more: offset < last,
+                },
+                identification: number,
+            });
+        }
+    }
+    fragments
+}
+
 fn frame(rng: &mut Rng, flow: usize, ends: &Ends, protocol: Protocol, what: &Datagram) -> Sent {
-    let trivia = rng.byte();
+    let trivia = match protocol {
+        Protocol::Fragments => what.identification,
+        _ => rng.byte(),
+    };
     let payload = &what.payload[..];
     let mut content = payload.to_vec();
     let mut bytes = match protocol {
@@ -90,8 +117,15 @@ fn flows(rng: &mut Rng) -> Vec<Flow> {
             let mut ends = ends(rng, flow);
             // Not every protocol has ports to tell flows apart.
             ends.peer = 10 + flow as u8;
-            let primary: Vec<Datagram> = (0..rng.below(24)).map(|_| random(rng)).collect();
+            let primary: Vec<Datagram> = match protocol {
+                Protocol::Fragments => fragments(rng),
+                _ => (0..rng.below(24)).map(|_| random(rng)).collect(),
+            };
             let mut secondary = primary.clone();
+            let salt = rng.byte() & 0x7f;
+            for datagram in &mut secondary {
+                datagram.identification ^= salt;
+            }
             let window = [0, 1, 8, 40][rng.below(4)];
             rng.shuffle(&mut secondary, window);
             Flow {

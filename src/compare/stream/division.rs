@@ -66,7 +66,10 @@ impl Stream {
         };
         let whole = part == 0 || part >= slot.len || slot.opens;
         if whole
-            || flags.intersects(TcpFlags::SYN | TcpFlags::RST)
+            || flags.intersects(TcpFlags::SYN | TcpFlags::RST | TcpFlags::URG)
+            || self
+                .is_urgent_at_secondary(seq, seq.wrapping_add(part))
+                .is_some()
             || !self.acknowledged_by_both(flags, ack)
             || cx.hold.primary_room() == 0
         {

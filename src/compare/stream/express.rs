@@ -36,7 +36,7 @@ pub(in crate::compare) struct Arrival<'a, F> {
 /// Whether ACK is the only control bit with a meaning here.
 #[inline(always)]
 pub(super) fn is_plain(flags: TcpFlags) -> bool {
-    let meant = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
+    let meant = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK | TcpFlags::URG;
     flags.0 & meant.0 == TcpFlags::ACK.0
 }
 
@@ -45,6 +45,7 @@ impl Stream {
     pub(super) fn is_in_order(&self) -> bool {
         let ends = self.primary_fin.is_some() || self.secondary_fin.is_some();
         !self.diverged
+            && !self.extras.unusual
             && !self.awaits_syn
             && !ends
             && self.established
@@ -97,7 +98,8 @@ impl Stream {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let tcp = arrival.packet.tcp;
-        if !self.express || self.epoch != arrival.epoch || !is_plain(tcp.flags) {
+        let usual = is_plain(tcp.flags) && !arrival.packet.extras;
+        if !self.express || self.epoch != arrival.epoch || !usual {
             return Way::General(arrival.frame);
         }
         let seq = tcp.seq.wrapping_sub(self.primary_base);
@@ -213,7 +215,8 @@ impl Stream {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let (packet, tcp) = (arrival.packet, arrival.packet.tcp);
-        if !self.express || self.epoch != arrival.epoch || !is_plain(tcp.flags) {
+        let usual = is_plain(tcp.flags) && !packet.extras;
+        if !self.express || self.epoch != arrival.epoch || !usual {
             return Way::General(arrival.frame);
         }
         if packet.payload_len == 0 {

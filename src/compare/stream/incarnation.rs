@@ -14,6 +14,7 @@ impl Stream {
         let packet = Packet::parse(cx.hold.frame(id).head(), cx.hold.frame(id).len());
         let syn = Syn::of(cx.hold.frame(id), &packet);
         self.primary_syn = Some(syn);
+        self.note_primary_opening(cx.hold.frame(id), &packet);
         if cx.numbers == Numbers::OwnIsn {
             self.primary_base = syn.isn;
         }
@@ -26,6 +27,7 @@ impl Stream {
         self.clear(hold);
         *self = Self {
             deferred,
+            extras: self.extras.carried(),
             epoch: self.epoch,
             diverged: self.diverged,
             ..Self::default()
@@ -47,7 +49,11 @@ impl Stream {
             cursor: self.cursor,
             epoch: self.epoch,
             arriving_isn: self.arriving_isn,
-            former_isn: self.secondary_syn.map(|syn| syn.isn),
+            former_isn: self
+                .secondary_syn
+                .filter(|_| !self.extras.secondary_ended)
+                .map(|syn| syn.isn),
+            extras: self.extras.carried(),
             seen_primary: true,
             awaits_syn: true,
             ..Self::default()
@@ -82,6 +88,8 @@ impl Stream {
         self.secondary_ack = self.primary_ack;
         self.secondary_window = None;
         self.secondary_fin = self.primary_fin;
+        let ended = self.primary_fin.is_some() || self.matched_rst.is_some();
+        self.extras.refresh(ended);
         self.forget_uncompared(cx.hold);
     }
 
@@ -107,6 +115,7 @@ impl Stream {
                 cursor: self.cursor,
                 epoch: self.epoch,
                 arriving_isn: self.arriving_isn,
+                extras: self.extras.carried(),
                 seen_primary: true,
                 primary_syn: Some(syn),
                 primary_base: if numbers == Numbers::OwnIsn {
@@ -116,6 +125,7 @@ impl Stream {
                 },
                 ..Self::default()
             };
+            self.note_primary_opening(hold.frame(id), &packet);
         }
         let (seq, end, len) = (hold.slot(id).seq, hold.slot(id).end(), hold.slot(id).len);
         self.leave(hold, id);
@@ -131,11 +141,15 @@ impl Stream {
         let after = self.swallow(hold, first, seq, end);
         let share = hold.frame(id).share();
         let (payload, flow) = (hold.slot(id).payload, hold.slot(id).flow);
+        let has_extras = hold.slot(id).has_extras();
         if let Ok(w) = hold.insert_secondary(share, now) {
             let slot = hold.slot_mut(w);
             (slot.seq, slot.len, slot.payload, slot.flow) = (seq, len, payload, flow);
             slot.place = Place::Witness;
             slot.complete = true;
+            if has_extras {
+                slot.mark_extras();
+            }
             hold.insert_after(Link::Flow, &mut self.witnesses, after, w);
             hold.retire(w);
         }

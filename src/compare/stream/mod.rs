@@ -11,10 +11,13 @@
 
 mod division;
 mod express;
+mod extras;
 mod handshake;
 mod incarnation;
+mod openings;
 mod overtake;
 mod twins;
+mod urgent;
 mod verdict;
 mod window;
 mod witnesses;
@@ -27,6 +30,7 @@ use crate::frame::{Frame, Ticks};
 use crate::packet::serial::{at_or_before, max};
 use crate::packet::{Packet, TcpFlags};
 pub(super) use express::{Arrival, Way, is_equal};
+use extras::Extras;
 use handshake::Syn;
 pub use handshake::Synchronized;
 use overtake::Wire;
@@ -103,6 +107,7 @@ pub(super) struct Stream {
     overtakers: List,
     /// What the network has seen of this connection, for the order in which P leave.
     wire: Wire,
+    extras: Extras,
 }
 
 impl Default for Stream {
@@ -141,6 +146,7 @@ impl Default for Stream {
             matched_rst: None,
             overtakers: List::default(),
             wire: Wire::default(),
+            extras: Extras::default(),
         }
     }
 }
@@ -180,11 +186,12 @@ impl Stream {
         self.refresh(cx);
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        if syn && self.arriving_isn != Some(tcp.seq) {
+        if syn && (self.arriving_isn != Some(tcp.seq) || self.extras.primary_ended) {
             // What the SVM said before its own SYN belongs to an older incarnation.
             let reused = self.seen_primary || (self.seen_secondary && self.secondary_syn.is_none());
             cx.hold.slot_mut(id).opens = reused;
             self.arriving_isn = Some(tcp.seq);
+            self.extras.primary_ended = false;
             if !reused {
                 self.open(cx, id);
                 self.awaits_syn = self.secondary_syn.is_none();
@@ -194,6 +201,10 @@ impl Stream {
             self.postpone(cx.hold);
         }
         self.seen_primary = true;
+        if syn && !cx.hold.slot(id).opens {
+            self.note_primary_opening(cx.hold.frame(id), packet);
+        }
+        self.note_primary_extras(cx.hold, id, packet);
         let base = match (cx.numbers, self.arriving_isn) {
             (Numbers::OwnIsn, Some(isn)) => isn,
             _ => 0,
@@ -245,7 +256,7 @@ impl Stream {
             return false;
         }
         match self.secondary_syn {
-            Some(syn) => syn.isn != packet.tcp.seq,
+            Some(syn) => syn.isn != packet.tcp.seq || self.extras.secondary_ended,
             None => !self.awaits_syn && (self.seen_primary || self.seen_secondary),
         }
     }
@@ -271,6 +282,10 @@ impl Stream {
             return;
         }
         self.seen_secondary = true;
+        if syn {
+            self.note_secondary_opening(&frame, packet);
+        }
+        let alone = self.note_secondary_extras(&frame, packet);
         if tcp.flags.contains(TcpFlags::ACK)
             && self
                 .secondary_ack
@@ -286,6 +301,7 @@ impl Stream {
             }
             _ => self.secondary_base,
         };
+        self.note_secondary_urgent(&frame, packet, shift);
         let seq = tcp.seq.wrapping_sub(shift).wrapping_add(u32::from(syn));
         let end = seq.wrapping_add(packet.payload_len);
         if tcp.flags.contains(TcpFlags::FIN) && self.secondary_fin.is_none() {
@@ -294,7 +310,7 @@ impl Stream {
         let control = tcp
             .flags
             .intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
-        if control && !self.control_is_matched(&tcp, seq) {
+        if alone || control && !self.control_is_matched(&tcp, seq) {
             match cx.keep(frame.share(), arrived) {
                 Some(id) => {
                     fill(cx.hold, id, packet, shift);
@@ -389,6 +405,7 @@ impl Stream {
         }
         hold.unlink(Link::Flow, &mut self.primaries, id);
         self.note_on_wire(hold, id);
+        self.note_primary_urgent(hold, id);
         let slot = hold.slot_mut(id);
         slot.place = Place::Nowhere;
         if slot.flags.contains(TcpFlags::ACK) {
@@ -458,6 +475,9 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
     slot.payload = packet.payload;
     slot.transport = packet.l4;
     slot.window = packet.tcp.window;
+    if packet.extras {
+        slot.mark_extras();
+    }
 }
 
 /// Whether a segment neither opens nor refuses a connection.

@@ -1,5 +1,6 @@
 //! Whether a P is complete: every byte and control bit of it found equal.
 
+use super::openings::Agreement;
 use super::witnesses::difference;
 use super::{Stream, Synchronized};
 use crate::compare::Context;
@@ -24,16 +25,23 @@ impl Stream {
             let slot = cx.hold.slot(id);
             (slot.flags, slot.seq, slot.len)
         };
+        if self.lacks_equal_options(cx.hold, id) {
+            return Verdict::Waits;
+        }
         if flags.contains(TcpFlags::SYN) {
             let (Some(primary), Some(secondary)) = (self.primary_syn, self.secondary_syn) else {
                 return Verdict::Waits;
             };
-            if primary.agreement != secondary.agreement {
-                return Verdict::Differs(
-                    Reason::SynOptions,
-                    Some(self.controls.head).filter(|c| *c != NIL),
-                    seq,
-                );
+            match self.compare_openings(cx, id, [primary, secondary]) {
+                Agreement::Agrees => {}
+                Agreement::Waits => return Verdict::Waits,
+                Agreement::Differs => {
+                    return Verdict::Differs(
+                        Reason::SynOptions,
+                        Some(self.controls.head).filter(|c| *c != NIL),
+                        seq,
+                    );
+                }
             }
             if !self.synchronized {
                 self.synchronized = true;
@@ -64,6 +72,9 @@ impl Stream {
                 return Verdict::Waits;
             };
             let n = cx.hold.slot(w).end().wrapping_sub(at).min(len - verified);
+            if !self.has_same_options(cx.hold, id, w) {
+                return Verdict::Differs(Reason::Headers, Some(w), at);
+            }
             if let Some(k) = difference(cx.hold, id, w, at, n as usize) {
                 return Verdict::Differs(Reason::Payload, Some(w), at.wrapping_add(k as u32));
             }
@@ -77,6 +88,9 @@ impl Stream {
             if end == cx.hold.slot(w).end() {
                 self.use_up(cx.hold, w);
             }
+        }
+        if let Some(verdict) = self.examine_extras(cx.hold, id) {
+            return verdict;
         }
         if flags.contains(TcpFlags::FIN) {
             let fin = seq.wrapping_add(len);
