@@ -1,12 +1,14 @@
 //! A flow without a byte stream: UDP, ICMP, fragments, other protocols.
 //!
 //! A frame that leaves must be the next one that waits, and the SVM must have sent one with the
-//! same content in the same epoch that no other has used up (rule R1).
+//! same content in the same epoch that no other has used up (rule R1). Fragments of one of the VM's
+//! datagrams must all be fragments of one of the SVM's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use dpdk_colo::packet::{Kind, Packet};
 
+use crate::extras;
 use crate::node::{Fault, Releasing, Standing, Why};
 use crate::report::Rule;
 use crate::same::first_difference;
@@ -17,6 +19,14 @@ struct Taken {
     bytes: Box<[u8]>,
 }
 
+/// Which of the SVM's datagrams one of the VM's may be.
+#[derive(Default)]
+struct Candidates {
+    datagrams: BTreeSet<u32>,
+    /// Places of the fragments that have left.
+    places: BTreeSet<u16>,
+}
+
 /// One flow at one node.
 #[derive(Default)]
 pub struct Flow {
@@ -24,6 +34,10 @@ pub struct Flow {
     epoch: u32,
     /// What the SVM sent in this epoch, and how often.
     said: HashMap<Vec<u8>, u64>,
+    /// The SVM's datagrams that had such a fragment.
+    datagrams: HashMap<Vec<u8>, BTreeSet<u32>>,
+    /// Of the VM's datagram the SVM's that have had all fragments that left of it.
+    candidates: HashMap<u32, Candidates>,
     synced: u64,
 }
 
@@ -31,8 +45,37 @@ impl Flow {
     fn sync(&mut self, committed: u64) {
         if self.synced < committed {
             self.synced = committed;
-            self.said.clear();
+            self.forget();
         }
+    }
+
+    fn forget(&mut self) {
+        self.said.clear();
+        self.datagrams.clear();
+        self.candidates.clear();
+    }
+
+    /// Whether the SVM had the fragments that have left of a datagram, and this one, in one datagram.
+    fn is_of_one_datagram(&mut self, packet: &Packet, out: &[u8]) -> bool {
+        if packet.kind != Kind::Fragment {
+            return true;
+        }
+        let nothing = BTreeSet::new();
+        let here = self
+            .datagrams
+            .get(&content(packet, out))
+            .unwrap_or(&nothing);
+        let known = self
+            .candidates
+            .entry(extras::identification(packet, out))
+            .or_default();
+        // The same place again: the identification was used again, or it is a duplicate.
+        if known.places.is_empty() || !known.places.insert(packet.fragment) {
+            known.places = BTreeSet::from([packet.fragment]);
+            known.datagrams = here.clone();
+        }
+        known.datagrams.retain(|id| here.contains(id));
+        !known.datagrams.is_empty()
     }
 
     /// The VM has sent a frame.
@@ -55,7 +98,12 @@ impl Flow {
         self.sync(committed);
         if self.epoch != epoch {
             self.epoch = epoch;
-            self.said.clear();
+            self.forget();
+        }
+        if packet.kind == Kind::Fragment {
+            let id = extras::identification(packet, bytes);
+            let of = self.datagrams.entry(content(packet, bytes)).or_default();
+            of.insert(id);
         }
         *self.said.entry(content(packet, bytes)).or_default() += 1;
     }
@@ -92,7 +140,18 @@ impl Flow {
         match known {
             Some(n) => {
                 *n -= 1;
-                Ok(Why::Compared)
+                if self.is_of_one_datagram(packet, out) {
+                    return Ok(Why::Compared);
+                }
+                Err(Fault {
+                    rule: Rule::R1,
+                    position: None,
+                    records: vec![taken.standing.record],
+                    what: format!(
+                        "it leaves, the SVM has sent the same in epoch {epoch} in another datagram only, \
+                         and no commit covers it"
+                    ),
+                })
             }
             None => Err(Fault {
                 rule: Rule::R1,
@@ -120,12 +179,19 @@ impl Flow {
     }
 }
 
-/// What must be alike: the payload, of fragments also their place, of ICMP not the checksum.
+/// What must be alike: the payload, options, extension headers and bytes behind a UDP datagram, of
+/// fragments also their place, of ICMP not the checksum.
 fn content(packet: &Packet, bytes: &[u8]) -> Vec<u8> {
     let mut content = crate::tcp::payload(packet, bytes).to_vec();
     if packet.kind == Kind::Icmp && content.len() >= 4 {
         content[2..4].fill(0);
     }
     content.extend(packet.fragment.to_be_bytes());
+    content.push(0);
+    content.extend(extras::surplus(packet, bytes));
+    for part in extras::network(packet, bytes) {
+        content.extend((part.len() as u16).to_be_bytes());
+        content.extend(part);
+    }
     content
 }

@@ -14,6 +14,7 @@
 pub mod bytes;
 pub mod client;
 pub mod datagram;
+pub mod extras;
 pub mod node;
 pub mod pair;
 pub mod policy;

@@ -9,12 +9,13 @@
 //! Connections that reuse the same ports are told apart by their SYNs: each new initial sequence
 //! number of a VM begins a life, and the two VMs' lives pair up by their count since the last commit.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use dpdk_colo::packet::serial::{at_or_before, before};
-use dpdk_colo::packet::{Packet, TcpFlags, TcpOptions};
+use dpdk_colo::packet::{Packet, TcpFlags};
 
 use crate::bytes::ByteMap;
+use crate::extras::{self, Opening};
 use crate::node::{Fault, Releasing, Standing, Why};
 use crate::record::Numbers;
 use crate::report::Rule;
@@ -28,18 +29,26 @@ pub struct Life {
     /// Bytes that left or that a commit covers.
     pub bytes: ByteMap,
     ack: Option<u32>,
-    syn: bool,
+    openings: Vec<Opening>,
+    /// Urgent positions that were announced.
+    urgent: Vec<u32>,
+    /// IPv4 options or extension headers, and TCP options, that segments had.
+    options: HashSet<Vec<u8>>,
     fin: Option<u32>,
     rst: Option<(u32, Option<u32>)>,
 }
 
 impl Life {
-    /// Notes a segment that is free to leave, or part of its payload.
-    fn free(&mut self, packet: &Packet, from: u32, payload: &[u8]) {
+    /// Notes a segment that is free to leave, or part of its payload. `bytes` are the whole frame's.
+    fn free(&mut self, packet: &Packet, bytes: &[u8], from: u32, payload: &[u8]) {
         let tcp = packet.tcp;
+        if tcp.flags.contains(TcpFlags::SYN) {
+            self.openings.push(extras::opening(packet, bytes));
+        }
+        self.urgent.extend(extras::urgent(packet, bytes));
+        self.options.extend(options(packet, bytes));
         self.bytes
             .insert(payload_at(packet).wrapping_add(from), payload);
-        self.syn |= tcp.flags.contains(TcpFlags::SYN);
         if let Some(ack) = acknowledged(packet) {
             self.ack = Some(later(self.ack, ack));
         }
@@ -63,34 +72,17 @@ impl Life {
     }
 }
 
-/// What both SYNs must say alike, since the client relies on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Agreement {
-    mss: Option<u16>,
-    window_scale: Option<u8>,
-    sack: bool,
-    timestamps: bool,
-}
-
-impl Agreement {
-    fn of(packet: &Packet, bytes: &[u8]) -> Self {
-        let options = TcpOptions::parse(packet.tcp_options(bytes));
-        Self {
-            mss: options.mss,
-            window_scale: options.window_scale,
-            sack: options.sack_permitted,
-            timestamps: options.timestamps.is_some(),
-        }
-    }
-}
-
 /// What the SVM said in one life and epoch. Positions are relative to its ISN where the numbers are
 /// its own.
 #[derive(Default)]
 struct Said {
     bytes: ByteMap,
     ack: Option<u32>,
-    syn: Option<Agreement>,
+    openings: Vec<Opening>,
+    urgent: Vec<u32>,
+    options: HashSet<Vec<u8>>,
+    /// Segments without SYN, RST and ACK, by position, length and control bits, and how many.
+    alone: HashMap<(u32, u32, u8), u64>,
     fin: Option<u32>,
     resets: Vec<u32>,
     /// First position, not yet left then, for which it sent two values, and the record.
@@ -103,6 +95,8 @@ struct Witness {
     epoch: u32,
     life: usize,
     isn: Option<u32>,
+    /// It has sent a FIN or an RST: a SYN that follows begins a life, whatever its number.
+    ended: bool,
     said: HashMap<usize, Said>,
 }
 
@@ -144,6 +138,8 @@ pub struct Flow {
     numbers: Numbers,
     waiting: VecDeque<Taken>,
     life: usize,
+    /// The VM has sent a FIN or an RST in that life.
+    ended: bool,
     witness: Witness,
     /// Fences that the last commit seen here covers.
     synced: u64,
@@ -160,6 +156,7 @@ impl Flow {
             numbers,
             waiting: VecDeque::new(),
             life: last,
+            ended: false,
             witness: Witness {
                 life: last,
                 isn: lives[last].isn,
@@ -179,13 +176,14 @@ impl Flow {
             if taken.standing.fences < committed && !taken.freed {
                 taken.freed = true;
                 let payload = payload(&taken.packet, &taken.bytes);
-                lives[taken.life].free(&taken.packet, 0, payload);
+                lives[taken.life].free(&taken.packet, &taken.bytes, 0, payload);
             }
         }
         // The SVM has the PVM's state, numbers included.
         self.witness = Witness {
             life: self.life,
             isn: lives[self.life].isn,
+            ended: self.ended,
             ..Witness::default()
         };
     }
@@ -201,11 +199,14 @@ impl Flow {
     ) {
         self.sync(committed, lives);
         let seq = packet.tcp.seq;
-        if packet.tcp.flags.contains(TcpFlags::SYN) && lives[self.life].isn != Some(seq) {
+        let syn = packet.tcp.flags.contains(TcpFlags::SYN);
+        if syn && (lives[self.life].isn != Some(seq) || self.ended) {
+            self.ended = false;
             let keep = lives[self.life].bytes.everything;
             lives.push(life(Some(seq), keep));
             self.life = lives.len() - 1;
         }
+        self.ended |= packet.tcp.flags.intersects(TcpFlags::FIN | TcpFlags::RST);
         self.waiting.push_back(Taken {
             standing,
             life: self.life,
@@ -233,14 +234,16 @@ impl Flow {
         }
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        if syn && self.witness.isn != Some(tcp.seq) {
+        if syn && (self.witness.isn != Some(tcp.seq) || self.witness.ended) {
+            self.witness.ended = false;
             self.witness.isn = Some(tcp.seq);
             self.witness.life += 1;
         }
+        self.witness.ended |= tcp.flags.intersects(TcpFlags::FIN | TcpFlags::RST);
         let number = self.witness.life;
         let said = self.witness.said.entry(number).or_default();
         if syn {
-            said.syn = Some(Agreement::of(packet, bytes));
+            said.openings.push(extras::opening(packet, bytes));
         }
         if let Some(ack) = acknowledged(packet) {
             said.ack = Some(later(said.ack, ack));
@@ -256,6 +259,12 @@ impl Flow {
             Numbers::Translated => 0,
         };
         let at = payload_at(packet).wrapping_sub(base);
+        said.options.extend(options(packet, bytes));
+        let urgent = extras::urgent(packet, bytes);
+        said.urgent.extend(urgent.map(|at| at.wrapping_sub(base)));
+        if stands_alone(packet) {
+            *said.alone.entry(alone(packet, base)).or_default() += 1;
+        }
         if tcp.flags.contains(TcpFlags::FIN) {
             said.fin = Some(at.wrapping_add(packet.payload_len));
         }
@@ -324,7 +333,14 @@ impl Flow {
             Why::Compared
         };
         let from = taken.left;
-        lives[taken.life].free(&taken.packet, from, piece);
+        if why == Why::Compared && stands_alone(packet) {
+            let key = alone(packet, base_of_pvm(self.numbers, Some(life)));
+            let said = self.witness.said.get_mut(&taken.life);
+            if let Some(left) = said.and_then(|said| said.alone.get_mut(&key)) {
+                *left -= 1;
+            }
+        }
+        lives[taken.life].free(&taken.packet, &taken.bytes, from, piece);
         let taken = &mut self.waiting[0];
         taken.left += piece.len() as u32;
         if taken.left == taken.packet.payload_len {
@@ -385,19 +401,43 @@ impl Flow {
             return Err(fault);
         }
         let flags = packet.tcp.flags;
-        if flags.contains(TcpFlags::SYN) && !life.syn {
-            let own = Agreement::of(&taken.packet, &taken.bytes);
-            match said.syn {
-                Some(svm) if svm == own => {}
-                Some(svm) => {
-                    let what = format!("a SYN leaves with {own:?}; the SVM's has {svm:?}");
-                    return Err(fault(Rule::R1, None, what));
-                }
-                None => {
-                    let what = format!("a SYN leaves before the SVM's in epoch {epoch}");
-                    return Err(fault(Rule::R1, None, what));
+        if flags.contains(TcpFlags::SYN) {
+            let own = extras::opening(&taken.packet, &taken.bytes);
+            if !said.openings.contains(&own) && !life.openings.contains(&own) {
+                let what = match said.openings.last() {
+                    Some(svm) => format!("a SYN leaves with {own:?}; the SVM's has {svm:?}"),
+                    None => format!("a SYN leaves before the SVM's in epoch {epoch}"),
+                };
+                return Err(fault(Rule::R1, None, what));
+            }
+        }
+        let relative = |at: u32| at.wrapping_sub(base);
+        match extras::urgent(&taken.packet, &taken.bytes) {
+            Some(own) if !said.urgent.contains(&relative(own)) && !life.urgent.contains(&own) => {
+                let what = "urgent data ends where the SVM's does not".to_owned();
+                return Err(fault(Rule::R1, Some(own), what));
+            }
+            None => {
+                let within = |last: u32| !before(last, at) && before(last, end);
+                let missed = said.urgent.iter().map(|known| known.wrapping_add(base));
+                let mut missed = missed.filter(|known| !life.urgent.contains(known));
+                if let Some(svm) = missed.find(|known| within(known.wrapping_sub(1))) {
+                    let what = "a byte leaves that is urgent at the SVM only".to_owned();
+                    return Err(fault(Rule::R1, Some(svm), what));
                 }
             }
+            Some(_) => {}
+        }
+        for option in options(&taken.packet, &taken.bytes) {
+            if !said.options.contains(&option) && !life.options.contains(&option) {
+                let what =
+                    format!("it leaves with the option or header {option:02x?}, which no S has");
+                return Err(fault(Rule::R1, None, what));
+            }
+        }
+        if stands_alone(packet) && said.alone.get(&alone(packet, base)).is_none_or(|n| *n == 0) {
+            let what = "a segment without ACK leaves that the SVM has not sent".to_owned();
+            return Err(fault(Rule::R1, Some(at), what));
         }
         let known_fin = said.fin == Some(end.wrapping_sub(base)) || life.fin == Some(end);
         if flags.contains(TcpFlags::FIN) && !known_fin {
@@ -578,6 +618,31 @@ pub fn payload<'a>(packet: &Packet, bytes: &'a [u8]) -> &'a [u8] {
     bytes
         .get(usize::from(packet.payload)..end)
         .unwrap_or_default()
+}
+
+/// What a segment says beside its bytes: the first byte of each tells the layer.
+fn options(packet: &Packet, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let named = |layer: u8| move |option: Vec<u8>| [&[layer][..], &option].concat();
+    let mut all: Vec<Vec<u8>> = extras::network(packet, bytes)
+        .into_iter()
+        .map(named(3))
+        .collect();
+    if !packet.tcp.flags.contains(TcpFlags::SYN) {
+        all.extend(extras::signals(packet, bytes).into_iter().map(named(4)));
+    }
+    all
+}
+
+/// Whether an end system drops it for want of an ACK.
+fn stands_alone(packet: &Packet) -> bool {
+    let needed = TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
+    !packet.tcp.flags.intersects(needed)
+}
+
+fn alone(packet: &Packet, base: u32) -> (u32, u32, u8) {
+    let bits = (TcpFlags::FIN | TcpFlags::URG).0;
+    let at = payload_at(packet).wrapping_sub(base);
+    (at, packet.payload_len, packet.tcp.flags.0 & bits)
 }
 
 fn acknowledged(packet: &Packet) -> Option<u32> {

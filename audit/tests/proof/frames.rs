@@ -54,7 +54,7 @@ pub fn igmp() -> Vec<u8> {
     frame
 }
 
-fn done(
+pub fn done(
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>,
 ) -> Vec<u8> {
     let mut out = Vec::new();

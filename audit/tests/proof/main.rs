@@ -3,6 +3,7 @@
 
 mod frames;
 mod story;
+mod unequal;
 
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Role};
 use dpdk_colo_audit::{Options, Report, Rule};
