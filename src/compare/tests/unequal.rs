@@ -420,7 +420,7 @@ fn options_of_the_network_layer_are_equal() {
             "acknowledgment",
         );
         lab.unequal(
-            &[with_options(&p, &route(1)), with_options(&s, &route(2))],
+            &[with_options(&p, &route(3)), with_options(&s, &route(2))],
             Reason::MissingSecondary,
         );
         let [p, s] = lab.data(4, b"efgh");
