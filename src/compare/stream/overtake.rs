@@ -117,7 +117,7 @@ impl Stream {
     fn note_overtaker<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         let flags = cx.hold.slot(id).flags;
         let may = is_plain(TcpFlags(flags.0 & !TcpFlags::FIN.0))
-            && !flags.contains(TcpFlags::URG)
+            && !(is_bare(cx.hold, id) && cx.hold.slot(id).has_extras())
             && !self.diverged
             && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
             && !is_signed_frame(cx.hold.frame(id));
@@ -172,7 +172,7 @@ impl Stream {
                     return Step::Diverged;
                 }
             }
-        } else if !self.lower_sequence(cx.hold, id) {
+        } else if self.lacks_equal_options(cx.hold, id) || !self.lower_sequence(cx.hold, id) {
             return Step::Stays;
         }
         self.let_leave(cx, id);

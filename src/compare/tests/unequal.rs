@@ -634,3 +634,24 @@ fn a_port_is_used_again_with_the_same_number_on_both_sides() {
         }
     });
 }
+
+#[test]
+fn nothing_that_differs_overtakes_what_is_held() {
+    in_all_variants(|lab| {
+        let route = [131, 7, 4, 192, 0, 2, 1];
+        let signal = |segment: &mut Segment| segment.options = vec![253, 4, 0, 1];
+        lab.equal(&lab.data(0, b"abcd"), "data");
+        let held = lab.data(4, b"held")[0].clone();
+        lab.pair.p(&held);
+        let [ack, _] = lab.data(8, b"");
+        lab.pair.p(&with_options(&ack, &route));
+        lab.pair.p(&lab.segments(8, [&signal, &signal])[0].clone());
+        let again = lab.data(0, b"abcd")[0].clone();
+        lab.pair.p(&with_flags(&again, URG | ACK, 2));
+        lab.leaves(0, "the held, and what differs");
+        lab.pair.p(&ack);
+        lab.leaves(1, "a bare acknowledgment");
+        lab.pair.checkpoint();
+        lab.leaves(4, "by the commit");
+    });
+}
