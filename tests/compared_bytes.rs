@@ -128,11 +128,13 @@ const ISN: u32 = 0x0102_0304;
 const ACKNOWLEDGED: u32 = 0x0506_0708;
 
 fn tcp(flags: u8, seq: u32, options: &[u8], payload: &[u8]) -> Vec<Field> {
+    // Behind the handshake more is acknowledged than in it.
+    let ack = ACKNOWLEDGED + u32::from(flags & SYN == 0);
     let mut fields = vec![
         field("TCP source port", [0, 80]),
         field("TCP destination port", [0x9c, 0x40]),
         field("TCP sequence number", seq.to_be_bytes()),
-        field("TCP acknowledgment number", ACKNOWLEDGED.to_be_bytes()),
+        field("TCP acknowledgment number", ack.to_be_bytes()),
         field(
             "TCP data offset and reserved bits",
             [((20 + options.len()) / 4) as u8 * 16],

@@ -16,6 +16,9 @@ use crate::compare::hold::{Hold, Link, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::{Packet, TcpFlags};
 
+/// How many S are looked at for one P (rule R10).
+const REACH: usize = 64;
+
 /// Control bits in which a segment and its counterpart must agree when it has one of its own. PSH is the
 /// sending stack's, ECE and CWR follow from each VM's congestion (RFC 3168, 6.1).
 const MEANT: u8 =
@@ -105,6 +108,9 @@ impl Stream {
     /// with the same TCP options. Those of a SYN are compared with the rest of it.
     pub(super) fn lacks_equal_options<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> bool {
         let slot = hold.slot(id);
+        if slot.flags.contains(TcpFlags::RST) && self.resets_otherwise(hold, id) {
+            return true;
+        }
         if !self.extras.unusual || slot.len > 0 || slot.flags.contains(TcpFlags::SYN) {
             return false;
         }
@@ -117,6 +123,30 @@ impl Stream {
             && packet.has_signals(head)
             && self.matched_rst != Some((slot.seq, ack))
             && self.equal_of_its_own(hold, id).is_none()
+    }
+
+    /// Whether the SVM has reset the connection at the same position, but not with the same ACK bit: without
+    /// it a peer in SYN-SENT takes no notice (RFC 9293, 3.10.7.3).
+    fn resets_otherwise<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> bool {
+        let slot = hold.slot(id);
+        let (mut same, mut other) = (false, false);
+        for s in self.first_controls(hold).map(|c| hold.slot(c)) {
+            if s.flags.contains(TcpFlags::RST) && s.seq == slot.seq {
+                let is_same = (s.flags.0 ^ slot.flags.0) & TcpFlags::ACK.0 == 0;
+                (same, other) = (same | is_same, other | !is_same);
+            }
+        }
+        other && !same
+    }
+
+    /// S with control bits or of their own that no P has matched, the first [`REACH`] of them.
+    fn first_controls<'a, F: Frame>(
+        &self,
+        hold: &'a Hold<F>,
+    ) -> impl Iterator<Item = SlotId> + use<'a, F> {
+        let following = |c: SlotId| Some(c).filter(|c| *c != NIL);
+        let next = move |c: &SlotId| following(hold.next(Link::Flow, *c));
+        std::iter::successors(following(self.controls.head), next).take(REACH)
     }
 
     /// Whether the options of a P are those of an S that has the same byte at `at`.
@@ -164,11 +194,7 @@ impl Stream {
                 && packet.has_same_network_options(head, &other, other_head)
                 && packet.has_same_signals(head, &other, other_head)
         };
-        let mut c = self.controls.head;
-        while c != NIL && !is_equal(c) {
-            c = hold.next(Link::Flow, c);
-        }
-        (c != NIL).then_some(c)
+        self.first_controls(hold).find(|c| is_equal(*c))
     }
 
     /// What keeps a P whose payload was found equal from leaving as far as its extras go, if anything does.

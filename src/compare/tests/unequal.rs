@@ -655,3 +655,13 @@ fn nothing_that_differs_overtakes_what_is_held() {
         lab.leaves(4, "by the commit");
     });
 }
+
+#[test]
+fn an_rst_needs_one_with_the_same_ack_bit() {
+    in_all_variants(|lab| {
+        let with = |segment: &mut Segment| segment.rst = true;
+        let without = |segment: &mut Segment| (segment.rst, segment.ack) = (true, None);
+        let frames = lab.segments(0, [&with, &without]);
+        lab.unequal(&frames, Reason::MissingSecondary);
+    });
+}

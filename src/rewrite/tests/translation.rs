@@ -200,3 +200,26 @@ fn damaged_frames_of_known_connections_do_no_harm() {
         }
     });
 }
+
+#[test]
+fn signed_segments_are_not_translated() {
+    for_seeds(2_000, |random| {
+        let mut segment = Segment::any(random);
+        // As long as the option of TCP-MD5.
+        segment.sack = (0..4).map(|_| number(random)).collect();
+        let (mut rewriter, _) = connected(random, &segment);
+        let mut bytes = segment.bytes();
+        let packet = Packet::parse(&bytes, bytes.len());
+        let stamps = if segment.timestamps.is_some() { 10 } else { 0 };
+        let at = usize::from(packet.l4) + 20 + stamps + segment.shift;
+        assert_eq!(bytes[at..at + 2], [5, 18]);
+        bytes[at] = 19;
+        for _ in 0..2 {
+            let mut frame = HeapFrame::new(&bytes);
+            let outcome = pass(&mut rewriter, &way(&segment), &mut frame, 0);
+            assert_eq!(outcome, Outcome::Untouched, "{segment:?}");
+            assert_eq!(frame.to_vec(), bytes, "{segment:?}");
+            rewriter.take_over();
+        }
+    });
+}
