@@ -258,7 +258,7 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
     slot.verified = u32::from(packet.kind == Kind::Icmp);
 }
 
-/// What the general way compares besides: of fragments the identification, which lies in the slot's
+/// What the general path compares besides: of fragments the identification, which lies in the slot's
 /// `ack`, and extras.
 fn fill_rest<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
     let identification = packet.identification(hold.frame(id).head());

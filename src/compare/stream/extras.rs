@@ -7,7 +7,7 @@
 //! - IPv4 options and IPv6 extension headers of a segment without payload must be those of the SVM's
 //!   latest segment.
 //!
-//! A connection of which any segment has extras or urgent data does not go the short way.
+//! A connection of which any segment has extras or urgent data does not take the fast path.
 
 use super::Stream;
 use super::verdict::Verdict;
