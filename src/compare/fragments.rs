@@ -71,7 +71,7 @@ impl Pair {
     }
 
     fn is_whole(&self) -> bool {
-        let whole = |units| self.met.iter().any(|range| *range == (0, units));
+        let whole = |units| self.met.contains(&(0, units));
         !self.is_scattered && self.units.is_some_and(whole)
     }
 }
