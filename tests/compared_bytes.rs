@@ -317,6 +317,7 @@ fn leaves(kind: &Kind, p: &[u8], s: &[u8], secondary_first: bool) -> bool {
         timeout: 1000,
         patience: 1,
         idle: 1000,
+        half_open: 1000,
     };
     let mut comparator = Comparator::new(limits, Numbers::Translated, Policy::new(Vec::new()));
     let mut now = 0;
