@@ -195,9 +195,8 @@ impl Stream {
 
     /// Whether the VMs' numbers of a living connection differ by what only this state knows.
     pub fn is_offset(&self, epoch: u32) -> bool {
-        let closed = self.primary_fin.is_some()
-            || !self.resets.is_empty()
-            || self.client_reset.is_some();
+        let closed =
+            self.primary_fin.is_some() || !self.resets.is_empty() || self.client_reset.is_some();
         self.primary_base != self.secondary_base && self.epoch == epoch && !closed
     }
 
