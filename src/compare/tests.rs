@@ -6,9 +6,12 @@ use crate::packet::Packet;
 use packets::{Ends, Segment};
 
 mod ageing;
+mod ended;
 mod membership;
 mod overtake;
+
 mod ended;
+mod overtake;
 
 #[path = "../../tests/properties/packets.rs"]
 #[allow(dead_code)]

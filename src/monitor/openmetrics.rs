@@ -67,6 +67,8 @@ const FAMILIES: &[Family] = &[
         Counter,
         "Retransmissions and bare acknowledgments that left before older frames of their connection.",
         |p| one(p.overtakes),
+    ),
+    (
         "colo_reset_dropped_frames",
         Counter,
         "Frames of the PVM that were dropped because their client had reset the connection.",

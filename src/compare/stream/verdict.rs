@@ -45,10 +45,8 @@ impl Stream {
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);
         }
-        if flags.contains(TcpFlags::RST) {
-            if !self.reset_is_matched(cx, id) {
-                return Verdict::Waits;
-            }
+        if flags.contains(TcpFlags::RST) && !self.reset_is_matched(cx, id) {
+            return Verdict::Waits;
         }
         if let Some(verdict) = self.probe_verdict(cx.hold, id) {
             return verdict;
