@@ -230,7 +230,7 @@ fn segment(from_guest: bool, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> H
         false => ([client, guest], [40_000, 80]),
     };
     bytes.extend(ends.concat());
-    ports.map(|port| bytes.extend(port.to_be_bytes()));
+    bytes.extend(ports.map(u16::to_be_bytes).concat());
     bytes.extend(seq.to_be_bytes());
     bytes.extend(ack.to_be_bytes());
     bytes.extend([0x50, flags, 1, 0, 0, 0, 0, 0]);
