@@ -10,9 +10,6 @@ mod ended;
 mod membership;
 mod overtake;
 
-mod ended;
-mod overtake;
-
 #[path = "../../tests/properties/packets.rs"]
 #[allow(dead_code)]
 mod packets;
