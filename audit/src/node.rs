@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use dpdk_colo::flow::{FlowClass, FlowKey};
-use dpdk_colo::packet::{Kind, Packet};
+use dpdk_colo::packet::{Kind, Packet, TcpFlags};
 
 use crate::policy::covering;
 use crate::record::{Event, Place, Role, Start};
@@ -283,9 +283,20 @@ impl Node {
             Place::P => self.taken(record, epoch, packet, bytes, lives),
             Place::S => self.witnessed(record, epoch, &packet, bytes, lives),
             Place::Out => return self.left(&packet, bytes, lives),
+            Place::In => self.input(&packet),
             Place::Other => {}
         }
         Ok(())
+    }
+
+    /// A client's RST ends what its connection waits for.
+    fn input(&mut self, packet: &Packet) {
+        if packet.kind == Kind::Tcp
+            && packet.tcp.flags.contains(TcpFlags::RST)
+            && let Some(Flow::Tcp(flow)) = self.flows.get_mut(&packet.key.reversed())
+        {
+            flow.client_reset(packet.tcp.seq);
+        }
     }
 
     fn taken(&mut self, record: u64, epoch: u32, packet: Packet, bytes: &[u8], lives: &mut Lives) {

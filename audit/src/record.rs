@@ -11,7 +11,9 @@ pub enum Place {
     S,
     /// What left through the uplink.
     Out,
-    /// Input, or the SVM's output before translation: not judged.
+    /// Input that the VM's ring took.
+    In,
+    /// The SVM's output before translation: not judged.
     Other,
 }
 
@@ -22,6 +24,7 @@ impl Place {
             "P" => Self::P,
             "S" => Self::S,
             "OUT" => Self::Out,
+            "IN" => Self::In,
             _ => Self::Other,
         }
     }
@@ -32,6 +35,7 @@ impl Place {
             Self::P => "P",
             Self::S => "S",
             Self::Out => "OUT",
+            Self::In => "IN",
             Self::Other => "other",
         }
     }

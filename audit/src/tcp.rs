@@ -35,7 +35,11 @@ pub struct Life {
     /// IPv4 options or extension headers, and TCP options, that segments had.
     options: HashSet<Vec<u8>>,
     fin: Option<u32>,
-    rst: Option<(u32, Option<u32>)>,
+    resets: Vec<(u32, Option<u32>)>,
+    /// The number behind all that left: what a keepalive stands one before.
+    next: Option<u32>,
+    /// The acknowledgment that one of the VMs raised by exactly one: to the client's FIN.
+    step: Option<u32>,
 }
 
 impl Life {
@@ -50,14 +54,50 @@ impl Life {
         self.bytes
             .insert(payload_at(packet).wrapping_add(from), payload);
         if let Some(ack) = acknowledged(packet) {
+            self.note_step(self.ack, ack);
             self.ack = Some(later(self.ack, ack));
         }
-        if tcp.flags.contains(TcpFlags::FIN) {
-            self.fin = Some(payload_at(packet).wrapping_add(packet.payload_len));
+        let fin = tcp.flags.contains(TcpFlags::FIN);
+        let end = payload_at(packet).wrapping_add(packet.payload_len);
+        if fin {
+            self.fin = Some(end);
         }
         if tcp.flags.contains(TcpFlags::RST) {
-            self.rst = Some((tcp.seq, acknowledged(packet)));
+            self.resets.push((tcp.seq, acknowledged(packet)));
+        } else {
+            let end = end.wrapping_add(u32::from(fin));
+            self.next = Some(later(self.next, end));
         }
+    }
+
+    fn note_step(&mut self, before: Option<u32>, ack: u32) {
+        if before == Some(ack.wrapping_sub(1)) {
+            self.step = Some(ack);
+        }
+    }
+
+    /// Whether a segment at `at` is a keepalive with a byte (RFC 9293 3.8.4): no data.
+    fn is_probe(&self, packet: &Packet, at: u32) -> bool {
+        let meant = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
+        packet.payload_len == 1
+            && !packet.tcp.flags.intersects(meant)
+            && self.next == Some(at.wrapping_add(1))
+    }
+
+    /// Whether a RST says only that its VM has forgotten a connection that both have closed: both FINs
+    /// were sent and acknowledged, as far as the output tells. `svm` is what the SVM acknowledges.
+    fn is_late_reset(&self, packet: &Packet, svm: Option<u32>) -> bool {
+        let tcp = packet.tcp;
+        let behind = |fin: u32| at_or_before(tcp.seq, fin.wrapping_add(1));
+        tcp.flags.contains(TcpFlags::RST)
+            && !tcp
+                .flags
+                .intersects(TcpFlags::ACK | TcpFlags::SYN | TcpFlags::FIN)
+            && packet.payload_len == 0
+            && self.step.is_some()
+            && self.step == self.ack
+            && svm.or(self.ack) == self.ack
+            && self.fin.is_some_and(behind)
     }
 
     /// A position in words.
@@ -85,6 +125,8 @@ struct Said {
     alone: HashMap<(u32, u32, u8), u64>,
     fin: Option<u32>,
     resets: Vec<u32>,
+    /// Its last keepalive with a byte: position and byte.
+    probe: Option<(u32, u8)>,
     /// First position, not yet left then, for which it sent two values, and the record.
     contradiction: Option<(u32, u64)>,
 }
@@ -95,9 +137,31 @@ struct Witness {
     epoch: u32,
     life: usize,
     isn: Option<u32>,
-    /// It has sent a FIN or an RST: a SYN that follows begins a life, whatever its number.
-    ended: bool,
+    arriving: Sides,
     said: HashMap<usize, Said>,
+}
+
+/// What a VM has sent since its SYN that tells whether a SYN with the same number is the same one.
+#[derive(Clone, Copy, Default)]
+struct Sides {
+    ack: Option<u32>,
+    ended: bool,
+}
+
+impl Sides {
+    fn note(&mut self, packet: &Packet) {
+        let flags = packet.tcp.flags;
+        if flags.contains(TcpFlags::SYN) {
+            self.ack = acknowledged(packet);
+        }
+        self.ended |= flags.intersects(TcpFlags::FIN | TcpFlags::RST);
+    }
+
+    /// Whether a SYN with the same number opens another connection.
+    fn is_over(&self, syn: &Packet) -> bool {
+        let ack = acknowledged(syn);
+        self.ended || self.ack.is_some() && ack.is_some() && ack != self.ack
+    }
 }
 
 /// A segment that the VM sent and that has not left whole.
@@ -138,11 +202,12 @@ pub struct Flow {
     numbers: Numbers,
     waiting: VecDeque<Taken>,
     life: usize,
-    /// The VM has sent a FIN or an RST in that life.
-    ended: bool,
+    arriving: Sides,
     witness: Witness,
     /// Fences that the last commit seen here covers.
     synced: u64,
+    /// Sequence numbers of the client's RSTs.
+    client_resets: Vec<u32>,
 }
 
 impl Flow {
@@ -156,14 +221,26 @@ impl Flow {
             numbers,
             waiting: VecDeque::new(),
             life: last,
-            ended: false,
+            arriving: Sides::default(),
             witness: Witness {
                 life: last,
                 isn: lives[last].isn,
                 ..Witness::default()
             },
             synced: 0,
+            client_resets: Vec::new(),
         }
+    }
+
+    /// The client has reset the connection, and both VMs got it.
+    pub fn client_reset(&mut self, seq: u32) {
+        self.client_resets.push(seq);
+    }
+
+    /// Whether a segment need not leave: its client had reset the connection, with the very number that the
+    /// segment acknowledges.
+    fn may_be_dropped(&self, taken: &Taken) -> bool {
+        acknowledged(&taken.packet).is_some_and(|ack| self.client_resets.contains(&ack))
     }
 
     /// Takes in how far commits reach: what was taken before so many fences is free.
@@ -183,7 +260,7 @@ impl Flow {
         self.witness = Witness {
             life: self.life,
             isn: lives[self.life].isn,
-            ended: self.ended,
+            arriving: self.arriving,
             ..Witness::default()
         };
     }
@@ -199,14 +276,15 @@ impl Flow {
     ) {
         self.sync(committed, lives);
         let seq = packet.tcp.seq;
-        let syn = packet.tcp.flags.contains(TcpFlags::SYN);
-        if syn && (lives[self.life].isn != Some(seq) || self.ended) {
-            self.ended = false;
+        if packet.tcp.flags.contains(TcpFlags::SYN)
+            && (lives[self.life].isn != Some(seq) || self.arriving.is_over(&packet))
+        {
+            self.arriving = Sides::default();
             let keep = lives[self.life].bytes.everything;
             lives.push(life(Some(seq), keep));
             self.life = lives.len() - 1;
         }
-        self.ended |= packet.tcp.flags.intersects(TcpFlags::FIN | TcpFlags::RST);
+        self.arriving.note(&packet);
         self.waiting.push_back(Taken {
             standing,
             life: self.life,
@@ -234,18 +312,21 @@ impl Flow {
         }
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        if syn && (self.witness.isn != Some(tcp.seq) || self.witness.ended) {
-            self.witness.ended = false;
+        if syn && (self.witness.isn != Some(tcp.seq) || self.witness.arriving.is_over(packet)) {
+            self.witness.arriving = Sides::default();
             self.witness.isn = Some(tcp.seq);
             self.witness.life += 1;
         }
-        self.witness.ended |= tcp.flags.intersects(TcpFlags::FIN | TcpFlags::RST);
+        self.witness.arriving.note(packet);
         let number = self.witness.life;
         let said = self.witness.said.entry(number).or_default();
         if syn {
             said.openings.push(extras::opening(packet, bytes));
         }
         if let Some(ack) = acknowledged(packet) {
+            if let Some(life) = lives.get_mut(number) {
+                life.note_step(said.ack.or(life.ack), ack);
+            }
             said.ack = Some(later(said.ack, ack));
         }
         let pvm = lives.get(number);
@@ -270,6 +351,13 @@ impl Flow {
         }
         if tcp.flags.contains(TcpFlags::RST) {
             said.resets.push(tcp.seq.wrapping_sub(base));
+        }
+        let own = at.wrapping_add(base_of_pvm(self.numbers, pvm));
+        if pvm.is_some_and(|life| life.is_probe(packet, own))
+            && let [byte] = payload(packet, bytes)
+        {
+            said.probe = Some((at, *byte));
+            return;
         }
         if let Some(conflict) = said.bytes.insert(at, payload(packet, bytes)) {
             let at = at.wrapping_add(conflict.offset as u32);
@@ -304,17 +392,24 @@ impl Flow {
         let Some(index) = found else {
             return Err(self.stranger(packet, out, lives));
         };
-        if index > 0 && cx.vanished < index as u64 {
+        let passed_over = self.waiting.iter().take(index);
+        let missing = passed_over
+            .filter(|taken| !self.may_be_dropped(taken))
+            .count() as u64;
+        if cx.vanished < missing {
             return Err(self.skipped(index, lives));
         }
-        cx.vanished -= index as u64;
+        cx.vanished -= missing;
         self.waiting.drain(..index);
         let taken = &self.waiting[0];
         let piece = payload(packet, out);
         let at = payload_at(packet);
         let life = &lives[taken.life];
+        let why = taken.standing.why(cx);
+        let probe = why.is_some() && life.is_probe(packet, at)
+            || self.is_equal_probe(taken, packet, piece, life);
         for (i, known) in life.bytes.read(at, piece.len()).into_iter().enumerate() {
-            if let Some(known) = known.filter(|known| *known != piece[i]) {
+            if let Some(known) = known.filter(|known| *known != piece[i] && !probe) {
                 return Err(Fault {
                     rule: Rule::R5,
                     position: Some(life.position(at.wrapping_add(i as u32))),
@@ -326,7 +421,7 @@ impl Flow {
                 });
             }
         }
-        let why = if let Some(why) = taken.standing.why(cx) {
+        let why = if let Some(why) = why {
             why
         } else {
             self.compared(taken, packet, piece, lives)?;
@@ -347,6 +442,15 @@ impl Flow {
             self.waiting.pop_front();
         }
         Ok(why)
+    }
+
+    /// Whether it is a keepalive with a byte, and the SVM has sent the same.
+    fn is_equal_probe(&self, taken: &Taken, packet: &Packet, piece: &[u8], life: &Life) -> bool {
+        let at = payload_at(packet);
+        let there = at.wrapping_sub(base_of_pvm(self.numbers, Some(life)));
+        let said = self.said(taken).and_then(|said| said.probe);
+        life.is_probe(packet, at)
+            && said.is_some_and(|(position, byte)| position == there && piece == [byte])
     }
 
     /// Whether the SVM has sent the same in the same epoch, as far as it was not free before.
@@ -371,8 +475,9 @@ impl Flow {
         let epoch = taken.standing.epoch;
         let svm = said.bytes.read(at.wrapping_sub(base), piece.len());
         let free = life.bytes.read(at, piece.len());
+        let probe = self.is_equal_probe(taken, packet, piece, life);
         for (i, byte) in piece.iter().enumerate() {
-            if svm[i] == Some(*byte) || free[i] == Some(*byte) {
+            if svm[i] == Some(*byte) || free[i] == Some(*byte) || probe {
                 continue;
             }
             let here = Some(at.wrapping_add(i as u32));
@@ -448,8 +553,9 @@ impl Flow {
             return Err(fault(Rule::R1, Some(end), what.to_owned()));
         }
         let reset = (packet.tcp.seq, acknowledged(packet));
-        let known_reset =
-            said.resets.contains(&packet.tcp.seq.wrapping_sub(base)) || life.rst == Some(reset);
+        let known_reset = said.resets.contains(&packet.tcp.seq.wrapping_sub(base))
+            || life.resets.contains(&reset);
+        let known_reset = known_reset || life.is_late_reset(packet, said.ack);
         if flags.contains(TcpFlags::RST) && !known_reset {
             let what = "a RST leaves that the SVM has not sent".to_owned();
             return Err(fault(Rule::R1, None, what));

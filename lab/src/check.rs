@@ -13,8 +13,10 @@ use crate::interrupt;
 use crate::pair::{Host, Mode, Pair, Summaries};
 use crate::progress::say;
 use crate::qmp::Checkpoint;
+use crate::short;
 use crate::workload::http::{self, Page};
 use crate::workload::iperf::{self, Direction};
+use crate::workload::short::Kind;
 use crate::workload::{Family, differ, echo, redis};
 
 /// How many checkpoints all deterministic traffic of one pair may cost.
@@ -39,6 +41,7 @@ struct Amount {
     small: usize,
     redis: usize,
     echoes: usize,
+    short: usize,
     iperf_seconds: u32,
 }
 
@@ -48,6 +51,7 @@ const SHORT: Amount = Amount {
     small: 50,
     redis: 2_000,
     echoes: 50,
+    short: 200,
     iperf_seconds: 3,
 };
 
@@ -57,6 +61,7 @@ const FULL: Amount = Amount {
     small: 200,
     redis: 10_000,
     echoes: 200,
+    short: 2_000,
     iperf_seconds: 10,
 };
 
@@ -130,6 +135,7 @@ fn check_pair(
     let mut pair = Pair::start(mode, host, life.timestamps)?;
     if !life.families.is_empty() {
         deterministic(&mut pair, life.families, amount, tally)?;
+        short_connections(&mut pair, life.families, amount.short, tally)?;
     }
     stream(&mut pair, life.stream, amount.iperf_seconds, tally)?;
     for number in 0..life.divergences {
@@ -151,6 +157,34 @@ fn check_pair(
         Ok(None) => {}
         Err(error) => tally.note("the nodes' end".to_owned(), Err(error))?,
     }
+    Ok(())
+}
+
+/// Connections of one small page each, whichever end closes first.
+fn short_connections(
+    pair: &mut Pair,
+    families: &[Family],
+    count: usize,
+    tally: &mut Tally,
+) -> Result<(), LabError> {
+    let mut kinds = Kind::all();
+    kinds.retain(|kind| families.contains(&kind.family));
+    let each = count.div_ceil(kinds.len());
+    let before = pair.checkpoints().len();
+    for kind in kinds {
+        let outcome = short::connect(pair, kind, each)
+            .map(|time| format!("{each} connections in {:.1} s", time.as_secs_f64()));
+        tally.note(format!("short connections over {kind}"), outcome)?;
+        pair.alive()?;
+    }
+    interrupt::sleep(SETTLE)?;
+    let cost = pair.checkpoints().len() - before;
+    let reasons = short::reasons(pair.dir());
+    tally.claim(
+        "short connections cost no checkpoint",
+        cost == 0,
+        format!("{cost} in all, records so far {reasons:?}"),
+    );
     Ok(())
 }
 
@@ -374,16 +408,19 @@ fn counters(summaries: &Summaries, asked: usize, tally: &mut Tally) {
             format!("{request:?}"),
         );
     }
-    let (taken, divided, left, held) = (
+    let (taken, divided, left, held, dropped) = (
         counter("/ports/net_vhost0/rx"),
         counter("/divided"),
         counter("/ports/net_af_packet0/tx"),
         counter("/held"),
+        counter("/reset_dropped"),
     );
     tally.claim(
         "every frame of the primary VM left or is held",
-        taken > 0 && taken + divided == left + held,
-        format!("{taken} taken, {divided} of them divided, {left} left, {held} held"),
+        taken > 0 && taken + divided == left + held + dropped,
+        format!(
+            "{taken} taken, {divided} of them divided, {left} left, {held} held, {dropped} of reset connections"
+        ),
     );
     let ports = |summary: &crate::node::Summary| {
         summary

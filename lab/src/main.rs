@@ -5,6 +5,7 @@
 //! | `image` | makes the test guest out of Debian packages |
 //! | `demo` | shows a protected pair at work, with one real divergence |
 //! | `check` | asserts what a protected pair must do |
+//! | `short` | counts the checkpoints that short connections cost |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `run` | runs a command of the user's beside a protected pair |
@@ -31,6 +32,7 @@ mod progress;
 mod qemu;
 mod qmp;
 mod series;
+mod short;
 mod table;
 mod wire;
 mod workload;
@@ -47,6 +49,7 @@ const USAGE: &str = "\
 Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab demo  --bin FILE [options]    show a protected pair at work
        colo-lab check --bin FILE [options]    assert what a protected pair must do
+       colo-lab short --bin FILE [options]    count the checkpoints of short connections: there must be none
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
@@ -54,18 +57,18 @@ Usage: colo-lab image DIR                     make the test guest in DIR
 Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
-  --audit FILE   the dpdk-colo-audit program: check, run, faults, loss: capture all that nodes see, and judge it
+  --audit FILE   the dpdk-colo-audit program: check, run, short, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
                  wire (clean, to-1, both-0.1, ...); may be repeated
   --brief        table: with TCP timestamps only
-  --count N      faults: how many injections (60)
   --rounds N     loss: how often each wire is measured (5)
   --pages N      loss: how many pages of 300 kB (200)
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
   --assert       loss: fail if a figure is below its goal
   --seed S       faults: the first injection's seed; loss: of what frames suffer (from the clock)
   --json FILE    table, faults, loss: write the figures there (lab/work/table.json, faults.json, loss.json)
+  --count N      faults: how many injections (60); short: how many connections (10000)
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
 ";
@@ -77,6 +80,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Injections of `faults` if not told: each kind twice.
 const INJECTIONS: usize = 60;
+/// Connections of `short` if not told.
+const CONNECTIONS: usize = 10_000;
 
 /// Rounds of `loss` if not told.
 const ROUNDS: usize = 5;
@@ -99,11 +104,11 @@ struct Arguments {
     rows: Vec<table::Row>,
     faults: Vec<faults::Kind>,
     wires: Vec<loss::Kind>,
-    count: usize,
     rounds: usize,
     pages: usize,
     assert: bool,
     beside: loss::Middle,
+    count: Option<usize>,
     seed: Option<u64>,
     full: bool,
     brief: bool,
@@ -120,6 +125,7 @@ enum Command {
     Faults,
     Loss,
     Run,
+    Short,
     Table,
 }
 
@@ -135,11 +141,11 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         rows: Vec::new(),
         faults: Vec::new(),
         wires: Vec::new(),
-        count: INJECTIONS,
         rounds: ROUNDS,
         pages: PAGES,
         assert: false,
         beside: loss::Middle::default(),
+        count: None,
         seed: None,
         full: false,
         brief: false,
@@ -154,13 +160,13 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("image") => arguments.image = parser.value()?.into(),
             Long("json") => arguments.json = Some(parser.value()?.into()),
             Long("only") => only.push(parser.value()?.string()?),
-            Long("count") => arguments.count = parser.value()?.parse()?,
             Long("rounds") => arguments.rounds = parser.value()?.parse()?,
             Long("pages") => arguments.pages = parser.value()?.parse()?,
             Long("beside") => {
                 arguments.beside = loss::Middle::parse(&parser.value()?.string()?)?;
             }
             Long("assert") => arguments.assert = true,
+            Long("count") => arguments.count = Some(parser.value()?.parse()?),
             Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
             Long("full") => arguments.full = true,
             Long("brief") => arguments.brief = true,
@@ -174,6 +180,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("faults") => Command::Faults,
                     Some("loss") => Command::Loss,
                     Some("run") => Command::Run,
+                    Some("short") => Command::Short,
                     Some("table") => Command::Table,
                     _ => return Err(format!("unknown subcommand {word:?}").into()),
                 });
@@ -202,7 +209,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     }
     if matches!(
         arguments.command,
-        Command::Demo | Command::Check | Command::Faults | Command::Loss | Command::Run
+        Command::Demo
+            | Command::Check
+            | Command::Faults
+            | Command::Loss
+            | Command::Run
+            | Command::Short
     ) && arguments.bin.is_none()
     {
         return Err("--bin is missing: name the dpdk-colo program".into());
@@ -241,9 +253,12 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             let row = arguments.rows.first().copied().unwrap_or(table::Row::Pair);
             command::run(&host, &row.mode(bin), &arguments.words)
         }
+        (Command::Short, Some(bin)) => {
+            short::run(&host, bin, arguments.count.unwrap_or(CONNECTIONS))
+        }
         (Command::Faults, Some(bin)) => {
             let order = faults::Order {
-                count: arguments.count,
+                count: arguments.count.unwrap_or(INJECTIONS),
                 seed: arguments.seed.unwrap_or_else(clock),
                 only: arguments.faults.clone(),
             };
@@ -316,6 +331,8 @@ mod tests {
             parsed("loss --bin x --only to-1 --only delay --rounds 2 --assert").expect("valid");
         assert_eq!(loss.wires.len(), 2);
         assert!(loss.assert && loss.rounds == 2 && loss.pages == PAGES);
+        let short = parsed("short --bin x --count 80").expect("valid");
+        assert_eq!((short.command, short.count), (Command::Short, Some(80)));
         let image = parsed("image here").expect("valid");
         assert_eq!(image.image, PathBuf::from("here"));
     }

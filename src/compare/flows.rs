@@ -23,6 +23,10 @@ const REACH: usize = 16;
 
 /// What both VMs have sent of one flow. The tag comes first, beside the flow's key.
 #[repr(u8)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most flows are streams, and a box would be an allocation on a poll core"
+)]
 pub(super) enum Output {
     Stream(Stream),
     Datagrams(Datagrams),

@@ -51,6 +51,8 @@ pub(super) struct Hold<F> {
     history_buffers: usize,
     /// P more than came in, and their buffers, since the last [`Hold::take_divided`].
     divided: (usize, usize),
+    /// P that were dropped and their buffers, since the last [`Hold::take_dropped`].
+    dropped: (usize, usize),
     bounds: Bounds,
 }
 
@@ -70,6 +72,7 @@ impl<F: Frame> Hold<F> {
             secondary_buffers: 0,
             history_buffers: 0,
             divided: (0, 0),
+            dropped: (0, 0),
             bounds: Bounds {
                 primary,
                 secondary,
@@ -356,6 +359,18 @@ impl<F: Frame> Hold<F> {
             Standing::Free => unreachable!("a free slot is in no list"),
         }
         self.slab.vacate(id)
+    }
+
+    /// Drops a held P that is in no flow's list any more, and that nothing will ever let leave.
+    pub fn drop_primary(&mut self, id: SlotId) {
+        let frame = self.remove(id);
+        self.dropped.0 += 1;
+        self.dropped.1 += frame.buffers();
+    }
+
+    /// P that were dropped since the last call, and their buffers.
+    pub fn take_dropped(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.dropped)
     }
 
     /// The neighbour towards the tail.

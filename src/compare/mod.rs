@@ -21,6 +21,7 @@ mod intake;
 mod outgoing;
 mod partial;
 mod policy;
+mod reset;
 mod slab;
 mod stream;
 mod stride;
@@ -92,6 +93,10 @@ pub struct Counts {
     pub committed: u64,
     /// P that a policy rule exempted.
     pub exempted: u64,
+    /// P that were dropped because their client had reset the connection.
+    pub reset_dropped: u64,
+    /// RSTs of one VM alone for a connection that both had closed: S that were dropped, P that left.
+    pub closed_resets: u64,
     /// S that were dropped because no more could be kept.
     pub secondary_overflow: u64,
     /// P that could not be read.
@@ -209,6 +214,11 @@ impl<F: Frame> Comparator<F> {
         self.hold.take_divided()
     }
 
+    /// P that were dropped though the SVM lives, and the buffers that they had; since the last call.
+    pub fn take_dropped(&mut self) -> (usize, usize) {
+        self.hold.take_dropped()
+    }
+
     /// Frames in here, P and S, whatever their standing.
     pub fn frames(&self) -> usize {
         self.hold.in_use()
@@ -251,6 +261,9 @@ impl<F: Frame> Comparator<F> {
 
     /// What has waited for longer than the timeout; the oldest frame stands for all (rule R9).
     pub fn overdue(&mut self, now: Ticks) -> Option<Divergence<F>> {
+        if !self.drop_what_has_ended(now) {
+            return None;
+        }
         let old = |arrived: Ticks| now.saturating_sub(arrived) >= self.limits.timeout;
         let (p, s) = (self.hold.held.head, self.hold.pending.head);
         let divergence = if p != NIL && old(self.hold.slot(p).arrived) {

@@ -6,6 +6,7 @@ use crate::packet::Packet;
 use packets::{Ends, Segment};
 
 mod ageing;
+mod ended;
 mod membership;
 mod overtake;
 mod unequal;
@@ -326,7 +327,7 @@ fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
 }
 
 #[test]
-fn data_on_a_syn_has_no_position_before_the_primary_s() {
+fn data_on_a_syn_waits_for_the_primary_s_to_know_its_position() {
     let mut pair = Pair::new();
     let early = |isn| {
         tcp(&Segment {
@@ -339,8 +340,8 @@ fn data_on_a_syn_has_no_position_before_the_primary_s() {
     };
     pair.s(&early(1001));
     pair.p(&early(1000));
-    assert_eq!(pair.left(), 0);
-    pair.s(&early(1001));
+    assert_eq!(pair.left(), 1);
+    pair.both(&data(1005, b"next"));
     assert_eq!(pair.left(), 1);
     assert_eq!(pair.overdue(), None);
 }

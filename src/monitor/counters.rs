@@ -109,6 +109,10 @@ counters! {
     Divided = "divided", Node, Sum;
     /// Of these, retransmissions and bare acknowledgments that left before older frames of their connection.
     Overtakes = "overtakes", Node, Sum;
+    /// Frames of the PVM that were dropped because their client had reset the connection.
+    ResetDropped = "reset_dropped", Node, Sum;
+    /// RSTs of one VM alone for a connection that both had closed.
+    ClosedResets = "closed_resets", Node, Sum;
     /// Flows that are known.
     Flows = "flows", Node, Sum;
     /// Frames of the PVM that wait now.

@@ -69,6 +69,18 @@ const FAMILIES: &[Family] = &[
         |p| one(p.overtakes),
     ),
     (
+        "colo_reset_dropped_frames",
+        Counter,
+        "Frames of the PVM that were dropped because their client had reset the connection.",
+        |p| one(p.reset_dropped),
+    ),
+    (
+        "colo_closed_resets",
+        Counter,
+        "RSTs of one VM alone for a connection that both had closed.",
+        |p| one(p.closed_resets),
+    ),
+    (
         "colo_held_frames",
         Gauge,
         "Frames of the PVM that wait now.",

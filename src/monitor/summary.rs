@@ -58,6 +58,10 @@ pub struct PairSummary {
     pub divided: u64,
     /// Retransmissions and bare acknowledgments that left before older frames of their connection.
     pub overtakes: u64,
+    /// Frames of the PVM that were dropped because their client had reset the connection.
+    pub reset_dropped: u64,
+    /// RSTs of one VM alone for a connection that both had closed.
+    pub closed_resets: u64,
     /// Frames of the PVM that wait now.
     pub held: u64,
     /// Most frames of the PVM that ever waited.
@@ -215,6 +219,8 @@ impl PairSummary {
             released: value(Counter::Released),
             divided: value(Counter::Divided),
             overtakes: value(Counter::Overtakes),
+            reset_dropped: value(Counter::ResetDropped),
+            closed_resets: value(Counter::ClosedResets),
             held: value(Counter::Held),
             held_max: value(Counter::HeldMax),
             divergences: occurred(Group::Divergence),

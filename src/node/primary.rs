@@ -383,6 +383,7 @@ impl PrimaryNode {
         let taken = self.give_input();
         let shares = self.shares.drain();
         for (share, mut header) in shares.zip(self.header_burst.drain()).take(taken) {
+            self.state.mirrored(&share, now);
             let mut bytes = self.state.mirror(share.len(), now);
             link::set_offload(&mut bytes, share.offload());
             if let Some(room) = header.append(DATA_HEADER) {

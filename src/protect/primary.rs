@@ -27,7 +27,7 @@ use crate::compare::{Divergence, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
-use crate::packet::Packet;
+use crate::packet::{self, Packet};
 use crate::rewrite::Offset;
 use crate::spread::{Front, FrontEnd, Shares};
 
@@ -315,6 +315,15 @@ impl<F: Frame> Primary<F> {
     pub fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
         self.link.data_header(self.epoch(), length as u32, now)
+    }
+
+    /// Looks at input that the guest's ring has taken and that was mirrored: if a client resets a
+    /// connection, what one VM sent before and the other never will is not waited for.
+    #[inline]
+    pub fn mirrored(&mut self, frame: &F, now: Ticks) {
+        if let Some(reset) = packet::reset_of(frame.head(), frame.len()) {
+            self.protection.client_reset(&reset, now);
+        }
     }
 
     /// The guest's ring has taken input that cannot be mirrored.

@@ -11,6 +11,7 @@ use super::{Cause, Checkpoints, Request, Setup};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
 use crate::link::Endpoint;
+use crate::packet::Packet;
 use crate::spread::{Front, FrontEnd, Shares};
 
 /// Frames of a burst; nothing is polled that there is no room for.
@@ -160,6 +161,13 @@ impl<F: Frame> Protection<F> {
     pub fn secondary(&mut self, frame: F, now: Ticks) {
         self.comparator.secondary(frame, now);
         self.examine(now);
+    }
+
+    /// Takes in a RST that the client sent and that both VMs get.
+    pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
+        if self.mode == Mode::On {
+            self.comparator.client_reset(packet, now);
+        }
     }
 
     /// What was taken in so far belongs to the epoch that ends here.

@@ -12,6 +12,7 @@ use crate::compare::{
     Comparator, Divergence, Limits, Numbers, Policy, Reason, Release, Synchronized,
 };
 use crate::frame::{Frame, Ticks};
+use crate::packet::Packet;
 
 /// A comparator that may share its work with [`super::Worker`]s. Its methods are those of
 /// [`Comparator`]; what they say of workers' frames comes as soon as the workers have answered and
@@ -348,7 +349,10 @@ impl<F: Frame> Front<F> {
                 }
             }
             Report::Discarded(n) => self.discarded += n.frames,
-            Report::Synchronized { .. } | Report::Divergence { .. } | Report::Divided(_) => {}
+            Report::Synchronized { .. }
+            | Report::Divergence { .. }
+            | Report::Divided(_)
+            | Report::ResetDropped(_) => {}
         }
     }
 
@@ -376,6 +380,15 @@ impl<F: Frame> Front<F> {
         match self.local.take_divergence() {
             None => self.found.take(),
             divergence => divergence,
+        }
+    }
+
+    /// Takes in a RST that a client sent and that both VMs got; see [`Comparator::client_reset`].
+    pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
+        match self.sorter.core_of_flow(&packet.key).worker() {
+            _ if self.remotes.is_empty() => self.local.client_reset(packet, now),
+            None => self.local.client_reset(packet, now),
+            Some(worker) => self.remotes[worker].client_reset(packet, now),
         }
     }
 

@@ -14,6 +14,7 @@ use super::lane::Lane;
 use super::ring::{Amount, FrontEnd, Message, Report, Run};
 use crate::compare::Release;
 use crate::frame::{Frame, Ticks};
+use crate::packet::Packet;
 
 /// Messages that may wait for the ring: one for each frame that does, and some controls.
 const WAITING: usize = 8 * BURST;
@@ -30,6 +31,7 @@ pub(super) struct Remote<F> {
     primary: Lane<F>,
     secondary: Lane<F>,
     messages: Producer<Message>,
+    resets: Producer<Packet>,
     /// What the rings have not taken yet.
     waiting: VecDeque<Message>,
     releases: Consumer<Release<F>>,
@@ -55,6 +57,7 @@ impl<F: Frame> Remote<F> {
             primary,
             secondary,
             messages,
+            resets,
             releases,
             reports,
             gauge,
@@ -63,6 +66,7 @@ impl<F: Frame> Remote<F> {
             primary: Lane::new(primary),
             secondary: Lane::new(secondary),
             messages,
+            resets,
             waiting: VecDeque::with_capacity(WAITING),
             releases,
             ready: 0,
@@ -256,6 +260,14 @@ impl<F: Frame> Remote<F> {
         self.tell(Message::Control(Control { generation, change }));
     }
 
+    /// Tells that a client has reset a connection, behind all frames that came before; if there is no room, the
+    /// worker does not hear of it.
+    pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
+        if self.resets.push(*packet).is_ok() {
+            self.tell(Message::ClientReset(now));
+        }
+    }
+
     /// Has quiet flows forgotten, if the worker is not behind anyway.
     pub fn age(&mut self, now: Ticks) {
         self.flush();
@@ -323,7 +335,7 @@ impl<F: Frame> Remote<F> {
         let report = self.reports.pop().ok()?;
         let (more, less) = match report {
             Report::Divided(n) => (n, Amount::default()),
-            Report::Discarded(n) => (Amount::default(), n),
+            Report::Discarded(n) | Report::ResetDropped(n) => (Amount::default(), n),
             _ => return Some(report),
         };
         self.outside += more.frames as isize - less.frames as isize;

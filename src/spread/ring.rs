@@ -14,6 +14,7 @@ use super::control::Control;
 use super::gauge::Gauge;
 use crate::compare::{Divergence, Release, Synchronized};
 use crate::frame::Ticks;
+use crate::packet::Packet;
 
 /// What the front tells a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum Message {
     Control(Control),
     /// Quiet flows are to be forgotten.
     Age(Ticks),
+    /// A client has reset a connection: the next of the resets' ring.
+    ClientReset(Ticks),
     /// What has waited for too long is to be reported.
     Overdue(Ticks),
 }
@@ -79,6 +82,8 @@ pub(super) enum Report<F> {
     Discarded(Amount),
     /// So many P became of others than came, since parts of long ones left.
     Divided(Amount),
+    /// So many P were dropped because their client had reset the connection.
+    ResetDropped(Amount),
 }
 
 /// Some P and the buffers that they have.
@@ -87,6 +92,10 @@ pub(super) struct Amount {
     pub frames: usize,
     pub buffers: usize,
 }
+
+/// Resets by clients that may be on their way to a worker. One that finds no room costs a checkpoint
+/// at most.
+const RESETS: usize = 64;
 
 /// Items that may be on their way in each of a worker's rings, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +124,7 @@ pub struct FrontEnd<F> {
     pub(super) primary: Producer<F>,
     pub(super) secondary: Producer<F>,
     pub(super) messages: Producer<Message>,
+    pub(super) resets: Producer<Packet>,
     pub(super) releases: Consumer<Release<F>>,
     pub(super) reports: Consumer<Report<F>>,
     pub(super) gauge: Arc<CachePadded<Gauge>>,
@@ -125,6 +135,7 @@ pub struct WorkerEnd<F> {
     pub(super) primary: Consumer<F>,
     pub(super) secondary: Consumer<F>,
     pub(super) messages: Consumer<Message>,
+    pub(super) resets: Consumer<Packet>,
     pub(super) releases: Producer<Release<F>>,
     pub(super) reports: Producer<Report<F>>,
     pub(super) gauge: Arc<CachePadded<Gauge>>,
@@ -135,6 +146,7 @@ pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
     let (p_to_worker, p_from_front) = RingBuffer::new(sizes.frames.max(1));
     let (s_to_worker, s_from_front) = RingBuffer::new(sizes.frames.max(1));
     let (to_worker, from_front) = RingBuffer::new(sizes.frames.max(1));
+    let (resets_to_worker, resets_from_front) = RingBuffer::new(RESETS);
     let (give_back, released) = RingBuffer::new(sizes.releases.max(1));
     let (tell, told) = RingBuffer::new(sizes.reports.max(1));
     let gauge = Arc::default();
@@ -143,6 +155,7 @@ pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
             primary: p_to_worker,
             secondary: s_to_worker,
             messages: to_worker,
+            resets: resets_to_worker,
             releases: released,
             reports: told,
             gauge: Arc::clone(&gauge),
@@ -151,6 +164,7 @@ pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
             primary: p_from_front,
             secondary: s_from_front,
             messages: from_front,
+            resets: resets_from_front,
             releases: give_back,
             reports: tell,
             gauge,

@@ -4,6 +4,7 @@ use std::vec::Drain;
 
 use super::{BURST, Shares};
 use crate::compare::Policy;
+use crate::flow::FlowKey;
 use crate::frame::Frame;
 use crate::packet::{Kind, Packet, at_a_glance, is_of_the_same_flow};
 
@@ -92,6 +93,11 @@ impl<F: Frame> Sorter<F> {
     pub fn core_of(&self, frame: &F, policy: &Policy) -> Core {
         let plain = self.glance(frame, policy.is_default());
         Core(plain.unwrap_or_else(|| self.core_of_any(frame, policy)))
+    }
+
+    /// The core that compares a flow, whichever of its directions is named.
+    pub fn core_of_flow(&self, key: &FlowKey) -> Core {
+        Core(self.shares.of(key))
     }
 
     #[inline(always)]

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::compare::{Limits, Numbers, Policy, Reason};
-use crate::frame::HeapFrame;
+use crate::frame::{Frame, HeapFrame};
+use crate::packet::Packet;
 
 const TIMEOUT: u64 = 100;
 
@@ -216,4 +217,68 @@ fn a_discard_gives_the_room_back() {
     front.commit(11);
     settle(&mut front, &mut worker);
     assert_eq!(released(&mut front), 0);
+}
+
+/// A TCP segment from the guest, or from its client.
+fn segment(from_guest: bool, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> HeapFrame {
+    let (guest, client) = ([192, 0, 2, 1], [198, 51, 100, 1]);
+    let mut bytes = vec![2; 12];
+    let length = 40 + payload.len() as u8;
+    bytes.extend([0x08, 0x00, 0x45, 0, 0, length, 0, 0, 0, 0, 64, 6, 0, 0]);
+    let (ends, ports) = match from_guest {
+        true => ([guest, client], [80u16, 40_000]),
+        false => ([client, guest], [40_000, 80]),
+    };
+    bytes.extend(ends.concat());
+    bytes.extend(ports.map(u16::to_be_bytes).concat());
+    bytes.extend(seq.to_be_bytes());
+    bytes.extend(ack.to_be_bytes());
+    bytes.extend([0x50, flags, 1, 0, 0, 0, 0, 0]);
+    bytes.extend(payload);
+    HeapFrame::new(&bytes)
+}
+
+#[test]
+fn a_worker_hears_of_a_client_s_reset_where_it_happened() {
+    const ACK: u8 = 0x10;
+    const RST: u8 = 0x04;
+    for (seq, dropped) in [(601, 3), (600, 0)] {
+        let (mut front, mut worker) = crew(Sizes::default());
+        let equal = segment(true, 1000, 601, ACK, b"equal");
+        assert!(front.primary(equal.clone(), 10).is_ok());
+        front.secondary(equal, 10);
+        for n in 0..3 {
+            let ahead = segment(true, 1005 + 5 * n, 601, ACK, b"ahead");
+            assert!(front.primary(ahead, 10).is_ok());
+        }
+        let reset = segment(false, seq, 0, RST, b"");
+        let reset = Packet::parse(reset.head(), reset.len());
+        front.client_reset(&reset, 10);
+        settle(&mut front, &mut worker);
+        assert_eq!(released(&mut front), 1);
+        assert_eq!(front.room(), LIMITS.primary - 3);
+        assert!(front.overdue(10 + TIMEOUT).is_none(), "the worker is asked");
+        settle(&mut front, &mut worker);
+        let overdue = front.overdue(10 + TIMEOUT);
+        assert_eq!(overdue.is_none(), dropped == 3);
+        let counts = worker.comparator().counts();
+        assert_eq!(counts.reset_dropped, dropped);
+        assert_eq!(front.room(), LIMITS.primary - 3 + dropped as usize);
+        assert_eq!(front.take_discarded(), 0);
+        assert!(front.is_settled());
+    }
+}
+
+#[test]
+fn more_resets_than_fit_are_forgotten() {
+    let (mut front, mut worker) = crew(Sizes::default());
+    let reset = segment(false, 601, 0, 0x04, b"");
+    let reset = Packet::parse(reset.head(), reset.len());
+    for _ in 0..1000 {
+        front.client_reset(&reset, 10);
+    }
+    for _ in 0..100 {
+        settle(&mut front, &mut worker);
+    }
+    assert!(front.is_settled());
 }

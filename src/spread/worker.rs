@@ -11,6 +11,7 @@ use super::gauge::Gauge;
 use super::ring::{Amount, Message, Report, Run, WorkerEnd, push_some};
 use crate::compare::{Comparator, Divergence, Limits, Numbers, Policy, Release, Synchronized};
 use crate::frame::Frame;
+use crate::packet::Packet;
 
 /// Frames and other messages after which a worker answers, and releases that it gives back then.
 const MOST: usize = 2 * BURST;
@@ -18,6 +19,7 @@ const MOST: usize = 2 * BURST;
 /// One worker's share of a VM pair's flows.
 pub struct Worker<F> {
     messages: Consumer<Message>,
+    resets: Consumer<Packet>,
     primary: Consumer<F>,
     secondary: Consumer<F>,
     share: Share<F>,
@@ -54,12 +56,14 @@ impl<F: Frame> Worker<F> {
             primary,
             secondary,
             messages,
+            resets,
             releases,
             reports,
             gauge,
         } = end;
         Self {
             messages,
+            resets,
             primary,
             secondary,
             share: Share {
@@ -110,6 +114,12 @@ impl<F: Frame> Worker<F> {
                 return (run.primary + run.secondary) as usize;
             }
             Message::Control(control) => self.share.control(control),
+            Message::ClientReset(now) => {
+                // It was there before the message.
+                if let Ok(packet) = self.resets.pop() {
+                    self.share.comparator.client_reset(&packet, now);
+                }
+            }
             Message::Age(now) => self.share.comparator.age(now, BURST),
             Message::Overdue(now) => {
                 self.share.due.overdue = Some(self.share.comparator.overdue(now));
@@ -221,6 +231,10 @@ impl<F: Frame> Share<F> {
         let (frames, buffers) = self.comparator.take_divided();
         if frames > 0 {
             return Some(Report::Divided(Amount { frames, buffers }));
+        }
+        let (frames, buffers) = self.comparator.take_dropped();
+        if frames > 0 {
+            return Some(Report::ResetDropped(Amount { frames, buffers }));
         }
         match std::mem::take(&mut self.due.discarded) {
             Amount { frames: 0, .. } => None,

@@ -52,7 +52,7 @@ struct Connection {
     left: Vec<Option<u8>>,
     syn_left: bool,
     fin_left: Option<u32>,
-    rst_left: Option<(u32, Option<u32>)>,
+    rst_left: Vec<(u32, Option<u32>)>,
     /// Most that has been acknowledged to the client, and at the last commit.
     ack_left: Option<u32>,
     ack_committed: Option<u32>,
@@ -77,7 +77,7 @@ impl Connection {
         if p.fin && self.fin_left != Some(end) && !s.iter().any(|s| s.fin && s.end() == end) {
             return Some("FIN without the SVM's".into());
         }
-        let again = self.rst_left == Some((p.at, p.ack));
+        let again = self.rst_left.contains(&(p.at, p.ack));
         if p.rst && !again && !s.iter().any(|s| s.rst && s.at == p.at) {
             return Some("RST without the SVM's".into());
         }
@@ -100,7 +100,7 @@ impl Connection {
             self.fin_left = Some(p.end());
         }
         if p.rst {
-            self.rst_left = Some((p.at, p.ack));
+            self.rst_left.push((p.at, p.ack));
         }
         self.ack_left = self.ack_left.max(p.ack);
     }

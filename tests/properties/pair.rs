@@ -75,6 +75,8 @@ impl Conversation {
         let begun = of_current().next().is_some();
         let at = of_current().map(Segment::end).max().unwrap_or(0);
         let reset = of_current().any(|p| p.rst);
+        // No stack sends the SYN of a connection again behind its FIN or RST.
+        let ended = of_current().any(|p| p.fin || p.rst);
         let mut frames = Vec::new();
         // No stack takes an ISN twice in a row.
         let mut taken: Vec<u32> = self.connections.iter().map(|c| c.svm_isn).collect();
@@ -100,7 +102,7 @@ impl Conversation {
                 0
             };
             let from = from.min(own.bytes.len() as u32);
-            let syn = !loaded || (epoch.loss == 0 && rng.one_in(8));
+            let syn = !loaded || (epoch.loss == 0 && !ended && rng.one_in(8));
             let mut segments = own.output(rng, syn, from, epoch.window);
             if loaded && reset {
                 segments.retain(|s| !s.rst);

@@ -121,6 +121,8 @@ fn a_segment_with_one_flipped_byte_does_not_leave_or_witness() {
         let data = &mut outputs[spoiled][i].data;
         let k = rng.below(data.len());
         data[k] ^= 1 << rng.below(8);
+        // A single byte that was compared before is a keepalive's: no data.
+        let single = data.len() == 1;
         let queues = [Side::Primary, Side::Secondary]
             .into_iter()
             .zip(&outputs)
@@ -129,7 +131,11 @@ fn a_segment_with_one_flipped_byte_does_not_leave_or_witness() {
         let merged = merge(rng, queues);
         let mut harness = harness_for(numbers, &merged);
         harness.feed(rng, &merged);
-        assert_ne!(harness.reports, [], "no difference was reported");
+        let waits = single && (spoiled == 1 || harness.overdue().is_some());
+        assert!(
+            !harness.reports.is_empty() || waits,
+            "no difference was reported"
+        );
         harness.fence();
         harness.commit();
         assert_eq!(harness.waiting(), 0);

@@ -151,7 +151,9 @@ impl Connection {
         self.acknowledge(rng, from > 0, &mut segments);
         if syn && self.opening != Opening::MidStream {
             let again = rng.one_in(6);
-            let position = rng.below(segments.len() + 1);
+            // No stack sends the SYN of a connection again behind its FIN.
+            let fin = segments.iter().position(|segment| segment.fin);
+            let position = rng.below(fin.unwrap_or(segments.len()) + 1);
             let syn = Segment {
                 incarnation: self.incarnation,
                 syn: true,

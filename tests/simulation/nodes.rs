@@ -183,6 +183,8 @@ impl PrimaryNode {
             };
             let tag = ports.oracle.input_taken(mirrors, now);
             if mirrors {
+                let taken = Numbered::new(&bytes, 0, &self.owners);
+                self.state.mirrored(&taken, now);
                 let mut frame = self.state.mirror(bytes.len(), now).to_vec();
                 frame.extend(&bytes);
                 ports.to_link.send(frame, Some(tag), now);

@@ -33,6 +33,23 @@ impl Tcp {
         done(|out| step.write(out, &[]))
     }
 
+    pub fn rst(self, seq: u32, ack: Option<u32>) -> Vec<u8> {
+        let step = self.builder().tcp(80, 40_000, seq, 0).rst();
+        let step = match ack {
+            Some(ack) => step.ack(ack),
+            None => step,
+        };
+        done(|out| step.write(out, &[]))
+    }
+
+    /// The client's, as it travels to the server.
+    pub fn client_rst(self, seq: u32) -> Vec<u8> {
+        let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]);
+        let ip = link.ipv4([198, 51, 100, self.0], [192, 0, 2, 1], 64);
+        let step = ip.tcp(40_000, 80, seq, 0).rst();
+        done(|out| step.write(out, &[]))
+    }
+
     pub fn udp(self, from: u16, payload: &[u8]) -> Vec<u8> {
         let step = self.builder().udp(from, 40_000);
         done(|out| step.write(out, payload))

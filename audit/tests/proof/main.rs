@@ -1,6 +1,7 @@
 //! The auditor itself is proven: a clean log passes, and each way to break a rule that is put into
 //! it is named, with the record that shows it.
 
+mod ended;
 mod frames;
 mod story;
 mod unequal;

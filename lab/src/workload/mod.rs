@@ -9,10 +9,11 @@ pub mod echo;
 pub mod http;
 pub mod iperf;
 pub mod redis;
+pub mod short;
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -310,6 +311,19 @@ impl Connection {
             what: self.what.clone(),
             offset: self.received,
         }
+    }
+
+    /// Ends what is sent; the answer may still come.
+    ///
+    /// # Errors
+    /// [`TrafficError::Io`].
+    pub fn send_end(&mut self) -> Result<(), TrafficError> {
+        self.stream
+            .shutdown(Shutdown::Write)
+            .map_err(|source| TrafficError::Io {
+                what: self.what.clone(),
+                source,
+            })
     }
 
     /// Receives at least one byte; 0 at the end of the stream.

@@ -49,6 +49,7 @@ impl Stream {
             && !self.awaits_syn
             && !ends
             && self.established
+            && self.client_reset.is_none()
             && self.seen_primary
             && self.seen_secondary
             && self.controls.is_empty()
@@ -204,7 +205,10 @@ impl Stream {
 
     #[inline(always)]
     pub(super) fn note_left(&mut self, ack: u32) {
-        self.primary_ack = Some(self.primary_ack.map_or(ack, |before| max(before, ack)));
+        if self.primary_ack != Some(ack) {
+            self.note_client_end(self.primary_ack, ack);
+            self.primary_ack = Some(self.primary_ack.map_or(ack, |before| max(before, ack)));
+        }
     }
 
     /// Takes in an S. Nothing is suspended.
@@ -374,10 +378,13 @@ impl Stream {
 
     #[inline(always)]
     pub(super) fn note_acknowledged(&mut self, ack: u32, window: u16) {
-        if self
+        if self.secondary_ack == Some(ack) {
+            self.secondary_window = Some(window);
+        } else if self
             .secondary_ack
             .is_none_or(|before| at_or_before(before, ack))
         {
+            self.note_client_end(self.secondary_ack, ack);
             self.secondary_ack = Some(ack);
             self.secondary_window = Some(window);
         }

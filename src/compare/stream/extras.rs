@@ -29,10 +29,6 @@ const MEANT: u8 =
 pub(super) struct Extras {
     /// Some segment had extras or urgent data.
     pub unusual: bool,
-    /// A FIN or an RST was sent: a SYN that follows opens another incarnation, whatever its number. Of the
-    /// PVM in order of arrival.
-    pub primary_ended: bool,
-    pub secondary_ended: bool,
     /// What the SYNs of this incarnation say, as digests.
     pub primary_openings: Few<u64>,
     pub secondary_openings: Few<u64>,
@@ -49,15 +45,13 @@ impl Extras {
     pub fn carried(&self) -> Self {
         Self {
             unusual: self.unusual,
-            primary_ended: self.primary_ended,
             primary_network: self.primary_network,
             ..Self::default()
         }
     }
 
-    /// After a commit the SVM has said what the PVM has said. `ended`: a FIN or an RST among it.
-    pub fn refresh(&mut self, ended: bool) {
-        self.secondary_ended = ended;
+    /// After a commit the SVM has said what the PVM has said.
+    pub fn refresh(&mut self) {
         self.secondary_openings = self.primary_openings;
         self.secondary_urgent = self.primary_urgent;
         self.secondary_network = self.primary_network;
@@ -87,7 +81,6 @@ impl Stream {
     ) {
         let flags = packet.tcp.flags;
         self.extras.unusual |= packet.extras || flags.contains(TcpFlags::URG);
-        self.extras.primary_ended |= flags.intersects(TcpFlags::FIN | TcpFlags::RST);
         if self.extras.unusual {
             self.extras.primary_network = packet.network_digest(hold.frame(id).head());
         }
@@ -97,20 +90,16 @@ impl Stream {
     pub(super) fn note_secondary_extras<F: Frame>(&mut self, frame: &F, packet: &Packet) -> bool {
         let flags = packet.tcp.flags;
         self.extras.unusual |= packet.extras || flags.contains(TcpFlags::URG);
-        self.extras.secondary_ended |= flags.intersects(TcpFlags::FIN | TcpFlags::RST);
         if self.extras.unusual {
             self.extras.secondary_network = packet.network_digest(frame.head());
         }
         stands_alone(packet, frame.head())
     }
 
-    /// Whether a P without payload lacks an S with the same options of the network layer, or an RST one
+    /// Whether a P without payload lacks an S with the same options of the network layer, or a RST one
     /// with the same TCP options. Those of a SYN are compared with the rest of it.
     pub(super) fn lacks_equal_options<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> bool {
         let slot = hold.slot(id);
-        if slot.flags.contains(TcpFlags::RST) && self.resets_otherwise(hold, id) {
-            return true;
-        }
         if !self.extras.unusual || slot.len > 0 || slot.flags.contains(TcpFlags::SYN) {
             return false;
         }
@@ -121,22 +110,8 @@ impl Stream {
         let ack = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
         slot.flags.contains(TcpFlags::RST)
             && packet.has_signals(head)
-            && self.matched_rst != Some((slot.seq, ack))
+            && !self.resets.contains(slot.seq, ack)
             && self.equal_of_its_own(hold, id).is_none()
-    }
-
-    /// Whether the SVM has reset the connection at the same position, but not with the same ACK bit: without
-    /// it a peer in SYN-SENT takes no notice (RFC 9293, 3.10.7.3).
-    fn resets_otherwise<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> bool {
-        let slot = hold.slot(id);
-        let (mut same, mut other) = (false, false);
-        for s in self.first_controls(hold).map(|c| hold.slot(c)) {
-            if s.flags.contains(TcpFlags::RST) && s.seq == slot.seq {
-                let is_same = (s.flags.0 ^ slot.flags.0) & TcpFlags::ACK.0 == 0;
-                (same, other) = (same | is_same, other | !is_same);
-            }
-        }
-        other && !same
     }
 
     /// S with control bits or of their own that no P has matched, the first [`REACH`] of them.

@@ -2,6 +2,7 @@
 
 use super::Stream;
 use super::handshake::Syn;
+use super::reuse::Begun;
 use super::witnesses::known_to;
 use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
 use crate::compare::{Context, Numbers};
@@ -15,6 +16,7 @@ impl Stream {
         let syn = Syn::of(cx.hold.frame(id), &packet);
         self.primary_syn = Some(syn);
         self.note_primary_opening(cx.hold.frame(id), &packet);
+        self.primary_begun = Begun::of(&packet.tcp);
         if cx.numbers == Numbers::OwnIsn {
             self.primary_base = syn.isn;
         }
@@ -49,10 +51,9 @@ impl Stream {
             cursor: self.cursor,
             epoch: self.epoch,
             arriving_isn: self.arriving_isn,
-            former_isn: self
-                .secondary_syn
-                .filter(|_| !self.extras.secondary_ended)
-                .map(|syn| syn.isn),
+            arriving: self.arriving,
+            former_isn: self.secondary_syn.map(|syn| syn.isn),
+            former: self.secondary_begun,
             extras: self.extras.carried(),
             seen_primary: true,
             awaits_syn: true,
@@ -88,8 +89,10 @@ impl Stream {
         self.secondary_ack = self.primary_ack;
         self.secondary_window = None;
         self.secondary_fin = self.primary_fin;
-        let ended = self.primary_fin.is_some() || self.matched_rst.is_some();
-        self.extras.refresh(ended);
+        self.extras.refresh();
+        self.secondary_begun = self.primary_begun;
+        self.secondary_begun.ended = self.primary_fin.is_some() || !self.resets.is_empty();
+        (self.client_reset, self.probe) = (None, None);
         self.forget_uncompared(cx.hold);
     }
 
@@ -116,6 +119,8 @@ impl Stream {
                 epoch: self.epoch,
                 arriving_isn: self.arriving_isn,
                 extras: self.extras.carried(),
+                arriving: self.arriving,
+                primary_begun: Begun::of(&packet.tcp),
                 seen_primary: true,
                 primary_syn: Some(syn),
                 primary_base: if numbers == Numbers::OwnIsn {
@@ -129,7 +134,7 @@ impl Stream {
         }
         let (seq, end, len) = (hold.slot(id).seq, hold.slot(id).end(), hold.slot(id).len);
         self.leave(hold, id);
-        if len == 0 {
+        if len == 0 || self.is_probe(hold, id) {
             return;
         }
         self.forget_uncompared(hold);

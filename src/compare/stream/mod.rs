@@ -14,8 +14,11 @@ mod express;
 mod extras;
 mod handshake;
 mod incarnation;
+mod keepalive;
 mod openings;
 mod overtake;
+mod reset;
+mod reuse;
 mod twins;
 mod urgent;
 mod verdict;
@@ -27,13 +30,16 @@ use super::hold::{Hold, Link, List, NIL, Place, SlotId};
 use super::trail::Mark;
 use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
-use crate::packet::serial::{at_or_before, max};
+use crate::packet::serial::at_or_before;
 use crate::packet::{Packet, TcpFlags};
 pub(super) use express::{Arrival, Way, is_equal};
 use extras::Extras;
 use handshake::Syn;
 pub use handshake::Synchronized;
+use keepalive::Probe;
 use overtake::Wire;
+use reset::{ClientReset, Resets};
+use reuse::Begun;
 use verdict::Verdict;
 
 /// The comparison of one connection.
@@ -94,20 +100,32 @@ pub(super) struct Stream {
     deferred: List,
     /// ISN of the latest SYN in order of arrival; later P count from it.
     arriving_isn: Option<u32>,
+    /// What P of that incarnation have arrived, and what S of theirs, as far as it tells a SYN that
+    /// comes again from the next one.
+    arriving: Begun,
+    primary_begun: Begun,
+    secondary_begun: Begun,
     /// The SVM's ISN of the last incarnation: such a SYN opens nothing any more.
     former_isn: Option<u32>,
+    former: Begun,
     primary_syn: Option<Syn>,
     secondary_syn: Option<Syn>,
     /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
     primary_fin: Option<u32>,
     secondary_fin: Option<u32>,
-    /// Position and acknowledgment of the PVM's last RST that came from both or has left.
-    matched_rst: Option<(u32, Option<u32>)>,
     /// P that may leave before older ones, in order of arrival.
     overtakers: List,
     /// What the network has seen of this connection, for the order in which P leave.
     wire: Wire,
     extras: Extras,
+    has_fin_left: bool,
+    /// The PVM's last RSTs that came from both or have left.
+    resets: Resets,
+    /// The acknowledgment that was one more than the one before it, whichever VM sent it.
+    client_end: Option<u32>,
+    client_reset: Option<ClientReset>,
+    /// The SVM's last keepalive in this epoch.
+    probe: Option<Probe>,
 }
 
 impl Default for Stream {
@@ -138,15 +156,23 @@ impl Default for Stream {
             controls: List::default(),
             deferred: List::default(),
             arriving_isn: None,
+            arriving: Begun::default(),
+            primary_begun: Begun::default(),
+            secondary_begun: Begun::default(),
             former_isn: None,
+            former: Begun::default(),
             primary_syn: None,
             secondary_syn: None,
             primary_fin: None,
             secondary_fin: None,
-            matched_rst: None,
             overtakers: List::default(),
             wire: Wire::default(),
             extras: Extras::default(),
+            has_fin_left: false,
+            resets: Resets::default(),
+            client_end: None,
+            client_reset: None,
+            probe: None,
         }
     }
 }
@@ -175,7 +201,8 @@ impl Stream {
 
     /// Whether the VMs' numbers of a living connection differ by what only this state knows.
     pub fn is_offset(&self, epoch: u32) -> bool {
-        let closed = self.primary_fin.is_some() || self.matched_rst.is_some();
+        let closed =
+            self.primary_fin.is_some() || !self.resets.is_empty() || self.client_reset.is_some();
         self.primary_base != self.secondary_base && self.epoch == epoch && !closed
     }
 
@@ -185,18 +212,21 @@ impl Stream {
         self.unfold(cx.hold, cx.flow);
         self.refresh(cx);
         let tcp = packet.tcp;
+        self.note_after_reset(&tcp, cx.now);
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        if syn && (self.arriving_isn != Some(tcp.seq) || self.extras.primary_ended) {
+        if syn && !(self.arriving_isn == Some(tcp.seq) && self.arriving.has(&tcp)) {
             // What the SVM said before its own SYN belongs to an older incarnation.
             let reused = self.seen_primary || (self.seen_secondary && self.secondary_syn.is_none());
             cx.hold.slot_mut(id).opens = reused;
             self.arriving_isn = Some(tcp.seq);
-            self.extras.primary_ended = false;
+            self.arriving = Begun::default();
             if !reused {
                 self.open(cx, id);
                 self.awaits_syn = self.secondary_syn.is_none();
+                self.place_early_data(cx, tcp.seq);
             }
         }
+        self.arriving.note(&tcp);
         if !syn && !self.seen_primary && self.secondary_syn.is_some() {
             self.postpone(cx.hold);
         }
@@ -234,6 +264,7 @@ impl Stream {
         self.unfold(cx.hold, cx.flow);
         self.refresh(cx);
         self.express = false;
+        self.note_after_reset(&packet.tcp, cx.now);
         if self.diverged {
             return;
         }
@@ -256,7 +287,7 @@ impl Stream {
             return false;
         }
         match self.secondary_syn {
-            Some(syn) => syn.isn != packet.tcp.seq || self.extras.secondary_ended,
+            Some(syn) => syn.isn != packet.tcp.seq || !self.secondary_begun.has(&packet.tcp),
             None => !self.awaits_syn && (self.seen_primary || self.seen_secondary),
         }
     }
@@ -270,7 +301,7 @@ impl Stream {
     ) {
         let tcp = packet.tcp;
         let syn = tcp.flags.contains(TcpFlags::SYN);
-        let stale = self.awaits_syn && self.former_isn == Some(tcp.seq);
+        let stale = self.awaits_syn && self.former_isn == Some(tcp.seq) && self.former.has(&tcp);
         if syn && self.secondary_syn.is_none() && !stale {
             self.secondary_syn = Some(Syn::of(&frame, packet));
             self.awaits_syn = false;
@@ -286,11 +317,13 @@ impl Stream {
             self.note_secondary_opening(&frame, packet);
         }
         let alone = self.note_secondary_extras(&frame, packet);
+        self.secondary_begun.note(&tcp);
         if tcp.flags.contains(TcpFlags::ACK)
             && self
                 .secondary_ack
                 .is_none_or(|ack| at_or_before(ack, tcp.ack))
         {
+            self.note_client_end(self.secondary_ack, tcp.ack);
             self.secondary_ack = Some(tcp.ack);
             self.secondary_window = (!syn).then_some(tcp.window);
         }
@@ -310,6 +343,10 @@ impl Stream {
         let control = tcp
             .flags
             .intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+        if self.is_late_reset(tcp.flags, seq, packet.payload_len) {
+            cx.counts.closed_resets += 1;
+            return;
+        }
         if alone || control && !self.control_is_matched(&tcp, seq) {
             match cx.keep(frame.share(), arrived) {
                 Some(id) => {
@@ -319,9 +356,9 @@ impl Stream {
                 None => self.diverged = true,
             }
         }
-        // Data on a SYN has no known position before the PVM's SYN has come.
-        let lost = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
-        if packet.payload_len > 0 && !lost {
+        // Data on a SYN has no known position before the PVM's SYN has come (`place_early_data`).
+        let early = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
+        if packet.payload_len > 0 && !early && !self.note_probe(&frame, packet, seq) {
             self.witness(cx, frame, packet, shift, arrived);
         }
     }
@@ -408,15 +445,17 @@ impl Stream {
         self.note_primary_urgent(hold, id);
         let slot = hold.slot_mut(id);
         slot.place = Place::Nowhere;
-        if slot.flags.contains(TcpFlags::ACK) {
-            self.primary_ack = Some(self.primary_ack.map_or(slot.ack, |ack| max(ack, slot.ack)));
-        }
-        if slot.flags.contains(TcpFlags::FIN) {
+        let (flags, seq, ack) = (slot.flags, slot.seq, slot.ack);
+        if flags.contains(TcpFlags::FIN) {
             self.primary_fin = Some(slot.end());
+            self.has_fin_left = true;
         }
-        if slot.flags.contains(TcpFlags::RST) {
-            let ack = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
-            self.matched_rst = Some((slot.seq, ack));
+        if flags.contains(TcpFlags::RST) {
+            self.resets
+                .add(seq, flags.contains(TcpFlags::ACK).then_some(ack));
+        }
+        if flags.contains(TcpFlags::ACK) {
+            self.note_left(ack);
         }
     }
 

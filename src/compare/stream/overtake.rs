@@ -257,13 +257,19 @@ impl Stream {
         }
     }
 
-    /// Notes what a P takes along when it leaves.
+    /// A P that might have overtaken others leaves, or never will.
     #[inline]
-    pub(super) fn note_on_wire<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+    pub(super) fn forget_overtaker<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         if !self.overtakers.is_empty() && hold.slot(id).overtakes {
             hold.slot_mut(id).overtakes = false;
             hold.unlink(Link::Open, &mut self.overtakers, id);
         }
+    }
+
+    /// Notes what a P takes along when it leaves.
+    #[inline]
+    pub(super) fn note_on_wire<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        self.forget_overtaker(hold, id);
         let is_syn = hold.slot(id).flags.contains(TcpFlags::SYN);
         if is_syn || !is_bare(hold, id) {
             let seq = hold.slot(id).seq;

@@ -53,14 +53,11 @@ impl Stream {
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);
         }
-        if flags.contains(TcpFlags::RST) {
-            let ack = cx.hold.slot(id).ack;
-            let this = Some((seq, flags.contains(TcpFlags::ACK).then_some(ack)));
-            if self.matched_rst != this && !self.has_rst(cx.hold, seq) {
-                return Verdict::Waits;
-            }
-            self.matched_rst = this;
-            self.match_control(cx.hold, id, TcpFlags::RST);
+        if flags.contains(TcpFlags::RST) && !self.reset_is_matched(cx, id) {
+            return Verdict::Waits;
+        }
+        if let Some(verdict) = self.probe_verdict(cx.hold, id) {
+            return verdict;
         }
         let mut verified = cx.hold.slot(id).verified;
         while verified < len {
@@ -129,38 +126,29 @@ impl Stream {
     /// Whether the PVM's counterparts of an S's control bits have been here already.
     pub(super) fn control_is_matched(&self, tcp: &Tcp, seq: u32) -> bool {
         let flags = tcp.flags;
-        let rst = Some((seq, flags.contains(TcpFlags::ACK).then_some(tcp.ack)));
+        let ack = flags.contains(TcpFlags::ACK).then_some(tcp.ack);
         (!flags.contains(TcpFlags::SYN) || self.synchronized)
             && (!flags.contains(TcpFlags::FIN) || self.primary_fin.is_some())
-            && (!flags.contains(TcpFlags::RST) || self.matched_rst == rst)
-    }
-
-    fn has_rst<F: Frame>(&self, hold: &Hold<F>, seq: u32) -> bool {
-        let mut c = self.controls.head;
-        while c != NIL {
-            let slot = hold.slot(c);
-            if slot.flags.contains(TcpFlags::RST) && slot.seq == seq {
-                return true;
-            }
-            c = hold.next(Link::Flow, c);
-        }
-        false
+            && (!flags.contains(TcpFlags::RST) || self.resets.contains(seq, ack))
     }
 
     /// Drops the S that a P's control bit was waiting for, and notes when they came.
     fn match_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, bit: TcpFlags) {
-        let seq = hold.slot(id).seq;
         let mut c = self.controls.head;
         while c != NIL {
             let next = hold.next(Link::Flow, c);
-            let slot = hold.slot(c);
-            if slot.flags.contains(bit) && (bit != TcpFlags::RST || slot.seq == seq) {
-                let arrived = hold.slot(c).arrived;
-                hold.slot_mut(id).witness(arrived);
-                hold.unlink(Link::Flow, &mut self.controls, c);
-                hold.remove(c);
+            if hold.slot(c).flags.contains(bit) {
+                self.drop_control(hold, id, c);
             }
             c = next;
         }
+    }
+
+    /// Drops one of them, and notes when it came.
+    pub(super) fn drop_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, c: SlotId) {
+        let arrived = hold.slot(c).arrived;
+        hold.slot_mut(id).witness(arrived);
+        hold.unlink(Link::Flow, &mut self.controls, c);
+        hold.remove(c);
     }
 }

@@ -1,0 +1,79 @@
+//! The client's RST on its way in, and what is dropped at the timeout because a connection has ended.
+//!
+//! Only output comes to a comparator by itself. A node that hands the client's input to both VMs shows
+//! it those RSTs, so that what one VM has sent and the other never will is not waited for.
+
+use super::Comparator;
+use super::flows::Output;
+use super::hold::NIL;
+use crate::frame::{Frame, Ticks};
+use crate::packet::{Kind, Packet, TcpFlags};
+
+/// The part of the timeout within which segments come that a VM sent before it got the RST: less
+/// than any retransmission timer where the timeout is the default one.
+const UNDER_WAY: Ticks = 16;
+/// Frames that one call drops at most.
+const MOST: usize = 32;
+
+impl<F: Frame> Comparator<F> {
+    /// Takes in a RST that a client sent and that both VMs got, as it travels to the guest. It
+    /// counts if its sequence number is what both VMs have acknowledged last (RFC 9293 3.10.7.4).
+    pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
+        if packet.kind != Kind::Tcp || !packet.tcp.flags.contains(TcpFlags::RST) || self.suspended {
+            return;
+        }
+        let key = packet.key.reversed();
+        let Some(id) = self.flows.find(&key, key.hash_seeded(self.seed)) else {
+            return;
+        };
+        if let Output::Stream(stream) = &mut self.flows[id].output {
+            let settled = now.saturating_add(self.limits.timeout / UNDER_WAY);
+            stream.client_reset(&self.hold, self.epoch, packet.tcp.seq, settled);
+        }
+    }
+
+    /// Drops overdue frames of connections that have ended, as far as a call may. False if there
+    /// may be more.
+    pub(super) fn drop_what_has_ended(&mut self, now: Ticks) -> bool {
+        for _ in 0..MOST {
+            if !(self.drop_primary(now) || self.drop_secondary(now)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the oldest P was dropped.
+    fn drop_primary(&mut self, now: Ticks) -> bool {
+        let id = self.hold.held.head;
+        if id == NIL || now.saturating_sub(self.hold.slot(id).arrived) < self.limits.timeout {
+            return false;
+        }
+        let Some(flow) = self.hold.slot(id).flow else {
+            return false;
+        };
+        let dropped = match &mut self.flows[flow].output {
+            Output::Stream(stream) => stream.drop_primary(&mut self.hold, id, self.epoch, now),
+            Output::Datagrams(_) => false,
+        };
+        self.counts.reset_dropped += u64::from(dropped);
+        dropped
+    }
+
+    /// Whether the oldest S that waits was dropped.
+    fn drop_secondary(&mut self, now: Ticks) -> bool {
+        let id = self.hold.pending.head;
+        if id == NIL || now.saturating_sub(self.hold.slot(id).arrived) < self.limits.timeout {
+            return false;
+        }
+        let Some(flow) = self.hold.slot(id).flow else {
+            return false;
+        };
+        let dropped = match &mut self.flows[flow].output {
+            Output::Stream(stream) => stream.drop_secondary(&mut self.hold, id, self.epoch, now),
+            Output::Datagrams(_) => None,
+        };
+        self.counts.closed_resets += u64::from(dropped == Some(true));
+        dropped.is_some()
+    }
+}

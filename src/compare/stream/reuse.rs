@@ -1,0 +1,68 @@
+//! Which SYN comes again, and which one opens the next connection of the same ports.
+//!
+//! As a rule the ISN tells. A VM that always begins with the same one is told by what it has sent
+//! since: behind a FIN or a RST no stack sends the SYN of the same connection again, and a SYN+ACK
+//! that comes again acknowledges the same SYN of the client.
+
+use super::Stream;
+use crate::compare::hold::{Link, NIL, SlotId};
+use crate::compare::{Context, Numbers};
+use crate::frame::Frame;
+use crate::packet::{Packet, Tcp, TcpFlags};
+
+/// What one VM has sent of an incarnation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// What its SYN acknowledges, if it is a SYN+ACK.
+    ack: Option<u32>,
+    /// It has sent a FIN or a RST.
+    pub ended: bool,
+}
+
+impl Begun {
+    /// What a SYN begins.
+    pub fn of(syn: &Tcp) -> Self {
+        let mut begun = Self::default();
+        begun.note(syn);
+        begun
+    }
+
+    /// Takes in a segment.
+    pub fn note(&mut self, tcp: &Tcp) {
+        let flags = tcp.flags;
+        if flags.contains(TcpFlags::SYN | TcpFlags::ACK) {
+            self.ack = Some(tcp.ack);
+        }
+        self.ended |= flags.intersects(TcpFlags::FIN | TcpFlags::RST);
+    }
+
+    /// Whether a SYN with the ISN of this incarnation may belong to it.
+    pub fn has(&self, syn: &Tcp) -> bool {
+        let other = syn.flags.contains(TcpFlags::ACK) && self.ack.is_some_and(|ack| ack != syn.ack);
+        !self.ended && !other
+    }
+}
+
+impl Stream {
+    /// The PVM's SYN came and tells where the data begins that S with a SYN carried before.
+    pub(super) fn place_early_data<F: Frame>(&mut self, cx: &mut Context<'_, F>, isn: u32) {
+        let Some(secondary) = self.secondary_syn else {
+            return;
+        };
+        if cx.numbers != Numbers::Translated {
+            return;
+        }
+        let mut c: SlotId = self.controls.head;
+        while c != NIL && !self.diverged {
+            let next = cx.hold.next(Link::Flow, c);
+            let slot = cx.hold.slot(c);
+            if slot.flags.contains(TcpFlags::SYN) && slot.len > 0 {
+                let arrived = slot.arrived;
+                let frame = cx.hold.frame(c).share();
+                let packet = Packet::parse(frame.head(), frame.len());
+                self.witness(cx, frame, &packet, secondary.isn.wrapping_sub(isn), arrived);
+            }
+            c = next;
+        }
+    }
+}
