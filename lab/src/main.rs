@@ -9,12 +9,14 @@
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `run` | runs a command of the user's beside a protected pair |
+//! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
 //!
 //! Everything that a run starts or makes is gone when it ends, however it ends.
 
 mod accel;
 mod audit;
+mod captures;
 mod check;
 mod command;
 mod demo;
@@ -53,6 +55,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
+       colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
 Options:
   --bin FILE     the dpdk-colo program
@@ -62,13 +65,18 @@ Options:
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
                  wire (clean, to-1, both-0.1, ...); may be repeated
   --brief        table: with TCP timestamps only
+  --count N      faults: how many injections (60); short: how many connections (10000); captures: frames of each that are
+                 taken (2000)
   --rounds N     loss: how often each wire is measured (5)
   --pages N      loss: how many pages of 300 kB (200)
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
   --assert       loss: fail if a figure is below its goal
-  --seed S       faults: the first injection's seed; loss: of what frames suffer (from the clock)
-  --json FILE    table, faults, loss: write the figures there (lab/work/table.json, faults.json, loss.json)
-  --count N      faults: how many injections (60); short: how many connections (10000)
+  --seed S       faults: the first injection's seed; loss: of what frames suffer (from the clock); captures: of
+                 all choices (1)
+  --json FILE    table, faults, loss: write the figures there (lab/work/table.json, faults.json, loss.json);
+                 captures: likewise
+  --examples N   captures: examples of each kind of finding (3)
+  --strict       captures: a deviation counts as a failure
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --keep         keep the run folder with all logs
 ";
@@ -109,17 +117,21 @@ struct Arguments {
     assert: bool,
     beside: loss::Middle,
     count: Option<usize>,
+    examples: usize,
+    strict: bool,
     seed: Option<u64>,
     full: bool,
     brief: bool,
     keep: bool,
     no_offloads: bool,
     words: Vec<String>,
+    captures: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Image,
+    Captures,
     Demo,
     Check,
     Faults,
@@ -146,12 +158,15 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         assert: false,
         beside: loss::Middle::default(),
         count: None,
+        examples: captures::EXAMPLES,
+        strict: false,
         seed: None,
         full: false,
         brief: false,
         keep: false,
         no_offloads: false,
         words: Vec::new(),
+        captures: None,
     };
     while let Some(argument) = parser.next()? {
         match argument {
@@ -167,6 +182,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             }
             Long("assert") => arguments.assert = true,
             Long("count") => arguments.count = Some(parser.value()?.parse()?),
+            Long("examples") => arguments.examples = parser.value()?.parse()?,
+            Long("strict") => arguments.strict = true,
             Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
             Long("full") => arguments.full = true,
             Long("brief") => arguments.brief = true,
@@ -175,6 +192,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("image") => Command::Image,
+                    Some("captures") => Command::Captures,
                     Some("demo") => Command::Demo,
                     Some("check") => Command::Check,
                     Some("faults") => Command::Faults,
@@ -192,6 +210,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 }
             }
             Value(dir) if command == Some(Command::Image) => arguments.image = dir.into(),
+            Value(dir) if command == Some(Command::Captures) && arguments.captures.is_none() => {
+                arguments.captures = Some(dir.into());
+            }
             _ => return Err(argument.unexpected()),
         }
     }
@@ -219,6 +240,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     {
         return Err("--bin is missing: name the dpdk-colo program".into());
     }
+    if arguments.command == Command::Captures && arguments.captures.is_none() {
+        return Err("a directory is missing: captures DIR".into());
+    }
     Ok(arguments)
 }
 
@@ -229,6 +253,16 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         let state = if made { "built" } else { "was there already" };
         say("guest image", format!("{} {state}", image.dir().display()));
         return Ok(true);
+    }
+    if let (Command::Captures, Some(dir)) = (arguments.command, &arguments.captures) {
+        return captures::run(&captures::Task {
+            dir: dir.clone(),
+            frames: arguments.count.unwrap_or(captures::FRAMES),
+            examples: arguments.examples,
+            seed: arguments.seed.unwrap_or(1),
+            json: arguments.json.clone(),
+            strict: arguments.strict,
+        });
     }
     let program = |path: &Option<PathBuf>| {
         path.as_deref()
@@ -333,6 +367,9 @@ mod tests {
         assert!(loss.assert && loss.rounds == 2 && loss.pages == PAGES);
         let short = parsed("short --bin x --count 80").expect("valid");
         assert_eq!((short.command, short.count), (Command::Short, Some(80)));
+        let captures = parsed("captures here --seed 7 --strict").expect("valid");
+        assert_eq!(captures.captures, Some(PathBuf::from("here")));
+        assert!(captures.strict && captures.seed == Some(7));
         let image = parsed("image here").expect("valid");
         assert_eq!(image.image, PathBuf::from("here"));
     }
@@ -345,6 +382,11 @@ mod tests {
             parsed("check --bin x --fast")
                 .expect_err("no option")
                 .contains("--fast")
+        );
+        assert!(
+            parsed("captures")
+                .expect_err("no directory")
+                .contains("DIR")
         );
         assert!(parsed("dance").expect_err("no command").contains("dance"));
         assert!(
