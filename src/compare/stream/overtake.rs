@@ -81,24 +81,35 @@ impl Stream {
         self.overtakers.is_empty() && self.wire.stamp.is_none()
     }
 
-    /// Brings [`Wire`] up to what the fast path let leave, before the general path looks at it. The
-    /// fast path lets a P leave only when nothing older is held, so all that was compared has left.
+    /// Brings [`Wire`] up to what the fast path has let leave and taken in, before the general path
+    /// looks at it. The fast path lets a P leave only when nothing that was compared is held, and takes in
+    /// only new data, so both ends are known exactly, however much has passed.
     #[inline]
     pub(super) fn catch_up<F: Frame>(&mut self, hold: &Hold<F>) {
-        if !self.express || self.primaries.head != self.cursor {
+        if !self.express {
             return;
         }
-        if self.cursor != NIL && hold.slot(self.cursor).verified != 0 {
-            return;
-        }
-        if let Some((from, to)) = self.compared {
-            let first = self.wire.left.map_or(from, |(first, _)| first);
+        let [oldest, latest] = [self.primaries.head, self.primaries.tail];
+        let is_new = |id: SlotId| {
+            let seq = hold.slot(id).seq;
+            self.compared.is_none_or(|(_, to)| at_or_before(to, seq))
+        };
+        let takes_part = latest != NIL && is_new(latest) && !is_bare(hold, latest);
+        if let Some((from, to)) = self.compared
+            && (oldest == NIL || is_new(oldest))
+        {
+            let first = match self.wire.left {
+                Some((first, last)) if at_or_before(from, last) && at_or_before(last, to) => first,
+                // What was skipped has not left.
+                _ => from,
+            };
             self.wire.left = Some((remembered(first, to), to));
         }
-        self.wire.sent = match self.primaries.tail {
-            NIL => self.wire.left.map(|(_, to)| to),
-            tail => Some(hold.slot(tail).end()),
-        };
+        if latest == NIL {
+            self.wire.sent = self.wire.left.map(|(_, to)| to);
+        } else if takes_part {
+            self.wire.sent = Some(sequence_end(hold, latest));
+        }
     }
 
     /// Notes a P that has got its place behind older ones, and whether it may overtake them once

@@ -272,3 +272,51 @@ fn acknowledgments_without_end_do_not_lengthen_the_search() {
         "one search goes on where it let a P leave"
     );
 }
+
+#[test]
+fn bytes_that_were_skipped_have_not_left() {
+    let mut pair = Pair::new();
+    pair.both(&syn(999, None));
+    pair.both(&data(1100, b"later"));
+    assert_eq!(pair.left(), 2);
+    pair.p(&data(1105, b"held"));
+    pair.p(&data(1109, b"held"));
+    pair.s(&data(1109, b"held"));
+    pair.both(&data(1000, b"first"));
+    assert_eq!(
+        pair.left(),
+        0,
+        "bytes that leave for the first time keep the PVM's order"
+    );
+    pair.s(&data(1105, b"held"));
+    assert_eq!(pair.left(), 3);
+}
+
+#[test]
+fn what_has_left_is_known_behind_more_bytes_than_numbers_order() {
+    const LONG: usize = 60_000;
+    let mut pair = Pair::new();
+    let mut seq = 1000_u32;
+    pair.both(&data(seq, b"general"));
+    pair.p(&data(seq.wrapping_add(7), b"held"));
+    pair.p(&data(seq, b"general"));
+    pair.s(&data(seq.wrapping_add(7), b"held"));
+    assert_eq!(pair.left(), 3);
+    seq = seq.wrapping_add(11);
+    let payload = vec![7; LONG];
+    let mut passed = 0_u64;
+    while passed < 1 << 31 | 1 << 20 {
+        let frame = HeapFrame::new(&data(seq, &payload));
+        pair.comparator
+            .primary(frame.share(), pair.now)
+            .expect("room");
+        pair.comparator.secondary(frame, pair.now);
+        assert_eq!(pair.left(), 1);
+        seq = seq.wrapping_add(LONG as u32);
+        passed += LONG as u64;
+    }
+    pair.p(&data(seq, b"ahead"));
+    pair.p(&data(seq.wrapping_sub(3), b"\x07\x07\x07"));
+    pair.p(&tcp(&segment(seq.wrapping_add(5), 1, b"")));
+    assert_eq!(pair.left(), 2);
+}
