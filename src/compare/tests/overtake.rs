@@ -305,7 +305,7 @@ fn what_has_left_is_known_behind_more_bytes_than_numbers_order() {
     seq = seq.wrapping_add(11);
     let payload = vec![7; LONG];
     let mut passed = 0_u64;
-    while passed < 1 << 31 | 1 << 20 {
+    while passed < 7 << 29 {
         let frame = HeapFrame::new(&data(seq, &payload));
         pair.comparator
             .primary(frame.share(), pair.now)
