@@ -337,7 +337,9 @@ impl Stream {
         self.note_secondary_urgent(&frame, packet, shift);
         let seq = tcp.seq.wrapping_sub(shift).wrapping_add(u32::from(syn));
         let end = seq.wrapping_add(packet.payload_len);
-        if tcp.flags.contains(TcpFlags::FIN) && self.secondary_fin.is_none() {
+        // What a SYN carries has no known position before the PVM's SYN has come (`place_early_data`).
+        let early = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
+        if tcp.flags.contains(TcpFlags::FIN) && self.secondary_fin.is_none() && !early {
             self.secondary_fin = Some(end);
         }
         let control = tcp
@@ -356,8 +358,6 @@ impl Stream {
                 None => self.diverged = true,
             }
         }
-        // Data on a SYN has no known position before the PVM's SYN has come (`place_early_data`).
-        let early = syn && cx.numbers == Numbers::Translated && self.primary_syn.is_none();
         if packet.payload_len > 0 && !early && !self.note_probe(&frame, packet, seq) {
             self.witness(cx, frame, packet, shift, arrived);
         }

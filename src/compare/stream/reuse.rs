@@ -44,7 +44,8 @@ impl Begun {
 }
 
 impl Stream {
-    /// The PVM's SYN came and tells where the data begins that S with a SYN carried before.
+    /// The PVM's SYN came and tells where the data begins, and the FIN stands, that S with a SYN carried
+    /// before.
     pub(super) fn place_early_data<F: Frame>(&mut self, cx: &mut Context<'_, F>, isn: u32) {
         let Some(secondary) = self.secondary_syn else {
             return;
@@ -56,8 +57,11 @@ impl Stream {
         while c != NIL && !self.diverged {
             let next = cx.hold.next(Link::Flow, c);
             let slot = cx.hold.slot(c);
-            if slot.flags.contains(TcpFlags::SYN) && slot.len > 0 {
-                let arrived = slot.arrived;
+            let (flags, len, arrived) = (slot.flags, slot.len, slot.arrived);
+            if flags.contains(TcpFlags::SYN | TcpFlags::FIN) && self.secondary_fin.is_none() {
+                self.secondary_fin = Some(isn.wrapping_add(1).wrapping_add(len));
+            }
+            if flags.contains(TcpFlags::SYN) && len > 0 {
                 let frame = cx.hold.frame(c).share();
                 let packet = Packet::parse(frame.head(), frame.len());
                 self.witness(cx, frame, &packet, secondary.isn.wrapping_sub(isn), arrived);

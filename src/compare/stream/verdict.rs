@@ -28,6 +28,10 @@ impl Stream {
         if self.lacks_equal_options(cx.hold, id) {
             return Verdict::Waits;
         }
+        // Before a SYN on the same segment drops its counterpart.
+        if flags.contains(TcpFlags::RST) && !self.reset_is_matched(cx, id) {
+            return Verdict::Waits;
+        }
         if flags.contains(TcpFlags::SYN) {
             let (Some(primary), Some(secondary)) = (self.primary_syn, self.secondary_syn) else {
                 return Verdict::Waits;
@@ -52,9 +56,6 @@ impl Stream {
                 });
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);
-        }
-        if flags.contains(TcpFlags::RST) && !self.reset_is_matched(cx, id) {
-            return Verdict::Waits;
         }
         if let Some(verdict) = self.probe_verdict(cx.hold, id) {
             return verdict;

@@ -648,3 +648,36 @@ fn a_client_that_gave_up_is_told_from_the_next_by_its_own_number() {
         assert_eq!((play.pair.report(), play.overdue()), (None, None));
     }
 }
+
+/// A segment whose control bits no stack combines.
+fn odd(isn: u32, flags: [bool; 3]) -> Vec<u8> {
+    let [syn, fin, rst] = flags;
+    tcp(&Segment {
+        seq: isn,
+        syn,
+        fin,
+        rst,
+        ..Segment::default()
+    })
+}
+
+#[test]
+fn a_syn_that_also_ends_leaves_with_its_equal_whoever_comes_first() {
+    for flags in [[true, true, false], [true, false, true], [true, true, true]] {
+        for numbers in [Numbers::Translated, Numbers::OwnIsn] {
+            for first in [true, false] {
+                let mut pair = Pair::numbered(numbers, LIMITS, Vec::new());
+                let (p, s) = (odd(1000, flags), odd(1000, flags));
+                if first {
+                    pair.both(&p);
+                } else {
+                    pair.s(&s);
+                    pair.p(&p);
+                }
+                let case = format!("{flags:?} {numbers:?} P first: {first}");
+                assert_eq!(pair.left(), 1, "{case}");
+                assert_eq!((pair.overdue(), pair.report()), (None, None), "{case}");
+            }
+        }
+    }
+}
