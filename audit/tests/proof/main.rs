@@ -3,6 +3,7 @@
 
 mod ended;
 mod frames;
+mod overtaking;
 mod story;
 mod unequal;
 
