@@ -51,7 +51,7 @@ impl Flow {
         let older = || self.waiting.iter().take(index);
         let opens = |older: &Taken| {
             let syn = older.packet.tcp.flags.contains(TcpFlags::SYN);
-            older.life != taken.life || syn && !life.syn
+            older.life != taken.life || syn && life.openings.is_empty()
         };
         if !is_bare_ack(packet) && !life.has(packet, piece) {
             return Err(self.skipped(index, lives));
