@@ -57,6 +57,8 @@ pub struct Standing {
     pub fences: u64,
     /// Nothing was protected.
     pub open: bool,
+    /// The node's turn; what was seen in one turn has no order.
+    pub turn: u64,
 }
 
 impl Standing {
@@ -70,6 +72,17 @@ impl Standing {
             cx.policy.clone().map(Why::Policy)
         }
     }
+}
+
+/// When an S was heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// Its record.
+    pub record: u64,
+    /// The epoch.
+    pub epoch: u32,
+    /// The node's turn.
+    pub turn: u64,
 }
 
 /// What the judge of a flow must know of the node when a frame leaves.
@@ -133,6 +146,9 @@ pub struct Node {
     epoch: u32,
     fences: u64,
     committed: u64,
+    /// Turns, told apart by what left or happened between them, and whether one has ended.
+    turn: u64,
+    turned: bool,
     told: Told,
     colo: bool,
     /// The VM ran before the node did.
@@ -158,6 +174,8 @@ impl Node {
             epoch: 0,
             fences: 0,
             committed: 0,
+            turn: 0,
+            turned: false,
             told: Told::default(),
             colo: false,
             late: false,
@@ -280,6 +298,10 @@ impl Node {
     ) -> Result<(), Fault> {
         let packet = Packet::parse(bytes, bytes.len());
         match place {
+            Place::Out => self.turned = true,
+            _ => self.turn += u64::from(std::mem::take(&mut self.turned)),
+        }
+        match place {
             Place::P => self.taken(record, epoch, packet, bytes, lives),
             Place::S => self.witnessed(record, epoch, &packet, bytes, lives),
             Place::Out => return self.left(&packet, bytes, lives),
@@ -307,6 +329,7 @@ impl Node {
             epoch,
             fences: self.fences,
             open: self.open,
+            turn: self.turn,
         };
         let committed = self.committed;
         let bytes = bytes.into();
@@ -331,10 +354,15 @@ impl Node {
         if let Kind::Unreadable(_) = packet.kind {
             return;
         }
-        let committed = self.committed;
+        let (committed, turn) = (self.committed, self.turn);
         match self.flow(packet, lives) {
             (Flow::Tcp(flow), lives) => {
-                flow.witnessed(record, epoch, packet, bytes, committed, lives);
+                let heard = Heard {
+                    record,
+                    epoch,
+                    turn,
+                };
+                flow.witnessed(heard, packet, bytes, committed, lives);
             }
             (Flow::Datagrams(flow), _) => flow.witnessed(epoch, packet, bytes, committed),
         }

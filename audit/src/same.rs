@@ -1,19 +1,77 @@
 //! Whether what left is what the VM sent.
 //!
 //! A node may lower a segment's window (the smaller of both VMs' wins) and leaves checksums to the
-//! port, so these fields are not looked at; every other byte is.
+//! port, so these fields are not looked at. It may also raise a TSval and lower the sequence number of
+//! a bare acknowledgment; whether it had to, [`crate::tcp`] judges. Every other byte is looked at.
 
-use dpdk_colo::packet::{Kind, Packet};
+use dpdk_colo::packet::{Kind, Packet, TcpFlags};
+
+/// Option kinds: TSval and TSecr (RFC 7323), TCP-MD5 (RFC 2385), TCP-AO (RFC 5925).
+const TIMESTAMPS: u8 = 8;
+const SIGNATURES: [u8; 2] = [19, 29];
+
+/// The TCP options of a frame with their offsets in it.
+fn options<'a>(packet: &Packet, bytes: &'a [u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
+    let mut at = usize::from(packet.l4) + 20;
+    let end = usize::from(packet.payload).min(bytes.len());
+    std::iter::from_fn(move || {
+        while at < end {
+            let len = match bytes[at] {
+                0 => return None,
+                1 => {
+                    at += 1;
+                    continue;
+                }
+                _ => usize::from(*bytes.get(at + 1)?),
+            };
+            let begin = at;
+            at += len;
+            return (len >= 2 && at <= end).then(|| (begin, &bytes[begin..at]));
+        }
+        None
+    })
+}
+
+/// Offset of a segment's TSval.
+fn stamp_at(packet: &Packet, bytes: &[u8]) -> Option<usize> {
+    options(packet, bytes)
+        .find(|(_, option)| option[0] == TIMESTAMPS && option.len() == 10)
+        .map(|(at, _)| at + 2)
+}
+
+/// A segment's TSval.
+pub fn stamp(packet: &Packet, bytes: &[u8]) -> Option<u32> {
+    let at = stamp_at(packet, bytes)?;
+    let field = bytes.get(at..at + 4)?;
+    Some(u32::from_be_bytes(field.try_into().ok()?))
+}
+
+/// Whether a segment bears a signature over its header.
+pub fn is_signed(packet: &Packet, bytes: &[u8]) -> bool {
+    options(packet, bytes).any(|(_, option)| SIGNATURES.contains(&option[0]))
+}
+
+/// Whether a segment says only what has come of the peer's bytes.
+pub fn is_bare_ack(packet: &Packet) -> bool {
+    let silent = TcpFlags::PSH | TcpFlags::ECE | TcpFlags::CWR;
+    packet.payload_len == 0 && packet.tcp.flags.0 & !silent.0 == TcpFlags::ACK.0
+}
 
 /// Offsets in a frame of the fields that may change on the way.
-fn changeable(packet: &Packet, bytes: &[u8]) -> [Option<(usize, usize)>; 3] {
+fn changeable(packet: &Packet, bytes: &[u8]) -> [Option<(usize, usize)>; 5] {
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     let v4 = l4 > l3 && bytes.get(l3).is_some_and(|first| first >> 4 == 4);
     let ip = v4.then_some((l3 + 10, l3 + 12));
     match packet.kind {
-        Kind::Tcp => [ip, Some((l4 + 14, l4 + 16)), Some((l4 + 16, l4 + 18))],
-        Kind::Udp => [ip, Some((l4 + 6, l4 + 8)), None],
-        _ => [ip, None, None],
+        Kind::Tcp => [
+            ip,
+            Some((l4 + 14, l4 + 16)),
+            Some((l4 + 16, l4 + 18)),
+            stamp_at(packet, bytes).map(|at| (at, at + 4)),
+            is_bare_ack(packet).then_some((l4 + 4, l4 + 8)),
+        ],
+        Kind::Udp => [ip, Some((l4 + 6, l4 + 8)), None, None, None],
+        _ => [ip, None, None, None, None],
     }
 }
 

@@ -1,13 +1,15 @@
 //! One TCP connection's output: whether each byte, flag and acknowledgment that left was free to.
 //!
 //! What the VM sent waits in its order; what the other VM sent in the epoch is noted by position.
-//! A segment that leaves must be the next one that waits (rule R5), and each of its bytes must be
-//! known from the SVM, or have been free to leave before (R1); it acknowledges no more than the SVM
-//! has (R4). What a commit covers is free, and so is what comes of it again: the SVM runs with a
+//! A segment that leaves must be the next one that waits (rule R5) or one that may overtake it
+//! (R2, [`overtaking`]), and each of its bytes must be known from the SVM, or have been free to leave
+//! before (R1); it acknowledges no more than the SVM has (R4). What a commit covers is free, and so is what comes of it again: the SVM runs with a
 //! state in which it was sent.
 //!
 //! Connections that reuse the same ports are told apart by their SYNs: each new initial sequence
 //! number of a VM begins a life, and the two VMs' lives pair up by their count since the last commit.
+
+mod overtaking;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -16,7 +18,7 @@ use dpdk_colo::packet::{Packet, TcpFlags};
 
 use crate::bytes::ByteMap;
 use crate::extras::{self, Opening};
-use crate::node::{Fault, Releasing, Standing, Why};
+use crate::node::{Fault, Heard, Releasing, Standing, Why};
 use crate::record::Numbers;
 use crate::report::Rule;
 use crate::same::first_difference;
@@ -197,6 +199,15 @@ impl Taken {
     }
 }
 
+/// In which order a segment left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// The next of its flow.
+    Next,
+    /// Before older ones, which wait still.
+    Overtakes,
+}
+
 /// One connection's output at one node.
 pub struct Flow {
     numbers: Numbers,
@@ -208,6 +219,10 @@ pub struct Flow {
     synced: u64,
     /// Sequence numbers of the client's RSTs.
     client_resets: Vec<u32>,
+    /// Since which turn a byte that waits differs from the SVM's.
+    differs: Option<u64>,
+    /// Highest TSval that has left, and of which life.
+    stamp: Option<(usize, u32)>,
 }
 
 impl Flow {
@@ -229,6 +244,8 @@ impl Flow {
             },
             synced: 0,
             client_resets: Vec::new(),
+            differs: None,
+            stamp: None,
         }
     }
 
@@ -256,6 +273,7 @@ impl Flow {
                 lives[taken.life].free(&taken.packet, &taken.bytes, 0, payload);
             }
         }
+        self.differs = None;
         // The SVM has the PVM's state, numbers included.
         self.witness = Witness {
             life: self.life,
@@ -293,18 +311,40 @@ impl Flow {
             left: 0,
             freed: false,
         });
+        if let Some(taken) = self.waiting.back()
+            && self.differs.is_none()
+            && self.differs_from_secondary(taken, lives)
+        {
+            self.differs = Some(standing.turn);
+        }
+    }
+
+    /// Whether the SVM has sent a byte of what waits with another value.
+    fn differs_from_secondary(&self, taken: &Taken, lives: &[Life]) -> bool {
+        let Some(said) = self.said(taken) else {
+            return false;
+        };
+        let base = base_of_pvm(self.numbers, Some(&lives[taken.life]));
+        let own = taken.payload();
+        let at = payload_at(&taken.packet).wrapping_sub(base);
+        let svm = said.bytes.read(at, own.len());
+        (0..own.len()).any(|i| svm[i].is_some_and(|svm| svm != own[i]))
     }
 
     /// The other VM has sent a segment in `epoch`.
     pub fn witnessed(
         &mut self,
-        record: u64,
-        epoch: u32,
+        heard: Heard,
         packet: &Packet,
         bytes: &[u8],
         committed: u64,
         lives: &mut [Life],
     ) {
+        let Heard {
+            record,
+            epoch,
+            turn,
+        } = heard;
         self.sync(committed, lives);
         if self.witness.epoch != epoch {
             self.witness.epoch = epoch;
@@ -371,6 +411,23 @@ impl Flow {
                 said.contradiction = Some((at, record));
             }
         }
+        if self.differs.is_none() {
+            let end = at.wrapping_add(packet.payload_len);
+            let back = base_of_pvm(self.numbers, lives.get(number));
+            let meets = |taken: &&Taken| {
+                let own = payload_at(&taken.packet).wrapping_sub(back);
+                taken.life == number
+                    && before(own, end)
+                    && before(at, own.wrapping_add(taken.packet.payload_len))
+            };
+            let mut met = self.waiting.iter().filter(meets);
+            let contradicts = self.witness.said.get(&number);
+            if contradicts.is_some_and(|said| said.contradiction.is_some())
+                || met.any(|taken| self.differs_from_secondary(taken, lives))
+            {
+                self.differs = Some(turn);
+            }
+        }
     }
 
     /// A segment has left. `vanished` frames may be missing before it.
@@ -385,26 +442,56 @@ impl Flow {
         let whole = |taken: &Taken| {
             taken.left == 0 && first_difference(&taken.bytes, &taken.packet, out).is_none()
         };
-        let found = self
-            .waiting
-            .iter()
-            .position(|taken| whole(taken) || taken.begins_with(packet, out));
-        let Some(index) = found else {
-            return Err(self.stranger(packet, out, lives));
-        };
-        let passed_over = self.waiting.iter().take(index);
-        let missing = passed_over
-            .filter(|taken| !self.may_be_dropped(taken))
-            .count() as u64;
-        if cx.vanished < missing {
-            return Err(self.skipped(index, lives));
+        let mut refused = None;
+        // Segments that say the same may differ in what a node may change, and what left whole may look
+        // like a piece of a longer one.
+        let (mut candidates, mut pieces) = (Vec::new(), Vec::new());
+        for (index, taken) in self.waiting.iter().enumerate() {
+            if whole(taken) {
+                candidates.push(index);
+            } else if taken.begins_with(packet, out) {
+                pieces.push(index);
+            }
         }
-        cx.vanished -= missing;
-        self.waiting.drain(..index);
-        let taken = &self.waiting[0];
+        candidates.extend(pieces);
+        for index in candidates {
+            match self.judge(index, packet, out, cx, lives) {
+                Ok((why, order)) => {
+                    self.gone(index, (&why, order), packet, out, cx, lives);
+                    return Ok(why);
+                }
+                Err(fault) => {
+                    refused.get_or_insert(fault);
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.stranger(packet, out, lives)))
+    }
+
+    /// Whether what has left may be one that waits.
+    fn judge(
+        &self,
+        index: usize,
+        packet: &Packet,
+        out: &[u8],
+        cx: &Releasing,
+        lives: &[Life],
+    ) -> Result<(Why, Order), Fault> {
+        let taken = &self.waiting[index];
         let piece = payload(packet, out);
         let at = payload_at(packet);
         let life = &lives[taken.life];
+        let order = if index == 0 {
+            Order::Next
+        } else {
+            match self.may_overtake(index, packet, piece, cx, lives) {
+                Ok(()) => Order::Overtakes,
+                Err(_) if cx.vanished >= self.missing(index) => Order::Next,
+                Err(fault) => return Err(fault),
+            }
+        };
+        self.number(index, &order, packet, lives)?;
+        self.time(taken, packet, out, cx)?;
         let why = taken.standing.why(cx);
         let probe = why.is_some() && life.is_probe(packet, at)
             || self.is_equal_probe(taken, packet, piece, life);
@@ -421,27 +508,51 @@ impl Flow {
                 });
             }
         }
-        let why = if let Some(why) = why {
-            why
-        } else {
-            self.compared(taken, packet, piece, lives)?;
-            Why::Compared
-        };
-        let from = taken.left;
-        if why == Why::Compared && stands_alone(packet) {
-            let key = alone(packet, base_of_pvm(self.numbers, Some(life)));
-            let said = self.witness.said.get_mut(&taken.life);
+        if let Some(why) = why {
+            return Ok((why, order));
+        }
+        self.compared(taken, packet, piece, lives)?;
+        Ok((Why::Compared, order))
+    }
+
+    /// How many of the first `count` that wait must have vanished where one behind them is the next.
+    fn missing(&self, count: usize) -> u64 {
+        let older = self.waiting.iter().take(count);
+        older.filter(|taken| !self.may_be_dropped(taken)).count() as u64
+    }
+
+    /// Notes that one that waited has left, or a piece of it.
+    fn gone(
+        &mut self,
+        mut index: usize,
+        (why, order): (&Why, Order),
+        packet: &Packet,
+        out: &[u8],
+        cx: &mut Releasing,
+        lives: &mut [Life],
+    ) {
+        if order == Order::Next {
+            cx.vanished -= self.missing(index);
+            self.waiting.drain(..index);
+            index = 0;
+        }
+        let piece = payload(packet, out);
+        let taken = &mut self.waiting[index];
+        let (life, from) = (taken.life, taken.left);
+        if *why == Why::Compared && stands_alone(packet) {
+            let key = alone(packet, base_of_pvm(self.numbers, Some(&lives[life])));
+            let said = self.witness.said.get_mut(&life);
             if let Some(left) = said.and_then(|said| said.alone.get_mut(&key)) {
                 *left -= 1;
             }
         }
-        lives[taken.life].free(&taken.packet, &taken.bytes, from, piece);
-        let taken = &mut self.waiting[0];
+        lives[life].free(&taken.packet, &taken.bytes, from, piece);
         taken.left += piece.len() as u32;
-        if taken.left == taken.packet.payload_len {
-            self.waiting.pop_front();
+        let is_whole = taken.left == taken.packet.payload_len;
+        if is_whole {
+            self.waiting.remove(index);
         }
-        Ok(why)
+        self.note_time(life, packet, out);
     }
 
     /// Whether it is a keepalive with a byte, and the SVM has sent the same.

@@ -94,6 +94,7 @@ fn frame(rng: &mut Rng, flow: usize, ends: &Ends, protocol: Protocol, what: &Dat
         meaning: Meaning::Datagram(content),
         bytes,
         headers,
+        cut: None,
     }
 }
 

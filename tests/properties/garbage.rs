@@ -44,6 +44,7 @@ pub fn garbage(rng: &mut Rng, good: &Sent, flow: usize) -> Sent {
         },
         bytes,
         headers,
+        cut: None,
     }
 }
 

@@ -3,18 +3,19 @@
 //! Every frame that goes in has a number, every owner of a frame is counted, and after each step
 //! what came out is judged: order, bytes, the model's verdict, and that no frame was lost or kept.
 //! A second comparator without the short way for segments in order gets the same frames, and must
-//! say and let out the same.
+//! say and let out the same, byte for byte.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::rc::Rc;
 
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy, Reason};
 use dpdk_colo::flow::FlowKey;
-use dpdk_colo::frame::{Frame, HeapFrame};
+use dpdk_colo::frame::{Frame, HeapFrame, Offload};
 use dpdk_colo::packet::{Kind, Packet};
 
-use crate::model::{Flow, Meaning};
+use crate::model::{Flow, Meaning, Overtook, Wire};
 use crate::rng::Rng;
 use crate::traffic::Side;
 
@@ -26,6 +27,8 @@ pub struct Sent {
     pub bytes: Vec<u8>,
     /// Bytes of headers, which stay in one segment.
     pub headers: usize,
+    /// Of a frame that is to be cut: the size of its segments. Its checksum is partial.
+    pub cut: Option<NonZeroU16>,
 }
 
 /// A frame that knows its number and counts its owners.
@@ -46,6 +49,15 @@ impl Numbered {
             number,
             owners: owners.clone(),
         }
+    }
+}
+
+impl Numbered {
+    /// The same frame with bytes of its own, so that both comparators may change theirs.
+    fn copy(&self) -> Self {
+        let segments: Vec<&[u8]> = self.frame.segments().collect();
+        let frame = HeapFrame::chain(&segments).with_offload(self.frame.offload());
+        Self::new(frame, self.number, &self.owners)
     }
 }
 
@@ -80,6 +92,10 @@ impl Frame for Numbered {
         let excerpt = self.frame.excerpt(headers, start, len)?;
         Some(Self::new(excerpt, self.number, &self.owners))
     }
+
+    fn offload(&self) -> Offload {
+        self.frame.offload()
+    }
 }
 
 /// Bounds that no case reaches, for so many frames; waiting is overdue only in [`Harness::overdue`].
@@ -109,6 +125,8 @@ pub struct Harness {
     keys: Vec<(FlowKey, usize)>,
     /// P that have not left.
     inside: BTreeMap<usize, Sent>,
+    /// P of which a part has left.
+    parts: BTreeSet<usize>,
     owners: Rc<Cell<usize>>,
     next: usize,
     pub now: u64,
@@ -116,6 +134,8 @@ pub struct Harness {
     pub reports: Vec<Reason>,
     /// P that left without a commit.
     pub released: usize,
+    /// Frames that have left, where the caller takes them.
+    pub network: Option<Vec<(Sent, Vec<u8>)>>,
     /// Tell each step: for the replay of one case.
     trace: bool,
 }
@@ -129,11 +149,13 @@ impl Harness {
             flows: BTreeMap::new(),
             keys: Vec::new(),
             inside: BTreeMap::new(),
+            parts: BTreeSet::new(),
             owners: Rc::default(),
             next: 0,
             now: 1,
             reports: Vec::new(),
             released: 0,
+            network: None,
             trace: std::env::var_os("DPDK_COLO_TRACE").is_some(),
         }
     }
@@ -146,9 +168,15 @@ impl Harness {
     }
 
     fn trace(&self, what: &str, sent: Option<&Sent>) {
-        if self.trace {
-            let sent = sent.map(|s| (s.flow, &s.meaning));
-            eprintln!("{}: {what} {sent:?}", self.now);
+        if !self.trace {
+            return;
+        }
+        let now = self.now;
+        match sent.map(|sent| (sent.flow, &sent.meaning)) {
+            Some((flow, Meaning::Tcp(segment))) => {
+                eprintln!("{now}: {what} flow {flow} {}", segment.told());
+            }
+            other => eprintln!("{now}: {what} {other:?}"),
         }
     }
 
@@ -160,7 +188,7 @@ impl Harness {
         let frame = Numbered::new(in_segments(rng, sent), number, &self.owners);
         let key = Packet::parse(frame.head(), frame.len()).key;
         if let Some(reference) = &mut self.reference {
-            let taken = reference.primary(frame.share(), self.now);
+            let taken = reference.primary(frame.copy(), self.now);
             assert_eq!(taken.is_ok(), self.comparator.room() > 0, "room");
         }
         if !self.offer(rng, frame) {
@@ -169,7 +197,10 @@ impl Harness {
         }
         self.next += 1;
         self.name(key, sent);
-        self.flows.entry(sent.flow).or_default().primary(number);
+        self.flows
+            .entry(sent.flow)
+            .or_default()
+            .primary(number, &sent.meaning);
         self.inside.insert(number, sent.clone());
         self.settle();
         true
@@ -186,7 +217,7 @@ impl Harness {
             flow.secondary(&sent.meaning);
         }
         if let Some(reference) = &mut self.reference {
-            reference.secondary(frame.share(), self.now);
+            reference.secondary(frame.copy(), self.now);
         }
         if rng.one_in(2) {
             self.comparator.secondary(frame, self.now);
@@ -211,7 +242,7 @@ impl Harness {
             ));
             self.name(Packet::parse(&sent.bytes, sent.bytes.len()).key, sent);
             let flow = self.flows.entry(sent.flow).or_default();
-            flow.primary(self.next);
+            flow.primary(self.next, &sent.meaning);
             self.inside.insert(self.next, sent.clone());
             self.next += 1;
         }
@@ -231,10 +262,10 @@ impl Harness {
         if let Some(reference) = &mut self.reference {
             assert!(p.len() <= 1 && s.len() <= 1, "the order is known");
             for frame in &p {
-                assert!(reference.primary(frame.share(), self.now).is_ok(), "room");
+                assert!(reference.primary(frame.copy(), self.now).is_ok(), "room");
             }
             for frame in &s {
-                reference.secondary(frame.share(), self.now);
+                reference.secondary(frame.copy(), self.now);
             }
         }
         let (mut p, mut s) = (p.into_iter(), s.into_iter());
@@ -311,6 +342,35 @@ impl Harness {
         reason
     }
 
+    /// Lets time pass, so that what waited for the rest of a frame for long may leave in part.
+    pub fn age(&mut self) {
+        self.now += 2;
+        self.comparator.age(self.now, 8);
+        if let Some(reference) = &mut self.reference {
+            reference.age(self.now, 8);
+        }
+        self.settle();
+    }
+
+    /// What could leave has left: where history is ample and acknowledgments only rise.
+    pub fn assert_nothing_lingers(&self) {
+        for (number, flow) in &self.flows {
+            let lingers = flow.lingers();
+            assert_eq!(lingers, None, "flow {number}");
+        }
+    }
+
+    /// P that overtook others.
+    pub fn overtook(&self) -> Overtook {
+        let mut total = Overtook::default();
+        for flow in self.flows.values() {
+            total.retransmissions += flow.overtook.retransmissions;
+            total.parts += flow.overtook.parts;
+            total.acks += flow.overtook.acks;
+        }
+        total
+    }
+
     /// P that wait.
     pub fn waiting(&self) -> usize {
         self.inside.len()
@@ -376,20 +436,32 @@ impl Harness {
         while self.comparator.next_synchronized().is_some() {}
         while let Some(release) = self.comparator.next_release() {
             let number = release.frame.number;
+            let bytes = release.frame.frame.to_vec();
             if let Some(reference) = &mut self.reference {
                 while reference.next_synchronized().is_some() {}
                 let same = reference.next_release().expect("the reference releases");
                 assert_eq!(same.frame.number, number, "the reference releases another");
+                assert_eq!(same.frame.frame.to_vec(), bytes, "the reference's bytes");
                 let times = (release.arrived, release.cleared, release.witnessed);
                 assert_eq!((same.arrived, same.cleared, same.witnessed), times);
             }
             assert_ne!(number, SECONDARY, "a frame of the SVM leaves");
             let sent = self.inside.remove(&number).expect("leaves once");
-            self.trace("leaves", Some(&sent));
-            assert_same(&release.frame.frame.to_vec(), &sent.bytes);
+            let (piece, rest) = divided(&sent, &bytes);
+            self.trace("leaves", Some(&piece));
+            let is_part = rest.is_some() || self.parts.contains(&number);
+            let wire = changes(&piece, &bytes, is_part);
             let flow = self.flows.get_mut(&sent.flow).expect("came in");
-            if let Err(why) = flow.leave(number, &sent.meaning, committed) {
+            let left_of_it = rest.as_ref().map(|rest| rest.meaning.clone());
+            if let Err(why) = flow.leave(number, &piece.meaning, left_of_it, wire, committed) {
                 panic!("P {number}: {why}\n{sent:?}");
+            }
+            if let Some(rest) = rest {
+                self.inside.insert(number, rest);
+                self.parts.insert(number);
+            }
+            if let Some(network) = &mut self.network {
+                network.push((piece, bytes));
             }
             self.released += usize::from(!committed);
             left.push(number);
@@ -404,30 +476,136 @@ impl Harness {
     }
 }
 
-/// A P leaves as it came, but for a window that the SVM's may have lowered.
-fn assert_same(left: &[u8], sent: &[u8]) {
-    let packet = Packet::parse(sent, sent.len());
-    if left == sent || packet.kind != Kind::Tcp {
-        assert_eq!(left, sent, "bytes");
-        return;
+/// The part of a P that has left, and what stays; a P that is not to be cut leaves whole.
+fn divided(sent: &Sent, left: &[u8]) -> (Sent, Option<Sent>) {
+    let Meaning::Tcp(segment) = &sent.meaning else {
+        return (sent.clone(), None);
+    };
+    let n = Packet::parse(left, left.len()).payload_len as usize;
+    if sent.cut.is_none() || n >= segment.data.len() {
+        return (sent.clone(), None);
     }
-    let window = packet.l4 as usize + 14;
+    let (mut piece, mut rest) = (sent.clone(), sent.clone());
+    let (mut front, mut back) = (segment.clone(), segment.clone());
+    front.data.truncate(n);
+    front.fin = false;
+    back.data.drain(..n);
+    back.at += n as u32;
+    (piece.meaning, rest.meaning) = (Meaning::Tcp(front), Meaning::Tcp(back));
+    piece.bytes.truncate(sent.headers + n);
+    rest.bytes.drain(sent.headers..sent.headers + n);
+    let packet = Packet::parse(&sent.bytes, sent.bytes.len());
+    let (l3, seq) = (packet.l3 as usize, packet.l4 as usize + 4);
+    for part in [&mut piece, &mut rest] {
+        // IPv4 counts its own header (RFC 791), IPv6 does not (RFC 8200).
+        let v6 = part.bytes[l3] >> 4 == 6;
+        let (at, len) = match v6 {
+            true => (l3 + 4, part.bytes.len() - l3 - 40),
+            false => (l3 + 2, part.bytes.len() - l3),
+        };
+        part.bytes[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+    }
+    let field = &mut rest.bytes[seq..seq + 4];
+    let at = u32::from_be_bytes(field.try_into().expect("four bytes"));
+    field.copy_from_slice(&at.wrapping_add(n as u32).to_be_bytes());
+    (piece, Some(rest))
+}
+
+/// Offset of the TSval in a segment that has one.
+fn stamp_at(packet: &Packet, bytes: &[u8]) -> Option<usize> {
+    let (mut at, end) = (packet.l4 as usize + 20, packet.payload as usize);
+    while at < end {
+        at += match bytes[at] {
+            0 => return None,
+            1 => 1,
+            8 if at + 10 <= end => return Some(at + 2),
+            _ => usize::from(*bytes.get(at + 1)?).max(2),
+        };
+    }
+    None
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// The sum that a checksum makes 0xffff or leaves as it was (RFC 1071).
+fn sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = 0;
+    for pair in bytes.chunks(2) {
+        let low = pair.get(1).copied().unwrap_or(0);
+        sum += u32::from(u16::from_be_bytes([pair[0], low]));
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    // Both zeros are one.
+    if sum == 0xffff { 0 } else { sum as u16 }
+}
+
+/// What is different of a P that leaves: the window that the SVM's may have lowered, the sequence
+/// number and the time stamp of one that overtakes, and the checksum that covers them. Nothing else is.
+fn changes(sent: &Sent, left: &[u8], is_part: bool) -> Wire {
+    let bytes = &sent.bytes[..];
+    let packet = Packet::parse(bytes, bytes.len());
+    if packet.kind != Kind::Tcp {
+        assert_eq!(left, bytes, "bytes");
+        return Wire::default();
+    }
+    let l4 = packet.l4 as usize;
+    let (seq, window, checksum) = (l4 + 4, l4 + 14, l4 + 16);
+    let stamp = stamp_at(&packet, bytes);
+    let known = !matches!(sent.meaning, Meaning::Unknown);
+    let mut expected = bytes.to_vec();
+    let mut take = |from: usize, n: usize| {
+        if left.len() >= from + n {
+            expected[from..from + n].copy_from_slice(&left[from..from + n]);
+        }
+    };
+    take(seq, 4);
+    take(window, 4);
+    stamp.iter().for_each(|at| take(*at, 4));
+    if is_part {
+        // Its own lengths, checksums and the bits of a last segment (RFC 9293, RFC 3168).
+        (0..l4).for_each(|at| take(at, 1));
+        take(l4 + 13, 1);
+    }
+    assert_eq!(left, expected, "bytes");
     let lowered = Packet::parse(left, left.len()).tcp.window;
-    assert!(lowered < packet.tcp.window, "a wider window");
-    // The window and the checksum that covers it lie side by side.
-    let rest = |bytes: &[u8]| [&bytes[..window], &bytes[window + 4..]].concat();
-    assert_eq!(rest(left), rest(sent), "bytes");
+    assert!(lowered <= packet.tcp.window, "a wider window");
+    if sent.cut.is_none() {
+        let end = packet.end();
+        let sums = [bytes, left].map(|bytes| {
+            // An option may begin at an odd offset, the header does not.
+            sum(&bytes[l4..end])
+        });
+        assert_eq!(sums[0], sums[1], "checksum");
+    } else if !is_part {
+        let partial = |bytes: &[u8]| [bytes[checksum], bytes[checksum + 1]];
+        assert_eq!(partial(left), partial(bytes), "a partial checksum");
+    }
+    if !known {
+        return Wire::default();
+    }
+    Wire {
+        lowered: word(bytes, seq).wrapping_sub(word(left, seq)),
+        stamps: stamp.map(|at| (word(bytes, at), word(left, at))),
+    }
 }
 
 /// A frame in one segment or in several, cut at random behind the headers.
 pub fn in_segments(rng: &mut Rng, sent: &Sent) -> HeapFrame {
     let bytes = &sent.bytes[..];
     let rest = bytes.len().saturating_sub(sent.headers);
+    let offload = Offload {
+        partial_checksum: sent.cut.is_some(),
+        segment: sent.cut,
+    };
     if rest == 0 || !rng.one_in(4) {
-        return HeapFrame::new(bytes);
+        return HeapFrame::new(bytes).with_offload(offload);
     }
     let mut cuts = [0; 2].map(|_| sent.headers + rng.below(rest + 1));
     cuts.sort_unstable();
     let [a, b] = cuts;
-    HeapFrame::chain(&[&bytes[..a], &bytes[a..b], &bytes[b..]])
+    HeapFrame::chain(&[&bytes[..a], &bytes[a..b], &bytes[b..]]).with_offload(offload)
 }

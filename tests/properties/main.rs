@@ -7,9 +7,11 @@
 mod bursts;
 mod datagrams;
 mod division;
+mod endpoint;
 mod epochs;
 mod garbage;
 mod harness;
+mod loss;
 mod model;
 mod packets;
 mod pair;

@@ -18,11 +18,27 @@ pub struct Segment {
     pub rst: bool,
     /// Bytes of the client that are acknowledged.
     pub ack: Option<u32>,
+    /// Each segment of its connection carries a signature (TCP-MD5, TCP-AO), so none may be changed.
+    pub signed: bool,
 }
 
 impl Segment {
     pub fn end(&self) -> u32 {
         self.at + self.data.len() as u32
+    }
+
+    /// What it says, in words.
+    pub fn told(&self) -> String {
+        let bits = [(self.syn, " SYN"), (self.fin, " FIN"), (self.rst, " RST")];
+        let bits: String = bits.iter().filter(|b| b.0).map(|b| b.1).collect();
+        let (at, end, data) = (self.at, self.end(), &self.data);
+        let i = self.incarnation;
+        format!("#{i}{bits} {at}..{end} ack {:?} {data:x?}", self.ack)
+    }
+
+    /// Says no more than that the client's bytes have come.
+    fn is_bare_ack(&self) -> bool {
+        self.data.is_empty() && self.ack.is_some() && !self.syn && !self.fin && !self.rst
     }
 
     fn byte_at(&self, position: u32) -> Option<u8> {
@@ -56,9 +72,70 @@ struct Connection {
     /// Most that has been acknowledged to the client, and at the last commit.
     ack_left: Option<u32>,
     ack_committed: Option<u32>,
+    /// Highest time stamp that has left.
+    clock: Option<u32>,
+}
+
+/// What may be read off a frame that leaves, beside its meaning.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wire {
+    /// By how much its sequence number is lower than what the VM sent.
+    pub lowered: u32,
+    /// The TSval that the VM sent, and the one that leaves.
+    pub stamps: Option<(u32, u32)>,
 }
 
 impl Connection {
+    /// Every sequence number of it has left, and it has some.
+    fn is_retransmission(&self, p: &Segment) -> bool {
+        let known = |position| matches!(self.left.get(position as usize), Some(Some(_)));
+        (!p.data.is_empty() || p.fin)
+            && !p.rst
+            && (p.at..p.end()).all(known)
+            && (!p.fin || self.fin_left == Some(p.end()))
+            && (!p.syn || self.syn_left)
+    }
+
+    /// The first of a segment's sequence numbers that has not left, behind the SYN.
+    fn unleft(&self, p: &Segment) -> Option<u32> {
+        let gone = |position: &u32| matches!(self.left.get(*position as usize), Some(Some(_)));
+        (p.at..p.end())
+            .find(|position| !gone(position))
+            .or_else(|| {
+                let end = p.end();
+                (p.fin && self.fin_left != Some(end)).then_some(end)
+            })
+    }
+
+    /// One behind the last sequence number that has left.
+    fn top(&self) -> u32 {
+        let bytes = self.left.len() as u32;
+        self.fin_left.map_or(bytes, |fin| bytes.max(fin + 1))
+    }
+
+    fn acknowledges_too_much(&self, p: &Segment) -> Option<String> {
+        let s = self.secondary.iter().filter_map(|s| s.ack).max();
+        let gate = s.max(self.ack_committed);
+        (p.ack > gate).then(|| format!("acknowledges {:?}, the SVM {gate:?}", p.ack))
+    }
+
+    /// Whether the TSval may leave; no older one may afterwards.
+    fn stamp(&mut self, p: &Segment, sent: u32, left: u32) -> Result<(), String> {
+        let later = |a: u32, b: u32| (a.wrapping_sub(b) as i32) > 0;
+        let floor = self.clock.filter(|floor| later(*floor, sent));
+        let expected = floor.unwrap_or(sent);
+        // Of a SYN that comes again nobody needs the time, and the rewriter knows the first one's.
+        if left != expected && !(p.syn && left == sent) {
+            return Err(format!(
+                "TSval {sent:#x} leaves as {left:#x}, not {expected:#x}"
+            ));
+        }
+        if self.clock.is_none_or(|clock| later(left, clock)) {
+            self.clock = Some(left);
+        }
+        Ok(())
+    }
+
     fn violation(&self, p: &Segment) -> Option<String> {
         let s = &self.secondary;
         for (position, &byte) in (p.at..).zip(&p.data) {
@@ -81,11 +158,7 @@ impl Connection {
         if p.rst && !again && !s.iter().any(|s| s.rst && s.at == p.at) {
             return Some("RST without the SVM's".into());
         }
-        let gate = s.iter().filter_map(|s| s.ack).max().max(self.ack_committed);
-        if p.ack > gate {
-            return Some(format!("acknowledges {:?}, the SVM {gate:?}", p.ack));
-        }
-        None
+        self.acknowledges_too_much(p)
     }
 
     fn leave(&mut self, p: &Segment) {
@@ -106,17 +179,38 @@ impl Connection {
     }
 }
 
+/// A P that has not left, or the rest of it.
+struct Waiting {
+    number: usize,
+    meaning: Meaning,
+}
+
 /// One flow of one VM pair.
 #[derive(Default)]
 pub struct Flow {
     connections: Vec<Connection>,
     /// S of this epoch that no P has used up.
     datagrams: Vec<Vec<u8>>,
-    /// P that have not left, by their number.
-    waiting: VecDeque<usize>,
+    /// P that have not left, in the PVM's order.
+    waiting: VecDeque<Waiting>,
     /// A difference was reported in this epoch.
     pub diverged: bool,
+    /// Between a fence and its commit.
+    suspended: bool,
+    /// P that left before others of their connection, by what they are.
+    pub overtook: Overtook,
 }
+
+/// How many P overtook others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overtook {
+    pub retransmissions: usize,
+    pub parts: usize,
+    pub acks: usize,
+}
+
+/// How many P that may overtake the comparator looks at for one frame.
+const LOOKED_AT: usize = 64;
 
 impl Flow {
     fn connection(&mut self, incarnation: usize) -> &mut Connection {
@@ -126,8 +220,9 @@ impl Flow {
         &mut self.connections[incarnation]
     }
 
-    pub fn primary(&mut self, number: usize) {
-        self.waiting.push_back(number);
+    pub fn primary(&mut self, number: usize, meaning: &Meaning) {
+        let meaning = meaning.clone();
+        self.waiting.push_back(Waiting { number, meaning });
     }
 
     pub fn secondary(&mut self, meaning: &Meaning) {
@@ -141,25 +236,98 @@ impl Flow {
         }
     }
 
-    /// Whether a P may leave now; `committed` when a commit covers it.
+    /// Whether a P may leave before those that came before it.
+    fn may_overtake(&self, index: usize, p: &Segment) -> Result<(), String> {
+        let first = self.waiting.front().map(|w| w.number);
+        let Some(connection) = self.connections.get(p.incarnation) else {
+            return Err(format!("{first:?} should leave first"));
+        };
+        if p.signed {
+            return Err(format!("signed, and {first:?} should leave first"));
+        }
+        if !p.is_bare_ack() && !connection.is_retransmission(p) {
+            return Err(format!("it is new, and {first:?} should leave first"));
+        }
+        for before in self.waiting.iter().take(index) {
+            let Meaning::Tcp(other) = &before.meaning else {
+                return Err(format!("{} is no segment and is overtaken", before.number));
+            };
+            if other.incarnation != p.incarnation || other.syn && !connection.syn_left {
+                return Err(format!("overtakes {}, which opens", before.number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a bare acknowledgment may leave with a sequence number so much lower.
+    fn may_lower(&self, index: usize, p: &Segment, lowered: u32) -> Result<(), String> {
+        let Some(at) = p.at.checked_sub(lowered) else {
+            return Err(format!("its sequence number is {lowered} lower"));
+        };
+        let connection = &self.connections[p.incarnation];
+        let held = self.waiting.iter().take(index);
+        let unleft = held
+            .filter_map(|w| match &w.meaning {
+                Meaning::Tcp(p) => connection.unleft(p),
+                _ => None,
+            })
+            .min()
+            .filter(|_| p.is_bare_ack());
+        let lowest = unleft.map_or(p.at, |unleft| unleft.min(p.at));
+        // Where the PVM sends out of order, there are bytes that have not left below some that have.
+        let top = unleft.map_or(p.at, |_| connection.top().min(p.at));
+        if at == lowest || at == top && at != 0 {
+            return Ok(());
+        }
+        Err(format!("leaves at {at}, sent at {}, not at {lowest}", p.at))
+    }
+
+    /// Whether a P, or the first part of it with a rest that stays, may leave now; `committed` when
+    /// a commit covers it.
     pub fn leave(
         &mut self,
         number: usize,
         meaning: &Meaning,
+        rest: Option<Meaning>,
+        wire: Wire,
         committed: bool,
     ) -> Result<(), String> {
-        if self.waiting.front() != Some(&number) {
-            return Err(format!("{:?} should leave first", self.waiting.front()));
+        let Some(index) = self.waiting.iter().position(|w| w.number == number) else {
+            return Err("does not wait".into());
+        };
+        if committed && index > 0 {
+            return Err("not in the PVM's order at a commit".into());
         }
-        self.waiting.pop_front();
         if self.diverged && !committed {
             return Err("leaves after a difference".into());
+        }
+        if self.suspended && !committed {
+            return Err("leaves between fence and commit".into());
+        }
+        if let Meaning::Tcp(p) = meaning {
+            self.connection(p.incarnation);
+            if index > 0 {
+                self.may_overtake(index, p)?;
+                self.overtook.parts += usize::from(rest.is_some());
+                self.overtook.acks += usize::from(p.data.is_empty());
+                self.overtook.retransmissions += usize::from(!p.data.is_empty());
+            }
+            self.may_lower(index, p, wire.lowered)?;
+        } else if index > 0 && !matches!(meaning, Meaning::Unknown) {
+            return Err(format!("{:?} should leave first", self.waiting[0].number));
+        }
+        match rest {
+            Some(rest) => self.waiting[index].meaning = rest,
+            None => drop(self.waiting.remove(index)),
         }
         match meaning {
             Meaning::Tcp(p) => {
                 let connection = self.connection(p.incarnation);
                 if let Some(violation) = connection.violation(p).filter(|_| !committed) {
                     return Err(violation);
+                }
+                if let Some((sent, left)) = wire.stamps {
+                    connection.stamp(p, sent, left)?;
                 }
                 connection.leave(p);
             }
@@ -175,6 +343,28 @@ impl Flow {
         Ok(())
     }
 
+    /// A P that should have left: the oldest, or one that may overtake. It holds where history is
+    /// ample and the PVM's acknowledgments only rise.
+    pub fn lingers(&self) -> Option<String> {
+        if self.diverged || self.suspended {
+            return None;
+        }
+        for (index, waiting) in self.waiting.iter().take(LOOKED_AT).enumerate() {
+            let Meaning::Tcp(p) = &waiting.meaning else {
+                return None;
+            };
+            let connection = self.connections.get(p.incarnation)?;
+            // Where nothing has left in sight, the number of a bare acknowledgment is not known.
+            let known = connection.top() > 0 || connection.syn_left;
+            let free = index == 0 || known && self.may_overtake(index, p).is_ok();
+            if free && connection.violation(p).is_none() {
+                let number = waiting.number;
+                return Some(format!("P {number}, the {index}th, may leave: {p:?}"));
+            }
+        }
+        None
+    }
+
     pub fn syn_has_left(&self, incarnation: usize) -> bool {
         let connection = self.connections.get(incarnation);
         connection.is_some_and(|c| c.syn_left)
@@ -182,6 +372,7 @@ impl Flow {
 
     /// What the SVM has sent is void.
     pub fn fence(&mut self) {
+        self.suspended = true;
         self.datagrams.clear();
         for connection in &mut self.connections {
             connection.secondary.clear();
@@ -190,7 +381,7 @@ impl Flow {
 
     /// The SVM's state is the PVM's.
     pub fn commit(&mut self) {
-        self.diverged = false;
+        (self.diverged, self.suspended) = (false, false);
         for connection in &mut self.connections {
             connection.ack_committed = connection.ack_left;
         }

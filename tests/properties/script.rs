@@ -9,6 +9,7 @@ use dpdk_colo::packet::Packet;
 
 use crate::garbage::garbage;
 use crate::harness::{Sent, in_segments};
+use crate::loss::Given;
 use crate::model::Meaning;
 use crate::packets::{ethernet, udp};
 use crate::pair::{Conversation, Epoch, whole_output};
@@ -139,6 +140,25 @@ impl Script {
         script
     }
 
+    /// What a comparator was given before.
+    pub fn of(rng: &mut Rng, numbers: Numbers, given: Vec<Given>) -> Self {
+        let mut script = Self {
+            numbers,
+            is_plain: true,
+            steps: Vec::new(),
+            primaries: 0,
+        };
+        let owners = Arc::new(());
+        for given in given {
+            match given {
+                Given::Frame(side, sent) => script.frame(rng, side, &sent, &owners),
+                Given::Fence => script.steps.push(Step::Fence),
+                Given::Commit => script.steps.push(Step::Commit),
+            }
+        }
+        script
+    }
+
     /// What comes between fence and commit, and sometimes no checkpoint at all.
     fn end_epoch(&mut self, rng: &mut Rng, pair: &mut [Conversation], owners: &Arc<()>) {
         if !rng.one_in(8) {
@@ -200,6 +220,7 @@ fn with_others(rng: &mut Rng, streams: Vec<(Side, Sent)>, is_plain: bool) -> Vec
                     meaning,
                     bytes,
                     headers,
+                    cut: None,
                 }
             })
             .collect();

@@ -459,6 +459,18 @@ fn any_number_of_workers_releases_bursts_as_a_comparator_alone_does() {
     println!("{} P", compared.get());
 }
 
+/// The same where the network loses frames, so that P overtake others on their flow.
+#[test]
+fn any_number_of_workers_lets_the_same_overtake() {
+    for_cases("workers_under_loss", 200, |rng| {
+        let script = crate::loss::script(rng);
+        let rounds = rounds(rng, &script, 1);
+        let rests = rests(rng, &rounds);
+        let alone = alone(&script, &rounds, &rests);
+        compare_crews(rng, &script, &rounds, &rests, &alone);
+    });
+}
+
 fn compare_crews(
     rng: &mut Rng,
     script: &Script,

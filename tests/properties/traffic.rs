@@ -1,5 +1,6 @@
 //! TCP connections as a VM might send them: any segmentation, order, repetition and overlap.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use dpdk_colo::compare::Numbers;
@@ -50,6 +51,8 @@ pub struct Connection {
     pub svm_isn: u32,
     client_isn: u32,
     timestamps: bool,
+    /// The last time stamp of either VM.
+    clock: Cell<u32>,
 }
 
 /// The ends of a flow by its number.
@@ -98,6 +101,7 @@ impl Connection {
             },
             client_isn: rng.sequence(),
             timestamps: rng.one_in(2),
+            clock: Cell::new(rng.sequence()),
         }
     }
 
@@ -227,7 +231,8 @@ impl Connection {
         let first = self.client_isn.wrapping_add(1);
         let number = isn.wrapping_add(u32::from(!segment.syn));
         let trivia = rng.byte();
-        let stamp = rng.word();
+        let stamp = self.clock.get().wrapping_add(rng.below(3) as u32);
+        self.clock.set(stamp);
         let wire = packets::Segment {
             seq: number.wrapping_add(segment.at),
             ack: segment.ack.map(|ack| first.wrapping_add(ack)),
@@ -253,6 +258,7 @@ impl Connection {
             meaning: Meaning::Tcp(segment.clone()),
             bytes,
             headers,
+            cut: None,
         }
     }
 

@@ -8,7 +8,7 @@ use dpdk_colo::frame::Ticks;
 use crate::frames::{self, Content, Peer, Segment, Way};
 use crate::guest::{CALL_BACK, Kind, request};
 use crate::rng::Rng;
-use crate::tcp::Tcp;
+use crate::tcp::{Tcp, WINDOW};
 
 /// One connection of a client.
 pub struct Call {
@@ -96,7 +96,7 @@ impl Clients {
         });
         for call in self.calls.iter_mut().filter(|call| call.begins <= now) {
             call.ask();
-            for segment in call.tcp.speak(now, &mut self.quirks, 4) {
+            for segment in call.tcp.speak(now, &mut self.quirks, 4, WINDOW) {
                 frames.push(frames::tcp(call.peer, Way::Input, &segment));
             }
         }

@@ -8,7 +8,7 @@ use dpdk_colo::frame::Ticks;
 
 use crate::frames::{self, Content, Peer, Way};
 use crate::rng::Rng;
-use crate::tcp::Tcp;
+use crate::tcp::{Tcp, WINDOW};
 
 /// Frames that the ring for output holds.
 const RING: usize = 48;
@@ -67,6 +67,8 @@ pub struct Vm {
     salt: u64,
     next: Ticks,
     pace: usize,
+    /// Bytes that each of its connections has in flight at most: each machine has grown its own.
+    window: u32,
 }
 
 fn byte_of(salt: u64, at: usize) -> u8 {
@@ -84,6 +86,7 @@ impl Vm {
             ring: false,
             stalls_until: 0,
             salt: quirks.next() | 1,
+            window: [700, 1_500, WINDOW][quirks.below(3)],
             quirks,
             next: 0,
             pace,
@@ -116,7 +119,10 @@ impl Vm {
                 break;
             }
             let connection = self.guest.connections.get_mut(&peer).expect("its key");
-            for segment in connection.tcp.speak(now, &mut self.quirks, most) {
+            for segment in connection
+                .tcp
+                .speak(now, &mut self.quirks, most, self.window)
+            {
                 self.say(frames::tcp(peer, Way::Output, &segment));
             }
         }

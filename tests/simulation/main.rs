@@ -75,6 +75,26 @@ fn equal_vms_need_no_checkpoint() {
 }
 
 #[test]
+fn loss_between_node_and_client_needs_no_checkpoint() {
+    let (mut lost, mut overtook) = (0, 0);
+    let seed = for_cases("loss", 60, |rng| {
+        let profile = Profile {
+            loss: 100,
+            ..Profile::CALM
+        };
+        let outcome = World::new(profile, rng.next()).run();
+        assert_eq!(outcome.requested, 0, "checkpoints asked for");
+        assert_eq!(outcome.checkpoints, 1, "COLO's beginning is the only one");
+        lost += outcome.lost;
+        overtook += outcome.overtook;
+    });
+    assert!(
+        lost > 0 && overtook > 0,
+        "{lost} lost, {overtook} overtook, DPDK_COLO_SEED={seed:#x}"
+    );
+}
+
+#[test]
 fn differing_answers_leave_after_a_commit() {
     for_cases("divergent", 30, |rng| {
         let profile = Profile {
@@ -396,6 +416,7 @@ const EVERYTHING: Profile = Profile {
     link: 1_000,
     confused: false,
     late_driver: true,
+    loss: 40,
     failover: Profile::CALM.failover,
 };
 

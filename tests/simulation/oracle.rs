@@ -76,6 +76,10 @@ pub struct Oracle {
     /// When the SVM missed input, in which period, and whether it got some again instead.
     pub missed: VecDeque<(Ticks, u64, bool)>,
     pub released_equal: u64,
+    /// P that left before older ones of their connection.
+    pub overtook: u64,
+    /// Highest TSval that has left on each connection of one node's.
+    stamps: HashMap<Peer, u32>,
 }
 
 impl Oracle {
@@ -173,20 +177,25 @@ impl Oracle {
     /// A P leaves.
     pub fn released(&mut self, number: u64, bytes: &[u8], now: Ticks) {
         let p = self.held.remove(&number).expect("R5: a frame left twice");
-        if self.translates {
-            assert_eq!(p.bytes.len(), bytes.len(), "what left is no translation");
-        } else {
-            assert_eq!(p.bytes, bytes, "what left is not what the PVM sent");
-        }
+        assert_eq!(p.bytes.len(), bytes.len(), "what left is of another length");
         let committed = p.period == 0 || p.alone || self.alone || self.resumes > p.period;
         if let Some(peer) = p.peer {
             let udp = matches!(p.content, Content::Udp(_));
-            let first = self.order.entry((udp, peer)).or_default().pop_front();
-            assert_eq!(
-                first,
-                Some(number),
-                "R2, R5: a frame of {peer:?} overtook another"
-            );
+            let order = self.order.entry((udp, peer)).or_default();
+            let at = order.iter().position(|waits| *waits == number);
+            let at = at.expect("R5: a frame that does not wait has left");
+            order.remove(at);
+            let older: Vec<u64> = order.iter().take(at).copied().collect();
+            if at > 0 {
+                assert!(!committed, "R2: {peer:?} overtakes at a commit");
+                self.judge_overtaking(&p, peer, &older);
+                self.overtook += 1;
+            }
+            if !self.translates {
+                self.judge_changes(&p, peer, bytes, &older);
+            }
+        } else if !self.translates {
+            assert_eq!(p.bytes, bytes, "what left is not what the PVM sent");
         }
         if !committed {
             self.released_equal += 1;
@@ -195,6 +204,67 @@ impl Oracle {
         if let (Some(peer), Content::Tcp(segment)) = (p.peer, &p.content) {
             self.left.entry(peer).or_default().note(segment, p.iss);
         }
+    }
+
+    /// The first of a segment's sequence numbers behind the SYN that has not left, from the ISN on.
+    fn unleft(&self, peer: Peer, p: &Taken) -> Option<u32> {
+        let Content::Tcp(segment) = &p.content else {
+            return None;
+        };
+        let nothing = Said::default();
+        let left = self.left.get(&peer).unwrap_or(&nothing);
+        let from = segment.seq.wrapping_sub(p.iss);
+        let end = from + segment.payload.len() as u32;
+        if segment.syn && !left.syn {
+            return Some(from);
+        }
+        (from..end)
+            .find(|at| !left.bytes.contains_key(at))
+            .or((segment.fin && left.fin != Some(end)).then_some(end))
+    }
+
+    /// R2: only what has left before, and a bare acknowledgment, leaves before older output.
+    fn judge_overtaking(&self, p: &Taken, peer: Peer, older: &[u64]) {
+        let Content::Tcp(segment) = &p.content else {
+            panic!("R2: a datagram of {peer:?} overtakes {older:?}");
+        };
+        assert!(!segment.syn, "R2: a SYN of {peer:?} overtakes");
+        assert_eq!(
+            self.unleft(peer, p),
+            None,
+            "R2: a new byte of {peer:?} overtakes {older:?}"
+        );
+    }
+
+    /// What left is what the PVM sent, but for the number of a bare acknowledgment that overtakes and
+    /// for a time stamp that would go back.
+    fn judge_changes(&mut self, p: &Taken, peer: Peer, bytes: &[u8], older: &[u64]) {
+        let (Content::Tcp(sent), (_, Content::Tcp(left))) =
+            (&p.content, frames::read(bytes, Way::Output))
+        else {
+            assert_eq!(p.bytes, bytes, "what left is not what the PVM sent");
+            return;
+        };
+        let mut expected = sent.clone();
+        let bare = sent.payload.is_empty() && !sent.syn && !sent.fin;
+        let waits = older.iter().filter_map(|number| self.held.get(number));
+        if let Some(unleft) = waits.filter_map(|p| self.unleft(peer, p)).min()
+            && bare
+        {
+            expected.seq = serial::min(sent.seq, p.iss.wrapping_add(unleft));
+        }
+        if let Some((value, _)) = &mut expected.timestamps {
+            let highest = self
+                .stamps
+                .get(&peer)
+                .map_or(*value, |highest| serial::max(*highest, *value));
+            *value = highest;
+            self.stamps.insert(peer, highest);
+        }
+        assert_eq!(
+            left, expected,
+            "{peer:?}: what left is not what the PVM sent"
+        );
     }
 
     fn judge(&mut self, p: &Taken, now: Ticks) {

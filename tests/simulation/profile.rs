@@ -49,6 +49,8 @@ pub struct Profile {
     pub confused: bool,
     /// The guest's driver may come up after COLO has begun.
     pub late_driver: bool,
+    /// Between node and client one frame in so many is lost in some runs, either way; 0: none ever.
+    pub loss: usize,
     pub failover: Failover,
 }
 
@@ -61,6 +63,7 @@ impl Profile {
         link: 100,
         confused: false,
         late_driver: false,
+        loss: 0,
         failover: Failover {
             on_peer_lost: OnPeerLost::Hold,
             auto: false,

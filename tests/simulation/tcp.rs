@@ -8,10 +8,12 @@ use crate::rng::Rng;
 
 /// Largest segment.
 const MSS: usize = 600;
-/// Bytes in flight.
-const WINDOW: u32 = 4_000;
+/// Most bytes in flight.
+pub const WINDOW: u32 = 4_000;
+/// Acknowledgments of the same byte that tell of a loss (RFC 5681).
+const DUPLICATES: u32 = 3;
 /// Shortest time before a retransmission.
-const RTO: Ticks = 8_000;
+const RTO: Ticks = 2_500;
 
 /// One end. Positions count from the SYN, so the first byte has position 1.
 #[derive(Clone, Debug)]
@@ -29,6 +31,7 @@ pub struct Tcp {
     top: u32,
     retransmit_at: Ticks,
     tries: u32,
+    duplicates: u32,
     /// The stream that it has received.
     pub received: Vec<u8>,
     pub finished: bool,
@@ -52,6 +55,7 @@ impl Tcp {
             top: 0,
             retransmit_at: 0,
             tries: 0,
+            duplicates: 0,
             received: Vec::new(),
             finished: false,
             acknowledge_at: None,
@@ -122,8 +126,13 @@ impl Tcp {
             if position > self.una {
                 self.una = position;
                 self.next = self.next.max(position);
-                self.tries = 0;
+                (self.tries, self.duplicates) = (0, 0);
                 self.retransmit_at = now + RTO + quirks.below(2_000) as Ticks;
+            } else if segment.payload.is_empty() && self.una > 0 && self.una < self.top {
+                self.duplicates += 1;
+                if self.duplicates == DUPLICATES {
+                    self.next = self.una;
+                }
             }
         }
         let start = segment
@@ -169,16 +178,23 @@ impl Tcp {
         }
     }
 
-    /// What it sends now, at most `most` segments.
-    pub fn speak(&mut self, now: Ticks, quirks: &mut Rng, most: usize) -> Vec<Segment> {
+    /// What it sends now, at most `most` segments and about `window` bytes in flight.
+    pub fn speak(
+        &mut self,
+        now: Ticks,
+        quirks: &mut Rng,
+        most: usize,
+        window: u32,
+    ) -> Vec<Segment> {
         let mut said = Vec::new();
         if self.irs.is_none() && !self.opens {
             return said;
         }
         if self.una < self.top && now >= self.retransmit_at {
             self.next = self.una;
+            self.duplicates = 0;
             self.tries += 1;
-            let patience = RTO << self.tries.min(3);
+            let patience = RTO << (self.tries - 1).min(3);
             self.retransmit_at = now + patience + quirks.below(2_000) as Ticks;
         }
         while said.len() < most && self.next < self.end() {
@@ -186,7 +202,7 @@ impl Tcp {
             if self.next == 0 {
                 segment.syn = true;
                 self.next = 1;
-            } else if self.una == 0 || self.next - self.una >= WINDOW {
+            } else if self.una == 0 || self.next - self.una >= window {
                 break;
             } else {
                 let from = self.next as usize - 1;
@@ -210,7 +226,7 @@ impl Tcp {
             said.push(segment);
         }
         if said.is_empty() && self.acknowledge_at.is_some_and(|due| due <= now) && self.una > 0 {
-            said.push(self.segment(self.next, now));
+            said.push(self.segment(self.top, now));
         }
         if said.iter().any(|segment| segment.ack.is_some()) {
             self.acknowledge_at = None;

@@ -28,6 +28,21 @@ impl Tcp {
         done(|out| step.write(out, payload))
     }
 
+    /// With these options behind the header (RFC 9293, 3.1), padded to words.
+    pub fn with(self, seq: u32, ack: u32, options: &[u8], payload: &[u8]) -> Vec<u8> {
+        let step = self.builder().tcp(80, 40_000, seq, 1_000).ack(ack);
+        let step = step.options_raw(options).expect("few options");
+        done(|out| step.write(out, payload))
+    }
+
+    /// With a TSval.
+    pub fn stamped(self, seq: u32, ack: u32, value: u32, payload: &[u8]) -> Vec<u8> {
+        let mut options = vec![1, 1, 8, 10];
+        options.extend(value.to_be_bytes());
+        options.extend([0; 4]);
+        self.with(seq, ack, &options, payload)
+    }
+
     pub fn fin(self, seq: u32, ack: u32) -> Vec<u8> {
         let step = self.builder().tcp(80, 40_000, seq, 1_000).ack(ack).fin();
         done(|out| step.write(out, &[]))

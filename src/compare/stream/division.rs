@@ -44,6 +44,8 @@ impl Stream {
         };
         if self.divide(cx, id, cx.hold.slot(id).verified) {
             *cx.released += 1;
+            // With that, what repeats a byte of the part may leave before what is held still.
+            self.advance(cx);
         }
         // The acknowledgment or the memory that it lacks may come.
         self.note_part(cx);

@@ -8,6 +8,7 @@ mod takeover;
 use std::collections::VecDeque;
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::packet::{Kind, Packet};
 
 use crate::client::Clients;
 use crate::frame::Owners;
@@ -32,6 +33,9 @@ pub struct Outcome {
     /// SVMs that went on, and PVMs that did.
     pub takeovers: u64,
     pub survivals: u64,
+    /// Frames that were lost between node and client, and P that overtook others.
+    pub lost: u64,
+    pub overtook: u64,
 }
 
 /// Both hosts, the link, the clients, and those who judge.
@@ -46,6 +50,9 @@ pub struct World {
     to_primary: Channel,
     uplink: VecDeque<Vec<u8>>,
     clients: Clients,
+    /// One frame in so many is lost on the way to a client or from it; 0: none.
+    loss: usize,
+    lost: u64,
     oracle: Oracle,
     capture: Capture,
     owners: Owners,
@@ -95,6 +102,8 @@ impl World {
             to_primary: Channel::new(rng.next(), profile.link),
             uplink: VecDeque::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
+            loss: if rng.one_in(3) { 0 } else { profile.loss },
+            lost: 0,
             oracle: Oracle::default(),
             capture: Capture::default(),
             owners,
@@ -184,7 +193,17 @@ impl World {
             released_equal: self.oracle.released_equal,
             takeovers: self.takeovers,
             survivals: self.survivals,
+            lost: self.lost,
+            overtook: self.oracle.overtook,
         }
+    }
+
+    /// Whether the network between node and client loses a frame. Datagrams nobody would repeat.
+    fn is_lost(&mut self, frame: &[u8]) -> bool {
+        let is_tcp = Packet::parse(frame, frame.len()).kind == Kind::Tcp;
+        let lost = is_tcp && self.loss > 0 && self.rng.one_in(self.loss);
+        self.lost += u64::from(lost);
+        lost
     }
 
     fn is_finished(&self) -> bool {
@@ -219,7 +238,9 @@ impl World {
     fn turn(&mut self) {
         let now = self.now;
         for frame in self.clients.step(now) {
-            self.uplink.push_back(frame);
+            if !self.is_lost(&frame) {
+                self.uplink.push_back(frame);
+            }
         }
         if self.qemu.primary_backend && self.primary_runs && !self.rng.one_in(4) {
             self.capture.at(now);
@@ -237,7 +258,9 @@ impl World {
                 now,
             );
             for frame in sent {
-                self.clients.hear(&frame, now);
+                if !self.is_lost(&frame) {
+                    self.clients.hear(&frame, now);
+                }
             }
             if self.primary.tick(now) {
                 self.judge.asked();

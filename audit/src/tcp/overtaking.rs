@@ -1,0 +1,169 @@
+//! What may leave before older output of its connection, and with which number and time (rule R2;
+//! docs/loss.md).
+//!
+//! A retransmission, all of whose sequence numbers have left, and a bare acknowledgment need not wait
+//! for new bytes. Such an acknowledgment has the number of the first byte that has not left, if its own
+//! is higher, and no segment leaves with a TSval below one that has left.
+
+use dpdk_colo::packet::serial::{before, min};
+use dpdk_colo::packet::{Packet, TcpFlags};
+
+use super::{Flow, Life, Order, Taken, payload_at};
+use crate::node::{Fault, Releasing, Why};
+use crate::report::Rule;
+use crate::same::{is_bare_ack, is_signed, stamp};
+
+fn fault(taken: &Taken, what: String) -> Fault {
+    Fault {
+        rule: Rule::R2,
+        position: None,
+        records: vec![taken.standing.record],
+        what,
+    }
+}
+
+impl Life {
+    /// Whether all sequence numbers of a segment, or of a piece of it, have left.
+    fn has(&self, packet: &Packet, piece: &[u8]) -> bool {
+        let flags = packet.tcp.flags;
+        let at = payload_at(packet);
+        let end = at.wrapping_add(piece.len() as u32);
+        let fin = flags.contains(TcpFlags::FIN);
+        (fin || !piece.is_empty())
+            && !flags.intersects(TcpFlags::SYN | TcpFlags::RST)
+            && (!fin || self.fin == Some(end))
+            && self.bytes.read(at, piece.len()).iter().all(Option::is_some)
+    }
+}
+
+impl Flow {
+    /// Whether the segment that waits at `index` may leave before those in front of it.
+    pub(super) fn may_overtake(
+        &self,
+        index: usize,
+        packet: &Packet,
+        piece: &[u8],
+        cx: &Releasing,
+        lives: &[Life],
+    ) -> Result<(), Fault> {
+        let taken = &self.waiting[index];
+        let life = &lives[taken.life];
+        let older = || self.waiting.iter().take(index);
+        let opens = |older: &Taken| {
+            let syn = older.packet.tcp.flags.contains(TcpFlags::SYN);
+            older.life != taken.life || syn && life.openings.is_empty()
+        };
+        if !is_bare_ack(packet) && !life.has(packet, piece) {
+            return Err(self.skipped(index, lives));
+        }
+        let refused = |why: &str| {
+            let first = self.waiting[0].standing.record;
+            let mut fault = fault(taken, format!("it overtakes what waits, {why}"));
+            fault.records.push(first);
+            Err(fault)
+        };
+        if older().any(opens) {
+            return refused("and a SYN among that");
+        }
+        if is_signed(&taken.packet, &taken.bytes) {
+            return refused("and is signed, so that its number and time cannot follow");
+        }
+        if taken.standing.fences > cx.committed {
+            return refused("while nothing is compared");
+        }
+        if self
+            .differs
+            .is_some_and(|since| since < taken.standing.turn)
+        {
+            return refused("though a byte of its connection differs from the SVM's");
+        }
+        Ok(())
+    }
+
+    /// The first sequence number that waits at one of the first `count` places and has not left.
+    fn unleft(&self, count: usize, lives: &[Life]) -> Option<u32> {
+        let first = |taken: &Taken| {
+            let life = &lives[taken.life];
+            let (at, own) = (payload_at(&taken.packet), taken.payload());
+            let known = life.bytes.read(at, own.len());
+            let fin = taken.packet.tcp.flags.contains(TcpFlags::FIN);
+            let end = at.wrapping_add(own.len() as u32);
+            match known.iter().position(Option::is_none) {
+                Some(i) => Some(at.wrapping_add(i as u32)),
+                None => (fin && life.fin != Some(end)).then_some(end),
+            }
+        };
+        let waiting = self.waiting.iter().take(count);
+        waiting.filter_map(first).reduce(min)
+    }
+
+    /// The sequence number is the VM's, or that of the first byte that has not left.
+    pub(super) fn number(
+        &self,
+        index: usize,
+        order: &Order,
+        packet: &Packet,
+        lives: &[Life],
+    ) -> Result<(), Fault> {
+        let taken = &self.waiting[index];
+        if !is_bare_ack(&taken.packet) {
+            return Ok(());
+        }
+        let own = taken.packet.tcp.seq;
+        let expected = match (order, self.unleft(index, lives)) {
+            (Order::Overtakes, Some(unleft)) => min(own, unleft),
+            _ => own,
+        };
+        if packet.tcp.seq == expected {
+            return Ok(());
+        }
+        Err(fault(
+            taken,
+            format!(
+                "an acknowledgment leaves with the sequence number {}; the VM sent {own}, and the first \
+                 that has not left gives {expected}",
+                packet.tcp.seq
+            ),
+        ))
+    }
+
+    /// The TSval is the VM's, or the highest that has left where that is higher.
+    pub(super) fn time(
+        &self,
+        taken: &Taken,
+        packet: &Packet,
+        out: &[u8],
+        cx: &Releasing,
+    ) -> Result<(), Fault> {
+        let (Some(own), Some(leaves)) = (stamp(&taken.packet, &taken.bytes), stamp(packet, out))
+        else {
+            return Ok(());
+        };
+        let open = matches!(taken.standing.why(cx), Some(Why::Open | Why::Policy(_)));
+        let floor = match self.stamp {
+            Some((life, floor)) if life == taken.life && !open && before(own, floor) => Some(floor),
+            _ => None,
+        };
+        // The time of a SYN that comes again stands for nothing.
+        let repeated = packet.tcp.flags.contains(TcpFlags::SYN) && leaves == own;
+        if leaves == floor.unwrap_or(own) || repeated {
+            return Ok(());
+        }
+        let what = match floor {
+            Some(floor) => format!("its TSval is {leaves} and goes back: {floor} has left before"),
+            None => format!("its TSval is {leaves}; the VM sent {own}, which is not too old"),
+        };
+        Err(fault(taken, what))
+    }
+
+    /// Notes the TSval of what has left.
+    pub(super) fn note_time(&mut self, life: usize, packet: &Packet, out: &[u8]) {
+        let Some(stamp) = stamp(packet, out) else {
+            return;
+        };
+        match self.stamp {
+            Some((known, floor)) if known == life && before(stamp, floor) => {}
+            _ => self.stamp = Some((life, stamp)),
+        }
+    }
+}
