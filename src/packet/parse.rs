@@ -5,7 +5,7 @@
 //! general way, which alone decides what is unreadable.
 
 use super::TcpFlags;
-use super::extras::are_ordinary;
+use super::extras::{are_ordinary, are_ordinary_in};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans, is_echo};
 
 /// What kind of traffic a frame is, as the comparison distinguishes it.
@@ -256,10 +256,7 @@ impl Packet {
     ) -> bool {
         let header = usize::from(h[12] >> 4) * 4;
         let payload = L4 + header;
-        let Some(options) = head.get(L4 + TCP_HEADER..payload) else {
-            return false;
-        };
-        if payload > end {
+        if header < TCP_HEADER || payload > end.min(head.len()) {
             return false;
         }
         *self = Self {
@@ -271,7 +268,8 @@ impl Packet {
             payload_len: (end - payload) as u32,
             tcp: tcp_fields(h),
             fragment: 0,
-            extras: !are_ordinary(options) && h[13] & TcpFlags::SYN.0 == 0,
+            extras: !are_ordinary_in(head, L4 + TCP_HEADER, payload)
+                && h[13] & TcpFlags::SYN.0 == 0,
         };
         true
     }

@@ -36,8 +36,14 @@ pub(in crate::compare) struct Arrival<'a, F> {
 /// Whether ACK is the only control bit with a meaning here.
 #[inline(always)]
 pub(super) fn is_plain(flags: TcpFlags) -> bool {
+    are_plain([flags; 2])
+}
+
+/// The same of two segments.
+#[inline(always)]
+pub(super) fn are_plain([a, b]: [TcpFlags; 2]) -> bool {
     let meant = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK | TcpFlags::URG;
-    flags.0 & meant.0 == TcpFlags::ACK.0
+    ((a.0 ^ TcpFlags::ACK.0) | (b.0 ^ TcpFlags::ACK.0)) & meant.0 == 0
 }
 
 impl Stream {
@@ -205,10 +211,14 @@ impl Stream {
 
     #[inline(always)]
     pub(super) fn note_left(&mut self, ack: u32) {
-        if self.primary_ack != Some(ack) {
-            self.note_client_end(self.primary_ack, ack);
-            self.primary_ack = Some(self.primary_ack.map_or(ack, |before| max(before, ack)));
+        if let Some(before) = self.primary_ack {
+            let ahead = distance(before, ack);
+            if ahead <= 0 {
+                return;
+            }
+            self.note_client_end(ahead, ack);
         }
+        self.primary_ack = Some(ack);
     }
 
     /// Takes in an S. Nothing is suspended.
@@ -227,7 +237,7 @@ impl Stream {
             if !self.primaries.is_empty() {
                 return Way::General(arrival.frame);
             }
-            self.note_acknowledged(tcp.ack, tcp.window);
+            self.note_acknowledged(tcp.ack, Some(tcp.window));
             return Way::Short(0);
         }
         let seq = tcp.seq.wrapping_sub(self.secondary_base);
@@ -247,7 +257,7 @@ impl Stream {
             Ok(id) => id,
             Err(frame) => return Way::General(frame),
         };
-        self.note_acknowledged(tcp.ack, tcp.window);
+        self.note_acknowledged(tcp.ack, Some(tcp.window));
         let slot = hold.slot_mut(id);
         slot.seq = seq;
         slot.len = packet.payload_len;
@@ -283,7 +293,7 @@ impl Stream {
             return Way::General(arrival.frame);
         }
         let ack = slot.ack;
-        self.note_acknowledged(tcp.ack, tcp.window);
+        self.note_acknowledged(tcp.ack, Some(tcp.window));
         if let Some(limit) = self.secondary_window {
             lower_window(hold, id, limit);
         }
@@ -377,17 +387,16 @@ impl Stream {
     }
 
     #[inline(always)]
-    pub(super) fn note_acknowledged(&mut self, ack: u32, window: u16) {
-        if self.secondary_ack == Some(ack) {
-            self.secondary_window = Some(window);
-        } else if self
-            .secondary_ack
-            .is_none_or(|before| at_or_before(before, ack))
-        {
-            self.note_client_end(self.secondary_ack, ack);
-            self.secondary_ack = Some(ack);
-            self.secondary_window = Some(window);
+    pub(super) fn note_acknowledged(&mut self, ack: u32, window: Option<u16>) {
+        if let Some(before) = self.secondary_ack {
+            let ahead = distance(before, ack);
+            if ahead < 0 {
+                return;
+            }
+            self.note_client_end(ahead, ack);
         }
+        self.secondary_ack = Some(ack);
+        self.secondary_window = window;
     }
 }
 

@@ -100,7 +100,7 @@ impl Stream {
     /// with the same TCP options. Those of a SYN are compared with the rest of it.
     pub(super) fn lacks_equal_options<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> bool {
         let slot = hold.slot(id);
-        if !self.extras.unusual || slot.len > 0 || slot.flags.contains(TcpFlags::SYN) {
+        if slot.len > 0 || slot.flags.contains(TcpFlags::SYN) {
             return false;
         }
         let (packet, head) = parse(hold, id);
@@ -127,7 +127,7 @@ impl Stream {
     /// Whether the options of a P are those of an S that has the same byte at `at`.
     pub(super) fn has_same_options<F: Frame>(&self, hold: &Hold<F>, p: SlotId, s: SlotId) -> bool {
         let (own, others) = (hold.slot(p), hold.slot(s));
-        if !self.extras.unusual || !own.has_extras() && !others.has_extras() {
+        if !own.has_extras() && !others.has_extras() {
             return true;
         }
         let same = (own.seq, own.len) == (others.seq, others.len);

@@ -318,14 +318,8 @@ impl Stream {
         }
         let alone = self.note_secondary_extras(&frame, packet);
         self.secondary_begun.note(&tcp);
-        if tcp.flags.contains(TcpFlags::ACK)
-            && self
-                .secondary_ack
-                .is_none_or(|ack| at_or_before(ack, tcp.ack))
-        {
-            self.note_client_end(self.secondary_ack, tcp.ack);
-            self.secondary_ack = Some(tcp.ack);
-            self.secondary_window = (!syn).then_some(tcp.window);
+        if tcp.flags.contains(TcpFlags::ACK) {
+            self.note_acknowledged(tcp.ack, (!syn).then_some(tcp.window));
         }
         // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
         let shift = match (syn, self.primary_syn) {
@@ -442,7 +436,9 @@ impl Stream {
         }
         hold.unlink(Link::Flow, &mut self.primaries, id);
         self.note_on_wire(hold, id);
-        self.note_primary_urgent(hold, id);
+        if self.extras.unusual {
+            self.note_primary_urgent(hold, id);
+        }
         let slot = hold.slot_mut(id);
         slot.place = Place::Nowhere;
         let (flags, seq, ack) = (slot.flags, slot.seq, slot.ack);

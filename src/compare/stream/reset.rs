@@ -67,10 +67,10 @@ pub(super) struct ClientReset {
 }
 
 impl Stream {
-    /// Notes an acknowledgment of either VM that follows `before`: one more number is a FIN's.
+    /// Notes an acknowledgment of either VM that is `ahead` of the one before: one more number may be a FIN's.
     #[inline(always)]
-    pub(super) fn note_client_end(&mut self, before: Option<u32>, ack: u32) {
-        if before == Some(ack.wrapping_sub(1)) {
+    pub(super) fn note_client_end(&mut self, ahead: i32, ack: u32) {
+        if ahead == 1 {
             self.client_end = Some(ack);
         }
     }

@@ -4,7 +4,7 @@
 //! [`super::express`]), and everything else to that.
 
 use super::Stream;
-use super::express::{Arrival, is_equal, is_plain};
+use super::express::{Arrival, are_plain, is_equal};
 use crate::compare::hold::{Hold, NIL};
 use crate::frame::Frame;
 use crate::packet::Tcp;
@@ -29,8 +29,7 @@ impl Stream {
             .map_or(other.ack, |ack| max(ack, other.ack));
         let simple = self.express
             && self.epoch == arrival.epoch
-            && is_plain(tcp.flags)
-            && is_plain(other.flags)
+            && are_plain([tcp.flags, other.flags])
             && self.primaries.is_empty()
             && self.first_unused(hold) == NIL
             && other.seq.wrapping_sub(self.secondary_base) == seq
@@ -42,7 +41,7 @@ impl Stream {
         if !simple || !is_equal(&arrival.frame, packet, &secondary, at) {
             return Err((arrival.frame, secondary));
         }
-        self.note_acknowledged(other.ack, other.window);
+        self.note_acknowledged(other.ack, Some(other.window));
         let witness = Arrival {
             frame: secondary,
             packet,

@@ -25,7 +25,7 @@ impl Stream {
             let slot = cx.hold.slot(id);
             (slot.flags, slot.seq, slot.len)
         };
-        if self.lacks_equal_options(cx.hold, id) {
+        if self.extras.unusual && self.lacks_equal_options(cx.hold, id) {
             return Verdict::Waits;
         }
         // Before a SYN on the same segment drops its counterpart.
@@ -57,7 +57,9 @@ impl Stream {
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);
         }
-        if let Some(verdict) = self.probe_verdict(cx.hold, id) {
+        if len == 1
+            && let Some(verdict) = self.probe_verdict(cx.hold, id)
+        {
             return verdict;
         }
         let mut verified = cx.hold.slot(id).verified;
@@ -70,7 +72,7 @@ impl Stream {
                 return Verdict::Waits;
             };
             let n = cx.hold.slot(w).end().wrapping_sub(at).min(len - verified);
-            if !self.has_same_options(cx.hold, id, w) {
+            if self.extras.unusual && !self.has_same_options(cx.hold, id, w) {
                 return Verdict::Differs(Reason::Headers, Some(w), at);
             }
             if let Some(k) = difference(cx.hold, id, w, at, n as usize) {
@@ -87,7 +89,10 @@ impl Stream {
                 self.use_up(cx.hold, w);
             }
         }
-        if let Some(verdict) = self.examine_extras(cx.hold, id) {
+        let stands_alone = !flags.intersects(TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK);
+        if (self.extras.unusual || stands_alone)
+            && let Some(verdict) = self.examine_extras(cx.hold, id)
+        {
             return verdict;
         }
         if flags.contains(TcpFlags::FIN) {

@@ -1,4 +1,4 @@
-//! The one change that a P may see: it advertises no larger a window than the SVM did.
+//! A P advertises no larger a window than the SVM did.
 
 use crate::frame::Frame;
 use crate::packet::checksum::{TCP_CHECKSUM, update_u16};
@@ -9,6 +9,7 @@ const WINDOW: usize = 14;
 
 /// Lets a segment whose TCP header begins at `transport` and has this window advertise at most
 /// `limit`; a frame with another owner and a signed one keep their own.
+#[inline(always)]
 pub(super) fn lower<F: Frame>(
     frame: &mut F,
     transport: u16,
@@ -16,9 +17,13 @@ pub(super) fn lower<F: Frame>(
     window: u16,
     limit: u16,
 ) {
-    if window <= limit || flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
-        return;
+    if window > limit && !flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
+        lower_to(frame, transport, window, limit);
     }
+}
+
+#[inline(never)]
+fn lower_to<F: Frame>(frame: &mut F, transport: u16, window: u16, limit: u16) {
     let at = usize::from(transport);
     let partial = frame.has_partial_checksum();
     if is_signed(options(frame.head(), at)) {
