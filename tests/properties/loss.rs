@@ -217,12 +217,14 @@ impl World {
             self.pvm.hear(rng, &answer, now);
             self.to_svm.push_back((now + self.lag, answer));
         }
-        while let Some((_, answer)) = self.to_svm.pop_front_if(|(at, _)| *at <= now) {
+        while self.to_svm.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, answer)) = self.to_svm.pop_front()
+        {
             self.svm.hear(rng, &answer, now);
         }
         let mut said = Vec::new();
         for mut segment in self.speak(rng, Side::Primary, now) {
-            if self.other && !segment.data.is_empty() && segment.end() <= self.pvm.top() - 1 {
+            if self.other && !segment.data.is_empty() && segment.end() < self.pvm.top() {
                 // It may have left, or lie still here.
                 let k = rng.below(segment.data.len());
                 segment.data[k] ^= 1;
