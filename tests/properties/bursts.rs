@@ -8,7 +8,7 @@ use dpdk_colo::flow::FlowKey;
 use dpdk_colo::frame::{Frame, HeapFrame};
 use dpdk_colo::packet::Packet;
 
-use crate::harness::{Harness, Sent, ample, in_segments};
+use crate::harness::{Harness, Sent, ample, as_sent, in_segments};
 use crate::rng::{Rng, for_cases};
 use crate::streams::spoil;
 use crate::traffic::{Connection, Side, ends};
@@ -53,7 +53,7 @@ fn take(rng: &mut Rng, queue: &mut VecDeque<Sent>, most: usize) -> Vec<HeapFrame
         .collect()
 }
 
-/// All that left of each flow, in order, and when.
+/// All that left of each flow as it was sent, and when.
 type Left = BTreeMap<String, Vec<(Vec<u8>, u64)>>;
 
 fn drain(comparator: &mut Comparator<HeapFrame>, left: &mut Left) {
@@ -61,7 +61,13 @@ fn drain(comparator: &mut Comparator<HeapFrame>, left: &mut Left) {
     while let Some(release) = comparator.next_release() {
         let key: FlowKey = Packet::parse(release.frame.head(), release.frame.len()).key;
         let flow = left.entry(key.to_string()).or_default();
-        flow.push((release.frame.to_vec(), release.cleared));
+        let mut bytes = release.frame.to_vec();
+        as_sent(&mut bytes);
+        flow.push((bytes, release.cleared));
+    }
+    // What overtakes does so in the order in which both VMs' frames of one round are looked at.
+    for flow in left.values_mut() {
+        flow.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     }
 }
 

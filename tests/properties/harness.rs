@@ -609,3 +609,18 @@ pub fn in_segments(rng: &mut Rng, sent: &Sent) -> HeapFrame {
     let [a, b] = cuts;
     HeapFrame::chain(&[&bytes[..a], &bytes[a..b], &bytes[b..]]).with_offload(offload)
 }
+
+/// Takes from a frame that left what the comparator may have changed in it, as far as it knew by then: window,
+/// time stamp, the sequence number of a bare acknowledgment, and the checksum.
+pub fn as_sent(bytes: &mut [u8]) {
+    let packet = Packet::parse(bytes, bytes.len());
+    if packet.kind != Kind::Tcp {
+        return;
+    }
+    let l4 = usize::from(packet.l4);
+    if packet.payload_len == 0 {
+        bytes[l4 + 4..l4 + 8].fill(0);
+    }
+    bytes[l4 + 14..l4 + 18].fill(0);
+    bytes[l4 + 20..usize::from(packet.payload)].fill(0);
+}

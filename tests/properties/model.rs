@@ -37,7 +37,7 @@ impl Segment {
     }
 
     /// Says no more than that the client's bytes have come.
-    fn is_bare_ack(&self) -> bool {
+    pub fn is_bare_ack(&self) -> bool {
         self.data.is_empty() && self.ack.is_some() && !self.syn && !self.fin && !self.rst
     }
 
@@ -162,7 +162,7 @@ impl Connection {
     }
 
     fn leave(&mut self, p: &Segment) {
-        if self.left.len() < p.end() as usize {
+        if !p.data.is_empty() && self.left.len() < p.end() as usize {
             self.left.resize(p.end() as usize, None);
         }
         for (position, &byte) in (p.at..).zip(&p.data) {
@@ -276,7 +276,23 @@ impl Flow {
         let lowest = unleft.map_or(p.at, |unleft| unleft.min(p.at));
         // Where the PVM sends out of order, there are bytes that have not left below some that have.
         let top = unleft.map_or(p.at, |_| connection.top().min(p.at));
-        if at == lowest || at == top && at != 0 {
+        // Or the first of those that are new lies behind a gap.
+        let first_new = self
+            .waiting
+            .iter()
+            .take(index)
+            .find_map(|w| match &w.meaning {
+                Meaning::Tcp(held)
+                    if held.end() + u32::from(held.fin) > top && !held.is_bare_ack() =>
+                {
+                    Some(held.at.max(top).min(p.at))
+                }
+                _ => None,
+            });
+        if at == lowest
+            || at == top && (at != 0 || connection.syn_left)
+            || at == first_new.unwrap_or(p.at)
+        {
             return Ok(());
         }
         Err(format!("leaves at {at}, sent at {}, not at {lowest}", p.at))

@@ -88,8 +88,10 @@ fn a_stream_that_differs_in_one_byte_does_not_leave_from_there_on() {
             "differs at {first}, unnoticed"
         );
         if ordered {
-            let sent = p.iter().filter(|p| p.end() > first).count();
-            let covers = |sent: &Sent| matches!(&sent.meaning, Meaning::Tcp(p) if p.end() > first);
+            // An acknowledgment without data may leave before the difference is seen.
+            let lies_behind = |p: &Segment| p.end() > first && !p.is_bare_ack();
+            let sent = p.iter().filter(|p| lies_behind(p)).count();
+            let covers = |sent: &Sent| matches!(&sent.meaning, Meaning::Tcp(p) if lies_behind(p));
             assert_eq!(
                 harness.waiting_that(covers),
                 sent,
@@ -200,9 +202,13 @@ fn nothing_is_acknowledged_that_the_secondary_has_not_acknowledged() {
         let mut harness = harness_for(numbers, &merged);
         harness.feed(rng, &merged);
         assert_eq!(harness.reports, []);
-        // P leave in order, so all before the first that runs ahead.
-        let free = p.iter().take_while(|p| p.ack.is_none_or(|ack| ack <= gate));
-        assert_eq!(harness.released, free.count(), "gate at {gate}");
+        // P leave in order, so all before the first that runs ahead, and what may overtake it.
+        let is_free = |p: &Segment| p.ack.is_none_or(|ack| ack <= gate);
+        let free = p.iter().take_while(|p| is_free(p)).count();
+        assert!(harness.released >= free, "gate at {gate}");
+        let runs_ahead = |sent: &Sent| matches!(&sent.meaning, Meaning::Tcp(p) if !is_free(p));
+        let ahead = p.iter().filter(|p| !is_free(p)).count();
+        assert_eq!(harness.waiting_that(runs_ahead), ahead, "gate at {gate}");
         if behind > 0 {
             assert_eq!(harness.overdue(), Some(Reason::AckAhead));
         }

@@ -128,9 +128,12 @@ impl Stream {
             }
         }
         let last = self.primaries.tail;
-        if last != NIL && (len == 0 || before(seq, hold.slot(last).end())) {
-            // It may overtake what is held.
-            return Way::General(arrival.frame);
+        if last != NIL {
+            let last = hold.slot(last);
+            if len == 0 || last.len == 0 || before(seq, last.end()) {
+                // It may overtake what is held.
+                return Way::General(arrival.frame);
+            }
         }
         let (packet, flow) = (arrival.packet, arrival.flow);
         let id = match hold.insert_primary(arrival.frame, arrival.now) {

@@ -105,6 +105,7 @@ impl Stream {
         now: Ticks,
     ) {
         self.catch_up(hold);
+        self.express = false;
         if let Some(flow) = hold.slot(id).flow {
             self.unfold(hold, flow);
         }

@@ -95,8 +95,11 @@ impl Stream {
             self.compared.is_none_or(|(_, to)| at_or_before(to, seq))
         };
         let takes_part = latest != NIL && is_new(latest) && !is_bare(hold, latest);
+        // Behind a P that was found equal, in part or whole, nothing has left since.
+        let waits_for_all =
+            || oldest == self.cursor && hold.slot(oldest).verified == 0 && is_new(oldest);
         if let Some((from, to)) = self.compared
-            && (oldest == NIL || is_new(oldest))
+            && (oldest == NIL || waits_for_all())
         {
             let first = match self.wire.left {
                 Some((first, last)) if at_or_before(from, last) && at_or_before(last, to) => first,
@@ -155,14 +158,12 @@ impl Stream {
             }
             let next = cx.hold.next(Link::Open, id);
             let slot = cx.hold.slot(id);
-            if !self.acknowledged_by_both(slot.flags, slot.ack) {
-                // The PVM's acknowledgments only rise: the gate stops all that came later, too.
-                break;
-            }
-            match self.pass_older(cx, id) {
-                Step::Left => any = true,
-                Step::Stays => {}
-                Step::Diverged => return any,
+            if self.acknowledged_by_both(slot.flags, slot.ack) {
+                match self.pass_older(cx, id) {
+                    Step::Left => any = true,
+                    Step::Stays => {}
+                    Step::Diverged => return any,
+                }
             }
             id = next;
         }
@@ -220,14 +221,14 @@ impl Stream {
     /// higher one: the client takes windows from the highest number that it has seen (SND.WL1, RFC
     /// 9293, 3.10.7.4), and the SVM may have to go on from less. False if that cannot be.
     fn lower_sequence<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {
-        let Some((_, to)) = self.wire.left else {
+        let Some(first) = self.first_unsent(hold, id) else {
             return false;
         };
         let slot = hold.slot_mut(id);
-        let ahead = slot.seq.wrapping_sub(to);
-        if !before(to, slot.seq) {
+        if !before(first, slot.seq) {
             return true;
         }
+        let ahead = slot.seq.wrapping_sub(first);
         let Some(frame) = &mut slot.frame else {
             return false;
         };
@@ -238,8 +239,26 @@ impl Stream {
         if outcome == Outcome::Shared {
             return false;
         }
-        slot.seq = to;
+        slot.seq = first;
         true
+    }
+
+    /// The first byte that has not left: where the oldest P with new bytes begins to be new, or what
+    /// this P counts from if there is none. `None` where nothing has left, so that nobody knows what is new.
+    fn first_unsent<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Option<u32> {
+        let (_, to) = self.wire.left?;
+        let own = hold.slot(id).seq;
+        let mut older = self.primaries.head;
+        for _ in 0..REACH {
+            if older == id || older == NIL {
+                break;
+            }
+            if !is_bare(hold, older) && before(to, sequence_end(hold, older)) {
+                return Some(min(own, max(to, hold.slot(older).seq)));
+            }
+            older = hold.next(Link::Flow, older);
+        }
+        Some(own)
     }
 
     /// Gives a frame that is about to leave a TSval that is not below those that have left
