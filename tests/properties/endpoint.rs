@@ -287,7 +287,9 @@ impl Vm {
             }
             let at = self.next;
             let new = at >= self.top && at >= self.edge;
-            if at >= self.end() || new || at - self.una >= self.congestion {
+            // Congestion holds back data, and not a FIN alone, as in Linux (tcp_cwnd_test).
+            let is_held_back = at - self.una >= self.congestion && at < self.len();
+            if at >= self.end() || new || is_held_back {
                 break;
             }
             let mut segment = self.segment(at, self.size(rng));

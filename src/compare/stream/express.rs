@@ -123,15 +123,15 @@ impl Stream {
             if witness != NIL {
                 return self.meet_secondary(hold, arrival, witness, seq);
             }
-            if self.compared.is_some_and(|(_, to)| before(seq, to)) {
-                return Way::General(arrival.frame);
-            }
+        }
+        // What comes again or only acknowledges may overtake what is held.
+        if self.compared.is_some_and(|(_, to)| before(seq, to)) {
+            return Way::General(arrival.frame);
         }
         let last = self.primaries.tail;
         if last != NIL {
             let last = hold.slot(last);
             if len == 0 || last.len == 0 || before(seq, last.end()) {
-                // It may overtake what is held.
                 return Way::General(arrival.frame);
             }
         }
