@@ -90,11 +90,12 @@ fn bursts_of_both_are_compared_as_their_frames_would_be() {
         let mut turns = Vec::new();
         let mut p = output(rng, Side::Primary, &primary, &mut turns);
         let mut s = output(&mut other, Side::Secondary, &primary, &mut turns);
-        for queue in [&mut p, &mut s] {
-            if !queue.is_empty() && rng.one_in(3) {
-                let lost = rng.below(queue.len());
-                queue.remove(lost);
-            }
+        // Each VM may lack a frame; the PVM, of which none is lost, then lacks the rest, too.
+        if !p.is_empty() && rng.one_in(3) {
+            p.truncate(p.len() - rng.below(p.len().min(8)));
+        }
+        if !s.is_empty() && rng.one_in(3) {
+            s.remove(rng.below(s.len()));
         }
 
         // Frames have up to three segments, and each takes a place.

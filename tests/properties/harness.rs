@@ -122,6 +122,8 @@ pub struct Harness {
     /// different history.
     reference: Option<Comparator<Numbered>>,
     flows: BTreeMap<usize, Flow>,
+    /// There may be fewer places than flows.
+    is_forgetful: bool,
     keys: Vec<(FlowKey, usize)>,
     /// P that have not left.
     inside: BTreeMap<usize, Sent>,
@@ -147,6 +149,7 @@ impl Harness {
             reference: (limits.history > limits.primary)
                 .then(|| Comparator::new(limits, numbers, Policy::default()).without_express()),
             flows: BTreeMap::new(),
+            is_forgetful: limits.flows < ample(0, 0).flows,
             keys: Vec::new(),
             inside: BTreeMap::new(),
             parts: BTreeSet::new(),
@@ -452,6 +455,7 @@ impl Harness {
             let is_part = rest.is_some() || self.parts.contains(&number);
             let wire = changes(&piece, &bytes, is_part);
             let flow = self.flows.get_mut(&sent.flow).expect("came in");
+            flow.is_forgetful = self.is_forgetful;
             let left_of_it = rest.as_ref().map(|rest| rest.meaning.clone());
             if let Err(why) = flow.leave(number, &piece.meaning, left_of_it, wire, committed) {
                 panic!("P {number}: {why}\n{sent:?}");

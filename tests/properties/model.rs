@@ -197,6 +197,8 @@ pub struct Flow {
     pub diverged: bool,
     /// Between a fence and its commit.
     suspended: bool,
+    /// The comparator may have forgotten the connection, and with it how far it has got.
+    pub is_forgetful: bool,
     /// P that left before others of their connection, by what they are.
     pub overtook: Overtook,
 }
@@ -290,6 +292,7 @@ impl Flow {
                 _ => None,
             });
         if at == lowest
+            || self.is_forgetful && p.is_bare_ack() && at < lowest.max(top)
             || at == top && (at != 0 || connection.syn_left)
             || at == first_new.unwrap_or(p.at)
         {
