@@ -66,7 +66,8 @@ impl Life {
         }
         if tcp.flags.contains(TcpFlags::RST) {
             self.resets.push((tcp.seq, acknowledged(packet)));
-        } else {
+        } else if packet.sequence_len() > 0 {
+            // A bare acknowledgment bears the number of bytes that may not have left.
             let end = end.wrapping_add(u32::from(fin));
             self.next = Some(later(self.next, end));
         }

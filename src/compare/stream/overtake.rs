@@ -243,22 +243,24 @@ impl Stream {
         true
     }
 
-    /// The first byte that has not left: where the oldest P with new bytes begins to be new, or what
-    /// this P counts from if there is none. `None` where nothing has left, so that nobody knows what is new.
+    /// The first byte that has not left: the lowest that is new of the P before this one, or what this P
+    /// counts from if there is none. `None` where nothing has left, so that nobody knows what is new.
     fn first_unsent<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Option<u32> {
-        let (_, to) = self.wire.left?;
-        let own = hold.slot(id).seq;
+        let (from, to) = self.wire.left?;
+        let mut first = hold.slot(id).seq;
         let mut older = self.primaries.head;
         for _ in 0..REACH {
             if older == id || older == NIL {
                 break;
             }
-            if !is_bare(hold, older) && before(to, sequence_end(hold, older)) {
-                return Some(min(own, max(to, hold.slot(older).seq)));
+            let (seq, end) = (hold.slot(older).seq, sequence_end(hold, older));
+            if !is_bare(hold, older) && !self.wire.has(seq, end) {
+                let begins_old = at_or_before(from, seq) && before(seq, to);
+                first = min(first, if begins_old { to } else { seq });
             }
             older = hold.next(Link::Flow, older);
         }
-        Some(own)
+        Some(first)
     }
 
     /// Gives a frame that is about to leave a TSval that is not below those that have left

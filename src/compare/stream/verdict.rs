@@ -84,6 +84,9 @@ impl Stream {
             slot.verified = verified;
             slot.witness(arrived);
             let end = at.wrapping_add(n);
+            if self.compared.is_some_and(|(_, to)| before(to, at)) {
+                self.retire_skipped(cx.hold, at);
+            }
             self.note_compared(at, end);
             if end == cx.hold.slot(w).end() {
                 self.use_up(cx.hold, w);

@@ -163,6 +163,19 @@ impl Stream {
         }
     }
 
+    /// Makes history of the S before a position that the PVM has skipped: it sent their bytes before
+    /// anything was compared here, and need not send them again.
+    pub(super) fn retire_skipped<F: Frame>(&mut self, hold: &mut Hold<F>, at: u32) {
+        let mut w = self.witnesses.head;
+        while w != NIL && at_or_before(hold.slot(w).end(), at) {
+            if !hold.slot(w).complete {
+                hold.slot_mut(w).complete = true;
+                hold.retire(w);
+            }
+            w = hold.next(Link::Flow, w);
+        }
+    }
+
     /// At a fence: keeps of an S that a P has matched in part what was matched, as history; false
     /// if there is no such part.
     pub fn cut<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {

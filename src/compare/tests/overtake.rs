@@ -320,3 +320,18 @@ fn what_has_left_is_known_behind_more_bytes_than_numbers_order() {
     pair.p(&tcp(&segment(seq.wrapping_add(5), 1, b"")));
     assert_eq!(pair.left(), 2);
 }
+
+#[test]
+fn what_the_primary_sent_before_is_not_waited_for_again() {
+    let mut pair = Pair::new();
+    // Both VMs repeat what has left before anything was compared; the client then has it all.
+    pair.p(&data(1000, b"abcd"));
+    pair.s(&data(1000, b"ab"));
+    pair.s(&data(1002, b"cdefgh"));
+    pair.s(&data(1008, b"ijkl"));
+    pair.both(&data(1012, b"new"));
+    assert_eq!(pair.left(), 2);
+    assert_eq!((pair.overdue(), pair.report()), (None, None));
+    pair.p(&data(1004, b"efghijkl"));
+    assert_eq!(pair.left(), 1, "history has it");
+}
