@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// Frames of every kind that is told apart, with every value of the control bits.
+    /// Frames of every kind that the parser distinguishes, with every value of the control bits.
     #[test]
     fn a_reset_is_found_wherever_the_parser_finds_it() {
         let mut frames = Vec::new();

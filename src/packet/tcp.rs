@@ -126,7 +126,7 @@ pub fn timestamp_echo(options: &[u8]) -> Option<usize> {
 /// Whether an options area carries a signature of the segment: TCP-MD5 (RFC 2385, kind 19) or TCP-AO
 /// (RFC 5925, kind 29).
 ///
-/// Both cover the header and the data, and only the end systems know the key: whoever modifies such a
+/// Both cover the header and the data, and only the end systems know the key. A node that modifies such a
 /// segment makes the peer drop it.
 #[inline]
 pub fn is_signed(options: &[u8]) -> bool {

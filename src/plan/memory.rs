@@ -14,7 +14,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Bytes of so many mbufs, with a tenth on top for the pool's ring, its caches and the heap's own
+    /// Bytes of the given number of mbufs, with a tenth on top for the pool's ring, its caches and the heap's own
     /// headers.
     pub fn of(self, mbufs: u32) -> usize {
         let mbufs = mbufs as usize;

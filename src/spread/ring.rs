@@ -82,7 +82,7 @@ pub(super) enum Report<F> {
     Discarded(Amount),
     /// So many P became of others than came, since parts of long ones left.
     Divided(Amount),
-    /// So many P were dropped because their client had reset the connection.
+    /// The number of P dropped because their client had reset the connection.
     ResetDropped(Amount),
 }
 

@@ -317,7 +317,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// The end: so many frames are held, the comparator found a difference or something overdue, and
+    /// The end: `held` frames are held, the comparator found a difference or something overdue, and
     /// the streams differed in `target`. `spare` frames came into being by division.
     pub fn finish(
         &mut self,

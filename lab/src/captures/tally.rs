@@ -93,7 +93,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing yet; so many examples of each kind will be kept.
+    /// Nothing yet; keeps at most this number of examples of each kind.
     pub fn new(examples: usize) -> Self {
         Self {
             examples,

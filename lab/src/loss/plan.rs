@@ -21,7 +21,7 @@ pub enum Way {
 pub enum Kind {
     /// Every frame passes at once.
     Clean,
-    /// Frames are lost one by one; so many of 1,000.
+    /// Frames are lost one by one: the number lost of 1,000.
     Loss(Way, u16),
     /// One frame in 100 is lost together with the two behind it, either way.
     Bursts,

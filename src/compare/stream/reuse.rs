@@ -1,6 +1,6 @@
 //! Which SYN comes again, and which one opens the next connection of the same ports.
 //!
-//! As a rule the ISN tells. A VM that always begins with the same one is told by what it has sent
+//! As a rule the ISN differs. For a VM that always begins with the same one, what counts is what it sent
 //! since: behind a FIN or a RST no stack sends the SYN of the same connection again, and a SYN+ACK
 //! that comes again acknowledges the same SYN of the client.
 
