@@ -6,6 +6,7 @@ use crate::packet::Packet;
 use packets::{Ends, Segment};
 
 mod ageing;
+mod division;
 mod ended;
 mod membership;
 mod overtake;

@@ -87,6 +87,17 @@ pub fn pseudo_header(key: &FlowKey, length: u32) -> Option<Sum> {
     Some(sum)
 }
 
+/// The folded sum of what lies behind the first `skip` bytes of a frame with these segments.
+pub fn behind<'a>(segments: impl IntoIterator<Item = &'a [u8]>, mut skip: usize) -> u16 {
+    let mut sum = Sum::default();
+    for segment in segments {
+        let rest = segment.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(segment.len());
+        sum.add(rest);
+    }
+    sum.folded()
+}
+
 /// Whether the TCP, UDP, ICMP or ICMPv6 checksum of a frame is correct; `None` when the frame has
 /// none (another kind, a fragment, a UDP checksum of zero).
 ///

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy, Reason};
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::frame::{Frame, HeapFrame, Offload};
+use dpdk_colo::packet::checksum::verify;
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::model::{Flow, Meaning, Overtook, Wire};
@@ -481,16 +482,18 @@ impl Harness {
     }
 }
 
-/// The part of a P that has left, and what stays; a P that is not to be cut leaves whole.
+/// The part of a P that has left, and what stays.
 fn divided(sent: &Sent, left: &[u8]) -> (Sent, Option<Sent>) {
     let Meaning::Tcp(segment) = &sent.meaning else {
         return (sent.clone(), None);
     };
     let n = Packet::parse(left, left.len()).payload_len as usize;
-    if sent.cut.is_none() || n >= segment.data.len() {
+    if n >= segment.data.len() {
         return (sent.clone(), None);
     }
     let (mut piece, mut rest) = (sent.clone(), sent.clone());
+    // A trailer does not come along.
+    rest.bytes.truncate(sent.headers + segment.data.len());
     let (mut front, mut back) = (segment.clone(), segment.clone());
     front.data.truncate(n);
     front.fin = false;
@@ -578,7 +581,10 @@ fn changes(sent: &Sent, left: &[u8], is_part: bool) -> Wire {
     assert_eq!(left, expected, "bytes");
     let lowered = Packet::parse(left, left.len()).tcp.window;
     assert!(lowered <= packet.tcp.window, "a wider window");
-    if sent.cut.is_none() {
+    if sent.cut.is_none() && is_part {
+        let packet = Packet::parse(left, left.len());
+        assert_eq!(verify(&packet, [left]), Some(true), "a part's checksum");
+    } else if sent.cut.is_none() {
         let end = packet.end();
         let sums = [bytes, left].map(|bytes| {
             // An option may begin at an odd offset, the header does not.

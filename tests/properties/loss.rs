@@ -4,9 +4,12 @@
 //! Both VMs get what the client sends and repeat what is lost in their own ways, at their own times.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use dpdk_colo::compare::{Limits, Numbers, Reason};
+use dpdk_colo::packet::Packet;
+use etherparse::TcpHeader;
 
 use crate::endpoint::{Answer, Client, Habits, Vm};
 use crate::harness::{Harness, Sent, ample};
@@ -114,6 +117,7 @@ impl Shape {
             payload: segment.data.clone(),
         };
         let mut bytes = packets::tcp(&self.ends, &wire, rng.byte());
+        sum_up(&mut bytes);
         let headers = bytes.len() - segment.data.len();
         let cut = (segment.data.len() > vm.habits.mss)
             .then(|| NonZeroU16::new(vm.habits.mss as u16))
@@ -131,6 +135,25 @@ impl Shape {
             cut,
         }
     }
+}
+
+/// Gives a TCP segment the right checksum.
+fn sum_up(bytes: &mut [u8]) {
+    let packet = Packet::parse(bytes, bytes.len());
+    let tcp = usize::from(packet.l4);
+    let (mut header, payload) = TcpHeader::from_slice(&bytes[tcp..]).expect("a segment");
+    header.checksum = match (packet.key.src_ip(), packet.key.dst_ip()) {
+        (Some(IpAddr::V4(source)), Some(IpAddr::V4(destination))) => {
+            header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), payload)
+        }
+        (Some(IpAddr::V6(source)), Some(IpAddr::V6(destination))) => {
+            header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), payload)
+        }
+        _ => unreachable!("both addresses are of one version"),
+    }
+    .expect("a short payload");
+    let header = header.to_bytes();
+    bytes[tcp..tcp + header.len()].copy_from_slice(&header);
 }
 
 /// One connection with everything that takes part in it.
@@ -269,7 +292,7 @@ impl World {
         if segment.syn || self.loss[1] > 0 && rng.one_in(self.loss[1]) {
             return;
         }
-        let number = |bytes: &[u8]| dpdk_colo::packet::Packet::parse(bytes, bytes.len()).tcp.seq;
+        let number = |bytes: &[u8]| Packet::parse(bytes, bytes.len()).tcp.seq;
         let lowered = number(&sent.bytes).wrapping_sub(number(left));
         let delay = if rng.one_in(6) {
             rng.below(8) as u64
@@ -365,7 +388,7 @@ fn run(rng: &mut Rng, profile: Profile, numbers: Numbers) -> Outcome {
             feed(rng, &mut outcome, &mut worlds, said, now);
             worlds[i].deliver(rng, now);
         }
-        if now.is_multiple_of(2) && profile.long {
+        if now.is_multiple_of(2) {
             outcome.harness.age();
             carry(rng, &mut outcome.harness, &mut worlds, now);
         }

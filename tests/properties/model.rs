@@ -201,6 +201,8 @@ pub struct Flow {
     pub is_forgetful: bool,
     /// P that left before others of their connection, by what they are.
     pub overtook: Overtook,
+    /// So many P have waited that some of them may overtake no more.
+    is_crowded: bool,
 }
 
 /// How many P overtook others.
@@ -211,7 +213,7 @@ pub struct Overtook {
     pub acks: usize,
 }
 
-/// How many P that may overtake the comparator looks at for one frame.
+/// How many P that may overtake the comparator keeps in mind: the latest.
 const LOOKED_AT: usize = 64;
 
 impl Flow {
@@ -225,6 +227,7 @@ impl Flow {
     pub fn primary(&mut self, number: usize, meaning: &Meaning) {
         let meaning = meaning.clone();
         self.waiting.push_back(Waiting { number, meaning });
+        self.is_crowded |= self.waiting.len() > LOOKED_AT;
     }
 
     pub fn secondary(&mut self, meaning: &Meaning) {
@@ -339,6 +342,7 @@ impl Flow {
             Some(rest) => self.waiting[index].meaning = rest,
             None => drop(self.waiting.remove(index)),
         }
+        self.is_crowded &= !self.waiting.is_empty();
         match meaning {
             Meaning::Tcp(p) => {
                 let connection = self.connection(p.incarnation);
@@ -368,7 +372,12 @@ impl Flow {
         if self.diverged || self.suspended {
             return None;
         }
-        for (index, waiting) in self.waiting.iter().take(LOOKED_AT).enumerate() {
+        let looked_at = if self.waiting.len() > LOOKED_AT {
+            1
+        } else {
+            LOOKED_AT
+        };
+        for (index, waiting) in self.waiting.iter().take(looked_at).enumerate() {
             let Meaning::Tcp(p) = &waiting.meaning else {
                 return None;
             };

@@ -115,7 +115,7 @@ pub fn ip(
     }
 }
 
-/// A TCP segment.
+/// A TCP segment; its checksum is trivia, too.
 pub fn tcp(ends: &Ends, segment: &Segment, trivia: u8) -> Vec<u8> {
     let mut header = TcpHeader::new(ends.port, ends.peer_port, segment.seq, segment.window);
     header.acknowledgment_number = segment.ack.unwrap_or(0);

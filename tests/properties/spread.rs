@@ -48,8 +48,8 @@ type Overdue = (Reason, Option<FlowKey>);
 /// What became of a script.
 #[derive(Default)]
 struct Outcome {
-    /// By the number of the P: the step at which it left, and how.
-    left: BTreeMap<usize, (usize, Left)>,
+    /// By the number of the P and of its part: the step at which it left, and how.
+    left: BTreeMap<(usize, usize), (usize, Left)>,
     /// Numbers of P in the order in which they left, by their flow. Of what cannot be read nobody
     /// knows the flow, so it has an order of its own.
     order: HashMap<(FlowKey, bool), Vec<usize>>,
@@ -73,8 +73,8 @@ impl Outcome {
             cleared: release.cleared,
             witnessed: release.witnessed,
         };
-        let before = self.left.insert(number, (at, left));
-        assert!(before.is_none(), "P {number} leaves twice");
+        let part = self.left.range((number, 0)..(number + 1, 0)).count();
+        self.left.insert((number, part), (at, left));
         let packet = release.frame.packet();
         let unreadable = matches!(packet.kind, Kind::Unreadable(_));
         let order = self.order.entry((packet.key, unreadable)).or_default();
@@ -382,7 +382,7 @@ fn assert_present(outcome: &Outcome, alone: &Outcome, at: usize) {
     for (number, (step, _)) in due {
         assert!(
             outcome.left.contains_key(number),
-            "P {number} left at step {step}, and has not at {at}"
+            "P {number:?} left at step {step}, and has not at {at}"
         );
     }
 }
@@ -399,18 +399,18 @@ fn in_any_order(left: &Left) -> Left {
 fn assert_equal(outcome: &Outcome, alone: &Outcome, single: bool) {
     for (number, (step, one)) in &outcome.left {
         let Some((then, other)) = alone.left.get(number) else {
-            panic!("P {number} has left at step {step}, and never should");
+            panic!("P {number:?} has left at step {step}, and never should");
         };
         assert!(
             step >= then,
-            "P {number} left at step {step}, before {then}"
+            "P {number:?} left at step {step}, before {then}"
         );
         // A retransmission that leaves later, because a worker has less history, raises no time stamp before.
         let [mut left, mut as_left] = [one, other].map(in_any_order);
         if single {
             [left.witnessed, as_left.witnessed] = [one, other].map(|left| left.witnessed);
         }
-        assert_eq!(left, as_left, "P {number}");
+        assert_eq!(left, as_left, "P {number:?}");
     }
     if single {
         assert_eq!(outcome.order, alone.order, "order within the flows");

@@ -1,28 +1,30 @@
-//! What a guest sent as one long frame to be cut, leaving in parts.
+//! A segment that leaves in parts.
 //!
 //! Guests with offloads send up to 64 KB in a frame, and the two VMs seldom the same 64 KB: their
 //! congestion windows differ. If such a P could leave only whole, and ended beyond what the SVM's
-//! window lets it send, no acknowledgment would ever come that opens the window. So the part of
-//! the oldest P that was found equal leaves as a frame of its own, just as its segments would on
-//! the wire, and the rest waits in its place. Not at once: see [`crate::compare::partial`].
+//! window lets it send, no acknowledgment would ever come that opens the window. The same holds for a
+//! short segment that the SVM repeats with other boundaries after a loss, and for a FIN behind data that
+//! the SVM may not send yet. So the part of the oldest P that was found equal leaves as a segment of its
+//! own, and the rest waits in its place. Not at once: see [`crate::compare::partial`].
 
 use std::num::NonZeroU16;
 
+use super::express::is_plain;
 use super::{Stream, window};
 use crate::compare::Context;
 use crate::compare::hold::{Hold, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::segmentation::{Piece, Segmentation};
-use crate::packet::{Packet, TcpFlags};
+use crate::packet::{Packet, TcpFlags, checksum, is_signed};
 
 impl Stream {
-    /// The oldest P, if it is a long one that was found equal in part and waits for the rest.
+    /// The oldest P, if it was found equal in part and waits for the rest.
     fn partly_equal<F: Frame>(&self, hold: &Hold<F>) -> Option<SlotId> {
         let oldest = self.primaries.head;
         if oldest == NIL || oldest != self.cursor || hold.slot(oldest).verified == 0 {
             return None;
         }
-        Some(oldest).filter(|id| hold.frame(*id).offload().segment.is_some())
+        Some(oldest).filter(|id| hold.slot(*id).len > 1)
     }
 
     /// Has the flow looked at later if there is such a P.
@@ -42,7 +44,10 @@ impl Stream {
         let Some(id) = self.partly_equal(cx.hold) else {
             return;
         };
-        if self.divide(cx, id, cx.hold.slot(id).verified) {
+        let slot = cx.hold.slot(id);
+        // A FIN that waits keeps the last byte: a segment without data would be a bare acknowledgment.
+        let part = slot.verified.min(slot.len - 1);
+        if self.divide(cx, id, part) {
             *cx.released += 1;
             // With that, what repeats a byte of the part may leave before what is held still.
             self.advance(cx);
@@ -63,12 +68,9 @@ impl Stream {
         debug_assert!(part <= slot.verified);
         let (seq, flags, ack) = (slot.seq, slot.flags, slot.ack);
         let (transport, own, verified) = (slot.transport, slot.window, slot.verified);
-        let Some(size) = cx.hold.frame(id).offload().segment else {
-            return false;
-        };
-        let whole = part == 0 || part >= slot.len || slot.opens;
+        let whole = part == 0 || part >= slot.len || slot.opens || slot.has_extras();
         if whole
-            || flags.intersects(TcpFlags::SYN | TcpFlags::RST | TcpFlags::URG)
+            || !is_plain(TcpFlags(flags.0 & !TcpFlags::FIN.0))
             || self
                 .is_urgent_at_secondary(seq, seq.wrapping_add(part))
                 .is_some()
@@ -77,7 +79,7 @@ impl Stream {
         {
             return false;
         }
-        let Some([mut front, rest]) = parts(cx.hold.frame(id), part, size) else {
+        let Some([mut front, rest]) = parts(cx.hold.frame(id), part) else {
             return false;
         };
         if let Some(limit) = self.secondary_window {
@@ -96,17 +98,27 @@ impl Stream {
     }
 }
 
-/// A frame as two, of which the first has so many bytes of payload; `None` where its headers do not
-/// allow that or there is no memory.
-fn parts<F: Frame>(frame: &F, first: u32, size: NonZeroU16) -> Option<[F; 2]> {
+/// A segment as two, of which the first has so many bytes of payload; `None` where its headers do not
+/// allow that, where it is signed (RFC 2385, RFC 5925) or its checksum is wrong, and where there is no
+/// memory.
+fn parts<F: Frame>(frame: &F, first: u32) -> Option<[F; 2]> {
     let packet = Packet::parse(frame.head(), frame.len());
-    if !frame.has_partial_checksum() {
+    let is_partial = frame.has_partial_checksum();
+    let is_sound = is_partial || checksum::verify(&packet, frame.segments()) == Some(true);
+    if !is_sound || is_signed(packet.tcp_options(frame.head())) {
         return None;
     }
+    let whole = NonZeroU16::new(packet.payload_len.try_into().ok()?)?;
+    let size = frame.offload().segment.unwrap_or(whole);
     let plan = Segmentation::new(&packet, size)?;
     let part = |piece: &Piece| {
         let mut part = frame.excerpt(plan.headers(), piece.start, piece.len)?;
-        plan.write_partial(piece, part.head_mut()?.get_mut(..plan.headers())?);
+        let payload = (!is_partial).then(|| checksum::behind(part.segments(), plan.headers()));
+        let headers = part.head_mut()?.get_mut(..plan.headers())?;
+        match payload {
+            Some(sum) => plan.write(piece, headers, sum),
+            None => plan.write_partial(piece, headers),
+        }
         Some(part)
     };
     let [front, rest] = plan.divide(first as usize)?;

@@ -37,7 +37,7 @@ use extras::Extras;
 use handshake::Syn;
 pub use handshake::Synchronized;
 use keepalive::Probe;
-use overtake::Wire;
+use overtake::{Overtakers, Wire};
 use reset::{ClientReset, Resets};
 use reuse::Begun;
 use verdict::Verdict;
@@ -113,8 +113,7 @@ pub(super) struct Stream {
     /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
     primary_fin: Option<u32>,
     secondary_fin: Option<u32>,
-    /// P that may leave before older ones, in order of arrival.
-    overtakers: List,
+    overtakers: Overtakers,
     /// What the network has seen of this connection, for the order in which P leave.
     wire: Wire,
     extras: Extras,
@@ -165,7 +164,7 @@ impl Default for Stream {
             secondary_syn: None,
             primary_fin: None,
             secondary_fin: None,
-            overtakers: List::default(),
+            overtakers: Overtakers::default(),
             wire: Wire::default(),
             extras: Extras::default(),
             has_fin_left: false,

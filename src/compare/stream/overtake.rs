@@ -10,14 +10,56 @@ use super::Stream;
 use super::express::is_plain;
 use super::verdict::{REMEMBERED, Verdict};
 use crate::compare::Context;
-use crate::compare::hold::{Hold, Link, NIL, SlotId};
+use crate::compare::hold::{Hold, Link, List, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::edit::{Outcome, Segment};
 use crate::packet::serial::{at_or_before, before, distance, max, min};
 use crate::packet::{Packet, TcpFlags, TcpOptions, is_signed};
 
-/// How many P that may overtake are looked at for one frame that arrives (rule R10).
+/// How many P that may overtake are looked at for one frame that arrives, and how many older P each of
+/// them is seen against (rule R10).
 const REACH: usize = 64;
+
+/// P that may leave before older ones, in order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Overtakers {
+    /// Bare acknowledgments. The gate opens for the oldest first.
+    acks: List,
+    /// P with data or a FIN that come again: the last [`REACH`] of them. The client's hole is in what the PVM
+    /// repeats now; older ones, whose bytes the SVM has not sent, must not displace it.
+    again: List,
+    again_len: usize,
+}
+
+impl Overtakers {
+    fn is_empty(&self) -> bool {
+        self.acks.is_empty() && self.again.is_empty()
+    }
+
+    fn push<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        hold.slot_mut(id).overtakes = true;
+        if is_bare(hold, id) {
+            hold.push_back(Link::Open, &mut self.acks, id);
+            return;
+        }
+        if self.again_len == REACH {
+            self.remove(hold, self.again.head);
+        }
+        hold.push_back(Link::Open, &mut self.again, id);
+        self.again_len += 1;
+    }
+
+    fn remove<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+        debug_assert!(hold.slot(id).overtakes);
+        hold.slot_mut(id).overtakes = false;
+        if is_bare(hold, id) {
+            hold.unlink(Link::Open, &mut self.acks, id);
+        } else {
+            hold.unlink(Link::Open, &mut self.again, id);
+            self.again_len -= 1;
+        }
+    }
+}
 
 /// What is known of a connection's output on the wire, as far as order matters.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,11 +104,15 @@ fn remembered(from: u32, to: u32) -> u32 {
     }
 }
 
-/// Position behind a segment's last sequence number, a FIN's included.
-fn sequence_end<F: Frame>(hold: &Hold<F>, id: SlotId) -> u32 {
+/// Sequence numbers that a segment takes, a FIN's included (SEG.LEN, RFC 9293, 3.3.1).
+fn sequence_length<F: Frame>(hold: &Hold<F>, id: SlotId) -> u32 {
     let slot = hold.slot(id);
-    let fin = slot.flags.contains(TcpFlags::FIN);
-    slot.end().wrapping_add(u32::from(fin))
+    slot.len + u32::from(slot.flags.contains(TcpFlags::FIN))
+}
+
+/// Position behind a segment's last sequence number.
+fn sequence_end<F: Frame>(hold: &Hold<F>, id: SlotId) -> u32 {
+    hold.slot(id).seq.wrapping_add(sequence_length(hold, id))
 }
 
 /// Whether a P has neither data nor a control bit that takes a sequence number.
@@ -136,8 +182,7 @@ impl Stream {
             && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
             && !is_signed_frame(cx.hold.frame(id));
         if may {
-            cx.hold.slot_mut(id).overtakes = true;
-            cx.hold.push_back(Link::Open, &mut self.overtakers, id);
+            self.overtakers.push(cx.hold, id);
         }
     }
 
@@ -151,65 +196,70 @@ impl Stream {
     #[inline(never)]
     fn overtake_oldest<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
         let mut any = false;
-        let mut id = self.overtakers.head;
-        for _ in 0..REACH {
-            if id == NIL {
-                break;
-            }
-            let next = cx.hold.next(Link::Open, id);
-            let slot = cx.hold.slot(id);
-            if self.acknowledged_by_both(slot.flags, slot.ack) {
-                match self.pass_older(cx, id) {
-                    Step::Left => any = true,
-                    Step::Stays => {}
-                    Step::Diverged => return any,
+        for first in [self.overtakers.acks.head, self.overtakers.again.head] {
+            let mut id = first;
+            for _ in 0..REACH {
+                if id == NIL {
+                    break;
                 }
+                let next = cx.hold.next(Link::Open, id);
+                let slot = cx.hold.slot(id);
+                if self.acknowledged_by_both(slot.flags, slot.ack) {
+                    match self.pass_older(cx, id) {
+                        Step::Left => any = true,
+                        Step::Stays => {}
+                        Step::Diverged => return any,
+                    }
+                }
+                id = next;
             }
-            id = next;
         }
         any
     }
 
     fn pass_older<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Step {
-        if !is_bare(cx.hold, id) {
-            let seq = cx.hold.slot(id).seq;
-            if !self.wire.has(seq, sequence_end(cx.hold, id)) {
-                return self.pass_in_part(cx, id);
+        if is_bare(cx.hold, id) {
+            if self.lacks_equal_options(cx.hold, id) || !self.lower_sequence(cx.hold, id) {
+                return Step::Stays;
+            }
+        } else {
+            let old = self.old_part(cx.hold, id);
+            if old == 0 {
+                return Step::Stays;
             }
             match self.examine(cx, id) {
-                Verdict::Complete => cx.hold.slot_mut(id).complete = true,
-                Verdict::Waits => return Step::Stays,
+                Verdict::Complete if old == sequence_length(cx.hold, id) => {
+                    cx.hold.slot_mut(id).complete = true;
+                }
+                Verdict::Complete | Verdict::Waits => return self.pass_in_part(cx, id, old),
                 Verdict::Differs(reason, witness, at) => {
                     self.diverge(cx, reason, id, witness, at);
                     return Step::Diverged;
                 }
             }
-        } else if self.lacks_equal_options(cx.hold, id) || !self.lower_sequence(cx.hold, id) {
-            return Step::Stays;
         }
         self.let_leave(cx, id);
         cx.counts.overtakes += 1;
         Step::Left
     }
 
-    /// Lets the part of a segment leave whose bytes have left before; its other bytes are new and
-    /// wait in order. Only a segment that the node cuts anyway comes in parts.
-    fn pass_in_part<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Step {
+    /// How many of a segment's first sequence numbers have left before.
+    fn old_part<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> u32 {
+        let seq = hold.slot(id).seq;
+        match self.wire.left {
+            Some((from, to)) if at_or_before(from, seq) && before(seq, to) => {
+                to.wrapping_sub(seq).min(sequence_length(hold, id))
+            }
+            _ => 0,
+        }
+    }
+
+    /// Lets the part of a segment leave that has left before and was found equal; its other bytes, and its
+    /// FIN, wait in order.
+    fn pass_in_part<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, old: u32) -> Step {
         let slot = cx.hold.slot(id);
-        let (seq, len) = (slot.seq, slot.len);
-        let Some((from, to)) = self.wire.left else {
-            return Step::Stays;
-        };
-        let old = to.wrapping_sub(seq);
-        let is_in_part = at_or_before(from, seq) && before(seq, to) && old < len;
-        if !is_in_part || cx.hold.frame(id).offload().segment.is_none() {
-            return Step::Stays;
-        }
-        if let Verdict::Differs(reason, witness, at) = self.examine(cx, id) {
-            self.diverge(cx, reason, id, witness, at);
-            return Step::Diverged;
-        }
-        if cx.hold.slot(id).verified < old || !self.divide(cx, id, old) {
+        let part = old.min(slot.verified).min(slot.len.saturating_sub(1));
+        if !self.divide(cx, id, part) {
             return Step::Stays;
         }
         *cx.released += 1;
@@ -293,8 +343,7 @@ impl Stream {
     #[inline]
     pub(super) fn forget_overtaker<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         if !self.overtakers.is_empty() && hold.slot(id).overtakes {
-            hold.slot_mut(id).overtakes = false;
-            hold.unlink(Link::Open, &mut self.overtakers, id);
+            self.overtakers.remove(hold, id);
         }
     }
 
