@@ -10,6 +10,7 @@
 //! number of a VM begins a life, and the two VMs' lives pair up by their count since the last commit.
 
 mod overtaking;
+mod parts;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -59,8 +60,10 @@ impl Life {
             self.note_step(self.ack, ack);
             self.ack = Some(later(self.ack, ack));
         }
-        let fin = tcp.flags.contains(TcpFlags::FIN);
-        let end = payload_at(packet).wrapping_add(packet.payload_len);
+        let part = from + payload.len() as u32;
+        let end = payload_at(packet).wrapping_add(part);
+        // A FIN leaves with the last part.
+        let fin = tcp.flags.contains(TcpFlags::FIN) && part == packet.payload_len;
         if fin {
             self.fin = Some(end);
         }
@@ -173,7 +176,7 @@ struct Taken {
     life: usize,
     packet: Packet,
     bytes: Box<[u8]>,
-    /// Bytes of payload that have left (the uplink's port may have cut it into segments).
+    /// Bytes of payload that have left (the node may let it leave in parts, and the uplink's port cuts).
     left: u32,
     freed: bool,
 }
@@ -181,22 +184,6 @@ struct Taken {
 impl Taken {
     fn payload(&self) -> &[u8] {
         payload(&self.packet, &self.bytes)
-    }
-
-    /// Whether `out` is the next piece of this segment, cut off by segmentation.
-    fn begins_with(&self, packet: &Packet, out: &[u8]) -> bool {
-        let (own, other) = (self.packet.tcp, packet.tcp);
-        let rest = &self.payload()[self.left as usize..];
-        let piece = payload(packet, out);
-        let last = piece.len() == rest.len();
-        let quiet = TcpFlags(!(TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR).0);
-        !piece.is_empty()
-            && other.seq == own.seq.wrapping_add(self.left)
-            && other.ack == own.ack
-            && own.flags.0 & quiet.0 == other.flags.0 & quiet.0
-            && (own.flags.contains(TcpFlags::FIN) && last) == other.flags.contains(TcpFlags::FIN)
-            && !own.flags.contains(TcpFlags::SYN)
-            && rest.starts_with(piece)
     }
 }
 
@@ -213,6 +200,8 @@ enum Order {
 pub struct Flow {
     numbers: Numbers,
     waiting: VecDeque<Taken>,
+    /// The last segments that left whole or in parts, for [`parts`].
+    gone: VecDeque<Taken>,
     life: usize,
     arriving: Sides,
     witness: Witness,
@@ -236,6 +225,7 @@ impl Flow {
         Self {
             numbers,
             waiting: VecDeque::new(),
+            gone: VecDeque::new(),
             life: last,
             arriving: Sides::default(),
             witness: Witness {
@@ -466,6 +456,10 @@ impl Flow {
                 }
             }
         }
+        if let Some((index, why, order)) = self.exchange(packet, out, cx, lives) {
+            self.gone(index, (&why, order), packet, out, cx, lives);
+            return Ok(why);
+        }
         Err(refused.unwrap_or_else(|| self.stranger(packet, out, lives)))
     }
 
@@ -550,8 +544,8 @@ impl Flow {
         lives[life].free(&taken.packet, &taken.bytes, from, piece);
         taken.left += piece.len() as u32;
         let is_whole = taken.left == taken.packet.payload_len;
-        if is_whole {
-            self.waiting.remove(index);
+        if is_whole && let Some(taken) = self.waiting.remove(index) {
+            self.keep(taken);
         }
         self.note_time(life, packet, out);
     }

@@ -1,6 +1,7 @@
 //! What a node would have captured: the log of each run of the primary, for the auditor.
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::packet::Packet;
 use dpdk_colo::protect::{Migration, Monitor, Primary, State};
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
@@ -134,6 +135,9 @@ impl Capture {
     /// otherwise.
     pub fn check(mut self, rng: &mut Rng) {
         let report = Self::audit(&self.runs);
+        if report.status() != 0 && std::env::var_os("DPDK_COLO_TRACE").is_some() {
+            self.runs.iter().flatten().for_each(tell);
+        }
         assert_eq!(report.status(), 0, "audit: {report}");
         let outs: Vec<(usize, usize)> = self
             .runs
@@ -160,5 +164,22 @@ impl Capture {
             matches!(violation.rule, Rule::R1 | Rule::R5) && violation.seq == i as u64 + 1,
             "{violation}"
         );
+    }
+}
+
+/// Prints a record: of a segment its port, its numbers and its length.
+fn tell(record: &Record) {
+    let seq = record.seq;
+    match &record.body {
+        Body::Frame { place, bytes, .. } => {
+            let packet = Packet::parse(bytes, bytes.len());
+            let (tcp, len) = (packet.tcp, packet.payload_len);
+            let ports = [packet.key.src_port(), packet.key.dst_port()];
+            eprintln!(
+                "{seq}: {place:?} {ports:?} {:?} {}+{len} ack {}",
+                tcp.flags, tcp.seq, tcp.ack
+            );
+        }
+        Body::Event(event) => eprintln!("{seq}: {event:?}"),
     }
 }

@@ -48,6 +48,31 @@ struct Taken {
     at: Ticks,
 }
 
+impl Taken {
+    /// Cuts a segment to the part of it that has left in a frame of so many bytes; what stays is the rest.
+    fn divide(&mut self, len: usize) -> Option<Self> {
+        let Content::Tcp(segment) = &mut self.content else {
+            return None;
+        };
+        let stays = self.bytes.len().checked_sub(len).filter(|n| *n > 0)?;
+        let part = segment.payload.len().checked_sub(stays)?;
+        let mut rest = segment.clone();
+        rest.payload.drain(..part);
+        rest.seq = rest.seq.wrapping_add(part as u32);
+        segment.payload.truncate(part);
+        segment.fin = false;
+        let headers = self.bytes.len() - part - stays;
+        let mut bytes = self.bytes.clone();
+        bytes.drain(headers..headers + part);
+        self.bytes.truncate(len);
+        Some(Self {
+            content: Content::Tcp(rest),
+            bytes,
+            ..*self
+        })
+    }
+}
+
 #[derive(Default)]
 pub struct Oracle {
     /// Stops of the PVM for a checkpoint, states that the SVM loaded, and restarts of the PVM after.
@@ -176,7 +201,12 @@ impl Oracle {
 
     /// A P leaves.
     pub fn released(&mut self, number: u64, bytes: &[u8], now: Ticks) {
-        let p = self.held.remove(&number).expect("R5: a frame left twice");
+        let mut p = self.held.remove(&number).expect("R5: a frame left twice");
+        let rest = p.divide(bytes.len());
+        let is_whole = rest.is_none();
+        if let Some(rest) = rest {
+            self.held.insert(number, rest);
+        }
         assert_eq!(p.bytes.len(), bytes.len(), "what left is of another length");
         let committed = p.period == 0 || p.alone || self.alone || self.resumes > p.period;
         if let Some(peer) = p.peer {
@@ -184,7 +214,9 @@ impl Oracle {
             let order = self.order.entry((udp, peer)).or_default();
             let at = order.iter().position(|waits| *waits == number);
             let at = at.expect("R5: a frame that does not wait has left");
-            order.remove(at);
+            if is_whole {
+                order.remove(at);
+            }
             let older: Vec<u64> = order.iter().take(at).copied().collect();
             if at > 0 {
                 self.judge_overtaking(&p, peer, &older);

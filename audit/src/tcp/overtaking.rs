@@ -5,7 +5,7 @@
 //! for new bytes. Such an acknowledgment has the number of the first byte that has not left, if its own
 //! is higher, and no segment leaves with a TSval below one that has left.
 
-use dpdk_colo::packet::serial::{before, min};
+use dpdk_colo::packet::serial::{at_or_before, before, min};
 use dpdk_colo::packet::{Packet, TcpFlags};
 
 use super::{Flow, Life, Order, Taken, payload_at};
@@ -84,7 +84,7 @@ impl Flow {
     fn unleft(&self, count: usize, lives: &[Life]) -> Option<u32> {
         let first = |taken: &Taken| {
             let life = &lives[taken.life];
-            let (at, own) = (payload_at(&taken.packet), taken.payload());
+            let (at, own) = taken.rest();
             let known = life.bytes.read(at, own.len());
             let fin = taken.packet.tcp.flags.contains(TcpFlags::FIN);
             let end = at.wrapping_add(own.len() as u32);
@@ -114,23 +114,20 @@ impl Flow {
             (Order::Overtakes, Some(unleft)) => min(own, unleft),
             _ => own,
         };
-        // It may have been freed before the commit that now covers what it overtakes.
-        let waiting = self.waiting.iter().take(index);
-        let first = waiting
-            .filter(|older| !is_bare_ack(&older.packet))
-            .map(|older| payload_at(&older.packet))
-            .reduce(min)
-            .filter(|_| matches!(order, Order::Overtakes));
-        let freed_before = first.is_some_and(|first| packet.tcp.seq == min(own, first));
-        if packet.tcp.seq == expected || freed_before {
+        // The node takes for new what has left before it began, or before the commit that now covers it.
+        let number = packet.tcp.seq;
+        let mut older = self.waiting.iter().take(index);
+        let is_new_to_node = *order == Order::Overtakes
+            && at_or_before(number, expected)
+            && older.any(|older| !is_bare_ack(&older.packet) && older.rest().0 == number);
+        if number == expected || is_new_to_node {
             return Ok(());
         }
         Err(fault(
             taken,
             format!(
-                "an acknowledgment leaves with the sequence number {}; the VM sent {own}, and the first \
-                 that has not left gives {expected}",
-                packet.tcp.seq
+                "an acknowledgment leaves with the sequence number {number}; the VM sent {own}, and the \
+                 first that has not left gives {expected}"
             ),
         ))
     }
