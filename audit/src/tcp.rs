@@ -200,7 +200,7 @@ enum Order {
 pub struct Flow {
     numbers: Numbers,
     waiting: VecDeque<Taken>,
-    /// The last segments that left whole or in parts, for [`parts`].
+    /// The last segments that left in parts.
     gone: VecDeque<Taken>,
     life: usize,
     arriving: Sides,
@@ -305,6 +305,7 @@ impl Flow {
         if let Some(taken) = self.waiting.back()
             && self.differs.is_none()
             && self.differs_from_secondary(taken, lives)
+            && self.reaches_difference(lives)
         {
             self.differs = Some(standing.turn);
         }
@@ -320,6 +321,24 @@ impl Flow {
         let at = payload_at(&taken.packet).wrapping_sub(base);
         let svm = said.bytes.read(at, own.len());
         (0..own.len()).any(|i| svm[i].is_some_and(|svm| svm != own[i]))
+    }
+
+    /// Whether the node's comparison, which goes in order, has come to a byte that differs: it stops where the
+    /// SVM has not sent one.
+    fn reaches_difference(&self, lives: &[Life]) -> bool {
+        for taken in &self.waiting {
+            let Some(said) = self.said(taken) else {
+                return false;
+            };
+            let (at, own) = taken.rest();
+            let base = base_of_pvm(self.numbers, Some(&lives[taken.life]));
+            let svm = said.bytes.read(at.wrapping_sub(base), own.len());
+            match (0..own.len()).find(|i| svm[*i] != Some(own[*i])) {
+                Some(i) => return svm[i].is_some(),
+                None => continue,
+            }
+        }
+        false
     }
 
     /// The other VM has sent a segment in `epoch`.
@@ -415,6 +434,7 @@ impl Flow {
             let contradicts = self.witness.said.get(&number);
             if contradicts.is_some_and(|said| said.contradiction.is_some())
                 || met.any(|taken| self.differs_from_secondary(taken, lives))
+                    && self.reaches_difference(lives)
             {
                 self.differs = Some(turn);
             }
@@ -544,7 +564,11 @@ impl Flow {
         lives[life].free(&taken.packet, &taken.bytes, from, piece);
         taken.left += piece.len() as u32;
         let is_whole = taken.left == taken.packet.payload_len;
-        if is_whole && let Some(taken) = self.waiting.remove(index) {
+        let in_parts = piece.len() < taken.packet.payload_len as usize;
+        if is_whole
+            && let Some(taken) = self.waiting.remove(index)
+            && in_parts
+        {
             self.keep(taken);
         }
         self.note_time(life, packet, out);

@@ -146,12 +146,13 @@ impl Flow {
         };
         let open = matches!(taken.standing.why(cx), Some(Why::Open | Why::Policy(_)));
         let floor = match self.stamp {
-            Some((life, floor)) if life == taken.life && !open && before(own, floor) => Some(floor),
+            Some((life, floor)) if life == taken.life && before(own, floor) => Some(floor),
             _ => None,
         };
         // The time of a SYN that comes again stands for nothing.
         let repeated = packet.tcp.flags.contains(TcpFlags::SYN) && leaves == own;
-        if leaves == floor.unwrap_or(own) || repeated {
+        // What the VM sent unprotected leaves as it is, unless the node holds it still when protection begins.
+        if leaves == floor.unwrap_or(own) || open && leaves == own || repeated {
             return Ok(());
         }
         let what = match floor {

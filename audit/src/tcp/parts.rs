@@ -82,11 +82,8 @@ impl Taken {
 }
 
 impl Flow {
-    /// Keeps a segment that has left.
+    /// Keeps a segment that has left in parts.
     pub(super) fn keep(&mut self, taken: Taken) {
-        if taken.packet.payload_len == 0 {
-            return;
-        }
         if self.gone.len() == KEPT {
             self.gone.pop_front();
         }

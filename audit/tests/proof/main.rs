@@ -4,6 +4,7 @@
 mod ended;
 mod frames;
 mod overtaking;
+mod parts;
 mod story;
 mod unequal;
 
