@@ -65,7 +65,7 @@ impl<F: Frame> Context<'_, F> {
             primary: p.map(side),
             secondary: s.map(side),
             primary_arrived: p.map(|id| self.hold.slot(id).arrived),
-            secondary_arrived: s.map(|id| self.hold.slot(id).arrived),
+            secondary_arrived: s.map(|id| self.hold.slot(id).came()),
             seen: self.now,
         });
     }

@@ -235,7 +235,7 @@ impl<F: Frame> Hold<F> {
     pub fn fold(&mut self, id: SlotId, flow: FlowId, before: Option<Mark>) -> Mark {
         self.leave(id, Standing::Pending);
         let slot = self.slot(id);
-        let (arrived, seq, len, payload) = (slot.arrived, slot.seq, slot.len, slot.payload);
+        let (arrived, seq, len, payload) = (slot.came(), slot.seq, slot.len, slot.payload);
         let frame = self.slab.vacate(id);
         self.secondaries -= 1;
         self.secondary_buffers -= frame.buffers();
@@ -332,6 +332,13 @@ impl<F: Frame> Hold<F> {
     pub fn retire(&mut self, id: SlotId) {
         self.leave(id, Standing::Pending);
         self.enter(id, Standing::History);
+    }
+
+    /// Lets the wait of a pending S begin now.
+    pub fn wait_anew(&mut self, id: SlotId, now: Ticks) {
+        self.leave(id, Standing::Pending);
+        self.slot_mut(id).wait_anew(now);
+        self.enter(id, Standing::Pending);
     }
 
     /// Frees a slot of history that is in no flow's list any more.

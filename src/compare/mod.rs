@@ -261,23 +261,27 @@ impl<F: Frame> Comparator<F> {
 
     /// What has waited for longer than the timeout; the oldest frame stands for all (rule R9).
     pub fn overdue(&mut self, now: Ticks) -> Option<Divergence<F>> {
-        if !self.drop_what_has_ended(now) {
+        let timeout = self.limits.timeout;
+        let old =
+            |arrived: Option<Ticks>| arrived.is_some_and(|at| now.saturating_sub(at) >= timeout);
+        if !self.excuse_primaries(now) {
             return None;
         }
-        let old = |arrived: Ticks| now.saturating_sub(arrived) >= self.limits.timeout;
-        let (p, s) = (self.hold.held.head, self.hold.pending.head);
-        let divergence = if p != NIL && old(self.hold.slot(p).arrived) {
-            self.overdue_primary(p, now)
-        } else if s != NIL && old(self.hold.slot(s).arrived) {
-            let slot = self.hold.slot(s);
+        let divergence = if old(self.oldest_primary()) {
+            self.overdue_primary(self.hold.held.head, now)
+        } else if self.excuse_secondaries(now) && old(self.oldest_secondary()) {
+            let slot = self.hold.slot(self.hold.pending.head);
             Divergence {
                 reason: Reason::MissingPrimary,
                 flow: slot.flow.map(|f| *self.flows.key(f)),
                 stream_offset: self.stream_offset(slot.flow, slot.seq),
                 primary: None,
-                secondary: Some((self.hold.frame(s).share(), slot.payload as usize)),
+                secondary: Some((
+                    self.hold.frame(self.hold.pending.head).share(),
+                    slot.payload as usize,
+                )),
                 primary_arrived: None,
-                secondary_arrived: Some(slot.arrived),
+                secondary_arrived: Some(slot.came()),
                 seen: now,
             }
         } else {

@@ -32,15 +32,14 @@ impl<F: Frame> Comparator<F> {
         }
     }
 
-    /// Drops overdue frames of connections that have ended, as far as a call may. False if there
-    /// may be more.
-    pub(super) fn drop_what_has_ended(&mut self, now: Ticks) -> bool {
-        for _ in 0..MOST {
-            if !(self.drop_primary(now) || self.drop_secondary(now)) {
-                return true;
-            }
-        }
-        false
+    /// Drops overdue P of connections that have ended, as far as a call may. False if there may be more.
+    pub(super) fn excuse_primaries(&mut self, now: Ticks) -> bool {
+        (0..MOST).any(|_| !self.drop_primary(now))
+    }
+
+    /// The same of S; one waits on where the PVM repeats what was lost.
+    pub(super) fn excuse_secondaries(&mut self, now: Ticks) -> bool {
+        (0..MOST).any(|_| !self.drop_secondary(now))
     }
 
     /// Whether the oldest P was dropped.
@@ -60,7 +59,7 @@ impl<F: Frame> Comparator<F> {
         dropped
     }
 
-    /// Whether the oldest S that waits was dropped.
+    /// Whether the oldest S that waits was dropped, or waits anew.
     fn drop_secondary(&mut self, now: Ticks) -> bool {
         let id = self.hold.pending.head;
         if id == NIL || now.saturating_sub(self.hold.slot(id).arrived) < self.limits.timeout {
@@ -70,6 +69,10 @@ impl<F: Frame> Comparator<F> {
             return false;
         };
         let dropped = match &mut self.flows[flow].output {
+            Output::Stream(stream) if stream.repeats(self.epoch, now, self.limits.timeout) => {
+                self.hold.wait_anew(id, now);
+                return true;
+            }
             Output::Stream(stream) => stream.drop_secondary(&mut self.hold, id, self.epoch, now),
             Output::Datagrams(_) => None,
         };

@@ -81,6 +81,7 @@ pub(super) enum Place {
 #[repr(C, align(64))]
 pub(super) struct Slot<F> {
     pub frame: Option<F>,
+    /// When it came, or when the wait of an S began anew; see [`Slot::came`].
     pub arrived: Ticks,
     age: [SlotId; 2],
     chain: [SlotId; 2],
@@ -105,7 +106,8 @@ pub(super) struct Slot<F> {
     pub opens: bool,
     /// Bits: [`WITNESSED`], [`EXTRAS`].
     marks: u8,
-    /// Latest arrival among the S that a P was compared with, if there was one.
+    /// Latest arrival among the S that a P was compared with, if there was one. Of an S whose wait began
+    /// anew: when it came.
     witnessed: Ticks,
     open: [SlotId; 2],
     pub fragment: u16,
@@ -162,6 +164,19 @@ impl<F> Slot<F> {
     #[inline]
     pub fn witnessed(&self) -> Option<Ticks> {
         (self.marks & WITNESSED != 0).then_some(self.witnessed)
+    }
+
+    /// Lets the wait of an S begin now.
+    pub fn wait_anew(&mut self, now: Ticks) {
+        self.witnessed = self.came();
+        self.marks |= WITNESSED;
+        self.arrived = now;
+    }
+
+    /// When an S came.
+    #[inline]
+    pub fn came(&self) -> Ticks {
+        self.witnessed().unwrap_or(self.arrived)
     }
 
     /// Notes that the frame has [`crate::packet::Packet::extras`].

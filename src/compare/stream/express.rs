@@ -61,7 +61,7 @@ impl Stream {
             && self.controls.is_empty()
             && self.deferred.is_empty()
             && self.leaves_in_order()
-            && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
+            && self.openings == 0
     }
 
     /// The general way has done what there was to do: says whether the short way is open from here.
@@ -186,7 +186,7 @@ impl Stream {
         if !simple || !is_equal(&arrival.frame, packet, s, at) {
             return Way::General(arrival.frame);
         }
-        let arrived = slot.arrived;
+        let arrived = slot.came();
         hold.unlink(Link::Flow, &mut self.witnesses, witness);
         self.trail = hold.fold(witness, arrival.flow, self.last_step());
         self.has_trail = true;

@@ -150,7 +150,7 @@ impl Stream {
         let Some(s) = self.equal_of_its_own(hold, id) else {
             return true;
         };
-        let arrived = hold.slot(s).arrived;
+        let arrived = hold.slot(s).came();
         hold.slot_mut(id).witness(arrived);
         hold.unlink(Link::Flow, &mut self.controls, s);
         hold.remove(s);

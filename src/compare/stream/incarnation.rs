@@ -51,6 +51,7 @@ impl Stream {
             cursor: self.cursor,
             epoch: self.epoch,
             arriving_isn: self.arriving_isn,
+            openings: self.openings - 1,
             arriving: self.arriving,
             former_isn: self.secondary_syn.map(|syn| syn.isn),
             former: self.secondary_begun,
@@ -67,7 +68,7 @@ impl Stream {
                 self.deferred = deferred;
                 return;
             }
-            let arrived = cx.hold.slot(s).arrived;
+            let arrived = cx.hold.slot(s).came();
             cx.hold.unlink(Link::Flow, &mut deferred, s);
             let frame = cx.hold.remove(s);
             self.compare_secondary(cx, frame, &packet, arrived);
@@ -119,6 +120,7 @@ impl Stream {
                 cursor: self.cursor,
                 epoch: self.epoch,
                 arriving_isn: self.arriving_isn,
+                openings: self.openings - 1,
                 extras: self.extras.carried(),
                 arriving: self.arriving,
                 primary_begun: Begun::of(&packet.tcp),

@@ -17,6 +17,7 @@ mod incarnation;
 mod keepalive;
 mod openings;
 mod overtake;
+mod recovery;
 mod reset;
 mod reuse;
 mod twins;
@@ -38,6 +39,7 @@ use handshake::Syn;
 pub use handshake::Synchronized;
 use keepalive::Probe;
 use overtake::{Overtakers, Wire};
+use recovery::Recovery;
 use reset::{ClientReset, Resets};
 use reuse::Begun;
 use verdict::Verdict;
@@ -100,6 +102,8 @@ pub(super) struct Stream {
     deferred: List,
     /// ISN of the latest SYN in order of arrival; later P count from it.
     arriving_isn: Option<u32>,
+    /// P that wait and open a later incarnation.
+    openings: u32,
     /// What P of that incarnation have arrived, and what S of theirs, as far as it tells a SYN that
     /// comes again from the next one.
     arriving: Begun,
@@ -116,6 +120,7 @@ pub(super) struct Stream {
     overtakers: Overtakers,
     /// What the network has seen of this connection, for the order in which P leave.
     wire: Wire,
+    recovery: Recovery,
     extras: Extras,
     has_fin_left: bool,
     /// The PVM's last RSTs that came from both or have left.
@@ -155,6 +160,7 @@ impl Default for Stream {
             controls: List::default(),
             deferred: List::default(),
             arriving_isn: None,
+            openings: 0,
             arriving: Begun::default(),
             primary_begun: Begun::default(),
             secondary_begun: Begun::default(),
@@ -166,6 +172,7 @@ impl Default for Stream {
             secondary_fin: None,
             overtakers: Overtakers::default(),
             wire: Wire::default(),
+            recovery: Recovery::default(),
             extras: Extras::default(),
             has_fin_left: false,
             resets: Resets::default(),
@@ -217,6 +224,7 @@ impl Stream {
             // What the SVM said before its own SYN belongs to an older incarnation.
             let reused = self.seen_primary || (self.seen_secondary && self.secondary_syn.is_none());
             cx.hold.slot_mut(id).opens = reused;
+            self.openings += u32::from(reused);
             self.arriving_isn = Some(tcp.seq);
             self.arriving = Begun::default();
             if !reused {

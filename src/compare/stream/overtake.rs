@@ -166,9 +166,15 @@ impl Stream {
     #[inline]
     pub(super) fn note_arrival<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         let end = sequence_end(cx.hold, id);
-        if !is_bare(cx.hold, id) && self.wire.sent.is_none_or(|sent| before(sent, end)) {
+        let bare = is_bare(cx.hold, id);
+        if !bare && self.wire.sent.is_none_or(|sent| before(sent, end)) {
             self.wire.sent = Some(end);
-        } else if self.primaries.head != id {
+            return;
+        }
+        if !bare {
+            self.recovery.note(cx.now, cx.timeout);
+        }
+        if self.primaries.head != id {
             self.note_overtaker(cx, id);
         }
     }
@@ -179,7 +185,7 @@ impl Stream {
         let may = is_plain(TcpFlags(flags.0 & !TcpFlags::FIN.0))
             && !(is_bare(cx.hold, id) && cx.hold.slot(id).has_extras())
             && !self.diverged
-            && self.arriving_isn == self.primary_syn.map(|syn| syn.isn)
+            && self.openings == 0
             && !is_signed_frame(cx.hold.frame(id));
         if may {
             self.overtakers.push(cx.hold, id);

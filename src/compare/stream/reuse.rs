@@ -57,7 +57,7 @@ impl Stream {
         while c != NIL && !self.diverged {
             let next = cx.hold.next(Link::Flow, c);
             let slot = cx.hold.slot(c);
-            let (flags, len, arrived) = (slot.flags, slot.len, slot.arrived);
+            let (flags, len, arrived) = (slot.flags, slot.len, slot.came());
             if flags.contains(TcpFlags::SYN | TcpFlags::FIN) && self.secondary_fin.is_none() {
                 self.secondary_fin = Some(isn.wrapping_add(1).wrapping_add(len));
             }

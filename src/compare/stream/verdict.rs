@@ -79,7 +79,7 @@ impl Stream {
                 return Verdict::Differs(Reason::Payload, Some(w), at.wrapping_add(k as u32));
             }
             verified += n;
-            let arrived = cx.hold.slot(w).arrived;
+            let arrived = cx.hold.slot(w).came();
             let slot = cx.hold.slot_mut(id);
             slot.verified = verified;
             slot.witness(arrived);
@@ -155,7 +155,7 @@ impl Stream {
 
     /// Drops one of them, and notes when it came.
     pub(super) fn drop_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, c: SlotId) {
-        let arrived = hold.slot(c).arrived;
+        let arrived = hold.slot(c).came();
         hold.slot_mut(id).witness(arrived);
         hold.unlink(Link::Flow, &mut self.controls, c);
         hold.remove(c);
