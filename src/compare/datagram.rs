@@ -88,7 +88,7 @@ impl Datagrams {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
-        if packet.extras {
+        if packet.has_extras() {
             return Way::General(arrival.frame);
         }
         let s = self.secondaries.head;
@@ -123,7 +123,7 @@ impl Datagrams {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
-        if hold.secondary_is_full() || packet.extras {
+        if hold.secondary_is_full() || packet.has_extras() {
             return Way::General(arrival.frame);
         }
         let p = self.open.head;
@@ -264,7 +264,7 @@ fn fill_rest<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet) {
     let identification = packet.identification(hold.frame(id).head());
     let slot = hold.slot_mut(id);
     slot.ack = identification;
-    if packet.extras {
+    if packet.has_extras() {
         slot.mark_extras();
     }
 }

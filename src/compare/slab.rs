@@ -179,7 +179,7 @@ impl<F> Slot<F> {
         self.witnessed().unwrap_or(self.arrived)
     }
 
-    /// Notes that the frame has [`crate::packet::Packet::extras`].
+    /// Notes that the frame has [`crate::packet::Packet::has_extras`].
     pub fn mark_extras(&mut self) {
         self.marks |= EXTRAS;
     }

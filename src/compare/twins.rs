@@ -12,7 +12,7 @@ use super::stream::Arrival;
 use super::{Comparator, Numbers};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
-use crate::packet::{Packet, Tcp};
+use crate::packet::{Common, Kind, Packet};
 
 /// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one: all that
 /// may be in line, or few where there was nothing to be found for long.
@@ -57,13 +57,17 @@ impl<F: Frame> Comparator<F> {
             false => LOOKS,
         };
         let (mut met, mut released) = (false, 0);
+        let common = match self.numbers {
+            Numbers::Translated => Common::PORTS_AND_SEQUENCE,
+            Numbers::OwnIsn => Common::PORTS,
+        };
         while self.express && !self.suspended && self.policy.is_default() {
-            while let Some(tcp) = self.twins(bursts, p, s) {
-                released += u64::from(self.take_twins(bursts, (p, s), tcp, now));
+            while are_twins(bursts, (p, s), common) {
+                released += u64::from(self.take_twins(bursts, (p, s), now));
                 (p, s) = (p + 1, s + 1);
                 met = true;
             }
-            let Some(next) = self.find_twins(bursts, (p, s), &mut looks) else {
+            let Some(next) = find_twins(bursts, (p, s), common, &mut looks) else {
                 break;
             };
             self.take_read_primaries(&mut bursts.primary, p..next.0, now);
@@ -78,52 +82,9 @@ impl<F: Frame> Comparator<F> {
         self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
     }
 
-    /// The places of the next twins beyond these, those that pass the fewest others over.
-    #[inline(never)]
-    fn find_twins(
-        &self,
-        bursts: &Bursts<F>,
-        (p, s): (usize, usize),
-        looks: &mut usize,
-    ) -> Option<(usize, usize)> {
-        let (more_p, more_s) = (bursts.primary.len - p, bursts.secondary.len - s);
-        if more_p == 0 || more_s == 0 {
-            return None;
-        }
-        for ahead in 1..more_p.max(more_s) {
-            *looks = looks.checked_sub(1)?;
-            for at in [(p, s + ahead), (p + ahead, s)] {
-                if self.twins(bursts, at.0, at.1).is_some() {
-                    return Some(at);
-                }
-            }
-        }
-        None
-    }
-
-    /// The S's TCP fields, if the P and the S at these places are the same segment.
-    #[inline(always)]
-    fn twins(&self, bursts: &Bursts<F>, p: usize, s: usize) -> Option<Tcp> {
-        if p >= bursts.primary.len || s >= bursts.secondary.len {
-            return None;
-        }
-        let (primary, secondary) = (&bursts.primary.frames[p], &bursts.secondary.frames[s]);
-        let (primary, secondary) = (primary.as_ref()?, secondary.as_ref()?);
-        let packet = &bursts.primary.packets[p];
-        let tcp = packet.twin(primary.head(), secondary.head(), secondary.len())?;
-        let aligned = tcp.seq == packet.tcp.seq || self.numbers == Numbers::OwnIsn;
-        aligned.then_some(tcp)
-    }
-
     /// Whether they met on the shortest way.
     #[inline(always)]
-    fn take_twins(
-        &mut self,
-        bursts: &mut Bursts<F>,
-        (p, s): (usize, usize),
-        tcp: Tcp,
-        now: Ticks,
-    ) -> bool {
+    fn take_twins(&mut self, bursts: &mut Bursts<F>, (p, s): (usize, usize), now: Ticks) -> bool {
         let (batch, i) = (&mut bursts.primary, p);
         let secondary = bursts.secondary.frames[s].take();
         let (Some(primary), Some(secondary)) = (batch.frames[i].take(), secondary) else {
@@ -131,10 +92,10 @@ impl<F: Frame> Comparator<F> {
         };
         let packet = &batch.packets[i];
         let flow = self.flow_of(batch, i);
-        match self.take_together(primary, secondary, packet, &tcp, flow, now) {
+        match self.take_together(primary, secondary, packet, flow, now) {
             Ok(()) => true,
             Err(frames) => {
-                self.take_one_by_one(batch, i, frames, tcp, now);
+                self.take_one_by_one(batch, i, frames, now);
                 false
             }
         }
@@ -146,11 +107,13 @@ impl<F: Frame> Comparator<F> {
         batch: &Batch<F>,
         i: usize,
         (primary, secondary): (F, F),
-        tcp: Tcp,
         now: Ticks,
     ) {
         let (packet, hash) = (&batch.packets[i], batch.hashes[i]);
-        let other = Packet { tcp, ..*packet };
+        let mut other = *packet;
+        if packet.kind == Kind::Tcp {
+            other.tcp = packet.twin_fields(secondary.head());
+        }
         self.take_primary(primary, packet, hash, self.flow_of(batch, i), now);
         self.take_secondary(secondary, &other, hash, self.flow_of(batch, i), now);
     }
@@ -162,7 +125,6 @@ impl<F: Frame> Comparator<F> {
         primary: F,
         secondary: F,
         packet: &Packet,
-        tcp: &Tcp,
         flow: Option<FlowId>,
         now: Ticks,
     ) -> Result<(), (F, F)> {
@@ -179,12 +141,47 @@ impl<F: Frame> Comparator<F> {
         let flow = &mut self.flows[id];
         flow.seen = now;
         match &mut flow.output {
-            Output::Stream(stream) => {
-                stream.twins_in_order(&mut self.hold, arrival, secondary, tcp)
-            }
+            Output::Stream(stream) => stream.twins_in_order(&mut self.hold, arrival, secondary),
             Output::Datagrams(datagrams) => {
                 datagrams.twins_in_order(&mut self.hold, arrival, secondary)
             }
         }
     }
+}
+
+/// The places of the next twins beyond these, those that pass the fewest others over.
+#[inline(never)]
+fn find_twins<F: Frame>(
+    bursts: &Bursts<F>,
+    (p, s): (usize, usize),
+    common: Common,
+    looks: &mut usize,
+) -> Option<(usize, usize)> {
+    let (more_p, more_s) = (bursts.primary.len - p, bursts.secondary.len - s);
+    if more_p == 0 || more_s == 0 {
+        return None;
+    }
+    for ahead in 1..more_p.max(more_s) {
+        *looks = looks.checked_sub(1)?;
+        for at in [(p, s + ahead), (p + ahead, s)] {
+            if are_twins(bursts, at, common) {
+                return Some(at);
+            }
+        }
+    }
+    None
+}
+
+/// Whether the P and the S at these places are the same segment.
+#[inline(always)]
+fn are_twins<F: Frame>(bursts: &Bursts<F>, (p, s): (usize, usize), common: Common) -> bool {
+    if p >= bursts.primary.len || s >= bursts.secondary.len {
+        return false;
+    }
+    let frames = (&bursts.primary.frames[p], &bursts.secondary.frames[s]);
+    let (Some(primary), Some(secondary)) = frames else {
+        return false;
+    };
+    let packet = &bursts.primary.packets[p];
+    packet.has_twin(primary.head(), secondary.head(), secondary.len(), common)
 }

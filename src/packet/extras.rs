@@ -76,23 +76,20 @@ pub(super) const ALIGNED_STAMPS: usize = 12;
 const ALIGNED: u32 = u32::from_ne_bytes([NO_OPERATION, NO_OPERATION, TIMESTAMPS, 10]);
 
 /// Whether the options of a segment other than a SYN say nothing that would have to be compared.
-#[inline(never)]
 pub(super) fn are_ordinary(options: &[u8]) -> bool {
     Options(options).all(is_regenerated) && mapping(options).is_none()
 }
 
-/// The same of the options from `at` to `end` of a frame. Nearly every segment has none, or aligned time
-/// stamps, which costs no call. The caller has seen that they lie in `head`.
+/// Whether the options from `at` to `end` of a frame are what nearly every segment has: none, or aligned
+/// time stamps. They are ordinary then. The caller has seen that they lie in `head`.
 #[inline(always)]
-pub(super) fn are_ordinary_in(head: &[u8], at: usize, end: usize) -> bool {
+pub(super) fn are_usual(head: &[u8], at: usize, end: usize) -> bool {
     debug_assert!(at <= end && end <= head.len());
     let first = || {
         let word = head.get(at..)?.first_chunk::<4>()?;
         Some(u32::from_ne_bytes(*word))
     };
-    end == at
-        || end == at + ALIGNED_STAMPS && first() == Some(ALIGNED)
-        || are_ordinary(head.get(at..end).unwrap_or_default())
+    end == at || end == at + ALIGNED_STAMPS && first() == Some(ALIGNED)
 }
 
 /// Where MPTCP places the segment's data in the stream of all subflows (RFC 8684, 3.3.1).

@@ -4,12 +4,9 @@
 //! reads it that way. To pass it on its flow is enough. What is read here is what `parse` reads, or
 //! nothing.
 
-use super::parse::{ETHERNET_HEADER, TCP, TCP_HEADER, UDP, UDP_HEADER};
-use super::twin::{PORTS_AND_LENGTH, V4, V6, double, network_differs};
+use super::parse::{ETHERNET_HEADER, TCP, TCP_HEADER, UDP, UDP_HEADER, V4, V6};
+use super::twin::{PORTS, PORTS_AND_LENGTH, double, network_differs};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans};
-
-/// Of a transport header: both ports.
-const PORTS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
 /// What `then` makes of the flow of an untagged frame that carries TCP or UDP right behind an IPv4
 /// header without options or an IPv6 header, and contradicts itself nowhere. Of any other frame

@@ -25,3 +25,4 @@ pub use parse::{Kind, Packet, Tcp, Unreadable};
 pub use quote::QuotedTcp;
 pub use reset::reset_of;
 pub use tcp::{TcpFlags, TcpOptions, is_signed, sack_edges, timestamp_echo};
+pub(crate) use twin::Common;

@@ -5,7 +5,7 @@
 //! general way, which alone decides what is unreadable.
 
 use super::TcpFlags;
-use super::extras::{are_ordinary, are_ordinary_in};
+use super::extras::{are_ordinary, are_usual};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans, is_echo};
 
 /// What kind of traffic a frame is, as the comparison distinguishes it.
@@ -88,9 +88,26 @@ pub struct Packet {
     pub tcp: Tcp,
     /// For [`Kind::Fragment`]: offset in 8-byte units << 1 | more-fragments; else 0.
     pub fragment: u16,
-    /// Whether there is more that an end system could act on: IPv4 options, IPv6 extension headers, TCP
-    /// options but those of a SYN, time stamps, SACK blocks and signatures, or bytes behind a UDP datagram.
-    pub extras: bool,
+    /// What stands before the payload.
+    pub(super) form: Form,
+}
+
+/// What stands in a frame before its payload, as far as short ways ask: one byte that tells all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Form {
+    /// Without extras, and in a frame without tags, a TCP segment right behind an IPv4 header.
+    Segment4,
+    /// The same behind an IPv6 header.
+    Segment6,
+    /// A UDP datagram, likewise.
+    Datagram4,
+    /// The same behind an IPv6 header.
+    Datagram6,
+    /// Any other frame without extras.
+    Other,
+    /// See [`Packet::has_extras`].
+    Extras,
 }
 
 /// VLAN tags that a frame may have.
@@ -103,6 +120,9 @@ pub(super) const IPV4_HEADER: usize = 20;
 pub(super) const IPV6_HEADER: usize = 40;
 pub(super) const TCP_HEADER: usize = 20;
 pub(super) const UDP_HEADER: usize = 8;
+/// Where the transport header lies in a frame without tags, options and extension headers.
+pub(super) const V4: usize = ETHERNET_HEADER + IPV4_HEADER;
+pub(super) const V6: usize = ETHERNET_HEADER + IPV6_HEADER;
 /// Type, code and checksum, which every ICMP message has.
 const ICMP_HEADER: usize = 4;
 const ICMP_ECHO_HEADER: usize = 8;
@@ -146,8 +166,15 @@ impl Packet {
             window: 0,
         },
         fragment: 0,
-        extras: false,
+        form: Form::Other,
     };
+
+    /// Whether there is more that an end system could act on: IPv4 options, IPv6 extension headers, TCP
+    /// options but those of a SYN, time stamps, SACK blocks and signatures, or bytes behind a UDP datagram.
+    #[inline(always)]
+    pub fn has_extras(&self) -> bool {
+        self.form == Form::Extras
+    }
 
     /// Reads a frame whose first segment is `head` and which has `frame_len` bytes in all its
     /// segments, at least `head.len()`.
@@ -205,8 +232,6 @@ impl Packet {
     /// UDP and contradicts itself nowhere. For anything else it is false and nothing is read.
     #[inline(always)]
     pub(super) fn read_plain(&mut self, head: &[u8], frame_len: usize) -> bool {
-        const V4: usize = ETHERNET_HEADER + IPV4_HEADER;
-        const V6: usize = ETHERNET_HEADER + IPV6_HEADER;
         let Some(h) = head.first_chunk::<{ V4 + UDP_HEADER }>() else {
             return false;
         };
@@ -268,10 +293,28 @@ impl Packet {
             payload_len: (end - payload) as u32,
             tcp: tcp_fields(h),
             fragment: 0,
-            extras: !are_ordinary_in(head, L4 + TCP_HEADER, payload)
-                && h[13] & TcpFlags::SYN.0 == 0,
+            form: match L4 {
+                V4 => Form::Segment4,
+                _ => Form::Segment6,
+            },
         };
+        if !are_usual(head, L4 + TCP_HEADER, payload) {
+            self.read_unusual_options(head);
+        }
         true
+    }
+
+    /// Whether the options of a plain segment are extras.
+    #[inline(never)]
+    fn read_unusual_options(&mut self, head: &[u8]) {
+        if self.has_unusual_options(head) {
+            self.form = Form::Extras;
+        }
+    }
+
+    /// Whether a segment has options that are extras.
+    fn has_unusual_options(&self, head: &[u8]) -> bool {
+        !self.tcp.flags.contains(TcpFlags::SYN) && !are_ordinary(self.tcp_options(head))
     }
 
     /// A UDP header `h` at offset `L4` of a datagram that ends at `end`.
@@ -290,9 +333,33 @@ impl Packet {
             payload_len: (length - UDP_HEADER) as u32,
             tcp: Tcp::default(),
             fragment: 0,
-            extras: L4 + length != end,
+            form: match L4 {
+                V4 => Form::Datagram4,
+                _ => Form::Datagram6,
+            },
         };
+        if L4 + length != end {
+            self.form = Form::Extras;
+        }
         true
+    }
+
+    /// What stands in a frame before the payload; everything else of it was read.
+    fn form_in(&self, head: &[u8]) -> Form {
+        let has_extras = self.has_network_options(head)
+            || !self.surplus(head).is_empty()
+            || self.has_unusual_options(head);
+        if has_extras {
+            return Form::Extras;
+        }
+        let (l3, l4, is_v6) = (self.l3.into(), self.l4.into(), self.key.is_v6());
+        match (self.kind, l3, l4) {
+            (Kind::Tcp, ETHERNET_HEADER, V4) => Form::Segment4,
+            (Kind::Udp, ETHERNET_HEADER, V4) => Form::Datagram4,
+            (Kind::Tcp, ETHERNET_HEADER, V6) if is_v6 => Form::Segment6,
+            (Kind::Udp, ETHERNET_HEADER, V6) if is_v6 => Form::Datagram6,
+            _ => Form::Other,
+        }
     }
 
     /// Reads any frame. What [`Packet::read_plain`] reads is also the result here.
@@ -344,10 +411,7 @@ impl Link {
             ETHER_IPV4 | ETHER_IPV6 => {
                 let ip = Ip::read(self.ether_type, head, self.end, frame_len)?;
                 let mut packet = ip.packet(head, self)?;
-                packet.extras = packet.has_network_options(head)
-                    || !packet.surplus(head).is_empty()
-                    || !are_ordinary(packet.tcp_options(head))
-                        && !packet.tcp.flags.contains(TcpFlags::SYN);
+                packet.form = packet.form_in(head);
                 Ok(packet)
             }
             // A length (IEEE 802.3, 3.2.6); what lies behind it is padding.
@@ -377,7 +441,7 @@ impl Link {
             payload_len: u32::try_from(frame_len - self.end).unwrap_or(u32::MAX),
             tcp: Tcp::default(),
             fragment: 0,
-            extras: false,
+            form: Form::Other,
         }
     }
 }
@@ -594,7 +658,7 @@ impl Ip {
             payload_len: (self.end - self.l4) as u32,
             tcp: Tcp::default(),
             fragment: self.fragment,
-            extras: false,
+            form: Form::Other,
         }
     }
 }

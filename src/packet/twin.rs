@@ -5,12 +5,8 @@
 
 use super::extras::ALIGNED_STAMPS;
 use super::parse::{
-    ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, Kind, Packet, TCP_HEADER, Tcp, UDP_HEADER,
-    tcp_fields, u16_at,
+    ETHERNET_HEADER, Form, Packet, TCP_HEADER, Tcp, UDP_HEADER, V4, V6, tcp_fields, u16_at,
 };
-
-pub(super) const V4: usize = ETHERNET_HEADER + IPV4_HEADER;
-pub(super) const V6: usize = ETHERNET_HEADER + IPV6_HEADER;
 
 /// From the EtherType on: that, version and header length, total length.
 const V4_LENGTHS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
@@ -23,70 +19,94 @@ const V6_LENGTHS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xf0, 0, 0, 0, 0xff, 0xf
 pub(super) const PORTS_AND_LENGTH: u64 =
     u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 
+/// From the TCP header on: both ports.
+pub(super) const PORTS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+
+/// What two segments that are the same must have in common of the first 8 bytes of their TCP headers.
+#[derive(Clone, Copy)]
+pub(crate) struct Common(u64);
+
+impl Common {
+    /// Both ports.
+    pub const PORTS: Self = Self(PORTS);
+    /// Both ports and the sequence number.
+    pub const PORTS_AND_SEQUENCE: Self = Self(u64::MAX);
+}
+
 impl Packet {
-    /// The TCP fields (of a datagram none) of another frame that [`Packet::parse`] reads like this
-    /// packet in all else. `head` is the first segment that this packet was read from, `other` the
-    /// other frame's, which has `other_len` bytes in all. `None` says that the other frame is to be
-    /// parsed: it is different, or not TCP or UDP right behind an IP header without options or
-    /// extension headers.
+    /// Whether [`Packet::parse`] reads another frame like this one in all but the TCP fields, of which those
+    /// in `common` are equal. `head` is the first segment that this packet was read from, `other` the other
+    /// frame's, which has `other_len` bytes in all. False says that the other frame is to be parsed: it is
+    /// different, or not TCP or UDP right behind an IP header without options or extension headers.
     #[inline(always)]
-    pub(crate) fn twin(&self, head: &[u8], other: &[u8], other_len: usize) -> Option<Tcp> {
-        if self.extras || self.end() > other_len || usize::from(self.l3) != ETHERNET_HEADER {
-            return None;
+    pub(crate) fn has_twin(
+        &self,
+        head: &[u8],
+        other: &[u8],
+        other_len: usize,
+        common: Common,
+    ) -> bool {
+        if self.end() > other_len {
+            return false;
         }
-        let l4 = usize::from(self.l4);
-        if matches!(self.kind, Kind::Tcp) {
-            match l4 {
-                V4 => self
-                    .twin_segment::<V4, { V4 + TCP_HEADER }, { V4 + TCP_HEADER + 4 }>(head, other),
-                V6 if self.key.is_v6() => self
-                    .twin_segment::<V6, { V6 + TCP_HEADER }, { V6 + TCP_HEADER + 4 }>(head, other),
-                _ => None,
-            }
-        } else if matches!(self.kind, Kind::Udp) {
-            match l4 {
-                V4 => twin_datagram::<V4, { V4 + UDP_HEADER }>(head, other, other_len),
-                V6 if self.key.is_v6() => {
-                    twin_datagram::<V6, { V6 + UDP_HEADER }>(head, other, other_len)
-                }
-                _ => None,
-            }
-        } else {
-            None
+        match self.form {
+            Form::Segment4 => self.is_segment::<V4, { V4 + TCP_HEADER }, { V4 + TCP_HEADER + 4 }>(
+                head, other, common,
+            ),
+            Form::Segment6 => self.is_segment::<V6, { V6 + TCP_HEADER }, { V6 + TCP_HEADER + 4 }>(
+                head, other, common,
+            ),
+            Form::Datagram4 => is_datagram::<V4, { V4 + UDP_HEADER }>(head, other, other_len),
+            Form::Datagram6 => is_datagram::<V6, { V6 + UDP_HEADER }>(head, other, other_len),
+            Form::Other | Form::Extras => false,
         }
+    }
+
+    /// The TCP fields of a twin that is a segment; `head` is its first segment. Of a datagram they mean
+    /// nothing.
+    #[inline(always)]
+    pub(crate) fn twin_fields(&self, head: &[u8]) -> Tcp {
+        let header = head.get(usize::from(self.l4)..);
+        let fields = header.and_then(<[u8]>::first_chunk::<TCP_HEADER>);
+        fields.map_or_else(Tcp::default, |h| tcp_fields(h))
     }
 
     /// Only a segment without options or with aligned time stamps (RFC 7323, appendix A) has a twin here: both
     /// then say nothing that would have to be compared. `WORD` ends with the first four bytes behind the header.
     #[inline(always)]
-    fn twin_segment<const L4: usize, const END: usize, const WORD: usize>(
+    fn is_segment<const L4: usize, const END: usize, const WORD: usize>(
         &self,
         head: &[u8],
         other: &[u8],
-    ) -> Option<Tcp> {
-        let (a, b) = (head.first_chunk::<WORD>()?, other.first_chunk::<WORD>()?);
+        common: Common,
+    ) -> bool {
+        let (Some(a), Some(b)) = (head.first_chunk::<WORD>(), other.first_chunk::<WORD>()) else {
+            return false;
+        };
         let payload = usize::from(self.payload);
         let offset = (a[L4 + 12] ^ b[L4 + 12]) >> 4;
         let options = match payload - END {
             0 => 0,
             ALIGNED_STAMPS if payload <= other.len() => word(a, END) ^ word(b, END),
-            _ => return None,
+            _ => return false,
         };
         let differs = network_differs::<L4, WORD>(a, b)
-            | u64::from(word(a, L4) ^ word(b, L4))
+            | (double(a, L4) ^ double(b, L4)) & common.0
             | u64::from(options)
             | u64::from(offset);
-        (differs == 0).then(|| tcp_fields(&b[L4..]))
+        differs == 0
     }
 }
 
 #[inline(always)]
-fn twin_datagram<const L4: usize, const END: usize>(
+fn is_datagram<const L4: usize, const END: usize>(
     head: &[u8],
     other: &[u8],
     other_len: usize,
-) -> Option<Tcp> {
-    let (a, b) = (head.first_chunk::<END>()?, other.first_chunk::<END>()?);
+) -> bool {
+    let (Some(a), Some(b)) = (head.first_chunk::<END>(), other.first_chunk::<END>()) else {
+        return false;
+    };
     // The IP datagram may be longer than the UDP one.
     let end = if L4 == V4 {
         ETHERNET_HEADER + usize::from(u16_at(a, 16))
@@ -96,7 +116,7 @@ fn twin_datagram<const L4: usize, const END: usize>(
     // Ports and length; the checksum behind them is left out.
     let own = (double(a, L4) ^ double(b, L4)) & PORTS_AND_LENGTH;
     let differs = network_differs::<L4, END>(a, b) | own;
-    (differs == 0 && end <= other_len).then(Tcp::default)
+    differs == 0 && end <= other_len
 }
 
 /// Not 0 where EtherTypes, lengths, fragment words, protocols or addresses of two IP datagrams differ.

@@ -105,7 +105,7 @@ impl Stream {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let tcp = arrival.packet.tcp;
-        let usual = is_plain(tcp.flags) && !arrival.packet.extras;
+        let usual = is_plain(tcp.flags) && !arrival.packet.has_extras();
         if !self.express || self.epoch != arrival.epoch || !usual {
             return Way::General(arrival.frame);
         }
@@ -232,7 +232,7 @@ impl Stream {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let (packet, tcp) = (arrival.packet, arrival.packet.tcp);
-        let usual = is_plain(tcp.flags) && !packet.extras;
+        let usual = is_plain(tcp.flags) && !packet.has_extras();
         if !self.express || self.epoch != arrival.epoch || !usual {
             return Way::General(arrival.frame);
         }

@@ -63,7 +63,7 @@ fn stands_alone(packet: &Packet, head: &[u8]) -> bool {
     let flags = packet.tcp.flags;
     !flags.intersects(TcpFlags::SYN | TcpFlags::RST)
         && (!flags.contains(TcpFlags::ACK)
-            || packet.payload_len == 0 && packet.extras && packet.has_signals(head))
+            || packet.payload_len == 0 && packet.has_extras() && packet.has_signals(head))
 }
 
 fn parse<F: Frame>(hold: &Hold<F>, id: SlotId) -> (Packet, &[u8]) {
@@ -80,7 +80,7 @@ impl Stream {
         packet: &Packet,
     ) {
         let flags = packet.tcp.flags;
-        self.extras.unusual |= packet.extras || flags.contains(TcpFlags::URG);
+        self.extras.unusual |= packet.has_extras() || flags.contains(TcpFlags::URG);
         if self.extras.unusual {
             self.extras.primary_network = packet.network_digest(hold.frame(id).head());
         }
@@ -89,7 +89,7 @@ impl Stream {
     /// An S of this incarnation arrives. True if it has to wait for a P of its own.
     pub(super) fn note_secondary_extras<F: Frame>(&mut self, frame: &F, packet: &Packet) -> bool {
         let flags = packet.tcp.flags;
-        self.extras.unusual |= packet.extras || flags.contains(TcpFlags::URG);
+        self.extras.unusual |= packet.has_extras() || flags.contains(TcpFlags::URG);
         if self.extras.unusual {
             self.extras.secondary_network = packet.network_digest(frame.head());
         }

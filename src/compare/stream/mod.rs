@@ -517,7 +517,7 @@ fn fill<F: Frame>(hold: &mut Hold<F>, id: SlotId, packet: &Packet, base: u32) {
     slot.payload = packet.payload;
     slot.transport = packet.l4;
     slot.window = packet.tcp.window;
-    if packet.extras {
+    if packet.has_extras() {
         slot.mark_extras();
     }
 }

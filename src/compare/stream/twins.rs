@@ -7,22 +7,21 @@ use super::Stream;
 use super::express::{Arrival, are_plain, is_equal};
 use crate::compare::hold::{Hold, NIL};
 use crate::frame::Frame;
-use crate::packet::Tcp;
 use crate::packet::serial::{at_or_before, max};
 
 impl Stream {
-    /// Takes in a P and an S whose headers are equal but for the fields `other` of the S. The
-    /// caller has seen [`Hold::primary_room`], and nothing is suspended. Both come back where this
-    /// is not all there is to them.
+    /// Takes in a P and an S whose headers are equal but for TCP fields. The caller has seen
+    /// [`Hold::primary_room`], and nothing is suspended. Both come back where this is not all there is to
+    /// them.
     #[inline(always)]
     pub fn twins_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
         secondary: F,
-        other: &Tcp,
     ) -> Result<(), (F, F)> {
         let (packet, tcp) = (arrival.packet, &arrival.packet.tcp);
+        let other = packet.twin_fields(secondary.head());
         let seq = tcp.seq.wrapping_sub(self.primary_base);
         let acknowledged = self
             .secondary_ack
