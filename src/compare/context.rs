@@ -19,7 +19,7 @@ pub(super) struct Context<'a, F> {
     pub counts: &'a mut Counts,
     pub released: &'a mut u64,
     pub flow: FlowId,
-    pub key: FlowKey,
+    pub key: &'a FlowKey,
     pub epoch: u32,
     pub numbers: Numbers,
     pub suspended: bool,
@@ -29,17 +29,24 @@ pub(super) struct Context<'a, F> {
 
 impl<F: Frame> Context<'_, F> {
     /// Makes room for an S; without any it is dropped, which asks for a checkpoint (rule R8).
+    #[inline(always)]
     pub fn keep(&mut self, frame: F, arrived: Ticks) -> Option<SlotId> {
         match self.hold.insert_secondary(frame, arrived) {
             Ok(id) => Some(id),
             Err(_) => {
-                self.counts.secondary_overflow += 1;
-                self.report(Reason::SecondaryOverflow, None, None, None, 0);
+                self.report_overflow();
                 None
             }
         }
     }
 
+    #[inline(never)]
+    fn report_overflow(&mut self) {
+        self.counts.secondary_overflow += 1;
+        self.report(Reason::SecondaryOverflow, None, None, None, 0);
+    }
+
+    #[inline(never)]
     pub fn report(
         &mut self,
         reason: Reason,
@@ -60,7 +67,7 @@ impl<F: Frame> Context<'_, F> {
         };
         *self.found = Some(Divergence {
             reason,
-            flow: Some(self.key),
+            flow: Some(*self.key),
             stream_offset: offset,
             primary: p.map(side),
             secondary: s.map(side),

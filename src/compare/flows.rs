@@ -66,6 +66,21 @@ impl Flow {
             half_open: false,
         }
     }
+
+    /// Whether its standing is that of a half-open one.
+    #[inline]
+    pub fn stands_half_open(&self) -> bool {
+        self.half_open
+    }
+
+    /// Whether it is half-open.
+    #[inline]
+    pub fn is_half_open(&self) -> bool {
+        match &self.output {
+            Output::Stream(stream) => stream.is_half_open(),
+            Output::Datagrams(_) => false,
+        }
+    }
 }
 
 impl<F: Frame> Comparator<F> {
@@ -98,16 +113,11 @@ impl<F: Frame> Comparator<F> {
         }
     }
 
-    /// Gives a flow that has taken in a frame its standing.
+    /// Gives a flow that has taken in a frame, and was half-open before or is now, its standing.
+    #[inline(never)]
     pub(super) fn stand(&mut self, id: FlowId, now: Ticks) {
         let flow = &mut self.flows[id];
-        let half_open = match &flow.output {
-            Output::Stream(stream) => stream.is_half_open(),
-            Output::Datagrams(_) => false,
-        };
-        if half_open == flow.half_open && !half_open {
-            return;
-        }
+        let half_open = flow.is_half_open();
         flow.half_open = half_open;
         let standing = match half_open {
             true => Standing::Provisional,
@@ -123,26 +133,31 @@ impl<F: Frame> Comparator<F> {
         self.flows.touch(id);
     }
 
-    /// The flow of a packet that came now, known or new.
-    #[inline]
-    pub(super) fn flow(&mut self, packet: &Packet, hash: u64, now: Ticks) -> Option<FlowId> {
-        match self.flows.find(&packet.key, hash) {
+    /// The flow of a packet that came now, known or new; `found` is what a search has found already.
+    #[inline(always)]
+    pub(super) fn flow(
+        &mut self,
+        packet: &Packet,
+        hash: u64,
+        found: Option<FlowId>,
+        now: Ticks,
+    ) -> Option<FlowId> {
+        debug_assert!(found.is_none_or(|id| self.flows.has(id, &packet.key)));
+        match found {
             Some(id) => {
                 self.flows[id].seen = now;
                 Some(id)
             }
-            None => self.new_flow(packet.kind, &packet.key, hash, now),
+            None => self.find_or_add(packet.kind, &packet.key, hash, now),
         }
     }
 
     #[inline(never)]
-    pub(super) fn new_flow(
-        &mut self,
-        kind: Kind,
-        key: &FlowKey,
-        hash: u64,
-        now: Ticks,
-    ) -> Option<FlowId> {
+    fn find_or_add(&mut self, kind: Kind, key: &FlowKey, hash: u64, now: Ticks) -> Option<FlowId> {
+        if let Some(id) = self.flows.find(key, hash) {
+            self.flows[id].seen = now;
+            return Some(id);
+        }
         if self.overfull {
             return None;
         }

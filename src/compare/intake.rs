@@ -282,11 +282,18 @@ impl<F: Frame> Comparator<F> {
                 Way::General(back) => frame = back,
             }
         }
-        self.take_primary_in_general(frame, packet, hash, now);
+        self.take_primary_in_general(frame, packet, hash, flow, now);
     }
 
     #[inline(never)]
-    fn take_primary_in_general(&mut self, frame: F, packet: &Packet, hash: u64, now: Ticks) {
+    fn take_primary_in_general(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        hash: u64,
+        flow: Option<FlowId>,
+        now: Ticks,
+    ) {
         let Ok(id) = self.hold.insert_primary(frame, now) else {
             return;
         };
@@ -294,16 +301,18 @@ impl<F: Frame> Comparator<F> {
             self.counts.unreadable_primary += 1;
             return;
         }
-        let Some(flow) = self.flow(packet, hash, now) else {
+        let Some(flow) = self.flow(packet, hash, flow, now) else {
             self.counts.flow_table_full += 1;
             self.overfull = true;
             return;
         };
-        self.within(flow, now, |output, cx| match output {
+        let half_open = self.within(flow, now, |output, cx| match output {
             Output::Stream(stream) => stream.primary(cx, id, packet),
             Output::Datagrams(datagrams) => datagrams.primary(cx, id, packet),
         });
-        self.stand(flow, now);
+        if half_open {
+            self.stand(flow, now);
+        }
     }
 
     #[inline(always)]
@@ -358,33 +367,43 @@ impl<F: Frame> Comparator<F> {
                 Way::General(back) => frame = back,
             }
         }
-        self.take_secondary_in_general(frame, packet, hash, now);
+        self.take_secondary_in_general(frame, packet, hash, flow, now);
     }
 
     #[inline(never)]
-    fn take_secondary_in_general(&mut self, frame: F, packet: &Packet, hash: u64, now: Ticks) {
+    fn take_secondary_in_general(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        hash: u64,
+        flow: Option<FlowId>,
+        now: Ticks,
+    ) {
         if let Kind::Unreadable(_) = packet.kind {
             self.counts.unreadable_secondary += 1;
             return;
         }
-        let Some(flow) = self.flow(packet, hash, now) else {
+        let Some(flow) = self.flow(packet, hash, flow, now) else {
             self.counts.secondary_overflow += 1;
             return;
         };
-        self.within(flow, now, |output, cx| match output {
+        let half_open = self.within(flow, now, |output, cx| match output {
             Output::Stream(stream) => stream.secondary(cx, frame, packet, now),
             Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, packet, now),
         });
-        self.stand(flow, now);
+        if half_open {
+            self.stand(flow, now);
+        }
     }
 
+    /// Does something to a flow; true if the flow was half-open before or is now.
     pub(super) fn within(
         &mut self,
-        flow: FlowId,
+        id: FlowId,
         now: Ticks,
         act: impl FnOnce(&mut Output, &mut Context<'_, F>),
-    ) {
-        let key = *self.flows.key(flow);
+    ) -> bool {
+        let (key, flow) = self.flows.get_mut(id);
         let mut released = 0;
         let mut context = Context {
             hold: &mut self.hold,
@@ -393,7 +412,7 @@ impl<F: Frame> Comparator<F> {
             found: &mut self.found,
             counts: &mut self.counts,
             released: &mut released,
-            flow,
+            flow: id,
             key,
             epoch: self.epoch,
             numbers: self.numbers,
@@ -401,9 +420,11 @@ impl<F: Frame> Comparator<F> {
             timeout: self.limits.timeout,
             now,
         };
-        act(&mut self.flows[flow].output, &mut context);
+        act(&mut flow.output, &mut context);
+        let half_open = flow.is_half_open() || flow.stands_half_open();
         self.counts.released += released;
         self.trim_history();
+        half_open
     }
 
     #[inline(always)]

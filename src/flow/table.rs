@@ -361,6 +361,17 @@ impl<T> FlowTable<T> {
         self.slots.get(id.index())?.state.as_ref()
     }
 
+    /// The key of a flow and its state.
+    ///
+    /// # Panics
+    /// When the flow was removed.
+    #[inline]
+    pub fn get_mut(&mut self, id: FlowId) -> (&FlowKey, &mut T) {
+        let slot = &mut self.slots[id.index()];
+        let state = slot.state.as_mut();
+        (&slot.key, state.expect("id of a flow that was removed"))
+    }
+
     /// The key of a flow.
     #[inline]
     pub fn key(&self, id: FlowId) -> &FlowKey {

@@ -50,7 +50,7 @@ impl Stream {
             if !self.synchronized {
                 self.synchronized = true;
                 cx.synchronized.push_back(Synchronized {
-                    flow: cx.key,
+                    flow: *cx.key,
                     pvm: (primary.isn, primary.timestamp),
                     svm: (secondary.isn, secondary.timestamp),
                 });
