@@ -74,19 +74,25 @@ impl Stream {
     }
 
     /// Makes the last complete witness the frontier; false if that takes long to find.
-    fn find_frontier<F: Frame>(&mut self, hold: &Hold<F>) -> bool {
+    #[inline(always)]
+    pub(super) fn find_frontier<F: Frame>(&mut self, hold: &Hold<F>) -> bool {
+        let mut last = self.frontier;
+        if last == NIL {
+            return self.find_frontier_from_the_end(hold);
+        }
+        let mut next = hold.next(Link::Flow, last);
+        while next != NIL && hold.slot(next).complete {
+            last = next;
+            next = hold.next(Link::Flow, last);
+        }
+        self.frontier = last;
+        true
+    }
+
+    #[inline(never)]
+    fn find_frontier_from_the_end<F: Frame>(&mut self, hold: &Hold<F>) -> bool {
         const REACH: usize = 8;
         let mut last = self.witnesses.tail;
-        if self.frontier != NIL {
-            last = self.frontier;
-            let mut next = hold.next(Link::Flow, last);
-            while next != NIL && hold.slot(next).complete {
-                last = next;
-                next = hold.next(Link::Flow, last);
-            }
-            self.frontier = last;
-            return true;
-        }
         for _ in 0..REACH {
             if last == NIL || hold.slot(last).complete {
                 self.frontier = last;
@@ -352,10 +358,15 @@ impl Stream {
     /// Takes all that the short way has left as history back among the witnesses, before the
     /// general way or a commit looks at them. It lies behind all other history and before the S that
     /// no P has used up.
+    #[inline(always)]
     pub(super) fn unfold<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
-        if !self.has_trail {
-            return;
+        if self.has_trail {
+            self.unfold_trail(hold, flow);
         }
+    }
+
+    #[inline(never)]
+    fn unfold_trail<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
         self.has_trail = false;
         let mut after = self.frontier;
         let mut newest = NIL;

@@ -32,16 +32,19 @@ impl Stream {
     }
 
     /// Keeps in mind an S that may be a keepalive; false if it is none.
+    #[inline]
     pub(super) fn note_probe<F: Frame>(
         &mut self,
         frame: &F,
         packet: &Packet,
         position: u32,
     ) -> bool {
-        if packet.payload_len != 1
-            || !is_plain(packet.tcp.flags)
-            || self.probe_position() != Some(position)
-        {
+        packet.payload_len == 1 && self.note_probe_of_one(frame, packet, position)
+    }
+
+    #[inline(never)]
+    fn note_probe_of_one<F: Frame>(&mut self, frame: &F, packet: &Packet, position: u32) -> bool {
+        if !is_plain(packet.tcp.flags) || self.probe_position() != Some(position) {
             return false;
         }
         let Some(byte) = byte_at(frame, usize::from(packet.payload)) else {

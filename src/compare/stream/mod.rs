@@ -17,6 +17,7 @@ mod incarnation;
 mod keepalive;
 mod openings;
 mod overtake;
+mod plain;
 mod recovery;
 mod reset;
 mod reuse;
@@ -213,7 +214,17 @@ impl Stream {
     }
 
     /// Takes in a P that already has its slot, and lets leave what may.
+    #[inline]
     pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+        if self.goes_on_plainly(cx.epoch, packet) {
+            self.plain_primary(cx, id, packet);
+        } else {
+            self.any_primary(cx, id, packet);
+        }
+    }
+
+    #[inline(never)]
+    fn any_primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
         self.catch_up(cx.hold);
         self.unfold(cx.hold, cx.flow);
         self.refresh(cx);
@@ -246,21 +257,30 @@ impl Stream {
             (Numbers::OwnIsn, Some(isn)) => isn,
             _ => 0,
         };
-        fill(cx.hold, id, packet, base);
-        cx.hold.slot_mut(id).flow = Some(cx.flow);
-        cx.hold.slot_mut(id).place = Place::Primary;
-        cx.hold.push_back(Link::Flow, &mut self.primaries, id);
-        if self.cursor == NIL {
-            self.cursor = id;
-        }
         self.established |= goes_on(tcp.flags);
-        self.note_arrival(cx, id);
+        self.append(cx, id, packet, base);
         self.advance(cx);
         self.come_to_rest(cx.hold);
     }
 
     /// Takes in an S, and lets leave what may.
+    #[inline]
     pub fn secondary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: F,
+        packet: &Packet,
+        arrived: Ticks,
+    ) {
+        if self.goes_on_plainly(cx.epoch, packet) {
+            self.plain_secondary(cx, frame, packet, arrived);
+        } else {
+            self.any_secondary(cx, frame, packet, arrived);
+        }
+    }
+
+    #[inline(never)]
+    fn any_secondary<F: Frame>(
         &mut self,
         cx: &mut Context<'_, F>,
         frame: F,
@@ -418,6 +438,7 @@ impl Stream {
     }
 
     /// Lets a P leave that was found equal and acknowledges nothing that the SVM has not.
+    #[inline(always)]
     fn let_leave<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         if let Some(window) = self.secondary_window {
             express::lower_window(cx.hold, id, window);
@@ -433,6 +454,7 @@ impl Stream {
     }
 
     /// Takes a P out of the connection and notes what the network will have seen.
+    #[inline(always)]
     pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         let overtakes = self.primaries.head != id;
         if let Some(frame) = &mut hold.slot_mut(id).frame {
@@ -448,17 +470,26 @@ impl Stream {
         }
         let slot = hold.slot_mut(id);
         slot.place = Place::Nowhere;
-        let (flags, seq, ack) = (slot.flags, slot.seq, slot.ack);
-        if flags.contains(TcpFlags::FIN) {
-            self.primary_fin = Some(slot.end());
-            self.has_fin_left = true;
-        }
-        if flags.contains(TcpFlags::RST) {
-            self.resets
-                .add(seq, flags.contains(TcpFlags::ACK).then_some(ack));
+        let (flags, ack) = (slot.flags, slot.ack);
+        if flags.intersects(TcpFlags::FIN | TcpFlags::RST) {
+            self.note_end_left(hold, id);
         }
         if flags.contains(TcpFlags::ACK) {
             self.note_left(ack);
+        }
+    }
+
+    /// Notes that a FIN or a RST has left.
+    #[inline(never)]
+    fn note_end_left<F: Frame>(&mut self, hold: &Hold<F>, id: SlotId) {
+        let slot = hold.slot(id);
+        if slot.flags.contains(TcpFlags::FIN) {
+            self.primary_fin = Some(slot.end());
+            self.has_fin_left = true;
+        }
+        if slot.flags.contains(TcpFlags::RST) {
+            let ack = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
+            self.resets.add(slot.seq, ack);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whether a P is complete: every byte and control bit of it found equal.
 
+use super::express::is_plain;
 use super::openings::Agreement;
 use super::witnesses::difference;
 use super::{Stream, Synchronized};
@@ -20,42 +21,16 @@ pub(super) enum Verdict {
 }
 
 impl Stream {
+    /// Compares a P as far as the SVM's stream goes.
+    #[inline(always)]
     pub(super) fn examine<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) -> Verdict {
         let (flags, seq, len) = {
             let slot = cx.hold.slot(id);
             (slot.flags, slot.seq, slot.len)
         };
-        if self.extras.unusual && self.lacks_equal_options(cx.hold, id) {
-            return Verdict::Waits;
-        }
-        // Before a SYN on the same segment drops its counterpart.
-        if flags.contains(TcpFlags::RST) && !self.reset_is_matched(cx, id) {
-            return Verdict::Waits;
-        }
-        if flags.contains(TcpFlags::SYN) {
-            let (Some(primary), Some(secondary)) = (self.primary_syn, self.secondary_syn) else {
-                return Verdict::Waits;
-            };
-            match self.compare_openings(cx, id, [primary, secondary]) {
-                Agreement::Agrees => {}
-                Agreement::Waits => return Verdict::Waits,
-                Agreement::Differs => {
-                    return Verdict::Differs(
-                        Reason::SynOptions,
-                        Some(self.controls.head).filter(|c| *c != NIL),
-                        seq,
-                    );
-                }
-            }
-            if !self.synchronized {
-                self.synchronized = true;
-                cx.synchronized.push_back(Synchronized {
-                    flow: *cx.key,
-                    pvm: (primary.isn, primary.timestamp),
-                    svm: (secondary.isn, secondary.timestamp),
-                });
-            }
-            self.match_control(cx.hold, id, TcpFlags::SYN);
+        let plain = is_plain(flags) && !self.extras.unusual;
+        if !plain && let Some(verdict) = self.examine_opening(cx, id) {
+            return verdict;
         }
         if len == 1
             && let Some(verdict) = self.probe_verdict(cx.hold, id)
@@ -92,21 +67,70 @@ impl Stream {
                 self.use_up(cx.hold, w);
             }
         }
+        match plain {
+            true => Verdict::Complete,
+            false => self.examine_ending(cx.hold, id),
+        }
+    }
+
+    /// What keeps a P from being compared, if its options or a SYN or RST do.
+    #[inline(never)]
+    fn examine_opening<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        id: SlotId,
+    ) -> Option<Verdict> {
+        let (flags, seq) = (cx.hold.slot(id).flags, cx.hold.slot(id).seq);
+        if self.extras.unusual && self.lacks_equal_options(cx.hold, id) {
+            return Some(Verdict::Waits);
+        }
+        // Before a SYN on the same segment drops its counterpart.
+        if flags.contains(TcpFlags::RST) && !self.reset_is_matched(cx, id) {
+            return Some(Verdict::Waits);
+        }
+        if flags.contains(TcpFlags::SYN) {
+            let (Some(primary), Some(secondary)) = (self.primary_syn, self.secondary_syn) else {
+                return Some(Verdict::Waits);
+            };
+            match self.compare_openings(cx, id, [primary, secondary]) {
+                Agreement::Agrees => {}
+                Agreement::Waits => return Some(Verdict::Waits),
+                Agreement::Differs => {
+                    let first = Some(self.controls.head).filter(|c| *c != NIL);
+                    return Some(Verdict::Differs(Reason::SynOptions, first, seq));
+                }
+            }
+            if !self.synchronized {
+                self.synchronized = true;
+                cx.synchronized.push_back(Synchronized {
+                    flow: *cx.key,
+                    pvm: (primary.isn, primary.timestamp),
+                    svm: (secondary.isn, secondary.timestamp),
+                });
+            }
+            self.match_control(cx.hold, id, TcpFlags::SYN);
+        }
+        None
+    }
+
+    /// What becomes of a P whose bytes were found equal: its extras and a FIN are left.
+    #[inline(never)]
+    fn examine_ending<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) -> Verdict {
+        let (flags, fin) = (hold.slot(id).flags, hold.slot(id).end());
         let stands_alone = !flags.intersects(TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK);
         if (self.extras.unusual || stands_alone)
-            && let Some(verdict) = self.examine_extras(cx.hold, id)
+            && let Some(verdict) = self.examine_extras(hold, id)
         {
             return verdict;
         }
         if flags.contains(TcpFlags::FIN) {
-            let fin = seq.wrapping_add(len);
             match self.secondary_fin {
                 Some(s) if s == fin => {
                     self.primary_fin = Some(fin);
-                    self.match_control(cx.hold, id, TcpFlags::FIN);
+                    self.match_control(hold, id, TcpFlags::FIN);
                 }
                 Some(_) => return Verdict::Differs(Reason::StreamEnd, None, fin),
-                None => match self.covering(cx.hold, fin) {
+                None => match self.covering(hold, fin) {
                     Some(w) => return Verdict::Differs(Reason::StreamEnd, Some(w), fin),
                     None => return Verdict::Waits,
                 },

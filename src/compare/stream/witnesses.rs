@@ -249,6 +249,7 @@ pub(super) fn known_to<F: Frame>(hold: &Hold<F>, first: SlotId, seq: u32, end: u
 }
 
 /// Distance from position `at` to the first byte in which two slots differ, within `n` bytes.
+#[inline(always)]
 pub(super) fn difference<F: Frame>(
     hold: &Hold<F>,
     a: SlotId,
