@@ -131,13 +131,17 @@ fn telemetry_shows_trees(eal: &TestEal) {
     let bad = telemetry::register(eal, "colo test", "", |_| json!(1)).map(drop);
     assert!(matches!(bad, Err(TelemetryError::Register { .. })));
 
-    let shown = ask(eal, &["/colo/test"]);
+    let mut shown = ask(eal, &["/colo/test"]);
+    // Telemetry carries it as a number from DPDK 23.03 on.
+    let far = shown[0]["/colo/test"]["hold_ns"]["far"].take();
+    let far = far.as_i64().or_else(|| far.as_str()?.parse().ok());
+    assert_eq!(far, Some(-5_000_000_000));
     assert_eq!(
         shown[0]["/colo/test"],
         json!({
             "role": "primary",
             "ports": tree["ports"],
-            "hold_ns": {"p50": 1100, "p99_9": "1.500", "min": -3, "far": "-5000000000"},
+            "hold_ns": {"p50": 1100, "p99_9": "1.500", "min": -3, "far": null},
             "flags": {"0": 1, "1": 0},
             "numbers": [1, 2, 3],
             "names": ["a", "b"],
