@@ -6,6 +6,9 @@
 # make table    the protected pair beside QEMU's own proxy and no protection
 # make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
 #               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
+# make dpdk-matrix  builds and runs the tests at ports and of the daemon on each release of DPDK that Debian has, each
+#               in a Debian of its own that is removed again; RELEASES="24.11" for some, LOGS=DIR keeps what was said
+# make fresh    make demo and make test as the only two commands in a fresh Debian; SUITE=bookworm for another
 # make install  PREFIX=/usr/local, DESTDIR for packagers
 # make clean    what was built; the guest image too
 #
@@ -20,7 +23,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check faults faults-short loss table bench install clean packages lab
+.PHONY: all demo test lint unit instructions check faults faults-short loss table bench dpdk-matrix fresh install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -43,7 +46,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- $(DENY)
 	$(CARGO) clippy -p dpdk-colo --no-default-features --all-targets -- $(DENY)
-	bash -n lab/guest/build scripts/install-packages hugepages/reserve
+	bash -n lab/guest/build scripts/* hugepages/reserve
 
 # The seeds of randomised tests, always the same here so that a change is judged by itself;
 # `make unit DPDK_COLO_SEED=$$RANDOM` draws others.
@@ -77,6 +80,13 @@ table: all lab
 bench: packages
 	$(CARGO) build --release -p dpdk-colo -p colo-lab -p colo-bench
 	@$(TARGET)/release/colo-bench $(BENCH) --image $(IMAGE)
+
+dpdk-matrix:
+	@scripts/dpdk-matrix $(RELEASES)
+
+SUITE ?= trixie
+fresh:
+	scripts/in-debian $(SUITE) bash -c 'time make demo && time make test'
 
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo
