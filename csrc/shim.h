@@ -6,7 +6,7 @@
  * - `SHIM_*` constants stand for macros over 64-bit values, and for the offsets of mbuf fields:
  *   those moved into anonymous unions in 24.11, while offsetof() names them alike in all versions.
  *
- * Every difference between DPDK 22.11, 23.11 and 24.11 is absorbed here and in shim.c.
+ * Every difference between the releases from DPDK 22.11 to 25.11 is absorbed here and in shim.c.
  */
 #ifndef COLO_SHIM_H
 #define COLO_SHIM_H
@@ -90,6 +90,13 @@ static const uint64_t SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_C
 static const uint64_t SHIM_ETH_TX_OFFLOAD_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint64_t SHIM_ETH_RX_OFFLOAD_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t SHIM_ETH_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+
+/* How the name of the vhost library's event thread begins. */
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+#define SHIM_VHOST_THREAD "dpdk-vhost-ev"
+#else
+#define SHIM_VHOST_THREAD "vhost-ev"
+#endif
 
 /* glibc's CPU_SETSIZE, visible only with _GNU_SOURCE; checked in shim.c. */
 #define SHIM_CPU_SETSIZE 1024

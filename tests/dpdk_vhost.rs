@@ -21,7 +21,9 @@ use std::{env, fs};
 
 use dpdk_colo::Frame;
 use dpdk_colo::dpdk::fence::Closed;
-use dpdk_colo::dpdk::{Burst, Fence, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue, lcore};
+use dpdk_colo::dpdk::{
+    Burst, Fence, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue, lcore, vhost,
+};
 use dpdk_support::{TestEal, bytes_of, pattern, pool};
 
 /// Guests whose frames are answered, and frames of each.
@@ -55,6 +57,8 @@ fn host() {
     let mut port = Port::by_name(&eal, "net_vhost0").unwrap();
     let mut queues = port.start(&PortConfig::new(&frames)).unwrap();
     assert!(port.sends_chains() && !port.monitor().link_is_up());
+    // The library's thread is known by a name, which is not the same in all releases.
+    assert_eq!(vhost::look_at_sockets(&eal).unwrap(), 1);
 
     let fence = Fence::new();
     let host = Arc::new(Host::default());

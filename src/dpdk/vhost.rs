@@ -14,17 +14,17 @@ use std::time::Duration;
 use super::dpdk_sys;
 use super::eal::Eal;
 
-/// Names of the library's thread, by their beginnings: in 22.11 and 23.07, and since 23.11.
-const NAMES: [&str; 2] = ["vhost-ev", "dpdk-vhost-ev"];
 /// The thread may have been about to poll the set that it had.
 const TWICE: Duration = Duration::from_millis(1);
 
-/// Wakes the library's thread, if there is one. To be called when ports have been started.
+/// Wakes the library's thread, if there is one, and returns how many were found. To be called when
+/// ports have been started.
 ///
 /// # Errors
 /// The process's own threads cannot be listed; then sockets are seen within a second.
-pub fn look_at_sockets(_eal: &Eal) -> io::Result<()> {
-    for thread in threads()? {
+pub fn look_at_sockets(_eal: &Eal) -> io::Result<usize> {
+    let found = threads()?;
+    for &thread in &found {
         for _ in 0..2 {
             // SAFETY: it takes a number and keeps nothing. The handler that it sets does nothing,
             // no other part of the process handles this signal, and a thread that is gone is an error.
@@ -32,7 +32,7 @@ pub fn look_at_sockets(_eal: &Eal) -> io::Result<()> {
             thread::sleep(TWICE);
         }
     }
-    Ok(())
+    Ok(found.len())
 }
 
 fn threads() -> io::Result<Vec<i32>> {
@@ -51,6 +51,8 @@ fn threads() -> io::Result<Vec<i32>> {
 }
 
 fn is_vhost(task: &Path) -> bool {
-    let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
-    NAMES.iter().any(|start| name.starts_with(start))
+    let name = fs::read(task.join("comm")).unwrap_or_default();
+    dpdk_sys::SHIM_VHOST_THREAD
+        .strip_suffix(b"\0")
+        .is_some_and(|start| name.starts_with(start))
 }
