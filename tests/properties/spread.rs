@@ -420,11 +420,8 @@ fn assert_equal(outcome: &Outcome, alone: &Outcome, single: bool) {
     }
     for (at, found) in &outcome.overdue {
         // When the wait of an S begins anew depends on when somebody asks.
-        let primary = |found: &Option<Overdue>| {
-            found
-                .clone()
-                .filter(|(reason, _)| *reason != Reason::MissingPrimary)
-        };
+        let primary =
+            |found: &Option<Overdue>| found.filter(|(reason, _)| *reason != Reason::MissingPrimary);
         assert_eq!(
             primary(found),
             primary(&alone.overdue[at]),
