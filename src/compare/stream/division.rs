@@ -13,9 +13,13 @@ use super::express::is_plain;
 use super::{Stream, window};
 use crate::compare::Context;
 use crate::compare::hold::{Hold, NIL, SlotId};
-use crate::frame::Frame;
+use crate::frame::{Frame, Ticks};
 use crate::packet::segmentation::{Piece, Segmentation};
 use crate::packet::{Packet, TcpFlags, checksum, is_signed};
+
+/// The part of the timeout for which a segment that the node would not cut waits for its rest before it
+/// leaves in part: longer than the SVM is behind as a rule, and shorter than its retransmission timer.
+const WAITS: Ticks = 64;
 
 impl Stream {
     /// The oldest P, if it was found equal in part and waits for the rest.
@@ -45,6 +49,12 @@ impl Stream {
             return;
         };
         let slot = cx.hold.slot(id);
+        let compared = slot.witnessed().unwrap_or(slot.arrived);
+        let is_short = cx.hold.frame(id).offload().segment.is_none();
+        if is_short && cx.now.saturating_sub(compared) < cx.timeout / WAITS {
+            self.note_part(cx);
+            return;
+        }
         // A FIN that waits keeps the last byte: a segment without data would be a bare acknowledgment.
         let part = slot.verified.min(slot.len - 1);
         if self.divide(cx, id, part) {
