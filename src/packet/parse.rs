@@ -92,7 +92,7 @@ pub struct Packet {
     pub(super) form: Form,
 }
 
-/// What stands in a frame before its payload, as far as short ways ask: one byte that tells all of it.
+/// What stands in a frame before its payload, as far as the fast path asks: one byte for all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Form {

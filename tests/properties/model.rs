@@ -201,7 +201,7 @@ pub struct Flow {
     pub is_forgetful: bool,
     /// P that left before others of their connection, by what they are.
     pub overtook: Overtook,
-    /// So many P have waited that some of them may overtake no more.
+    /// More P have waited than may overtake.
     is_crowded: bool,
 }
 

@@ -49,7 +49,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Cuts a segment to the part of it that has left in a frame of so many bytes; what stays is the rest.
+    /// Cuts a segment to the part that has left in a frame of `len` bytes; what stays is the rest.
     fn divide(&mut self, len: usize) -> Option<Self> {
         let Content::Tcp(segment) = &mut self.content else {
             return None;
