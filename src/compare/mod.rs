@@ -270,16 +270,14 @@ impl<F: Frame> Comparator<F> {
         let divergence = if old(self.oldest_primary()) {
             self.overdue_primary(self.hold.held.head, now)
         } else if self.excuse_secondaries(now) && old(self.oldest_secondary()) {
-            let slot = self.hold.slot(self.hold.pending.head);
+            let s = self.hold.pending.head;
+            let slot = self.hold.slot(s);
             Divergence {
                 reason: Reason::MissingPrimary,
                 flow: slot.flow.map(|f| *self.flows.key(f)),
                 stream_offset: self.stream_offset(slot.flow, slot.seq),
                 primary: None,
-                secondary: Some((
-                    self.hold.frame(self.hold.pending.head).share(),
-                    slot.payload as usize,
-                )),
+                secondary: Some((self.hold.frame(s).share(), slot.payload as usize)),
                 primary_arrived: None,
                 secondary_arrived: Some(slot.came()),
                 seen: now,

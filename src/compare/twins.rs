@@ -149,7 +149,7 @@ impl<F: Frame> Comparator<F> {
     }
 }
 
-/// The places of the next twins beyond these, those that pass the fewest others over.
+/// The places of the next P and S beyond these that are the same segment: the pair with the fewest before it.
 #[inline(never)]
 fn find_twins<F: Frame>(
     bursts: &Bursts<F>,

@@ -108,14 +108,15 @@ impl Stream {
     }
 }
 
-/// A segment as two, of which the first has so many bytes of payload; `None` where its headers do not
-/// allow that, where it is signed (RFC 2385, RFC 5925) or its checksum is wrong, and where there is no
-/// memory.
+/// Divides a segment behind its first `first` bytes of payload; `None` where its headers do not allow that,
+/// where it is signed (RFC 2385, RFC 5925) or its checksum is wrong, and where there is no memory.
 fn parts<F: Frame>(frame: &F, first: u32) -> Option<[F; 2]> {
     let packet = Packet::parse(frame.head(), frame.len());
+    if is_signed(packet.tcp_options(frame.head())) {
+        return None;
+    }
     let is_partial = frame.has_partial_checksum();
-    let is_sound = is_partial || checksum::verify(&packet, frame.segments()) == Some(true);
-    if !is_sound || is_signed(packet.tcp_options(frame.head())) {
+    if !is_partial && checksum::verify(&packet, frame.segments()) != Some(true) {
         return None;
     }
     let whole = NonZeroU16::new(packet.payload_len.try_into().ok()?)?;
