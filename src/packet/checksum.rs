@@ -187,6 +187,18 @@ mod tests {
     }
 
     #[test]
+    fn the_sum_behind_headers_does_not_depend_on_the_segments() {
+        let bytes: Vec<u8> = (1..=41).collect();
+        for skip in 0..=bytes.len() {
+            let whole = sum(&bytes[skip..]).folded();
+            for cut in 0..=bytes.len() {
+                let (a, b) = bytes.split_at(cut);
+                assert_eq!(behind([a, b], skip), whole, "{skip} {cut}");
+            }
+        }
+    }
+
+    #[test]
     fn example_of_rfc_1071() {
         assert_eq!(
             sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).folded(),

@@ -81,3 +81,26 @@ fn the_part_of_a_retransmission_that_the_secondary_has_repeated_overtakes() {
     pair.s(&stamped(1004, 1, b"ef", 14));
     assert_eq!(seen(&mut pair), [(1004, 2, Some(12))]);
 }
+
+#[test]
+fn a_signed_segment_leaves_whole() {
+    // TCP-MD5 (RFC 2385): kind, length, digest, and padding.
+    let mut options = vec![19, 18];
+    options.resize(18, 7);
+    options.resize(20, 1);
+    let signed = |seq, payload: &[u8]| {
+        summed(tcp(&Segment {
+            options: options.clone(),
+            ..segment(seq, 1, payload)
+        }))
+    };
+    let mut pair = Pair::new();
+    pair.both(&signed(1000, b"abc"));
+    assert_eq!(pair.left(), 1);
+    pair.p(&signed(1003, b"defghi"));
+    pair.s(&signed(1003, b"defg"));
+    age(&mut pair);
+    assert_eq!(pair.left(), 0, "a part would need a signature of its own");
+    pair.s(&signed(1007, b"hi"));
+    assert_eq!(seen(&mut pair), [(1003, 6, None)]);
+}
