@@ -14,6 +14,7 @@ use std::time::Duration;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::anchor::Anchor;
 use super::clock::Clock;
 use super::lane::Lane;
 use crate::dpdk::{Burst, Mbuf, tsc};
@@ -250,6 +251,7 @@ struct Sink {
     notes: Consumer<Noted>,
     shared: Arc<Shared>,
     bytes: Vec<u8>,
+    noted: Vec<Noted>,
     told_lost: u64,
 }
 
@@ -279,6 +281,7 @@ impl Recorder {
             notes: notes_end,
             shared: Arc::clone(&shared),
             bytes: Vec::new(),
+            noted: Vec::with_capacity(NOTES),
             told_lost: 0,
         });
         Tap(Some(Box::new(Inner {
@@ -316,24 +319,22 @@ impl Recorder {
 impl Sink {
     /// Writes what has come; true if anything has.
     fn work(&mut self, clock: Clock, log: &Log) -> bool {
-        // The TSC's rate is known to some parts in 10^4 only: each batch counts from its own time.
-        let (ns, ticks) = (monotonic_ns(), tsc::now());
-        let time = |at: Ticks| ns.saturating_sub(clock.ns(ticks.saturating_sub(at)));
-        let mut any = false;
         let waiting = self.frames.slots();
         self.bytes.resize(waiting, 0);
-        if waiting > 0 && self.frames.pop_entire_slice(&mut self.bytes).is_ok() {
-            any = true;
-            if let Some(files) = &mut self.files {
-                each_frame(&self.bytes, |place, seq, at, epoch, frame| {
-                    files.frame(place, seq, time(at), epoch, frame);
-                });
-            }
+        let frames = waiting > 0 && self.frames.pop_entire_slice(&mut self.bytes).is_ok();
+        self.noted
+            .extend(std::iter::from_fn(|| self.notes.pop().ok()));
+        let mut any = frames || !self.noted.is_empty();
+        // Each batch counts from its own time, taken behind everything in it.
+        let anchor = Anchor::take(clock, tsc::now, monotonic_ns);
+        if frames && let Some(files) = &mut self.files {
+            each_frame(&self.bytes, |place, seq, at, epoch, frame| {
+                files.frame(place, seq, anchor.time(clock, at), epoch, frame);
+            });
         }
-        while let Ok(noted) = self.notes.pop() {
-            any = true;
+        for noted in self.noted.drain(..) {
             if let Some(files) = &mut self.files {
-                files.note(noted.seq, time(noted.at), &noted.note);
+                files.note(noted.seq, anchor.time(clock, noted.at), &noted.note);
             }
         }
         let lost = self.shared.lost.load(Ordering::Relaxed);
@@ -341,7 +342,7 @@ impl Sink {
             self.told_lost = lost;
             any = true;
             if let Some(files) = &mut self.files {
-                files.lost(ns, lost);
+                files.lost(anchor.ns, lost);
             }
             log.warning(
                 "capture",

@@ -9,6 +9,7 @@
 //! A pair's state belongs to one poll core alone and a flow's to one comparator, so that cores share
 //! pairs and flows without a lock.
 
+mod anchor;
 mod capture;
 mod clock;
 mod compare;
