@@ -1,4 +1,4 @@
-/* Preloaded into QEMU 7.2 so that COLO survives its first checkpoint under TCG.
+/* Preloaded into QEMU before 11.0 so that COLO survives its first checkpoint under TCG.
  *
  * The COLO thread saves guest RAM without the big lock (migration/colo.c,
  * colo_do_checkpoint_transaction). With TCG that path reaches run_on_cpu (softmmu/cpus.c), which
@@ -10,7 +10,8 @@
  * Work is queued for a vCPU without the lock then, too, so the vCPU may look for work, be woken, and
  * wait, in this order: nobody wakes it again, and the checkpoint never ends. So no wait is longer
  * than a moment: a condition may seem signalled for no reason (POSIX), and QEMU looks each time at
- * what it waits for.
+ * what it waits for. The deadline names its clock: pthread_cond_timedwait measures by the condition's, which is
+ * CLOCK_MONOTONIC in QEMU 10.0, where a deadline by CLOCK_REALTIME lies decades ahead.
  *
  * With KVM the path is never taken, so the shim is not loaded there.
  */
@@ -22,9 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef int (*cond_timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+typedef int (*cond_clockwait)(pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *);
 
-static cond_timedwait wait_of_libc;
+static cond_clockwait wait_of_libc;
 static __thread pid_t self;
 
 /* The longest wait. */
@@ -32,8 +33,7 @@ static __thread pid_t self;
 
 __attribute__((constructor)) static void bind_libc(void)
 {
-    /* Named, because a plain dlsym may find the version from before 2.3.2, whose condition is laid out otherwise. */
-    wait_of_libc = (cond_timedwait)dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+    wait_of_libc = (cond_clockwait)dlsym(RTLD_NEXT, "pthread_cond_clockwait");
 }
 
 int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
@@ -48,12 +48,12 @@ int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
         nanosleep(&millisecond, NULL);
         return 0;
     }
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += MOMENT_NS;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    error = wait_of_libc(condition, mutex, &until);
+    error = wait_of_libc(condition, mutex, CLOCK_MONOTONIC, &until);
     return error == ETIMEDOUT ? 0 : error;
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::LabError;
@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::interrupt;
 use crate::process::Process;
 use crate::qemu::{self, READY};
+use crate::release::Release;
 
 /// How long the probe guest may take; with working KVM it needs about one second.
 const PROBE: Duration = Duration::from_secs(6);
@@ -32,7 +33,7 @@ impl Accel {
     ///
     /// # Errors
     /// [`LabError::Interrupted`], or [`LabError::File`] if the answer cannot be kept.
-    pub fn probe(image: &Image) -> Result<Self, LabError> {
+    pub fn probe(image: &Image, release: &Release) -> Result<Self, LabError> {
         let kept = image.dir().join("accel");
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         for accel in [Self::Kvm, Self::Tcg] {
@@ -40,7 +41,7 @@ impl Accel {
                 return Ok(accel);
             }
         }
-        let found = if Path::new("/dev/kvm").exists() && boots_under_kvm(image)? {
+        let found = if Path::new("/dev/kvm").exists() && boots_under_kvm(image, release)? {
             Self::Kvm
         } else {
             Self::Tcg
@@ -56,26 +57,7 @@ impl Accel {
             Self::Tcg => "max",
         }
     }
-
-    /// Guest RAM in KiB for a guest of about `mib` MiB.
-    ///
-    /// Under TCG it is a little less, so that it is no multiple of 256 KiB, which is what one 64-bit word of QEMU's
-    /// dirty bitmap covers. A block that is one is synchronised by whole words, and there QEMU before 9.0 clears dirty
-    /// bits without telling the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages that
-    /// the TLB holds as writable are then written without being marked, the next checkpoint does not carry them, and the
-    /// secondary VM runs on RAM of two different moments until its kernel crashes. Any other block is synchronised page
-    /// by page, and the TLB is told.
-    pub fn ram_kib(self, mib: u32) -> u32 {
-        let whole = mib * 1024;
-        match self {
-            Self::Kvm => whole,
-            Self::Tcg => whole - RAM_STEP_KIB,
-        }
-    }
 }
-
-/// QEMU rounds `-m` up to 8 KiB (softmmu/vl.c).
-const RAM_STEP_KIB: u32 = 8;
 
 impl fmt::Display for Accel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,16 +68,18 @@ impl fmt::Display for Accel {
     }
 }
 
-fn boots_under_kvm(image: &Image) -> Result<bool, LabError> {
+fn boots_under_kvm(image: &Image, release: &Release) -> Result<bool, LabError> {
     let dir = tempfile::tempdir().map_err(LabError::file(&std::env::temp_dir()))?;
     let serial = dir.path().join("serial");
-    let mut arguments = qemu::machine(image, Accel::Kvm, 256, "probe");
+    let mut arguments = qemu::machine(image, release, Accel::Kvm, 256, "probe");
     arguments.extend(["-serial".to_owned(), format!("file:{}", serial.display())]);
+    let (program, arguments) = release.command(&arguments);
+    let environment = release.environment(Accel::Kvm, &image.shim());
     let mut guest = Process::start(
         "probe guest",
-        &PathBuf::from(qemu::PROGRAM),
+        &program,
         &arguments,
-        &[],
+        &environment,
         None,
         dir.path().join("log"),
     )?;
@@ -108,24 +92,5 @@ fn boots_under_kvm(image: &Image) -> Result<bool, LabError> {
     match outcome {
         Err(LabError::Interrupted) => Err(LabError::Interrupted),
         outcome => Ok(outcome.is_ok()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 64 pages of 4 KiB.
-    const DIRTY_WORD_KIB: u32 = 256;
-
-    #[test]
-    fn ram_under_tcg_ends_inside_a_word_of_the_dirty_bitmap() {
-        for mib in [1, 256, 384, 385, 4096] {
-            let kib = Accel::Tcg.ram_kib(mib);
-            assert!(!kib.is_multiple_of(DIRTY_WORD_KIB), "{mib} MiB: {kib} KiB");
-            assert!(kib.is_multiple_of(RAM_STEP_KIB), "{mib} MiB: {kib} KiB");
-            assert!(mib * 1024 - kib <= RAM_STEP_KIB, "{mib} MiB: {kib} KiB");
-            assert_eq!(Accel::Kvm.ram_kib(mib), mib * 1024);
-        }
     }
 }

@@ -116,6 +116,25 @@ impl LabError {
         }
     }
 
+    /// The same with what the nodes said meanwhile, where something awaited did not come.
+    pub fn beside(self, said: &str) -> Self {
+        match self {
+            Self::Late {
+                what,
+                seconds,
+                tail,
+            } => Self::Late {
+                what,
+                seconds,
+                tail: format!("{tail}{said}"),
+            },
+            Self::NoColo { status } => Self::NoColo {
+                status: format!("{status}{said}"),
+            },
+            other => other,
+        }
+    }
+
     /// True if the run was ended by a signal, so that nothing is wrong.
     pub fn is_interrupt(&self) -> bool {
         matches!(

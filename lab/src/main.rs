@@ -33,6 +33,7 @@ mod process;
 mod progress;
 mod qemu;
 mod qmp;
+mod release;
 mod series;
 mod short;
 mod table;
@@ -60,6 +61,8 @@ Usage: colo-lab image DIR                     make the test guest in DIR
 Options:
   --bin FILE     the dpdk-colo program
   --image DIR    the test guest, made if it is not there (lab/work/image)
+  --qemu RELEASE the QEMU that runs the guests, fetched if need be: 7.2, 10.0, 11.1, or the folder of an unpacked
+                 tree (with a slash); without it the installed one
   --audit FILE   the dpdk-colo-audit program: check, run, short, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
@@ -108,6 +111,7 @@ struct Arguments {
     bin: Option<PathBuf>,
     audit: Option<PathBuf>,
     image: PathBuf,
+    qemu: Option<String>,
     json: Option<PathBuf>,
     rows: Vec<table::Row>,
     faults: Vec<faults::Kind>,
@@ -149,6 +153,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         bin: None,
         audit: None,
         image: PathBuf::from("lab/work/image"),
+        qemu: None,
         json: None,
         rows: Vec::new(),
         faults: Vec::new(),
@@ -173,6 +178,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("bin") => arguments.bin = Some(parser.value()?.into()),
             Long("audit") => arguments.audit = Some(parser.value()?.into()),
             Long("image") => arguments.image = parser.value()?.into(),
+            Long("qemu") => arguments.qemu = Some(parser.value()?.string()?),
             Long("json") => arguments.json = Some(parser.value()?.into()),
             Long("only") => only.push(parser.value()?.string()?),
             Long("rounds") => arguments.rounds = parser.value()?.parse()?,
@@ -272,6 +278,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
     let (bin, audit) = (program(&arguments.bin)?, program(&arguments.audit)?);
     let host = Host::prepare(
         &arguments.image,
+        arguments.qemu.as_deref(),
         arguments.keep,
         !arguments.no_offloads,
         audit,

@@ -58,6 +58,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// The end of its log, under its name.
+    pub fn said(&self) -> String {
+        format!("\nthe {} node said:\n{}", self.role, self.process.tail())
+    }
+
     /// Starts the secondary node. It listens for the SVM and for the primary node, so it comes first.
     ///
     /// # Errors
@@ -144,7 +149,7 @@ impl Node {
                 "testpmd",
                 Path::new("dpdk-testpmd"),
                 &words(&line),
-                &[("RUNTIME_DIRECTORY", dir)],
+                &[("RUNTIME_DIRECTORY", dir.to_owned())],
                 None,
                 dir.join("middle.log"),
             )?,
@@ -242,7 +247,7 @@ impl Node {
             colo.bin,
             &words(&line),
             // EAL keeps its run-time files there, so they go with the run folder.
-            &[("RUNTIME_DIRECTORY", colo.dir)],
+            &[("RUNTIME_DIRECTORY", colo.dir.to_owned())],
             colo.namespace,
             colo.dir.join(format!("{name}.node.log")),
         )?;

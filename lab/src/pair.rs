@@ -23,6 +23,7 @@ use crate::process::is_running;
 use crate::progress::say;
 use crate::qemu::{self, Guest, Spec, words};
 use crate::qmp::Checkpoint;
+use crate::release::Release;
 
 /// Who stands between the guest and its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,8 @@ impl fmt::Display for Mode {
 pub struct Host {
     /// Kernel and initramfs.
     pub image: Image,
+    /// The QEMU that runs guests.
+    pub release: Release,
     /// What runs guests here.
     pub accel: Accel,
     /// Whether run folders stay for a look at their logs.
@@ -70,9 +73,10 @@ impl Host {
     /// Makes the image if need be and decides on the accelerator, telling both.
     ///
     /// # Errors
-    /// As [`Image::ensure`] and [`Accel::probe`].
+    /// As [`Image::ensure`], [`Release::named`] and [`Accel::probe`].
     pub fn prepare(
         image: &Path,
+        qemu: Option<&str>,
         keep: bool,
         offloads: bool,
         audit: Option<PathBuf>,
@@ -86,7 +90,9 @@ impl Host {
                 image.dir().display()
             ),
         );
-        let accel = Accel::probe(&image)?;
+        let release = Release::named(qemu, Path::new(WORK))?;
+        say("QEMU", &release);
+        let accel = Accel::probe(&image, &release)?;
         say(
             "accelerator",
             match accel {
@@ -96,6 +102,7 @@ impl Host {
         );
         Ok(Self {
             image,
+            release,
             accel,
             keep,
             offloads,
@@ -104,6 +111,8 @@ impl Host {
     }
 }
 
+/// Where fetched releases of QEMU are kept.
+const WORK: &str = "lab/work";
 /// Run folders are `colo-lab-PID-…` in the folder for temporary files.
 const PREFIX: &str = "colo-lab-";
 /// Periodic checkpoints are off: every one that comes was asked for.
@@ -183,15 +192,19 @@ impl Pair {
             let (network, namespace) = match mode {
                 Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => {
                     let socket = dir.join(format!("{name}.sock"));
-                    (qemu::vhost_user(&socket, host.accel), None)
+                    (qemu::vhost_user(&socket, &host.release, host.accel), None)
                 }
-                Mode::Stock => (stock_proxy(name, dir), Some(net_file.as_path())),
+                Mode::Stock => (
+                    stock_proxy(name, dir, &host.release),
+                    Some(net_file.as_path()),
+                ),
                 Mode::Plain => (qemu::tap(name), Some(net_file.as_path())),
             };
             Guest::start(&Spec {
                 name,
                 dir,
                 image: &host.image,
+                release: &host.release,
                 accel: host.accel,
                 ram: qemu::RAM,
                 timestamps,
@@ -208,7 +221,9 @@ impl Pair {
                 let uri = format!("unix:{}", dir.join("state.sock").display());
                 let secondary = guest("svm", Some(&uri))?;
                 say("secondary VM", "started, waits for the primary's state");
-                enter_colo(&primary, &secondary, &uri)?;
+                let nodes = [&primary_node, &secondary_node];
+                enter_colo(&primary, &secondary, &uri, &host.release)
+                    .map_err(|error| error.beside(&said(nodes)))?;
                 // The restart that follows the state change, and the comparator's first look at it.
                 interrupt::sleep(Duration::from_secs(1))?;
                 say("COLO", "both VMs run in lock-step");
@@ -283,6 +298,12 @@ impl Pair {
             }
             Ok((last.1.elapsed() >= Duration::from_secs(1)).then_some(()))
         })
+        .map_err(|error| error.beside(&self.said()))
+    }
+
+    /// The ends of the nodes' logs, for the error of a wait that was in vain.
+    pub fn said(&self) -> String {
+        said([&self.primary_node, &self.secondary_node])
     }
 
     /// The first checkpoint whose stop came after the wall clock showed `moment`, waiting for it up to `limit`.
@@ -298,6 +319,7 @@ impl Pair {
             let all = self.checkpoints();
             Ok(all.into_iter().find(|checkpoint| checkpoint.stop >= moment))
         })
+        .map_err(|error| error.beside(&self.said()))
     }
 
     /// What the differing service answered on the primary and on the secondary, oldest first.
@@ -356,12 +378,24 @@ impl Pair {
     }
 }
 
+/// What nodes wrote last.
+fn said(nodes: [&Option<Node>; 2]) -> String {
+    nodes.into_iter().flatten().map(Node::said).collect()
+}
+
 /// Turns two guests into a pair: state transfer, then both run. The secondary waits for the state at `uri`.
 ///
 /// # Errors
 /// [`LabError::NoColo`], [`LabError::Late`], [`LabError::Qmp`].
-pub fn enter_colo(primary: &Guest, secondary: &Guest, uri: &str) -> Result<(), LabError> {
-    let colo = json!({"capabilities": [{"capability": "x-colo", "state": true}]});
+pub fn enter_colo(
+    primary: &Guest,
+    secondary: &Guest,
+    uri: &str,
+    release: &Release,
+) -> Result<(), LabError> {
+    let on = |name: &&str| json!({"capability": name, "state": true});
+    let all: Vec<_> = release.capabilities().iter().map(on).collect();
+    let colo = json!({ "capabilities": all });
     for guest in [secondary, primary] {
         guest
             .qmp
@@ -387,8 +421,9 @@ pub fn enter_colo(primary: &Guest, secondary: &Guest, uri: &str) -> Result<(), L
 }
 
 /// Netdev, NIC and filters of QEMU's own COLO proxy, as docs/COLO-FT.txt arranges them, over unix sockets.
-fn stock_proxy(name: &str, dir: &Path) -> Vec<String> {
+fn stock_proxy(name: &str, dir: &Path, release: &Release) -> Vec<String> {
     let d = dir.display();
+    let again = release.reconnect();
     let server = |id: &str, file: &str| {
         format!("-chardev socket,id={id},path={d}/{file}.proxy,server=on,wait=off")
     };
@@ -417,8 +452,8 @@ fn stock_proxy(name: &str, dir: &Path) -> Vec<String> {
         .join(" ")
     } else {
         [
-            client("mirror", "mirror", ",reconnect=1"),
-            client("secondary", "secondary", ",reconnect=1"),
+            client("mirror", "mirror", again),
+            client("secondary", "secondary", again),
             "-object filter-redirector,id=puts,netdev=net,queue=tx,indev=mirror,vnet_hdr_support=on"
                 .to_owned(),
             "-object filter-redirector,id=takes,netdev=net,queue=rx,outdev=secondary,vnet_hdr_support=on"

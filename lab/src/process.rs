@@ -38,7 +38,7 @@ impl Process {
         name: &str,
         program: &Path,
         arguments: &[String],
-        environment: &[(&str, &Path)],
+        environment: &[(&str, PathBuf)],
         namespace: Option<&Path>,
         log: PathBuf,
     ) -> Result<Self, LabError> {
@@ -56,7 +56,7 @@ impl Process {
             .args(["--pdeathsig", "KILL"])
             .arg(program)
             .args(arguments)
-            .envs(environment.iter().copied())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             // A pipe that is never written: testpmd ends when its input does.
             .stdin(Stdio::piped())

@@ -15,9 +15,8 @@ use crate::interrupt;
 use crate::net::{GUEST_V4, GUEST_V6};
 use crate::process::{Handle, Process, tail};
 use crate::qmp::Qmp;
+use crate::release::Release;
 
-/// The emulator.
-pub const PROGRAM: &str = "qemu-system-x86_64";
 /// What init prints on the console when everything serves.
 pub const READY: &str = "GUEST READY";
 /// Guest RAM in MiB, enough for every load.
@@ -34,7 +33,9 @@ pub struct Spec<'a> {
     pub dir: &'a Path,
     /// Kernel and initramfs.
     pub image: &'a Image,
-    /// How it is run.
+    /// The QEMU that runs it, and how.
+    pub release: &'a Release,
+    /// The accelerator.
     pub accel: Accel,
     /// Guest RAM in MiB.
     pub ram: u32,
@@ -72,7 +73,7 @@ impl Guest {
         if !spec.timestamps {
             append.push_str(" notimestamps");
         }
-        let mut arguments = machine(spec.image, spec.accel, spec.ram, &append);
+        let mut arguments = machine(spec.image, spec.release, spec.accel, spec.ram, &append);
         arguments.extend(words(&format!("-name {0} -serial file:{1} -qmp unix:{2},server=on,wait=off -qmp unix:{3},server=on,wait=off",
             spec.name, serial.display(), lab_socket.display(), node_socket(spec.dir, spec.name).display())));
         arguments.extend(words(&format!(
@@ -83,16 +84,13 @@ impl Guest {
         if let Some(uri) = spec.incoming {
             arguments.extend(words(&format!("-incoming {uri}")));
         }
-        let shim = spec.image.shim();
-        let environment: &[(&str, &Path)] = match spec.accel {
-            Accel::Tcg => &[("LD_PRELOAD", &shim)],
-            Accel::Kvm => &[],
-        };
+        let environment = spec.release.environment(spec.accel, &spec.image.shim());
+        let (program, arguments) = spec.release.command(&arguments);
         let mut process = Process::start(
             spec.name,
-            Path::new(PROGRAM),
+            &program,
             &arguments,
-            environment,
+            &environment,
             spec.namespace,
             file("log"),
         )?;
@@ -205,8 +203,14 @@ pub fn node_socket(dir: &Path, name: &str) -> PathBuf {
 }
 
 /// The arguments that every guest shares: a `pc` with about `ram` MiB and no devices, booting the image.
-pub fn machine(image: &Image, accel: Accel, ram: u32, append: &str) -> Vec<String> {
-    let kib = accel.ram_kib(ram);
+pub fn machine(
+    image: &Image,
+    release: &Release,
+    accel: Accel,
+    ram: u32,
+    append: &str,
+) -> Vec<String> {
+    let kib = release.ram_kib(accel, ram);
     let mut arguments = words(&format!(
         "-nodefaults -display none -no-reboot -accel {accel} -cpu {} -smp 1 -machine pc,memory-backend=mem -m {kib}K \
          -object memory-backend-memfd,id=mem,size={kib}K,share=on",
@@ -224,15 +228,12 @@ pub fn machine(image: &Image, accel: Accel, ram: u32, append: &str) -> Vec<Strin
 }
 
 /// A vhost-user NIC whose backend listens on `socket`.
-pub fn vhost_user(socket: &Path, accel: Accel) -> Vec<String> {
-    // With MSI-X, QEMU 7.2 under TCG crashes in vhost_net_start.
-    let vectors = match accel {
-        Accel::Tcg => ",vectors=0",
-        Accel::Kvm => "",
-    };
+pub fn vhost_user(socket: &Path, release: &Release, accel: Accel) -> Vec<String> {
     words(&format!(
-        "-chardev socket,id=vhost,path={},reconnect=1 -netdev vhost-user,id=net,chardev=vhost -device {NIC}{vectors}",
-        socket.display()
+        "-chardev socket,id=vhost,path={}{} -netdev vhost-user,id=net,chardev=vhost -device {NIC}{}",
+        socket.display(),
+        release.reconnect(),
+        release.nic(accel)
     ))
 }
 

@@ -13,9 +13,7 @@ use serde_json::json;
 use crate::error::LabError;
 use crate::node::dpdk_version;
 use crate::pair::{Host, Mode, Pair};
-use crate::process::run as command;
 use crate::progress::say;
-use crate::qemu;
 use crate::series::{self, Figures};
 
 /// One row of the table.
@@ -137,7 +135,7 @@ pub fn run(
     }
     print!("{}", Table(&rows));
     let document = json!({
-        "qemu": command(&[qemu::PROGRAM, "--version"])?.lines().next(),
+        "qemu": host.release.to_string(),
         "dpdk": dpdk_version(),
         "accelerator": host.accel.to_string(),
         "cpus": std::thread::available_parallelism().map_or(0, usize::from),

@@ -172,10 +172,11 @@ impl Member {
             name,
             dir,
             image: &site.host.image,
+            release: &site.host.release,
             accel: site.host.accel,
             ram: RAM,
             timestamps: true,
-            network: qemu::vhost_user(&socket, site.host.accel),
+            network: qemu::vhost_user(&socket, &site.host.release, site.host.accel),
             incoming: place.incoming,
             namespace: None,
         })?;
@@ -301,7 +302,7 @@ impl Cluster {
             let status = primary.guest.qmp.command("query-status", json!({}))?;
             Ok((status["status"] == "running").then_some(()))
         })?;
-        enter_colo(&primary.guest, &secondary.guest, &uri)?;
+        enter_colo(&primary.guest, &secondary.guest, &uri, &site.host.release)?;
         Ok(Self {
             primary,
             secondary,
@@ -348,6 +349,11 @@ impl Cluster {
             bounds: self.secondary.bounds,
         };
         self.secondary = Member::start(site, &self.dir, &place)?;
-        enter_colo(&self.primary.guest, &self.secondary.guest, &uri)
+        enter_colo(
+            &self.primary.guest,
+            &self.secondary.guest,
+            &uri,
+            &site.host.release,
+        )
     }
 }
