@@ -1,12 +1,14 @@
 //! One node's log: its epochs, what a commit covers, and each flow's judge.
 //!
-//! That a commit was due is not taken on the node's word: the log has what the monitor said, and a
-//! commit that does not follow a fence, STOP, MIGRATION_PASS and RESUME with no P taken in between
-//! is a violation (rule R3).
+//! That a commit was due is not taken on the node's word: the log has what the monitor said and what the
+//! secondary reported. A commit that does not follow a fence, STOP and RESUME with no P taken in between is
+//! a violation (rule R3), and so is one for which no report of a load covers what was taken, unless the
+//! secondary could report none and MIGRATION_PASS came (`docs/commit-evidence.md`).
 
 use std::collections::HashMap;
 
 use dpdk_colo::flow::{FlowClass, FlowKey};
+use dpdk_colo::packet::serial::at_or_before;
 use dpdk_colo::packet::{Kind, Packet, TcpFlags};
 
 use crate::policy::covering;
@@ -103,12 +105,22 @@ enum Flow {
 }
 
 /// How far the monitor has told of a checkpoint.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Told {
     stop: bool,
     pass: bool,
     /// RESUME came as it must before a commit.
-    due: bool,
+    ended: bool,
+    /// Nothing was protected before, or MIGRATION_PASS came.
+    begins: bool,
+    passed: bool,
+}
+
+/// How far a secondary's monitor has told of a load.
+#[derive(Default)]
+struct Load {
+    stop: bool,
+    colo: bool,
 }
 
 /// EtherType of reverse ARP, by which a host that took over a VM tells switches of it.
@@ -150,6 +162,13 @@ pub struct Node {
     turn: u64,
     turned: bool,
     told: Told,
+    /// Reports since the last P was taken that cover it, and that no commit has used up.
+    loads: u64,
+    /// The epoch of the last P that no commit covers.
+    taken: Option<u32>,
+    witness: bool,
+    /// What the secondary's monitor has told of a load.
+    load: Load,
     colo: bool,
     /// The VM ran before the node did.
     late: bool,
@@ -177,6 +196,10 @@ impl Node {
             turn: 0,
             turned: false,
             told: Told::default(),
+            loads: 0,
+            taken: None,
+            witness: false,
+            load: Load::default(),
             colo: false,
             late: false,
             decided: false,
@@ -200,18 +223,27 @@ impl Node {
             Event::Fence { epoch } => {
                 self.fences += 1;
                 self.epoch = *epoch;
-                self.told.due = false;
+                self.told.ended = false;
             }
             Event::MonitorConnected { colo, running } => {
                 self.colo = *colo;
                 self.late |= *running && self.fences == 0;
             }
             Event::Migration { colo } | Event::Barrier { colo } => self.colo = *colo,
-            Event::MonitorLost => self.told = Told::default(),
+            Event::MonitorLost => {
+                // What a RESUME has ended stays ended.
+                (self.told.stop, self.told.pass) = (false, false);
+                self.load = Load::default();
+            }
             Event::Stop => {
+                self.load = Load {
+                    stop: true,
+                    colo: false,
+                };
                 self.told = Told {
                     stop: true,
-                    ..Told::default()
+                    pass: false,
+                    ..self.told
                 };
                 if self.role == Role::Compare {
                     // Without a guest port STOP is the fence.
@@ -219,11 +251,22 @@ impl Node {
                 }
             }
             Event::Pass => self.told.pass = self.told.stop,
+            Event::RunState { colo } => self.load.colo |= *colo,
+            Event::Witness { able } => self.witness = *able,
+            Event::Loaded { covers } => {
+                let contains = self
+                    .taken
+                    .is_none_or(|taken| covers.is_some_and(|covers| at_or_before(taken, covers)));
+                self.loads += u64::from(contains);
+            }
             Event::Resume => {
-                // Protection begins with the first RESUME in COLO, which no pass precedes.
-                let pass = self.told.pass || self.open;
+                self.load = Load::default();
+                // Protection begins with the first RESUME in COLO, which nothing has to prove.
+                let counts = self.colo && self.told.stop;
                 self.told = Told {
-                    due: self.colo && self.told.stop && pass,
+                    ended: counts || self.told.ended,
+                    begins: counts && self.open,
+                    passed: counts && self.told.pass || self.told.ended && self.told.passed,
                     ..Told::default()
                 };
             }
@@ -249,18 +292,32 @@ impl Node {
 
     fn commit(&mut self, epoch: u32) -> Result<(), Fault> {
         self.judged.commits += 1;
-        if !self.told.due {
+        let proven = match self.role {
+            // Nobody reports anything to a comparator.
+            Role::Compare => self.told.passed,
+            _ => self.loads > 0 || !self.witness && self.told.passed,
+        };
+        if !self.told.ended || !(self.told.begins || proven) {
             return Err(Fault {
                 rule: Rule::R3,
                 position: None,
                 records: Vec::new(),
                 what: format!(
                     "epoch {epoch} begins with a commit, but since the fence the monitor has not told \
-                     STOP, MIGRATION_PASS and RESUME in state colo"
+                     STOP and RESUME in state colo, or no report of a load covers what was taken \
+                     (reports that do: {}, the secondary can report: {}, MIGRATION_PASS: {})",
+                    self.loads, self.witness, self.told.passed
                 ),
             });
         }
-        self.told = Told::default();
+        // A stop that the monitor has told of since then is another one.
+        self.told = Told {
+            stop: self.told.stop,
+            pass: self.told.pass,
+            ..Told::default()
+        };
+        self.loads = self.loads.saturating_sub(1);
+        self.taken = None;
         self.committed = self.fences;
         self.epoch = epoch;
         self.open = false;
@@ -282,6 +339,12 @@ impl Node {
         self.decided &= serves;
         self.epoch = epoch;
         Ok(())
+    }
+
+    /// Whether this event, which the node has not taken in yet, is the end of a load of its VM's: a RESUME
+    /// behind a STOP in run state `colo`.
+    pub fn ends_load(&self, event: &Event) -> bool {
+        *event == Event::Resume && self.load.stop && self.load.colo
     }
 
     /// Takes in a frame.
@@ -324,6 +387,7 @@ impl Node {
     fn taken(&mut self, record: u64, epoch: u32, packet: Packet, bytes: &[u8], lives: &mut Lives) {
         // The ring runs, so whatever the monitor has told of a stop is over.
         self.told = Told::default();
+        (self.loads, self.taken) = (0, Some(epoch));
         let standing = Standing {
             record,
             epoch,

@@ -30,6 +30,11 @@ struct Side {
     released: bool,
     /// This side was asked to judge no more.
     over: bool,
+    /// Loads of its VM that its monitor has told, and reports of the other side's loads that came.
+    loads: u64,
+    reports: u64,
+    /// A run of it has no end mark, so that loads may be missing.
+    cut: bool,
 }
 
 /// Who released last, since when.
@@ -66,6 +71,9 @@ impl Audit {
                 may_release: false,
                 released: false,
                 over: false,
+                loads: 0,
+                reports: 0,
+                cut: false,
             })
             .collect();
         Self {
@@ -139,11 +147,14 @@ impl Audit {
             }
             match log.ending() {
                 Ending::Whole => {}
-                Ending::Cut { after } => self.report.notes.push(format!(
-                    "{} ends with record {after} and no end mark: its node did not end by itself, and \
-                     its last milliseconds are not here",
-                    log.name
-                )),
+                Ending::Cut { after } => {
+                    side.cut = true;
+                    self.report.notes.push(format!(
+                        "{} ends with record {after} and no end mark: its node did not end by itself, and \
+                         its last milliseconds are not here",
+                        log.name
+                    ));
+                }
                 Ending::Gap { after } => {
                     self.report.unproven.push(format!(
                         "{}: records are lost behind record {after}; nothing later was judged",
@@ -170,7 +181,15 @@ impl Audit {
                 if matches!(event, Event::Takeover | Event::Alone) {
                     side.may_release = true;
                 }
-                node.event(event)
+                side.loads += u64::from(node.ends_load(event));
+                if let Event::Loaded { .. } = event {
+                    side.reports += 1;
+                    self.reported(number)?;
+                }
+                self.sides[number]
+                    .node
+                    .as_mut()
+                    .map_or(Ok(()), |node| node.event(event))
             }
             Body::Frame {
                 place,
@@ -187,6 +206,28 @@ impl Audit {
                 })
             }
         }
+    }
+
+    /// Rule R3: a side was told of a load; the other side's monitor must have told of it before.
+    fn reported(&self, number: usize) -> Result<(), Fault> {
+        let reports = self.sides[number].reports;
+        for (other, side) in self.sides.iter().enumerate() {
+            // A log that goes on has all that came before.
+            let knows = self.one_clock && side.next.is_some() && !side.cut && !side.over;
+            if other != number && knows && side.loads < reports {
+                return Err(Fault {
+                    rule: Rule::R3,
+                    position: None,
+                    records: Vec::new(),
+                    what: format!(
+                        "the node counts report {reports} of a load, but the other node's monitor has told \
+                         STOP, run state colo and RESUME only {} times",
+                        side.loads
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Rule R6: a side releases.

@@ -147,8 +147,23 @@ pub enum Event {
     MonitorLost,
     /// The VM stopped.
     Stop,
-    /// The stop is a checkpoint's.
+    /// MIGRATION_PASS.
     Pass,
+    /// The VM's run state behind a STOP.
+    RunState {
+        /// It is `colo`: the VM was stopped for a load.
+        colo: bool,
+    },
+    /// The other node has reported a load.
+    Loaded {
+        /// Of a state that contains what was taken in epochs up to this one, if in any.
+        covers: Option<u32>,
+    },
+    /// Whether the other node can report loads and is heard.
+    Witness {
+        /// It can.
+        able: bool,
+    },
     /// The VM runs again.
     Resume,
     /// The migration state changed.

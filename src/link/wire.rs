@@ -5,7 +5,7 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
-//! | 2 | 1 | version 2 |
+//! | 2 | 1 | version 3 |
 //! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
 //! | 4 | 2 | VM id |
 //! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of a control message |
@@ -39,7 +39,7 @@ pub const DATA_HEADER: usize = ETHERNET + HEADER;
 const ETHERNET: usize = 14;
 const HEADER: usize = 44;
 const MAGIC: u16 = 0xc010;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Offset of what is left to do to the payload.
 const OFFLOAD: usize = ETHERNET + 40;
 /// Offset of the header's checksum.
@@ -154,6 +154,13 @@ pub enum Message {
         /// What the VM's numbers are off.
         offset: Offset,
     },
+    /// Primary: the PVM's ring is polled in this epoch from now on. [`Message::Epoch`] says so, too.
+    Runs(u32),
+    /// Secondary: the SVM was stopped for a load, has loaded, and runs. The state contains what the PVM
+    /// sent up to the end of the epoch that the secondary had heard of before that stop, if of any.
+    Loaded(Option<u32>),
+    /// Secondary: whether it can report loads.
+    Witnesses(bool),
 }
 
 impl Message {
@@ -168,6 +175,11 @@ impl Message {
             Message::Leads(n) => (5, n),
             Message::VmLost => (6, &0),
             Message::Inherited { offset, .. } => (7, &offset.seq),
+            Message::Runs(e) => (8, e),
+            Message::Loaded(Some(e)) => (9, e),
+            Message::Loaded(None) => (10, &0),
+            Message::Witnesses(false) => (11, &0),
+            Message::Witnesses(true) => (11, &1),
         };
         out[0] = kind;
         out[1..5].copy_from_slice(&number.to_be_bytes());
@@ -209,6 +221,10 @@ impl Message {
                     isn: u32_at(bytes, 49)?,
                 },
             },
+            8 => Message::Runs(number),
+            9 => Message::Loaded(Some(number)),
+            10 => Message::Loaded(None),
+            11 => Message::Witnesses(number != 0),
             _ => return None,
         })
     }

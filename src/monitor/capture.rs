@@ -73,6 +73,16 @@ pub enum Note {
         /// The epoch that the commit begins.
         epoch: u32,
     },
+    /// The secondary has reported a load, before the node acts on it.
+    Loaded {
+        /// The report contains what was taken in epochs up to this one, if in any.
+        covers: Option<u32>,
+    },
+    /// Whether the secondary can report loads and is heard has changed.
+    Witness {
+        /// It can.
+        able: bool,
+    },
     /// Held frames were dropped because their VM is gone.
     Discarded {
         /// How many, since the node began.
@@ -108,6 +118,8 @@ impl Note {
                 json!({"event": "state", "state": state.word(), "epoch": epoch})
             }
             Note::Commit { epoch } => json!({"event": "commit", "epoch": epoch}),
+            Note::Loaded { covers } => json!({"event": "loaded", "covers": covers}),
+            Note::Witness { able } => json!({"event": "witness", "able": able}),
             Note::Discarded { frames } => json!({"event": "discarded", "frames": frames}),
             Note::Divergence {
                 reason,
@@ -136,6 +148,7 @@ fn said(monitor: &Monitor) -> Value {
         Monitor::Disconnected => json!({"event": "monitor-lost"}),
         Monitor::Stop => json!({"event": "stop"}),
         Monitor::Pass => json!({"event": "pass"}),
+        Monitor::StoppedFor { load } => json!({"event": "run-state", "colo": load}),
         Monitor::Resume => json!({"event": "resume"}),
         Monitor::Migration(migration) => {
             json!({"event": "migration", "colo": in_colo(migration)})

@@ -123,6 +123,8 @@ counters! {
     Requests = "requested", Node, Sum;
     /// Checkpoints whose commit was seen.
     Commits = "committed", Node, Sum;
+    /// Stops in a row since the last commit that nothing has proven to be a checkpoint.
+    UnprovenStops = "unproven_stops", Node, Max;
     /// Epochs begun.
     Epochs = "epochs", Node, Max;
     /// Number of the current epoch.
@@ -207,6 +209,8 @@ counters! {
     DivergedGuestReset = "guest_reset", Divergence, Sum;
     /// The monitor was lost while the guest was stopped, or COLO was already under way.
     DivergedMonitorLost = "monitor_lost", Divergence, Sum;
+    /// Stops under COLO of which nothing proves that the SVM has loaded the state.
+    DivergedUnproven = "unproven_stop", Divergence, Sum;
 
     /// ARP.
     PolicyArp = "arp", Policy, Sum;

@@ -22,7 +22,7 @@ use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
 use crate::monitor::capture::{Files, Note, Place};
 use crate::monitor::log::Log;
-use crate::protect::State;
+use crate::protect::{Reports, State};
 
 /// Bytes of frames on their way, headers included.
 const FRAMES: usize = 64 << 20;
@@ -63,6 +63,10 @@ pub struct View {
     pub alone: bool,
     /// Held frames that were dropped because their VM is gone.
     pub discarded: u64,
+    /// The secondary's reports of loads.
+    pub reports: Reports,
+    /// The secondary can report loads and is heard.
+    pub witnessed: bool,
 }
 
 /// The poll core's end.
@@ -214,6 +218,16 @@ impl Inner {
         };
         if was == view {
             return;
+        }
+        if was.reports != view.reports {
+            self.note(Note::Loaded {
+                covers: view.reports.covers,
+            });
+        }
+        if was.witnessed != view.witnessed {
+            self.note(Note::Witness {
+                able: view.witnessed,
+            });
         }
         if was.discarded != view.discarded {
             self.note(Note::Discarded {

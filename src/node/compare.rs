@@ -14,7 +14,7 @@ use crate::frame::Ticks;
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
-use crate::protect::Bare;
+use crate::protect::{Bare, Reports};
 
 /// One comparator on its poll core.
 pub struct CompareNode {
@@ -95,6 +95,8 @@ impl CompareNode {
             committed: Some(state.epoch()),
             alone: false,
             discarded: state.discarded(),
+            reports: Reports::default(),
+            witnessed: false,
         });
     }
 

@@ -120,6 +120,10 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
 pub fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     writer.set(Counter::Requests, checkpoints.requested());
     writer.set(Counter::Commits, checkpoints.committed_count());
+    writer.set(
+        Counter::UnprovenStops,
+        u64::from(checkpoints.unproven_count()),
+    );
     for cause in Cause::all().filter(|cause| !cause.is_counted_by_comparator()) {
         writer.set(divergence(cause), checkpoints.count(cause));
     }
@@ -166,5 +170,6 @@ fn divergence(cause: Cause) -> Counter {
         Cause::LinkDown => Counter::DivergedLinkDown,
         Cause::GuestReset => Counter::DivergedGuestReset,
         Cause::MonitorLost => Counter::DivergedMonitorLost,
+        Cause::Unproven => Counter::DivergedUnproven,
     }
 }

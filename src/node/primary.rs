@@ -150,12 +150,12 @@ impl PrimaryNode {
         busy |= self.release();
         busy |= self.poll_uplink(now);
         busy |= self.own_link_frames(now);
-        self.watch();
+        self.watch(now);
         busy
     }
 
     /// Tells a capture what has changed.
-    fn watch(&mut self) {
+    fn watch(&mut self, now: Ticks) {
         let state = &self.state;
         self.tap.watch(|| View {
             state: state.state(),
@@ -163,6 +163,8 @@ impl PrimaryNode {
             committed: state.committed(),
             alone: state.is_alone(),
             discarded: state.counts().discarded,
+            reports: state.reports(),
+            witnessed: state.is_witnessed(now),
         });
     }
 
@@ -184,7 +186,7 @@ impl PrimaryNode {
                 ToPoll::Monitor(event) => {
                     self.tap.note(Note::Monitor(event));
                     self.state.monitor(event, now);
-                    self.watch();
+                    self.watch(now);
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 // Told to whoever has not taken over yet.
@@ -224,6 +226,10 @@ impl PrimaryNode {
                 self.tap.frame(Place::S, epoch, &frame);
                 self.state.svm_output(frame, epoch, now);
             }
+        }
+        if n > 0 {
+            // A report may have been a commit.
+            self.watch(now);
         }
         n > 0
     }
@@ -453,7 +459,7 @@ impl PrimaryNode {
     pub fn tick(&mut self, now: Ticks) {
         self.state.tick(now);
         // Before what a loss that is certain lets out.
-        self.watch();
+        self.watch(now);
         self.announce(now);
         self.act(now);
         if self.mail.has_room()

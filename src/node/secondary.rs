@@ -17,7 +17,7 @@ use crate::link;
 use crate::monitor::capture::{Note, Place};
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
-use crate::protect::{Primary, Secondary};
+use crate::protect::{Primary, Reports, Secondary};
 
 /// How late what the network has sent may reach a VM that takes over.
 const LATEST: Duration = Duration::from_secs(1);
@@ -135,6 +135,8 @@ impl SecondaryNode {
             committed: None,
             alone: false,
             discarded: 0,
+            reports: Reports::default(),
+            witnessed: false,
         });
     }
 

@@ -48,6 +48,9 @@ const LAST_SHARE: usize = 8;
 
 const RETRANSMIT: Duration = Duration::from_millis(5);
 const REPEAT: Duration = Duration::from_secs(1);
+/// The secondary's report of a load is late after this: its VM resumes before the primary's does, and a busy
+/// control thread takes some milliseconds.
+const EVIDENCE: Duration = Duration::from_millis(100);
 /// Pause before a fencing or failover command is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(120);
@@ -460,6 +463,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
         numbers: Numbers::Translated,
         policy: Policy::new(pair.policy.iter().flat_map(rules).collect()),
         repeat: clock.ticks(REPEAT),
+        evidence: clock.ticks(EVIDENCE),
         connections: CONNECTIONS,
         failover: failover(&pair.failover, clock),
         millisecond: clock.ticks(Duration::from_millis(1)),

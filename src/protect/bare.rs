@@ -195,6 +195,7 @@ impl<F: Frame> Bare<F> {
             }
             Monitor::Resume
             | Monitor::ColoExit
+            | Monitor::StoppedFor { .. }
             | Monitor::Barrier { .. }
             | Monitor::Unexplained { .. } => {}
         }

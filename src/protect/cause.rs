@@ -19,10 +19,12 @@ pub enum Cause {
     GuestReset,
     /// The monitor was lost while the guest was stopped, or COLO was already under way.
     MonitorLost,
+    /// The VM stopped under COLO, and nothing proves that the SVM has loaded its state.
+    Unproven,
 }
 
 /// Number of causes.
-pub const CAUSES: usize = REASONS + 6;
+pub const CAUSES: usize = REASONS + 7;
 
 impl Cause {
     /// All causes, in the order of their numbers.
@@ -34,6 +36,7 @@ impl Cause {
             Cause::LinkDown,
             Cause::GuestReset,
             Cause::MonitorLost,
+            Cause::Unproven,
         ])
     }
 
@@ -47,6 +50,7 @@ impl Cause {
             Cause::LinkDown => REASONS + 3,
             Cause::GuestReset => REASONS + 4,
             Cause::MonitorLost => REASONS + 5,
+            Cause::Unproven => REASONS + 6,
         }
     }
 
@@ -72,6 +76,7 @@ impl Cause {
             Cause::LinkDown => "link_down",
             Cause::GuestReset => "guest_reset",
             Cause::MonitorLost => "monitor_lost",
+            Cause::Unproven => "unproven_stop",
         }
     }
 }

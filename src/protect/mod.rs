@@ -29,8 +29,8 @@ pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
 pub use last::{AWAITED, LastSegment};
 pub use peer::{Action, Failover, OnPeerLost};
-pub use primary::Primary;
-pub use request::{Checkpoints, Request};
+pub use primary::{Primary, Reports};
+pub use request::{Checkpoints, Request, UNLUCKY};
 pub use secondary::{Last, Outgoing, Secondary};
 pub use takeover::Inheritance;
 pub use unreachable::Unreachable;
@@ -69,8 +69,13 @@ pub enum Monitor {
     Disconnected,
     /// STOP: the VM stopped, after its rings did.
     Stop,
-    /// MIGRATION_PASS: the stop is a checkpoint's.
+    /// MIGRATION_PASS, which QEMU up to 11.0 emits inside a checkpoint.
     Pass,
+    /// The secondary's VM was stopped when it was asked why, after its last STOP.
+    StoppedFor {
+        /// Run state `colo`: for a load, by QEMU's own decision.
+        load: bool,
+    },
     /// RESUME: the VM runs again, before its rings do.
     Resume,
     /// MIGRATION.
@@ -158,6 +163,8 @@ pub struct Setup {
     pub policy: Policy,
     /// A request that no STOP follows is repeated after this.
     pub repeat: Ticks,
+    /// The PVM's ring waits so long for the secondary's report of a load.
+    pub evidence: Ticks,
     /// Connections that the rewriter knows at a time.
     pub connections: usize,
     /// What happens when the peer is lost.

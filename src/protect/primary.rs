@@ -2,8 +2,8 @@
 //! covers it, and what reaches the PVM is mirrored.
 //!
 //! A stop of the guest's ring is the fence that ends an epoch ([`Primary::guest_stopped`]). What
-//! the stop was for is known when the monitor says RESUME (`stop.rs`): with MIGRATION_PASS in between it
-//! is the commit; after the first entry into migration state `colo` it begins protection; else it was no
+//! the stop was for is known when the monitor says RESUME and the secondary has reported a load
+//! (`stop.rs`): then it is the commit; the first entry into migration state `colo` begins protection; else it was no
 //! checkpoint, the SVM knows nothing of it, and everything is held until one comes. The secondary is
 //! told of an epoch when the ring runs again and not before: what the SVM sends in its name is sent by
 //! an SVM that has loaded the state with which the epoch began (rule R3).
@@ -50,6 +50,15 @@ pub struct Counts {
     pub losses: u64,
 }
 
+/// The secondary's reports of loads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// How many there were.
+    pub number: u32,
+    /// What the last one covers: see [`Message::Loaded`].
+    pub covers: Option<u32>,
+}
+
 /// The primary node of one VM pair.
 pub struct Primary<F> {
     protection: Protection<F>,
@@ -57,6 +66,14 @@ pub struct Primary<F> {
     stops: Stops,
     /// The secondary is to be told of the epoch.
     untold: bool,
+    /// The secondary is to be told that the ring runs in the epoch.
+    run_untold: bool,
+    /// The secondary says that it can report loads.
+    witness: bool,
+    /// What it reported last, and how many loads it has.
+    reports: Reports,
+    /// The ring waits so long for a report.
+    evidence: Ticks,
     connected: bool,
     migration: Migration,
     leadership: Leadership,
@@ -95,6 +112,10 @@ impl<F: Frame> Primary<F> {
             // Whether the VM is in COLO is not known before its monitor has told.
             stops: Stops::new(),
             untold: false,
+            run_untold: false,
+            witness: false,
+            reports: Reports::default(),
+            evidence: setup.evidence,
             connected: false,
             migration: Migration::None,
             leadership: Leadership::new(setup.failover),
@@ -126,7 +147,8 @@ impl<F: Frame> Primary<F> {
         self.takeover = Some(Takeover::new(rewriter, last));
         self.protection.set_epoch(epoch);
         self.migration = migration;
-        self.stops = Stops::running_after(stops);
+        self.stops = Stops::running_after(stops, epoch);
+        self.run_untold = true;
         self.connected = true;
         self.leadership.succeed(term);
         self.tell_lead();
@@ -380,6 +402,8 @@ impl<F: Frame> Primary<F> {
             Event::Session => {
                 // It knows no epoch, and learns the next one when that is committed.
                 self.untold = false;
+                self.run_untold = !self.stops.is_stopped();
+                self.witness = false;
                 self.protection.revoke();
                 if let Some(takeover) = &mut self.takeover {
                     takeover.tell_again();
@@ -405,6 +429,17 @@ impl<F: Frame> Primary<F> {
                     self.end();
                 }
             }
+            Event::Message(Message::Witnesses(able)) => {
+                self.witness = able;
+                self.protection.checkpoints_mut().encourage();
+            }
+            Event::Message(Message::Loaded(covers)) => {
+                self.reports.number = self.reports.number.wrapping_add(1);
+                self.reports.covers = covers;
+                if self.in_colo() && !self.leadership.has_ended() && self.stops.reported(covers) {
+                    self.commits(now);
+                }
+            }
             Event::Message(Message::VmLost) if self.protection.mode() == Mode::On => {
                 self.doubt(Cause::LinkDown, now);
             }
@@ -425,7 +460,7 @@ impl<F: Frame> Primary<F> {
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
     pub fn guest_stopped(&mut self) {
         self.stops.ring_stopped();
-        self.untold = false;
+        (self.untold, self.run_untold) = (false, false);
         self.protection.fence();
     }
 
@@ -472,10 +507,10 @@ impl<F: Frame> Primary<F> {
             } => {
                 if running && stops == self.stops.number() {
                     self.migrated(migration, now);
-                    self.goes_on(now);
+                    self.ring_runs(now);
                 }
             }
-            Monitor::Unexplained { .. } => {}
+            Monitor::StoppedFor { .. } | Monitor::Unexplained { .. } => {}
         }
     }
 
@@ -508,34 +543,75 @@ impl<F: Frame> Primary<F> {
             _ if self.leadership.has_ended() => Takes::Nothing,
             _ => Takes::Checkpoints,
         };
-        // Nothing was polled since the ring stopped, so what is held is older than this stop.
-        match (self.stops.resumed(takes), self.protection.mode()) {
-            (Resumed::Nothing, _) => self.protection.checkpoints_mut().retry(),
-            (Resumed::Checkpoint, mode) => {
-                match mode {
-                    Mode::Off => self.protection.begin(now),
-                    _ => self.protection.commit(now),
-                }
-                if self.link.is_silent(now) {
-                    // QEMU's own connection works. What the VM sends next waits for the next commit.
-                    self.protection.suspend();
-                }
-            }
-            (Resumed::Other, _) => self.not_a_checkpoint(Cause::GuestReset, now),
+        match self.stops.resumed(takes, self.is_witnessed(now)) {
+            Resumed::Nothing => self.protection.checkpoints_mut().retry(),
+            Resumed::Checkpoint => self.commits(now),
+            Resumed::Unproven => {}
+            Resumed::Other => self.not_a_checkpoint(Cause::GuestReset, now),
+        }
+    }
+
+    /// Whether the secondary can report loads, and is heard.
+    pub fn is_witnessed(&self, now: Ticks) -> bool {
+        self.witness && self.link.is_up(now)
+    }
+
+    /// The secondary's reports of loads.
+    pub fn reports(&self) -> Reports {
+        self.reports
+    }
+
+    /// The stop was a checkpoint's. Nothing was polled since the ring stopped, so what is held is older
+    /// than the stop.
+    fn commits(&mut self, now: Ticks) {
+        match self.protection.mode() {
+            Mode::Off => self.protection.begin(now),
+            _ => self.protection.commit(now),
+        }
+        if self.link.is_silent(now) {
+            // QEMU's own connection works. What the VM sends next waits for the next commit.
+            self.protection.suspend();
+        }
+        if self.stops.awaits_report() {
+            self.goes_on(now);
         }
     }
 
     /// The ring runs, and the monitor has told all that came before.
+    fn ring_runs(&mut self, now: Ticks) {
+        if !self.stops.ring_runs(now) {
+            self.goes_on(now);
+        }
+    }
+
+    /// Ends the wait for a report that does not come.
+    fn wait_for_report(&mut self, now: Ticks) {
+        let patience = if self.is_witnessed(now) {
+            self.evidence
+        } else if self.stops.trust_pass() {
+            return self.commits(now);
+        } else {
+            0
+        };
+        if self.stops.is_overdue(now, patience) {
+            self.goes_on(now);
+        }
+    }
+
+    /// The ring is polled from now on.
     fn goes_on(&mut self, now: Ticks) {
-        let Some(committed) = self.stops.goes_on() else {
+        let unproven = self.stops.awaits_report() && self.stops.is_unexplained();
+        let Some(committed) = self.stops.goes_on(self.protection.epoch()) else {
             return;
         };
+        self.run_untold = true;
         match self.protection.mode() {
             Mode::On if committed => {
                 self.untold = true;
                 self.tell();
             }
             Mode::Uncertain if committed => {}
+            _ if unproven => self.not_a_checkpoint(Cause::Unproven, now),
             _ => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
@@ -552,7 +628,14 @@ impl<F: Frame> Primary<F> {
             && self.takeover.as_ref().is_none_or(Takeover::has_told)
             && self.link.send(Message::Epoch(self.epoch())).is_ok()
         {
-            self.untold = false;
+            (self.untold, self.run_untold) = (false, false);
+        }
+        if self.run_untold
+            && self.in_colo()
+            && self.link.has_session()
+            && self.link.send(Message::Runs(self.epoch())).is_ok()
+        {
+            self.run_untold = false;
         }
     }
 
@@ -564,7 +647,12 @@ impl<F: Frame> Primary<F> {
             }
             Mode::Off | Mode::Alone => {}
             Mode::On | Mode::Uncertain => {
-                self.protection.checkpoints_mut().retry();
+                let checkpoints = self.protection.checkpoints_mut();
+                if cause == Cause::Unproven {
+                    checkpoints.unproven(now);
+                } else {
+                    checkpoints.retry();
+                }
                 self.doubt(cause, now);
             }
         }
@@ -608,6 +696,7 @@ impl<F: Frame> Primary<F> {
             takeover.age(now);
         }
         self.watch(now);
+        self.wait_for_report(now);
         if !self.protection.compares() || self.leadership.has_ended() || self.stops.is_vm_stopped()
         {
             return;
@@ -623,6 +712,9 @@ impl<F: Frame> Primary<F> {
         let paired = self.protection.mode() != Mode::Off;
         let silent = self.link.is_silent(now);
         let found = self.leadership.observe(paired, silent, now);
+        if found == Found::Back {
+            self.protection.checkpoints_mut().encourage();
+        }
         match (self.protection.mode(), found) {
             (Mode::On | Mode::Uncertain, Found::Gone) => {
                 self.protection.go_on_alone(Mode::Alone, now);
@@ -685,6 +777,7 @@ impl<F: Frame> Primary<F> {
             && self.in_colo()
             && !self.leadership.has_ended()
             && !self.stops.is_vm_stopped()
+            && !self.stops.awaits_report()
             && !waits_for_ring;
         self.protection.next_request(now, able)
     }

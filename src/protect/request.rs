@@ -14,6 +14,11 @@ pub struct Request {
     pub seen: Ticks,
 }
 
+/// So many stops in a row without proof are no bad luck.
+pub const UNLUCKY: u32 = 3;
+/// How often the pause between requests is doubled then.
+const DOUBLINGS: u32 = 6;
+
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
     asked: Ticks,
@@ -26,6 +31,10 @@ pub struct Checkpoints {
     wanted: Option<(Cause, Ticks)>,
     outstanding: Option<Outstanding>,
     repeat: Ticks,
+    /// Stops in a row that nothing has proven, since the last commit.
+    unproven: u32,
+    /// None is asked for before.
+    not_before: Ticks,
     next_token: u64,
     causes: [u64; CAUSES],
     requested: u64,
@@ -39,6 +48,8 @@ impl Checkpoints {
             wanted: None,
             outstanding: None,
             repeat,
+            unproven: 0,
+            not_before: 0,
             next_token: 1,
             causes: [0; CAUSES],
             requested: 0,
@@ -66,7 +77,7 @@ impl Checkpoints {
         let waits = self
             .outstanding
             .is_some_and(|o| o.stopped || now.saturating_sub(o.asked) < self.repeat);
-        if !able || waits {
+        if !able || waits || now < self.not_before {
             return None;
         }
         let token = self.next_token;
@@ -89,6 +100,7 @@ impl Checkpoints {
     /// A checkpoint was completed; whatever asked for one is settled.
     pub(super) fn committed(&mut self) {
         self.committed += 1;
+        (self.unproven, self.not_before) = (0, 0);
         self.settle();
     }
 
@@ -101,6 +113,26 @@ impl Checkpoints {
     /// What was asked for may not have been heard, or came to nothing: ask again.
     pub(super) fn retry(&mut self) {
         self.outstanding = None;
+    }
+
+    /// A stop may have been a checkpoint, and nothing proves it. The second one in a row may have had
+    /// bad luck, too; from the third on there is a pause before the next request, twice as long each time.
+    pub(super) fn unproven(&mut self, now: Ticks) {
+        self.outstanding = None;
+        self.unproven = self.unproven.saturating_add(1);
+        if let Some(doublings) = self.unproven.checked_sub(UNLUCKY) {
+            self.not_before = now + (self.repeat << doublings.min(DOUBLINGS));
+        }
+    }
+
+    /// What kept a proof away has gone: the next request need not wait.
+    pub(super) fn encourage(&mut self) {
+        self.not_before = 0;
+    }
+
+    /// Stops in a row that nothing has proven, since the last commit.
+    pub fn unproven_count(&self) -> u32 {
+        self.unproven
     }
 
     /// Requests written.

@@ -96,6 +96,15 @@ pub struct Secondary<F> {
     ahead: i32,
     /// A state was loaded since the ring stopped.
     loaded: bool,
+    /// The last epoch in which the primary said that it polls the PVM's ring.
+    heard: Option<u32>,
+    /// The same when the ring stopped, of the stops that the monitor has not told all of: the oldest.
+    covers: Option<u32>,
+    /// The monitor has told all that came before the ring ran last.
+    all_told: bool,
+    /// STOP was told and no RESUME since; run state `colo` was, too.
+    vm_stopped: bool,
+    for_load: bool,
     /// Input that the ring did not take before it stopped.
     cut_off: usize,
     /// Stops of the ring of which no RESUME has told the end.
@@ -151,6 +160,11 @@ impl<F: Frame> Secondary<F> {
             loads: 0,
             ahead: 0,
             loaded: false,
+            heard: None,
+            covers: None,
+            all_told: false,
+            vm_stopped: false,
+            for_load: false,
             cut_off: 0,
             unexplained: 0,
             started: false,
@@ -327,6 +341,9 @@ impl<F: Frame> Secondary<F> {
     pub fn guest_stopped(&mut self, dropped: usize) {
         self.stops = self.stops.wrapping_add(1);
         self.cut_off += dropped;
+        if std::mem::take(&mut self.all_told) {
+            self.covers = self.heard;
+        }
         self.unexplained += 1;
         self.started = false;
         self.awaits_epoch = true;
@@ -341,6 +358,8 @@ impl<F: Frame> Secondary<F> {
                 migration, leads, ..
             } => {
                 self.connected = true;
+                self.vm_stopped = false;
+                self.tell_whether_it_witnesses();
                 self.leads = leads && migration == Migration::Colo;
                 // A takeover stops the ring once, too.
                 let certain = u32::from(migration == Migration::Completed);
@@ -351,12 +370,15 @@ impl<F: Frame> Secondary<F> {
             }
             Monitor::Disconnected => {
                 self.connected = false;
+                self.vm_stopped = false;
+                self.tell_whether_it_witnesses();
                 self.tell_loss();
             }
             Monitor::Migration(migration) => self.migrated(migration),
             Monitor::ColoExit => self.ended = self.migration == Migration::Colo,
             Monitor::Resume => {
                 self.unexplained = 0;
+                self.report();
                 // The state came with a checkpoint, or with the migration that began it all.
                 if self.migration != Migration::Completed {
                     self.load();
@@ -370,6 +392,7 @@ impl<F: Frame> Secondary<F> {
                 self.migrated(migration);
                 if running && stops == self.stops {
                     self.unexplained = 0;
+                    self.all_told = true;
                     self.start();
                 }
             }
@@ -380,7 +403,9 @@ impl<F: Frame> Secondary<F> {
                     self.start();
                 }
             }
-            Monitor::Stop | Monitor::Pass => {}
+            Monitor::Stop => (self.vm_stopped, self.for_load) = (true, false),
+            Monitor::StoppedFor { load } => self.for_load |= load,
+            Monitor::Pass => {}
         }
     }
 
@@ -389,6 +414,20 @@ impl<F: Frame> Secondary<F> {
             self.ended = false;
         }
         self.migration = migration;
+    }
+
+    /// RESUME: reports a load if QEMU had stopped the VM for one (`docs/commit-evidence.md`).
+    fn report(&mut self) {
+        let stopped = std::mem::take(&mut self.vm_stopped);
+        if stopped && self.for_load && self.migration == Migration::Colo && !self.leads {
+            // A full queue means that the primary hears nothing anyway, and asks again.
+            let _ = self.link.send(Message::Loaded(self.covers));
+        }
+    }
+
+    /// The primary must know whether a report may come.
+    fn tell_whether_it_witnesses(&mut self) {
+        let _ = self.link.send(Message::Witnesses(self.connected));
     }
 
     fn load(&mut self) {
@@ -480,13 +519,19 @@ impl<F: Frame> Secondary<F> {
         match event {
             Event::Session => {
                 self.bound = None;
+                (self.heard, self.covers) = (None, None);
+                self.tell_whether_it_witnesses();
                 self.ahead = 0;
                 self.awaits_epoch = true;
                 self.input.clear();
                 self.link.set_backlog(0);
             }
             Event::Lost(frames) => self.report_loss(frames),
-            Event::Message(Message::Epoch(epoch)) => self.bind(epoch),
+            Event::Message(Message::Epoch(epoch)) => {
+                self.heard = Some(epoch);
+                self.bind(epoch);
+            }
+            Event::Message(Message::Runs(epoch)) => self.heard = Some(epoch),
             Event::Message(Message::Synchronized {
                 epoch,
                 flow,

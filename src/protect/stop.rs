@@ -1,11 +1,14 @@
 //! What a stop of the PVM was for: a checkpoint, or something that the SVM knows nothing of.
 //!
 //! In: stops of the guest's ring, what the monitor says of the VM (STOP, MIGRATION_PASS, RESUME, the
-//! barrier behind them). Out: whether the state went to the SVM. From its stop on the ring is not
-//! polled until it runs again and a barrier has shown that all which the monitor had to tell until
-//! then was told. So a RESUME that comes while frames are held ends a stop that came after all of
-//! them were taken, however late the monitor and however often the VM or its driver stopped (rule
-//! R3), and one that ends no checkpoint commits nothing (rule R9).
+//! barrier behind them), the secondary's reports of loads. Out: whether the state went to the SVM. From
+//! its stop on the ring is not polled until it runs again, a barrier has shown that the monitor has told
+//! all that came before, and it is known what the stop was. So what is held then is older than the
+//! stop (rule R3), and a RESUME that ends no checkpoint commits nothing (rule R9).
+//! `docs/commit-evidence.md` says why a report proves what.
+
+use crate::frame::Ticks;
+use crate::packet::serial::at_or_before;
 
 /// The ring has stopped, or was not seen to run yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,8 +17,21 @@ struct Stopped {
     stop: bool,
     /// MIGRATION_PASS was told since.
     pass: bool,
+    /// A RESUME has ended a stop of the VM in COLO that nothing has proven so far.
+    ended: Option<Ended>,
+    /// Reports of states that contain all that was taken and that no commit has used up.
+    loads: u32,
     /// The SVM has loaded the PVM's state since the ring stopped.
     committed: bool,
+    /// The ring runs since then, and the monitor has told all that came before.
+    runs: Option<Ticks>,
+}
+
+/// A stop of the VM that may have been a checkpoint.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    /// MIGRATION_PASS was told in it.
+    pass: bool,
 }
 
 /// What a RESUME ended.
@@ -25,6 +41,8 @@ pub(super) enum Resumed {
     Nothing,
     /// A stop in which the SVM has loaded the PVM's state.
     Checkpoint,
+    /// A stop of which the secondary may still report that.
+    Unproven,
     /// Any other stop.
     Other,
 }
@@ -48,6 +66,8 @@ pub(super) struct Stops {
     stopped: Option<Stopped>,
     /// The VM has entered COLO and was not seen to run since.
     entering: bool,
+    /// The last epoch in which the ring was polled and that no commit covers.
+    polled: Option<u32>,
 }
 
 impl Stops {
@@ -57,15 +77,17 @@ impl Stops {
             number: 0,
             stopped: Some(Stopped::default()),
             entering: false,
+            polled: None,
         }
     }
 
-    /// Of a VM whose ring has stopped so often and runs.
-    pub fn running_after(number: u32) -> Self {
+    /// Of a VM whose ring has stopped so often and runs in this epoch.
+    pub fn running_after(number: u32, epoch: u32) -> Self {
         Self {
             number,
             stopped: None,
             entering: false,
+            polled: Some(epoch),
         }
     }
 
@@ -90,10 +112,17 @@ impl Stops {
         self.stopped.is_some_and(|stopped| !stopped.committed)
     }
 
+    /// Whether the ring runs and is not polled, because the secondary may still report a load.
+    pub fn awaits_report(&self) -> bool {
+        self.stopped.is_some_and(|stopped| stopped.runs.is_some())
+    }
+
     /// The ring has stopped.
     pub fn ring_stopped(&mut self) {
         self.number = self.number.wrapping_add(1);
-        self.stopped.get_or_insert_default().committed = false;
+        let stopped = self.stopped.get_or_insert_default();
+        // A report may still come for a stop before; the RESUME that it needs is this stop's.
+        (stopped.committed, stopped.ended, stopped.runs) = (false, None, None);
     }
 
     /// STOP.
@@ -119,7 +148,8 @@ impl Stops {
         }
     }
 
-    /// The VM's migration came to COLO, so that the next RESUME needs no MIGRATION_PASS.
+    /// The VM's migration came to COLO, so that the next RESUME needs no proof: nothing of this COLO
+    /// was held before.
     pub fn enter_colo(&mut self) {
         self.entering = true;
     }
@@ -129,33 +159,99 @@ impl Stops {
         self.entering = false;
     }
 
-    /// RESUME.
-    pub fn resumed(&mut self, takes: Takes) -> Resumed {
+    /// RESUME. `witnessed` says that the secondary reports loads.
+    pub fn resumed(&mut self, takes: Takes, witnessed: bool) -> Resumed {
         let Some(was) = self.stopped else {
             return Resumed::Nothing;
         };
-        let committed = was.stop
-            && match takes {
-                Takes::Nothing => false,
-                Takes::First => true,
-                Takes::Checkpoints => was.pass || self.entering,
-            };
-        self.entering &= !committed;
-        self.stopped = Some(Stopped {
-            committed,
-            ..Stopped::default()
+        let counts = was.stop && takes != Takes::Nothing;
+        let begins = takes == Takes::First || self.entering;
+        let proven = was.loads > 0 || !witnessed && was.pass;
+        let ended = (counts || was.ended.is_some()).then_some(Ended {
+            pass: counts && was.pass || was.ended.is_some_and(|ended| ended.pass),
         });
-        if committed {
+        self.stopped = Some(Stopped {
+            stop: false,
+            pass: false,
+            committed: false,
+            ended,
+            ..was
+        });
+        if counts && (begins || proven) {
+            self.commit();
             Resumed::Checkpoint
+        } else if counts {
+            Resumed::Unproven
         } else {
             Resumed::Other
         }
     }
 
-    /// The ring runs, and the monitor has told all that came before. Gives back whether the SVM has
-    /// loaded the PVM's state since it stopped, if it did.
-    pub fn goes_on(&mut self) -> Option<bool> {
+    /// The secondary has loaded a state that contains what was taken up to the end of this epoch.
+    /// True if that commits the stop.
+    pub fn reported(&mut self, covers: Option<u32>) -> bool {
+        let Some(stopped) = &mut self.stopped else {
+            return false;
+        };
+        let contains = match (self.polled, covers) {
+            (None, _) => true,
+            (Some(polled), Some(covers)) => at_or_before(polled, covers),
+            (Some(_), None) => false,
+        };
+        if !contains {
+            return false;
+        }
+        stopped.loads = stopped.loads.saturating_add(1);
+        if stopped.ended.is_none() {
+            return false;
+        }
+        self.commit();
+        true
+    }
+
+    /// Nobody reports loads any more: MIGRATION_PASS has to do. True if it commits the stop.
+    pub fn trust_pass(&mut self) -> bool {
+        let passed = |stopped: &Stopped| stopped.ended.is_some_and(|ended| ended.pass);
+        let commits = self.stopped.as_ref().is_some_and(passed);
+        if commits {
+            self.commit();
+        }
+        commits
+    }
+
+    fn commit(&mut self) {
         self.entering = false;
-        Some(self.stopped.take()?.committed)
+        self.polled = None;
+        if let Some(stopped) = &mut self.stopped {
+            stopped.ended = None;
+            stopped.loads = stopped.loads.saturating_sub(1);
+            stopped.committed = true;
+        }
+    }
+
+    /// The ring runs, and the monitor has told all that came before. True from here on until
+    /// [`Stops::goes_on`] while a report may still come.
+    pub fn ring_runs(&mut self, now: Ticks) -> bool {
+        self.entering = false;
+        self.stopped.as_mut().is_some_and(|stopped| {
+            let waits = stopped.ended.is_some() && !stopped.committed;
+            stopped.runs = waits.then(|| stopped.runs.unwrap_or(now));
+            waits
+        })
+    }
+
+    /// Whether a report is awaited for longer than `patience`.
+    pub fn is_overdue(&self, now: Ticks, patience: Ticks) -> bool {
+        self.stopped
+            .and_then(|stopped| stopped.runs)
+            .is_some_and(|since| now.saturating_sub(since) >= patience)
+    }
+
+    /// The ring is polled from now on, in this epoch. What it says of the stop before: whether the SVM
+    /// has loaded the PVM's state since; `None` where there was none.
+    pub fn goes_on(&mut self, epoch: u32) -> Option<bool> {
+        let stopped = self.stopped.take()?;
+        self.polled = Some(epoch);
+        Some(stopped.committed)
     }
 }

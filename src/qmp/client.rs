@@ -187,6 +187,16 @@ impl Client {
         Ok(())
     }
 
+    /// Asks what a stop is for; see [`Session::ask_run_state`].
+    ///
+    /// # Errors
+    /// See [`Session::ask_run_state`].
+    pub fn ask_run_state(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.session()?.ask_run_state(now)?;
+        self.flush();
+        Ok(())
+    }
+
     /// Asks for the state behind every event so far; see [`Session::barrier`].
     ///
     /// # Errors

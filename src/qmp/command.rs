@@ -18,6 +18,8 @@ pub enum Command {
     ColoStatus,
     /// The probe's last, but for the question about COLO that may follow.
     ProbeStatus,
+    /// Asked behind a STOP, for what the stop is for.
+    StopStatus,
     /// A barrier's last, with its token.
     BarrierStatus(u64),
     /// A checkpoint request, with its token.
@@ -40,7 +42,7 @@ impl Command {
             Self::EnableEvents => "migrate-set-capabilities",
             Self::Parameters => "query-migrate-parameters",
             Self::Migration => "query-migrate",
-            Self::ProbeStatus | Self::BarrierStatus(_) => "query-status",
+            Self::ProbeStatus | Self::StopStatus | Self::BarrierStatus(_) => "query-status",
             Self::Checkpoint(_) => "migrate-set-parameters",
             Self::ColoStatus => "query-colo-status",
             Self::FailOver => "x-colo-lost-heartbeat",

@@ -28,8 +28,8 @@ pub enum Event {
         /// When.
         at: Stamp,
     },
-    /// MIGRATION_PASS: the dirty bitmap was synchronised. Between STOP and RESUME it tells a
-    /// checkpoint from an operator's `stop` and `cont` (needs the capability `events`).
+    /// MIGRATION_PASS: the dirty bitmap was synchronised. QEMU up to 11.0 emits it in a checkpoint between
+    /// STOP and RESUME (needs the capability `events`).
     MigrationPass {
         /// QEMU's count of passes.
         pass: u64,
@@ -107,6 +107,11 @@ pub enum Event {
         /// The NIC's name.
         nic: String,
     },
+
+    /// The answer to [`Session::ask_run_state`], in its place among the events.
+    ///
+    /// [`Session::ask_run_state`]: super::Session::ask_run_state
+    RunState(RunState),
 
     /// A barrier came back: every event that QEMU emitted before this state was taken has been
     /// delivered before this one.
@@ -237,6 +242,8 @@ pub enum MigrationStatus {
     Colo,
     /// Done, which after COLO means failed over.
     Completed,
+    /// Failed, and being cleaned up (from QEMU 11.0 on).
+    Failing,
     /// Failed.
     Failed,
     /// Being cancelled.

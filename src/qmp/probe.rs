@@ -61,7 +61,9 @@ impl fmt::Display for Version {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoColo {
     /// The migration state `colo` is never entered (from QEMU commit 4881411136 to 0b5bf4ea76).
-    #[error("QEMU {0} never enters COLO; use 10.0.7, 10.2.0 or a release before 10.0")]
+    #[error(
+        "QEMU {0} never enters COLO; use 10.0.7, 10.1.3, 10.2.0, a later release of these, or one before 10.0"
+    )]
     Version(Version),
     /// The build has no such migration capability.
     #[error("this QEMU has no capability x-colo; use a build with CONFIG_REPLICATION")]
@@ -89,8 +91,8 @@ pub enum Caution {
     /// A secondary with disks may abort when it enters COLO (QEMU commit 2b3912f135, fixed by
     /// 2cc637f1ea).
     SecondaryWithDisks,
-    /// The fix for [`NoColo::Version`] was announced for this release but not confirmed.
-    FixUnconfirmed,
+    /// Newer than every release that this program was tried with, or a development build.
+    Unknown,
 }
 
 impl fmt::Display for Caution {
@@ -98,11 +100,11 @@ impl fmt::Display for Caution {
         f.write_str(match self {
             Self::SecondaryWithDisks => {
                 "a secondary of QEMU 8.2 or 9.0 with replicated disks may abort when it enters \
-                 COLO; use 9.1"
+                 COLO; use 9.1 or later"
             }
-            Self::FixUnconfirmed => {
-                "this QEMU 10.1 may never enter COLO; if the pair stays unprotected, use 10.0.7 \
-                 or 10.2.0"
+            Self::Unknown => {
+                "this QEMU is a development build or newer than 11.1, the last release that this program knows; \
+                 try a pair before you rely on it"
             }
         })
     }
@@ -112,17 +114,29 @@ impl Version {
     /// Whether this release is known never to enter COLO.
     pub fn never_enters_colo(self) -> bool {
         match (self.major, self.minor) {
-            (10, 0) => self.micro <= 6 || self.micro >= 50,
+            (10, 0) => self.micro <= 6 || self.is_development(),
             (10, 1) => self.micro <= 2,
             _ => false,
         }
+    }
+
+    /// Whether it lies between two releases.
+    fn is_development(self) -> bool {
+        self.micro >= 50
+    }
+
+    /// Whether MIGRATION_PASS is emitted in each checkpoint (until QEMU commit 9519d3667a, in 11.1).
+    pub fn passes_in_checkpoints(self) -> bool {
+        (self.major, self.minor) < (11, 1)
+            && !((self.major, self.minor) == (11, 0) && self.is_development())
     }
 
     /// What is known against this release short of that.
     pub fn caution(self) -> Option<Caution> {
         match (self.major, self.minor) {
             (8, 2) | (9, 0) => Some(Caution::SecondaryWithDisks),
-            (10, 1) if self.micro > 2 => Some(Caution::FixUnconfirmed),
+            newer if newer > (11, 1) => Some(Caution::Unknown),
+            _ if self.is_development() => Some(Caution::Unknown),
             _ => None,
         }
     }
@@ -322,12 +336,34 @@ mod tests {
             };
             assert_eq!(able().judge(version), want);
         }
-        assert_eq!(version(10, 1, 3).caution(), Some(Caution::FixUnconfirmed));
+        assert_eq!(version(10, 1, 3).caution(), None);
+        for unknown in [(10, 2, 50), (11, 1, 90), (11, 2, 0), (12, 0, 0)] {
+            let (major, minor, micro) = unknown;
+            assert_eq!(
+                version(major, minor, micro).caution(),
+                Some(Caution::Unknown)
+            );
+        }
+        assert_eq!(version(11, 1, 3).caution(), None);
         assert_eq!(
             version(8, 2, 1).caution(),
             Some(Caution::SecondaryWithDisks)
         );
         assert_eq!(version(7, 2, 22).caution(), None);
+    }
+
+    #[test]
+    fn releases_whose_checkpoints_show_no_pass_are_known() {
+        for (major, minor, micro, passes) in [
+            (7, 2, 22, true),
+            (10, 2, 2, true),
+            (11, 0, 3, true),
+            (11, 0, 50, false),
+            (11, 1, 0, false),
+            (12, 0, 0, false),
+        ] {
+            assert_eq!(version(major, minor, micro).passes_in_checkpoints(), passes);
+        }
     }
 
     #[test]

@@ -175,6 +175,17 @@ impl Session {
         Ok(())
     }
 
+    /// Asks for the run state of a virtual machine that has stopped. The answer is true of the moment at which
+    /// it stands in the monitor's stream: [`Event::RunState`].
+    ///
+    /// # Errors
+    /// The probe has not ended or found no COLO, or too many requests are without a reply.
+    pub fn ask_run_state(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.admit()?;
+        self.command(Command::StopStatus, now);
+        Ok(())
+    }
+
     /// Tells QEMU that the other side is lost and that this virtual machine goes on alone. What it
     /// makes of that comes as events: STOP, MIGRATION `completed`, RESUME.
     ///
@@ -452,6 +463,10 @@ impl Session {
                 }
             }
             Command::RaiseLink => {}
+            Command::StopStatus => {
+                let Status { status } = serde_json::from_value(value)?;
+                self.events.push_back(Event::RunState(status));
+            }
             Command::BarrierStatus(token) => {
                 let Status { status } = serde_json::from_value(value)?;
                 self.events.push_back(Event::Barrier {

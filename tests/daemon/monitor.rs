@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::node::PATIENCE;
 use crate::script::{Monitor, event};
 
+/// A client that asks does so within this.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
 /// A checkpoint request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -106,6 +109,18 @@ impl Qemu {
     pub fn stopped(&self) {
         self.lock().monitor.run = "paused";
         self.emit("STOP", "");
+    }
+
+    /// QEMU stops the VM for a checkpoint; back when the client has asked why, or has had time to.
+    pub fn stopped_for_checkpoint(&self) {
+        let asked = self.lock().monitor.seen("query-status").len();
+        self.lock().monitor.run = "colo";
+        self.emit("STOP", "");
+        let since = Instant::now();
+        while self.lock().monitor.seen("query-status").len() == asked && since.elapsed() < A_MOMENT
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The VM runs.

@@ -215,7 +215,7 @@ impl Pair {
     /// Both VMs stop for a checkpoint, and the SVM loads the PVM's state and starts.
     pub fn stop_and_load(&mut self) {
         self.frames.stop(SVM);
-        self.svm.stopped();
+        self.svm.stopped_for_checkpoint();
         self.frames.stop(PVM);
         self.pvm.stopped();
         self.pvm.pass();
@@ -448,9 +448,10 @@ fn only_a_checkpoint_commits() {
     // No STOP follows: the request is repeated.
     pair.pvm.wait_for_requests(2);
 
-    // An operator's stop and cont: no MIGRATION_PASS in between.
+    // A stop and cont that the SVM has no part in, with MIGRATION_PASS in between or without.
     pair.frames.stop(PVM);
     pair.pvm.stopped();
+    pair.pvm.pass();
     pair.resume();
     pair.frames.silent(NETWORK, 2 * A_WHILE);
 

@@ -2,7 +2,7 @@
 
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::packet::Packet;
-use dpdk_colo::protect::{Migration, Monitor, Primary, State};
+use dpdk_colo::protect::{Migration, Monitor, Primary, Reports, State};
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options, Report, Rule};
@@ -15,7 +15,7 @@ use crate::rng::Rng;
 pub struct Capture {
     runs: Vec<Vec<Record>>,
     now: Ticks,
-    seen: Option<(State, u32, u64, Option<u32>)>,
+    seen: Option<(State, u32, u64, Option<u32>, Reports, bool)>,
     was_alone: bool,
 }
 
@@ -75,25 +75,41 @@ impl Capture {
                 colo: migration == Migration::Colo,
             },
             // The primary is told of none.
-            Monitor::Unexplained { .. } => return,
+            Monitor::StoppedFor { .. } | Monitor::Unexplained { .. } => return,
         }));
     }
 
     /// Notes what has changed, as a node's tap does.
-    pub fn watch(&mut self, primary: &Primary<Numbered>) {
+    pub fn watch(&mut self, primary: &Primary<Numbered>, now: Ticks) {
         let discarded = primary.counts().discarded;
         let committed = primary.committed();
-        let now = (primary.state(), primary.epoch(), discarded, committed);
+        let (reports, witnessed) = (primary.reports(), primary.is_witnessed(now));
+        let now = (
+            primary.state(),
+            primary.epoch(),
+            discarded,
+            committed,
+            reports,
+            witnessed,
+        );
         let (state, epoch, ..) = now;
         let was = self.seen.replace(now);
         if was == Some(now) {
             return;
         }
-        if was.is_some_and(|(_, _, was, _)| was != discarded) {
+        if was.is_some_and(|(.., was, _)| was != reports) {
+            self.add(Body::Event(Event::Loaded {
+                covers: reports.covers,
+            }));
+        }
+        if was.is_some_and(|(.., was)| was != witnessed) {
+            self.add(Body::Event(Event::Witness { able: witnessed }));
+        }
+        if was.is_some_and(|(_, _, was, ..)| was != discarded) {
             self.add(Body::Event(Event::Discarded { frames: discarded }));
         }
         if let Some(epoch) = committed
-            && was.is_some_and(|(.., was)| was != Some(epoch))
+            && was.is_some_and(|(_, _, _, was, ..)| was != Some(epoch))
         {
             self.add(Body::Event(Event::Commit { epoch }));
         }

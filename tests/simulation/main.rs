@@ -23,6 +23,7 @@ mod tcp;
 mod world;
 
 use profile::{Fault, Profile};
+use qemu::Release;
 use rng::for_cases;
 use world::World;
 
@@ -192,6 +193,38 @@ fn stops_that_are_no_checkpoint_commit_nothing() {
             ..Profile::CALM
         },
     );
+}
+
+#[test]
+fn whatever_an_operator_does_to_either_vm_commits_nothing_on_any_release() {
+    for (name, release) in [
+        ("operator_7_2", Release::V7_2),
+        ("operator_11_0", Release::V11_0),
+        ("operator_11_1", Release::V11_1),
+    ] {
+        for (delay, name) in [(200, name), (2_000, &*format!("{name}_slow"))] {
+            family(
+                name,
+                40,
+                Profile {
+                    faults: &[
+                        Fault::ContInside,
+                        Fault::ContInsideSecondary,
+                        Fault::OperatorStop,
+                        Fault::OperatorStopSecondary,
+                        Fault::OperatorBlink,
+                        Fault::Checkpoint,
+                        Fault::TwoCheckpoints,
+                    ],
+                    divergent: 10,
+                    monitor: delay,
+                    link: delay as usize,
+                    release: Some(release),
+                    ..Profile::CALM
+                },
+            );
+        }
+    }
 }
 
 #[test]
@@ -402,6 +435,9 @@ const EVERYTHING: Profile = Profile {
         Fault::ResetDriver,
         Fault::OperatorStop,
         Fault::OperatorBlink,
+        Fault::OperatorStopSecondary,
+        Fault::ContInside,
+        Fault::ContInsideSecondary,
         Fault::RestartPrimary,
         Fault::RestartSecondary,
         Fault::StallSecondary,
@@ -417,6 +453,7 @@ const EVERYTHING: Profile = Profile {
     confused: false,
     late_driver: true,
     loss: 40,
+    release: None,
     failover: Profile::CALM.failover,
 };
 

@@ -73,11 +73,13 @@ impl PrimaryNode {
         while let Some(event) = (ports.mail)() {
             ports.capture.monitor(event);
             self.state.monitor(event, now);
-            ports.capture.watch(&self.state);
+            ports.capture.watch(&self.state, now);
         }
         let mut sent = Vec::new();
         self.send_waiting(ports, &mut sent, now);
         self.hear_link(ports, now);
+        // A report may have been a commit.
+        ports.capture.watch(&self.state, now);
         for frame in self.again.drain(..) {
             let (place, epoch) = (Place::P, self.state.epoch());
             ports.capture.frame(place, epoch, &frame.bytes());
@@ -122,7 +124,7 @@ impl PrimaryNode {
         while let Some(transmit) = self.state.next_transmit(now) {
             ports.to_link.send(transmit.bytes().to_vec(), None, now);
         }
-        ports.capture.watch(&self.state);
+        ports.capture.watch(&self.state, now);
         sent
     }
 

@@ -75,10 +75,9 @@ impl Taken {
 
 #[derive(Default)]
 pub struct Oracle {
-    /// Stops of the PVM for a checkpoint, states that the SVM loaded, and restarts of the PVM after.
+    /// Stops of the PVM for a checkpoint, and states that the SVM loaded.
     pub stops: u64,
     pub loads: u64,
-    pub resumes: u64,
     /// COLO is over and the PVM goes on.
     pub alone: bool,
     /// The node translates connections that it knew as the secondary.
@@ -111,7 +110,7 @@ impl Oracle {
     /// The PVM stops for a checkpoint.
     pub fn stop(&mut self) {
         if std::mem::take(&mut self.begins) {
-            (self.loads, self.resumes) = (self.stops, self.stops);
+            self.loads = self.stops;
             self.alone = false;
             self.held.values_mut().for_each(|p| p.alone = true);
         }
@@ -208,7 +207,7 @@ impl Oracle {
             self.held.insert(number, rest);
         }
         assert_eq!(p.bytes.len(), bytes.len(), "what left is of another length");
-        let committed = p.period == 0 || p.alone || self.alone || self.resumes > p.period;
+        let committed = p.period == 0 || p.alone || self.alone || self.loads > p.period;
         if let Some(peer) = p.peer {
             let udp = matches!(p.content, Content::Udp(_));
             let order = self.order.entry((udp, peer)).or_default();

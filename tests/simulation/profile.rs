@@ -2,6 +2,7 @@
 
 use dpdk_colo::protect::{Failover, OnPeerLost};
 
+use crate::qemu::Release;
 use crate::setup::MS;
 
 /// What may go wrong.
@@ -27,6 +28,11 @@ pub enum Fault {
     /// QEMU or the whole host dies, in a phase of a checkpoint or between two.
     KillPrimary,
     KillSecondary,
+    /// An operator stops the SVM, and continues it later.
+    OperatorStopSecondary,
+    /// An operator continues the PVM, or the SVM, inside a checkpoint.
+    ContInside,
+    ContInsideSecondary,
     /// The link is dead for long, and nobody dies.
     Partition,
     /// The same, and an operator lets the SVM go on.
@@ -51,6 +57,8 @@ pub struct Profile {
     pub late_driver: bool,
     /// Between node and client one frame in so many is lost in some runs, either way; 0: none ever.
     pub loss: usize,
+    /// What both QEMUs are; any if not told.
+    pub release: Option<Release>,
     pub failover: Failover,
 }
 
@@ -64,6 +72,7 @@ impl Profile {
         confused: false,
         late_driver: false,
         loss: 0,
+        release: None,
         failover: Failover {
             on_peer_lost: OnPeerLost::Hold,
             auto: false,
@@ -77,6 +86,8 @@ impl Profile {
         let disturbing = [
             Fault::ResetDriver,
             Fault::OperatorBlink,
+            Fault::OperatorStopSecondary,
+            Fault::ContInsideSecondary,
             Fault::RestartSecondary,
         ];
         self.faults.iter().any(|fault| disturbing.contains(fault))

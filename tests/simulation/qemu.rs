@@ -4,7 +4,7 @@
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::protect::{Migration, Monitor};
 
-use crate::guest::Vm;
+use crate::guest::{Guest, Vm};
 use crate::monitor::Line;
 use crate::nodes::{PrimaryNode, SecondaryNode};
 use crate::oracle::Oracle;
@@ -46,13 +46,40 @@ impl Step {
     ];
 }
 
+/// What a release of QEMU does that others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// MIGRATION_PASS is emitted in each checkpoint.
+    pub passes: bool,
+    /// `cont` is obeyed inside a checkpoint.
+    pub cont_inside: bool,
+}
+
+impl Release {
+    pub const V7_2: Self = Self {
+        passes: true,
+        cont_inside: true,
+    };
+    pub const V11_0: Self = Self {
+        passes: true,
+        cont_inside: false,
+    };
+    pub const V11_1: Self = Self {
+        passes: false,
+        cont_inside: false,
+    };
+    pub const ALL: [Self; 3] = [Self::V7_2, Self::V11_0, Self::V11_1];
+}
+
 pub struct Qemu {
+    release: Release,
     pub pvm: Vm,
     pub svm: Vm,
     pub primary: Line<Monitor>,
     pub secondary: Line<Monitor>,
     /// The secondary's node does not hear of every load.
     pub confused: bool,
+    mistaken: bool,
     pub colo: bool,
     pub step: Step,
     at: Ticks,
@@ -66,6 +93,15 @@ pub struct Qemu {
     /// Questions and requests on their way to the primary's QEMU.
     questions: Vec<(Ticks, u32)>,
     secondary_questions: Vec<(Ticks, u32)>,
+    /// Questions for what the SVM's stops are for.
+    stop_questions: Vec<Ticks>,
+    /// The SVM's run state is `colo`, or would be but for an operator's `cont`.
+    svm_for_load: bool,
+    /// The state that goes to the SVM.
+    state: Guest,
+    /// An operator continues the PVM, or the SVM, in this step of the next checkpoint.
+    pub cont: Option<(bool, Step)>,
+    svm_stopped_by_operator: bool,
     requests: Vec<Ticks>,
     pub checkpoints: u64,
     stopped_by_operator: bool,
@@ -76,16 +112,18 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    pub fn new(rng: &mut Rng, slow_monitor: usize) -> Self {
+    pub fn new(rng: &mut Rng, slow_monitor: usize, release: Release) -> Self {
         let pace = |rng: &mut Rng| [40, 80, 200][rng.below(3)];
         let mut pvm = Vm::new(rng.next(), pace(rng));
         pvm.running = true;
         Self {
+            release,
             pvm,
             svm: Vm::new(rng.next(), pace(rng)),
             primary: Line::new(rng.next(), slow_monitor),
             secondary: Line::new(rng.next(), slow_monitor),
             confused: false,
+            mistaken: false,
             colo: false,
             step: Step::Idle,
             at: 0,
@@ -95,6 +133,11 @@ impl Qemu {
             fails: false,
             questions: Vec::new(),
             secondary_questions: Vec::new(),
+            stop_questions: Vec::new(),
+            svm_for_load: false,
+            state: Guest::default(),
+            cont: None,
+            svm_stopped_by_operator: false,
             requests: Vec::new(),
             checkpoints: 0,
             stopped_by_operator: false,
@@ -181,6 +224,7 @@ impl Qemu {
 
     pub fn disconnect_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
         self.secondary.cut(Monitor::Disconnected, now);
+        self.stop_questions.clear();
         let asked = !std::mem::take(&mut self.secondary_questions).is_empty();
         if asked {
             self.ask_secondary(s, now);
@@ -225,6 +269,7 @@ impl Qemu {
             self.latched |= due && self.colo;
             !due
         });
+        self.cont_inside(p, s, now);
         // A stop is over when the nodes have passed a quiescent point.
         if now < self.at || p.seen != p.stops || s.seen != s.stops {
             return;
@@ -239,6 +284,8 @@ impl Qemu {
                 (Step::TakenOver, now)
             }
             Step::StopSecondary => {
+                self.svm_for_load = true;
+                self.svm_stopped_by_operator = false;
                 self.stop_secondary(s, now);
                 (Step::StopPrimary, self.soon(now, 300))
             }
@@ -256,7 +303,10 @@ impl Qemu {
                 (Step::Move, self.soon(now, 1_000))
             }
             Step::Move => {
-                self.primary.emit(Monitor::Pass, now);
+                if self.release.passes {
+                    self.primary.emit(Monitor::Pass, now);
+                }
+                self.state = self.pvm.guest.clone();
                 if self.fails {
                     self.primary.emit(Monitor::ColoExit, now);
                     (Step::FailOver, self.soon(now, 8_000))
@@ -273,11 +323,13 @@ impl Qemu {
                 (Step::Resume, self.soon(now, 300))
             }
             Step::Resume => {
-                oracle.resumes += 1;
                 self.checkpoints += 1;
                 self.stopped_by_operator = false;
-                self.pvm.running = true;
-                self.primary.emit(Monitor::Resume, now);
+                self.cont = None;
+                // A VM that an operator has continued runs already.
+                if !std::mem::replace(&mut self.pvm.running, true) {
+                    self.primary.emit(Monitor::Resume, now);
+                }
                 (Step::StartPrimary, self.soon(now, 300))
             }
             Step::StartPrimary => {
@@ -310,12 +362,16 @@ impl Qemu {
 
     fn load(&mut self, s: &SecondaryNode, oracle: &mut Oracle, now: Ticks) {
         self.latched = false;
-        self.svm.guest = self.pvm.guest.clone();
+        self.svm.guest = self.state.clone();
         oracle.load();
-        self.svm.running = true;
+        self.svm_for_load = false;
         self.secondary
             .emit(Monitor::Migration(Migration::Colo), now);
-        if !(self.confused && self.rng.one_in(2)) {
+        let ran = std::mem::replace(&mut self.svm.running, true);
+        // Not twice in a row: without a RESUME nobody can know of a load.
+        let mistaken = self.confused && !self.mistaken && self.rng.one_in(2);
+        self.mistaken = mistaken;
+        if !(ran || mistaken) {
             self.secondary.emit(Monitor::Resume, now);
         }
         self.start_secondary_ring(s, now);
@@ -355,6 +411,7 @@ impl Qemu {
         self.svm.running = false;
         self.secondary.cut(Monitor::Disconnected, now);
         self.secondary_questions.clear();
+        self.stop_questions.clear();
         self.fails = true;
         match self.step {
             // The PVM stays stopped.
@@ -397,6 +454,8 @@ impl Qemu {
         let secondary = std::mem::replace(&mut self.secondary, unheard);
         let primary = std::mem::replace(&mut self.primary, secondary);
         self.questions = std::mem::take(&mut self.secondary_questions);
+        self.stop_questions.clear();
+        self.svm_for_load = false;
         self.requests.clear();
         self.primary_backend = true;
         self.colo = false;
@@ -446,6 +505,33 @@ impl Qemu {
         if self.svm.running {
             self.svm.running = false;
             self.secondary.emit(Monitor::Stop, now);
+            if self.secondary.up {
+                let at = self.soon(now, 400);
+                self.stop_questions.push(at);
+            }
+        }
+    }
+
+    /// An operator's `cont` inside a checkpoint.
+    fn cont_inside(&mut self, p: &PrimaryNode, s: &SecondaryNode, now: Ticks) {
+        let Some((primary, step)) = self.cont else {
+            return;
+        };
+        if self.step != step || !self.colo || now < self.at {
+            return;
+        }
+        self.cont = None;
+        if !self.release.cont_inside {
+            return;
+        }
+        if primary && !self.pvm.running && p.seen == p.stops {
+            self.pvm.running = true;
+            self.primary.emit(Monitor::Resume, now);
+            self.start_ring(p, now);
+        } else if !primary && !self.svm.running && s.seen == s.stops {
+            self.svm.running = true;
+            self.secondary.emit(Monitor::Resume, now);
+            self.start_secondary_ring(s, now);
         }
     }
 
@@ -478,6 +564,14 @@ impl Qemu {
                 running: self.pvm.running,
             };
             self.primary.emit(answer, now);
+        }
+        for at in std::mem::take(&mut self.stop_questions) {
+            if at > now {
+                self.stop_questions.push(at);
+                continue;
+            }
+            let load = self.svm_for_load && !self.svm.running;
+            self.secondary.emit(Monitor::StoppedFor { load }, now);
         }
         for (at, stops) in std::mem::take(&mut self.secondary_questions) {
             if at > now {
@@ -560,6 +654,24 @@ impl Qemu {
         }
     }
 
+    /// The operator stops the SVM for a while, if it runs.
+    pub fn operator_stops_secondary(&mut self, s: &mut SecondaryNode, now: Ticks) {
+        if self.step == Step::Idle && self.svm.running {
+            self.stop_secondary(s, now);
+            self.svm_stopped_by_operator = true;
+        }
+    }
+
+    /// A checkpoint may have made it run before.
+    pub fn operator_continues_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+        if self.svm_stopped_by_operator && self.step == Step::Idle && !self.svm.running {
+            self.svm_stopped_by_operator = false;
+            self.svm.running = true;
+            self.secondary.emit(Monitor::Resume, now);
+            self.start_secondary_ring(s, now);
+        }
+    }
+
     /// The primary node dies, and with it its monitor connection.
     pub fn lose_primary_backend(&mut self, now: Ticks) {
         self.primary_backend = false;
@@ -575,5 +687,6 @@ impl Qemu {
         self.secondary.cut(Monitor::Disconnected, now);
         self.secondary.clear();
         self.secondary_questions.clear();
+        self.stop_questions.clear();
     }
 }

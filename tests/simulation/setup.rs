@@ -9,6 +9,7 @@ use dpdk_colo::protect::{Failover, Setup};
 pub const MS: Ticks = 1_000;
 pub const TIMEOUT: Ticks = 20 * MS;
 pub const REPEAT: Ticks = 10 * MS;
+pub const EVIDENCE: Ticks = 6 * MS;
 pub const TIMING: Timing = Timing {
     heartbeat: MS,
     retransmit: MS / 2,
@@ -38,6 +39,7 @@ pub fn setup(boot: u32, failover: Failover) -> Setup {
         numbers: Numbers::Translated,
         policy: Policy::default(),
         repeat: REPEAT,
+        evidence: EVIDENCE,
         connections: 64,
         failover,
         millisecond: MS,

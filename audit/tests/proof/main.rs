@@ -2,6 +2,7 @@
 //! it is named, with the record that shows it.
 
 mod ended;
+mod evidence;
 mod frames;
 mod overtaking;
 mod parts;

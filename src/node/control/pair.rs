@@ -24,8 +24,8 @@ use crate::monitor::summary::{self, PairSummary};
 use crate::node::clock::Clock;
 use crate::node::mailbox::{ControlEnd, ToControl, ToPoll};
 use crate::packet::Packet;
-use crate::protect::{Action, Migration, Monitor, Request, State};
-use crate::qmp::{Client, ColoMode, Event, MigrationStatus, Options, RunState};
+use crate::protect::{Action, Migration, Monitor, Request, State, UNLUCKY};
+use crate::qmp::{Client, ColoMode, Event, MigrationStatus, Options, RunState, Version};
 
 /// How long a VM may take to use its port when it goes on, before its link is looked at.
 const RING_START: Duration = Duration::from_millis(20);
@@ -91,9 +91,10 @@ fn migration(status: MigrationStatus) -> Migration {
     match status {
         MigrationStatus::Colo => Migration::Colo,
         MigrationStatus::Completed => Migration::Completed,
-        MigrationStatus::Failed | MigrationStatus::Cancelling | MigrationStatus::Cancelled => {
-            Migration::Broken
-        }
+        MigrationStatus::Failing
+        | MigrationStatus::Failed
+        | MigrationStatus::Cancelling
+        | MigrationStatus::Cancelled => Migration::Broken,
         _ => Migration::None,
     }
 }
@@ -112,6 +113,7 @@ pub struct ControlPair {
     backlog: VecDeque<ToPoll>,
     client: Option<Client>,
     connected: bool,
+    version: Option<Version>,
     guest: Option<(LinkWatch, Receiver<GuestEvent>)>,
     figures: Option<Figures>,
     asked: Option<Asked>,
@@ -158,6 +160,7 @@ impl ControlPair {
             backlog: VecDeque::new(),
             client,
             connected: false,
+            version: None,
             guest: None,
             figures: Some(figures),
             asked: None,
@@ -452,6 +455,7 @@ impl ControlPair {
         match event {
             Event::Connected(probe) => {
                 self.connected = true;
+                self.version = Some(probe.version);
                 log.info(format_args!(
                     "pair {name}: monitor connected: QEMU {}",
                     probe.version
@@ -465,12 +469,23 @@ impl ControlPair {
                 if let Some(caution) = probe.caution {
                     log.warning("caution", format_args!("pair {name}: {caution}"));
                 }
+                let alone = self.settings.role.role() == Role::Compare;
+                if alone && !probe.version.passes_in_checkpoints() {
+                    log.error(
+                        "passes",
+                        format_args!(
+                            "pair {name}: QEMU {} emits no MIGRATION_PASS in a checkpoint, and a comparator alone has no \
+                             other proof of one: nothing that it holds is committed",
+                            probe.version
+                        ),
+                    );
+                }
                 if !probe.events_capability {
                     log.warning(
                         "events",
                         format_args!(
                             "pair {name}: the migration capability 'events' is off and QEMU refuses to switch it on \
-                             now; without it no checkpoint can be told from a stop"
+                             now; without it a node commits nothing while the other node is not heard"
                         ),
                     );
                 }
@@ -507,6 +522,12 @@ impl ControlPair {
                     });
                 }
                 self.tell(ToPoll::Monitor(Monitor::Stop));
+                if self.settings.role.role() == Role::Secondary
+                    && let Some(client) = &mut self.client
+                {
+                    // Without an answer the load behind this stop is not reported.
+                    let _ = client.ask_run_state(at.read);
+                }
             }
             Event::Resume { at } => {
                 if let Some(stopped) = self.stopped.take() {
@@ -528,6 +549,9 @@ impl ControlPair {
                 self.runs();
                 self.tell(ToPoll::Monitor(Monitor::Resume));
             }
+            Event::RunState(run) => self.tell(ToPoll::Monitor(Monitor::StoppedFor {
+                load: run == RunState::Colo,
+            })),
             Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(Monitor::Pass)),
             Event::Migration { status, .. } => {
                 self.migration = migration(status);
@@ -605,6 +629,7 @@ impl ControlPair {
             return;
         };
         let counters = counters.snapshot();
+        self.tell_lack_of_evidence(counters.value(Counter::UnprovenStops), log);
         let code = counters.value(Counter::State) as usize;
         let Some(state) = State::ALL.get(code).copied() else {
             return;
@@ -619,6 +644,28 @@ impl ControlPair {
             state.word(),
             counters.value(Counter::Epoch)
         ));
+    }
+
+    /// What nothing proves is held, and an operator has to know why.
+    fn tell_lack_of_evidence(&self, stops: u64, log: &Log) {
+        if stops < u64::from(UNLUCKY) {
+            return;
+        }
+        let name = &self.settings.name;
+        let passes = self.version.is_none_or(Version::passes_in_checkpoints);
+        let why = if passes {
+            "the secondary has reported no load of the VM's state; look at its monitor and at the link"
+        } else {
+            "the secondary has reported no load of the VM's state, and this QEMU emits no MIGRATION_PASS in a \
+             checkpoint; until the link and the secondary's monitor work, nothing is committed"
+        };
+        log.warning(
+            "evidence",
+            format_args!(
+                "pair {name}: the VM stopped {stops} times, and nothing proves that these were checkpoints: {why}; \
+                 its output is held"
+            ),
+        );
     }
 
     fn record(

@@ -25,11 +25,12 @@ fn equal_output_leaves_and_other_output_waits_for_the_commit() {
 fn two_checkpoints_commit_one_after_the_other_under_a_late_monitor() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
-    for _ in 0..2 {
+    for stop in 1..=2 {
         pair.secondary.guest_stopped(0);
         pair.fence();
+        pair.secondary_started(stop, true);
     }
-    pair.secondary_started(2, true);
+    pair.exchange();
     for commit in 1..=2 {
         pair.tell(Monitor::Stop);
         pair.tell(Monitor::Pass);
@@ -100,9 +101,11 @@ fn a_ring_that_waits_for_its_driver_does_not_keep_frames_for_ever() {
     pair.fence();
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
+    pair.secondary.guest_stopped(0);
     pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Pass);
-    pair.resume();
+    pair.secondary_started(1, true);
+    pair.exchange();
+    pair.tell(Monitor::Resume);
     assert_eq!(pair.released(), [1]);
 }
 

@@ -548,6 +548,7 @@ fn nothing_overtakes_a_frame_that_opens_its_connection() {
     // The protection is in doubt before the data has left.
     pair.primary.input_missed(1, pair.now);
     assert!(pair.released().is_empty());
+    pair.now += TIMING.silence;
     pair.stop(1);
     pair.resume();
     assert_eq!(pair.released().len(), 2);

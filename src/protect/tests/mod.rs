@@ -4,6 +4,7 @@
 mod ageing;
 mod bare;
 mod epochs;
+mod evidence;
 mod exempt;
 mod failover;
 mod mirror;
@@ -20,6 +21,7 @@ use crate::link::{DATA_HEADER, Timing};
 
 const TIMEOUT: Ticks = 1_000;
 const REPEAT: Ticks = 5_000;
+const EVIDENCE: Ticks = 500;
 const TIMING: Timing = Timing {
     heartbeat: 100,
     retransmit: 50,
@@ -48,6 +50,7 @@ fn setup(boot: u32) -> Setup {
         numbers: Numbers::Translated,
         policy: Policy::default(),
         repeat: REPEAT,
+        evidence: EVIDENCE,
         connections: 16,
         failover: Failover {
             on_peer_lost: OnPeerLost::Hold,
@@ -181,6 +184,8 @@ impl Pair {
     /// The SVM's ring runs after so many stops, with a new state or without.
     fn secondary_started(&mut self, stops: u32, loaded: bool) {
         if loaded {
+            self.secondary.monitor(Monitor::Stop);
+            self.secondary.monitor(Monitor::StoppedFor { load: true });
             self.secondary.monitor(Monitor::Resume);
         }
         self.secondary.monitor(Monitor::Barrier {
@@ -274,5 +279,6 @@ impl Pair {
         self.tell(Monitor::Stop);
         self.tell(Monitor::Pass);
         self.secondary_started(stops, true);
+        self.exchange();
     }
 }

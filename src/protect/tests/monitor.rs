@@ -61,16 +61,20 @@ fn however_late_the_monitor_a_commit_covers_its_own_stop() {
 }
 
 #[test]
-fn a_resume_without_a_pass_commits_nothing() {
+fn a_resume_without_a_report_commits_nothing() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
     pair.fence();
     assert!(!pair.primary.wants_output());
     pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Pass);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
+    assert!(!pair.primary.wants_output(), "a report may still come");
+    assert_eq!(pair.request(), None);
+    pair.now += EVIDENCE;
+    assert_eq!(pair.request(), Some(Cause::Unproven));
     assert_eq!(pair.primary.state(), State::Uncertain);
-    assert_eq!(pair.request(), Some(Cause::GuestReset));
     // Not even the SVM's equal frame lets one leave: its state is not the PVM's.
     pair.output(datagram(2));
     pair.svm(datagram(2));
@@ -99,8 +103,10 @@ fn a_stop_is_not_ended_by_an_older_answer() {
     assert!(!pair.primary.wants_output(), "the answer may be older");
     pair.barrier(1, true);
     assert!(!pair.primary.wants_output(), "so may this one");
+    pair.secondary.guest_stopped(0);
     pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Pass);
+    pair.secondary_started(1, true);
+    pair.exchange();
     pair.resume();
     assert_eq!(pair.released(), [1]);
     assert_eq!(pair.primary.state(), State::Protected);

@@ -54,6 +54,19 @@ impl World {
                 self.qemu.operator_stops(&mut self.primary, now);
                 self.later(fault, 5 * MS);
             }
+            Fault::OperatorStopSecondary => {
+                self.qemu.operator_stops_secondary(&mut self.secondary, now);
+                self.later(fault, 5 * MS);
+            }
+            Fault::ContInside | Fault::ContInsideSecondary => {
+                let primary = fault == Fault::ContInside;
+                let inside = match primary {
+                    true => [Step::Move, Step::Load, Step::Resume],
+                    false => [Step::StopPrimary, Step::Move, Step::Load],
+                };
+                self.qemu.cont = Some((primary, inside[self.rng.below(inside.len())]));
+                self.qemu.latched |= self.qemu.colo;
+            }
             Fault::OperatorBlink => self.qemu.operator_blinks(&mut self.secondary, now),
             Fault::RestartPrimary => {
                 self.qemu.lose_primary_backend(now);
@@ -129,6 +142,9 @@ impl World {
                 }
                 Fault::SlowMonitor => self.qemu.primary.delay = self.profile.monitor,
                 Fault::OperatorStop => self.qemu.operator_continues(&self.primary, now),
+                Fault::OperatorStopSecondary => {
+                    self.qemu.operator_continues_secondary(&self.secondary, now);
+                }
                 Fault::RestartPrimary => self.qemu.primary_backend = true,
                 Fault::RestartSecondary => {
                     self.qemu.backend = true;
@@ -148,6 +164,7 @@ impl World {
                 .all(|(_, fault)| *fault != Fault::OperatorStop)
         {
             self.qemu.operator_continues(&self.primary, now);
+            self.qemu.operator_continues_secondary(&self.secondary, now);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Rules R7, R9 and R10, as far as they show from step to step.
 
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::protect::State;
+use dpdk_colo::protect::{State, UNLUCKY};
 
 use super::World;
 use crate::nodes::TICK;
-use crate::setup::{MS, REPEAT, SLACK, TIMEOUT};
+use crate::setup::{EVIDENCE, MS, REPEAT, SLACK, TIMEOUT};
 
 /// What a P or an input frame may wait before a checkpoint is wanted.
 const LIMIT: Ticks = TIMEOUT + MS + 2 * TICK + 400;
@@ -136,11 +136,18 @@ impl World {
     fn judge_requests(&mut self) {
         let now = self.now;
         let wanted = self.primary.state.checkpoints().is_wanted();
+        // After some stops without proof requests come more and more seldom.
+        let unproven = self.primary.state.checkpoints().unproven_count();
+        let pause = match unproven.checked_sub(UNLUCKY) {
+            Some(doublings) => REPEAT << doublings.min(6),
+            None => 0,
+        };
         let able = wanted && self.qemu.primary.up && self.qemu.colo && self.primary.is_protecting();
         let since = self.judge.able_since.filter(|_| able).unwrap_or(now);
         self.judge.able_since = able.then_some(since);
         assert!(
-            now - since <= REPEAT + 8 * MS + 2 * self.qemu.primary.delay as Ticks,
+            now - since
+                <= pause + REPEAT + EVIDENCE + 8 * MS + 2 * self.qemu.primary.delay as Ticks,
             "R9: a checkpoint is wanted since {since} and not asked for at {now}"
         );
     }

@@ -18,7 +18,7 @@ use crate::log::Capture;
 use crate::nodes::{PrimaryNode, PrimaryPorts, SecondaryNode, SecondaryPorts};
 use crate::oracle::Oracle;
 use crate::profile::{Fault, Profile};
-use crate::qemu::Qemu;
+use crate::qemu::{Qemu, Release};
 use crate::rng::Rng;
 use crate::setup::{MS, setup};
 use deaths::{Deaths, Side};
@@ -84,7 +84,9 @@ impl World {
     pub fn new(profile: Profile, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let owners = Owners::default();
-        let mut qemu = Qemu::new(&mut rng, profile.monitor);
+        let any = Release::ALL[rng.below(Release::ALL.len())];
+        let release = profile.release.unwrap_or(any);
+        let mut qemu = Qemu::new(&mut rng, profile.monitor, release);
         qemu.confused = profile.confused;
         let late = profile.late_driver && rng.one_in(2);
         qemu.pvm.guest.driver_at = if late {
@@ -116,7 +118,7 @@ impl World {
             deaths: Deaths::default(),
             takeovers: 0,
             survivals: 0,
-            story: Vec::new(),
+            story: vec![format!("{release:?}")],
             last_state: String::new(),
             qemu,
             rng,

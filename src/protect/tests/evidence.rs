@@ -1,0 +1,260 @@
+//! What proves that the SVM has loaded the PVM's state (rules R3 and R9, `docs/commit-evidence.md`).
+
+use super::*;
+
+/// The PVM stops and goes on, as its monitor tells; `pass`: with MIGRATION_PASS in between.
+fn blink(pair: &mut Pair, pass: bool) {
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    if pass {
+        pair.tell(Monitor::Pass);
+    }
+    pair.resume();
+}
+
+/// The SVM stops for a load.
+fn svm_stops(pair: &mut Pair) {
+    pair.secondary.guest_stopped(0);
+    pair.secondary.monitor(Monitor::Stop);
+    pair.secondary.monitor(Monitor::StoppedFor { load: true });
+}
+
+fn svm_resumes(pair: &mut Pair, stops: u32) {
+    pair.secondary.monitor(Monitor::Resume);
+    pair.secondary_started(stops, false);
+    pair.exchange();
+}
+
+#[test]
+fn a_report_and_a_resume_commit_in_either_order_and_need_no_pass() {
+    for report_first in [true, false] {
+        let mut pair = Pair::protected();
+        pair.output(datagram(1));
+        svm_stops(&mut pair);
+        pair.fence();
+        pair.tell(Monitor::Stop);
+        if report_first {
+            svm_resumes(&mut pair, 1);
+            assert_eq!(pair.released(), NOTHING, "the PVM has not gone on");
+            pair.resume();
+        } else {
+            pair.resume();
+            assert_eq!(
+                pair.released(),
+                NOTHING,
+                "nothing says that the SVM has loaded"
+            );
+            assert!(!pair.primary.wants_output());
+            svm_resumes(&mut pair, 1);
+        }
+        assert_eq!(pair.released(), [1]);
+        assert_eq!(pair.primary.state(), State::Protected);
+        pair.exchange();
+        assert_eq!(pair.secondary.epoch(), pair.primary.epoch());
+        pair.output(datagram(2));
+        pair.svm(datagram(2));
+        assert_eq!(pair.released(), [2]);
+    }
+}
+
+#[test]
+fn cont_inside_a_checkpoint_commits_nothing_before_the_load() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    svm_stops(&mut pair);
+    blink(&mut pair, true);
+    pair.exchange();
+    assert_eq!(pair.released(), NOTHING);
+    // QEMU starts a VM that runs already: no RESUME comes.
+    svm_resumes(&mut pair, 1);
+    assert_eq!(pair.released(), [1]);
+}
+
+#[test]
+fn what_was_sent_behind_a_cont_inside_a_checkpoint_waits_for_the_next() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    svm_stops(&mut pair);
+    blink(&mut pair, true);
+    pair.exchange();
+    pair.now += EVIDENCE;
+    assert_eq!(pair.request(), Some(Cause::Unproven));
+    pair.output(datagram(2));
+    svm_resumes(&mut pair, 1);
+    assert_eq!(pair.released(), NOTHING, "the state may be of before");
+    pair.stop(2);
+    pair.resume();
+    assert_eq!(pair.released(), [1, 2]);
+}
+
+#[test]
+fn an_operator_at_either_vm_commits_nothing() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    blink(&mut pair, false);
+    pair.now += EVIDENCE;
+    assert_eq!(pair.request(), Some(Cause::Unproven));
+    // The SVM's run state is `paused`, whatever the PVM does meanwhile.
+    pair.secondary.guest_stopped(0);
+    pair.secondary.monitor(Monitor::Stop);
+    pair.secondary.monitor(Monitor::StoppedFor { load: false });
+    blink(&mut pair, true);
+    svm_resumes(&mut pair, 1);
+    assert_eq!(pair.released(), NOTHING);
+    // A RESUME of a VM that was stopped by nobody is none, either.
+    svm_resumes(&mut pair, 1);
+    assert_eq!(pair.released(), NOTHING);
+    pair.now += EVIDENCE;
+    pair.request();
+    pair.exchange();
+    pair.stop(2);
+    pair.resume();
+    assert_eq!(pair.released(), [1]);
+}
+
+#[test]
+fn a_report_covers_only_what_the_secondary_had_heard_of_at_its_stop() {
+    let mut pair = Pair::protected();
+    svm_stops(&mut pair);
+    // An operator's stop of the PVM, and output behind it; only then QEMU's.
+    blink(&mut pair, false);
+    pair.now += EVIDENCE;
+    pair.request();
+    pair.output(datagram(1));
+    pair.exchange();
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    svm_resumes(&mut pair, 1);
+    pair.resume();
+    assert_eq!(
+        pair.released(),
+        NOTHING,
+        "it may have been sent behind the state"
+    );
+    pair.now += EVIDENCE;
+    assert_eq!(pair.request(), Some(Cause::Unproven));
+}
+
+#[test]
+fn an_event_of_the_svm_that_is_read_late_covers_no_more() {
+    let mut pair = Pair::protected();
+    svm_stops(&mut pair);
+    // The SVM has loaded, runs, and stops for the next load before its RESUME is read. The PVM's node
+    // has committed the first stop by MIGRATION_PASS and has polled the ring since.
+    pair.tell(Monitor::Disconnected);
+    pair.fence();
+    pair.tell(IN_COLO);
+    pair.barrier(pair.stops, true);
+    pair.output(datagram(1));
+    pair.exchange();
+    pair.secondary.guest_stopped(0);
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.secondary.monitor(Monitor::Resume);
+    pair.exchange();
+    pair.resume();
+    assert_eq!(pair.released(), NOTHING, "that was the load before");
+    // Its own load is reported for no more than that, until a barrier has come.
+    pair.secondary_started(2, true);
+    pair.exchange();
+    assert_eq!(pair.released(), NOTHING);
+    pair.now += EVIDENCE;
+    pair.request();
+    pair.exchange();
+    pair.stop(3);
+    pair.resume();
+    assert_eq!(pair.released(), [1]);
+}
+
+#[test]
+fn without_a_secondary_that_reports_a_pass_has_to_do() {
+    for link_is_down in [true, false] {
+        for pass in [true, false] {
+            let mut pair = Pair::protected();
+            pair.output(datagram(1));
+            if link_is_down {
+                pair.cut = true;
+                pair.now += TIMING.silence;
+                pair.request();
+            } else {
+                pair.secondary.monitor(Monitor::Disconnected);
+                pair.exchange();
+            }
+            blink(&mut pair, pass);
+            pair.request();
+            let left: &[u8] = if pass { &[1] } else { &[] };
+            assert_eq!(pair.released(), left, "{link_is_down}");
+            assert!(pair.primary.wants_output(), "nobody will report");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_falls_silent_ends_the_wait_for_a_report() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    blink(&mut pair, true);
+    assert!(!pair.primary.wants_output());
+    pair.cut = true;
+    pair.now += TIMING.silence;
+    pair.request();
+    assert_eq!(pair.released(), [1]);
+}
+
+#[test]
+fn a_secondary_node_that_was_started_inside_a_checkpoint_reports_nothing_of_it() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    svm_stops(&mut pair);
+    pair.secondary = Secondary::new(setup(3), pair.now);
+    pair.secondary.monitor(CONNECTED_SECONDARY);
+    pair.now += TIMING.heartbeat;
+    pair.exchange();
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    svm_resumes(&mut pair, 0);
+    pair.resume();
+    assert_eq!(pair.released(), NOTHING);
+    pair.now += EVIDENCE;
+    pair.request();
+    pair.exchange();
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.released(), [1]);
+}
+
+#[test]
+fn a_load_for_a_takeover_or_behind_the_end_of_colo_is_no_commit() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    svm_stops(&mut pair);
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::ColoExit);
+    svm_resumes(&mut pair, 1);
+    pair.resume();
+    assert_eq!(pair.released(), NOTHING);
+}
+
+#[test]
+fn stops_that_nothing_proves_are_asked_about_more_and_more_seldom() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        blink(&mut pair, false);
+        pair.now += EVIDENCE;
+        let begun = pair.now;
+        while pair.request().is_none() {
+            pair.now += REPEAT / 10;
+            pair.exchange();
+        }
+        pauses.push((pair.now - begun) / REPEAT);
+    }
+    assert_eq!(pauses, [0, 0, 1, 2, 4]);
+    assert_eq!(pair.primary.checkpoints().unproven_count(), 5);
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.released(), [1]);
+    assert_eq!(pair.primary.checkpoints().unproven_count(), 0);
+}
