@@ -8,6 +8,7 @@
 //! | `short` | counts the checkpoints that short connections cost |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
+//! | `operator` | stops and continues the VMs of a pair by hand, inside checkpoints, too |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
@@ -28,6 +29,7 @@ mod load;
 mod loss;
 mod net;
 mod node;
+mod operator;
 mod pair;
 mod process;
 mod progress;
@@ -55,6 +57,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab short --bin FILE [options]    count the checkpoints of short connections: there must be none
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
+       colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
@@ -69,7 +72,7 @@ Options:
                  wire (clean, to-1, both-0.1, ...); may be repeated
   --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60); short: how many connections (10000); captures: frames of each that are
-                 taken (2000)
+                 taken (2000); operator: how many rounds (5)
   --rounds N     loss: how often each wire is measured (5)
   --pages N      loss: how many pages of 300 kB (200)
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
@@ -89,6 +92,8 @@ const USAGE_ERROR: u8 = 2;
 /// Exit status after SIGINT, as shells report it.
 const INTERRUPTED: u8 = 130;
 
+/// Rounds of `operator` if not told.
+const OPERATOR_ROUNDS: usize = 5;
 /// Injections of `faults` if not told: each kind twice.
 const INJECTIONS: usize = 60;
 /// Connections of `short` if not told.
@@ -140,6 +145,7 @@ enum Command {
     Check,
     Faults,
     Loss,
+    Operator,
     Run,
     Short,
     Table,
@@ -203,6 +209,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("check") => Command::Check,
                     Some("faults") => Command::Faults,
                     Some("loss") => Command::Loss,
+                    Some("operator") => Command::Operator,
                     Some("run") => Command::Run,
                     Some("short") => Command::Short,
                     Some("table") => Command::Table,
@@ -240,6 +247,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Check
             | Command::Faults
             | Command::Loss
+            | Command::Operator
             | Command::Run
             | Command::Short
     ) && arguments.bin.is_none()
@@ -296,6 +304,9 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         }
         (Command::Short, Some(bin)) => {
             short::run(&host, bin, arguments.count.unwrap_or(CONNECTIONS))
+        }
+        (Command::Operator, Some(bin)) => {
+            operator::run(&host, bin, arguments.count.unwrap_or(OPERATOR_ROUNDS))
         }
         (Command::Faults, Some(bin)) => {
             let order = faults::Order {

@@ -328,6 +328,11 @@ impl Pair {
         (self.primary.answers(), secondary.unwrap_or_default())
     }
 
+    /// The primary's guest and the secondary's, if there is one.
+    pub fn guests(&self) -> (&Guest, Option<&Guest>) {
+        (&self.primary, self.secondary.as_ref())
+    }
+
     /// What the guests' kernels said of being broken, with the name of the VM.
     pub fn complaints(&self) -> Vec<String> {
         [

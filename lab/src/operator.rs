@@ -1,0 +1,176 @@
+//! An operator's `stop` and `cont` at either VM, and `cont` inside a checkpoint, while the VMs' answers differ.
+//!
+//! Out: a line for each claim. What is claimed: the client gets the primary VM's own answer and nothing else, and
+//! the auditor finds no commit that the secondary VM's load does not cover (rules R3 and R9).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::error::LabError;
+use crate::interrupt;
+use crate::pair::{Host, Mode, Pair};
+use crate::progress::say;
+use crate::qemu::Guest;
+use crate::qmp::QmpError;
+use crate::workload::{Family, differ};
+
+/// How long a VM stays stopped.
+const STOPPED: Duration = Duration::from_millis(5);
+/// A checkpoint that was asked for has begun by then, on a busy machine, too.
+const BEGINS: Duration = Duration::from_secs(3);
+
+/// What the operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    StopPrimary,
+    StopSecondary,
+    ContPrimaryInside,
+    ContSecondaryInside,
+}
+
+impl Act {
+    const ALL: [Self; 4] = [
+        Self::StopPrimary,
+        Self::StopSecondary,
+        Self::ContPrimaryInside,
+        Self::ContSecondaryInside,
+    ];
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StopPrimary => "stop and cont of the primary VM",
+            Self::StopSecondary => "stop and cont of the secondary VM",
+            Self::ContPrimaryInside => "cont of the primary VM inside a checkpoint",
+            Self::ContSecondaryInside => "cont of the secondary VM inside a checkpoint",
+        })
+    }
+}
+
+/// Does each act so often to one pair; true if nothing failed.
+///
+/// # Errors
+/// What kept the pair from running, or a signal.
+pub fn run(host: &Host, bin: PathBuf, count: usize) -> Result<bool, LabError> {
+    let mut pair = Pair::start(&Mode::Protected(bin), host, true)?;
+    let mut failed = 0;
+    let mut claim = |name: &str, outcome: Result<String, LabError>| match outcome {
+        Err(error) if error.is_interrupt() => Err(error),
+        Err(error) => {
+            failed += 1;
+            println!("FAILED  {name}: {error}");
+            Ok(())
+        }
+        Ok(what) => {
+            println!("ok      {name}: {what}");
+            Ok(())
+        }
+    };
+    for round in 0..count {
+        for act in Act::ALL {
+            let outcome = meddle(&mut pair, act, round);
+            claim(&act.to_string(), outcome)?;
+        }
+    }
+    let complaints = pair.complaints();
+    say(
+        "operator",
+        format!("the guests' kernels say {complaints:?}"),
+    );
+    match pair.finish() {
+        Ok(Some(mut summaries)) => {
+            let counter = |name| summaries.primary.counter(name).unwrap_or(0);
+            say(
+                "operator",
+                format!(
+                    "{} checkpoints requested, {} committed, {} stops without proof",
+                    counter("/checkpoints/requested"),
+                    counter("/checkpoints/committed"),
+                    counter("/divergences/unproven_stop"),
+                ),
+            );
+            match summaries.audit.take() {
+                Some(audit) => claim("nothing left that should not have", audit)?,
+                None => say("operator", "without --audit no commit was judged"),
+            }
+        }
+        Ok(None) => {}
+        Err(error) => claim("the nodes' end", Err(error))?,
+    }
+    Ok(failed == 0)
+}
+
+/// A question to which the VMs' answers differ, with the operator's hands in its checkpoint.
+fn meddle(pair: &mut Pair, act: Act, round: usize) -> Result<String, LabError> {
+    pair.wait_quiet()?;
+    let namespace = pair.net.handle()?;
+    let client = thread::spawn(move || {
+        namespace.enter()?;
+        Ok::<_, LabError>(differ::ask(Family::V4)?)
+    });
+    let (primary, secondary) = pair.guests();
+    let secondary = secondary.ok_or(LabError::Claim {
+        reason: "no secondary VM".to_owned(),
+    })?;
+    let done = match act {
+        Act::StopPrimary => blink(primary, round),
+        Act::StopSecondary => blink(secondary, round),
+        Act::ContPrimaryInside => cont_inside(primary),
+        Act::ContSecondaryInside => cont_inside(secondary),
+    };
+    // The client's end says more than the operator's.
+    let answer = client.join().unwrap_or_else(|_| {
+        Err(LabError::Claim {
+            reason: "the client's thread ended".to_owned(),
+        })
+    })?;
+    let done = done?;
+    pair.alive()?;
+    let (own, _) = pair.answers();
+    if own.last() != Some(&answer.line) {
+        return Err(LabError::Claim {
+            reason: format!(
+                "the client got {:?}, the primary VM sent {:?}",
+                answer.line,
+                own.last()
+            ),
+        });
+    }
+    let took = answer.arrived.saturating_sub(answer.asked);
+    Ok(format!("{done}; the answer came after {took:.1?}"))
+}
+
+/// `stop`, and `cont` a little later, somewhere around the checkpoint.
+fn blink(guest: &Guest, round: usize) -> Result<String, LabError> {
+    interrupt::sleep(Duration::from_millis(4 * (round as u64 % 10)))?;
+    guest.qmp.command("stop", json!({}))?;
+    interrupt::sleep(STOPPED)?;
+    Ok(format!("stopped, {}", cont(guest)?))
+}
+
+/// `cont` as soon as the VM has stopped for the checkpoint.
+fn cont_inside(guest: &Guest) -> Result<String, LabError> {
+    let before = guest.qmp.last("STOP");
+    let since = Instant::now();
+    while guest.qmp.last("STOP") == before {
+        if since.elapsed() > BEGINS {
+            return Ok("no checkpoint came".to_owned());
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    cont(guest)
+}
+
+/// What becomes of a `cont`: QEMU 11.0 and later refuse it inside a checkpoint.
+fn cont(guest: &Guest) -> Result<String, LabError> {
+    match guest.qmp.command("cont", json!({})) {
+        Ok(_) => Ok("cont obeyed".to_owned()),
+        Err(QmpError::Refused { description, .. }) => Ok(format!("cont refused ({description})")),
+        Err(error) => Err(error.into()),
+    }
+}
