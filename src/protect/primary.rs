@@ -546,7 +546,7 @@ impl<F: Frame> Primary<F> {
         match self.stops.resumed(takes, self.is_witnessed(now)) {
             Resumed::Nothing => self.protection.checkpoints_mut().retry(),
             Resumed::Checkpoint => self.commits(now),
-            Resumed::Unproven => {}
+            Resumed::Unproven => self.protection.checkpoints_mut().went_on(),
             Resumed::Other => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }

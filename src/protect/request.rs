@@ -97,6 +97,13 @@ impl Checkpoints {
         }
     }
 
+    /// The VM goes on, and what the stop was is not known yet.
+    pub(super) fn went_on(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.stopped = false;
+        }
+    }
+
     /// A checkpoint was completed; whatever asked for one is settled.
     pub(super) fn committed(&mut self) {
         self.committed += 1;

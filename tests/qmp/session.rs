@@ -128,6 +128,45 @@ fn every_nic_gets_its_link() {
 }
 
 #[test]
+fn what_a_stop_is_for_is_told_in_its_place_among_the_events() {
+    for (run, want) in [
+        ("colo", RunState::Colo),
+        ("paused", RunState::Paused),
+        ("running", RunState::Running),
+    ] {
+        let (mut pair, _) = Pair::connected(Monitor {
+            migration: "colo",
+            ..Monitor::default()
+        });
+        pair.say(&event("STOP", ""));
+        pair.session.ask_run_state(pair.now).unwrap();
+        pair.monitor.run = run;
+        pair.talk();
+        pair.say(&event("RESUME", ""));
+        match &pair.events()[..] {
+            [
+                Event::Stop { .. },
+                Event::RunState(found),
+                Event::Resume { .. },
+            ] => {
+                assert_eq!(*found, want);
+            }
+            events => panic!("{events:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_migration_that_is_failing_is_no_protocol_error() {
+    let (mut pair, _) = Pair::connected(Monitor::default());
+    pair.say(&event("MIGRATION", r#"{"status": "failing"}"#));
+    match &pair.events()[..] {
+        [Event::Migration { status, .. }] => assert_eq!(*status, MigrationStatus::Failing),
+        events => panic!("{events:?}"),
+    }
+}
+
+#[test]
 fn a_checkpoint_is_told_step_by_step() {
     let (mut pair, _) = Pair::connected(Monitor {
         migration: "colo",

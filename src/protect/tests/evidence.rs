@@ -237,6 +237,19 @@ fn a_load_for_a_takeover_or_behind_the_end_of_colo_is_no_commit() {
 }
 
 #[test]
+fn a_stop_without_proof_is_asked_about_again_though_the_ring_does_not_run() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    pair.fence();
+    pair.now += TIMEOUT;
+    assert!(pair.request().is_some());
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Resume);
+    pair.now += REPEAT;
+    assert!(pair.request().is_some(), "nobody would ever ask again");
+}
+
+#[test]
 fn stops_that_nothing_proves_are_asked_about_more_and_more_seldom() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
