@@ -38,9 +38,7 @@ use crate::error::LabError;
 use crate::interrupt;
 use crate::node::dpdk_version;
 use crate::pair::{Host, Mode};
-use crate::process::run as command;
 use crate::progress::say;
-use crate::qemu;
 use crate::workload::Family;
 use load::LOADS;
 use report::{Checkpoints, Results, Trial};
@@ -122,7 +120,7 @@ pub fn run(host: &Host, bin: PathBuf, order: &Order, json_file: &Path) -> Result
     let seconds = start.elapsed().as_secs();
     print!("{results}");
     let mut document = results.json();
-    document["qemu"] = json!(command(&[qemu::PROGRAM, "--version"])?.lines().next());
+    document["qemu"] = json!(host.release.to_string());
     document["dpdk"] = json!(dpdk_version());
     document["accelerator"] = json!(host.accel.to_string());
     document["cpus"] = json!(std::thread::available_parallelism().map_or(0, usize::from));
