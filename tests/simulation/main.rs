@@ -218,7 +218,7 @@ fn whatever_an_operator_does_to_either_vm_commits_nothing_on_any_release() {
                     ],
                     divergent: 10,
                     monitor: delay,
-                    link: delay as usize,
+                    link: delay,
                     release: Some(release),
                     ..Profile::CALM
                 },
