@@ -183,6 +183,11 @@ impl<F: Frame> Primary<F> {
         self.migration == Migration::Colo
     }
 
+    /// Whether what the SVM loads is a state of this COLO's.
+    fn takes_checkpoints(&self) -> bool {
+        self.in_colo() && !self.leadership.has_ended()
+    }
+
     /// Number of the epoch that the PVM runs, or will run when it starts again.
     pub fn epoch(&self) -> u32 {
         self.protection.epoch()
@@ -404,6 +409,7 @@ impl<F: Frame> Primary<F> {
                 self.untold = false;
                 self.run_untold = !self.stops.is_stopped();
                 self.witness = false;
+                self.stops.forget_reports();
                 self.protection.revoke();
                 if let Some(takeover) = &mut self.takeover {
                     takeover.tell_again();
@@ -436,7 +442,7 @@ impl<F: Frame> Primary<F> {
             Event::Message(Message::Loaded(covers)) => {
                 self.reports.number = self.reports.number.wrapping_add(1);
                 self.reports.covers = covers;
-                if self.in_colo() && !self.leadership.has_ended() && self.stops.reported(covers) {
+                if self.takes_checkpoints() && self.stops.reported(covers) {
                     self.commits(now);
                 }
             }
@@ -586,7 +592,10 @@ impl<F: Frame> Primary<F> {
 
     /// Ends the wait for a report that does not come.
     fn wait_for_report(&mut self, now: Ticks) {
-        let patience = if self.is_witnessed(now) {
+        // Where COLO has ended, no report and no MIGRATION_PASS commits any more.
+        let patience = if !self.takes_checkpoints() {
+            0
+        } else if self.is_witnessed(now) {
             self.evidence
         } else if self.stops.trust_pass() {
             return self.commits(now);

@@ -105,6 +105,8 @@ pub struct Secondary<F> {
     /// STOP was told and no RESUME since; run state `colo` was, too.
     vm_stopped: bool,
     for_load: bool,
+    /// What the primary was told last in this session of whether reports may come.
+    told_witness: Option<bool>,
     /// Input that the ring did not take before it stopped.
     cut_off: usize,
     /// Stops of the ring of which no RESUME has told the end.
@@ -165,6 +167,7 @@ impl<F: Frame> Secondary<F> {
             all_told: false,
             vm_stopped: false,
             for_load: false,
+            told_witness: None,
             cut_off: 0,
             unexplained: 0,
             started: false,
@@ -419,15 +422,22 @@ impl<F: Frame> Secondary<F> {
     /// RESUME: reports a load if QEMU had stopped the VM for one (`docs/commit-evidence.md`).
     fn report(&mut self) {
         let stopped = std::mem::take(&mut self.vm_stopped);
-        if stopped && self.for_load && self.migration == Migration::Colo && !self.leads {
+        let in_colo = self.migration == Migration::Colo && !self.ended && !self.leads;
+        if stopped && self.for_load && in_colo {
             // A full queue means that the primary hears nothing anyway, and asks again.
             let _ = self.link.send(Message::Loaded(self.covers));
         }
     }
 
-    /// The primary must know whether a report may come.
+    /// The primary must know whether a report may come: it waits for one, or holds what nobody proves. Where the
+    /// queue is full now, it is told later.
     fn tell_whether_it_witnesses(&mut self) {
-        let _ = self.link.send(Message::Witnesses(self.connected));
+        if self.link.has_session()
+            && self.told_witness != Some(self.connected)
+            && self.link.send(Message::Witnesses(self.connected)).is_ok()
+        {
+            self.told_witness = Some(self.connected);
+        }
     }
 
     fn load(&mut self) {
@@ -520,6 +530,7 @@ impl<F: Frame> Secondary<F> {
             Event::Session => {
                 self.bound = None;
                 (self.heard, self.covers) = (None, None);
+                self.told_witness = None;
                 self.tell_whether_it_witnesses();
                 self.ahead = 0;
                 self.awaits_epoch = true;
@@ -610,6 +621,7 @@ impl<F: Frame> Secondary<F> {
 
     /// The next frame of the link's own.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        self.tell_whether_it_witnesses();
         self.link.next_transmit(now)
     }
 }

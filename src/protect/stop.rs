@@ -209,6 +209,13 @@ impl Stops {
         true
     }
 
+    /// What was reported was said in a session that is over.
+    pub fn forget_reports(&mut self) {
+        if let Some(stopped) = &mut self.stopped {
+            stopped.loads = 0;
+        }
+    }
+
     /// Nobody reports loads any more: MIGRATION_PASS has to do. True if it commits the stop.
     pub fn trust_pass(&mut self) -> bool {
         let passed = |stopped: &Stopped| stopped.ended.is_some_and(|ended| ended.pass);

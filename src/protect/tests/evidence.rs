@@ -271,3 +271,106 @@ fn stops_that_nothing_proves_are_asked_about_more_and_more_seldom() {
     assert_eq!(pair.released(), [1]);
     assert_eq!(pair.primary.checkpoints().unproven_count(), 0);
 }
+
+#[test]
+fn a_pass_without_proof_commits_nothing_once_colo_has_ended() {
+    // The guest's ring does not run again before the VM goes on alone, and after that the link is silent.
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Pass);
+    pair.tell(Monitor::Resume);
+    pair.tell(Monitor::ColoExit);
+    pair.cut = true;
+    pair.now += TIMING.silence;
+    pair.request();
+    assert_eq!(pair.released(), NOTHING, "nobody has said who goes on");
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Migration(Migration::Completed));
+    assert_eq!(pair.released(), [1]);
+    pair.request();
+    pair.tell(Monitor::Resume);
+    pair.barrier(pair.stops, false);
+    pair.request();
+    assert!(
+        pair.output(datagram(2)).is_some(),
+        "a VM that goes on alone must not be compared with nobody"
+    );
+}
+
+#[test]
+fn a_load_behind_the_end_of_the_svm_s_colo_is_not_reported() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    svm_stops(&mut pair);
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.secondary.monitor(Monitor::ColoExit);
+    svm_resumes(&mut pair, 1);
+    assert_eq!(pair.primary.reports().number, 0);
+    pair.resume();
+    assert_eq!(pair.released(), NOTHING);
+}
+
+#[test]
+fn a_report_of_a_session_that_is_over_commits_nothing() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    svm_stops(&mut pair);
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    svm_resumes(&mut pair, 1);
+    pair.secondary = Secondary::new(setup(3), pair.now);
+    pair.secondary.monitor(CONNECTED_SECONDARY);
+    pair.now += TIMING.heartbeat;
+    pair.exchange();
+    assert!(pair.primary.is_witnessed(pair.now));
+    pair.resume();
+    assert_eq!(pair.released(), NOTHING);
+    pair.now += EVIDENCE;
+    assert!(pair.request().is_some());
+}
+
+#[test]
+fn the_primary_learns_of_a_witness_though_the_queue_was_full_when_it_came() {
+    for able in [true, false] {
+        let mut pair = Pair::protected();
+        let (before, after) = (Monitor::Disconnected, CONNECTED_SECONDARY);
+        let (before, after) = if able {
+            (before, after)
+        } else {
+            (after, before)
+        };
+        pair.secondary.monitor(before);
+        pair.exchange();
+        assert_eq!(pair.primary.is_witnessed(pair.now), !able);
+        // Nothing that the secondary says arrives, and it has much to say.
+        while pair.secondary.link().has_control_room() {
+            pair.secondary.input_lost(1);
+        }
+        pair.secondary.monitor(after);
+        for _ in 0..200 {
+            pair.now += TIMING.retransmit;
+            pair.exchange();
+        }
+        assert_eq!(pair.primary.is_witnessed(pair.now), able);
+    }
+}
+
+#[test]
+fn one_report_commits_one_stop() {
+    let mut pair = Pair::protected();
+    let before = pair.primary.checkpoints().committed_count();
+    pair.output(datagram(1));
+    pair.stop(1);
+    pair.tell(Monitor::Resume);
+    assert_eq!(pair.primary.checkpoints().committed_count(), before + 1);
+    // An operator's stop before the ring was polled again.
+    blink(&mut pair, true);
+    pair.exchange();
+    assert_eq!(pair.primary.checkpoints().committed_count(), before + 1);
+    assert_eq!(pair.released(), [1]);
+    pair.now += EVIDENCE;
+    assert_eq!(pair.request(), Some(Cause::Unproven));
+}
