@@ -259,6 +259,7 @@ fn stops_that_nothing_proves_are_asked_about_more_and_more_seldom() {
         pair.now += EVIDENCE;
         let begun = pair.now;
         while pair.request().is_none() {
+            assert!(pair.now - begun < 100 * REPEAT, "nobody asks again");
             pair.now += REPEAT / 10;
             pair.exchange();
         }
@@ -373,4 +374,19 @@ fn one_report_commits_one_stop() {
     assert_eq!(pair.released(), [1]);
     pair.now += EVIDENCE;
     assert_eq!(pair.request(), Some(Cause::Unproven));
+}
+
+#[test]
+fn a_stop_of_the_svm_for_no_load_is_not_reported() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    pair.secondary.guest_stopped(0);
+    pair.secondary.monitor(Monitor::Stop);
+    pair.secondary.monitor(Monitor::StoppedFor { load: false });
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    svm_resumes(&mut pair, 1);
+    assert_eq!(pair.primary.reports().number, 0);
+    pair.resume();
+    assert_eq!(pair.released(), NOTHING);
 }
