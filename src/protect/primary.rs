@@ -68,8 +68,8 @@ pub struct Primary<F> {
     untold: bool,
     /// The secondary is to be told that the ring runs in the epoch.
     run_untold: bool,
-    /// The secondary says that it can report loads.
-    witness: bool,
+    /// What the secondary says of whether it can report loads.
+    witness: Option<bool>,
     /// What it reported last, and how many loads it has.
     reports: Reports,
     /// The ring waits so long for a report.
@@ -113,7 +113,7 @@ impl<F: Frame> Primary<F> {
             stops: Stops::new(),
             untold: false,
             run_untold: false,
-            witness: false,
+            witness: None,
             reports: Reports::default(),
             evidence: setup.evidence,
             connected: false,
@@ -408,7 +408,7 @@ impl<F: Frame> Primary<F> {
                 // It knows no epoch, and learns the next one when that is committed.
                 self.untold = false;
                 self.run_untold = !self.stops.is_stopped();
-                self.witness = false;
+                self.witness = None;
                 self.stops.forget_reports();
                 self.protection.revoke();
                 if let Some(takeover) = &mut self.takeover {
@@ -436,7 +436,7 @@ impl<F: Frame> Primary<F> {
                 }
             }
             Event::Message(Message::Witnesses(able)) => {
-                self.witness = able;
+                self.witness = Some(able);
                 self.protection.checkpoints_mut().encourage();
             }
             Event::Message(Message::Loaded(covers)) => {
@@ -557,9 +557,9 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// Whether the secondary can report loads, and is heard.
+    /// Whether the secondary is heard and may report loads: it has not said that it cannot.
     pub fn is_witnessed(&self, now: Ticks) -> bool {
-        self.witness && self.link.is_up(now)
+        self.witness != Some(false) && self.link.is_up(now)
     }
 
     /// The secondary's reports of loads.

@@ -390,3 +390,47 @@ fn a_stop_of_the_svm_for_no_load_is_not_reported() {
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
 }
+
+/// Lets the nodes say what they have to say, but for the secondary's messages.
+fn exchange_heartbeats(pair: &mut Pair) {
+    const KIND: usize = 14 + 3;
+    const CONTROL: u8 = 2;
+    for _ in 0..6 {
+        while let Some(t) = pair.primary.next_transmit(pair.now) {
+            let (bytes, len) = (t.bytes(), t.bytes().len());
+            pair.secondary.link_frame(bytes, len, pair.now);
+        }
+        while let Some(t) = pair.secondary.next_transmit(pair.now) {
+            if t.bytes()[KIND] != CONTROL {
+                let (bytes, len) = (t.bytes(), t.bytes().len());
+                pair.primary.link_frame(bytes, len, pair.now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pass_proves_nothing_before_the_secondary_s_first_word_in_a_session() {
+    for able in [true, false] {
+        let mut pair = Pair::protected();
+        pair.output(datagram(1));
+        pair.secondary = Secondary::new(setup(3), pair.now);
+        if able {
+            pair.secondary.monitor(CONNECTED_SECONDARY);
+        }
+        pair.now += TIMING.heartbeat;
+        exchange_heartbeats(&mut pair);
+        assert_eq!(pair.request(), Some(Cause::PeerRestarted));
+        blink(&mut pair, true);
+        pair.request();
+        assert_eq!(pair.released(), NOTHING, "it may report");
+        assert!(!pair.primary.wants_output());
+        pair.now += TIMING.retransmit;
+        pair.exchange();
+        pair.request();
+        let left: &[u8] = if able { &[] } else { &[1] };
+        assert_eq!(pair.released(), left);
+        pair.now += EVIDENCE;
+        assert_eq!(pair.request().is_some(), able, "the wait ends in a request");
+    }
+}
