@@ -164,6 +164,7 @@ fn said(monitor: &Monitor) -> Value {
             "colo": in_colo(migration),
             "running": running,
         }),
+        Monitor::Answered { running, .. } => json!({"event": "answered", "running": running}),
         Monitor::Unexplained { stops } => {
             json!({"event": "started", "stops": stops, "loaded": true})
         }

@@ -33,6 +33,8 @@ pub enum ToControl {
     Record(Divergence<Mbuf>, u32),
     /// Do this about a peer that is lost.
     Act(Action),
+    /// Ask the monitor whether the VM runs, unless its ring does: a question's number.
+    Ask(u32),
     /// An offset that the node has inherited from itself as the secondary.
     Offset(FlowKey, Offset),
     /// That was all of them.

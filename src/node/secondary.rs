@@ -319,6 +319,11 @@ impl SecondaryNode {
         {
             self.mail.post(ToControl::Act(action));
         }
+        if self.mail.has_room()
+            && let Some(question) = self.state.next_question()
+        {
+            self.mail.post(ToControl::Ask(question));
+        }
     }
 
     /// Makes the counters readable for others.

@@ -196,6 +196,7 @@ impl<F: Frame> Bare<F> {
             Monitor::Resume
             | Monitor::ColoExit
             | Monitor::StoppedFor { .. }
+            | Monitor::Answered { .. }
             | Monitor::Barrier { .. }
             | Monitor::Unexplained { .. } => {}
         }

@@ -8,6 +8,7 @@
 mod announce;
 mod bare;
 mod cause;
+mod coverage;
 mod groups;
 mod last;
 mod leadership;
@@ -89,6 +90,14 @@ pub enum Monitor {
         stops: u32,
         /// State of the VM's migration.
         migration: Migration,
+        /// The VM runs.
+        running: bool,
+    },
+    /// The answer to a question of the secondary's ([`Secondary::next_question`]); every event that came
+    /// before has been told.
+    Answered {
+        /// Number of the question.
+        question: u32,
         /// The VM runs.
         running: bool,
     },

@@ -516,7 +516,8 @@ impl<F: Frame> Primary<F> {
                     self.ring_runs(now);
                 }
             }
-            Monitor::StoppedFor { .. } | Monitor::Unexplained { .. } => {}
+            Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
+            }
         }
     }
 

@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 
 use super::announce::{Announcement, Announcer};
+use super::coverage::Coverage;
 use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
 use super::takeover::Inheritance;
@@ -96,12 +97,7 @@ pub struct Secondary<F> {
     ahead: i32,
     /// A state was loaded since the ring stopped.
     loaded: bool,
-    /// The last epoch in which the primary said that it polls the PVM's ring.
-    heard: Option<u32>,
-    /// The same when the ring stopped, of the stops that the monitor has not told all of: the oldest.
-    covers: Option<u32>,
-    /// The monitor has told all that came before the ring ran last.
-    all_told: bool,
+    coverage: Coverage,
     /// STOP was told and no RESUME since; run state `colo` was, too.
     vm_stopped: bool,
     for_load: bool,
@@ -162,9 +158,7 @@ impl<F: Frame> Secondary<F> {
             loads: 0,
             ahead: 0,
             loaded: false,
-            heard: None,
-            covers: None,
-            all_told: false,
+            coverage: Coverage::default(),
             vm_stopped: false,
             for_load: false,
             told_witness: None,
@@ -344,9 +338,7 @@ impl<F: Frame> Secondary<F> {
     pub fn guest_stopped(&mut self, dropped: usize) {
         self.stops = self.stops.wrapping_add(1);
         self.cut_off += dropped;
-        if std::mem::take(&mut self.all_told) {
-            self.covers = self.heard;
-        }
+        self.coverage.ring_stopped();
         self.unexplained += 1;
         self.started = false;
         self.awaits_epoch = true;
@@ -362,6 +354,7 @@ impl<F: Frame> Secondary<F> {
             } => {
                 self.connected = true;
                 self.vm_stopped = false;
+                self.coverage.may_run();
                 self.tell_whether_it_witnesses();
                 self.leads = leads && migration == Migration::Colo;
                 // A takeover stops the ring once, too.
@@ -382,6 +375,7 @@ impl<F: Frame> Secondary<F> {
             Monitor::Resume => {
                 self.unexplained = 0;
                 self.report();
+                self.coverage.may_run();
                 // The state came with a checkpoint, or with the migration that began it all.
                 if self.migration != Migration::Completed {
                     self.load();
@@ -395,7 +389,7 @@ impl<F: Frame> Secondary<F> {
                 self.migrated(migration);
                 if running && stops == self.stops {
                     self.unexplained = 0;
-                    self.all_told = true;
+                    self.coverage.all_told();
                     self.start();
                 }
             }
@@ -408,6 +402,11 @@ impl<F: Frame> Secondary<F> {
             }
             Monitor::Stop => (self.vm_stopped, self.for_load) = (true, false),
             Monitor::StoppedFor { load } => self.for_load |= load,
+            Monitor::Answered { question, running } => {
+                if running {
+                    self.coverage.ran(question);
+                }
+            }
             Monitor::Pass => {}
         }
     }
@@ -425,7 +424,7 @@ impl<F: Frame> Secondary<F> {
         let in_colo = self.migration == Migration::Colo && !self.ended && !self.leads;
         if stopped && self.for_load && in_colo {
             // A full queue means that the primary hears nothing anyway, and asks again.
-            let _ = self.link.send(Message::Loaded(self.covers));
+            let _ = self.link.send(Message::Loaded(self.coverage.covers()));
         }
     }
 
@@ -514,6 +513,16 @@ impl<F: Frame> Secondary<F> {
         self.rewriter.inherit(flow, offset, now);
     }
 
+    /// The next question to the SVM's monitor, unless its ring runs by now: whether the VM does. Without a ring
+    /// nothing else tells what the next load covers.
+    pub fn next_question(&mut self) -> Option<u32> {
+        let in_colo = self.migration == Migration::Colo && !self.leads;
+        if self.started || self.vm_stopped || !self.connected || !in_colo {
+            return None;
+        }
+        self.coverage.next_question()
+    }
+
     /// What the control thread is to do about a primary that is lost.
     pub fn next_action(&mut self, now: Ticks) -> Option<Action> {
         let able = self.connected && self.migration == Migration::Colo && !self.leads;
@@ -529,7 +538,7 @@ impl<F: Frame> Secondary<F> {
         match event {
             Event::Session => {
                 self.bound = None;
-                (self.heard, self.covers) = (None, None);
+                self.coverage.forget();
                 self.told_witness = None;
                 self.tell_whether_it_witnesses();
                 self.ahead = 0;
@@ -539,10 +548,10 @@ impl<F: Frame> Secondary<F> {
             }
             Event::Lost(frames) => self.report_loss(frames),
             Event::Message(Message::Epoch(epoch)) => {
-                self.heard = Some(epoch);
+                self.coverage.hear(epoch);
                 self.bind(epoch);
             }
-            Event::Message(Message::Runs(epoch)) => self.heard = Some(epoch),
+            Event::Message(Message::Runs(epoch)) => self.coverage.hear(epoch),
             Event::Message(Message::Synchronized {
                 epoch,
                 flow,

@@ -75,7 +75,9 @@ impl Capture {
                 colo: migration == Migration::Colo,
             },
             // The primary is told of none.
-            Monitor::StoppedFor { .. } | Monitor::Unexplained { .. } => return,
+            Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
+                return;
+            }
         }));
     }
 

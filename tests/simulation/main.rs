@@ -425,6 +425,21 @@ fn a_driver_that_comes_late_is_protected() {
     );
 }
 
+#[test]
+fn an_svm_whose_ring_never_runs_gets_checkpoints_nevertheless() {
+    family(
+        "mute",
+        20,
+        Profile {
+            faults: CHECKPOINTS,
+            divergent: 10,
+            monitor: 2_000,
+            mute: true,
+            ..Profile::CALM
+        },
+    );
+}
+
 const EVERYTHING: Profile = Profile {
     faults: &[
         Fault::LossyLink,
@@ -452,6 +467,7 @@ const EVERYTHING: Profile = Profile {
     link: 1_000,
     confused: false,
     late_driver: true,
+    mute: false,
     loss: 40,
     release: None,
     failover: Profile::CALM.failover,

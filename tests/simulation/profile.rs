@@ -55,6 +55,8 @@ pub struct Profile {
     pub confused: bool,
     /// The guest's driver may come up after COLO has begun.
     pub late_driver: bool,
+    /// The SVM's ring never runs.
+    pub mute: bool,
     /// Between node and client one frame in so many is lost in some runs, either way; 0: none ever.
     pub loss: usize,
     /// What both QEMUs are; any if not told.
@@ -71,6 +73,7 @@ impl Profile {
         link: 100,
         confused: false,
         late_driver: false,
+        mute: false,
         loss: 0,
         release: None,
         failover: Failover {

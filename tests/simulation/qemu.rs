@@ -95,6 +95,10 @@ pub struct Qemu {
     secondary_questions: Vec<(Ticks, u32)>,
     /// Questions for what the SVM's stops are for.
     stop_questions: Vec<Ticks>,
+    /// Questions whether the SVM runs.
+    run_questions: Vec<(Ticks, u32)>,
+    /// The SVM's ring never runs.
+    pub mute: bool,
     /// The SVM's run state is `colo`, or would be but for an operator's `cont`.
     svm_for_load: bool,
     /// The state that goes to the SVM.
@@ -134,6 +138,8 @@ impl Qemu {
             questions: Vec::new(),
             secondary_questions: Vec::new(),
             stop_questions: Vec::new(),
+            run_questions: Vec::new(),
+            mute: false,
             svm_for_load: false,
             state: Guest::default(),
             cont: None,
@@ -225,9 +231,18 @@ impl Qemu {
     pub fn disconnect_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
         self.secondary.cut(Monitor::Disconnected, now);
         self.stop_questions.clear();
+        self.run_questions.clear();
         let asked = !std::mem::take(&mut self.secondary_questions).is_empty();
         if asked {
             self.ask_secondary(s, now);
+        }
+    }
+
+    /// The secondary's node asks whether its VM runs.
+    pub fn ask_whether_it_runs(&mut self, question: u32, now: Ticks) {
+        if !self.svm.ring && self.secondary.up {
+            let at = self.soon(now, 1_000);
+            self.run_questions.push((at, question));
         }
     }
 
@@ -412,6 +427,7 @@ impl Qemu {
         self.secondary.cut(Monitor::Disconnected, now);
         self.secondary_questions.clear();
         self.stop_questions.clear();
+        self.run_questions.clear();
         self.fails = true;
         match self.step {
             // The PVM stays stopped.
@@ -455,6 +471,7 @@ impl Qemu {
         let primary = std::mem::replace(&mut self.primary, secondary);
         self.questions = std::mem::take(&mut self.secondary_questions);
         self.stop_questions.clear();
+        self.run_questions.clear();
         self.svm_for_load = false;
         self.requests.clear();
         self.primary_backend = true;
@@ -543,7 +560,7 @@ impl Qemu {
     }
 
     fn start_secondary_ring(&mut self, s: &SecondaryNode, now: Ticks) {
-        let ready = self.svm.running && self.backend && self.svm.guest.driver_at == 0;
+        let ready = self.svm.running && self.backend && self.svm.guest.driver_at == 0 && !self.mute;
         if !ready || self.svm.ring {
             return;
         }
@@ -572,6 +589,15 @@ impl Qemu {
             }
             let load = self.svm_for_load && !self.svm.running;
             self.secondary.emit(Monitor::StoppedFor { load }, now);
+        }
+        for (at, question) in std::mem::take(&mut self.run_questions) {
+            if at > now {
+                self.run_questions.push((at, question));
+                continue;
+            }
+            let running = self.svm.running;
+            self.secondary
+                .emit(Monitor::Answered { question, running }, now);
         }
         for (at, stops) in std::mem::take(&mut self.secondary_questions) {
             if at > now {
@@ -688,5 +714,6 @@ impl Qemu {
         self.secondary.clear();
         self.secondary_questions.clear();
         self.stop_questions.clear();
+        self.run_questions.clear();
     }
 }

@@ -29,6 +29,8 @@ use crate::qmp::{Client, ColoMode, Event, MigrationStatus, Options, RunState, Ve
 
 /// How long a VM may take to use its port when it goes on, before its link is looked at.
 const RING_START: Duration = Duration::from_millis(20);
+/// Marks the token of a question whether the VM runs; any other barrier's token is a number of stops.
+const QUESTION: u64 = 1 << 32;
 /// Bytes of each frame that a record keeps.
 const CAPTURE: usize = 2048;
 
@@ -213,6 +215,7 @@ impl ControlPair {
                 ToControl::Record(divergence, epoch) => records.push((divergence, epoch)),
                 ToControl::Act(Action::Fence(number)) => self.fence(number, now, log),
                 ToControl::Act(Action::FailOver) => self.fail_over(now, log),
+                ToControl::Ask(question) => self.ask_whether_it_runs(question, now),
                 ToControl::Offset(flow, offset) => self.offsets.collect(flow, offset),
                 ToControl::OffsetsEnd => self.save_offsets(log),
             }
@@ -437,6 +440,15 @@ impl ControlPair {
         self.unlinked = secondary.then(Instant::now);
     }
 
+    fn ask_whether_it_runs(&mut self, question: u32, now: Instant) {
+        // A ring that runs is asked about by itself.
+        if self.ring.is_none()
+            && let Some(client) = &mut self.client
+        {
+            let _ = client.barrier(QUESTION | u64::from(question), now);
+        }
+    }
+
     fn ask_state(&mut self, stops: u32, now: Instant) {
         if let Some(client) = &mut self.client {
             // Without a connection the question is asked on the next one.
@@ -585,6 +597,12 @@ impl ControlPair {
                     format_args!("pair {name}: checkpoint request: {}", chain(&cause)),
                 );
             }
+            Event::Barrier { token, run, .. } if token & QUESTION != 0 => {
+                self.tell(ToPoll::Monitor(Monitor::Answered {
+                    question: token as u32,
+                    running: run == RunState::Running,
+                }));
+            }
             Event::Barrier {
                 token,
                 run,
@@ -596,7 +614,9 @@ impl ControlPair {
                     running: run == RunState::Running,
                 }));
             }
-            Event::BarrierFailed { token, .. } if self.settings.role.role() == Role::Secondary => {
+            Event::BarrierFailed { token, .. }
+                if self.settings.role.role() == Role::Secondary && token & QUESTION == 0 =>
+            {
                 let stops = token as u32;
                 self.tell(ToPoll::Monitor(Monitor::Unexplained { stops }));
             }

@@ -434,3 +434,112 @@ fn a_pass_proves_nothing_before_the_secondary_s_first_word_in_a_session() {
         assert_eq!(pair.request().is_some(), able, "the wait ends in a request");
     }
 }
+
+/// A pair in COLO whose SVM's ring has never run.
+fn mute() -> Pair {
+    let mut pair = Pair::new().forwards();
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.tell(Monitor::Migration(Migration::Colo));
+    pair.secondary.monitor(Monitor::Migration(Migration::Colo));
+    pair.secondary.monitor(Monitor::Resume);
+    pair.resume();
+    pair.exchange();
+    pair
+}
+
+/// A checkpoint of it.
+fn mute_checkpoint(pair: &mut Pair) {
+    pair.secondary.monitor(Monitor::Stop);
+    pair.secondary.monitor(Monitor::StoppedFor { load: true });
+    pair.fence();
+    pair.tell(Monitor::Stop);
+    pair.secondary.monitor(Monitor::Resume);
+    pair.exchange();
+    pair.resume();
+    pair.exchange();
+}
+
+fn answer(pair: &mut Pair, question: u32, running: bool) {
+    pair.secondary
+        .monitor(Monitor::Answered { question, running });
+}
+
+#[test]
+fn an_svm_whose_ring_never_runs_is_asked_what_its_loads_cover() {
+    let mut pair = mute();
+    for says in 1..4 {
+        pair.output(datagram(says));
+        let question = pair.secondary.next_question().expect("a question");
+        assert_eq!(pair.secondary.next_question(), None, "it was asked");
+        answer(&mut pair, question, true);
+        assert_eq!(pair.secondary.next_question(), None, "nothing is new");
+        mute_checkpoint(&mut pair);
+        assert_eq!(pair.released(), [says]);
+    }
+}
+
+#[test]
+fn a_load_covers_nothing_that_was_heard_behind_the_question() {
+    let mut pair = mute();
+    let question = pair.secondary.next_question().expect("a question");
+    // An operator's stop of the PVM, and output behind it.
+    blink(&mut pair, false);
+    pair.now += EVIDENCE;
+    pair.request();
+    pair.output(datagram(1));
+    pair.exchange();
+    answer(&mut pair, question, true);
+    mute_checkpoint(&mut pair);
+    assert_eq!(pair.released(), NOTHING);
+}
+
+#[test]
+fn an_svm_that_did_not_run_is_asked_again_when_it_may() {
+    let mut pair = mute();
+    pair.output(datagram(1));
+    let question = pair.secondary.next_question().expect("a question");
+    pair.secondary.monitor(Monitor::Stop);
+    answer(&mut pair, question, false);
+    assert_eq!(pair.secondary.next_question(), None, "it stands still");
+    mute_checkpoint(&mut pair);
+    assert_eq!(pair.released(), NOTHING);
+    pair.now += EVIDENCE;
+    assert_eq!(pair.request(), Some(Cause::Unproven));
+    pair.exchange();
+    let question = pair.secondary.next_question().expect("a question");
+    answer(&mut pair, question, true);
+    mute_checkpoint(&mut pair);
+    assert_eq!(pair.released(), [1]);
+}
+
+#[test]
+fn an_answer_of_a_session_that_is_over_covers_nothing() {
+    let mut pair = mute();
+    let question = pair.secondary.next_question().expect("a question");
+    pair.primary = Primary::new(setup(3), pair.now);
+    pair.tell(IN_COLO);
+    pair.barrier(0, true);
+    pair.now += TIMING.heartbeat;
+    pair.exchange();
+    pair.output(datagram(1));
+    answer(&mut pair, question, true);
+    mute_checkpoint(&mut pair);
+    assert_eq!(pair.released(), NOTHING);
+}
+
+#[test]
+fn an_svm_is_asked_again_when_the_pvm_runs_another_epoch() {
+    let mut pair = mute();
+    let question = pair.secondary.next_question().expect("a question");
+    answer(&mut pair, question, true);
+    blink(&mut pair, false);
+    pair.now += EVIDENCE;
+    pair.request();
+    pair.output(datagram(1));
+    pair.exchange();
+    let question = pair.secondary.next_question().expect("another question");
+    answer(&mut pair, question, true);
+    mute_checkpoint(&mut pair);
+    assert_eq!(pair.released(), [1]);
+}

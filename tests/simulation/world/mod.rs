@@ -88,6 +88,7 @@ impl World {
         let release = profile.release.unwrap_or(any);
         let mut qemu = Qemu::new(&mut rng, profile.monitor, release);
         qemu.confused = profile.confused;
+        qemu.mute = profile.mute;
         let late = profile.late_driver && rng.one_in(2);
         qemu.pvm.guest.driver_at = if late {
             rng.between(1, 40) as Ticks * MS
@@ -287,6 +288,9 @@ impl World {
         if self.secondary_runs {
             let action = self.secondary.state.next_action(now);
             self.act(Side::Secondary, action);
+            if let Some(question) = self.secondary.state.next_question() {
+                self.qemu.ask_whether_it_runs(question, now);
+            }
             if self.secondary.state.takes_over() {
                 self.promote();
             }

@@ -1,0 +1,82 @@
+//! What a report of a load covers: the last epoch of the PVM's of which the secondary had heard while the SVM
+//! still ran, before it was stopped for that load (`docs/commit-evidence.md`).
+//!
+//! In: epochs that the primary says it polls, stops of the SVM's ring, and how far the monitor has told. A
+//! ring that runs stops before its VM does, so its stop says what was heard before. Where none runs the monitor
+//! is asked whether the VM runs: it did behind what was heard before the question.
+
+use crate::packet::serial::before;
+
+/// What was heard of the PVM's epochs, and what of it came before the stops to be told of.
+#[derive(Debug, Default)]
+pub(super) struct Coverage {
+    /// The last epoch in which the primary said that it polls the PVM's ring.
+    heard: Option<u32>,
+    /// The same when the SVM stopped, of the stops that the monitor has not told all of: the oldest.
+    covers: Option<u32>,
+    /// The monitor has told all that came before the ring ran last.
+    all_told: bool,
+    /// A question may have another answer than the last one.
+    due: bool,
+    /// Questions so far, and what was heard before the last one.
+    questions: u32,
+    asked: Option<u32>,
+}
+
+impl Coverage {
+    /// The PVM's ring is polled in this epoch.
+    pub fn hear(&mut self, epoch: u32) {
+        self.heard = Some(epoch);
+        self.due = true;
+    }
+
+    /// Another primary, or the same from the start.
+    pub fn forget(&mut self) {
+        (self.heard, self.covers, self.asked) = (None, None, None);
+    }
+
+    /// The SVM's ring has stopped.
+    pub fn ring_stopped(&mut self) {
+        if std::mem::take(&mut self.all_told) {
+            self.covers = self.heard;
+        }
+    }
+
+    /// The ring runs, and the monitor has told all that came before.
+    pub fn all_told(&mut self) {
+        self.all_told = true;
+    }
+
+    /// The SVM may run where it did not when it was asked.
+    pub fn may_run(&mut self) {
+        self.due = true;
+    }
+
+    /// The next question whether the SVM runs. To be asked only while its ring does not.
+    pub fn next_question(&mut self) -> Option<u32> {
+        if !self.due || self.heard.is_none() || self.heard == self.covers {
+            return None;
+        }
+        self.due = false;
+        self.questions = self.questions.wrapping_add(1);
+        self.asked = self.heard;
+        Some(self.questions)
+    }
+
+    /// The SVM ran when it was asked this, and every stop before has been told of.
+    pub fn ran(&mut self, question: u32) {
+        if question != self.questions {
+            return;
+        }
+        if let Some(asked) = self.asked.take()
+            && self.covers.is_none_or(|covers| before(covers, asked))
+        {
+            self.covers = Some(asked);
+        }
+    }
+
+    /// What a report of the stop that the monitor tells of now covers.
+    pub fn covers(&self) -> Option<u32> {
+        self.covers
+    }
+}
