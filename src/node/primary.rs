@@ -82,6 +82,19 @@ pub struct Parts {
     pub patience: Ticks,
 }
 
+/// What a capture may tell of.
+fn view(state: &Primary<Mbuf>, now: Ticks) -> View {
+    View {
+        state: state.state(),
+        epoch: state.epoch(),
+        committed: state.committed(),
+        alone: state.is_alone(),
+        discarded: state.counts().discarded,
+        reports: state.reports(),
+        witnessed: state.is_witnessed(now),
+    }
+}
+
 impl PrimaryNode {
     /// A pair that this core polls from now on.
     pub fn new(parts: Parts) -> Self {
@@ -157,15 +170,7 @@ impl PrimaryNode {
     /// Tells a capture what has changed.
     fn watch(&mut self, now: Ticks) {
         let state = &self.state;
-        self.tap.watch(|| View {
-            state: state.state(),
-            epoch: state.epoch(),
-            committed: state.committed(),
-            alone: state.is_alone(),
-            discarded: state.counts().discarded,
-            reports: state.reports(),
-            witnessed: state.is_witnessed(now),
-        });
+        self.tap.watch(|| view(state, now));
     }
 
     /// Fences come first: what was taken before belongs to the old epoch, what comes after to the new.
@@ -218,6 +223,9 @@ impl PrimaryNode {
         for mut frame in self.scratch.drain() {
             let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now)
             else {
+                // A report of a load, one to a frame, is noted by itself, and so is a commit by it.
+                let state = &self.state;
+                self.tap.watch(|| view(state, now));
                 continue;
             };
             if strip(&mut frame, length)
@@ -226,10 +234,6 @@ impl PrimaryNode {
                 self.tap.frame(Place::S, epoch, &frame);
                 self.state.svm_output(frame, epoch, now);
             }
-        }
-        if n > 0 {
-            // A report may have been a commit.
-            self.watch(now);
         }
         n > 0
     }

@@ -99,7 +99,12 @@ impl Capture {
         if was == Some(now) {
             return;
         }
-        if was.is_some_and(|(.., was, _)| was != reports) {
+        if let Some((.., was, _)) = was
+            && was != reports
+        {
+            // A node that has taken over begins again.
+            let next = was.number + 1;
+            assert!(reports.number <= next, "each report is noted by itself");
             self.add(Body::Event(Event::Loaded {
                 covers: reports.covers,
             }));

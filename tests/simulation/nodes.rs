@@ -65,6 +65,8 @@ impl PrimaryNode {
 
     /// One round; gives back what left the uplink.
     pub fn poll(&mut self, ports: &mut PrimaryPorts, now: Ticks) -> Vec<Vec<u8>> {
+        // Time alone may have been a commit.
+        ports.capture.watch(&self.state, now);
         while self.seen != self.stops {
             self.seen += 1;
             self.state.guest_stopped();
@@ -78,8 +80,6 @@ impl PrimaryNode {
         let mut sent = Vec::new();
         self.send_waiting(ports, &mut sent, now);
         self.hear_link(ports, now);
-        // A report may have been a commit.
-        ports.capture.watch(&self.state, now);
         for frame in self.again.drain(..) {
             let (place, epoch) = (Place::P, self.state.epoch());
             ports.capture.frame(place, epoch, &frame.bytes());
@@ -150,6 +150,8 @@ impl PrimaryNode {
                 self.state
                     .link_frame(&flight.bytes, flight.bytes.len(), now)
             else {
+                // A report of a load, one to a frame, is noted by itself, and so is a commit by it.
+                ports.capture.watch(&self.state, now);
                 continue;
             };
             let tag = flight.tag.expect("data has a tag");
