@@ -3,6 +3,8 @@
 # make faults   kills, stops and cuts parts of pairs under load; COUNT=300 for more, SEED=S to repeat
 # make loss     the protected pair beside unprotected guests while frames between node and client are lost, in
 #               some 25 minutes; SEED=S to repeat, LOSS="--rounds 1 --only to-1" for parts
+# make matrix   the check and a short fault suite on each release of QEMU that Debian has, fetched if need be, and one
+#               table; COUNT=40 for more injections, MATRIX="--only 11.1" for one release
 # make table    the protected pair beside QEMU's own proxy and no protection
 # make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
 #               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
@@ -23,7 +25,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check faults faults-short loss table bench dpdk-matrix fresh install clean packages lab
+.PHONY: all demo test lint unit instructions check faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -73,6 +75,9 @@ faults-short: all lab
 
 loss: all lab
 	$(LAB) loss --bin $(BIN) --image $(IMAGE) $(if $(SEED),--seed $(SEED)) $(LOSS)
+
+matrix: all lab
+	$(LAB) matrix --bin $(BIN) --image $(IMAGE) --audit $(AUDIT) --full $(if $(findstring command,$(origin COUNT)),--count $(COUNT)) $(MATRIX)
 
 table: all lab
 	$(LAB) table --bin $(BIN) --image $(IMAGE)

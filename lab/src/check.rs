@@ -103,11 +103,11 @@ fn lives(full: bool) -> Vec<Life<'static>> {
     lives
 }
 
-/// Checks pairs with TCP timestamps and without; true if nothing failed.
+/// Checks pairs with TCP timestamps and without.
 ///
 /// # Errors
 /// What kept a pair from running at all.
-pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<bool, LabError> {
+pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<Tally, LabError> {
     let mode = Mode::Protected(bin);
     let mut tally = Tally::default();
     for life in lives(full) {
@@ -122,7 +122,7 @@ pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<bool, LabError> {
         }
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
-    Ok(tally.failed == 0)
+    Ok(tally)
 }
 
 fn check_pair(
@@ -147,6 +147,11 @@ fn check_pair(
     if life.divergences > 0 {
         sound(&mut pair, life.divergences, tally)?;
     }
+    let pauses = pair.checkpoints();
+    let pauses = pauses
+        .iter()
+        .map(|pause| pause.resume.saturating_sub(pause.stop));
+    tally.pauses.extend(pauses);
     match pair.finish() {
         Ok(Some(mut summaries)) => {
             counters(&summaries, life.divergences, tally);
@@ -435,9 +440,13 @@ fn counters(summaries: &Summaries, asked: usize, tally: &mut Tally) {
 
 /// Passed and failed claims.
 #[derive(Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
+pub struct Tally {
+    /// Claims that hold.
+    pub passed: usize,
+    /// Claims that do not.
+    pub failed: usize,
+    /// How long the primary VM stood at each checkpoint, from STOP to RESUME.
+    pub pauses: Vec<Duration>,
 }
 
 impl Tally {

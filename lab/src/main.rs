@@ -9,6 +9,7 @@
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `operator` | stops and continues the VMs of a pair by hand, inside checkpoints, too |
+//! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
@@ -27,6 +28,7 @@ mod image;
 mod interrupt;
 mod load;
 mod loss;
+mod matrix;
 mod net;
 mod node;
 mod operator;
@@ -42,7 +44,7 @@ mod table;
 mod wire;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::error::LabError;
@@ -58,6 +60,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
+       colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
@@ -69,9 +72,9 @@ Options:
   --audit FILE   the dpdk-colo-audit program: check, run, short, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
-                 wire (clean, to-1, both-0.1, ...); may be repeated
+                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; may be repeated
   --brief        table: with TCP timestamps only
-  --count N      faults: how many injections (60); short: how many connections (10000); captures: frames of each that are
+  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); captures: frames of each that are
                  taken (2000); operator: how many rounds (5)
   --rounds N     loss: how often each wire is measured (5)
   --pages N      loss: how many pages of 300 kB (200)
@@ -96,6 +99,9 @@ const INTERRUPTED: u8 = 130;
 const OPERATOR_ROUNDS: usize = 5;
 /// Injections of `faults` if not told: each kind twice.
 const INJECTIONS: usize = 60;
+/// Injections of `matrix` on each release if not told, and the first one's seed.
+const OF_EACH: usize = 8;
+const OF_EACH_SEED: u64 = 3000;
 /// Connections of `short` if not told.
 const CONNECTIONS: usize = 10_000;
 
@@ -121,6 +127,7 @@ struct Arguments {
     rows: Vec<table::Row>,
     faults: Vec<faults::Kind>,
     wires: Vec<loss::Kind>,
+    releases: Vec<String>,
     rounds: usize,
     pages: usize,
     assert: bool,
@@ -145,6 +152,7 @@ enum Command {
     Check,
     Faults,
     Loss,
+    Matrix,
     Operator,
     Run,
     Short,
@@ -164,6 +172,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         rows: Vec::new(),
         faults: Vec::new(),
         wires: Vec::new(),
+        releases: Vec::new(),
         rounds: ROUNDS,
         pages: PAGES,
         assert: false,
@@ -209,6 +218,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("check") => Command::Check,
                     Some("faults") => Command::Faults,
                     Some("loss") => Command::Loss,
+                    Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
                     Some("run") => Command::Run,
                     Some("short") => Command::Short,
@@ -233,6 +243,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     for name in &only {
         match arguments.command {
             Command::Faults => arguments.faults.push(faults::Kind::parse(name)?),
+            Command::Matrix => arguments.releases.push(name.clone()),
             Command::Loss => arguments
                 .wires
                 .push(loss::Kind::parse(name).map_err(|error| error.to_string())?),
@@ -247,6 +258,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Check
             | Command::Faults
             | Command::Loss
+            | Command::Matrix
             | Command::Operator
             | Command::Run
             | Command::Short
@@ -284,20 +296,30 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             .transpose()
     };
     let (bin, audit) = (program(&arguments.bin)?, program(&arguments.audit)?);
-    let host = Host::prepare(
-        &arguments.image,
-        arguments.qemu.as_deref(),
-        arguments.keep,
-        !arguments.no_offloads,
-        audit,
-    )?;
+    let prepare = |qemu: Option<&str>| {
+        let (image, offloads) = (&arguments.image, !arguments.no_offloads);
+        Host::prepare(image, qemu, arguments.keep, offloads, audit.clone())
+    };
+    if let (Command::Matrix, Some(bin)) = (arguments.command, &bin) {
+        let order = matrix::Order {
+            releases: &arguments.releases,
+            full: arguments.full,
+            count: arguments.count.unwrap_or(OF_EACH),
+            seed: arguments.seed.unwrap_or(OF_EACH_SEED),
+            json: Path::new("lab/work"),
+        };
+        return matrix::run(|release| prepare(Some(release)), bin, &order);
+    }
+    let host = prepare(arguments.qemu.as_deref())?;
     let json = |name: &str| {
         let usual = || PathBuf::from("lab/work").join(name);
         arguments.json.clone().unwrap_or_else(usual)
     };
     match (arguments.command, bin) {
         (Command::Demo, Some(bin)) => demo::run(&host, bin).map(|()| true),
-        (Command::Check, Some(bin)) => check::run(&host, bin, arguments.full),
+        (Command::Check, Some(bin)) => {
+            check::run(&host, bin, arguments.full).map(|tally| tally.failed == 0)
+        }
         (Command::Run, Some(bin)) => {
             let row = arguments.rows.first().copied().unwrap_or(table::Row::Pair);
             command::run(&host, &row.mode(bin), &arguments.words)
@@ -314,7 +336,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
                 seed: arguments.seed.unwrap_or_else(clock),
                 only: arguments.faults.clone(),
             };
-            faults::run(&host, bin, &order, &json("faults.json"))
+            faults::run(&host, bin, &order, &json("faults.json")).map(|tally| tally.failed == 0)
         }
         (Command::Loss, Some(bin)) => {
             let order = loss::Order {
@@ -388,6 +410,8 @@ mod tests {
         let captures = parsed("captures here --seed 7 --strict").expect("valid");
         assert_eq!(captures.captures, Some(PathBuf::from("here")));
         assert!(captures.strict && captures.seed == Some(7));
+        let matrix = parsed("matrix --bin x --only 7.2 --only 11.1 --full").expect("valid");
+        assert_eq!(matrix.releases, ["7.2", "11.1"]);
         let image = parsed("image here").expect("valid");
         assert_eq!(image.image, PathBuf::from("here"));
     }

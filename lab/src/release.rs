@@ -12,16 +12,17 @@ use std::process::Command;
 use crate::accel::Accel;
 use crate::error::LabError;
 use crate::process::run;
+use crate::progress::say;
 
 /// The installed emulator.
 const PROGRAM: &str = "qemu-system-x86_64";
 const FETCH: &str = include_str!("../guest/fetch-qemu");
 
-/// Debian's suites by the release of QEMU that they have.
-const SUITES: [(&str, &str); 3] = [
-    ("7.2", "bookworm"),
-    ("10.0", "trixie"),
-    ("11.1", "trixie-backports"),
+/// The releases that the lab knows, with Debian's suite and the version of its package that was tried.
+const SUITES: [(&str, &str, &str); 3] = [
+    ("7.2", "bookworm", "1:7.2+dfsg-7+deb12u18+b3"),
+    ("10.0", "trixie", "1:10.0.13+ds-0+deb13u1"),
+    ("11.1", "trixie-backports", "1:11.1.3+ds-1~bpo13+1"),
 ];
 
 /// Where a tree has the firmware, its libraries, and QEMU's modules.
@@ -53,6 +54,11 @@ impl fmt::Display for Release {
 }
 
 impl Release {
+    /// The releases that [`Release::named`] can fetch, oldest first.
+    pub fn known() -> impl Iterator<Item = &'static str> {
+        SUITES.iter().map(|(release, ..)| *release)
+    }
+
     /// The QEMU that a command line names: the installed one if it names none, an unpacked tree, or a release, which is
     /// fetched into a folder in `work` unless it is installed or there already.
     ///
@@ -72,8 +78,8 @@ impl Release {
         {
             return Ok(installed);
         }
-        let Some((_, suite)) = SUITES.iter().find(|(release, _)| *release == name) else {
-            let known: Vec<&str> = SUITES.iter().map(|(release, _)| *release).collect();
+        let Some((_, suite, tried)) = SUITES.iter().find(|(release, ..)| *release == name) else {
+            let known: Vec<&str> = Self::known().collect();
             return Err(LabError::Claim {
                 reason: format!(
                     "--qemu {name}: known releases are {}; or name the folder of an unpacked tree",
@@ -93,7 +99,19 @@ impl Release {
                 &script.display().to_string(),
                 &dir.display().to_string(),
                 suite,
+                tried,
             ])?;
+        }
+        let version = dir.join("version");
+        let version = fs::read_to_string(&version).map_err(LabError::file(&version))?;
+        if version.trim() != *tried {
+            say(
+                "QEMU",
+                format!(
+                    "{suite} has {} now; {tried} is what was tried",
+                    version.trim()
+                ),
+            );
         }
         let release = Self::at(Some(tree.canonicalize().map_err(LabError::file(&tree))?))?;
         let (major, minor) = release.number;

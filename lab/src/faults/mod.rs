@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use plan::Kind;
+pub use report::Tally;
 
 use crate::error::LabError;
 use crate::load::{Client, Record};
@@ -35,11 +36,11 @@ pub struct Order {
     pub only: Vec<Kind>,
 }
 
-/// Runs the suite; true if nothing failed.
+/// Runs the suite.
 ///
 /// # Errors
 /// What kept it from starting, or an interrupt.
-pub fn run(host: &Host, bin: PathBuf, order: &Order, json: &Path) -> Result<bool, LabError> {
+pub fn run(host: &Host, bin: PathBuf, order: &Order, json: &Path) -> Result<Tally, LabError> {
     let kinds: &[Kind] = if order.only.is_empty() {
         ALL
     } else {
@@ -77,12 +78,9 @@ pub fn run(host: &Host, bin: PathBuf, order: &Order, json: &Path) -> Result<bool
     }
     report::print(&outcomes);
     report::write(&outcomes, json)?;
-    let failed = outcomes
-        .iter()
-        .filter(|outcome| !outcome.violations.is_empty())
-        .count();
-    println!("{} passed, {failed} failed", outcomes.len() - failed);
-    Ok(failed == 0)
+    let tally = Tally::new(&outcomes);
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally)
 }
 
 /// Kills the host of a primary VM under load, and returns what the clients on its open connections saw once the

@@ -165,6 +165,11 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
+    /// Whether the primary's host, or a part of it that the VM cannot do without, is lost for good.
+    pub fn is_takeover(self) -> bool {
+        matches!(self, Self::Down(Side::Primary, ..))
+    }
+
     /// The kind with this name.
     pub fn parse(name: &str) -> Result<Self, String> {
         let found = ALL.iter().copied().find(|kind| kind.to_string() == name);

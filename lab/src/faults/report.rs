@@ -10,6 +10,37 @@ use serde_json::{Value, json};
 use super::inject::Outcome;
 use crate::error::LabError;
 
+/// What a whole run came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Injections that passed.
+    pub passed: usize,
+    /// Injections that did not.
+    pub failed: usize,
+    /// Of each takeover by the secondary: the longest silence on an open connection.
+    pub silences: Vec<Duration>,
+    /// Of the same: the time to the first new byte, beside QEMU's part, where QEMU's is known.
+    pub beside_qemu: Vec<Duration>,
+}
+
+impl Tally {
+    /// Counts outcomes.
+    pub fn new(outcomes: &[Outcome]) -> Self {
+        let mut tally = Self::default();
+        for outcome in outcomes {
+            match outcome.violations.is_empty() {
+                true => tally.passed += 1,
+                false => tally.failed += 1,
+            }
+            if outcome.plan.kind.is_takeover() {
+                tally.silences.push(outcome.silence(false));
+                tally.beside_qemu.extend(outcome.beside_qemu(false));
+            }
+        }
+        tally
+    }
+}
+
 /// All outcomes of one kind and phase.
 #[derive(Debug, Default)]
 struct Row {
