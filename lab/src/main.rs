@@ -49,7 +49,7 @@ use std::process::ExitCode;
 
 use crate::error::LabError;
 use crate::image::Image;
-use crate::pair::Host;
+use crate::pair::{Host, Ports};
 use crate::progress::say;
 
 const USAGE: &str = "\
@@ -87,6 +87,7 @@ Options:
   --examples N   captures: examples of each kind of finding (3)
   --strict       captures: a deviation counts as a failure
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
+  --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
   --keep         keep the run folder with all logs
 ";
 
@@ -140,6 +141,7 @@ struct Arguments {
     brief: bool,
     keep: bool,
     no_offloads: bool,
+    vhost_client: bool,
     words: Vec<String>,
     captures: Option<PathBuf>,
 }
@@ -185,6 +187,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         brief: false,
         keep: false,
         no_offloads: false,
+        vhost_client: false,
         words: Vec::new(),
         captures: None,
     };
@@ -210,6 +213,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("brief") => arguments.brief = true,
             Long("keep") => arguments.keep = true,
             Long("no-offloads") => arguments.no_offloads = true,
+            Long("vhost-client") => arguments.vhost_client = true,
             Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("image") => Command::Image,
@@ -297,8 +301,12 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
     };
     let (bin, audit) = (program(&arguments.bin)?, program(&arguments.audit)?);
     let prepare = |qemu: Option<&str>| {
-        let (image, offloads) = (&arguments.image, !arguments.no_offloads);
-        Host::prepare(image, qemu, arguments.keep, offloads, audit.clone())
+        let ports = Ports {
+            offloads: !arguments.no_offloads,
+            vhost_client: arguments.vhost_client,
+        };
+        let image = &arguments.image;
+        Host::prepare(image, qemu, arguments.keep, ports, audit.clone())
     };
     if let (Command::Matrix, Some(bin)) = (arguments.command, &bin) {
         let order = matrix::Order {

@@ -199,16 +199,24 @@ impl Node {
     /// [`LabError::Died`] with its last words, [`LabError::Late`].
     fn colo(colo: &Colo<'_>) -> Result<Self, LabError> {
         let mut node = Self::launch(colo)?;
-        node.wait_guest_socket(colo.dir, colo.guest)?;
+        node.wait_guest_socket(colo.host, colo.dir, colo.guest)?;
         Ok(node)
     }
 
-    /// Waits until QEMU can connect to a node that was launched for `guest`.
+    /// Waits until QEMU can connect to a node that was launched, unless it is the node that connects.
     ///
     /// # Errors
     /// [`LabError::Died`] with its last words, [`LabError::Late`].
-    pub fn wait_guest_socket(&mut self, dir: &Path, guest: &str) -> Result<(), LabError> {
-        self.wait_socket(dir, &format!("{guest}.sock"))
+    pub fn wait_guest_socket(
+        &mut self,
+        host: &Host,
+        dir: &Path,
+        guest: &str,
+    ) -> Result<(), LabError> {
+        match host.vhost_client {
+            true => self.process.alive(),
+            false => self.wait_socket(dir, &format!("{guest}.sock")),
+        }
     }
 
     /// Starts a node.
@@ -221,7 +229,7 @@ impl Node {
         let mut line = format!(
             "{} --vdev {} --vdev {}",
             eal(&format!("{}-{name}", colo.role), colo.memory)?,
-            guest_port(colo.dir, name, colo.host.offloads),
+            guest_port(colo.dir, name, colo.host),
             colo.link,
         );
         if let Some(uplink) = colo.uplink {
@@ -299,9 +307,12 @@ impl Node {
 }
 
 /// The vdev that a guest attaches to. With `tso` it offers the guest to send TCP frames of up to 64 KB.
-fn guest_port(dir: &Path, guest: &str, offloads: bool) -> String {
-    let tso = u8::from(offloads);
-    format!("net_vhost0,iface={}/{guest}.sock,tso={tso}", dir.display())
+fn guest_port(dir: &Path, guest: &str, host: &Host) -> String {
+    let (tso, client) = (u8::from(host.offloads), u8::from(host.vhost_client));
+    format!(
+        "net_vhost0,iface={}/{guest}.sock,tso={tso},client={client}",
+        dir.display()
+    )
 }
 
 /// The folder in a run folder to which nodes write what they see, for the auditor.

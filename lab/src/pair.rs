@@ -65,11 +65,30 @@ pub struct Host {
     pub keep: bool,
     /// Whether guests may leave checksums and segmentation to the nodes.
     pub offloads: bool,
+    /// Whether nodes connect to their guests' vhost-user sockets, and do not listen.
+    pub vhost_client: bool,
     /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
     pub audit: Option<PathBuf>,
 }
 
+/// What nodes' guest ports are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// See [`Host::offloads`].
+    pub offloads: bool,
+    /// See [`Host::vhost_client`].
+    pub vhost_client: bool,
+}
+
 impl Host {
+    /// The NIC of a guest whose backend is a `dpdk-colo` node, by its vhost-user socket.
+    pub fn nic(&self, socket: &Path) -> Vec<String> {
+        match self.vhost_client {
+            true => qemu::vhost_user_server(socket, &self.release, self.accel),
+            false => qemu::vhost_user(socket, &self.release, self.accel),
+        }
+    }
+
     /// Makes the image if need be and decides on the accelerator, telling both.
     ///
     /// # Errors
@@ -78,7 +97,7 @@ impl Host {
         image: &Path,
         qemu: Option<&str>,
         keep: bool,
-        offloads: bool,
+        ports: Ports,
         audit: Option<PathBuf>,
     ) -> Result<Self, LabError> {
         let (image, made) = Image::ensure(image)?;
@@ -105,7 +124,8 @@ impl Host {
             release,
             accel,
             keep,
-            offloads,
+            offloads: ports.offloads,
+            vhost_client: ports.vhost_client,
             audit,
         })
     }
@@ -190,7 +210,10 @@ impl Pair {
         };
         let guest = |name, incoming: Option<&str>| {
             let (network, namespace) = match mode {
-                Mode::Protected(_) | Mode::Unprotected | Mode::Alone(_) => {
+                Mode::Protected(_) | Mode::Alone(_) => {
+                    (host.nic(&dir.join(format!("{name}.sock"))), None)
+                }
+                Mode::Unprotected => {
                     let socket = dir.join(format!("{name}.sock"));
                     (qemu::vhost_user(&socket, &host.release, host.accel), None)
                 }

@@ -229,11 +229,18 @@ pub fn machine(
 
 /// A vhost-user NIC whose backend listens on `socket`.
 pub fn vhost_user(socket: &Path, release: &Release, accel: Accel) -> Vec<String> {
+    vhost_user_nic(socket, release.reconnect(), release.nic(accel))
+}
+
+/// A vhost-user NIC that listens on `socket` for its backend, whose device has `client=1`.
+pub fn vhost_user_server(socket: &Path, release: &Release, accel: Accel) -> Vec<String> {
+    vhost_user_nic(socket, ",server=on", release.nic(accel))
+}
+
+fn vhost_user_nic(socket: &Path, ends: &str, properties: &str) -> Vec<String> {
     words(&format!(
-        "-chardev socket,id=vhost,path={}{} -netdev vhost-user,id=net,chardev=vhost -device {NIC}{}",
+        "-chardev socket,id=vhost,path={}{ends} -netdev vhost-user,id=net,chardev=vhost -device {NIC}{properties}",
         socket.display(),
-        release.reconnect(),
-        release.nic(accel)
     ))
 }
 

@@ -215,7 +215,7 @@ impl Release {
     pub fn reconnect(&self) -> &'static str {
         match self.number < (9, 2) {
             true => ",reconnect=1",
-            false => ",reconnect-ms=1000",
+            false => ",reconnect-ms=100",
         }
     }
 
@@ -279,11 +279,11 @@ mod tests {
     fn each_release_gets_what_it_needs() {
         for (at, shim, nic, reconnect, capabilities) in [
             ((7, 2), true, ",vectors=0", ",reconnect=1", 1),
-            ((9, 2), true, ",vectors=0", ",reconnect-ms=1000", 1),
-            ((10, 0), true, "", ",reconnect-ms=1000", 1),
-            ((10, 2), true, "", ",reconnect-ms=1000", 1),
-            ((11, 0), false, "", ",reconnect-ms=1000", 2),
-            ((11, 1), false, "", ",reconnect-ms=1000", 2),
+            ((9, 2), true, ",vectors=0", ",reconnect-ms=100", 1),
+            ((10, 0), true, "", ",reconnect-ms=100", 1),
+            ((10, 2), true, "", ",reconnect-ms=100", 1),
+            ((11, 0), false, "", ",reconnect-ms=100", 2),
+            ((11, 1), false, "", ",reconnect-ms=100", 2),
         ] {
             let release = release(at.0, at.1);
             assert_eq!(release.needs_shim(Accel::Tcg), shim, "{release}");

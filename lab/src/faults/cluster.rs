@@ -164,7 +164,7 @@ impl Member {
         mut node: Node,
     ) -> Result<Self, LabError> {
         let name = place.name;
-        node.wait_guest_socket(dir, name)?;
+        node.wait_guest_socket(site.host, dir, name)?;
         let relay_path = dir.join(format!("{name}.relay.qmp"));
         let relay = Relay::start(&relay_path, &qemu::node_socket(dir, name))?;
         let socket = dir.join(format!("{name}.sock"));
@@ -176,7 +176,7 @@ impl Member {
             accel: site.host.accel,
             ram: RAM,
             timestamps: true,
-            network: qemu::vhost_user(&socket, &site.host.release, site.host.accel),
+            network: site.host.nic(&socket),
             incoming: place.incoming,
             namespace: None,
         })?;
@@ -211,7 +211,7 @@ impl Member {
             bounds: self.bounds,
         };
         let mut node = launch(site, &self.dir, &place)?;
-        node.wait_guest_socket(&self.dir, &self.name)?;
+        node.wait_guest_socket(site.host, &self.dir, &self.name)?;
         self.node = Some(node);
         Ok(())
     }
