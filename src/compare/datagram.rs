@@ -123,7 +123,8 @@ impl Datagrams {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
-        if hold.secondary_is_full() || packet.has_extras() {
+        debug_assert!(!hold.secondary_is_full());
+        if packet.has_extras() {
             return Way::General(arrival.frame);
         }
         let p = self.open.head;

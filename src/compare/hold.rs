@@ -253,9 +253,16 @@ impl<F: Frame> Hold<F> {
     #[inline(always)]
     fn push_step(&mut self, step: Step<F>) -> Mark {
         if self.trail.is_full() {
-            self.trail.drop_oldest();
+            self.make_room_for_a_step();
         }
         self.trail.push(step)
+    }
+
+    /// Only where many steps were taken back: trimming keeps the ring from being full otherwise.
+    #[cold]
+    #[inline(never)]
+    fn make_room_for_a_step(&mut self) {
+        self.trail.drop_oldest();
     }
 
     /// Takes history of a flow that has no slot back into one, as complete.
@@ -420,8 +427,7 @@ impl<F: Frame> Hold<F> {
             }
             Standing::Free => unreachable!("a free slot is in no list"),
         };
-        self.slab.push_back(Link::Age, list, id);
-        self.slab.slot_mut(id).standing = standing;
+        self.slab.enter(list, id, standing);
     }
 
     #[inline(always)]
@@ -435,8 +441,7 @@ impl<F: Frame> Hold<F> {
             }
             Standing::Free => unreachable!("a free slot is in no list"),
         };
-        self.slab.unlink(Link::Age, list, id);
-        self.slab.slot_mut(id).standing = Standing::Free;
+        self.slab.leave(list, id);
     }
 }
 

@@ -332,12 +332,14 @@ impl<F: Frame> Comparator<F> {
             self.pass_by(false, frame.head(), packet, hash, now);
             return;
         }
-        if self.hold.secondary_is_full() && !matches!(packet.kind, Kind::Unreadable(_)) {
-            while self.hold.secondary_is_full() && self.drop_oldest_history() {}
+        let mut full = self.hold.secondary_is_full();
+        if full && !matches!(packet.kind, Kind::Unreadable(_)) {
+            full = !self.make_room_for_a_secondary();
         }
         let mut frame = frame;
         if let Some(id) = flow
             && self.express
+            && !full
         {
             let flow = &mut self.flows[id];
             let arrival = Arrival {
@@ -368,6 +370,14 @@ impl<F: Frame> Comparator<F> {
             }
         }
         self.take_secondary_in_general(frame, packet, hash, flow, now);
+    }
+
+    /// Gives up history until an S fits; false if there is not enough of it.
+    #[cold]
+    #[inline(never)]
+    fn make_room_for_a_secondary(&mut self) -> bool {
+        while self.hold.secondary_is_full() && self.drop_oldest_history() {}
+        !self.hold.secondary_is_full()
     }
 
     #[inline(never)]

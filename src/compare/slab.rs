@@ -1,7 +1,7 @@
 //! Frames in slots of one allocation, and lists of them without any.
 //!
 //! A [`Slot`] holds a frame, what the comparison needs of its headers, and three pairs of links, so
-//! that it can be in one list of each [`Link`] at a time. Lists are headed by whoever keeps them. All
+//! that it can be in the list of its [`Standing`] and in one list of each [`Link`] at a time. Lists are headed by whoever keeps them. All
 //! memory is allocated by [`Slab::new`] (rule R10).
 
 use crate::flow::FlowId;
@@ -23,7 +23,6 @@ const EXTRAS: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     Flow,
-    Age,
     Open,
 }
 
@@ -194,7 +193,6 @@ impl<F> Slot<F> {
     fn links(&self, link: Link) -> &[SlotId; 2] {
         match link {
             Link::Flow => &self.chain,
-            Link::Age => &self.age,
             Link::Open => &self.open,
         }
     }
@@ -203,7 +201,6 @@ impl<F> Slot<F> {
     fn links_mut(&mut self, link: Link) -> &mut [SlotId; 2] {
         match link {
             Link::Flow => &mut self.chain,
-            Link::Age => &mut self.age,
             Link::Open => &mut self.open,
         }
     }
@@ -288,6 +285,37 @@ impl<F> Slab<F> {
         match last {
             NIL => list.head = id,
             _ => slots[last as usize].links_mut(link)[1] = id,
+        }
+    }
+
+    /// Appends a slot to the list of its standing.
+    #[inline(always)]
+    pub fn enter(&mut self, list: &mut List, id: SlotId, standing: Standing) {
+        let slots = &mut *self.slots;
+        let last = std::mem::replace(&mut list.tail, id);
+        let slot = &mut slots[id as usize];
+        slot.age = [last, NIL];
+        slot.standing = standing;
+        match last {
+            NIL => list.head = id,
+            _ => slots[last as usize].age[1] = id,
+        }
+    }
+
+    /// Takes a slot out of the list of its standing.
+    #[inline(always)]
+    pub fn leave(&mut self, list: &mut List, id: SlotId) {
+        let slots = &mut *self.slots;
+        let slot = &mut slots[id as usize];
+        slot.standing = Standing::Free;
+        let [before, after] = slot.age;
+        match before {
+            NIL => list.head = after,
+            _ => slots[before as usize].age[1] = after,
+        }
+        match after {
+            NIL => list.tail = before,
+            _ => slots[after as usize].age[0] = before,
         }
     }
 

@@ -83,7 +83,8 @@ impl<F: Frame> Trail<F> {
         let mark = Mark(self.end);
         let place = self.place(mark);
         self.buffers += step.frame.buffers();
-        self.steps[place] = Some(step);
+        let old = self.steps[place].replace(step);
+        debug_assert!(old.is_none(), "the caller has seen that there is room");
         self.end = self.end.wrapping_add(1);
         mark
     }

@@ -230,7 +230,7 @@ impl Stream {
         self.primary_ack = Some(ack);
     }
 
-    /// Takes in an S. Nothing is suspended.
+    /// Takes in an S. The caller has seen [`Hold::secondary_is_full`], and nothing is suspended.
     #[inline(always)]
     pub fn secondary_in_order<F: Frame>(
         &mut self,
@@ -253,9 +253,10 @@ impl Stream {
         let last = self.witnesses.tail;
         let overlaps = self.compared.is_some_and(|(_, to)| before(seq, to))
             || (last != self.frontier && last != NIL && before(seq, hold.slot(last).end()));
-        if overlaps || hold.secondary_is_full() {
+        if overlaps {
             return Way::General(arrival.frame);
         }
+        debug_assert!(!hold.secondary_is_full());
         if self.cursor != NIL {
             return self.meet_primary(hold, arrival, seq);
         }
