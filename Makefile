@@ -1,5 +1,5 @@
 # make demo     a protected pair of VMs at work, shown step by step
-# make test     lint, all tests, and a real pair, checked
+# make test     lint, all tests, and a real pair, checked, on the installed QEMU and on the newest that Debian has
 # make faults   kills, stops and cuts parts of pairs under load; COUNT=300 for more, SEED=S to repeat
 # make loss     the protected pair beside unprotected guests while frames between node and client are lost, in
 #               some 25 minutes; SEED=S to repeat, LOSS="--rounds 1 --only to-1" for parts
@@ -25,7 +25,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
+.PHONY: all demo test lint unit instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -38,7 +38,7 @@ demo: packages
 	@hugepages/reserve 1024 $(LAB) demo --bin $(BIN) --image $(IMAGE)
 
 test: packages
-	@$(MAKE) --no-print-directory lint unit instructions check faults-short
+	@$(MAKE) --no-print-directory lint unit instructions check check-newest faults-short
 
 # Both builds of the library: with DPDK and without. Only the warnings of this release of Rust fail:
 # a later one, which Debian may have by then, knows of more.
@@ -65,6 +65,10 @@ instructions:
 
 check: all lab
 	$(LAB) check --bin $(BIN) --image $(IMAGE) --audit $(AUDIT)
+
+# The same on the newest release of QEMU that Debian has, with nodes that connect to their guests.
+check-newest: all lab
+	$(LAB) check --qemu 11.1 --vhost-client --bin $(BIN) --image $(IMAGE) --audit $(AUDIT)
 
 COUNT ?= 60
 faults: all lab
