@@ -132,9 +132,9 @@ impl Checkpoints {
         }
     }
 
-    /// What kept a proof away has gone: the next request need not wait.
+    /// What kept a proof away has gone: the next request need not wait, and what was unproven before tells nothing.
     pub(super) fn encourage(&mut self) {
-        self.not_before = 0;
+        (self.unproven, self.not_before) = (0, 0);
     }
 
     /// Stops in a row that nothing has proven, since the last commit.

@@ -274,6 +274,32 @@ fn stops_that_nothing_proves_are_asked_about_more_and_more_seldom() {
 }
 
 #[test]
+fn a_secondary_that_is_back_is_given_some_tries_without_a_pause() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    for _ in 0..5 {
+        blink(&mut pair, false);
+        pair.now += EVIDENCE;
+        while pair.request().is_none() {
+            pair.now += REPEAT / 10;
+            pair.exchange();
+        }
+    }
+    // Its node starts again. Of the first loads it may not know what they cover.
+    pair.secondary = Secondary::new(setup(3), pair.now);
+    pair.secondary.monitor(CONNECTED_SECONDARY);
+    pair.now += TIMING.heartbeat;
+    pair.exchange();
+    assert!(pair.primary.is_witnessed(pair.now));
+    for _ in 0..2 {
+        blink(&mut pair, false);
+        pair.now += EVIDENCE;
+        pair.exchange();
+        assert!(pair.request().is_some(), "a client would wait for nothing");
+    }
+}
+
+#[test]
 fn a_pass_without_proof_commits_nothing_once_colo_has_ended() {
     // The guest's ring does not run again before the VM goes on alone, and after that the link is silent.
     let mut pair = Pair::protected();
