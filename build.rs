@@ -83,9 +83,11 @@ mod dpdk {
         let flags = compiler_flags();
 
         println!("cargo::rerun-if-changed=csrc/fanout.c");
+        println!("cargo::rerun-if-changed=csrc/log.c");
         cc::Build::new()
             .file("csrc/shim.c")
             .file("csrc/fanout.c")
+            .file("csrc/log.c")
             .flags(&flags)
             .flag_if_supported("-Wno-unused-parameter")
             // The shim lies on the frame path, in test builds as well.
@@ -99,7 +101,9 @@ mod dpdk {
         for path in &library.link_paths {
             println!("cargo::rustc-link-search=native={}", path.display());
         }
-        for name in LIBRARIES {
+        // Until 23.11 the log is a part of EAL.
+        let log = library.libs.iter().find(|name| *name == "rte_log");
+        for name in LIBRARIES.iter().copied().chain(log.map(String::as_str)) {
             println!("cargo::rustc-link-lib=dylib={name}");
         }
 

@@ -104,6 +104,12 @@ static const uint64_t SHIM_ETH_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_
 #define SHIM_IF_NAMESIZE 16
 
 int shim_errno(void);
+
+/** From now on DPDK's messages wait for nobody, and its errors are remembered as far as they fit. */
+void shim_log_listen(void);
+/** Ends the remembering, and copies them to `text`, which holds SHIM_LOG_SAID bytes. */
+#define SHIM_LOG_SAID 4096
+void shim_log_said(char *text);
 uint64_t shim_tsc(void);
 /* Whether the lcore may run on the CPU; cpu is below SHIM_CPU_SETSIZE. */
 int shim_lcore_runs_on(unsigned int lcore, unsigned int cpu);

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod link;
 pub mod monitor;
 pub mod packet;
+pub mod panics;
 pub mod plan;
 pub mod protect;
 pub mod qmp;

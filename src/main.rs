@@ -2,16 +2,24 @@
 //!
 //! Exit status: 0 at a clean end, 1 for a failure at run time, 2 for a wrong command line.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use dpdk_colo::cli::{Command, Options, USAGE, UsageError, VERSION, remove_dead_sockets, split};
+use dpdk_colo::cli::{
+    Command, Options, USAGE, UsageError, VERSION, remove_dead_sockets, require_interfaces, split,
+};
 use dpdk_colo::config::Settings;
 use dpdk_colo::dpdk::Eal;
 use dpdk_colo::error_chain::chain;
 use dpdk_colo::monitor::log::Log;
-use dpdk_colo::node;
+use dpdk_colo::node::{self, Signals};
+use dpdk_colo::panics;
 
 const FAILURE: u8 = 1;
+/// How long the end waits for whoever reads stderr.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What a command line asks for.
 enum Task {
@@ -23,21 +31,43 @@ fn main() -> ExitCode {
     let settings = match task() {
         Ok(Task::Run(settings)) => settings,
         Ok(Task::Print(text)) => {
-            print!("{text}");
+            // Nobody reads it where it cannot be written.
+            let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
+        Err(error) => return wrong(&error),
+    };
+    panics::end_the_process();
+    let log = Log::stderr();
+    let status = start(&settings, &log);
+    log.drain(PARTING);
+    status
+}
+
+/// A wrong command line, which nobody may be there to hear of.
+fn wrong(error: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "dpdk-colo: {error}");
+    ExitCode::from(UsageError::EXIT_STATUS)
+}
+
+fn start(settings: &Settings, log: &Log) -> ExitCode {
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
         Err(error) => {
-            eprintln!("dpdk-colo: {error}");
-            return ExitCode::from(UsageError::EXIT_STATUS);
+            log.error("signals", format_args!("signals cannot be caught: {error}"));
+            return ExitCode::from(FAILURE);
         }
     };
-    let log = Log::stderr();
     // EAL takes the whole line, and shows our half in its telemetry.
     let words: Vec<String> = std::env::args_os()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let dead = split(std::env::args_os()).map(|parts| remove_dead_sockets(&parts.eal));
-    if let Ok(Err(error)) = dead {
+    let eal_words = split(std::env::args_os()).map_or_else(|_| Vec::new(), |parts| parts.eal);
+    if let Err(error) = require_interfaces(&eal_words) {
+        log.error("interface", format_args!("{error}"));
+        return ExitCode::from(FAILURE);
+    }
+    if let Err(error) = remove_dead_sockets(&eal_words) {
         log.warning(
             "socket",
             format_args!("a socket that nobody listens behind cannot be removed: {error}"),
@@ -47,20 +77,23 @@ fn main() -> ExitCode {
         Ok(eal) => eal,
         Err(error) => {
             log.error("eal", format_args!("{}", chain(&error)));
-            return ExitCode::from(FAILURE);
+            return status_of(error.is_usage());
         }
     };
-    match node::run(&eal, &settings, &log) {
+    match node::run(&eal, settings, &signals, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.error("node", format_args!("{}", chain(&error)));
-            ExitCode::from(if error.is_usage() {
-                UsageError::EXIT_STATUS
-            } else {
-                FAILURE
-            })
+            status_of(error.is_usage())
         }
     }
+}
+
+fn status_of(is_usage: bool) -> ExitCode {
+    ExitCode::from(match is_usage {
+        true => UsageError::EXIT_STATUS,
+        false => FAILURE,
+    })
 }
 
 fn task() -> Result<Task, UsageError> {

@@ -1,5 +1,7 @@
 //! What can be wrong with a command line, each fault as the one line to print.
 
+use std::path::PathBuf;
+
 use crate::config::{
     ConfigError, FailoverModeError, OnPeerLostError, OutOfRange, Place, PortName, PortNameError,
     QmpAddressError, SettingsError, UnknownRole,
@@ -69,6 +71,18 @@ pub enum UsageError {
     /// The file cannot be read or understood.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file is to be written at the end into a directory that there is not.
+    #[error(
+        "--{option} {path:?}: there is no directory {directory:?}; make it, or name another file"
+    )]
+    NoDirectory {
+        /// The option without its dashes.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is no directory.
+        directory: PathBuf,
+    },
     /// No ethdev has the name of a port; known only once the EAL runs.
     #[error(
         "no port {port} for {}; {}",

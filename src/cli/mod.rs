@@ -5,7 +5,9 @@
 //! [`Settings`](crate::config::Settings). Every mistake is a [`UsageError`], whose text is the one
 //! line to print and whose exit status is [`UsageError::EXIT_STATUS`].
 
+mod devices;
 mod error;
+mod interfaces;
 mod options;
 mod ports;
 mod sockets;
@@ -13,6 +15,7 @@ mod split;
 mod usage;
 
 pub use error::{UsageError, ValueError};
+pub use interfaces::{NoInterface, require_interfaces};
 pub use options::{Command, Options};
 pub use ports::require_ports;
 pub use sockets::remove_dead_sockets;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lexopt::Arg;
@@ -144,7 +144,8 @@ impl Options {
     /// The settings, the file read if one is named.
     ///
     /// # Errors
-    /// When the file cannot be read or understood, or what is given makes no settings.
+    /// When the file cannot be read or understood, what is given makes no settings, or the summary's directory
+    /// is missing.
     pub fn settings(self) -> Result<Settings, UsageError> {
         let file = match self.config {
             None => None,
@@ -154,7 +155,11 @@ impl Options {
             }
         };
         let file = file.as_ref().map(|(path, file)| (path.as_path(), file));
-        Ok(resolve(self.process, self.pair, file)?)
+        let settings = resolve(self.process, self.pair, file)?;
+        if let Some(path) = &settings.process.summary {
+            has_directory("summary", path)?;
+        }
+        Ok(settings)
     }
 
     fn set(&mut self, option: &'static str, value: OsString) -> Result<(), UsageError> {
@@ -207,6 +212,22 @@ pub(super) fn asks_for_text(arg: &OsStr) -> bool {
     ["-h", "--help", "-V", "--version"]
         .iter()
         .any(|ask| arg == *ask)
+}
+
+/// Finds now what would be found when all figures are in.
+fn has_directory(option: &'static str, path: &Path) -> Result<(), UsageError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match directory.is_dir() {
+        true => Ok(()),
+        false => Err(UsageError::NoDirectory {
+            option,
+            path: path.to_owned(),
+            directory: directory.to_owned(),
+        }),
+    }
 }
 
 /// The value of `option`. A word with two dashes in front is the next option, not a value.

@@ -11,24 +11,16 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::devices::devices;
+
 /// Removes the dead sockets on which the devices in EAL's half of a command line would listen; gives back the
 /// first error, which EAL would name less well.
 ///
 /// # Errors
 /// When a dead socket cannot be removed.
 pub fn remove_dead_sockets(eal: &[OsString]) -> io::Result<()> {
-    for (at, word) in eal.iter().enumerate() {
-        let Some(word) = word.to_str() else {
-            continue;
-        };
-        let device = match word.strip_prefix("--vdev") {
-            Some("") => eal.get(at + 1).and_then(|next| next.to_str()),
-            Some(attached) => attached.strip_prefix('='),
-            None => None,
-        };
-        if let Some(path) = device.and_then(listens_at) {
-            remove_if_dead(Path::new(path))?;
-        }
+    for path in devices(eal).filter_map(listens_at) {
+        remove_if_dead(Path::new(path))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     FailoverMode, FailoverSettings, File, OnPeerLost, PairKeys, PairSettings, Place, PolicyRule,
-    PortName, ProcessKeys, ProcessSettings, Role, RoleSettings, RuleName, Settings,
+    PortName, ProcessKeys, ProcessSettings, QmpAddress, Role, RoleSettings, RuleName, Settings,
 };
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
@@ -231,6 +231,7 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
 
 fn refuse_collisions(pairs: &[(Where, PairSettings)]) -> Result<(), SettingsError> {
     let mut ports: HashMap<&PortName, (usize, Place)> = HashMap::new();
+    let mut monitors: HashMap<&QmpAddress, usize> = HashMap::new();
     for (at, (place, pair)) in pairs.iter().enumerate() {
         if pairs[..at]
             .iter()
@@ -247,6 +248,14 @@ fn refuse_collisions(pairs: &[(Where, PairSettings)]) -> Result<(), SettingsErro
                     other_pair: (other != at).then(|| pairs[other].1.name.clone()),
                 }));
             }
+        }
+        if let Some(monitor) = pair.role.qmp()
+            && let Some(other) = monitors.insert(monitor, at)
+        {
+            return Err(place.fault(PairFault::MonitorTwice {
+                monitor: monitor.clone(),
+                other_pair: pairs[other].1.name.clone(),
+            }));
         }
     }
     Ok(())
@@ -334,6 +343,13 @@ pub enum PairFault {
         /// The pair of the other place, when it is another.
         other_pair: Option<String>,
     },
+    /// Two pairs have one monitor, which serves one client at a time and speaks of one VM.
+    MonitorTwice {
+        /// The monitor.
+        monitor: QmpAddress,
+        /// The pair that has it, too.
+        other_pair: String,
+    },
     /// A secondary that takes over by itself though nothing makes sure of the primary.
     TwoSpeakers,
     /// A node that is to tell QEMU once it is certain, and never is.
@@ -391,6 +407,11 @@ impl fmt::Display for SettingsError {
                 }
                 f.write_str("; give each a port of its own")
             }
+            PairFault::MonitorTwice { monitor, other_pair } => write!(
+                f,
+                "{dashes}qmp {monitor} is also the monitor of pair {other_pair:?}; give each pair the monitor of \
+                 its own QEMU"
+            ),
             PairFault::TwoSpeakers => write!(
                 f,
                 "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
@@ -554,6 +575,15 @@ mod tests {
                     "[[policy]]\nname = 'x'\naction = 'exempt'\nvlan = 1\n"
                 ),
                 "--config: \"colo.toml\": two policy rules are called x; rename one",
+            ),
+            (
+                format!(
+                    "role = 'compare'\n[[pair]]\nqmp = '/run/a.sock'\n{compare}\n[[pair]]\nvm-id = 1\n\
+                     qmp = '/run//./a.sock'\n{}",
+                    compare.replace("'a", "'b")
+                ),
+                "--config: \"colo.toml\" pair \"vm1\": qmp /run//./a.sock is also the monitor of pair \"vm0\"; \
+                 give each pair the monitor of its own QEMU",
             ),
             (
                 format!("role = 'compare'\n[[pair]]\nname = 'a b'\n{compare}"),

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dpdk_sys;
 use super::errno::Errno;
+use super::start::{self, Failure};
 
 /// Why EAL did not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +39,20 @@ pub enum EalError {
         /// How many.
         count: usize,
     },
-    /// `rte_eal_init` failed; it has logged the reason to stderr.
-    #[error("EAL did not start: {0}; see its messages above, check -l, --vdev and the memory")]
-    Start(Errno),
+    /// `rte_eal_init` failed.
+    #[error("EAL did not start: {0}")]
+    Start(Failure),
+}
+
+impl EalError {
+    /// Whether the command line is to blame.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::StartedBefore => false,
+            Self::NoProgramName | Self::ZeroByte { .. } | Self::StrayWords { .. } => true,
+            Self::Start(failure) => failure.is_contradiction(),
+        }
+    }
 }
 
 /// The running EAL. It stays on the thread that started it, the main lcore.
@@ -49,6 +61,7 @@ pub enum EalError {
 /// left to the end of the process.
 pub struct Eal {
     shared: Arc<Shared>,
+    complaints: String,
     /// Launching on lcores and cleaning up are reserved to the main lcore's thread.
     _main_thread: PhantomData<*const ()>,
 }
@@ -98,11 +111,19 @@ impl Eal {
         if STARTED.swap(true, Ordering::AcqRel) {
             return Err(EalError::StartedBefore);
         }
+        // SAFETY: called once, before EAL has a thread that could log.
+        unsafe { dpdk_sys::shim_log_listen() };
         // SAFETY: argv holds argc writable, leaked, zero-terminated strings and a final null; the
         // flag above keeps this to one call in a process.
         let consumed = unsafe { dpdk_sys::rte_eal_init(argc as c_int, argv.as_mut_ptr()) };
+        let errno = Errno::last();
+        let said = said();
         if consumed < 0 {
-            return Err(EalError::Start(Errno::last()));
+            return Err(EalError::Start(Failure::new(
+                errno,
+                said,
+                split_arguments(arguments).0,
+            )));
         }
         // The words before the program's own, the program name left out and `--` counted in.
         let expected = if argc > eal_words {
@@ -115,12 +136,18 @@ impl Eal {
             shared: Arc::new(Shared {
                 pools: Mutex::new(Vec::new()),
             }),
+            complaints: start::in_one_line(&said),
             _main_thread: PhantomData,
         };
         if count > 0 {
             return Err(EalError::StrayWords { count });
         }
         Ok(eal)
+    }
+
+    /// What EAL complained of while it started, such as a device that it could not make; in one line.
+    pub fn complaints(&self) -> &str {
+        &self.complaints
     }
 
     /// The main lcore, on which this thread runs.
@@ -173,6 +200,16 @@ impl Eal {
     pub(super) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }
+}
+
+/// Ends the memory of EAL's error messages, and gives them out.
+fn said() -> String {
+    let mut text = [0 as c_char; dpdk_sys::SHIM_LOG_SAID as usize];
+    // SAFETY: the text has the length that the shim wants.
+    unsafe { dpdk_sys::shim_log_said(text.as_mut_ptr()) };
+    // SAFETY: the shim has terminated it.
+    let said = unsafe { CStr::from_ptr(text.as_ptr()) };
+    said.to_string_lossy().into_owned()
 }
 
 impl Shared {

@@ -3,12 +3,16 @@
 //! Only control threads write it. A source that repeats itself gets one line in
 //! [`REPEAT_PERIOD`]; the next line that it gets says how many were left out. What comes from
 //! outside (a peer's message, a path) cannot break a line or reach the terminal's control codes.
+//! Once the poll cores run a thread of its own writes to stderr: a reader that hangs or has gone costs lines,
+//! never time.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::outlet::Outlet;
 
 /// Least time between two lines of one source and level.
 pub const REPEAT_PERIOD: Duration = Duration::from_secs(10);
@@ -40,8 +44,13 @@ pub struct Log {
     inner: Arc<Mutex<Inner>>,
 }
 
+enum Sink {
+    Thread(Outlet),
+    Here(Box<dyn Write + Send>),
+}
+
 struct Inner {
-    sink: Box<dyn Write + Send>,
+    sink: Sink,
     repeats: HashMap<(Level, &'static str), Repeat>,
 }
 
@@ -56,14 +65,37 @@ impl Log {
         Self::to(io::stderr())
     }
 
-    /// A log to `sink`, which gets whole lines.
+    /// A log to `sink`, which gets whole lines, at once.
     pub fn to(sink: impl Write + Send + 'static) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
-                sink: Box::new(sink),
+                sink: Sink::Here(Box::new(sink)),
                 repeats: HashMap::new(),
             })),
         }
+    }
+
+    /// From now on a thread writes, which has the CPUs of the caller's, and no caller waits for the sink.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn detach(&self) -> io::Result<()> {
+        let mut inner = self.lock();
+        if let Sink::Here(sink) = &mut inner.sink {
+            // The thread may not start: the log then has nothing to write to.
+            let sink = std::mem::replace(sink, Box::new(io::sink()));
+            inner.sink = Sink::Thread(Outlet::new("colo-log", sink)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until all lines are written, for `limit` at most; whether they are.
+    pub fn drain(&self, limit: Duration) -> bool {
+        let outlet = match &self.lock().sink {
+            Sink::Thread(outlet) => outlet.clone(),
+            Sink::Here(_) => return true,
+        };
+        outlet.drain(limit)
     }
 
     /// Writes a line of a step that an operator expects; never left out.
@@ -117,10 +149,27 @@ impl Inner {
         if left_out > 0 {
             text.push_str(&format!(" (and {left_out} more like it)"));
         }
-        text.push('\n');
-        // There is nobody left to tell when stderr is gone.
-        let _ = self.sink.write_all(text.as_bytes());
-        let _ = self.sink.flush();
+        match &mut self.sink {
+            Sink::Thread(outlet) => {
+                let lost = outlet.take_lost();
+                if lost > 0 {
+                    text.push_str(&format!(
+                        " (nobody read stderr: {lost} lines before this one are lost)"
+                    ));
+                }
+                text.push('\n');
+                if !outlet.say(text.into_bytes()) {
+                    // Nobody has heard of them.
+                    outlet.lose(lost);
+                }
+            }
+            Sink::Here(sink) => {
+                text.push('\n');
+                // There is nobody left to tell when the sink is gone.
+                let _ = sink.write_all(text.as_bytes());
+                let _ = sink.flush();
+            }
+        }
     }
 }
 
@@ -187,6 +236,35 @@ mod tests {
             "dpdk-colo: warning: a (and 2 more like it)\n"
         );
         assert_eq!(say("a", REPEAT_PERIOD * 2), "dpdk-colo: warning: a\n");
+    }
+
+    #[test]
+    fn a_detached_log_waits_for_nobody_and_says_what_is_lost() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let log = Log::to(writer);
+        log.detach().expect("a thread");
+        let (lines, line) = (3_000, "x".repeat(1_000));
+        for _ in 0..lines {
+            log.info(format_args!("{line}"));
+        }
+        assert!(!log.drain(Duration::from_millis(20)), "a pipe holds less");
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = io::Read::read_to_string(&mut reader, &mut text);
+            text
+        });
+        assert!(log.drain(Duration::from_secs(30)));
+        log.warning("last", format_args!("last"));
+        // The thread ends with the log, and with it the text.
+        drop(log);
+        let text = reader.join().expect("a reader");
+        let told = text.lines().filter_map(|line| {
+            let (_, rest) = line.split_once("(nobody read stderr: ")?;
+            rest.split(' ').next()?.parse::<usize>().ok()
+        });
+        let (told, written) = (told.sum::<usize>(), text.lines().count());
+        assert_eq!(told + written, lines + 1);
+        assert!(told > 0 && text.contains("dpdk-colo: warning: last"));
     }
 
     #[test]

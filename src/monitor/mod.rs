@@ -15,6 +15,7 @@ mod headers;
 pub mod latency;
 pub mod log;
 pub mod openmetrics;
+pub mod outlet;
 mod pcapng;
 pub mod report;
 mod rfc3339;

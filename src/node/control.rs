@@ -5,8 +5,9 @@ mod look;
 mod offsets;
 mod pair;
 
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,13 @@ pub use pair::{ControlPair, GuestEvent};
 
 use super::NodeError;
 use super::clock::Clock;
+use super::signals::Signals;
 use crate::config::ProcessSettings;
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
 use crate::monitor::latency::Recorder;
 use crate::monitor::log::Log;
+use crate::monitor::outlet::Outlet;
 use crate::monitor::report::Reports;
 use crate::monitor::summary::{MempoolSummary, Summary};
 use crate::monitor::table::Table;
@@ -31,6 +34,8 @@ use crate::monitor::telemetry as figures;
 const RECORDS: u64 = 1000;
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
+/// How long the end waits for whoever reads stdout.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What the control thread shares with DPDK's telemetry thread.
 struct Board {
@@ -132,15 +137,25 @@ impl Control {
     }
 
     /// Runs until told to stop.
-    pub fn run(mut self, stop: &AtomicBool) -> Result<Finish, NodeError> {
+    pub fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
         let period = look::begin(has_monitor, self.settings.idle_sleep);
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
-        while !stop.load(Ordering::Relaxed) {
+        let mut stdout = self
+            .settings
+            .stats_period
+            .map(|_| Outlet::new("colo-table", std::io::stdout()))
+            .transpose()?;
+        while !signals.stop.load(Ordering::Relaxed) {
             self.wait(period);
+            if signals.hangup.swap(false, Ordering::Relaxed) {
+                self.log.info(format_args!(
+                    "SIGHUP is ignored: settings are read at the start only; start again to change them"
+                ));
+            }
             let now = Instant::now();
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut board = None;
@@ -160,7 +175,7 @@ impl Control {
                     pair.tell_state(figures, &self.log);
                 }
             }
-            if let Some(period) = self.settings.stats_period
+            if let (Some(period), Some(out)) = (self.settings.stats_period, &stdout)
                 && now.duration_since(printed) >= period
             {
                 printed = now;
@@ -169,8 +184,15 @@ impl Control {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .summary();
-                print!("{}", table.next(&summary));
+                // One that finds no room is counted.
+                let _ = out.say(table.next(&summary).into_bytes());
+                if !self.heeds(out) {
+                    stdout = None;
+                }
             }
+        }
+        if let Some(out) = stdout {
+            out.drain(PARTING);
         }
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         Ok(Finish {
@@ -178,6 +200,33 @@ impl Control {
             settings: self.settings,
             log: self.log,
         })
+    }
+
+    /// Says what has become of the tables before; false where nobody reads any more.
+    fn heeds(&self, out: &Outlet) -> bool {
+        let lost = out.take_lost();
+        if lost > 0 {
+            self.log.warning(
+                "stdout",
+                format_args!("--stats-period: nobody reads stdout; {lost} tables are lost"),
+            );
+        }
+        let Some(fault) = out.take_fault() else {
+            return true;
+        };
+        let closed = fault.kind() == ErrorKind::BrokenPipe;
+        let what = match closed {
+            true => "no more tables are printed",
+            false => "this table is lost",
+        };
+        self.log.warning(
+            "stdout",
+            format_args!(
+                "--stats-period: stdout takes nothing: {fault}; {what}, telemetry goes on with {}",
+                figures::COMMAND
+            ),
+        );
+        !closed
     }
 
     /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
@@ -191,12 +240,9 @@ impl Control {
             .iter()
             .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
             .collect();
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: time.subsec_nanos().into(),
-        };
+        let timeout = Timespec::try_from(time).ok();
         // An interrupted wait is as good as one that is over.
-        let _ = poll(&mut polled, Some(&timeout));
+        let _ = poll(&mut polled, timeout.as_ref());
     }
 }
 

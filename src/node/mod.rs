@@ -28,10 +28,13 @@ mod ports;
 mod primary;
 mod secondary;
 mod setup;
+mod signals;
 mod source;
 mod stamps;
 mod survivor;
 mod worker;
+
+pub use self::signals::Signals;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +56,8 @@ use crate::plan::DeviceFault;
 pub enum NodeError {
     /// A port that does not exist: the command line is wrong.
     #[error(
-        "--{place} {name}: no such port; the ports are: {known} (add it with an EAL option, such as --vdev)"
+        "--{place} {name}: no such port; the ports are: {known} (add it with an EAL option, such as --vdev){}",
+        if .complaints.is_empty() { String::new() } else { format!("; EAL says: {}", .complaints) }
     )]
     UnknownPort {
         /// Which port it was to be.
@@ -62,6 +66,8 @@ pub enum NodeError {
         name: String,
         /// The ports that exist.
         known: String,
+        /// What EAL said of devices that it could not make.
+        complaints: String,
     },
     /// A port that cannot be started.
     #[error("--{place} {name}: {source}")]
@@ -150,13 +156,8 @@ impl NodeError {
 }
 
 /// Runs a node until it is asked to end.
-pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends the process at once, should the first not.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Result<(), NodeError> {
+    let stop = Arc::clone(&signals.stop);
     let setup::Wired {
         poll,
         workers,
@@ -174,13 +175,16 @@ pub fn run(eal: &Eal, settings: &Settings, log: &Log) -> Result<(), NodeError> {
     let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
     let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();
     let control_thread = {
-        let (stop, busy_cpus) = (Arc::clone(&stop), busy_cpus.clone());
+        let (signals, busy_cpus, log) = (signals.clone(), busy_cpus.clone(), log.clone());
         thread::Builder::new()
             .name("colo-control".into())
             .spawn(move || {
                 control::keep_off(&busy_cpus);
-                let outcome = control.run(&stop);
-                stop.store(true, Ordering::Relaxed);
+                let outcome = log
+                    .detach()
+                    .map_err(NodeError::from)
+                    .and_then(|()| control.run(&signals));
+                signals.stop.store(true, Ordering::Relaxed);
                 outcome
             })?
     };

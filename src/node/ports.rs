@@ -160,6 +160,7 @@ fn look_at(
             place: place.key(),
             name: name.as_str().to_owned(),
             known,
+            complaints: eal.complaints().to_owned(),
         });
     }
     let port = Port::by_name(eal, name.as_str()).map_err(failed)?;

@@ -27,6 +27,7 @@ mod offload;
 mod pair;
 mod pools;
 mod quiet;
+mod surroundings;
 mod uplink;
 mod usage;
 mod vhost;

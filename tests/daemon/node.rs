@@ -129,6 +129,17 @@ impl Node {
 
     /// Starts the program with exactly these words, which name the file prefix.
     pub fn spawn(prefix: String, words: Vec<String>, summary: bool) -> Self {
+        Self::spawn_to(prefix, words, summary, Stdio::piped(), Stdio::piped())
+    }
+
+    /// The same with somewhere else to write to.
+    pub fn spawn_to(
+        prefix: String,
+        words: Vec<String>,
+        summary: bool,
+        out: Stdio,
+        err: Stdio,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
         command.args(words);
@@ -139,15 +150,16 @@ impl Node {
         }
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
             .spawn()
             .expect("the program starts");
+        // The test's ends of what the program writes to are closed with the command.
+        drop(command);
         let (stdout, stderr) = (Text::default(), Text::default());
-        let readers = vec![
-            collect(child.stdout.take().expect("it is piped"), &stdout),
-            collect(child.stderr.take().expect("it is piped"), &stderr),
-        ];
+        let out = child.stdout.take().map(|out| collect(out, &stdout));
+        let err = child.stderr.take().map(|err| collect(err, &stderr));
+        let readers = out.into_iter().chain(err).collect();
         Self {
             child,
             prefix,
@@ -189,6 +201,15 @@ impl Node {
                 "no line with {what:?}; status {ended:?}; stderr:\n{log}"
             );
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until telemetry answers.
+    pub fn wait_for_telemetry(&self) {
+        let since = Instant::now();
+        while telemetry::ask(&self.prefix, "/colo/stats").is_err() {
+            assert!(since.elapsed() < PATIENCE, "no answer");
+            thread::sleep(Duration::from_millis(10));
         }
     }
 

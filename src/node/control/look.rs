@@ -15,7 +15,8 @@ const PERIOD: Duration = Duration::from_micros(20);
 const LEISURE: Duration = Duration::from_millis(10);
 
 /// Readies this thread and says how long it is to sleep at a time: it waits for requests if any pair
-/// has a monitor. Where the poll cores sleep, for `idle_sleep`, CPU is scarce and it has time, too.
+/// has a monitor. Where the poll cores sleep, for `idle_sleep`, CPU is scarce and it has time, too,
+/// as long as signals and records can wait.
 pub fn begin(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
     if has_monitor && idle_sleep.is_none() {
         // The kernel's usual slack is 50 µs. If it stays, sleeps are only longer.
@@ -27,7 +28,7 @@ pub fn begin(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
 fn period(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
     match (has_monitor, idle_sleep) {
         (false, _) => LEISURE,
-        (true, Some(sleep)) => sleep.max(PERIOD),
+        (true, Some(sleep)) => sleep.clamp(PERIOD, LEISURE),
         (true, None) => PERIOD,
     }
 }
@@ -43,5 +44,6 @@ mod tests {
         assert_eq!(period(true, Some(sleep)), sleep);
         assert_eq!(period(true, Some(sleep / 50)), PERIOD);
         assert_eq!(period(false, Some(sleep)), LEISURE);
+        assert_eq!(period(true, Some(Duration::from_secs(1))), LEISURE);
     }
 }
