@@ -3,12 +3,15 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
 #include <limits.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +23,26 @@ int
 shim_errno(void)
 {
 	return rte_errno;
+}
+
+int
+shim_close_at_exec(void)
+{
+#if defined(SYS_close_range) && defined(CLOSE_RANGE_CLOEXEC)
+	if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+		return 0;
+#endif
+	/* Linux before 5.11. More descriptors than that would take seconds to go through, and nobody has them. */
+	const rlim_t bound = 1 << 20;
+	struct rlimit most;
+
+	if (getrlimit(RLIMIT_NOFILE, &most) != 0)
+		return errno;
+	if (most.rlim_cur > bound)
+		most.rlim_cur = bound;
+	for (rlim_t fd = 3; fd < most.rlim_cur; fd++)
+		(void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+	return 0;
 }
 
 uint64_t

@@ -105,6 +105,9 @@ static const uint64_t SHIM_ETH_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_
 
 int shim_errno(void);
 
+/** Marks all descriptors but the standard ones to be closed by exec; async-signal-safe. 0 or an errno. */
+int shim_close_at_exec(void);
+
 /** From now on DPDK's messages wait for nobody, and its errors are remembered as far as they fit. */
 void shim_log_listen(void);
 /** Ends the remembering, and copies them to `text`, which holds SHIM_LOG_SAID bytes. */

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options, USAGE, UsageError, require_ports};
-use dpdk_colo::config::{Place, QmpAddress, Role, RoleSettings, Settings};
+use dpdk_colo::config::{CaptureSettings, Place, QmpAddress, Role, RoleSettings, Settings};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -71,7 +71,7 @@ fn a_secondary_may_have_an_uplink() {
 fn every_option_reaches_the_settings() {
     let settings = settings(&format!(
         "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stats-period 2 \
-         --summary s.json --report-dir reports --capture log --raw-secondary --vm-id 65535 --hold-frames 1 \
+         --summary s.json --report-dir reports --capture log --capture-limit 3 --raw-secondary --vm-id 65535 --hold-frames 1 \
          --flows 16777216 --mtu 9000"
     ))
     .expect("complete");
@@ -79,7 +79,11 @@ fn every_option_reaches_the_settings() {
     assert_eq!(settings.process.stats_period, Some(Duration::from_secs(2)));
     assert_eq!(settings.process.summary, Some("s.json".into()));
     assert_eq!(settings.process.report_dir, Some("reports".into()));
-    assert_eq!(settings.process.capture, Some("log".into()));
+    let capture = CaptureSettings {
+        dir: "log".into(),
+        limit: 3 << 20,
+    };
+    assert_eq!(settings.process.capture, Some(capture));
     let pair = &settings.pairs[0];
     assert_eq!((pair.name.as_str(), pair.vm_id), ("vm65535", 65535));
     assert_eq!(pair.compare_timeout, Duration::from_millis(1));
@@ -100,8 +104,12 @@ fn every_option_reaches_the_settings() {
 
 #[test]
 fn zero_is_off_where_that_is_the_default() {
-    let settings = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
-    assert_eq!(settings.process, Default::default());
+    let off = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
+    assert_eq!(off.process, Default::default());
+    for (more, limit) in [("", 16 << 30), ("--capture-limit 0", u64::MAX)] {
+        let settings = settings(&format!("{COMPARE} --capture c {more}")).expect("valid");
+        assert_eq!(settings.process.capture.expect("one").limit, limit);
+    }
 }
 
 #[test]
@@ -279,6 +287,7 @@ fn the_usage_names_every_option() {
         "--summary",
         "--report-dir",
         "--capture",
+        "--capture-limit",
         "--config",
         "--raw-secondary",
         "--vm-id",

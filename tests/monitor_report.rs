@@ -2,6 +2,7 @@
 //! Wireshark's own tools read the frames.
 
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -9,9 +10,17 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use dpdk_colo::config::Role;
 use dpdk_colo::monitor::log::Log;
-use dpdk_colo::monitor::report::{Capture, Divergence, Outcome, Reports};
+use dpdk_colo::monitor::report::{Capture, Divergence, Limit, Outcome, Reports};
 use etherparse::PacketBuilder;
 use serde_json::{Value, json};
+
+/// A bound on records alone.
+fn records(records: u64) -> Limit {
+    Limit {
+        records,
+        bytes: u64::MAX,
+    }
+}
 
 fn segment(seq: u32, payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
@@ -78,12 +87,23 @@ fn written(outcome: Outcome) -> std::path::PathBuf {
     }
 }
 
+/// The name of a record of this epoch and number without its extension; nobody can guess the rest.
+fn name_of(path: &Path, record: &str) -> String {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let stem = name.and_then(|name| name.strip_suffix(".json"));
+    let stem = stem.unwrap_or_else(|| panic!("{path:?}"));
+    let (named, random) = stem.split_once('.').unwrap_or_else(|| panic!("{path:?}"));
+    assert_eq!((named, random.len()), (record, 16), "{path:?}");
+    stem.to_owned()
+}
+
 #[test]
 fn a_record_shows_both_sides_around_the_first_difference() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut reports = Reports::open(&dir.path().join("reports"), 10).expect("a new directory");
+    let mut reports =
+        Reports::open(&dir.path().join("reports"), records(10)).expect("a new directory");
     let path = written(reports.write(&divergence()).expect("a record"));
-    assert!(path.ends_with("reports/divergence-12-0.json"), "{path:?}");
+    let name = name_of(&path, "divergence-12-0");
     let record = read(&path);
 
     for (key, value) in [
@@ -95,7 +115,7 @@ fn a_record_shows_both_sides_around_the_first_difference() {
         ("flow", json!("tcp 10.0.0.1:80 > 10.0.0.2:40000 vlan 5")),
         ("reason", json!("payload")),
         ("stream_offset", json!(1050)),
-        ("pcapng", json!("divergence-12-0.pcapng")),
+        ("pcapng", json!(format!("{name}.pcapng"))),
     ] {
         assert_eq!(record[key], value, "{key}");
     }
@@ -142,7 +162,7 @@ fn a_record_shows_both_sides_around_the_first_difference() {
 #[test]
 fn records_need_neither_two_sides_nor_readable_frames() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut reports = Reports::open(dir.path(), 1000).expect("the directory");
+    let mut reports = Reports::open(dir.path(), records(1000)).expect("the directory");
     for len in [0, 1, 13, 14, 15, 30, 60] {
         for (payload_at, differs_at) in [(0, None), (99, Some(0)), (0, Some(usize::MAX))] {
             let record = Divergence {
@@ -165,26 +185,54 @@ fn records_need_neither_two_sides_nor_readable_frames() {
 }
 
 #[test]
-fn a_run_writes_no_more_than_its_limit_and_overwrites_nothing() {
+fn a_directory_holds_no_more_than_its_limit_and_nothing_is_overwritten() {
     let dir = tempfile::tempdir().expect("a directory");
-    for run in 0..2 {
-        let mut reports = Reports::open(dir.path(), 2).expect("the directory");
-        for n in 0..2 {
-            let path = written(reports.write(&divergence()).expect("a record"));
-            let name = format!("divergence-12-{}.json", run * 2 + n);
-            assert!(path.ends_with(&name), "{path:?}");
+    let files = || std::fs::read_dir(dir.path()).expect("the directory");
+    for run in 0..3 {
+        let mut reports = Reports::open(dir.path(), records(4)).expect("the directory");
+        for n in 0..3 {
+            let n = run * 3 + n;
+            let outcome = reports.write(&divergence()).expect("no error");
+            if n < 4 {
+                name_of(&written(outcome), &format!("divergence-12-{n}"));
+            } else {
+                assert_eq!(outcome, Outcome::OverLimit);
+            }
         }
-        assert_eq!(
-            reports.write(&divergence()).expect("no error"),
-            Outcome::OverLimit
-        );
     }
-    assert_eq!(
-        std::fs::read_dir(dir.path())
-            .expect("the directory")
-            .count(),
-        8
-    );
+    assert_eq!(files().count(), 8);
+
+    // The bytes of all files count, too, and so does their mode.
+    let there: u64 = files()
+        .map(|file| {
+            let found = file.expect("a file").metadata().expect("its metadata");
+            assert_eq!(found.permissions().mode() & 0o7777, 0o600);
+            found.len()
+        })
+        .sum();
+    let bytes = |bytes| Limit {
+        records: u64::MAX,
+        bytes,
+    };
+    let write = |limit| {
+        let mut reports = Reports::open(dir.path(), limit).expect("the directory");
+        reports.write(&divergence()).expect("no error")
+    };
+    assert_eq!(write(bytes(there + 100)), Outcome::OverLimit);
+    written(write(bytes(there * 2)));
+}
+
+#[test]
+fn nobody_can_guess_the_name_of_a_record() {
+    let names: Vec<String> = (0..2)
+        .map(|_| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let mut reports = Reports::open(dir.path(), records(1)).expect("the directory");
+            let path = written(reports.write(&divergence()).expect("a record"));
+            name_of(&path, "divergence-12-0")
+        })
+        .collect();
+    assert_ne!(names[0], names[1]);
 }
 
 #[derive(Clone, Default)]
@@ -205,7 +253,7 @@ impl Write for Lines {
 fn a_failing_disk_is_one_line_and_nothing_more() {
     let dir = tempfile::tempdir().expect("a directory");
     let gone = dir.path().join("gone");
-    let mut reports = Reports::open(&gone, 10).expect("a new directory");
+    let mut reports = Reports::open(&gone, records(10)).expect("a new directory");
     std::fs::remove_dir(&gone).expect("an empty directory");
     let lines = Lines::default();
     let log = Log::to(lines.clone());
@@ -225,7 +273,7 @@ fn a_failing_disk_is_one_line_and_nothing_more() {
 #[test]
 fn wireshark_reads_the_frames() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut reports = Reports::open(dir.path(), 1).expect("the directory");
+    let mut reports = Reports::open(dir.path(), records(1)).expect("the directory");
     let path = written(reports.write(&divergence()).expect("a record"));
     let path = path.with_extension("pcapng");
     let fields = [

@@ -254,7 +254,7 @@ fn frames_beside(path: &Path) -> Result<Frames, ReadError> {
     }
 }
 
-/// The logs of one pair in a directory, as `<pair>-<role>-<n>.jsonl`, oldest first.
+/// The logs of one pair in a directory, as `<pair>-<role>-<n>.<random>.jsonl`, oldest first.
 ///
 /// # Errors
 /// When the directory has none, logs of several pairs and none of them named, or one that cannot
@@ -274,6 +274,7 @@ pub fn logs(dir: &Path, roles: &[&str], pair: Option<&str>) -> Result<Vec<Log>, 
         else {
             continue;
         };
+        let (number, _random) = number.split_once('.').unwrap_or((number, ""));
         let (Some((of, role)), Ok(number)) = (stem.rsplit_once('-'), number.parse::<u32>()) else {
             continue;
         };

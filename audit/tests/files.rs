@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dpdk_colo::cli;
 use dpdk_colo::config::PairSettings;
-use dpdk_colo::monitor::capture::{Files, Note, Place};
+use dpdk_colo::monitor::capture::{CaptureError, Files, Note, Place, Room};
 use dpdk_colo::protect::State;
 use etherparse::PacketBuilder;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
@@ -36,6 +36,23 @@ fn segment(seq: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A directory without a bound.
+fn room(dir: &Path) -> Room {
+    Room::open(dir, u64::MAX).expect("a directory")
+}
+
+/// The name of the log of this pair, role and number, which has a part that nobody can guess.
+fn name_of(dir: &Path, log: &str) -> String {
+    let names = fs::read_dir(dir).expect("a directory").filter_map(|entry| {
+        let name = entry.expect("an entry").file_name().into_string().ok()?;
+        let stem = name.strip_suffix(".jsonl")?;
+        (stem.rsplit_once('.')?.0 == log).then(|| stem.to_owned())
+    });
+    let names: Vec<String> = names.collect();
+    assert_eq!(names.len(), 1, "{log}: {names:?}");
+    names[0].clone()
+}
+
 /// A log under construction.
 struct Writer {
     files: Files,
@@ -45,7 +62,7 @@ struct Writer {
 impl Writer {
     fn new(dir: &Path) -> Self {
         let mut writer = Self {
-            files: Files::create(dir, &comparator(), 1).expect("a new log"),
+            files: Files::create(&room(dir), &comparator(), 1).expect("a new log"),
             seq: 0,
         };
         let seq = writer.next();
@@ -114,12 +131,13 @@ fn what_a_node_writes_is_judged() {
     writer.frame(Place::P, &segment(7, b"mine"));
     writer.frame(Place::Out, &segment(7, b"mine"));
     writer.end();
-    assert!(dir.path().join("vm0-compare-1.pcapng").exists());
+    let second = name_of(dir.path(), "vm0-compare-1");
+    assert!(dir.path().join(format!("{second}.pcapng")).exists());
     let (status, text) = audit(dir.path(), &["--json"]);
     assert_eq!(status, 1);
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(report["violation"]["rule"], "R1");
-    assert_eq!(report["violation"]["log"], "vm0-compare-1");
+    assert_eq!(report["violation"]["log"], second);
     assert_eq!(report["violation"]["seq"], 3);
     assert_eq!(report["violation"]["records"], serde_json::json!([2]));
 }
@@ -129,11 +147,12 @@ fn a_death_is_told_from_a_gap() {
     // The node died in the middle of a line and of a block.
     let (dir, mut writer) = log();
     writer.files.flush().expect("written");
-    for (name, torn) in [
-        ("vm0-compare-0.jsonl", &b"{\"event\":\"st"[..]),
-        ("vm0-compare-0.pcapng", &[6, 0, 0, 0, 80, 0, 0, 0, 1][..]),
+    let name = name_of(dir.path(), "vm0-compare-0");
+    for (extension, torn) in [
+        ("jsonl", &b"{\"event\":\"st"[..]),
+        ("pcapng", &[6, 0, 0, 0, 80, 0, 0, 0, 1][..]),
     ] {
-        let path = dir.path().join(name);
+        let path = dir.path().join(format!("{name}.{extension}"));
         let mut bytes = fs::read(&path).expect("a file");
         bytes.extend(torn);
         fs::write(&path, bytes).expect("written");
@@ -141,7 +160,7 @@ fn a_death_is_told_from_a_gap() {
     let (status, text) = audit(dir.path(), &[]);
     assert_eq!(status, 0);
     assert!(
-        text.contains("note: vm0-compare-0 ends with record 7"),
+        text.contains(&format!("note: {name} ends with record 7")),
         "{text}"
     );
 
@@ -176,26 +195,27 @@ fn what_is_no_log_is_named() {
     let (status, text) = audit(Path::new("/nonexistent"), &[]);
     assert_eq!((status, text.lines().count()), (2, 1));
 
-    for (file, bytes) in [
-        ("vm0-compare-0.jsonl", &b"garbage\n"[..]),
-        ("vm0-compare-0.jsonl", b""),
-        ("vm0-compare-0.jsonl", b"{\"event\":\"end\",\"ns\":1}\n"),
-        ("vm0-compare-0.pcapng", b"garbage that is no capture"),
-        ("vm0-compare-0.pcapng", b""),
+    for (extension, bytes) in [
+        ("jsonl", &b"garbage\n"[..]),
+        ("jsonl", b""),
+        ("jsonl", b"{\"event\":\"end\",\"ns\":1}\n"),
+        ("pcapng", b"garbage that is no capture"),
+        ("pcapng", b""),
     ] {
         let (dir, writer) = log();
         writer.end();
-        fs::write(dir.path().join(file), bytes).expect("written");
+        let file = format!("{}.{extension}", name_of(dir.path(), "vm0-compare-0"));
+        fs::write(dir.path().join(&file), bytes).expect("written");
         let (status, text) = audit(dir.path(), &[]);
         assert_eq!((status, text.lines().count()), (2, 1), "{text}");
-        assert!(text.contains(file), "{text}");
+        assert!(text.contains(&file), "{text}");
     }
 
     // Of two pairs one must be named.
     let (dir, writer) = log();
     writer.end();
     let other = pair("--role compare --vm-id 3 --primary-in a --secondary-in b --out c");
-    let mut files = Files::create(dir.path(), &other, 1).expect("a new log");
+    let mut files = Files::create(&room(dir.path()), &other, 1).expect("a new log");
     files.end(1, 0);
     files.flush().expect("written");
     let (status, text) = audit(dir.path(), &[]);
@@ -245,4 +265,60 @@ fn the_client_got_nothing_else() {
         &["--client-pcap", path.to_str().expect("plain")],
     );
     assert_eq!(status, 2);
+}
+
+#[test]
+fn captures_end_at_a_bound_that_outlives_a_restart() {
+    use std::os::unix::fs::PermissionsExt;
+
+    const LIMIT: u64 = 20_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let sizes = || -> Vec<u64> {
+        let files = fs::read_dir(dir.path()).expect("a directory");
+        let sizes = files.map(|entry| {
+            let found = entry.expect("an entry").metadata().expect("its metadata");
+            assert_eq!(found.permissions().mode() & 0o7777, 0o600);
+            found.len()
+        });
+        sizes.collect()
+    };
+    // A restart does not begin anew: what is left becomes less from run to run, and no file is made at its end.
+    let mut runs = 0;
+    loop {
+        let room = Room::open(dir.path(), LIMIT).expect("a directory");
+        let mut files = match Files::create(&room, &comparator(), 1) {
+            Ok(files) => files,
+            Err(CaptureError::Full { .. }) => break,
+            Err(error) => panic!("{error}"),
+        };
+        runs += 1;
+        assert!(runs < 50, "{:?}", sizes());
+        for seq in 1..=5 {
+            files.frame(Place::P, seq, seq, 1, &segment(1, &[0; 400]));
+            if let Err(error) = files.flush() {
+                assert!(matches!(error, CaptureError::Full { .. }), "{error}");
+                assert!(error.to_string().contains("--capture-limit"), "{error}");
+                break;
+            }
+        }
+    }
+    let sizes = sizes();
+    assert!(runs > 1, "{sizes:?}");
+    assert_eq!(sizes.len(), 2 * runs);
+    // Each run may say that it has lost something.
+    let (sum, more) = (sizes.iter().sum::<u64>(), 60 * runs as u64);
+    assert!((LIMIT / 2..LIMIT + more).contains(&sum), "{sizes:?}");
+    // Where records are lost nothing is proven.
+    assert_eq!(audit(dir.path(), &[]).0, 2);
+}
+
+#[test]
+fn nobody_can_guess_the_name_of_a_log() {
+    let names: Vec<String> = (0..2)
+        .map(|_| {
+            let (dir, _) = log();
+            name_of(dir.path(), "vm0-compare-0")
+        })
+        .collect();
+    assert_ne!(names[0], names[1]);
 }

@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 24] = [
+const OPTIONS: [&str; 25] = [
     "role",
     "guest",
     "uplink",
@@ -35,6 +35,7 @@ const OPTIONS: [&str; 24] = [
     "summary",
     "report-dir",
     "capture",
+    "capture-limit",
     "config",
 ];
 
@@ -187,6 +188,7 @@ impl Options {
             "summary" => process.summary = Some(value.into()),
             "report-dir" => process.report_dir = Some(value.into()),
             "capture" => process.capture = Some(value.into()),
+            "capture-limit" => process.capture_limit = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
             _ => {
                 return Err(UsageError::UnknownOption {

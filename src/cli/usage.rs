@@ -54,6 +54,8 @@ What it tells:
   --report-dir DIR       write each divergence as JSON beside a pcapng with both frames
   --capture DIR          write every frame and event for dpdk-colo-audit; for tests and the
                          analysis of incidents: each frame is copied, and disks fill
+  --capture-limit MIB    bound on all captures in DIR, earlier runs' included (default 16384;
+                         0: none)
 
   --config FILE          TOML with the same keys, [[pair]] and [[policy]] tables; an option
                          given here overrides it

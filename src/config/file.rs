@@ -11,7 +11,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{
-    CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu, StatsPeriod, VmId,
+    CaptureLimit, CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu,
+    StatsPeriod, VmId,
 };
 use super::{
     FailoverMode, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role,
@@ -83,6 +84,7 @@ table_with_pair_keys! {
         summary: Option<PathBuf>,
         report_dir: Option<PathBuf>,
         capture: Option<PathBuf>,
+        capture_limit: Option<CaptureLimit>,
         /// The `[[pair]]` tables.
         pair: Vec<PairTable>,
         /// The `[[policy]]` tables, for all pairs.
@@ -148,6 +150,7 @@ impl File {
             summary: self.summary.clone(),
             report_dir: self.report_dir.clone(),
             capture: self.capture.clone(),
+            capture_limit: self.capture_limit,
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{Bounded, FailoverMode, OnPeerLost, PortName, QmpAddress, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
+/// Bound on the bytes of all captures in MiB; 0 is none.
+pub type CaptureLimit = Bounded<0, 1_073_741_824>;
 /// Period of the table in seconds; 0 is no table.
 pub type StatsPeriod = Bounded<0, 86_400>;
 /// Id of a pair on the link.
@@ -39,6 +41,8 @@ pub struct ProcessKeys {
     pub report_dir: Option<PathBuf>,
     /// A directory, made when missing.
     pub capture: Option<PathBuf>,
+    /// MiB.
+    pub capture_limit: Option<CaptureLimit>,
 }
 
 impl ProcessKeys {
@@ -50,6 +54,7 @@ impl ProcessKeys {
             summary: self.summary.or(other.summary),
             report_dir: self.report_dir.or(other.report_dir),
             capture: self.capture.or(other.capture),
+            capture_limit: self.capture_limit.or(other.capture_limit),
         }
     }
 }

@@ -51,8 +51,17 @@ pub struct ProcessSettings {
     pub summary: Option<PathBuf>,
     /// Directory of the divergence records.
     pub report_dir: Option<PathBuf>,
-    /// Directory of the captures that an audit reads.
-    pub capture: Option<PathBuf>,
+    /// The captures that an audit reads.
+    pub capture: Option<CaptureSettings>,
+}
+
+/// Where captures go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureSettings {
+    /// Their directory.
+    pub dir: PathBuf,
+    /// Bytes that all captures there may have, earlier runs' included.
+    pub limit: u64,
 }
 
 /// One VM pair as this node sees it.

@@ -9,14 +9,17 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::keys::CaptureLimit;
 use super::{
-    FailoverMode, FailoverSettings, File, OnPeerLost, PairKeys, PairSettings, Place, PolicyRule,
-    PortName, ProcessKeys, ProcessSettings, QmpAddress, Role, RoleSettings, RuleName, Settings,
+    CaptureSettings, FailoverMode, FailoverSettings, File, OnPeerLost, PairKeys, PairSettings,
+    Place, PolicyRule, PortName, ProcessKeys, ProcessSettings, QmpAddress, Role, RoleSettings,
+    RuleName, Settings,
 };
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
 const DEFAULT_HOLD_FRAMES: u32 = 16_384;
 const DEFAULT_FLOWS: u32 = 65_536;
+const DEFAULT_CAPTURE_LIMIT_MIB: u32 = 16_384;
 const DEFAULT_HEARTBEAT_MS: u32 = 20;
 const DEFAULT_HEARTBEAT_LOSS: u32 = 25;
 
@@ -56,10 +59,20 @@ pub fn resolve(
                 .map(seconds),
             summary: process.summary,
             report_dir: process.report_dir,
-            capture: process.capture,
+            capture: process.capture.map(|dir| CaptureSettings {
+                dir,
+                limit: capture_limit(process.capture_limit),
+            }),
         },
         pairs: pairs.into_iter().map(|(_, pair)| pair).collect(),
     })
+}
+
+fn capture_limit(given: Option<CaptureLimit>) -> u64 {
+    match given.map_or(DEFAULT_CAPTURE_LIMIT_MIB, |mib| mib.value()) {
+        0 => u64::MAX,
+        mib => u64::from(mib) << 20,
+    }
 }
 
 fn at_least_one(number: u32) -> Option<u32> {

@@ -8,6 +8,7 @@
 //! rule R10's conservation of mbufs is what [`Mempool::in_use`] shows.
 
 pub mod burst;
+pub mod child;
 mod device;
 mod dpdk_sys;
 pub mod eal;

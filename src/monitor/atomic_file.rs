@@ -1,45 +1,35 @@
 //! Files that are whole or not there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Puts `bytes` in place of what is at `path`: a reader sees the old file or the new one, whole.
-/// What is no regular file, such as a pipe or a terminal, is written to as it is.
+use super::private;
+
+/// Puts `bytes` in place of what is at `path`, be it a link: a reader sees the old file or the new one, whole.
+/// What is neither a file nor a link, such as a pipe or a terminal, is written to as it is, as is all in
+/// `/dev`, where `stdout` is a link.
 ///
 /// # Errors
 /// When the directory or the file cannot be written; the old file is then as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A link is replaced by what it leads to.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&target).is_ok_and(|found| !found.is_file()) {
-        return OpenOptions::new()
-            .write(true)
-            .open(&target)?
-            .write_all(bytes);
+    let found = match path.starts_with("/dev") {
+        true => fs::metadata(path),
+        false => fs::symlink_metadata(path),
+    };
+    if found.is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
-    let draft = draft_of(&target)?;
-    let written = File::create(&draft)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&draft, &target));
+    let (draft, mut file) = private::create_beside(path)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&draft, path));
     if written.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(&draft);
     }
     written
-}
-
-fn draft_of(path: &Path) -> io::Result<PathBuf> {
-    let name = path
-        .file_name()
-        .ok_or(io::Error::from(io::ErrorKind::InvalidFilename))?;
-    let mut draft = std::ffi::OsString::from(".");
-    draft.push(name);
-    draft.push(format!(".{}", std::process::id()));
-    Ok(path.with_file_name(draft))
 }
 
 #[cfg(test)]
@@ -58,18 +48,17 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_a_link_and_a_device_a_device() {
+    fn a_link_is_replaced_and_a_device_stays_one() {
         let dir = tempfile::tempdir().expect("a directory");
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         fs::write(&target, "old").expect("a file");
         std::os::unix::fs::symlink(&target, &link).expect("a link");
         write(&link, b"new").expect("a writable directory");
-        assert!(link.is_symlink());
-        assert_eq!(fs::read_to_string(&target).expect("the file"), "new");
+        assert!(!link.is_symlink());
+        assert_eq!(fs::read_to_string(&link).expect("the file"), "new");
+        assert_eq!(fs::read_to_string(&target).expect("the file"), "old");
 
-        let null = dir.path().join("null");
-        std::os::unix::fs::symlink("/dev/null", &null).expect("a link");
-        write(&null, b"gone").expect("a device");
+        write(Path::new("/dev/null"), b"gone").expect("a device");
         assert!(!Path::new("/dev/null").is_file());
     }
 

@@ -1,18 +1,23 @@
 //! The files of `--capture`: all that a node saw and did, in one order, for `dpdk-colo-audit`.
 //!
 //! In go frames and [`Note`]s, each with a sequence number that orders them exactly and a time of
-//! `CLOCK_MONOTONIC`; out come `<pair>-<role>-<n>.pcapng`, whose interfaces are the [`Place`]s and
-//! whose comments carry number and epoch, and `<pair>-<role>-<n>.jsonl`, a line for each note.
-//! Numbers that are in neither file were lost. `docs/audit.md` describes both.
+//! `CLOCK_MONOTONIC`; out come `<pair>-<role>-<n>.<random>.pcapng`, whose interfaces are the [`Place`]s and
+//! whose comments carry number and epoch, and a `.jsonl` of the same name, a line for each note. Nobody can
+//! guess the random part. Numbers that are in neither file were lost. `docs/audit.md` describes both.
+//! What a directory holds is bounded, the files of earlier runs included ([`Room`]).
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::pcapng::Section;
+use super::private;
 use crate::compare::Reason;
 use crate::config::{PairSettings, PolicyRule, Protocol, RoleSettings};
 use crate::flow::FlowKey;
@@ -175,12 +180,77 @@ fn in_colo(migration: &Migration) -> bool {
     *migration == Migration::Colo
 }
 
+/// What is left of a bound on the bytes of all captures in a directory; clones share it.
+#[derive(Clone, Debug)]
+pub struct Room {
+    dir: PathBuf,
+    limit: u64,
+    left: Arc<AtomicU64>,
+}
+
+impl Room {
+    /// Opens `dir`, whose captures are to have no more than `limit` bytes, making it when it is missing. Those
+    /// of earlier runs count.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(dir: &Path, limit: u64) -> Result<Self, CaptureError> {
+        let failed = |source| CaptureError::Open {
+            path: dir.to_owned(),
+            source,
+        };
+        private::make_dir(dir).map_err(failed)?;
+        let mut there = 0u64;
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let extension = Path::new(&entry.file_name())
+                .extension()
+                .map(OsStr::to_owned);
+            if EXTENSIONS
+                .iter()
+                .any(|one| extension.as_deref() == Some(OsStr::new(one)))
+            {
+                // Somebody may be removing it.
+                let len = entry.metadata().map_or(0, |found| found.len());
+                there = there.saturating_add(len);
+            }
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            limit,
+            left: Arc::new(AtomicU64::new(limit.saturating_sub(there))),
+        })
+    }
+
+    /// Takes so many bytes, all or none.
+    fn take(&self, bytes: u64) -> Result<(), CaptureError> {
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            });
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => Err(CaptureError::Full {
+                dir: self.dir.clone(),
+                limit: self.limit,
+            }),
+        }
+    }
+}
+
+/// Of a capture's two files: the frames and the notes.
+const EXTENSIONS: [&str; 2] = ["pcapng", "jsonl"];
+
 /// The two files of one run of a pair's node.
 pub struct Files {
     frames: Out,
     notes: Out,
     section: Section,
     text: Vec<u8>,
+    room: Room,
+    /// The time of the last record.
+    ns: u64,
 }
 
 struct Out {
@@ -189,46 +259,52 @@ struct Out {
 }
 
 impl Files {
-    /// Makes the files in `dir`, which is made when it is missing. Files of earlier runs stay, and
-    /// numbers go on behind theirs. `ns` is the time of `CLOCK_MONOTONIC`.
+    /// Makes the files where there is room. Files of earlier runs stay, and numbers go on behind theirs.
+    /// `ns` is the time of `CLOCK_MONOTONIC`.
     ///
     /// # Errors
-    /// When a file cannot be made or written.
-    pub fn create(dir: &Path, pair: &PairSettings, ns: u64) -> Result<Self, CaptureError> {
-        let open = |path: &Path, source| CaptureError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        fs::create_dir_all(dir).map_err(|source| open(dir, source))?;
+    /// When a file cannot be made or written, or there is no room; there is then none.
+    pub fn create(room: &Room, pair: &PairSettings, ns: u64) -> Result<Self, CaptureError> {
         let stem = format!("{}-{}", pair.name, pair.role.role());
-        let mut number = 0u32;
-        let notes = loop {
-            let path = dir.join(format!("{stem}-{number}.jsonl"));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => break Out { path, file },
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(source) => return Err(open(&path, source)),
+        let number = next_number(&room.dir, &stem).map_err(|source| CaptureError::Open {
+            path: room.dir.clone(),
+            source,
+        })?;
+        let stem = format!("{stem}-{number}.{}", private::unpredictable());
+        let open = |extension| {
+            let path = room.dir.join(format!("{stem}.{extension}"));
+            match private::create(&path) {
+                Ok(file) => Ok(Out { path, file }),
+                Err(source) => Err(CaptureError::Open { path, source }),
             }
         };
-        let path = notes.path.with_extension("pcapng");
-        let file = File::create(&path).map_err(|source| open(&path, source))?;
+        let [frames, notes] = EXTENSIONS;
         let mut section = Section::new(crate::cli::VERSION);
         for place in Place::ALL {
             section.interface(place.word());
         }
         let mut files = Self {
-            frames: Out { path, file },
-            notes,
+            frames: open(frames)?,
+            notes: open(notes)?,
             section,
             text: Vec::new(),
+            room: room.clone(),
+            ns,
         };
         files.line(&start(pair, ns));
-        files.flush()?;
+        if let Err(error) = files.flush() {
+            for out in [&files.frames, &files.notes] {
+                // The first error is the one to report.
+                let _ = fs::remove_file(&out.path);
+            }
+            return Err(error);
+        }
         Ok(files)
     }
 
     /// Adds a frame.
     pub fn frame(&mut self, place: Place, seq: u64, ns: u64, epoch: u32, bytes: &[u8]) {
+        self.ns = ns;
         let time = UNIX_EPOCH + Duration::from_nanos(ns);
         let comment = format!("seq {seq} epoch {epoch}");
         self.section
@@ -256,9 +332,16 @@ impl Files {
     /// Hands everything to the system, which keeps it should the process die.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// When a file cannot be written, or there is no room; the log then says that records are lost.
     pub fn flush(&mut self) -> Result<(), CaptureError> {
         let frames = self.section.take();
+        let bytes = (frames.len() + self.text.len()) as u64;
+        if let Err(full) = self.room.take(bytes) {
+            // It says that there are more, not how many.
+            let gap = json!({"event": "gap", "ns": self.ns, "lost": 1});
+            let _ = self.notes.file.write_all(format!("{gap}\n").as_bytes());
+            return Err(full);
+        }
         for (out, bytes) in [
             (&mut self.frames, &frames[..]),
             (&mut self.notes, &self.text[..]),
@@ -278,6 +361,22 @@ impl Files {
         self.text.extend_from_slice(fields.to_string().as_bytes());
         self.text.push(b'\n');
     }
+}
+
+/// The number behind those of all captures in `dir` whose names begin with `stem`.
+fn next_number(dir: &Path, stem: &str) -> io::Result<u32> {
+    let mut next = 0;
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(stem)?.strip_prefix('-')?.split_once('.'))
+            .and_then(|(number, _)| number.parse::<u32>().ok());
+        if let Some(number) = number {
+            next = next.max(number.saturating_add(1));
+        }
+    }
+    Ok(next)
 }
 
 /// The first line: who writes, on which host, under which rules.
@@ -335,6 +434,18 @@ pub enum CaptureError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// The directory holds as much as it may.
+    #[error(
+        "--capture: {dir:?} holds the {} MiB of --capture-limit; nothing more is captured for this pair until you \
+         move captures away and start again",
+        .limit >> 20
+    )]
+    Full {
+        /// The directory.
+        dir: PathBuf,
+        /// How many bytes that is.
+        limit: u64,
     },
     /// A file cannot be written.
     #[error("--capture: cannot write {path:?}: {source}; nothing more is captured for this pair")]

@@ -17,6 +17,7 @@ pub mod log;
 pub mod openmetrics;
 pub mod outlet;
 mod pcapng;
+pub(crate) mod private;
 pub mod report;
 mod rfc3339;
 pub mod summary;

@@ -2,24 +2,38 @@
 //! of both sides.
 //!
 //! In goes a [`Divergence`], whose frames a control thread has copied out of their mbufs; out come
-//! `divergence-<epoch>-<n>.json` and `.pcapng` in the directory of `--report-dir`, the JSON last and
-//! whole, so that whoever sees it finds the other. The number of records in a run is bounded, and a
-//! disk that fails costs records, never the service.
+//! `divergence-<epoch>-<n>.<random>.json` and `.pcapng` in the directory of `--report-dir`, the JSON last and
+//! whole, so that whoever sees it finds the other; nobody can guess the random part. Records and bytes in the directory are bounded, those of
+//! earlier runs included, and a disk that fails costs records, never the service.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::headers::Headers;
 use super::log::Log;
-use super::{atomic_file, pcapng, rfc3339};
+use super::{atomic_file, pcapng, private, rfc3339};
 use crate::config::Role;
 
-/// Records in one run unless somebody says otherwise.
-pub const DEFAULT_LIMIT: u64 = 1000;
+/// What a directory holds at most unless somebody says otherwise.
+pub const DEFAULT_LIMIT: Limit = Limit {
+    records: 1000,
+    bytes: 64 << 20,
+};
+/// How often a full directory is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// A bound on a directory of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Records.
+    pub records: u64,
+    /// Bytes of all their files.
+    pub bytes: u64,
+}
 
 /// Bytes of a side that a record shows in text.
 const WINDOW: usize = 64;
@@ -148,9 +162,41 @@ impl Window {
 #[derive(Debug)]
 pub struct Reports {
     dir: PathBuf,
-    limit: u64,
-    written: u64,
+    limit: Limit,
+    there: There,
+    looked: Instant,
     next: u64,
+}
+
+/// What lies in a directory.
+#[derive(Clone, Copy, Debug, Default)]
+struct There {
+    records: u64,
+    bytes: u64,
+    /// Behind the numbers of all records.
+    next: u64,
+}
+
+impl There {
+    fn look(dir: &Path) -> io::Result<Self> {
+        let mut there = Self::default();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                continue;
+            };
+            // A draft that a killed node has left has a dot in front.
+            let Some(n) = number(name.trim_start_matches('.')) else {
+                continue;
+            };
+            there.next = there.next.max(n.saturating_add(1));
+            there.records += u64::from(name.ends_with(".json"));
+            // Somebody may be removing it.
+            there.bytes += entry.metadata().map_or(0, |found| found.len());
+        }
+        Ok(there)
+    }
 }
 
 /// What became of a divergence.
@@ -158,34 +204,50 @@ pub struct Reports {
 pub enum Outcome {
     /// Its record is in this JSON file.
     Written(PathBuf),
-    /// The run has as many records as it may have.
+    /// The directory holds as much as it may.
     OverLimit,
 }
 
 impl Reports {
-    /// Opens `dir` for at most `limit` records, making it when it is missing. Records of earlier
-    /// runs stay, and numbers go on behind theirs.
+    /// Opens `dir`, which is to hold no more than `limit`, making it when it is missing. Records of earlier
+    /// runs stay and count, and numbers go on behind theirs.
     ///
     /// # Errors
     /// When the directory cannot be made or read.
-    pub fn open(dir: &Path, limit: u64) -> Result<Self, ReportError> {
+    pub fn open(dir: &Path, limit: Limit) -> Result<Self, ReportError> {
         let failed = |source| ReportError::Open {
             dir: dir.to_owned(),
             source,
         };
-        fs::create_dir_all(dir).map_err(failed)?;
-        let mut next = 0;
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            if let Some(n) = entry.map_err(failed)?.file_name().to_str().and_then(number) {
-                next = next.max(n.saturating_add(1));
-            }
-        }
+        private::make_dir(dir).map_err(failed)?;
+        let there = There::look(dir).map_err(failed)?;
         Ok(Self {
             dir: dir.to_owned(),
             limit,
-            written: 0,
-            next,
+            there,
+            looked: Instant::now(),
+            next: there.next,
         })
+    }
+
+    /// Whether a record of so many bytes finds room; somebody may have made some.
+    fn has_room(&mut self, bytes: u64) -> bool {
+        let fits = |there: &There| {
+            there.records < self.limit.records
+                && there.bytes.saturating_add(bytes) <= self.limit.bytes
+        };
+        if fits(&self.there) {
+            return true;
+        }
+        if self.looked.elapsed() < LOOK_AGAIN {
+            return false;
+        }
+        self.looked = Instant::now();
+        let Ok(there) = There::look(&self.dir) else {
+            return false;
+        };
+        self.there = there;
+        fits(&there)
     }
 
     /// Writes a record, and what hinders it as a line of the log.
@@ -195,9 +257,13 @@ impl Reports {
             Ok(Outcome::OverLimit) => log.warning(
                 "report-limit",
                 format_args!(
-                    "--report-dir: {:?} has {} records of this run; further divergences are only \
-                     counted",
-                    self.dir, self.limit
+                    "--report-dir: {:?} holds {} records in {} bytes, of {} in {}; further divergences are only \
+                     counted until you move records away",
+                    self.dir,
+                    self.there.records,
+                    self.there.bytes,
+                    self.limit.records,
+                    self.limit.bytes
                 ),
             ),
             Err(error) => log.warning("report", format_args!("{error}")),
@@ -209,31 +275,27 @@ impl Reports {
     /// # Errors
     /// When a file cannot be written; what there was of it is removed.
     pub fn write(&mut self, divergence: &Divergence) -> Result<Outcome, ReportError> {
-        if self.written >= self.limit {
+        let frames = frames_of(divergence);
+        let random = private::unpredictable();
+        let stem = format!("divergence-{}-{}.{random}", divergence.epoch, self.next);
+        let text = json_of(divergence, &format!("{stem}.pcapng"));
+        let bytes = (frames.len() + text.len()) as u64;
+        if !self.has_room(bytes) {
             return Ok(Outcome::OverLimit);
         }
-        let frames = frames_of(divergence);
-        let (stem, capture) = loop {
-            let stem = format!("divergence-{}-{}", divergence.epoch, self.next);
-            let capture = self.dir.join(format!("{stem}.pcapng"));
-            self.next = self.next.saturating_add(1);
-            match create(&capture, &frames) {
-                Ok(()) => break (stem, capture),
-                // Another process writes to the same directory.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => {
-                    return Err(ReportError::Write {
-                        path: capture,
-                        source,
-                    });
-                }
-            }
-        };
+        self.next = self.next.saturating_add(1);
+        let capture = self.dir.join(format!("{stem}.pcapng"));
+        if let Err(source) = create(&capture, &frames) {
+            return Err(ReportError::Write {
+                path: capture,
+                source,
+            });
+        }
         let path = self.dir.join(format!("{stem}.json"));
-        let text = json_of(divergence, &format!("{stem}.pcapng"));
         match atomic_file::write(&path, text.as_bytes()) {
             Ok(()) => {
-                self.written += 1;
+                self.there.records += 1;
+                self.there.bytes += bytes;
                 Ok(Outcome::Written(path))
             }
             Err(source) => {
@@ -245,14 +307,14 @@ impl Reports {
     }
 }
 
-/// The `n` of `divergence-<epoch>-<n>.<extension>`.
+/// The `n` of `divergence-<epoch>-<n>.<random>.<extension>`.
 fn number(name: &str) -> Option<u64> {
     let (stem, _) = name.strip_prefix("divergence-")?.split_once('.')?;
     stem.split_once('-')?.1.parse().ok()
 }
 
 fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = private::create(path)?;
     file.write_all(bytes).inspect_err(|_| {
         // The first error is the one to report.
         let _ = fs::remove_file(path);

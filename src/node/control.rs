@@ -25,13 +25,11 @@ use crate::dpdk::{Eal, Mempool};
 use crate::monitor::latency::Recorder;
 use crate::monitor::log::Log;
 use crate::monitor::outlet::Outlet;
-use crate::monitor::report::Reports;
+use crate::monitor::report::{DEFAULT_LIMIT, Reports};
 use crate::monitor::summary::{MempoolSummary, Summary};
 use crate::monitor::table::Table;
 use crate::monitor::telemetry as figures;
 
-/// Divergence records that one run writes at most.
-const RECORDS: u64 = 1000;
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 /// How long the end waits for whoever reads stdout.
@@ -109,7 +107,7 @@ impl Control {
         let reports = settings
             .report_dir
             .as_deref()
-            .map(|dir| Reports::open(dir, RECORDS))
+            .map(|dir| Reports::open(dir, DEFAULT_LIMIT))
             .transpose()?;
         let board = Arc::new(Mutex::new(Board {
             pairs: pairs.iter_mut().map(ControlPair::figures).collect(),

@@ -27,8 +27,9 @@ use crate::config::{
     RoleSettings, Settings,
 };
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
+use crate::error_chain::chain;
 use crate::link::Timing;
-use crate::monitor::capture::Files;
+use crate::monitor::capture::{CaptureError, Files, Room};
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
 use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
@@ -78,6 +79,23 @@ pub struct Wired {
     pub hardware: Hardware,
 }
 
+/// A pair's tap. A disk that takes nothing more keeps no node from starting: a VM may have no network without.
+fn tap(
+    recorder: &mut Recorder,
+    room: &Room,
+    pair: &PairSettings,
+    log: &Log,
+) -> Result<Tap, CaptureError> {
+    match Files::create(room, pair, monotonic_ns()) {
+        Ok(files) => Ok(recorder.tap(files)),
+        Err(error @ CaptureError::Open { .. }) => Err(error),
+        Err(error @ (CaptureError::Full { .. } | CaptureError::Write { .. })) => {
+            log.error("capture", format_args!("{}", chain(&error)));
+            Ok(Tap::off())
+        }
+    }
+}
+
 /// Opens everything that the settings name. The pairs are dealt out to the worker lcores in turn;
 /// lcores that get none compare for all pairs. Without worker lcores the main one polls.
 pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeError> {
@@ -115,9 +133,13 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
     let mut hardware = Hardware::new(eal, settings, comparing.len(), log)?;
     let mut pairs = Vec::new();
     let mut recorder = Recorder::new(clock);
+    let captures = match &settings.process.capture {
+        Some(capture) => Some(Room::open(&capture.dir, capture.limit)?),
+        None => None,
+    };
     for (number, pair) in settings.pairs.iter().enumerate() {
-        let tap = match &settings.process.capture {
-            Some(dir) => recorder.tap(Files::create(dir, pair, monotonic_ns())?),
+        let tap = match &captures {
+            Some(room) => tap(&mut recorder, room, pair, log)?,
             None => Tap::off(),
         };
         let cores = poll.len();

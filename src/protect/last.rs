@@ -90,6 +90,12 @@ pub(super) struct LastSegments<F> {
 }
 
 impl<F: Frame> LastSegments<F> {
+    /// The seed of its table.
+    #[cfg(test)]
+    pub(super) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
     /// None yet, and never more than `limit` buffers of frames. The seed should be one that clients
     /// cannot guess.
     pub fn new(limit: usize, hash_seed: u64) -> Self {

@@ -12,6 +12,7 @@
 //! by the primary's epochs, and where it has loaded more than was told, no offset holds.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 
 use super::announce::{Announcement, Announcer};
 use super::coverage::Coverage;
@@ -119,7 +120,18 @@ pub struct Secondary<F> {
     counts: Counts,
 }
 
+/// A seed that no client and no peer knows: its keys come from the operating system.
+fn hash_seed() -> u64 {
+    RandomState::new().hash_one(())
+}
+
 impl<F: Frame> Secondary<F> {
+    /// The seeds of its tables.
+    #[cfg(test)]
+    pub(super) fn hash_seeds(&self) -> [u64; 2] {
+        [self.rewriter.hash_seed(), self.last.hash_seed()]
+    }
+
     /// A node whose VM does not run yet.
     pub fn new(setup: Setup, now: Ticks) -> Self {
         let limits = rewrite::Limits {
@@ -143,8 +155,8 @@ impl<F: Frame> Secondary<F> {
                 setup.link,
                 now,
             ),
-            rewriter: Rewriter::new(limits, u64::from(setup.boot)),
-            last: LastSegments::new(setup.last_segments, u64::from(setup.boot)),
+            rewriter: Rewriter::new(limits, hash_seed()),
+            last: LastSegments::new(setup.last_segments, hash_seed()),
             announcer: Announcer::new(setup.millisecond),
             announces: false,
             peer: Peer::new(failover),

@@ -148,6 +148,12 @@ enum Place {
 }
 
 impl Rewriter {
+    /// The seed of its table.
+    #[cfg(test)]
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
     /// A rewriter that knows no connection. The seed should be one that clients cannot guess, lest
     /// they choose ports that collide in the table.
     ///

@@ -181,7 +181,8 @@ fn a_fencing_command_decides_and_qemu_is_told() {
     let flag = dir.path().join("fenced");
     // The first attempt fails.
     let command = format!(
-        "exec:test -e {0} && echo $COLO_ROLE $COLO_PAIR > {0}.done || {{ touch {0}; exit 1; }}",
+        "exec:ls /proc/self/fd > {0}.open; \
+         test -e {0} && echo $COLO_ROLE $COLO_PAIR > {0}.done || {{ touch {0}; exit 1; }}",
         flag.display()
     );
     let mut pair = Pair::with(Plan {
@@ -201,6 +202,12 @@ fn a_fencing_command_decides_and_qemu_is_told() {
     );
     let said = fs::read_to_string(flag.with_extension("done")).expect("it succeeded");
     assert_eq!(said.trim(), "primary vm0");
+    // Of the descriptors of a node it has the standard ones; the last is the directory that is listed.
+    let open = fs::read_to_string(flag.with_extension("open")).expect("it ran");
+    assert_eq!(
+        open.split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
     pair.pvm.wait_for_command("x-colo-lost-heartbeat");
     pair.frames.stop(PVM);
     pair.pvm.stopped();

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Write};
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -144,6 +145,44 @@ fn a_file_that_takes_no_more_ends_nothing() {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     for what in ["--capture: cannot write", "--summary: cannot write"] {
         assert!(ended.stderr.contains(what), "{}", ended.stderr);
+    }
+}
+
+/// Bytes of the files in a directory.
+fn bytes_in(dir: &Path) -> Vec<u64> {
+    let files = fs::read_dir(dir).expect("a directory");
+    files
+        .map(|entry| entry.expect("an entry").metadata().expect("a file").len())
+        .collect()
+}
+
+#[test]
+fn captures_end_at_their_limit_and_nothing_else_does() {
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a directory");
+    let capture = dir.path().join("capture");
+    fs::create_dir(&capture).expect("a directory");
+    let file = File::create(capture.join("vm0-compare-0.0.pcapng")).expect("a file");
+    // Another run's file leaves room for 64 KiB, and then none: no file is made any more.
+    for (earlier, files) in [((1 << 20) - (64 << 10), 3), (1 << 20, 3)] {
+        file.set_len(earlier).expect("a sparse file");
+        let prefix = prefix();
+        let mut words = eal_options(&prefix, 2);
+        // Zeros that no other VM sends come in without end.
+        let devices = ["net_null0", "net_null1,no-rx=1", "net_null2,no-rx=1"];
+        words.extend(devices.map(|device| format!("--vdev={device}")));
+        words.push("--".into());
+        words.extend(comparator("net_null"));
+        let path = capture.to_str().expect("UTF-8");
+        words.extend(["--capture", path, "--capture-limit", "1"].map(str::to_owned));
+        let mut node = Node::spawn(prefix, words, true);
+        node.wait_for_line("1 MiB of --capture-limit");
+        lives(&node);
+        node.stop();
+        let bytes = bytes_in(&capture);
+        assert_eq!(bytes.len(), files, "{bytes:?}");
+        let sum = bytes.iter().sum::<u64>();
+        assert!(sum < (1 << 20) + 1000, "{bytes:?}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::dpdk::child;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Longest time that a command may take.
@@ -41,17 +42,17 @@ impl Fencing {
         role: &str,
         now: Instant,
     ) -> io::Result<Self> {
-        let child = Command::new("/bin/sh")
+        let mut shell = Command::new("/bin/sh");
+        shell
             .args(["-c", command])
             .env("COLO_PAIR", pair)
             .env("COLO_ROLE", role)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
         Ok(Self {
             number,
-            child,
+            child: child::spawn(&mut shell)?,
             since: now,
         })
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::FlowKey;
-use crate::monitor::atomic_file;
+use crate::monitor::{atomic_file, private};
 use crate::rewrite::Offset;
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl OffsetFile {
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn read(&self) -> io::Result<Vec<(FlowKey, Offset)>> {
-        let bytes = match fs::read(&self.path) {
+        let bytes = match private::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             read => read?,
         };
