@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dpdk_colo::cli::{
-    Command, Options, USAGE, UsageError, VERSION, remove_dead_sockets, require_interfaces, split,
+    Command, Options, USAGE, UsageError, VERSION, quiet_vhost, remove_dead_sockets,
+    require_interfaces, split,
 };
 use dpdk_colo::config::Settings;
 use dpdk_colo::dpdk::Eal;
@@ -73,7 +74,7 @@ fn start(settings: &Settings, log: &Log) -> ExitCode {
             format_args!("a socket that nobody listens behind cannot be removed: {error}"),
         );
     }
-    let eal = match Eal::init(&words) {
+    let eal = match Eal::init(&quiet_vhost(words)) {
         Ok(eal) => eal,
         Err(error) => {
             log.error("eal", format_args!("{}", chain(&error)));

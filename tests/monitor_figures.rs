@@ -10,7 +10,9 @@ use dpdk_colo::monitor::checkpoints::CheckpointTimes;
 use dpdk_colo::monitor::counters::{Counter, Snapshot, Writer, published};
 use dpdk_colo::monitor::latency::{Interval, Set};
 use dpdk_colo::monitor::openmetrics;
-use dpdk_colo::monitor::summary::{Figures, MempoolSummary, PairSummary, Summary};
+use dpdk_colo::monitor::summary::{
+    Figures, MempoolSummary, MonitorState, MonitorSummary, PairSummary, Summary,
+};
 use dpdk_colo::monitor::table::Table;
 use dpdk_colo::monitor::telemetry::answer;
 use dpdk_colo::protect::State;
@@ -89,6 +91,13 @@ fn pair_at(settings: &Settings, seconds: u64, counters: &Snapshot) -> PairSummar
         in_use: 1500,
     };
     pair.mempools.insert("frames".into(), pool);
+    pair.monitor = Some(MonitorSummary {
+        state: MonitorState::Unresponsive,
+        waits_for: Some("query-status"),
+        waits_ms: 1_500,
+        unresponsive: 2,
+        longest_ms: 4_000,
+    });
     pair
 }
 

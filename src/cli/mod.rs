@@ -8,6 +8,7 @@
 mod devices;
 mod error;
 mod interfaces;
+mod log_level;
 mod options;
 mod ports;
 mod sockets;
@@ -16,6 +17,7 @@ mod usage;
 
 pub use error::{UsageError, ValueError};
 pub use interfaces::{NoInterface, require_interfaces};
+pub use log_level::quiet_vhost;
 pub use options::{Command, Options};
 pub use ports::require_ports;
 pub use sockets::remove_dead_sockets;

@@ -63,7 +63,8 @@ What it tells:
   -V, --version          print the version and exit
 
 EAL options choose cores, memory and devices: -l, --vdev, --no-huge, --in-memory, --file-prefix.
-The EAL parameters page of DPDK's guide lists them all.
+The EAL parameters page of DPDK's guide lists them all. --log-level lib.vhost.config:info turns on
+the vhost library's messages, of which it otherwise prints warnings only.
 Exit status: 0 after SIGINT or SIGTERM, 1 after a failure at run time, 2 for a usage error.
 
 Example, with no hardware and no QEMU:

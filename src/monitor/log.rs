@@ -1,6 +1,6 @@
 //! The log: one line on stderr for what an operator should know, `dpdk-colo: warning: ...`.
 //!
-//! Only control threads write it. A source that repeats itself gets one line in
+//! Only control threads write it. A source of one pair that repeats itself gets one line in
 //! [`REPEAT_PERIOD`]; the next line that it gets says how many were left out. What comes from
 //! outside (a peer's message, a path) cannot break a line or reach the terminal's control codes.
 //! Once the poll cores run a thread of its own writes to stderr: a reader that hangs or has gone costs lines,
@@ -42,6 +42,8 @@ impl Level {
 #[derive(Clone)]
 pub struct Log {
     inner: Arc<Mutex<Inner>>,
+    /// Whose repeats are counted; empty for the process.
+    scope: Arc<str>,
 }
 
 enum Sink {
@@ -51,7 +53,7 @@ enum Sink {
 
 struct Inner {
     sink: Sink,
-    repeats: HashMap<(Level, &'static str), Repeat>,
+    repeats: HashMap<(Level, Arc<str>, &'static str), Repeat>,
 }
 
 struct Repeat {
@@ -72,6 +74,7 @@ impl Log {
                 sink: Sink::Here(Box::new(sink)),
                 repeats: HashMap::new(),
             })),
+            scope: Arc::from(""),
         }
     }
 
@@ -89,6 +92,14 @@ impl Log {
         Ok(())
     }
 
+    /// The same log for one pair, whose repeats are its own.
+    pub fn of(&self, pair: &str) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            scope: Arc::from(pair),
+        }
+    }
+
     /// Waits until all lines are written, for `limit` at most; whether they are.
     pub fn drain(&self, limit: Duration) -> bool {
         let outlet = match &self.lock().sink {
@@ -103,6 +114,11 @@ impl Log {
         self.lock().put(Level::Info, line, 0);
     }
 
+    /// Writes a warning that is never left out: of a change that somebody waits for the end of.
+    pub fn alert(&self, line: fmt::Arguments<'_>) {
+        self.lock().put(Level::Warning, line, 0);
+    }
+
     /// Writes a warning, or leaves it out if `source` has just had one.
     pub fn warning(&self, source: &'static str, line: fmt::Arguments<'_>) {
         self.limited(Level::Warning, source, line, Instant::now());
@@ -115,7 +131,8 @@ impl Log {
 
     fn limited(&self, level: Level, source: &'static str, line: fmt::Arguments<'_>, now: Instant) {
         let mut inner = self.lock();
-        let left_out = match inner.repeats.get_mut(&(level, source)) {
+        let key = (level, Arc::clone(&self.scope), source);
+        let left_out = match inner.repeats.get_mut(&key) {
             Some(repeat) if now.saturating_duration_since(repeat.last) < REPEAT_PERIOD => {
                 repeat.left_out += 1;
                 return;
@@ -127,7 +144,7 @@ impl Log {
             last: now,
             left_out: 0,
         };
-        inner.repeats.insert((level, source), fresh);
+        inner.repeats.insert(key, fresh);
         inner.put(level, line, left_out);
     }
 
@@ -239,6 +256,20 @@ mod tests {
     }
 
     #[test]
+    fn the_repeats_of_one_pair_are_not_anothers() {
+        let lines = Lines::default();
+        let log = Log::to(lines.clone());
+        for pair in ["vm0", "vm1", "vm0"] {
+            log.of(pair).warning("monitor", format_args!("{pair}"));
+        }
+        log.warning("monitor", format_args!("all"));
+        assert_eq!(
+            lines.take(),
+            "dpdk-colo: warning: vm0\ndpdk-colo: warning: vm1\ndpdk-colo: warning: all\n"
+        );
+    }
+
+    #[test]
     fn a_detached_log_waits_for_nobody_and_says_what_is_lost() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let log = Log::to(writer);
@@ -254,7 +285,7 @@ mod tests {
             text
         });
         assert!(log.drain(Duration::from_secs(30)));
-        log.warning("last", format_args!("last"));
+        log.alert(format_args!("last"));
         // The thread ends with the log, and with it the text.
         drop(log);
         let text = reader.join().expect("a reader");

@@ -150,6 +150,28 @@ const FAMILIES: &[Family] = &[
         |p| each("figure", &p.peer),
     ),
     (
+        "colo_monitor",
+        Gauge,
+        "1 for what the QEMU of the VM is to this node.",
+        |p| {
+            let monitor = p.monitor.iter();
+            monitor
+                .map(|monitor| (vec![("state", monitor.state.word().to_owned())], 1))
+                .collect()
+        },
+    ),
+    (
+        "colo_monitor_unresponsive",
+        Counter,
+        "Times that QEMU owed something for a second or longer.",
+        |p| {
+            let monitor = p.monitor.iter();
+            monitor
+                .map(|monitor| (Vec::new(), monitor.unresponsive))
+                .collect()
+        },
+    ),
+    (
         "colo_faults",
         Counter,
         "Bad input and exhausted bounds.",

@@ -97,6 +97,9 @@ pub struct PairSummary {
     /// Whether the other node is there; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub peer: BTreeMap<String, u64>,
+    /// The QEMU of this node's VM, filled in by whoever talks to it; `None` for a comparator that has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorSummary>,
     /// Bad input and exhausted bounds; only those that occurred.
     pub faults: BTreeMap<String, u64>,
     /// Mempools by name, filled in by whoever knows them.
@@ -159,6 +162,44 @@ pub struct CheckpointSummary {
     pub stop_ms_max: f64,
     /// Longest from STOP to RESUME.
     pub pause_ms_max: f64,
+}
+
+/// Whether a QEMU answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MonitorState {
+    /// There is no connection.
+    Absent,
+    /// It answers.
+    Connected,
+    /// It owes an answer, or the next step of a checkpoint, for a second or longer.
+    Unresponsive,
+}
+
+impl MonitorState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Connected => "connected",
+            Self::Unresponsive => "unresponsive",
+        }
+    }
+}
+
+/// The QEMU of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MonitorSummary {
+    /// Whether it answers.
+    pub state: MonitorState,
+    /// What it owes where it is unresponsive.
+    pub waits_for: Option<&'static str>,
+    /// For how many milliseconds.
+    pub waits_ms: u64,
+    /// Times that it was unresponsive.
+    pub unresponsive: u64,
+    /// The longest of them in milliseconds.
+    pub longest_ms: u64,
 }
 
 /// Buffers of a mempool.
@@ -249,6 +290,7 @@ impl PairSummary {
             link: between_nodes(Group::Link),
             peer: between_nodes(Group::Peer),
             faults: occurred(Group::Fault),
+            monitor: None,
             mempools: BTreeMap::new(),
         }
     }

@@ -57,6 +57,15 @@ fn write_pair(text: &mut String, now: &PairSummary, before: Option<&PairSummary>
         "---- {} {}  {}  epoch {}  {:.1} s ----",
         now.name, now.role, now.state, now.epoch, now.seconds
     )?;
+    if let Some(monitor) = now.monitor
+        && let Some(what) = monitor.waits_for
+    {
+        let seconds = monitor.waits_ms as f64 / 1e3;
+        writeln!(
+            text,
+            "QEMU is unresponsive: {what} is awaited for {seconds:.1} s"
+        )?;
+    }
     writeln!(
         text,
         "{:<32} {:>9} {:>9} {:>9} {:>14} {:>14} {:>10}",

@@ -1,9 +1,11 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
+mod advice;
 mod fencing;
 mod look;
 mod offsets;
 mod pair;
+mod waits;
 
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
@@ -79,6 +81,8 @@ pub fn keep_off(poll_cpus: &[usize]) {
 /// The control thread's work.
 pub struct Control {
     pairs: Vec<ControlPair>,
+    /// Of each pair, so that one does not keep another from being heard.
+    logs: Vec<Log>,
     board: Arc<Mutex<Board>>,
     reports: Option<Reports>,
     settings: ProcessSettings,
@@ -123,8 +127,10 @@ impl Control {
                     .summary();
                 figures::answer(&summary, parameter)
             })?;
+        let logs = pairs.iter().map(|pair| log.of(pair.name())).collect();
         Ok(Self {
             pairs,
+            logs,
             board,
             reports,
             settings: settings.clone(),
@@ -163,14 +169,22 @@ impl Control {
                     });
                     act(&mut board.pairs[number]);
                 };
-                pair.work(now, self.clock, &self.log, self.reports.as_mut(), figures);
+                pair.work(
+                    now,
+                    self.clock,
+                    &self.logs[number],
+                    self.reports.as_mut(),
+                    figures,
+                );
             }
             if now.duration_since(collected) >= COLLECT {
                 collected = now;
                 let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-                for (pair, figures) in self.pairs.iter_mut().zip(&mut board.pairs) {
+                let pairs = self.pairs.iter_mut().zip(&mut board.pairs);
+                for ((pair, figures), log) in pairs.zip(&self.logs) {
                     figures.collect();
-                    pair.tell_state(figures, &self.log);
+                    pair.tell_state(figures, log);
+                    pair.tell_waits(now, figures, log);
                 }
             }
             if let (Some(period), Some(out)) = (self.settings.stats_period, &stdout)

@@ -40,7 +40,7 @@ impl Hardware {
         let mut found = HashMap::new();
         for pair in &settings.pairs {
             for (place, name) in pair.ports() {
-                let port = look_at(eal, place, name, pair, log)?;
+                let port = look_at(eal, place, name, pair, &log.of(&pair.name))?;
                 found.insert(name.as_str().to_owned(), port);
             }
         }

@@ -90,7 +90,8 @@ fn tap(
         Ok(files) => Ok(recorder.tap(files)),
         Err(error @ CaptureError::Open { .. }) => Err(error),
         Err(error @ (CaptureError::Full { .. } | CaptureError::Write { .. })) => {
-            log.error("capture", format_args!("{}", chain(&error)));
+            log.of(&pair.name)
+                .error("capture", format_args!("{}", chain(&error)));
             Ok(Tap::off())
         }
     }

@@ -156,6 +156,14 @@ impl Client {
         }
     }
 
+    /// The oldest answer that is owed, and since when.
+    pub fn awaited(&self) -> Option<(&'static str, Instant)> {
+        match &self.link {
+            Link::Pausing { .. } | Link::Connecting { .. } => None,
+            Link::Open { session, .. } => session.awaited(),
+        }
+    }
+
     /// Asks for a checkpoint; see [`Session::request_checkpoint`]. The request is written before
     /// this returns if the kernel takes it.
     ///

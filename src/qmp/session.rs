@@ -127,6 +127,18 @@ impl Session {
         }
     }
 
+    /// The oldest answer that is owed, and since when.
+    pub fn awaited(&self) -> Option<(&'static str, Instant)> {
+        let begun = |deadline: Instant| deadline.checked_sub(self.timing.reply_timeout);
+        match self.phase {
+            Phase::Greeting(deadline) => Some(("its greeting", begun(deadline)?)),
+            Phase::Probing(_) | Phase::Ready => {
+                let command = self.pipeline.pending().next()?;
+                Some((command.name(), begun(self.pipeline.deadline()?)?))
+            }
+        }
+    }
+
     /// What waits to be written.
     pub fn output(&self) -> &[u8] {
         self.pipeline.output()

@@ -28,6 +28,7 @@ mod pair;
 mod pools;
 mod quiet;
 mod surroundings;
+mod unresponsive;
 mod uplink;
 mod usage;
 mod vhost;

@@ -29,6 +29,10 @@ struct State {
     monitor: Monitor,
     client: Option<UnixStream>,
     requests: Vec<Request>,
+    /// Says nothing.
+    hangs: bool,
+    /// What it says when it goes on.
+    unsaid: String,
 }
 
 /// The monitor of one VM.
@@ -140,6 +144,14 @@ impl Qemu {
         self.emit("MIGRATION", &format!("{{\"status\": \"{status}\"}}"));
     }
 
+    /// Hangs, and takes up what comes, or goes on.
+    pub fn hang(&self, hangs: bool) {
+        let mut state = self.lock();
+        state.hangs = hangs;
+        let unsaid = std::mem::take(&mut state.unsaid);
+        state.say(&unsaid);
+    }
+
     /// Hangs up on the client, which may come again.
     pub fn hang_up(&self) {
         if let Some(client) = self.lock().client.take() {
@@ -178,6 +190,10 @@ impl Qemu {
 
 impl State {
     fn say(&mut self, text: &str) {
+        if self.hangs {
+            self.unsaid.push_str(text);
+            return;
+        }
         if let Some(client) = &mut self.client
             && client.write_all(text.as_bytes()).is_err()
         {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 
+use super::advice::advice;
 use super::fencing::{Fencing, Outcome};
 use super::offsets::OffsetFile;
+use super::waits::{Awaited, Change, Waits};
 
 use crate::compare;
 use crate::config::{OnPeerLost, PairSettings, Place, Role};
@@ -20,7 +22,7 @@ use crate::monitor::counters::{self, Counter, Snapshot};
 use crate::monitor::latency::{self, Interval, Recorder, Set};
 use crate::monitor::log::Log;
 use crate::monitor::report::{Capture, Divergence, Reports};
-use crate::monitor::summary::{self, PairSummary};
+use crate::monitor::summary::{self, MonitorSummary, PairSummary};
 use crate::node::clock::Clock;
 use crate::node::mailbox::{ControlEnd, ToControl, ToPoll};
 use crate::packet::Packet;
@@ -55,6 +57,7 @@ pub struct Figures {
     /// What the control thread measures itself.
     own: Set,
     checkpoints: CheckpointTimes,
+    monitor: Option<MonitorSummary>,
 }
 
 impl Figures {
@@ -68,13 +71,15 @@ impl Figures {
             .iter()
             .map(|(lcore, counters)| (*lcore, counters.snapshot()))
             .collect();
-        PairSummary::new(summary::Figures {
+        let mut summary = PairSummary::new(summary::Figures {
             pair: &self.settings,
             elapsed,
             cores: &cores,
             latencies: &latencies,
             checkpoints: &self.checkpoints,
-        })
+        });
+        summary.monitor = self.monitor;
+        summary
     }
 
     /// Takes in what the poll core has recorded.
@@ -105,6 +110,8 @@ fn migration(status: MigrationStatus) -> Migration {
 struct Asked {
     request: Request,
     written: Option<Instant>,
+    /// When it was asked for first.
+    since: Instant,
 }
 
 /// One pair as the control thread sees it.
@@ -119,6 +126,7 @@ pub struct ControlPair {
     guest: Option<(LinkWatch, Receiver<GuestEvent>)>,
     figures: Option<Figures>,
     asked: Option<Asked>,
+    waits: Waits,
     /// The cause whose way to the monitor was measured last; a repeated request has the same.
     measured: Option<Ticks>,
     stopped: Option<Instant>,
@@ -155,6 +163,7 @@ impl ControlPair {
             latencies,
             own: Set::new(),
             checkpoints: CheckpointTimes::default(),
+            monitor: None,
         };
         Self {
             settings,
@@ -166,6 +175,7 @@ impl ControlPair {
             guest: None,
             figures: Some(figures),
             asked: None,
+            waits: Waits::default(),
             measured: None,
             stopped: None,
             ring: None,
@@ -186,6 +196,11 @@ impl ControlPair {
     /// Gives the figures out, once.
     pub fn figures(&mut self) -> Figures {
         self.figures.take().expect("the figures are given out once")
+    }
+
+    /// The pair's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
     }
 
     /// Whether it has a monitor, connected or not.
@@ -260,9 +275,12 @@ impl ControlPair {
         };
         match client.request_checkpoint(request.token, now) {
             Ok(()) => {
+                let before = self.asked.take();
+                let before = before.filter(|before| before.request.seen == request.seen);
                 self.asked = Some(Asked {
                     request,
                     written: None,
+                    since: before.map_or(now, |before| before.since),
                 })
             }
             Err(error) => log.warning(
@@ -574,6 +592,8 @@ impl ControlPair {
                     "exit",
                     format_args!("pair {name}: COLO ended: mode {mode:?}, reason {reason:?}"),
                 );
+                // No checkpoint follows.
+                self.asked = None;
                 self.tell(ToPoll::Monitor(Monitor::ColoExit));
             }
             Event::RequestWritten { token, at } => {
@@ -658,12 +678,57 @@ impl ControlPair {
             return;
         }
         self.state = state;
-        log.info(format_args!(
-            "pair {}: {}, epoch {}",
-            self.settings.name,
-            state.word(),
-            counters.value(Counter::Epoch)
-        ));
+        let (name, word) = (&self.settings.name, state.word());
+        let epoch = counters.value(Counter::Epoch);
+        match advice(state, &self.settings) {
+            None => log.info(format_args!("pair {name}: {word}, epoch {epoch}")),
+            Some(advice) => log.alert(format_args!("pair {name}: {word}, epoch {epoch}: {advice}")),
+        }
+    }
+
+    /// One line when QEMU owes something for long, and one when it does no more.
+    pub fn tell_waits(&mut self, now: Instant, figures: &mut Figures, log: &Log) {
+        let Some(client) = &self.client else {
+            return;
+        };
+        let answer = client
+            .awaited()
+            .map(|(what, since)| Awaited { what, since });
+        let name = &self.settings.name;
+        let awaited = answer.into_iter().chain(self.awaited_step());
+        match self.waits.look(awaited, self.connected, now) {
+            None => {}
+            Some(Change::Begins(what, time)) => log.alert(format_args!(
+                "pair {name}: QEMU at {} owes {what} for {:.1} s, and what is held waits with it; look whether it \
+                 is stopped, hangs, or has too little CPU or a slow disk",
+                client.address(),
+                time.as_secs_f64()
+            )),
+            Some(Change::Ends(time)) => log.info(format_args!(
+                "pair {name}: QEMU goes on after {:.1} s",
+                time.as_secs_f64()
+            )),
+        }
+        figures.monitor = Some(self.waits.summary(self.connected));
+    }
+
+    /// The step of a checkpoint that is to come, whoever has asked for it.
+    fn awaited_step(&self) -> Option<Awaited> {
+        // Elsewhere QEMU takes a request and does nothing, and a VM that stops is an operator's.
+        if self.migration != Migration::Colo {
+            return None;
+        }
+        match (self.stopped, &self.asked) {
+            (Some(since), _) => Some(Awaited {
+                what: "the event RESUME",
+                since,
+            }),
+            (None, Some(asked)) => Some(Awaited {
+                what: "the event STOP of a checkpoint",
+                since: asked.since,
+            }),
+            (None, None) => None,
+        }
     }
 
     /// What nothing proves is held, and an operator has to know why.
