@@ -246,7 +246,7 @@ impl Node {
             line.push_str(" --uplink net_af_packet0");
         }
         if colo.host.audit.is_some() {
-            line.push_str(&format!(" --capture {d}/{CAPTURE}"));
+            line.push_str(&format!(" --capture {d}/{CAPTURE} --capture-limit 0"));
         }
         line.push(' ');
         line.push_str(colo.options);

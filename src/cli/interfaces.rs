@@ -3,7 +3,10 @@
 //! The driver names an ioctl and the library below a failed bus; here the word to change is known.
 
 use std::ffi::OsString;
-use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::devices::devices;
 
@@ -18,22 +21,25 @@ pub struct NoInterface {
     interface: String,
 }
 
-/// Looks for the interfaces of packet sockets.
+/// Looks for the interfaces of packet sockets in this process's network namespace, of which `/sys` may know nothing.
 ///
 /// # Errors
 /// With the first that is missing.
 pub fn require_interfaces(eal: &[OsString]) -> Result<(), NoInterface> {
-    require_in(Path::new("/sys/class/net"), eal)
+    let Ok(any) = socket(AddressFamily::UNIX, SocketType::DGRAM, None) else {
+        return Ok(());
+    };
+    require(|name| name_to_index(&any, name) != Err(Errno::NODEV), eal)
 }
 
-fn require_in(interfaces: &Path, eal: &[OsString]) -> Result<(), NoInterface> {
+fn require(is_there: impl Fn(&str) -> bool, eal: &[OsString]) -> Result<(), NoInterface> {
     let missing = |device: &str| {
         let mut words = device.split(',');
         let name = words.next()?;
         let stands = name.starts_with("net_af_packet") || name.starts_with("net_af_xdp");
         let interface = words.find_map(|word| word.strip_prefix("iface="))?;
         let is_name = !interface.is_empty() && !interface.contains('/');
-        (stands && is_name && !interfaces.join(interface).exists()).then(|| NoInterface {
+        (stands && is_name && !is_there(interface)).then(|| NoInterface {
             device: name.to_owned(),
             interface: interface.to_owned(),
         })
@@ -50,11 +56,9 @@ mod tests {
 
     #[test]
     fn only_a_packet_socket_needs_an_interface() {
-        let dir = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(dir.path().join("eth0")).expect("a directory");
         let look = |line: &str| {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-            require_in(dir.path(), &words).map_err(|missing| missing.interface)
+            require(|name| name == "eth0", &words).map_err(|missing| missing.interface)
         };
         assert_eq!(look("p --vdev net_af_packet0,iface=eth0"), Ok(()));
         assert_eq!(look("p --vdev net_vhost0,iface=/run/vm.sock"), Ok(()));
@@ -67,5 +71,15 @@ mod tests {
             look("p --vdev net_af_xdp0,iface=eth2"),
             Err("eth2".to_owned())
         );
+    }
+
+    #[test]
+    fn the_kernel_knows_which_interfaces_there_are() {
+        let look = |name: &str| {
+            let device = format!("--vdev=net_af_packet0,iface={name}");
+            require_interfaces(&["p".into(), device.into()])
+        };
+        assert_eq!(look("lo"), Ok(()));
+        assert!(look("no-such-nic0").is_err());
     }
 }
