@@ -175,7 +175,8 @@ impl Client {
         Ok(())
     }
 
-    /// Tells QEMU to go on with this virtual machine alone; see [`Session::fail_over`].
+    /// Tells QEMU to go on with this virtual machine alone, and cuts its connections to the other side before;
+    /// see [`Session::fail_over`].
     ///
     /// # Errors
     /// See [`Session::fail_over`].

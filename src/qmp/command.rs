@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::error::RequestFailure;
 use super::event::{ColoMode, Event, MigrationStatus, RunState};
+use super::yank::Yanked;
 
 /// A command, and what its reply is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,14 @@ pub enum Command {
     Checkpoint(u64),
     /// The word that the other side is lost.
     FailOver,
+    /// A connection to the other side is cut, out of band.
+    Yank(Yanked),
+    /// Whether QEMU answers out of band.
+    Alive,
+    /// For the connections that can be cut.
+    Instances,
+    /// For the way of each NBD client into a disk.
+    BlockGraph,
     /// For the names of the NICs that are to get their link.
     Nics,
     /// A NIC gets its link.
@@ -46,6 +55,9 @@ impl Command {
             Self::Checkpoint(_) => "migrate-set-parameters",
             Self::ColoStatus => "query-colo-status",
             Self::FailOver => "x-colo-lost-heartbeat",
+            Self::Yank(_) => "yank",
+            Self::Alive | Self::Instances => "query-yank",
+            Self::BlockGraph => "x-debug-query-block-graph",
             Self::Nics => "query-rx-filter",
             Self::RaiseLink => "set_link",
         }
@@ -57,6 +69,7 @@ impl Command {
             Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),
             Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
             Self::FailOver => Some(Event::FailOverFailed { cause }),
+            Self::Yank(what) => Some(Event::YankFailed { what, cause }),
             _ => None,
         }
     }

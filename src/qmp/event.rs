@@ -1,12 +1,12 @@
 //! What the client tells its caller, and the words of QEMU's schema that it passes on
 //! (`qapi/migration.json`, `qapi/run-state.json`).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Probe, QmpError, RequestFailure};
+use super::{Probe, QmpError, RequestFailure, Yanked};
 
 /// One thing that happened, in the order in which the monitor's stream told it.
 #[derive(Debug)]
@@ -98,6 +98,26 @@ pub enum Event {
     FailOverFailed {
         /// Why.
         cause: RequestFailure,
+    },
+
+    /// QEMU has cut a connection to the other side, before it is told of its loss.
+    Yanked {
+        /// Which.
+        what: Yanked,
+    },
+    /// QEMU did not cut a connection to the other side.
+    YankFailed {
+        /// Which.
+        what: Yanked,
+        /// Why.
+        cause: RequestFailure,
+    },
+    /// A reply is overdue, and the session goes on: QEMU's main loop waits for something, perhaps for the other side.
+    Late {
+        /// The command's name.
+        command: &'static str,
+        /// How long was waited.
+        after: Duration,
     },
 
     /// QEMU is told to give this NIC its link ([`Session::raise_links`]).

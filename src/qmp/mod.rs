@@ -13,9 +13,9 @@
 //!   as the address is the exception: the system's resolver is asked at each connect).
 //!
 //! Facts of the protocol this room relies on (QEMU `docs/interop/qmp-spec`, `monitor/qmp.c`):
-//! - Without the `oob` capability, which is never negotiated here, replies come in the order of the
-//!   commands, and events and replies share one ordered stream. So a reply to
-//!   [`Client::barrier`] proves that every event before it has been delivered.
+//! - Replies come in the order of the commands, and events and replies share one ordered stream. So a reply to
+//!   [`Client::barrier`] proves that every event before it has been delivered. With the capability `oob`, which is
+//!   enabled where it is offered, that holds for all but the commands out of band: `yank`, and whether QEMU answers.
 //! - A checkpoint is requested by setting `x-checkpoint-delay`, also to the value that it has
 //!   (QEMU `migrate_params_apply`). The empty reply says "latched", no more; a STOP confirms it.
 //! - A monitor socket serves one client at a time. Others wait, connected, without a greeting.
@@ -30,6 +30,7 @@ mod probe;
 mod session;
 mod transport;
 mod wire;
+mod yank;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, Options};
@@ -37,3 +38,4 @@ pub use error::{CommandError, Excerpt, ProtocolError, QmpError, RequestError, Re
 pub use event::{ColoExitReason, ColoMode, Event, MigrationStatus, QemuTime, RunState, Stamp};
 pub use probe::{Caution, NoColo, Probe, Version};
 pub use session::{Session, Timing};
+pub use yank::Yanked;

@@ -176,6 +176,8 @@ pub(super) struct Schema {
     pub takes_checkpoint_delay: bool,
     pub emits_colo_exit: bool,
     pub tells_colo_mode: bool,
+    pub yanks: bool,
+    pub shows_block_graph: bool,
 }
 
 impl<'de> Deserialize<'de> for Schema {
@@ -198,12 +200,16 @@ impl<'de> Visitor<'de> for SchemaVisitor {
         let mut types_with_delay = BTreeSet::new();
         let mut emits_colo_exit = false;
         let mut tells_colo_mode = false;
+        let mut yanks = false;
+        let mut shows_block_graph = false;
         while let Some(entry) = entries.next_element::<Entry>()? {
             match entry.meta_type.as_str() {
                 "command" if entry.name == "migrate-set-parameters" => {
                     argument_type = entry.arg_type;
                 }
                 "command" if entry.name == "query-colo-status" => tells_colo_mode = true,
+                "command" if entry.name == "yank" => yanks = true,
+                "command" if entry.name == "x-debug-query-block-graph" => shows_block_graph = true,
                 "event" if entry.name == "COLO_EXIT" => emits_colo_exit = true,
                 "object" if entry.members.0 => {
                     types_with_delay.insert(entry.name);
@@ -216,6 +222,8 @@ impl<'de> Visitor<'de> for SchemaVisitor {
                 .is_some_and(|name| types_with_delay.contains(&name)),
             emits_colo_exit,
             tells_colo_mode,
+            yanks,
+            shows_block_graph,
         })
     }
 }
@@ -308,6 +316,7 @@ mod tests {
                 takes_checkpoint_delay: true,
                 emits_colo_exit: true,
                 tells_colo_mode: false,
+                ..Schema::default()
             },
             colo_capability: true,
             checkpoint_delay: Some(20_000),

@@ -6,7 +6,7 @@
 //! [`ProtocolError`], after which it is only good for [`Session::close`]. Memory is bounded: lines
 //! by a limit on their length, commands by a limit on the caller's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,9 +17,12 @@ use super::event::{Event, MigrationStatus, RunState, Stamp};
 use super::pipeline::Pipeline;
 use super::probe::{CHECKPOINT_DELAY, Findings, NoColo, Probe, Schema};
 use super::wire::{self, Greeting, Lines, Message};
+use super::yank::{self, Graph, Instance, Yanked};
 
 /// Commands of the caller that may be without a reply at a time.
 const REQUESTS_MAX: usize = 16;
+/// The capability of commands out of band.
+const OOB: &str = "oob";
 
 /// The times a session keeps.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,12 @@ pub struct Session {
     events_capability: bool,
     migration: MigrationStatus,
     colo: Result<(), NoColo>,
+    /// Offered in the greeting, and then enabled.
+    oob: bool,
+    /// NBD clients of QEMU's.
+    nbd: BTreeSet<String>,
+    /// Those that lead to the other host.
+    replicas: Vec<String>,
     next_refresh: Instant,
 }
 
@@ -70,6 +79,9 @@ impl Session {
             events_capability: false,
             migration: MigrationStatus::None,
             colo: Ok(()),
+            oob: false,
+            nbd: BTreeSet::new(),
+            replicas: Vec::new(),
             next_refresh: now,
         }
     }
@@ -87,7 +99,8 @@ impl Session {
     }
 
     /// Keeps the times: ends the session on a reply that is overdue, and asks again for what an
-    /// operator may have changed.
+    /// operator may have changed. Where QEMU can be freed by [`Session::fail_over`], a late reply alone ends nothing as
+    /// long as QEMU answers out of band: no later session could be set up before it is free.
     ///
     /// # Errors
     /// The greeting or a reply did not come in time.
@@ -96,7 +109,24 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(deadline) if deadline <= now) {
             return Err(ProtocolError::NoGreeting { after });
         }
-        if let Some(command) = self.pipeline.take_overdue(now) {
+        let late = self.pipeline.overdue(now);
+        let given_up = match late {
+            Some(command) if self.frees() => {
+                if !self.pipeline.aside().any(|one| one == Command::Alive) {
+                    self.aside(Command::Alive, Value::Null, now);
+                }
+                self.pipeline.wait_on(now);
+                let command = command.name();
+                self.events.push_back(Event::Late { command, after });
+                self.pipeline.overdue_aside(now)
+            }
+            Some(command) => {
+                self.pipeline.give_up();
+                Some(command)
+            }
+            None => self.pipeline.overdue_aside(now),
+        };
+        if let Some(command) = given_up {
             self.events.extend(command.failed(RequestFailure::TimedOut));
             return Err(ProtocolError::ReplyTimedOut {
                 command: command.name(),
@@ -112,6 +142,7 @@ impl Session {
                 self.command(Command::Parameters, now);
                 self.command(Command::Capabilities, now);
                 self.command(Command::Migration, now);
+                self.look_for_replicas(now);
             }
         }
         Ok(())
@@ -201,10 +232,25 @@ impl Session {
     /// Tells QEMU that the other side is lost and that this virtual machine goes on alone. What it
     /// makes of that comes as events: STOP, MIGRATION `completed`, RESUME.
     ///
+    /// QEMU may wait for that side, and take no command in band meanwhile. Where it can, this cuts QEMU's connections to it
+    /// first, out of band: the caller must be certain of the loss.
+    ///
     /// # Errors
     /// The probe has not ended or found no COLO, or too many requests are without a reply.
     pub fn fail_over(&mut self, now: Instant) -> Result<(), RequestError> {
         self.admit()?;
+        if self.frees()
+            && !self
+                .pipeline
+                .aside()
+                .any(|one| matches!(one, Command::Yank(_)))
+        {
+            self.aside(Command::Yank(Yanked::Migration), yank::migration(), now);
+            for at in 0..self.replicas.len() {
+                let arguments = yank::block_node(&self.replicas[at]);
+                self.aside(Command::Yank(Yanked::Disk), arguments, now);
+            }
+        }
         self.command(Command::FailOver, now);
         Ok(())
     }
@@ -237,6 +283,7 @@ impl Session {
         let failed = self
             .pipeline
             .pending()
+            .chain(self.pipeline.aside())
             .filter_map(|command| command.failed(RequestFailure::ConnectionLost));
         self.events.extend(failed);
         (self.events, self.pipeline.next_id())
@@ -262,9 +309,27 @@ impl Session {
                 json!({ "capabilities": [{ "capability": "events", "state": true }] })
             }
             Command::Checkpoint(_) => json!({ CHECKPOINT_DELAY: self.findings.checkpoint_delay }),
+            Command::Negotiate if self.oob => json!({ "enable": [OOB] }),
             _ => Value::Null,
         };
         self.pipeline.send(command, arguments, now);
+    }
+
+    fn aside(&mut self, command: Command, arguments: Value, now: Instant) {
+        self.pipeline.send_aside(command, arguments, now);
+    }
+
+    /// Whether QEMU takes a `yank` while its main loop waits.
+    fn frees(&self) -> bool {
+        self.oob && self.findings.schema.yanks && !matches!(self.phase, Phase::Greeting(_))
+    }
+
+    /// Asked while QEMU answers: when it is told of a loss, it may not.
+    fn look_for_replicas(&mut self, now: Instant) {
+        let asked = |one| matches!(one, Command::Instances | Command::BlockGraph);
+        if self.frees() && !self.pipeline.pending().any(asked) {
+            self.command(Command::Instances, now);
+        }
     }
 
     fn take_lines(&mut self, lines: &mut Lines, now: Instant) -> Result<(), ProtocolError> {
@@ -340,6 +405,8 @@ impl Session {
             colo_exit: None,
             colo_mode: None,
         }));
+        let offered = greeting.capabilities;
+        self.oob = offered.iter().any(|name| name == OOB);
         self.command(Command::Negotiate, now);
     }
 
@@ -375,6 +442,7 @@ impl Session {
             .any(|one| one == Command::Parameters);
         if matches!(self.phase, Phase::Ready) && !asked {
             self.command(Command::Parameters, now);
+            self.look_for_replicas(now);
         }
     }
 
@@ -426,6 +494,9 @@ impl Session {
     ) -> Result<(), serde_json::Error> {
         match command {
             Command::Negotiate => {
+                if self.oob {
+                    self.pipeline.keep_room();
+                }
                 self.command(Command::Schema, now);
                 self.command(Command::Capabilities, now);
             }
@@ -474,7 +545,21 @@ impl Session {
                     self.events.push_back(Event::LinkRaised { nic: name });
                 }
             }
-            Command::RaiseLink => {}
+            Command::RaiseLink | Command::Alive => {}
+            Command::Yank(what) => self.events.push_back(Event::Yanked { what }),
+            Command::Instances => {
+                let instances: Vec<Instance> = serde_json::from_value(value)?;
+                self.nbd = yank::block_nodes(instances);
+                // What is known holds until the graph is known anew: it may be needed before.
+                self.replicas.retain(|name| self.nbd.contains(name));
+                if !self.nbd.is_empty() && self.findings.schema.shows_block_graph {
+                    self.command(Command::BlockGraph, now);
+                }
+            }
+            Command::BlockGraph => {
+                let graph: Graph = serde_json::from_value(value)?;
+                self.replicas = yank::replicas(&graph, &self.nbd);
+            }
             Command::StopStatus => {
                 let Status { status } = serde_json::from_value(value)?;
                 self.events.push_back(Event::RunState(status));
@@ -545,6 +630,7 @@ impl Session {
         probe.events_capability = self.events_capability;
         probe.checkpoint_delay_ms = self.findings.checkpoint_delay;
         self.events.push_back(Event::Connected(probe));
+        self.look_for_replicas(now);
     }
 }
 

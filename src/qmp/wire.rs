@@ -111,6 +111,9 @@ impl<R> Message<R> {
 pub struct Greeting {
     /// What listens there.
     pub version: GreetingVersion,
+    /// What it offers to be enabled.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
 }
 
 /// The same that `query-version` returns.

@@ -6,6 +6,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::frames::{Flow, ack_of, seq_of};
 use crate::node::{self, Node};
 use crate::pair::{A_WHILE, ELSEWHERE, LINK_SILENCE, NETWORK, PVM, Pair, Plan, SVM};
@@ -225,6 +227,93 @@ fn a_fencing_command_decides_and_qemu_is_told() {
         "{}",
         ended.stderr
     );
+}
+
+/// What the PVM's monitor was told of a loss: each command's verb and arguments.
+fn told(pair: &Pair) -> Vec<(String, Value)> {
+    let mut told = Vec::new();
+    for command in pair.pvm.commands() {
+        for verb in ["execute", "exec-oob"] {
+            if command[verb] == "yank" || command[verb] == "x-colo-lost-heartbeat" {
+                told.push((
+                    format!("{verb} {}", command[verb]),
+                    command["arguments"].clone(),
+                ));
+            }
+        }
+    }
+    told
+}
+
+/// The secondary's host vanishes, and the first attempt to fence it fails; the monitor is told of the loss at last.
+fn lose_secondary(oob: bool, hangs: bool) -> (Pair, Vec<(String, Value)>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (tried, down) = (dir.path().join("tried"), dir.path().join("down"));
+    let command = format!("exec:touch {}; test -e {}", tried.display(), down.display());
+    let mut pair = Pair::with(Plan {
+        of_primary: &["--on-peer-lost", &command, "--failover", "auto"],
+        oob,
+        ..Plan::default()
+    });
+    pair.enter_colo();
+    if hangs {
+        pair.pvm.hang();
+    }
+    pair.secondary.signal(rustix::process::Signal::KILL);
+    pair.primary.wait_for("an attempt", |_| tried.exists());
+    pair.frames.silent(NETWORK, A_WHILE);
+    assert_eq!(told(&pair), [], "nothing is certain yet");
+    fs::write(&down, "").expect("a file");
+    pair.pvm.wait_for_command("x-colo-lost-heartbeat");
+    let told = told(&pair);
+    (pair, told)
+}
+
+#[test]
+fn qemu_that_waits_for_a_lost_peer_is_freed_before_it_is_told() {
+    let _turn = node::beside_others();
+    let (mut pair, told) = lose_secondary(true, true);
+    let migration = json!({"instances": [{"type": "migration"}]});
+    assert_eq!(
+        told[..2],
+        [
+            ("exec-oob \"yank\"".to_owned(), migration),
+            ("execute \"x-colo-lost-heartbeat\"".to_owned(), Value::Null),
+        ]
+    );
+    pair.frames.stop(PVM);
+    pair.pvm.stopped();
+    pair.pvm.migration("completed");
+    pair.pvm.resumed();
+    pair.frames.start(PVM);
+    let alone = Flow::v4(1).data(120, 1, b"alone");
+    pair.frames.send(PVM, &alone);
+    assert_eq!(pair.frames.receive(NETWORK), alone);
+    drop(pair.frames);
+    let ended = pair.primary.stop();
+    assert!(
+        ended
+            .stderr
+            .contains("QEMU has cut the migration connection"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_monitor_without_oob_is_told_alone() {
+    let _turn = node::beside_others();
+    let (pair, told) = lose_secondary(false, false);
+    assert_eq!(
+        told[0],
+        ("execute \"x-colo-lost-heartbeat\"".to_owned(), Value::Null)
+    );
+    assert!(
+        told.iter().all(|(name, _)| !name.contains("yank")),
+        "{told:?}"
+    );
+    drop(pair.frames);
+    pair.primary.stop();
 }
 
 #[test]

@@ -104,6 +104,16 @@ impl Qemu {
         }
     }
 
+    /// From now on nothing in band is replied to until the migration is yanked.
+    pub fn hang(&self) {
+        self.lock().monitor.hung = true;
+    }
+
+    /// The commands so far, in their order.
+    pub fn commands(&self) -> Vec<Value> {
+        self.lock().monitor.seen.clone()
+    }
+
     /// Emits an event.
     pub fn emit(&self, name: &str, data: &str) {
         self.lock().say(&event(name, data));

@@ -56,6 +56,8 @@ pub struct Plan<'a> {
     /// Whether the network leaves checksums and segmentation to the nodes. (A virtio_user device
     /// with offloads starts its rings twice, which no VM does that is started once.)
     pub offloads: bool,
+    /// Whether monitors offer commands out of band.
+    pub oob: bool,
     /// More options for the primary.
     pub of_primary: &'a [&'a str],
     /// More options for the secondary.
@@ -69,6 +71,7 @@ impl Default for Plan<'_> {
             link: None,
             uplink: None,
             offloads: false,
+            oob: true,
             of_primary: &[],
             of_secondary: &[],
         }
@@ -87,6 +90,7 @@ impl Pair {
         let text = |name: &str| socket(name).to_str().expect("a plain path").to_owned();
         let monitor = Monitor {
             delay: DELAY,
+            oob: plan.oob,
             ..Monitor::default()
         };
         let pvm = Qemu::listen(&socket("pvm.qmp"), monitor.clone());

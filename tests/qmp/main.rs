@@ -2,6 +2,7 @@
 
 mod bytes;
 mod live;
+mod oob;
 mod pair;
 mod script;
 mod session;

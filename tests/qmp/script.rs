@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dpdk_colo::qmp::{Client, Event, Options};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The answers of a monitor whose state a test sets.
 #[derive(Clone, Debug)]
@@ -18,6 +18,22 @@ pub struct Monitor {
     pub migration: &'static str,
     pub run: &'static str,
     pub request_refused: bool,
+    /// The greeting offers commands out of band.
+    pub oob: bool,
+    /// The schema has `yank`.
+    pub yanks: bool,
+    /// No migration can be yanked.
+    pub yank_refused: bool,
+    /// A quorum's second child is an NBD client called `nbd0`; another client is the VM's own.
+    pub replicated: bool,
+    /// Nothing in band is replied to until the migration is yanked.
+    pub hung: bool,
+    /// The client has enabled `oob`.
+    pub enabled: bool,
+    /// What waits for the end of `hung`.
+    pub waiting: Vec<Value>,
+    /// As many commands in band as were ever without a reply.
+    pub most_waiting: usize,
     /// Every command that came, in order.
     pub seen: Vec<Value>,
 }
@@ -33,6 +49,14 @@ impl Default for Monitor {
             migration: "none",
             run: "running",
             request_refused: false,
+            oob: true,
+            yanks: true,
+            yank_refused: false,
+            replicated: false,
+            hung: false,
+            enabled: false,
+            waiting: Vec::new(),
+            most_waiting: 0,
             seen: Vec::new(),
         }
     }
@@ -41,17 +65,50 @@ impl Default for Monitor {
 impl Monitor {
     pub fn greeting(&self) -> String {
         let (major, minor, micro) = self.version;
+        let offered = if self.oob { "\"oob\"" } else { "" };
         format!(
             "{{\"QMP\": {{\"version\": {{\"qemu\": {{\"micro\": {micro}, \"minor\": {minor}, \
-             \"major\": {major}}}, \"package\": \"Debian\"}}, \"capabilities\": [\"oob\"]}}}}\r\n"
+             \"major\": {major}}}, \"package\": \"Debian\"}}, \"capabilities\": [{offered}]}}}}\r\n"
         )
     }
 
-    /// The reply to one command, with its line end.
+    /// What one command brings about: its reply with its line end, none yet, or those of others behind it.
     pub fn reply(&mut self, line: &str) -> String {
         let command: Value = serde_json::from_str(line).expect("a command is JSON");
+        self.seen.push(command.clone());
+        if command.get("exec-oob").is_none() {
+            if self.hung {
+                self.waiting.push(command);
+                self.most_waiting = self.most_waiting.max(self.waiting.len());
+                return String::new();
+            }
+            return self.answer(&command);
+        }
+        let mut replies = self.answer(&command);
+        if name(&command) == "yank" && command["arguments"]["instances"][0]["type"] == "migration" {
+            self.hung = false;
+            for command in std::mem::take(&mut self.waiting) {
+                replies.push_str(&self.answer(&command));
+            }
+        }
+        replies
+    }
+
+    fn answer(&mut self, command: &Value) -> String {
         let id = command["id"].clone();
-        let answer = match command["execute"].as_str().expect("a command has a name") {
+        let wants_oob = command["arguments"]["enable"] == json!(["oob"]);
+        let answer = match name(command) {
+            _ if command.get("exec-oob").is_some() && !self.enabled => {
+                Err("QMP input member 'exec-oob' is unexpected")
+            }
+            "qmp_capabilities" if wants_oob && !self.oob => Err("Capability 'oob' not available"),
+            "qmp_capabilities" => {
+                self.enabled = wants_oob;
+                Ok("{}".into())
+            }
+            "yank" if self.yank_refused => Err("Instance not found"),
+            "query-yank" => Ok(self.instances().to_string()),
+            "x-debug-query-block-graph" => Ok(graph().to_string()),
             "query-qmp-schema" => self.schema(),
             "query-migrate-capabilities" => {
                 let mut list = format!(
@@ -88,7 +145,6 @@ impl Monitor {
             }
             _ => Ok("{}".into()),
         };
-        self.seen.push(command);
         match answer {
             Ok(success) => format!("{{\"return\": {success}, \"id\": {id}}}\r\n"),
             Err(desc) => format!(
@@ -102,8 +158,22 @@ impl Monitor {
     pub fn seen(&self, name: &str) -> Vec<&Value> {
         self.seen
             .iter()
-            .filter(|command| command["execute"] == name)
+            .filter(|command| self::name(command) == name)
             .collect()
+    }
+
+    /// What can be yanked. The client's own connection is a chardev.
+    fn instances(&self) -> Value {
+        let mut list = vec![
+            json!({"type": "chardev", "id": "vhost"}),
+            json!({"type": "migration"}),
+        ];
+        if self.replicated {
+            for node in ["own", "nbd0"] {
+                list.push(json!({"type": "block-node", "node-name": node}));
+            }
+        }
+        list.into()
     }
 
     /// A schema in which the argument's type stands before and after much else.
@@ -125,8 +195,31 @@ impl Monitor {
              {{\"name\": \"migrate-set-parameters\", \"meta-type\": \"command\", \
              \"ret-type\": \"0\", \"arg-type\": \"{argument}\"}}"
         );
+        if self.yanks {
+            for name in ["yank", "query-yank", "x-debug-query-block-graph"] {
+                let _ = write!(
+                    list,
+                    ", {{\"name\": \"{name}\", \"meta-type\": \"command\", \"arg-type\": \"0\"}}"
+                );
+            }
+        }
         Ok(format!("[{list}]"))
     }
+}
+
+/// A command's name, in band or not.
+fn name(command: &Value) -> &str {
+    let name = command.get("execute").or(command.get("exec-oob"));
+    name.and_then(Value::as_str).expect("a command has a name")
+}
+
+fn graph() -> Value {
+    let node = |id, name| json!({"id": id, "type": "block-driver", "name": name});
+    let edge = |parent, child, name| json!({"parent": parent, "child": child, "name": name, "perm": [], "shared-perm": []});
+    json!({
+        "nodes": [node(1, "disk"), node(2, "own"), node(3, "nbd0")],
+        "edges": [edge(1, 2, "children.0"), edge(1, 3, "children.1")],
+    })
 }
 
 /// One event's line as QEMU writes it; `data` with its braces, or empty.

@@ -357,7 +357,10 @@ fn silence_ends_at_its_deadline_and_not_before() {
         Err(ProtocolError::NoGreeting { .. })
     ));
 
-    let (mut pair, _) = Pair::connected(Monitor::default());
+    let (mut pair, _) = Pair::connected(Monitor {
+        yanks: false,
+        ..Monitor::default()
+    });
     pair.session.request_checkpoint(4, pair.now).unwrap();
     pair.session.barrier(5, pair.now).unwrap();
     pair.commands();

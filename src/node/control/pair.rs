@@ -655,6 +655,22 @@ impl ControlPair {
                 "failover",
                 format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(&cause)),
             ),
+            Event::Yanked { what } => log.warning(
+                "yank",
+                format_args!("pair {name}: the peer is certainly lost: QEMU has cut {what}"),
+            ),
+            Event::YankFailed { what, cause } => log.warning(
+                "yank",
+                format_args!("pair {name}: QEMU has not cut {what}: {}", chain(&cause)),
+            ),
+            Event::Late { command, after } => log.warning(
+                "late",
+                format_args!(
+                    "pair {name}: QEMU has not replied to {command} within {} s; it waits for a disk, or for a host that is \
+                     gone (docs/vanished-peer.md)",
+                    after.as_secs()
+                ),
+            ),
             Event::RequestAccepted { .. }
             | Event::BarrierFailed { .. }
             | Event::EventsCapability { .. }
