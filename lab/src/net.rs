@@ -11,7 +11,10 @@
 //!  colo-lab-PID-0   colo-lab-PID                colo-lab-PID-1
 //!         uplink ── up0 ┬ bridge lan0 ┬ up1 ── uplink
 //!       nodelink ── wire0             wire1 ── nodelink
+//!          state ── state0           state1 ── state
 //! ```
+//! On the last one QEMUs exchange the VM's state, where they are to do so by TCP.
+//!
 //! Where what lies between a node and its client is to be a wire of the lab's, the veth pair is two, whose inner ends are
 //! in a namespace that has no addresses and so answers nothing:
 //! ```text
@@ -41,6 +44,12 @@ const CLIENT_V6: &str = "fd00::1/64";
 pub const WIRE: [&str; 2] = ["wire0", "wire1"];
 /// The ends of the client's wire in its namespace: towards the client, and towards the node.
 pub const CLIENT_WIRE: [&str; 2] = ["near0", "far0"];
+/// The ends of what QEMUs exchange the VM's state on, inside the client's namespace.
+pub const STATE_WIRE: [&str; 2] = ["state0", "state1"];
+/// A host's interface to it, in its own namespace.
+const STATE: &str = "state";
+/// Bytes of payload on it: with less, copying RAM frame by frame would take long.
+const STATE_MTU: u32 = 16_000;
 /// A host's interface to the client's bridge, in its own namespace.
 pub const UPLINK: &str = "uplink";
 /// A host's interface to the other host.
@@ -117,6 +126,11 @@ impl ClientNet {
             ip(&format!("-n {ns} link set up{host} master lan0 up"))?;
             net.lead(host, wire, LINK, Some(LINK_MTU))?;
             ip(&format!("-n {ns} link set {wire} up"))?;
+            let wire = STATE_WIRE[host];
+            net.lead(host, wire, STATE, Some(STATE_MTU))?;
+            ip(&format!("-n {ns} link set {wire} up"))?;
+            let (other, address) = (&net.hosts[host], state_address(host));
+            ip(&format!("-n {other} addr add {address}/24 dev {STATE}"))?;
         }
         net.address("lan0")?;
         Ok(net)
@@ -165,6 +179,24 @@ impl ClientNet {
             "-n {ns} link set up{host} type bridge_slave fdb_flush"
         ))?;
         Ok(())
+    }
+
+    /// The bridge and the uplink of `host` part, without a carrier being lost: what either sends is dropped.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with what `ip` said.
+    pub fn part(&self, host: usize) -> Result<(), LabError> {
+        let ns = &self.namespace;
+        ip(&format!("-n {ns} link set up{host} nomaster")).map(|_| ())
+    }
+
+    /// They are joined again.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with what `ip` said.
+    pub fn join(&self, host: usize) -> Result<(), LabError> {
+        let ns = &self.namespace;
+        ip(&format!("-n {ns} link set up{host} master lan0")).map(|_| ())
     }
 
     /// How many frames have come from the uplink of `host`.
@@ -274,6 +306,11 @@ impl ClientNet {
         ip(&format!("-n {ns} link set {interface} up"))?;
         Ok(())
     }
+}
+
+/// The address of `host` on the wire of the VM's state.
+pub fn state_address(host: usize) -> String {
+    format!("10.0.1.{}", host + 1)
 }
 
 /// This lab's name for a namespace that it does not have yet.

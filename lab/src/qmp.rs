@@ -162,6 +162,13 @@ impl Qmp {
             .map(|event| event.at)
     }
 
+    /// When the last event called `name` came before `moment`; both since the Unix epoch.
+    pub fn last_before(&self, name: &str, moment: Duration) -> Option<Duration> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = |event: &&Event| event.name == name && event.at < moment;
+        events.iter().rfind(earlier).map(|event| event.at)
+    }
+
     /// The checkpoints whose RESUME has come, oldest first. A start that no STOP preceded is none.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@
 mod schedule;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -79,6 +79,8 @@ struct Orders {
 #[derive(Debug, Default)]
 struct Lane {
     orders: Mutex<Orders>,
+    /// So many frames still pass before the wire is cut; 0 if it is not to be.
+    fuse: AtomicU32,
     passed: AtomicU64,
     lost: AtomicU64,
     dropped: AtomicU64,
@@ -125,6 +127,11 @@ impl Wire {
         };
     }
 
+    /// What cuts it, from another thread.
+    pub fn cutter(&self) -> Cutter {
+        Cutter(Arc::clone(&self.lanes))
+    }
+
     /// What one direction has carried so far.
     pub fn carried(&self, direction: Direction) -> Carried {
         let lane = self.lane(direction);
@@ -137,6 +144,34 @@ impl Wire {
 
     fn lane(&self, direction: Direction) -> &Lane {
         &self.lanes[direction as usize]
+    }
+}
+
+/// What cuts a wire, and tells whether it is cut.
+#[derive(Debug, Clone)]
+pub struct Cutter(Arc<[Lane; 2]>);
+
+impl Cutter {
+    /// Nothing passes any more, in either direction.
+    pub fn cut(&self) {
+        cut(&self.0);
+    }
+
+    /// Cuts both directions for good, once `frames` more have passed in one.
+    pub fn cut_behind(&self, direction: Direction, frames: u32) {
+        let lane = &self.0[direction as usize];
+        lane.fuse.store(frames.max(1), Ordering::Relaxed);
+    }
+
+    /// True if nothing passes.
+    pub fn is_cut(&self) -> bool {
+        self.0.iter().all(|lane| lane.orders().impairment.cut)
+    }
+}
+
+fn cut(lanes: &[Lane; 2]) {
+    for lane in lanes {
+        lane.orders().impairment.cut = true;
     }
 }
 
@@ -216,6 +251,10 @@ fn carry(sockets: &[OwnedFd; 2], lanes: &[Lane; 2], stop: &AtomicBool, seed: u64
                                 schedule.push(due, frame);
                             }
                         }
+                        if lane.burns_out() {
+                            cut(lanes);
+                            break;
+                        }
                     }
                 }
             }
@@ -229,6 +268,12 @@ fn carry(sockets: &[OwnedFd; 2], lanes: &[Lane; 2], stop: &AtomicBool, seed: u64
 impl Lane {
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this frame was the last one before a cut.
+    fn burns_out(&self) -> bool {
+        let left = self.fuse.load(Ordering::Relaxed);
+        left > 0 && self.fuse.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
     fn put(&self, out: &OwnedFd, frame: &[u8]) {

@@ -16,7 +16,7 @@ use super::plan::Side;
 use super::relay::Relay;
 use crate::error::LabError;
 use crate::interrupt;
-use crate::net::{ClientNet, LINK, UPLINK, WIRE};
+use crate::net::{ClientNet, LINK, STATE_WIRE, UPLINK, WIRE, state_address};
 use crate::node::{Colo, MEMORY, Node, packet_port};
 use crate::pair::{Host, enter_colo};
 use crate::qemu::{self, Guest, Spec};
@@ -25,6 +25,8 @@ use crate::wire::Wire;
 /// Guest RAM in MiB: all services fit, and less is to be copied.
 const RAM: u32 = 192;
 const LOAD: Duration = Duration::from_secs(60);
+/// Where the secondary's QEMU waits for the VM's state, if by TCP.
+const STATE_PORT: u16 = 4444;
 
 /// What all pairs of a run share.
 #[derive(Debug)]
@@ -113,6 +115,8 @@ pub struct Bounds {
     pub hold: Option<u64>,
     /// It fences its peer, with the command that [`Cluster::arm`] has made, and tells QEMU itself.
     pub decides: bool,
+    /// QEMUs exchange the VM's state by TCP, over a wire that can be cut.
+    pub tcp: bool,
 }
 
 impl Bounds {
@@ -121,6 +125,7 @@ impl Bounds {
         memory: MEMORY,
         hold: None,
         decides: false,
+        tcp: false,
     };
 }
 
@@ -168,6 +173,7 @@ impl Member {
         let relay_path = dir.join(format!("{name}.relay.qmp"));
         let relay = Relay::start(&relay_path, &qemu::node_socket(dir, name))?;
         let socket = dir.join(format!("{name}.sock"));
+        let namespace = place.bounds.tcp.then(|| site.net.host(place.host));
         let guest = Guest::start(&Spec {
             name,
             dir,
@@ -178,7 +184,7 @@ impl Member {
             timestamps: true,
             network: site.host.nic(&socket),
             incoming: place.incoming,
-            namespace: None,
+            namespace: namespace.as_deref(),
         })?;
         Ok(Self {
             guest,
@@ -264,6 +270,8 @@ pub struct Cluster {
     pub secondary: Member,
     /// Between the nodes, from the primary's host to the secondary's.
     pub wire: Wire,
+    /// Between the QEMUs, the same way, if they have one.
+    pub state: Option<Wire>,
     /// Logs, sockets, captures.
     pub dir: PathBuf,
 }
@@ -282,7 +290,14 @@ impl Cluster {
         let dir = site.folder(number)?;
         let wire = Wire::join(&site.net.handle()?, WIRE, seed)?;
         let saved = format!("exec:cat<{}", site.state.display());
-        let uri = format!("unix:{}", dir.join("state.sock").display());
+        let (state, uri) = match bounds.tcp {
+            true => {
+                let wire = Wire::join(&site.net.handle()?, STATE_WIRE, seed)?;
+                let uri = format!("tcp:{}:{STATE_PORT}", state_address(1));
+                (Some(wire), uri)
+            }
+            false => (None, format!("unix:{}", dir.join("state.sock").display())),
+        };
         let place = |host, role, name, incoming| Place {
             host,
             role,
@@ -307,6 +322,7 @@ impl Cluster {
             primary,
             secondary,
             wire,
+            state,
             dir,
         })
     }

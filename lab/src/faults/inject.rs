@@ -18,7 +18,7 @@ use crate::error::LabError;
 use crate::interrupt;
 use crate::load::{Load, Record};
 use crate::process::Handle;
-use crate::wire::{Direction, Impairment};
+use crate::wire::{Cutter, Direction, Impairment, Wire};
 use crate::workload::{Family, TrafficError, differ, echo, wall_clock};
 
 /// Until every client has had its first answers.
@@ -44,6 +44,8 @@ const ALONE: Bounds = Bounds {
     decides: true,
     ..Bounds::AMPLE
 };
+/// Of hosts that may vanish.
+const APART: Bounds = Bounds { tcp: true, ..ALONE };
 
 /// What came of an injection.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub qemu: Option<Duration>,
     /// Both VMs stood still inside a checkpoint, and the primary was fenced for it.
     pub stood_still: bool,
+    /// The survivor's VM stood inside a checkpoint from the fault until its QEMU was told.
+    pub inside: bool,
     /// What the auditor says, where there is one and it found nothing wrong.
     pub audit: Option<String>,
     /// Everything that must not be; empty if the injection passed.
@@ -103,6 +107,7 @@ pub fn run(site: &Site<'_>, number: usize, plan: Plan) -> Result<Outcome, LabErr
         records: Vec::new(),
         qemu: None,
         stood_still: false,
+        inside: false,
         audit: None,
         violations: Vec::new(),
     };
@@ -126,6 +131,7 @@ fn attempt(site: &Site<'_>, number: usize, outcome: &mut Outcome) -> Result<(), 
     let bounds = match plan.kind {
         Kind::Memory => LITTLE,
         Kind::Fence(_) => ALONE,
+        Kind::Vanish(_) => APART,
         _ => Bounds::AMPLE,
     };
     let mut cluster = Cluster::start(site, number, plan.seed, bounds)?;
@@ -134,6 +140,9 @@ fn attempt(site: &Site<'_>, number: usize, outcome: &mut Outcome) -> Result<(), 
         .wait_answers(ANSWERS, WARM)
         .and_then(|()| Injection { site, load: &load }.carry_out(&mut cluster, outcome));
     outcome.records = load.finish();
+    if let Kind::Vanish(side) = plan.kind {
+        site.net.join(member(&mut cluster, side).host())?;
+    }
     result?;
     let mut full = 0;
     for member in [&mut cluster.primary, &mut cluster.secondary] {
@@ -176,6 +185,7 @@ impl Injection<'_> {
                 self.fail_over(cluster, &plan, outcome)
             }
             Kind::Fence(side) => self.await_fencing(cluster, side, outcome),
+            Kind::Vanish(side) => self.vanish(cluster, side, outcome),
             Kind::Twice(side) => self.kill_twice(cluster, side, outcome),
             _ => {
                 let quiet = self.site.net.frames_from(cluster.secondary.host())?;
@@ -212,7 +222,7 @@ impl Injection<'_> {
                 return Ok(None);
             }
             Phase::Requested => Sight::Request,
-            Phase::Stopped => Sight::Stop,
+            Phase::Stopped | Phase::Transfer => Sight::Stop,
             Phase::Resumed => Sight::Resume,
         };
         let (tell, told) = channel();
@@ -293,11 +303,7 @@ impl Injection<'_> {
         let qmp = &survivor.guest.qmp;
         qmp.command("x-colo-lost-heartbeat", json!({}))?;
         self.goes_on(cluster, plan.loser, outcome)?;
-        let qmp = &member(cluster, plan.loser.other()).guest.qmp;
-        outcome.qemu = ["RESUME", "COLO_EXIT"]
-            .into_iter()
-            .filter_map(|name| qmp.last(name)?.checked_sub(ordered))
-            .max();
+        outcome.qemu = since(member(cluster, plan.loser.other()), ordered);
         Ok(())
     }
 
@@ -321,6 +327,85 @@ impl Injection<'_> {
             node.kill();
         }
         self.goes_on(cluster, side, outcome)
+    }
+
+    /// Nothing passes between a host and the rest of the world any more, and nothing is reset. The other's node does
+    /// what a cluster manager does.
+    fn vanish(
+        &self,
+        cluster: &mut Cluster,
+        side: Side,
+        outcome: &mut Outcome,
+    ) -> Result<(), LabError> {
+        let plan = outcome.plan.clone();
+        cluster.arm(side)?;
+        let state = cluster.state.as_ref().map(Wire::cutter);
+        let state = state.expect("a host that may vanish exchanges state by TCP");
+        let cutters = [state.clone(), cluster.wire.cutter()];
+        let cut = move || cutters.iter().for_each(Cutter::cut);
+        match plan.phase {
+            Phase::Transfer => {
+                let fuse = state.clone();
+                cluster.primary.relay.arm(Sight::Stop, move || {
+                    fuse.cut_behind(Direction::Forth, plan.frames);
+                });
+            }
+            Phase::Any => cut(),
+            _ => {
+                let cut = cut.clone();
+                cluster.primary.relay.arm(Sight::Stop, move || {
+                    std::thread::spawn(move || {
+                        std::thread::sleep(plan.delay);
+                        cut();
+                    });
+                });
+            }
+        }
+        // Only a checkpoint has such a phase.
+        let asked = (plan.phase != Phase::Any).then(|| Asked::start(self.site, Family::V4));
+        let limit = Instant::now() + PHASE;
+        while !state.is_cut() {
+            interrupt::check()?;
+            if Instant::now() > limit {
+                return Err(LabError::Late {
+                    what: plan.phase.to_string(),
+                    seconds: PHASE.as_secs(),
+                    tail: String::new(),
+                });
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        cut();
+        let lost = member(cluster, side).host();
+        self.site.net.part(lost)?;
+
+        let (tell, told) = channel();
+        let order = self.load.order_from_elsewhere();
+        let survivor = member(cluster, side.other());
+        survivor.relay.arm(Sight::FailOver, move || {
+            order();
+            let _ = tell.send(wall_clock());
+        });
+        let ordered = interrupt::wait_for("the failover command", RECOVERY, || {
+            Ok(told.try_recv().ok())
+        })?;
+        let qmp = &survivor.guest.qmp;
+        outcome.inside = qmp.last_before("STOP", ordered) > qmp.last_before("RESUME", ordered);
+        let loser = member(cluster, side);
+        if loser.guest.alive().is_ok() {
+            outcome
+                .violations
+                .push("QEMU was told before the loser was fenced".to_owned());
+        }
+        if let Some(mut node) = loser.node.take() {
+            node.kill();
+        }
+        self.goes_on(cluster, side, outcome)?;
+        outcome.qemu = since(member(cluster, side.other()), ordered);
+        match asked {
+            None => Ok(()),
+            Some(asked) => asked?.check(cluster),
+        }
     }
 
     /// The other host serves, and the loser, which is down, is silent.
@@ -445,6 +530,15 @@ impl Injection<'_> {
         })?;
         self.load.wait_answers(ANSWERS, RECOVERY)
     }
+}
+
+/// From `ordered` until the VM ran again, or its QEMU had left COLO.
+fn since(survivor: &Member, ordered: Duration) -> Option<Duration> {
+    let qmp = &survivor.guest.qmp;
+    ["RESUME", "COLO_EXIT"]
+        .into_iter()
+        .filter_map(|name| qmp.last(name)?.checked_sub(ordered))
+        .max()
 }
 
 /// Datagrams per second of a flood.

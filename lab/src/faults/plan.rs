@@ -67,6 +67,8 @@ pub enum Kind {
     QmpFrozen(Side),
     /// A part of the secondary host runs half of the time.
     Slow(Part),
+    /// All that a host sends or is sent is dropped until the other's node fences it, and tells its own QEMU.
+    Vanish(Side),
     /// A host stands still until the other's node fences it, and tells its own QEMU.
     Fence(Side),
     /// A node is killed and started again with the same arguments.
@@ -81,7 +83,7 @@ pub enum Kind {
 pub const ALL: &[Kind] = {
     use Kind::{
         Cut, Delay, Down, Fence, Loss, Memory, Partition, QmpClosed, QmpFrozen, Reorder, Restart,
-        Slow, Twice,
+        Slow, Twice, Vanish,
     };
     use Part::{Host, Node, Vm};
     use Side::{Primary, Secondary};
@@ -114,6 +116,8 @@ pub const ALL: &[Kind] = {
         Slow(Node),
         Fence(Primary),
         Fence(Secondary),
+        Vanish(Primary),
+        Vanish(Secondary),
         Restart(Primary),
         Restart(Secondary),
         Twice(Primary),
@@ -157,6 +161,7 @@ impl fmt::Display for Kind {
             Self::QmpFrozen(side) => write!(f, "qmp-frozen-{side}"),
             Self::Slow(part) => write!(f, "slow-secondary-{part}"),
             Self::Fence(side) => write!(f, "fence-{side}"),
+            Self::Vanish(side) => write!(f, "vanish-{side}"),
             Self::Restart(side) => write!(f, "restart-{side}-node"),
             Self::Twice(side) => write!(f, "protect-again-after-{side}"),
             Self::Memory => f.write_str("memory"),
@@ -218,6 +223,8 @@ pub enum Phase {
     Stopped,
     /// Between RESUME and the restart of the ring.
     Resumed,
+    /// While the primary's QEMU sends RAM.
+    Transfer,
 }
 
 impl fmt::Display for Phase {
@@ -227,9 +234,13 @@ impl fmt::Display for Phase {
             Self::Requested => "request to STOP",
             Self::Stopped => "STOP to RESUME",
             Self::Resumed => "RESUME to ring",
+            Self::Transfer => "RAM transfer",
         })
     }
 }
+
+/// A checkpoint's RAM has at least so many frames under the suite's load.
+const FRAMES: u64 = 24;
 
 /// One injection.
 #[derive(Debug, Clone)]
@@ -242,6 +253,8 @@ pub struct Plan {
     pub phase: Phase,
     /// From the first answers to the fault, or from the phase's message to it.
     pub delay: Duration,
+    /// How many frames of a checkpoint's state still pass, where the fault comes inside its transfer.
+    pub frames: u32,
     /// How long a fault lasts that ends by itself.
     pub lasts: Duration,
     /// From the fault to the moment when a cluster manager has noticed.
@@ -265,21 +278,28 @@ impl Plan {
             (Kind::Down(..), 1) => Phase::Requested,
             (Kind::Down(..), 2) => Phase::Stopped,
             (Kind::Down(..), 3) => Phase::Resumed,
+            (Kind::Vanish(_), 1) => Phase::Stopped,
+            (Kind::Vanish(_), 2 | 3) => Phase::Transfer,
             _ => Phase::Any,
         };
         let delay = match phase {
             Phase::Any => Duration::from_millis(below(1500)),
             // A checkpoint of the idle guest takes 50 to 100 ms.
             Phase::Stopped => Duration::from_millis(below(60)),
-            Phase::Requested | Phase::Resumed => Duration::ZERO,
+            Phase::Requested | Phase::Resumed | Phase::Transfer => Duration::ZERO,
         };
         let lasts = Duration::from_millis(1000 + below(1500));
         let notice = Duration::from_millis(below(300));
         let loser = match (kind, below(2)) {
-            (Kind::Down(side, ..) | Kind::Twice(side) | Kind::Fence(side), _) => side,
+            (
+                Kind::Down(side, ..) | Kind::Twice(side) | Kind::Fence(side) | Kind::Vanish(side),
+                _,
+            ) => side,
             (_, 0) => Side::Primary,
             _ => Side::Secondary,
         };
+        // Drawn apart, so that the other kinds' seeds repeat what they did.
+        let below_frames = Noise::new(seed ^ 0x5eed).number() % FRAMES;
         let mut family = || match below(2) {
             0 => Family::V4,
             _ => Family::V6,
@@ -296,6 +316,7 @@ impl Plan {
             kind,
             phase,
             delay,
+            frames: 1 + below_frames as u32,
             lasts,
             notice,
             loser,
@@ -330,6 +351,17 @@ mod tests {
                 .filter(|&seed| Plan::draw(seed, kind).phase == phase)
                 .count();
             assert!((60..140).contains(&hits), "{phase}: {hits} of 400");
+        }
+        let kind = Kind::Vanish(Side::Primary);
+        for (phase, least) in [
+            (Phase::Any, 60),
+            (Phase::Stopped, 60),
+            (Phase::Transfer, 140),
+        ] {
+            let hits = (0..400)
+                .filter(|&seed| Plan::draw(seed, kind).phase == phase)
+                .count();
+            assert!(hits >= least, "{phase}: {hits} of 400");
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Sight {
     Stop,
     /// The VM is about to run again.
     Resume,
+    /// The node tells QEMU of the other host's loss.
+    FailOver,
 }
 
 impl Sight {
@@ -48,6 +50,7 @@ impl Sight {
             Self::Request => (b"migrate-set-parameters", true),
             Self::Stop => (b"\"STOP\"", false),
             Self::Resume => (b"\"RESUME\"", false),
+            Self::FailOver => (b"x-colo-lost-heartbeat", true),
         }
     }
 }

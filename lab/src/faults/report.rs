@@ -83,6 +83,9 @@ pub fn line(outcome: &Outcome) -> String {
     if let Some(qemu) = outcome.qemu {
         text.push_str(&format!(", QEMU's part {} ms", ms(qemu)));
     }
+    if outcome.inside {
+        text.push_str(", inside a checkpoint");
+    }
     if outcome.stood_still {
         text.push_str(", QEMU stood still inside a checkpoint");
     }
@@ -203,6 +206,7 @@ fn value(outcome: &Outcome) -> Value {
         "qemu_ms": outcome.qemu.map(ms),
         "beside_qemu_ms": outcome.beside_qemu(false).map(ms),
         "stood_still": outcome.stood_still,
+        "inside": outcome.inside,
         "audit": outcome.audit,
         "clients": clients,
     })

@@ -68,6 +68,12 @@ impl Load {
         }
     }
 
+    /// As [`Load::order`], for another thread to call.
+    pub fn order_from_elsewhere(&self) -> impl FnOnce() + Send + 'static {
+        let tapes = self.tapes.clone();
+        move || tapes.iter().for_each(|tape| tape.order())
+    }
+
     /// What each client has seen since the last mark.
     pub fn records(&self) -> Vec<Record> {
         self.tapes.iter().map(|tape| tape.record()).collect()
