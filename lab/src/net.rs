@@ -11,7 +11,7 @@
 //!  colo-lab-PID-0   colo-lab-PID                colo-lab-PID-1
 //!         uplink ── up0 ┬ bridge lan0 ┬ up1 ── uplink
 //!       nodelink ── wire0             wire1 ── nodelink
-//!          state ── state0           state1 ── state
+//!        ramlink ── state0           state1 ── ramlink
 //! ```
 //! On the last one QEMUs exchange the VM's state, where they are to do so by TCP.
 //!
@@ -47,7 +47,7 @@ pub const CLIENT_WIRE: [&str; 2] = ["near0", "far0"];
 /// The ends of what QEMUs exchange the VM's state on, inside the client's namespace.
 pub const STATE_WIRE: [&str; 2] = ["state0", "state1"];
 /// A host's interface to it, in its own namespace.
-const STATE: &str = "state";
+const STATE: &str = "ramlink";
 /// Bytes of payload on it: with less, copying RAM frame by frame would take long.
 const STATE_MTU: u32 = 16_000;
 /// A host's interface to the client's bridge, in its own namespace.

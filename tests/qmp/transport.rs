@@ -195,19 +195,23 @@ fn what_is_outstanding_fails_before_the_loss_is_told() {
         client.request_checkpoint(1, Instant::now()).unwrap();
         client.barrier(2, Instant::now()).unwrap();
         let events = until(&mut client, is_disconnected);
-        let mut told = events.iter();
+        // A monitor that is silent in band may still answer out of band, so it is asked.
+        let mut told = events
+            .iter()
+            .filter(|event| !matches!(event, Event::Late { .. }));
         let mut next = || told.next().expect("one more event");
         assert!(matches!(next(), Event::RequestWritten { token: 1, .. }));
         if !silent {
             assert!(matches!(next(), Event::Shutdown { .. }), "{events:?}");
         }
-        let cause = if silent {
-            RequestFailure::TimedOut
-        } else {
-            RequestFailure::ConnectionLost
-        };
         assert!(
-            matches!(next(), Event::RequestFailed { token: 1, cause: got } if *got == cause),
+            matches!(
+                next(),
+                Event::RequestFailed {
+                    token: 1,
+                    cause: RequestFailure::ConnectionLost
+                }
+            ),
             "{events:?}"
         );
         assert!(matches!(

@@ -392,11 +392,9 @@ impl Injection<'_> {
         let qmp = &survivor.guest.qmp;
         outcome.inside = qmp.last_before("STOP", ordered) > qmp.last_before("RESUME", ordered);
         let loser = member(cluster, side);
-        if loser.guest.alive().is_ok() {
-            outcome
-                .violations
-                .push("QEMU was told before the loser was fenced".to_owned());
-        }
+        interrupt::wait_for("the fenced QEMU's end", RECOVERY, || {
+            Ok(loser.guest.alive().is_err().then_some(()))
+        })?;
         if let Some(mut node) = loser.node.take() {
             node.kill();
         }
