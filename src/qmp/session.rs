@@ -232,8 +232,8 @@ impl Session {
     /// Tells QEMU that the other side is lost and that this virtual machine goes on alone. What it
     /// makes of that comes as events: STOP, MIGRATION `completed`, RESUME.
     ///
-    /// QEMU may wait for that side, and take no command in band meanwhile. Where it can, this cuts QEMU's connections to it
-    /// first, out of band: the caller must be certain of the loss.
+    /// QEMU may wait for that side, and take no command in band meanwhile. Where it can, this cuts QEMU's connections
+    /// to it first, out of band: the caller must be certain of the loss.
     ///
     /// # Errors
     /// The probe has not ended or found no COLO, or too many requests are without a reply.

@@ -1,8 +1,8 @@
 //! Which of QEMU's connections lead to the other host, so that they may be cut when it is lost (QEMU `qapi/yank.json`,
 //! `qapi/block-core.json`).
 //!
-//! In: the replies to `query-yank` and `x-debug-query-block-graph`. Out: the names of the NBD nodes of replicated disks,
-//! and the arguments of a `yank`. A chardev is never among them: the connection to this program is one, too.
+//! In: the replies to `query-yank` and `x-debug-query-block-graph`. Out: the names of the NBD nodes of replicated
+//! disks, and the arguments of a `yank`. A chardev is never among them: the connection to this program is one, too.
 
 use std::collections::BTreeSet;
 use std::fmt;
