@@ -257,7 +257,7 @@ fn lose_secondary(oob: bool, hangs: bool) -> (Pair, Vec<(String, Value)>) {
     });
     pair.enter_colo();
     if hangs {
-        pair.pvm.hang();
+        pair.pvm.hang_in_band();
     }
     pair.secondary.signal(rustix::process::Signal::KILL);
     pair.primary.wait_for("an attempt", |_| tried.exists());

@@ -105,7 +105,7 @@ impl Qemu {
     }
 
     /// From now on nothing in band is replied to until the migration is yanked.
-    pub fn hang(&self) {
+    pub fn hang_in_band(&self) {
         self.lock().monitor.hung = true;
     }
 
