@@ -16,6 +16,7 @@ use rustix::process::geteuid;
 const OWNER: u32 = 0o600;
 const OWNER_AND_GROUP: u32 = 0o640;
 const SET_GROUP_ID: u32 = 0o2000;
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code))]
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Makes a directory and those above it that are missing; one that exists stays as it is.
@@ -64,6 +65,7 @@ pub fn unpredictable() -> String {
 ///
 /// # Errors
 /// Where it is a link or no file, or somebody else's, or others may write to it.
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code))]
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new()
         .read(true)

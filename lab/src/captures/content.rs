@@ -110,6 +110,63 @@ pub fn same_segment(sent: &[u8], released: &[u8], segment: &Segment) -> Result<(
     Ok(())
 }
 
+/// Control bits that only the first part of a segment keeps (RFC 3168, 6.1.2), and only the last.
+const OF_THE_FIRST: u8 = 0x80;
+const OF_THE_LAST: u8 = FIN | 0x08;
+
+/// Whether a released segment is a part of the one that the primary sent, from byte `from` of its payload on: with
+/// lengths, identification, sequence number and checksum of its own. What else may be another is [`same_segment`]'s.
+pub fn part_of(
+    sent: &[u8],
+    released: &[u8],
+    (segment, part): (&Segment, &Segment),
+    from: usize,
+) -> Result<(), String> {
+    let rest = segment.len.saturating_sub(from);
+    if part.len == 0 || part.len > rest {
+        return Err(format!("{} bytes of payload left, of {rest}", part.len));
+    }
+    let (network, at) = (segment.network, segment.transport);
+    let mut own = sent[..segment.payload].to_vec();
+    own.extend_from_slice(&sent[segment.payload + from..][..part.len]);
+    let mut put = |at: usize, value: u16| own[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    let cut = (segment.len - part.len) as u16;
+    let is_v4 = sent[network] >> 4 == 4;
+    let length_at = network + if is_v4 { 2 } else { 4 };
+    put(length_at, word(sent, length_at).unwrap_or_default() - cut);
+    if is_v4 {
+        let identification = word(released, network + 4).unwrap_or_default();
+        put(network + 4, identification);
+        put(network + 10, 0);
+    }
+    put(at + CHECKSUM_AT, 0);
+    let seq = segment.seq.wrapping_add(from as u32);
+    own[at + SEQ_AT..at + SEQ_AT + 4].copy_from_slice(&seq.to_be_bytes());
+    if from > 0 {
+        own[at + FLAGS_AT] &= !OF_THE_FIRST;
+    }
+    if part.len < rest {
+        own[at + FLAGS_AT] &= !OF_THE_LAST;
+    }
+    if is_v4 {
+        let end = network + usize::from(sent[network] & 0xf) * 4;
+        let checksum = !(sum(&own[network..end]) as u16);
+        own[network + 10..network + 12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    let addresses = match is_v4 {
+        true => network + 12..network + 20,
+        false => network + 8..network + 40,
+    };
+    let pseudo = sum(&own[addresses]) + PROTOCOL_TCP + (own.len() - at) as u64;
+    let checksum = !((pseudo + sum(&own[at..])) % 0xffff) as u16;
+    own[at + CHECKSUM_AT..at + CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+    same_segment(&own, released, part)
+}
+
+const PROTOCOL_TCP: u64 = 6;
+/// Offset of the control bits in a TCP header.
+const FLAGS_AT: usize = 13;
+
 /// Sum of 16-bit words in ones' complement arithmetic (RFC 1071), where 0 and 0xffff are one.
 fn sum(bytes: &[u8]) -> u64 {
     let words = bytes

@@ -7,8 +7,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::bytes::{ByteMap, Note, at_or_before};
-use super::content::{Control, agreement, content, controls, is_stream, name_of, same_segment};
-use super::header::{ACK, Body, Class, FIN, RST, SYN, Segment, double};
+use super::content::{
+    Control, agreement, content, controls, is_stream, name_of, part_of, same_segment,
+};
+use super::header::{ACK, Body, Class, FIN, RST, SYN, Segment, double, read};
 use super::sender::{Sender, Sent, payload};
 use super::vary::{Made, Target};
 
@@ -94,6 +96,8 @@ pub struct Oracle<'a> {
     /// The last frame of each flow of datagrams that left.
     last: Vec<Option<usize>>,
     whereabouts: Vec<Whereabouts>,
+    /// Of each frame: bytes of its payload that have left in parts.
+    parted: Vec<usize>,
     taken: usize,
     left: usize,
     breaches: Vec<Breach>,
@@ -115,6 +119,7 @@ impl<'a> Oracle<'a> {
             fresh,
             last: vec![None; sender.flows.len()],
             whereabouts: vec![Whereabouts::NotYet; sender.frames.len()],
+            parted: vec![0; sender.frames.len()],
             taken: 0,
             left: 0,
             breaches: Vec::new(),
@@ -165,6 +170,9 @@ impl<'a> Oracle<'a> {
         }
         self.whereabouts[frame] = Whereabouts::Left;
         match &sent.body {
+            Body::Tcp(segment) if self.parted[frame] > 0 || bytes.len() < sent.bytes.len() => {
+                self.part(frame, sent, segment, bytes);
+            }
             Body::Tcp(segment) => {
                 if let Err(why) = same_segment(&sent.bytes, bytes, segment) {
                     self.breach(Rule::Conserved, frame, why);
@@ -186,6 +194,23 @@ impl<'a> Oracle<'a> {
                 }
             }
         }
+    }
+
+    /// A part of a segment leaves: the parts of one leave from the front to the back.
+    fn part(&mut self, frame: usize, sent: &Sent, segment: &Segment, bytes: &[u8]) {
+        let from = self.parted[frame];
+        let Body::Tcp(part) = read(bytes).body else {
+            self.breach(Rule::Conserved, frame, "its part cannot be read".into());
+            return;
+        };
+        if let Err(why) = part_of(&sent.bytes, bytes, (segment, &part), from) {
+            self.breach(Rule::Conserved, frame, why);
+        }
+        self.parted[frame] = from + part.len;
+        if from + part.len < segment.len {
+            self.whereabouts[frame] = Whereabouts::Inside;
+        }
+        self.segment(frame, sent, &part, bytes);
     }
 
     fn unaltered(&mut self, frame: usize, sent: &Sent, bytes: &[u8]) {

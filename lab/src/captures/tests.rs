@@ -54,6 +54,13 @@ fn over_ip(protocol: u8, data: &[u8]) -> Vec<u8> {
     ];
     frame.extend((data.len() as u16 + 20).to_be_bytes());
     frame.extend([0, 1, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
+    let words = frame[14..34]
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    // Small enough to be folded once.
+    let sum: u32 = words.sum();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
     frame.extend(data);
     frame
 }
@@ -138,6 +145,44 @@ fn what_may_change_and_overtake_is_allowed() {
         oracle.finish(0, 0, false, None);
     });
     assert_eq!(rules, []);
+}
+
+#[test]
+fn parts_of_a_segment_leave_from_its_front() {
+    let at = |k: u32| ISN.wrapping_add(1 + k);
+    let frames = vec![segment(at(0), 7001, PSH | FIN, b"0123456789")];
+    let sender = sender(&frames);
+    let parts = |first: &[u8], flags: u8, second: &[u8]| {
+        let front = segment(at(0), 7001, flags, first);
+        let back = segment(at(first.len() as u32), 7001, PSH | FIN, second);
+        judged(&sender, |oracle, made| {
+            oracle.primary(0);
+            oracle.secondary(&made[0]);
+            oracle.released(0, &front);
+            oracle.released(0, &back);
+            oracle.finish(0, 1, false, None);
+        })
+    };
+    assert_eq!(parts(b"0123", 0x10, b"456789"), []);
+    assert_eq!(parts(b"012345678", 0x10, b"9"), []);
+    // Another byte, one left out, the last part's flags at the first.
+    for (first, flags, second) in [
+        (&b"01x3"[..], 0x10, &b"456789"[..]),
+        (b"0123", 0x10, b"56789"),
+        (b"0123", PSH, b"456789"),
+        (b"0123", FIN | 0x10, b"456789"),
+    ] {
+        let rules = parts(first, flags, second);
+        assert!(rules.contains(&Rule::Conserved), "{first:?}: {rules:?}");
+    }
+    let mut garbled = segment(at(0), 7001, 0x10, b"0123");
+    garbled[50] ^= 1;
+    let rules = judged(&sender, |oracle, made| {
+        oracle.primary(0);
+        oracle.secondary(&made[0]);
+        oracle.released(0, &garbled);
+    });
+    assert_eq!(rules, [Rule::Conserved], "a checksum that is wrong");
 }
 
 #[test]
