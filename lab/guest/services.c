@@ -6,11 +6,15 @@
  *   udp/7    echo, datagram by datagram
  *   tcp/9    one line of random characters, then close: no two VMs answer alike. The line goes to the
  *            debug port first, so that a test can tell whose answer a client got.
+ *   tcp/8    records, where the VM has a disk: 4096 bytes that begin with their number (64 bits, little endian) are
+ *            written to the block of this number and to the first block of their region, synced, and only then
+ *            answered with the number and the record's sum (FNV-1a)
  *
  * A stock web server will not do: its Date header follows the VM's clock, and two clocks differ.
  * Body byte o is byte o mod 8 of the line "%07x\n" of o/8: a skipped or repeated piece shows.
  * All sockets are dual stack. Built static; started once by init.
  */
+#include <endian.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,6 +29,9 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+/* A region of records: its first block repeats the latest one. */
+enum { RECORD = 4096, REGION = 16384 };
 
 enum { PAGE = 300000, LARGE = 8 << 20, BIG = 32 << 20, SMALL = 1 };
 
@@ -154,6 +161,38 @@ static void differ(int fd)
     write_whole(fd, line, n);
 }
 
+static int write_block(int disk, const char *record, uint64_t block)
+{
+    return pwrite(disk, record, RECORD, block * RECORD) != RECORD;
+}
+
+static void records(int fd)
+{
+    static char record[RECORD];
+    int disk = open("/dev/vda", O_RDWR);
+
+    while (disk >= 0) {
+        uint64_t number, sum = 0xcbf29ce484222325;
+        char answer[64];
+
+        for (size_t have = 0; have < RECORD;) {
+            ssize_t n = read(fd, record + have, RECORD - have);
+            if (n <= 0)
+                return;
+            have += n;
+        }
+        memcpy(&number, record, sizeof number);
+        number = le64toh(number);
+        for (int i = 0; i < RECORD; i++)
+            sum = (sum ^ (unsigned char)record[i]) * 0x100000001b3;
+        if (write_block(disk, record, number) || write_block(disk, record, number - number % REGION) || fsync(disk))
+            return;
+        int n = snprintf(answer, sizeof answer, "written %llu %016llx\r\n", (unsigned long long)number,
+                         (unsigned long long)sum);
+        write_whole(fd, answer, n);
+    }
+}
+
 static void serve_tcp(int port, void (*serve)(int))
 {
     int on = 1, listener = bound_socket(SOCK_STREAM, port);
@@ -205,6 +244,7 @@ int main(void)
     serve_tcp(80, http);
     serve_tcp(7, echo);
     serve_tcp(9, differ);
+    serve_tcp(8, records);
     serve_udp_echo(7);
     return 0;
 }

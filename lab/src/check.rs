@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::disk;
 use crate::error::LabError;
 use crate::interrupt;
 use crate::pair::{Host, Mode, Pair, Summaries};
@@ -23,6 +24,8 @@ use crate::workload::{Family, differ, echo, redis};
 const FREE: usize = 1;
 /// A stream slower than this does not flow, it starts again after each timeout.
 const FLOOR_MBIT: f64 = 5.0;
+/// Divergences while records are written, at most.
+const DISK_DIVERGENCES: usize = 5;
 /// Within this of a differing byte the request must be out.
 const REQUEST_NS: u64 = 1_000_000;
 /// A byte that one VM has not sent is asked about only after the comparator's timeout: so long must one wait before
@@ -136,6 +139,9 @@ fn check_pair(
     if !life.families.is_empty() {
         deterministic(&mut pair, life.families, amount, tally)?;
         short_connections(&mut pair, life.families, amount.short, tally)?;
+    }
+    if host.disk {
+        disks(&mut pair, life.divergences.min(DISK_DIVERGENCES), tally)?;
     }
     stream(&mut pair, life.stream, amount.iperf_seconds, tally)?;
     for number in 0..life.divergences {
@@ -271,6 +277,25 @@ fn pages(family: Family, page: Page, count: usize) -> Result<String, LabError> {
 fn redis_load(family: Family, operations: usize, depth: usize) -> Result<String, LabError> {
     let done = redis::exchange(family, operations, depth, None)?;
     Ok(format!("{operations} right, {:.0} per s", done.rate()))
+}
+
+/// Records that the guest writes to its disk before it answers.
+fn disks(pair: &mut Pair, divergences: usize, tally: &mut Tally) -> Result<(), LabError> {
+    pair.wait_quiet()?;
+    let seen = match disk::check::write(pair, divergences) {
+        Ok(seen) => seen,
+        Err(error) => return tally.note("records to the disk".to_owned(), Err(error)),
+    };
+    tally.claim(
+        "records to the disk cost no checkpoint",
+        seen.cost <= FREE,
+        format!("{} in all, {FREE} allowed", seen.cost),
+    );
+    for (whose, image) in ["primary", "secondary"].into_iter().zip(seen.images) {
+        let name = format!("the {whose}'s disk after {divergences} divergences");
+        tally.note(name, image)?;
+    }
+    pair.alive()
 }
 
 /// iperf3 one way. Its data is the same on both VMs; its end is not: the server stops when it reads the client's

@@ -22,6 +22,7 @@ mod captures;
 mod check;
 mod command;
 mod demo;
+mod disk;
 mod error;
 mod faults;
 mod image;
@@ -88,6 +89,7 @@ Options:
   --strict       captures: a deviation counts as a failure
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
+  --disk         check, faults, matrix: guests have a disk, and what they acknowledged must be on the survivor's
   --keep         keep the run folder with all logs
 ";
 
@@ -142,6 +144,7 @@ struct Arguments {
     keep: bool,
     no_offloads: bool,
     vhost_client: bool,
+    disk: bool,
     words: Vec<String>,
     captures: Option<PathBuf>,
 }
@@ -188,6 +191,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         keep: false,
         no_offloads: false,
         vhost_client: false,
+        disk: false,
         words: Vec::new(),
         captures: None,
     };
@@ -212,6 +216,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("full") => arguments.full = true,
             Long("brief") => arguments.brief = true,
             Long("keep") => arguments.keep = true,
+            Long("disk") => arguments.disk = true,
             Long("no-offloads") => arguments.no_offloads = true,
             Long("vhost-client") => arguments.vhost_client = true,
             Value(word) if command.is_none() => {
@@ -306,7 +311,11 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             vhost_client: arguments.vhost_client,
         };
         let image = &arguments.image;
-        Host::prepare(image, qemu, arguments.keep, ports, audit.clone())
+        let host = Host::prepare(image, qemu, arguments.keep, ports, audit.clone())?;
+        Ok::<_, LabError>(Host {
+            disk: arguments.disk,
+            ..host
+        })
     };
     if let (Command::Matrix, Some(bin)) = (arguments.command, &bin) {
         let order = matrix::Order {

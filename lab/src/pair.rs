@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::accel::Accel;
 use crate::audit;
+use crate::disk::{self, Ends};
 use crate::error::LabError;
 use crate::image::Image;
 use crate::interrupt;
@@ -67,6 +68,8 @@ pub struct Host {
     pub offloads: bool,
     /// Whether nodes connect to their guests' vhost-user sockets, and do not listen.
     pub vhost_client: bool,
+    /// Whether guests have a disk, replicated where there are two.
+    pub disk: bool,
     /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
     pub audit: Option<PathBuf>,
 }
@@ -126,6 +129,7 @@ impl Host {
             keep,
             offloads: ports.offloads,
             vhost_client: ports.vhost_client,
+            disk: false,
             audit,
         })
     }
@@ -223,6 +227,10 @@ impl Pair {
                 ),
                 Mode::Plain => (qemu::tap(name), Some(net_file.as_path())),
             };
+            let disk = match host.disk {
+                true => disk::arguments(dir, name, incoming.is_some())?,
+                false => Vec::new(),
+            };
             Guest::start(&Spec {
                 name,
                 dir,
@@ -232,6 +240,7 @@ impl Pair {
                 ram: qemu::RAM,
                 timestamps,
                 network,
+                disk,
                 incoming,
                 namespace,
             })
@@ -244,6 +253,16 @@ impl Pair {
                 let uri = format!("unix:{}", dir.join("state.sock").display());
                 let secondary = guest("svm", Some(&uri))?;
                 say("secondary VM", "started, waits for the primary's state");
+                if host.disk {
+                    let ends = Ends {
+                        primary: &primary.qmp,
+                        secondary: &secondary.qmp,
+                        socket: dir.join("disk.sock"),
+                        release: &host.release,
+                    };
+                    ends.join()?;
+                    say("disks", "the secondary's receives the primary's writes");
+                }
                 let nodes = [&primary_node, &secondary_node];
                 enter_colo(&primary, &secondary, &uri, &host.release)
                     .map_err(|error| error.beside(&said(nodes)))?;

@@ -43,6 +43,8 @@ pub struct Spec<'a> {
     pub timestamps: bool,
     /// Netdev, NIC and filter arguments.
     pub network: Vec<String>,
+    /// What gives it a disk, or nothing.
+    pub disk: Vec<String>,
     /// Where it gets another guest's state from, instead of booting.
     pub incoming: Option<&'a str>,
     /// The file of the network namespace that holds its tap, if it has one.
@@ -80,7 +82,7 @@ impl Guest {
             "-chardev file,id=answers,path={} -device isa-debugcon,iobase=0xe9,chardev=answers",
             answers.display()
         )));
-        arguments.extend(spec.network.iter().cloned());
+        arguments.extend(spec.network.iter().chain(&spec.disk).cloned());
         if let Some(uri) = spec.incoming {
             arguments.extend(words(&format!("-incoming {uri}")));
         }

@@ -219,6 +219,12 @@ impl Release {
         }
     }
 
+    /// Whether the primary writes to its peer's disk through the replication driver, as QEMU's own document has it
+    /// before 11.0; since then an NBD client is a child of the quorum.
+    pub fn replicates_through_driver(&self) -> bool {
+        self.number < (11, 0)
+    }
+
     /// Migration capabilities of both sides. Without `return-path` 11.0 and later refuse `x-colo`; with it COLO fails up to
     /// 10.2. The incoming side needs `x-colo` from 8.1 on, and may have it before.
     pub fn capabilities(&self) -> &'static [&'static str] {

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::plan::Side;
 use super::relay::Relay;
+use crate::disk::{self, Ends, Written};
 use crate::error::LabError;
 use crate::interrupt;
 use crate::net::{ClientNet, LINK, STATE_WIRE, UPLINK, WIRE, state_address};
@@ -174,6 +175,10 @@ impl Member {
         let relay = Relay::start(&relay_path, &qemu::node_socket(dir, name))?;
         let socket = dir.join(format!("{name}.sock"));
         let namespace = place.bounds.tcp.then(|| site.net.host(place.host));
+        let disk = match site.host.disk {
+            true => disk::arguments(dir, name, place.role == "secondary")?,
+            false => Vec::new(),
+        };
         let guest = Guest::start(&Spec {
             name,
             dir,
@@ -183,6 +188,7 @@ impl Member {
             ram: RAM,
             timestamps: true,
             network: site.host.nic(&socket),
+            disk,
             incoming: place.incoming,
             namespace: namespace.as_deref(),
         })?;
@@ -317,14 +323,50 @@ impl Cluster {
             let status = primary.guest.qmp.command("query-status", json!({}))?;
             Ok((status["status"] == "running").then_some(()))
         })?;
-        enter_colo(&primary.guest, &secondary.guest, &uri, &site.host.release)?;
-        Ok(Self {
+        let cluster = Self {
             primary,
             secondary,
             wire,
             state,
             dir,
-        })
+        };
+        if site.host.disk {
+            cluster.ends(site, "disk").join()?;
+        }
+        let (primary, secondary) = (&cluster.primary.guest, &cluster.secondary.guest);
+        enter_colo(primary, secondary, &uri, &site.host.release)?;
+        Ok(cluster)
+    }
+
+    /// Both disks; `name` names the socket between them.
+    fn ends<'a>(&'a self, site: &'a Site<'_>, name: &str) -> Ends<'a> {
+        Ends {
+            primary: &self.primary.guest.qmp,
+            secondary: &self.secondary.guest.qmp,
+            socket: self.dir.join(format!("{name}.sock")),
+            release: &site.host.release,
+        }
+    }
+
+    /// Reads the image of each host whose VM lives, and asserts that all acknowledged records are in it. Returns how
+    /// many are in which.
+    ///
+    /// # Errors
+    /// As [`disk::judge`] and [`disk::wait_whole`].
+    pub fn judge_disks(&mut self, all: &[Written]) -> Result<Vec<String>, LabError> {
+        let mut disks = Vec::new();
+        let both = self.primary.guest.alive().is_ok() && self.secondary.guest.alive().is_ok();
+        for member in [&mut self.primary, &mut self.secondary] {
+            if member.guest.alive().is_err() {
+                continue;
+            }
+            if !both {
+                disk::wait_whole(&member.guest.qmp)?;
+            }
+            let right = disk::judge(&disk::image(&self.dir, &member.name), all)?;
+            disks.push(format!("{}: {right}", member.name));
+        }
+        Ok(disks)
     }
 
     /// Makes the fencing command of the node beside `loser`: it kills both processes of the loser's host.
@@ -365,6 +407,9 @@ impl Cluster {
             bounds: self.secondary.bounds,
         };
         self.secondary = Member::start(site, &self.dir, &place)?;
+        if site.host.disk {
+            self.ends(site, "disk-again").copy_and_join()?;
+        }
         enter_colo(
             &self.primary.guest,
             &self.secondary.guest,

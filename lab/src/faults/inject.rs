@@ -14,9 +14,10 @@ use super::cluster::{Bounds, Cluster, Member, Site};
 use super::plan::{Kind, Part, Phase, Plan, Side, Way};
 use super::relay::{Line, Sight};
 use crate::audit;
+use crate::disk;
 use crate::error::LabError;
 use crate::interrupt;
-use crate::load::{Load, Record};
+use crate::load::{Load, Record, written};
 use crate::process::Handle;
 use crate::wire::{Cutter, Direction, Impairment, Wire};
 use crate::workload::{Family, TrafficError, differ, echo, wall_clock};
@@ -63,6 +64,8 @@ pub struct Outcome {
     pub inside: bool,
     /// What the auditor says, where there is one and it found nothing wrong.
     pub audit: Option<String>,
+    /// Which living host's disk holds how many acknowledged records.
+    pub disks: Vec<String>,
     /// Everything that must not be; empty if the injection passed.
     pub violations: Vec<String>,
 }
@@ -109,6 +112,7 @@ pub fn run(site: &Site<'_>, number: usize, plan: Plan) -> Result<Outcome, LabErr
         stood_still: false,
         inside: false,
         audit: None,
+        disks: Vec::new(),
         violations: Vec::new(),
     };
     match attempt(site, number, &mut outcome) {
@@ -144,6 +148,10 @@ fn attempt(site: &Site<'_>, number: usize, outcome: &mut Outcome) -> Result<(), 
         site.net.join(member(&mut cluster, side).host())?;
     }
     result?;
+    if site.host.disk {
+        let all = written(&plan.clients, plan.seed, &outcome.records);
+        outcome.disks = cluster.judge_disks(&all)?;
+    }
     let mut full = 0;
     for member in [&mut cluster.primary, &mut cluster.secondary] {
         if let Some(node) = member.node.take() {
@@ -301,6 +309,9 @@ impl Injection<'_> {
         self.load.order();
         let ordered = wall_clock();
         let qmp = &survivor.guest.qmp;
+        if self.site.host.disk {
+            disk::before_failover(qmp, plan.loser == Side::Primary)?;
+        }
         qmp.command("x-colo-lost-heartbeat", json!({}))?;
         self.goes_on(cluster, plan.loser, outcome)?;
         outcome.qemu = since(member(cluster, plan.loser.other()), ordered);

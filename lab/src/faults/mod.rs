@@ -60,7 +60,10 @@ pub fn run(host: &Host, bin: PathBuf, order: &Order, json: &Path) -> Result<Tall
     let mut outcomes = Vec::new();
     for number in 0..order.count {
         let seed = order.seed.wrapping_add(number as u64);
-        let plan = Plan::draw(seed, kinds[number % kinds.len()]);
+        let mut plan = Plan::draw(seed, kinds[number % kinds.len()]);
+        if host.disk {
+            plan = plan.with_disk();
+        }
         let outcome = inject::run(&site, number + 1, plan);
         if let Ok(outcome) = &outcome {
             say("", report::line(outcome));

@@ -266,6 +266,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same with clients that write to the guest's disk, too.
+    pub fn with_disk(mut self) -> Self {
+        self.clients
+            .extend([Client::Disk(Family::V4), Client::Disk(Family::V6)]);
+        self
+    }
+
     /// Draws the plan of `seed` for `kind`.
     pub fn draw(seed: u64, kind: Kind) -> Self {
         let mut noise = Noise::new(seed);

@@ -89,6 +89,12 @@ pub fn line(outcome: &Outcome) -> String {
     if outcome.stood_still {
         text.push_str(", QEMU stood still inside a checkpoint");
     }
+    if !outcome.disks.is_empty() {
+        text.push_str(&format!(
+            ", acknowledged records on {}",
+            outcome.disks.join(" and ")
+        ));
+    }
     for violation in &outcome.violations {
         text.push_str("\n          ");
         text.push_str(&violation.replace('\n', "\n          "));
@@ -208,6 +214,7 @@ fn value(outcome: &Outcome) -> Value {
         "stood_still": outcome.stood_still,
         "inside": outcome.inside,
         "audit": outcome.audit,
+        "disks": outcome.disks,
         "clients": clients,
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Tape;
+use crate::disk::{PORT, RECORDS, Writer};
 use crate::workload::http::{Page, pattern};
 use crate::workload::{Connection, Family, Noise, TrafficError};
 
@@ -29,6 +30,8 @@ pub enum Client {
     Download(Family),
     /// A connection for each page, of one byte or of 300,000.
     Pages(Family),
+    /// One connection; records that the guest has on its disk before it answers, each after the one before.
+    Disk(Family),
 }
 
 impl fmt::Display for Client {
@@ -38,6 +41,7 @@ impl fmt::Display for Client {
             Self::Redis(family) => ("redis", family),
             Self::Download(family) => ("download", family),
             Self::Pages(family) => ("pages", family),
+            Self::Disk(family) => ("disk", family),
         };
         write!(f, "{name} over {family}")
     }
@@ -47,6 +51,15 @@ impl Client {
     /// True if each answer comes on a connection of its own.
     pub fn opens(self) -> bool {
         matches!(self, Self::Pages(_))
+    }
+
+    /// Of one that writes to the disk: its records.
+    pub fn writer(self, seed: u64) -> Option<Writer> {
+        match self {
+            Self::Disk(Family::V4) => Some(Writer::new(0, seed)),
+            Self::Disk(Family::V6) => Some(Writer::new(1, seed)),
+            _ => None,
+        }
     }
 
     /// Asks until the tape says stop. A connection that fails is followed by another one.
@@ -65,6 +78,10 @@ impl Client {
                     };
                     fetch(family, page, tape)
                 }
+                Self::Disk(family) => match self.writer(seed) {
+                    Some(writer) => write(family, writer, tape),
+                    None => Ok(()),
+                },
             };
             if let Err(error) = outcome {
                 tape.fails(&error);
@@ -111,6 +128,23 @@ fn fetch(family: Family, page: Page, tape: &Arc<Tape>) -> Result<(), TrafficErro
     }
     connection.expect_end()?;
     tape.is_answered();
+    Ok(())
+}
+
+/// Writes the record after the last acknowledged one, and so on.
+fn write(family: Family, writer: Writer, tape: &Arc<Tape>) -> Result<(), TrafficError> {
+    let mut connection = Connection::open_taped(family, PORT, "disk", tape)?;
+    while !tape.stopped() {
+        let number = tape.record().answers + 1;
+        if number < RECORDS {
+            let record = writer.record(number);
+            tape.asks();
+            connection.send(&record)?;
+            connection.expect(writer.answer(number, &record).as_bytes(), None)?;
+            tape.is_answered();
+        }
+        std::thread::sleep(PAUSE);
+    }
     Ok(())
 }
 

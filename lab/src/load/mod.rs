@@ -16,9 +16,22 @@ use std::time::{Duration, Instant};
 pub use client::Client;
 pub use tape::{Record, Tape};
 
+use crate::disk::Written;
 use crate::error::LabError;
 use crate::interrupt;
 use crate::net::ClientNet;
+
+/// What the clients of a load with this seed know to be on the guest's disk, by their records.
+pub fn written(clients: &[Client], seed: u64, records: &[Record]) -> Vec<Written> {
+    let each = clients.iter().zip(records).enumerate();
+    each.filter_map(|(number, (client, record))| {
+        Some(Written {
+            writer: client.writer(seed.wrapping_add(number as u64))?,
+            acknowledged: record.answers,
+        })
+    })
+    .collect()
+}
 
 /// Running clients; dropped, they have ended.
 #[derive(Debug)]
