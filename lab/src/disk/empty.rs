@@ -45,3 +45,28 @@ pub fn qcow2(path: &Path, size: u64) -> Result<(), LabError> {
     image.resize((first_level + CLUSTER) as usize, 0);
     fs::write(path, image).map_err(LabError::file(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_four_clusters_that_are_counted_and_one_table_without_entries() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        qcow2(file.path(), 128 << 20).expect("written");
+        let image = fs::read(file.path()).expect("read");
+        let number = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().expect("8 bytes"));
+        assert_eq!(image.len() as u64, 4 * CLUSTER);
+        assert_eq!(&image[..8], b"QFI\xfb\0\0\0\x03");
+        assert_eq!(number(24), 128 << 20, "the disk's size");
+        assert_eq!(
+            (number(40), number(48)),
+            (3 * CLUSTER, CLUSTER),
+            "the tables' places"
+        );
+        assert_eq!(number(CLUSTER as usize), 2 * CLUSTER, "the block of counts");
+        let counts = &image[2 * CLUSTER as usize..3 * CLUSTER as usize];
+        assert_eq!(&counts[..10], [0, 1, 0, 1, 0, 1, 0, 1, 0, 0]);
+        assert!(image[3 * CLUSTER as usize..].iter().all(|&byte| byte == 0));
+    }
+}

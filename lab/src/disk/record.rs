@@ -36,7 +36,7 @@ impl Writer {
     pub fn record(self, number: u64) -> Vec<u8> {
         debug_assert!((1..RECORDS).contains(&number));
         let mut record = self.block(number).to_le_bytes().to_vec();
-        record.extend(Noise::new(self.seed ^ number << 32).bytes(LEN - record.len()));
+        record.extend(Noise::new(self.seed ^ (number << 32)).bytes(LEN - record.len()));
         record
     }
 
