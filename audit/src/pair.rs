@@ -208,7 +208,7 @@ impl Audit {
         }
     }
 
-    /// Rule R3: a side was told of a load; the other side's monitor must have told of it before.
+    /// Rule R3: a side has received a report of a load. The other side's monitor must have shown that load before.
     fn reported(&self, number: usize) -> Result<(), Fault> {
         let reports = self.sides[number].reports;
         for (other, side) in self.sides.iter().enumerate() {

@@ -97,7 +97,7 @@ pub struct Oracle<'a> {
     last: Vec<Option<usize>>,
     whereabouts: Vec<Whereabouts>,
     /// Of each frame: bytes of its payload that have left in parts.
-    parted: Vec<usize>,
+    departed: Vec<usize>,
     taken: usize,
     left: usize,
     breaches: Vec<Breach>,
@@ -119,7 +119,7 @@ impl<'a> Oracle<'a> {
             fresh,
             last: vec![None; sender.flows.len()],
             whereabouts: vec![Whereabouts::NotYet; sender.frames.len()],
-            parted: vec![0; sender.frames.len()],
+            departed: vec![0; sender.frames.len()],
             taken: 0,
             left: 0,
             breaches: Vec::new(),
@@ -170,7 +170,7 @@ impl<'a> Oracle<'a> {
         }
         self.whereabouts[frame] = Whereabouts::Left;
         match &sent.body {
-            Body::Tcp(segment) if self.parted[frame] > 0 || bytes.len() < sent.bytes.len() => {
+            Body::Tcp(segment) if self.departed[frame] > 0 || bytes.len() < sent.bytes.len() => {
                 self.part(frame, sent, segment, bytes);
             }
             Body::Tcp(segment) => {
@@ -198,7 +198,7 @@ impl<'a> Oracle<'a> {
 
     /// A part of a segment leaves: the parts of one leave from the front to the back.
     fn part(&mut self, frame: usize, sent: &Sent, segment: &Segment, bytes: &[u8]) {
-        let from = self.parted[frame];
+        let from = self.departed[frame];
         let Body::Tcp(part) = read(bytes).body else {
             self.breach(Rule::Conserved, frame, "its part cannot be read".into());
             return;
@@ -206,7 +206,7 @@ impl<'a> Oracle<'a> {
         if let Err(why) = part_of(&sent.bytes, bytes, (segment, &part), from) {
             self.breach(Rule::Conserved, frame, why);
         }
-        self.parted[frame] = from + part.len;
+        self.departed[frame] = from + part.len;
         if from + part.len < segment.len {
             self.whereabouts[frame] = Whereabouts::Inside;
         }

@@ -168,8 +168,8 @@ impl Ends<'_> {
     }
 }
 
-/// What a survivor is told before `x-colo-lost-heartbeat`: one that `takes_over` that nobody writes to its image any
-/// more, one that was the primary that the peer's image is gone.
+/// Gives a survivor the commands that come before `x-colo-lost-heartbeat`. One that `takes_over` stops serving its
+/// image by NBD; one that was the primary removes the peer's image from its quorum.
 ///
 /// # Errors
 /// [`LabError::Qmp`] with QEMU's refusal.
@@ -183,7 +183,7 @@ pub fn before_failover(survivor: &Qmp, takes_over: bool) -> Result<(), LabError>
     Ok(())
 }
 
-/// Waits until a secondary that was told to take over has committed its overlays: the image then holds everything.
+/// Waits until a secondary that takes over has committed its overlays. The image then holds everything.
 ///
 /// # Errors
 /// [`LabError::Late`], [`LabError::Qmp`].

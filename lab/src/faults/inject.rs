@@ -60,7 +60,7 @@ pub struct Outcome {
     pub qemu: Option<Duration>,
     /// Both VMs stood still inside a checkpoint, and the primary was fenced for it.
     pub stood_still: bool,
-    /// The survivor's VM stood inside a checkpoint from the fault until its QEMU was told.
+    /// The survivor's VM stood inside a checkpoint from the fault until its QEMU received `x-colo-lost-heartbeat`.
     pub inside: bool,
     /// What the auditor says, where there is one and it found nothing wrong.
     pub audit: Option<String>,
