@@ -52,6 +52,8 @@ pub struct PrimaryNode {
     clock: Clock,
     /// How long input for a guest that takes none is kept while nothing is protected.
     patience: Ticks,
+    /// Until then input is kept for a guest that takes none: its driver may still fill its ring.
+    starts_until: Ticks,
     /// Slot of the next inherited offset to save for a node that comes after this one.
     to_save: Option<usize>,
 }
@@ -104,10 +106,17 @@ impl PrimaryNode {
         node
     }
 
-    /// A pair whose node took over, having seen the fence at this generation.
-    pub fn after_takeover(parts: Parts, overheard: Overheard<Mbuf>, generation: u64) -> Self {
+    /// A pair whose node took over, having seen the fence at this generation. Its VM's ring has just
+    /// started; until `starts_until` the driver may have no buffers in it.
+    pub fn after_takeover(
+        parts: Parts,
+        overheard: Overheard<Mbuf>,
+        generation: u64,
+        starts_until: Ticks,
+    ) -> Self {
         Self {
             overheard,
+            starts_until,
             to_save: Some(0),
             ..Self::at(parts, generation)
         }
@@ -147,6 +156,7 @@ impl PrimaryNode {
             tap,
             clock,
             patience,
+            starts_until: 0,
             to_save: None,
         }
     }
@@ -333,6 +343,7 @@ impl PrimaryNode {
             busy |= taken > 0;
         }
         if matches!(self.state.state(), State::Solo | State::Pairing)
+            && now >= self.starts_until
             && now.saturating_sub(self.input_since) >= self.patience
         {
             // Nobody is protected and the guest takes nothing: a NIC would drop it.

@@ -291,7 +291,8 @@ impl SecondaryNode {
             self.tap.note(Note::Takeover);
         }
         let Heir { mut state, uplink } = heir;
-        let oldest = now.saturating_sub(self.clock.ticks(LATEST));
+        let latest = self.clock.ticks(LATEST);
+        let oldest = now.saturating_sub(latest);
         let dropped = self.overheard.expire(oldest);
         self.tally.add(Counter::InputIgnored, dropped as u64);
         state.inherit(self.state.into_inheritance(), now);
@@ -308,7 +309,7 @@ impl SecondaryNode {
             clock: self.clock,
             patience: self.patience,
         };
-        PrimaryNode::after_takeover(parts, self.overheard, self.generation)
+        PrimaryNode::after_takeover(parts, self.overheard, self.generation, now + latest)
     }
 
     /// What is due every now and then.

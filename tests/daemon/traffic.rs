@@ -115,6 +115,12 @@ impl Script {
         self.wait_for(&format!("started {port}"));
     }
 
+    /// Starts a port's device whose driver leaves its ring empty for a while.
+    pub fn start_slowly(&mut self, port: usize) {
+        self.say(&format!("start {port} slowly"));
+        self.wait_for(&format!("started {port}"));
+    }
+
     /// Starts a port's device that leaves checksums and segmentation to the node.
     pub fn start_with_offloads(&mut self, port: usize) {
         self.say(&format!("start {port} offloads"));

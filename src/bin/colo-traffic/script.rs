@@ -6,6 +6,7 @@
 //! | `send N HEX SIZE` | the same, with its TCP or UDP checksum to be completed and, unless SIZE is 0, to be cut into segments of SIZE bytes of payload |
 //! | `start N` | connects a virtio_user device to the socket, as when a VM starts |
 //! | `start N offloads` | the same, for frames that leave checksums and segmentation to others |
+//! | `start N slowly` | as `start N`, but the device's ring runs for a while before its driver puts the first buffer into it |
 //! | `stop N` | stops it as QEMU stops a VM's (`GET_VRING_BASE`), and disconnects, which QEMU does not; what was not taken waits for the next start |
 //!
 //! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`,
@@ -26,10 +27,20 @@ use crate::line::{Line, LineError};
 
 /// Pause between two looks when nothing happens.
 const PAUSE: Duration = Duration::from_micros(20);
+/// How long the ring of a slow driver runs without a buffer.
+const EMPTY: Duration = Duration::from_millis(50);
+
+/// How a device starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Usual,
+    Offloads,
+    Slowly,
+}
 
 enum Command {
     Send(usize, Vec<u8>, Offload),
-    Start(usize, bool),
+    Start(usize, Manner),
     Stop(usize),
 }
 
@@ -46,13 +57,18 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
                 idle = false;
                 match command? {
                     Command::Send(n, frame, offload) => lines[n].send(frame, offload),
-                    Command::Start(n, offloads) => {
+                    Command::Start(n, manner) => {
                         let device = format!(
                             "net_virtio_user{starts},path={},mac=02:00:00:00:00:{n:02x}",
                             sockets[n]
                         );
                         starts += 1;
-                        lines[n].start(Port::plug(eal, &device)?, offloads)?;
+                        // DPDK starts the ring here and fills it below.
+                        let port = Port::plug(eal, &device)?;
+                        if manner == Manner::Slowly {
+                            thread::sleep(EMPTY);
+                        }
+                        lines[n].start(port, manner == Manner::Offloads)?;
                         say(format_args!("started {n}"))?;
                     }
                     Command::Stop(n) => {
@@ -140,8 +156,9 @@ fn parse(line: &str, ports: usize) -> Option<Command> {
             };
             Some(Command::Send(n, bytes(hex)?, offload))
         }
-        ("start", None, None) => Some(Command::Start(n, false)),
-        ("start", Some("offloads"), None) => Some(Command::Start(n, true)),
+        ("start", None, None) => Some(Command::Start(n, Manner::Usual)),
+        ("start", Some("offloads"), None) => Some(Command::Start(n, Manner::Offloads)),
+        ("start", Some("slowly"), None) => Some(Command::Start(n, Manner::Slowly)),
         ("stop", None, None) => Some(Command::Stop(n)),
         _ => None,
     }
