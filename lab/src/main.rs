@@ -8,7 +8,7 @@
 //! | `short` | counts the checkpoints that short connections cost |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
-//! | `operator` | stops and continues the VMs of a pair by hand, inside checkpoints, too |
+//! | `operator` | stops and continues the VMs of pairs by hand, and cancels migrations, inside checkpoints, too |
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |

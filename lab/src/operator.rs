@@ -1,7 +1,10 @@
-//! An operator's `stop` and `cont` at either VM, and `cont` inside a checkpoint, while the VMs' answers differ.
+//! An operator's `stop` and `cont` at either VM, `cont` inside a checkpoint, and `migrate_cancel` before the pair is one
+//! and inside a checkpoint, while the VMs' answers differ.
 //!
 //! Out: a line for each claim. What is claimed: the client gets the primary VM's own answer and nothing else, and
 //! the auditor finds no commit that the secondary VM's load does not cover (rules R3 and R9).
+
+mod cancel;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +19,7 @@ use crate::pair::{Host, Mode, Pair};
 use crate::progress::say;
 use crate::qemu::Guest;
 use crate::qmp::QmpError;
+use crate::workload::differ::Answer;
 use crate::workload::{Family, differ};
 
 /// How long a VM stays stopped.
@@ -65,6 +69,10 @@ pub fn run(host: &Host, bin: PathBuf, count: usize) -> Result<bool, LabError> {
     let mode = Mode::Protected(bin);
     let mut tally = Tally::default();
     let mut round = 0;
+    for round in 0..count {
+        cancel::before_colo(&mode, host, round, &mut tally)?;
+        cancel::inside_checkpoint(&mode, host, round, &mut tally)?;
+    }
     while round < count {
         let mut pair = Pair::start(&mode, host, true)?;
         while round < count && all_acts(&mut pair, round, &mut tally)? {
@@ -86,6 +94,12 @@ struct Tally {
 }
 
 impl Tally {
+    /// A QEMU ended by itself.
+    fn ended(&mut self, what: &str) {
+        self.ended += 1;
+        println!("ended   {what}");
+    }
+
     fn claim(&mut self, name: &str, outcome: Result<String, LabError>) -> Result<(), LabError> {
         match outcome {
             Err(error) if error.is_interrupt() => return Err(error),
@@ -105,8 +119,7 @@ fn all_acts(pair: &mut Pair, round: usize, tally: &mut Tally) -> Result<bool, La
         let outcome = meddle(pair, act, round);
         if let Err(ended @ LabError::Died { .. }) = pair.guests_alive() {
             if act.is_inside() {
-                tally.ended += 1;
-                println!("ended   {act}: {ended}");
+                tally.ended(&format!("{act}: {ended}"));
             } else {
                 tally.claim(&act.to_string(), Err(ended))?;
             }
@@ -150,6 +163,22 @@ fn end(pair: Pair, tally: &mut Tally) -> Result<(), LabError> {
 /// A question to which the VMs' answers differ, with the operator's hands in its checkpoint.
 fn meddle(pair: &mut Pair, act: Act, round: usize) -> Result<String, LabError> {
     pair.wait_quiet()?;
+    let (answer, done) = ask_meanwhile(pair, |primary, secondary| match act {
+        Act::StopPrimary => blink(primary, round),
+        Act::StopSecondary => blink(secondary, round),
+        Act::ContPrimaryInside => cont_inside(primary),
+        Act::ContSecondaryInside => cont_inside(secondary),
+    })?;
+    pair.alive()?;
+    Ok(format!("{done}; {}", primary_said(pair, &answer)?))
+}
+
+/// Asks the differing service while the operator does something to the two QEMUs. Returns the client's answer and what
+/// the operator saw.
+fn ask_meanwhile(
+    pair: &Pair,
+    act: impl FnOnce(&Guest, &Guest) -> Result<String, LabError>,
+) -> Result<(Answer, String), LabError> {
     let namespace = pair.net.handle()?;
     let client = thread::spawn(move || {
         namespace.enter()?;
@@ -159,33 +188,30 @@ fn meddle(pair: &mut Pair, act: Act, round: usize) -> Result<String, LabError> {
     let secondary = secondary.ok_or(LabError::Claim {
         reason: "no secondary VM".to_owned(),
     })?;
-    let done = match act {
-        Act::StopPrimary => blink(primary, round),
-        Act::StopSecondary => blink(secondary, round),
-        Act::ContPrimaryInside => cont_inside(primary),
-        Act::ContSecondaryInside => cont_inside(secondary),
-    };
+    let done = act(primary, secondary);
     // The client's end says more than the operator's.
     let answer = client.join().unwrap_or_else(|_| {
         Err(LabError::Claim {
             reason: "the client's thread ended".to_owned(),
         })
     });
-    let answer = match answer {
+    match answer {
         Err(error) if !error.is_interrupt() => {
             let done = done.unwrap_or_else(|error| error.to_string());
-            return Err(LabError::Claim {
+            Err(LabError::Claim {
                 reason: format!(
                     "{error}; {done}; primary QEMU: {}; secondary QEMU: {}",
                     word(primary),
                     word(secondary)
                 ),
-            });
+            })
         }
-        other => other?,
-    };
-    let done = done?;
-    pair.alive()?;
+        other => Ok((other?, done?)),
+    }
+}
+
+/// Asserts that a client's answer is the primary VM's last one.
+fn primary_said(pair: &Pair, answer: &Answer) -> Result<String, LabError> {
     let (own, _) = pair.answers();
     if own.last() != Some(&answer.line) {
         return Err(LabError::Claim {
@@ -197,7 +223,7 @@ fn meddle(pair: &mut Pair, act: Act, round: usize) -> Result<String, LabError> {
         });
     }
     let took = answer.arrived.saturating_sub(answer.asked);
-    Ok(format!("{done}; the answer came after {took:.1?}"))
+    Ok(format!("the answer came after {took:.1?}"))
 }
 
 /// What a QEMU says of its VM and of its migration.
@@ -223,15 +249,23 @@ fn blink(guest: &Guest, round: usize) -> Result<String, LabError> {
 
 /// `cont` as soon as the VM has stopped for the checkpoint.
 fn cont_inside(guest: &Guest) -> Result<String, LabError> {
+    match begins(guest) {
+        true => cont(guest),
+        false => Ok("no checkpoint came".to_owned()),
+    }
+}
+
+/// Waits until a VM stops for a checkpoint; false if none comes.
+fn begins(guest: &Guest) -> bool {
     let before = guest.qmp.last("STOP");
     let since = Instant::now();
     while guest.qmp.last("STOP") == before {
         if since.elapsed() > BEGINS {
-            return Ok("no checkpoint came".to_owned());
+            return false;
         }
         thread::sleep(Duration::from_micros(100));
     }
-    cont(guest)
+    true
 }
 
 /// What becomes of a `cont`: QEMU 11.0 and later refuse it inside a checkpoint.

@@ -144,6 +144,15 @@ const CHECKPOINT_PERIOD_MS: u32 = 600_000;
 /// State moves as fast as it can: QEMU's own limit is 128 MiB a second.
 const BANDWIDTH: u64 = 10 << 30;
 
+/// What becomes of the migration that makes two guests a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// Both enter COLO.
+    Colo,
+    /// It is cancelled so long after its begin.
+    Cancelled { after: Duration },
+}
+
 /// A running set-up. Without a second guest it is no pair, but serves the same.
 #[derive(Debug)]
 pub struct Pair {
@@ -190,6 +199,30 @@ impl Pair {
         mode: &Mode,
         host: &Host,
         timestamps: bool,
+    ) -> Result<Self, LabError> {
+        Self::start_until(net, mode, host, timestamps, Entry::Colo)
+    }
+
+    /// Boots two guests and their nodes, and cancels the migration that was to make them a pair after this time.
+    ///
+    /// # Errors
+    /// As [`Pair::start`].
+    pub fn start_cancelled(mode: &Mode, host: &Host, after: Duration) -> Result<Self, LabError> {
+        Self::start_until(
+            ClientNet::veth()?,
+            mode,
+            host,
+            true,
+            Entry::Cancelled { after },
+        )
+    }
+
+    fn start_until(
+        net: ClientNet,
+        mode: &Mode,
+        host: &Host,
+        timestamps: bool,
+        entry: Entry,
     ) -> Result<Self, LabError> {
         // Should a step fail, what stands is dropped in reverse: guests, nodes, network, folder.
         let run = run_folder(host)?;
@@ -264,11 +297,21 @@ impl Pair {
                     say("disks", "the secondary's receives the primary's writes");
                 }
                 let nodes = [&primary_node, &secondary_node];
-                enter_colo(&primary, &secondary, &uri, &host.release)
-                    .map_err(|error| error.beside(&said(nodes)))?;
-                // The restart that follows the state change, and the comparator's first look at it.
-                interrupt::sleep(Duration::from_secs(1))?;
-                say("COLO", "both VMs run in lock-step");
+                match entry {
+                    Entry::Colo => {
+                        enter_colo(&primary, &secondary, &uri, &host.release)
+                            .map_err(|error| error.beside(&said(nodes)))?;
+                        // The restart that follows the state change, and the comparator's first look at it.
+                        interrupt::sleep(Duration::from_secs(1))?;
+                        say("COLO", "both VMs run in lock-step");
+                    }
+                    Entry::Cancelled { after } => {
+                        migrate(&primary, &secondary, &uri, &host.release)?;
+                        interrupt::sleep(after)?;
+                        primary.qmp.command("migrate_cancel", json!({}))?;
+                        say("COLO", format!("cancelled after {after:?}"));
+                    }
+                }
                 Some(secondary)
             }
             Mode::Unprotected | Mode::Alone(_) | Mode::Plain => None,
@@ -282,7 +325,9 @@ impl Pair {
             audit: host.audit.clone(),
             run,
         };
-        pair.alive()?;
+        if entry == Entry::Colo {
+            pair.alive()?;
+        }
         Ok(pair)
     }
 
@@ -449,6 +494,28 @@ pub fn enter_colo(
     uri: &str,
     release: &Release,
 ) -> Result<(), LabError> {
+    migrate(primary, secondary, uri, release)?;
+    let mut last = json!(null);
+    let entered = interrupt::wait_for("migration state colo", Duration::from_secs(90), || {
+        last = primary.qmp.command("query-migrate", json!({}))?;
+        Ok(matches!(last["status"].as_str(), Some("colo" | "failed")).then_some(()))
+    });
+    match entered {
+        Ok(()) if last["status"] == "colo" => Ok(()),
+        Ok(()) => Err(LabError::NoColo {
+            status: last.to_string(),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Begins the state transfer that ends in COLO.
+fn migrate(
+    primary: &Guest,
+    secondary: &Guest,
+    uri: &str,
+    release: &Release,
+) -> Result<(), LabError> {
     let on = |name: &&str| json!({"capability": name, "state": true});
     let all: Vec<_> = release.capabilities().iter().map(on).collect();
     let colo = json!({ "capabilities": all });
@@ -462,18 +529,7 @@ pub fn enter_colo(
         json!({"x-checkpoint-delay": CHECKPOINT_PERIOD_MS, "max-bandwidth": BANDWIDTH}),
     )?;
     primary.qmp.command("migrate", json!({"uri": uri}))?;
-    let mut last = json!(null);
-    let entered = interrupt::wait_for("migration state colo", Duration::from_secs(90), || {
-        last = primary.qmp.command("query-migrate", json!({}))?;
-        Ok(matches!(last["status"].as_str(), Some("colo" | "failed")).then_some(()))
-    });
-    match entered {
-        Ok(()) if last["status"] == "colo" => Ok(()),
-        Ok(()) => Err(LabError::NoColo {
-            status: last.to_string(),
-        }),
-        Err(error) => Err(error),
-    }
+    Ok(())
 }
 
 /// Netdev, NIC and filters of QEMU's own COLO proxy, as docs/COLO-FT.txt arranges them, over unix sockets.
