@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::disk;
 use crate::error::LabError;
 use crate::interrupt;
+use crate::matrix::spread;
 use crate::pair::{Host, Mode, Pair, Summaries};
 use crate::progress::say;
 use crate::qmp::Checkpoint;
@@ -124,6 +125,11 @@ pub fn run(host: &Host, bin: PathBuf, full: bool) -> Result<Tally, LabError> {
             Ok(()) => {}
         }
     }
+    println!(
+        "{} checkpoints, STOP to RESUME {} ms (median, longest)",
+        tally.pauses.len(),
+        spread(&tally.pauses)
+    );
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally)
 }

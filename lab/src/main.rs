@@ -89,6 +89,7 @@ Options:
   --strict       captures: a deviation counts as a failure
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
+  --multifd N    the VMs' state goes over N connections at once (QEMU 11.0 and later)
   --disk         check, faults, matrix: guests have a disk, and what they acknowledged must be on the survivor's
   --keep         keep the run folder with all logs
 ";
@@ -144,6 +145,7 @@ struct Arguments {
     keep: bool,
     no_offloads: bool,
     vhost_client: bool,
+    multifd: Option<u8>,
     disk: bool,
     words: Vec<String>,
     captures: Option<PathBuf>,
@@ -191,6 +193,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         keep: false,
         no_offloads: false,
         vhost_client: false,
+        multifd: None,
         disk: false,
         words: Vec::new(),
         captures: None,
@@ -216,6 +219,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("full") => arguments.full = true,
             Long("brief") => arguments.brief = true,
             Long("keep") => arguments.keep = true,
+            Long("multifd") => arguments.multifd = Some(parser.value()?.parse()?),
             Long("disk") => arguments.disk = true,
             Long("no-offloads") => arguments.no_offloads = true,
             Long("vhost-client") => arguments.vhost_client = true,
@@ -312,8 +316,10 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         };
         let image = &arguments.image;
         let host = Host::prepare(image, qemu, arguments.keep, ports, audit.clone())?;
+        let release = host.release.with_channels(arguments.multifd)?;
         Ok::<_, LabError>(Host {
             disk: arguments.disk,
+            release,
             ..host
         })
     };

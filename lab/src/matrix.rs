@@ -156,7 +156,7 @@ impl Display for Row {
 }
 
 /// The median and the longest, in milliseconds.
-fn spread(times: &[Duration]) -> String {
+pub fn spread(times: &[Duration]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;

@@ -523,6 +523,9 @@ fn migrate(
         guest
             .qmp
             .command("migrate-set-capabilities", colo.clone())?;
+        if let Some(parameters) = release.parameters() {
+            guest.qmp.command("migrate-set-parameters", parameters)?;
+        }
     }
     primary.qmp.command(
         "migrate-set-parameters",

@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::accel::Accel;
 use crate::error::LabError;
 use crate::process::run;
@@ -45,6 +47,8 @@ pub struct Release {
     number: Number,
     /// The unpacked tree that it comes from, if it is not the installed one.
     tree: Option<PathBuf>,
+    /// Channels of the state's transfer, where it uses several (`multifd`).
+    channels: Option<u8>,
 }
 
 impl fmt::Display for Release {
@@ -132,6 +136,7 @@ impl Release {
             text: String::new(),
             number: (0, 0),
             tree,
+            channels: None,
         };
         let (program, arguments) = release.command(&["--version".to_owned()]);
         let mut words = vec![program.display().to_string()];
@@ -228,10 +233,30 @@ impl Release {
     /// Migration capabilities of both sides. Without `return-path` 11.0 and later refuse `x-colo`; with it COLO fails up to
     /// 10.2. The incoming side needs `x-colo` from 8.1 on, and may have it before.
     pub fn capabilities(&self) -> &'static [&'static str] {
-        match self.number < (11, 0) {
-            true => &["x-colo"],
-            false => &["return-path", "x-colo"],
+        match (self.number < (11, 0), self.channels) {
+            (true, _) => &["x-colo"],
+            (false, None) => &["return-path", "x-colo"],
+            (false, Some(_)) => &["return-path", "multifd", "x-colo"],
         }
+    }
+
+    /// The same release, whose VMs' state goes over so many connections at once.
+    ///
+    /// # Errors
+    /// [`LabError::Claim`] before 11.0, where COLO and `multifd` exclude each other.
+    pub fn with_channels(self, channels: Option<u8>) -> Result<Self, LabError> {
+        if channels.is_some() && self.number < (11, 0) {
+            return Err(LabError::Claim {
+                reason: format!("--multifd: QEMU {self} has no multifd with COLO, 11.0 has"),
+            });
+        }
+        Ok(Self { channels, ..self })
+    }
+
+    /// Migration parameters that both sides need.
+    pub fn parameters(&self) -> Option<Value> {
+        self.channels
+            .map(|channels| json!({"multifd-channels": channels}))
     }
 
     /// Guest RAM in KiB for a guest of about `mib` MiB.
@@ -271,6 +296,7 @@ mod tests {
             text: format!("{major}.{minor}.0"),
             number: (major, minor),
             tree: None,
+            channels: None,
         }
     }
 
@@ -314,6 +340,16 @@ mod tests {
             assert_eq!(release(7, 2).ram_kib(Accel::Kvm, mib), mib * 1024);
             assert_eq!(release(10, 0).ram_kib(Accel::Tcg, mib), mib * 1024);
         }
+    }
+
+    #[test]
+    fn several_channels_need_a_release_that_has_them() {
+        let several = release(11, 0).with_channels(Some(4)).expect("allowed");
+        assert_eq!(several.capabilities().len(), 3);
+        assert_eq!(several.parameters(), Some(json!({"multifd-channels": 4})));
+        release(10, 2).with_channels(Some(4)).expect_err("refused");
+        let one = release(10, 2).with_channels(None).expect("allowed");
+        assert_eq!(one.parameters(), None);
     }
 
     #[test]
