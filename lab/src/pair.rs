@@ -284,7 +284,7 @@ impl Pair {
         let secondary = match mode {
             Mode::Protected(_) | Mode::Stock => {
                 let uri = format!("unix:{}", dir.join("state.sock").display());
-                let secondary = guest("svm", Some(&uri))?;
+                let secondary = guest("svm", Some(host.release.incoming(&uri)))?;
                 say("secondary VM", "started, waits for the primary's state");
                 if host.disk {
                     let ends = Ends {
@@ -531,6 +531,11 @@ fn migrate(
         "migrate-set-parameters",
         json!({"x-checkpoint-delay": CHECKPOINT_PERIOD_MS, "max-bandwidth": BANDWIDTH}),
     )?;
+    if release.incoming(uri) != uri {
+        secondary
+            .qmp
+            .command("migrate-incoming", json!({"uri": uri}))?;
+    }
     primary.qmp.command("migrate", json!({"uri": uri}))?;
     Ok(())
 }

@@ -27,6 +27,9 @@ const SUITES: [(&str, &str, &str); 3] = [
     ("11.1", "trixie-backports", "1:11.1.3+ds-1~bpo13+1"),
 ];
 
+/// A secondary that waits for `migrate-incoming`.
+const DEFERRED: &str = "defer";
+
 /// Where a tree has the firmware, its libraries, and QEMU's modules.
 const FIRMWARE: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
@@ -253,6 +256,15 @@ impl Release {
         Ok(Self { channels, ..self })
     }
 
+    /// What a secondary's `-incoming` says where its state will come from `uri`: QEMU takes `multifd` before it waits
+    /// for the state only.
+    pub fn incoming<'a>(&self, uri: &'a str) -> &'a str {
+        match self.channels {
+            None => uri,
+            Some(_) => DEFERRED,
+        }
+    }
+
     /// Migration parameters that both sides need.
     pub fn parameters(&self) -> Option<Value> {
         self.channels
@@ -346,10 +358,12 @@ mod tests {
     fn several_channels_need_a_release_that_has_them() {
         let several = release(11, 0).with_channels(Some(4)).expect("allowed");
         assert_eq!(several.capabilities().len(), 3);
+        assert_eq!(several.incoming("unix:state"), "defer");
         assert_eq!(several.parameters(), Some(json!({"multifd-channels": 4})));
         release(10, 2).with_channels(Some(4)).expect_err("refused");
         let one = release(10, 2).with_channels(None).expect("allowed");
         assert_eq!(one.parameters(), None);
+        assert_eq!(one.incoming("unix:state"), "unix:state");
     }
 
     #[test]

@@ -313,7 +313,7 @@ impl Cluster {
         };
         let places = [
             place(0, "primary", "pvm", saved.as_str()),
-            place(1, "secondary", "svm", uri.as_str()),
+            place(1, "secondary", "svm", site.host.release.incoming(&uri)),
         ];
         let first = launch(site, &dir, &places[0])?;
         let second = launch(site, &dir, &places[1])?;
@@ -403,7 +403,7 @@ impl Cluster {
             host: self.secondary.host,
             role: "secondary",
             name: "new",
-            incoming: Some(&uri),
+            incoming: Some(site.host.release.incoming(&uri)),
             bounds: self.secondary.bounds,
         };
         self.secondary = Member::start(site, &self.dir, &place)?;
