@@ -2,8 +2,8 @@
 //!
 //! [`Primary`] and [`Secondary`] are the two nodes' halves, [`Bare`] the comparator for traffic that
 //! somebody else mirrors. Frames, link frames, monitor events and time go in; frames to send,
-//! checkpoint requests and divergences come out. The rules of the design's section 4 that concern
-//! more than one frame are kept here: R3 and R6 to R9.
+//! checkpoint requests and divergences come out. The rules that concern more than one frame are kept
+//! here: R3 and R6 to R9 of `docs/rules.md`.
 
 mod announce;
 mod bare;
