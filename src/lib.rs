@@ -23,7 +23,9 @@ pub mod qmp;
 pub mod rewrite;
 pub mod spread;
 
+// The one module with unsafe code; everywhere else the compiler refuses it.
 #[cfg(feature = "dpdk")]
+#[allow(unsafe_code)]
 pub mod dpdk;
 #[cfg(feature = "dpdk")]
 pub mod node;
