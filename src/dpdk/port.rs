@@ -5,6 +5,7 @@
 //! counters and link state from any thread at any time.
 
 use std::ffi::{CStr, CString, c_char};
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,25 @@ pub enum Step {
     Close,
     ReadStats,
     WatchLink,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plug => "plug in the device",
+            Self::ReadInfo => "read what the device can do",
+            Self::ReadMac => "read the MAC address",
+            Self::Configure => "configure the device",
+            Self::SetUpRxQueue => "set up a receive queue",
+            Self::SetUpTxQueue => "set up a transmit queue",
+            Self::SetMtu => "set the MTU",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Close => "close",
+            Self::ReadStats => "read the statistics",
+            Self::WatchLink => "watch the link",
+        })
+    }
 }
 
 /// Why a port cannot be had or does not do what it should.
@@ -69,7 +89,7 @@ pub enum PortError {
         name: String,
     },
     /// The port was started already, or is not started, or is closed.
-    #[error("port {name}: {step:?} does not fit its state")]
+    #[error("port {name}: cannot {step} in its state")]
     State {
         /// The port.
         name: String,
@@ -77,7 +97,7 @@ pub enum PortError {
         step: Step,
     },
     /// The driver refused.
-    #[error("port {name}: {step:?} failed: {errno}")]
+    #[error("port {name}: cannot {step}: {errno}")]
     Driver {
         /// The port.
         name: String,
