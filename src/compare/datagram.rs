@@ -88,6 +88,7 @@ impl Datagrams {
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
+        debug_assert!(hold.awaits_primary());
         if packet.has_extras() {
             return Way::General(arrival.frame);
         }

@@ -13,7 +13,7 @@ use super::slab::Slab;
 pub(super) use super::slab::{Link, List, NIL, Place, Slot, SlotId, Standing};
 use super::trail::{Mark, Step, Trail};
 use crate::flow::FlowId;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 
 /// What was found by [`Hold::drop_oldest_history`].
 pub(super) enum Oldest {
@@ -107,6 +107,12 @@ impl<F: Frame> Hold<F> {
         self.bounds.primary.saturating_sub(self.primary_buffers)
     }
 
+    /// Whether a P may come in of which the caller has seen [`Hold::primary_room`] before its burst. Of what
+    /// came since, only parts of long P were not in that number.
+    pub fn awaits_primary(&self) -> bool {
+        self.primaries + self.released.len() < self.bounds.primary + BURST
+    }
+
     /// P that wait for a counterpart or a commit.
     #[inline]
     pub fn held_count(&self) -> usize {
@@ -176,6 +182,7 @@ impl<F: Frame> Hold<F> {
     /// Lets a P leave that needs no slot. The caller has seen [`Hold::primary_room`].
     #[inline(always)]
     pub fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
+        debug_assert!(self.awaits_primary());
         self.primary_buffers += frame.buffers();
         self.released.push(Release {
             frame,
@@ -188,6 +195,7 @@ impl<F: Frame> Hold<F> {
     /// Lets a part of a held P leave; the rest of it waits in its place. The caller has seen
     /// [`Hold::primary_room`].
     pub fn divide(&mut self, id: SlotId, front: F, rest: F, now: Ticks) {
+        debug_assert!(self.primary_room() > 0);
         let more = (front.buffers() + rest.buffers()).saturating_sub(self.frame(id).buffers());
         self.primary_buffers += more;
         self.divided.0 += 1;
@@ -227,6 +235,7 @@ impl<F: Frame> Hold<F> {
     /// [`Hold::secondary_is_full`].
     #[inline(always)]
     pub fn keep_step(&mut self, step: Step<F>) -> Mark {
+        debug_assert!(!self.secondary_is_full());
         self.push_step(step)
     }
 

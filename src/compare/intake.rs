@@ -12,11 +12,8 @@ use super::flows::Output;
 use super::hold::{Oldest, SlotId};
 use super::stream::{Arrival, Way};
 use crate::flow::FlowId;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::{Kind, Packet};
-
-/// Frames that are read ahead, as many as a port gives at a time.
-pub(super) const BURST: usize = 32;
 
 /// A burst on its way in.
 pub(super) struct Batch<F> {
@@ -227,7 +224,7 @@ impl<F: Frame> Comparator<F> {
         self.counts.held_max = self.counts.held_max.max(held);
     }
 
-    /// The caller has seen that there is room.
+    /// Takes in a P. The caller has seen that there is room.
     #[inline(always)]
     pub(super) fn take_primary(
         &mut self,
@@ -294,7 +291,9 @@ impl<F: Frame> Comparator<F> {
         flow: Option<FlowId>,
         now: Ticks,
     ) {
-        let Ok(id) = self.hold.insert_primary(frame, now) else {
+        let held = self.hold.insert_primary(frame, now);
+        debug_assert!(held.is_ok(), "the caller has seen that there is room");
+        let Ok(id) = held else {
             return;
         };
         if let Kind::Unreadable(_) = packet.kind {

@@ -6,7 +6,7 @@
 //! port's ring only, one round at a time: a VM that is silent keeps nobody waiting, and neither do two VMs
 //! whose frames are not alike.
 
-use super::intake::BURST;
+use crate::frame::BURST;
 
 /// Frames of a VM that say that more of them wait in its port's ring.
 const FULL: usize = BURST - BURST / 4;

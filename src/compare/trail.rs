@@ -106,6 +106,7 @@ impl<F: Frame> Trail<F> {
     /// Drops the oldest step, or the hole in its place. The caller has seen [`Trail::is_empty`].
     #[inline(always)]
     pub fn drop_oldest(&mut self) {
+        debug_assert!(!self.is_empty());
         let place = self.place(Mark(self.begin));
         self.begin = self.begin.wrapping_add(1);
         match self.steps[place].take() {

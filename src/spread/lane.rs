@@ -2,8 +2,8 @@
 
 use rtrb::Producer;
 
-use super::BURST;
 use super::ring::{free, push_some};
+use crate::frame::BURST;
 
 /// Frames that may wait for the ring: a burst that waited before, and another one.
 const WAITING: usize = 2 * BURST;

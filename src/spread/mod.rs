@@ -36,6 +36,3 @@ pub use front::Front;
 pub use ring::{FrontEnd, Sizes, WorkerEnd, ends};
 pub use shares::{ENTRIES, Shares};
 pub use worker::Worker;
-
-/// Frames of a burst.
-const BURST: usize = 32;

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 use rtrb::{Consumer, Producer};
 
-use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
 use super::lane::Lane;
 use super::ring::{Amount, FrontEnd, Message, Report, Run};
 use crate::compare::Release;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::Packet;
 
 /// Messages that may wait for the ring: one for each frame that does, and some controls.

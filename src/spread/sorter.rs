@@ -2,10 +2,10 @@
 
 use std::vec::Drain;
 
-use super::{BURST, Shares};
+use super::Shares;
 use crate::compare::Policy;
 use crate::flow::FlowKey;
-use crate::frame::Frame;
+use crate::frame::{BURST, Frame};
 use crate::packet::{Kind, Packet, at_a_glance, is_of_the_same_flow};
 
 /// A core that compares.

@@ -110,6 +110,7 @@ impl Stream {
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
+        debug_assert!(hold.awaits_primary());
         let tcp = arrival.packet.tcp;
         let usual = is_plain(tcp.flags) && !arrival.packet.has_extras();
         if !self.express || self.epoch != arrival.epoch || !usual {
