@@ -19,6 +19,7 @@ pub mod packet;
 pub mod panics;
 pub mod plan;
 pub mod protect;
+pub mod proto;
 pub mod qmp;
 pub mod rewrite;
 pub mod spread;

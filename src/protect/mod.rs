@@ -5,6 +5,7 @@
 //! checkpoint requests and divergences come out. The rules that concern more than one frame are kept
 //! here: R3 and R6 to R9 of `docs/rules.md`.
 
+mod address;
 mod announce;
 mod bare;
 mod cause;
@@ -25,7 +26,7 @@ mod takeover;
 mod tests;
 mod unreachable;
 
-pub use announce::Announcement;
+pub use address::Announcement;
 pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
 pub use last::{AWAITED, LastSegment};

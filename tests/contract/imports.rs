@@ -10,10 +10,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("error_chain", &[]),
     ("panics", &[]),
-    ("flow", &[]),
+    ("proto", &[]),
+    ("flow", &["proto"]),
     ("qmp", &[]),
     ("plan", &[]),
-    ("packet", &["frame", "flow"]),
+    ("packet", &["frame", "proto", "flow"]),
     ("compare", &["frame", "flow", "packet"]),
     ("spread", &["frame", "flow", "packet", "compare"]),
     ("rewrite", &["frame", "flow", "packet"]),
@@ -21,7 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "protect",
         &[
-            "frame", "flow", "packet", "compare", "spread", "rewrite", "link",
+            "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link",
         ],
     ),
     ("config", &["qmp"]),
@@ -51,7 +52,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
-    "frame", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
+    "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
 ];
 
 /// What a pure module does not use of the standard library.
