@@ -1,7 +1,9 @@
 //! What the repository says about itself, checked against its files: which module may know which,
-//! that the page of the rules names what there is, and that every counter is counted.
+//! that the page of the rules names what there is, that every counter is counted, and that the
+//! versions that are supported are the same everywhere.
 
 mod counters;
 mod imports;
 mod rules;
 mod source;
+mod versions;
