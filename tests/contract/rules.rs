@@ -16,6 +16,8 @@ const CITING: &[&str] = &[
     "docs",
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
 ];
 
 /// Parts that each rule has.
