@@ -5,6 +5,8 @@
 //! [`Settings`](crate::config::Settings). Every mistake is a [`UsageError`], whose text is the one
 //! line to print and whose exit status is [`UsageError::EXIT_STATUS`].
 
+#![warn(unreachable_pub)]
+
 mod devices;
 mod error;
 mod interfaces;

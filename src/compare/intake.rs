@@ -41,7 +41,7 @@ impl<F: Frame> Batch<F> {
 
     /// Takes at most `most` frames.
     #[inline(always)]
-    pub fn fill(&mut self, frames: &mut impl Iterator<Item = F>, most: usize) {
+    pub(super) fn fill(&mut self, frames: &mut impl Iterator<Item = F>, most: usize) {
         let mut len = 0;
         while len < most.min(BURST)
             && let Some(frame) = frames.next()
@@ -54,7 +54,7 @@ impl<F: Frame> Batch<F> {
 
     /// Loads the headers, while others are read.
     #[inline(always)]
-    pub fn touch_headers(&self) {
+    pub(super) fn touch_headers(&self) {
         let mut touched = 0;
         for frame in self.frames[..self.len].iter().flatten() {
             touched ^= frame.head().first().copied().unwrap_or_default();
@@ -70,7 +70,7 @@ pub(super) struct Bursts<F> {
 }
 
 impl<F: Frame> Bursts<F> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             primary: Batch::new(),
             secondary: Batch::new(),

@@ -13,7 +13,7 @@ mod overtake;
 mod unequal;
 
 #[path = "../../tests/properties/packets.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod packets;
 
 const TIMEOUT: Ticks = 1000;

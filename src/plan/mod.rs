@@ -4,6 +4,8 @@
 //! [`memory`] divides EAL's memory among the pools of all pairs. Both are pure: what DPDK knows of
 //! a device and of its memory is an argument. The pools that they size keep rule R10.
 
+#![warn(unreachable_pub)]
+
 pub mod device;
 pub mod fault;
 pub mod memory;

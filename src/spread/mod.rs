@@ -20,6 +20,8 @@
 //! Nothing here knows a thread: whoever owns a worker calls [`Worker::poll`], and tests let workers
 //! run in any turn.
 
+#![warn(unreachable_pub)]
+
 mod control;
 mod front;
 mod gauge;
