@@ -17,6 +17,7 @@ use super::link_state::LinkWatch;
 use super::mempool::Mempool;
 use super::offload::Abilities;
 use super::queue::{RxQueue, TxQueue};
+use crate::plan::Driver;
 
 /// A step in a port's life that its driver can refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,8 +340,7 @@ impl Port {
         // SAFETY: EAL is up, mac a place to write to.
         let ret = unsafe { dpdk_sys::rte_eth_macaddr_get(core.id, &mut mac) };
         core.check(Step::ReadMac, ret)?;
-        // These two gather segments as well, but do not say so.
-        let gathers = matches!(driver.as_str(), "net_null" | "net_pcap");
+        let gathers = Driver::of(&driver).gathers;
         let sends_chains =
             gathers || info.tx_offload_capa & dpdk_sys::SHIM_ETH_TX_OFFLOAD_MULTI_SEGS != 0;
         let abilities = abilities(&driver, info.tx_offload_capa);
@@ -437,7 +437,7 @@ impl Port {
         let ret = unsafe { dpdk_sys::rte_eth_dev_configure(id, rx_queues, tx_queues, &conf) };
         core.check(Step::Configure, ret)?;
         if let Some(mtu) = config.mtu
-            && self.driver == "net_tap"
+            && Driver::of(&self.driver).late_mtu
         {
             // It hears of the MTU by this call alone, and passes it on to its interface.
             // SAFETY: as above.
@@ -574,16 +574,15 @@ impl Port {
     }
 }
 
-/// What a driver with these transmit capabilities does by itself. net_tap offers both, in software
-/// that knows no IPv6 segmentation.
+/// What a driver with these transmit capabilities does by itself.
 fn abilities(driver: &str, capabilities: u64) -> Abilities {
+    let driver = Driver::of(driver);
     let has = |offload: u64| capabilities & offload == offload;
-    let checksums = driver != "net_tap" && has(dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM);
+    let checksums = !driver.software_offloads && has(dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM);
     let segments = dpdk_sys::SHIM_ETH_TX_OFFLOAD_TCP_TSO;
-    let segmentation = match driver {
-        // The receiver is given the frame whole, its IP header included.
-        "net_virtio_user" | "net_virtio" => has(segments),
-        _ => has(segments | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM),
+    let segmentation = match driver.whole_segments {
+        true => has(segments),
+        false => has(segments | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM),
     };
     Abilities {
         checksums,
@@ -594,9 +593,9 @@ fn abilities(driver: &str, capabilities: u64) -> Abilities {
 /// Receive and transmit offloads to configure. Only virtio's peers send partial checksums; a NIC's
 /// verdict on checksums is of no use here.
 fn offloads(driver: &str, abilities: Abilities) -> (u64, u64) {
-    let receive = match driver {
-        "net_vhost" | "net_virtio_user" | "net_virtio" => dpdk_sys::SHIM_ETH_RX_OFFLOAD_L4_CKSUM,
-        _ => 0,
+    let receive = match Driver::of(driver).partial_checksums {
+        true => dpdk_sys::SHIM_ETH_RX_OFFLOAD_L4_CKSUM,
+        false => 0,
     };
     let mut transmit = 0;
     if abilities.checksums {
