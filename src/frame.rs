@@ -6,6 +6,9 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+/// Frames that a poll core moves at a time.
+pub const BURST: usize = 32;
+
 /// A point in time in ticks of the caller's monotonic clock (the TSC in the daemon).
 ///
 /// The pure rooms only subtract ticks and compare the difference with limits given in ticks, so

@@ -1,10 +1,11 @@
 //! `dpdk-colo`: a DPDK poll-mode network proxy for COLO, QEMU's fault tolerance by
 //! coarse-grained lock-stepping of a primary and a secondary virtual machine.
 //!
-//! Data flows one way through the rooms: port → [`packet`] → [`compare`] → [`protect`] → port.
-//! The pure rooms ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`]) know no
-//! DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are arguments.
-//! `node` wires them to ports and is the only room that knows all of them.
+//! Output flows one way: port → [`protect`] → [`spread`] → [`compare`] → [`protect`] → port. The pure
+//! modules ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`]) know no
+//! DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are arguments. `node`
+//! wires them to ports. `docs/rules.md` says what must hold, and `tests/contract` which module may know
+//! which.
 
 pub mod cli;
 pub mod compare;
@@ -18,11 +19,14 @@ pub mod packet;
 pub mod panics;
 pub mod plan;
 pub mod protect;
+pub mod proto;
 pub mod qmp;
 pub mod rewrite;
 pub mod spread;
 
+// The one module with unsafe code; everywhere else the compiler refuses it.
 #[cfg(feature = "dpdk")]
+#[allow(unsafe_code)]
 pub mod dpdk;
 #[cfg(feature = "dpdk")]
 pub mod node;

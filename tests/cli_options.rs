@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use dpdk_colo::cli::{Command, Options, USAGE, UsageError, require_ports};
+use dpdk_colo::cli::{Command, Options, USAGE, UsageError};
 use dpdk_colo::config::{CaptureSettings, Place, QmpAddress, Role, RoleSettings, Settings};
 
 fn words(line: &str) -> Vec<OsString> {
@@ -231,25 +231,6 @@ fn each_mistake_is_one_line_that_says_what_to_do() {
     ] {
         assert_eq!(mistake(&line), text, "{line}");
     }
-}
-
-#[test]
-fn a_port_that_the_eal_lacks_is_named_with_those_it_has() {
-    let settings = settings(COMPARE).expect("complete");
-    let known = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
-    require_ports(&settings, &known(&["c", "b", "a", "more"])).expect("all there");
-    let mistake = |names: &[&str]| {
-        let error = require_ports(&settings, &known(names)).expect_err("not all there");
-        error.to_string()
-    };
-    assert_eq!(
-        mistake(&["a", "b", "net_null2"]),
-        "no port c for out; the EAL has a, b, net_null2"
-    );
-    assert_eq!(
-        mistake(&[]),
-        "no port a for primary-in; the EAL has none, add --vdev or -a before `--`"
-    );
 }
 
 #[test]

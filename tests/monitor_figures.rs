@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options};
-use dpdk_colo::config::{Place, Settings};
+use dpdk_colo::compare::Policy;
+use dpdk_colo::config::{Place, RuleName, Settings};
 use dpdk_colo::monitor::checkpoints::CheckpointTimes;
-use dpdk_colo::monitor::counters::{Counter, Snapshot, Writer, published};
+use dpdk_colo::monitor::counters::{Counter, Group, Snapshot, Writer, published};
 use dpdk_colo::monitor::latency::{Interval, Set};
 use dpdk_colo::monitor::openmetrics;
 use dpdk_colo::monitor::summary::{
@@ -142,6 +143,44 @@ fn the_summary_of_one_pair_is_its_tree() {
         summary.to_json().len() < 16 << 10,
         "a telemetry reply has at most 16 KiB"
     );
+}
+
+#[test]
+fn every_counter_is_shown() {
+    let settings = primary();
+    let tree = |counted: Option<Counter>| {
+        let (writer, reader) = published(1);
+        if let Some(counter) = counted {
+            writer.set(counter, 1);
+        }
+        let pair = pair_at(&settings, 1, &reader.snapshot());
+        Summary::new(Duration::from_secs(1), vec![pair])
+    };
+    let (json, metrics) = (tree(None).to_json(), openmetrics::text(&tree(None)));
+    for counter in Counter::ALL {
+        let with = tree(Some(*counter));
+        assert_ne!(with.to_json(), json, "{counter:?} is not in the summary");
+        // A rate of epochs is that of the number of the current one.
+        if *counter != Counter::Epochs {
+            assert_ne!(
+                openmetrics::text(&with),
+                metrics,
+                "{counter:?} is not in the metrics"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_default_rule_has_one_name() {
+    let policy = Policy::default();
+    let compared: Vec<_> = policy.uses().map(|(name, _)| name).collect();
+    assert_eq!(compared, RuleName::DEFAULTS);
+    let counters = Counter::ALL
+        .iter()
+        .filter(|counter| counter.group() == Group::Policy);
+    let shown: Vec<_> = counters.map(|counter| counter.name()).collect();
+    assert_eq!(shown, RuleName::DEFAULTS);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A rule of the design.
+/// A rule of `docs/rules.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Rule {
     /// Output commit: nothing leaves that the SVM has not sent alike, no commit covers and no
@@ -13,8 +13,8 @@ pub enum Rule {
     R1,
     /// Nothing of a flow leaves from its first difference until the commit.
     R2,
-    /// A commit covers what was taken before the stop that it ends, and follows STOP,
-    /// MIGRATION_PASS and RESUME.
+    /// A commit covers what was taken before the stop that it ends. It follows STOP and RESUME, and
+    /// the secondary's report of a load; MIGRATION_PASS in its place where the secondary cannot report.
     R3,
     /// Nothing acknowledges what the SVM has not acknowledged.
     R4,

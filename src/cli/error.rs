@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    ConfigError, FailoverModeError, OnPeerLostError, OutOfRange, Place, PortName, PortNameError,
-    QmpAddressError, SettingsError, UnknownRole,
+    ConfigError, FailoverModeError, OnPeerLostError, OutOfRange, PortNameError, QmpAddressError,
+    SettingsError, UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -82,23 +82,6 @@ pub enum UsageError {
         path: PathBuf,
         /// What is no directory.
         directory: PathBuf,
-    },
-    /// No ethdev has the name of a port; known only once the EAL runs.
-    #[error(
-        "no port {port} for {}; {}",
-        .place.key(),
-        match .known.as_slice() {
-            [] => "the EAL has none, add --vdev or -a before `--`".to_owned(),
-            known => format!("the EAL has {}", known.join(", ")),
-        }
-    )]
-    UnknownPort {
-        /// The place that it should take.
-        place: Place,
-        /// The name.
-        port: PortName,
-        /// The ports that there are.
-        known: Vec<String>,
     },
 }
 

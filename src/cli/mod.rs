@@ -5,12 +5,13 @@
 //! [`Settings`](crate::config::Settings). Every mistake is a [`UsageError`], whose text is the one
 //! line to print and whose exit status is [`UsageError::EXIT_STATUS`].
 
+#![warn(unreachable_pub)]
+
 mod devices;
 mod error;
 mod interfaces;
 mod log_level;
 mod options;
-mod ports;
 mod sockets;
 mod split;
 mod usage;
@@ -19,7 +20,6 @@ pub use error::{UsageError, ValueError};
 pub use interfaces::{NoInterface, require_interfaces};
 pub use log_level::quiet_vhost;
 pub use options::{Command, Options};
-pub use ports::require_ports;
 pub use sockets::remove_dead_sockets;
 pub use split::{Split, split};
 pub use usage::{USAGE, VERSION};

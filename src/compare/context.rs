@@ -30,7 +30,7 @@ pub(super) struct Context<'a, F> {
 impl<F: Frame> Context<'_, F> {
     /// Makes room for an S; without any it is dropped, which asks for a checkpoint (rule R8).
     #[inline(always)]
-    pub fn keep(&mut self, frame: F, arrived: Ticks) -> Option<SlotId> {
+    pub(super) fn keep(&mut self, frame: F, arrived: Ticks) -> Option<SlotId> {
         match self.hold.insert_secondary(frame, arrived) {
             Ok(id) => Some(id),
             Err(_) => {
@@ -47,7 +47,7 @@ impl<F: Frame> Context<'_, F> {
     }
 
     #[inline(never)]
-    pub fn report(
+    pub(super) fn report(
         &mut self,
         reason: Reason,
         offset: Option<u32>,

@@ -30,12 +30,17 @@ pub(super) struct Datagrams {
 
 impl Datagrams {
     /// Whether nothing of this flow waits.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.primaries.is_empty() && self.secondaries.is_empty()
     }
 
     /// Takes in a P that already has its slot, and lets leave what may.
-    pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+    pub(super) fn primary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        id: SlotId,
+        packet: &Packet,
+    ) {
         fill(cx.hold, id, packet);
         fill_rest(cx.hold, id, packet);
         let slot = cx.hold.slot_mut(id);
@@ -55,7 +60,7 @@ impl Datagrams {
     }
 
     /// Takes in an S, and lets leave what may.
-    pub fn secondary<F: Frame>(
+    pub(super) fn secondary<F: Frame>(
         &mut self,
         cx: &mut Context<'_, F>,
         frame: F,
@@ -82,12 +87,13 @@ impl Datagrams {
     /// Takes in a P the short way: it meets the first S that waits, or none waits. Nothing is
     /// suspended, and the caller has seen [`Hold::primary_room`].
     #[inline(always)]
-    pub fn primary_in_order<F: Frame>(
+    pub(super) fn primary_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
         let packet = arrival.packet;
+        debug_assert!(hold.awaits_primary());
         if packet.has_extras() {
             return Way::General(arrival.frame);
         }
@@ -117,7 +123,7 @@ impl Datagrams {
 
     /// Takes in an S the short way: it meets the P that leaves next, or no P waits.
     #[inline(always)]
-    pub fn secondary_in_order<F: Frame>(
+    pub(super) fn secondary_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
@@ -154,7 +160,7 @@ impl Datagrams {
     /// Takes in a P and an S of equal headers, while nothing waits. Nothing is suspended, and the
     /// caller has seen [`Hold::primary_room`]. Both come back where they differ.
     #[inline(always)]
-    pub fn twins_in_order<F: Frame>(
+    pub(super) fn twins_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
@@ -200,7 +206,7 @@ impl Datagrams {
     }
 
     /// Takes the oldest P out of the flow.
-    pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+    pub(super) fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         hold.unlink(Link::Flow, &mut self.primaries, id);
         if !hold.slot(id).complete {
             hold.unlink(Link::Open, &mut self.open, id);
@@ -209,7 +215,7 @@ impl Datagrams {
     }
 
     /// Takes an S that a fence removes out of the flow.
-    pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+    pub(super) fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         if hold.slot(id).place == Place::Witness {
             hold.unlink(Link::Flow, &mut self.secondaries, id);
         }
@@ -217,7 +223,7 @@ impl Datagrams {
     }
 
     /// Drops everything that the flow still keeps of the SVM.
-    pub fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
+    pub(super) fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
         while self.secondaries.head != NIL {
             let id = self.secondaries.head;
             hold.unlink(Link::Flow, &mut self.secondaries, id);
@@ -226,7 +232,7 @@ impl Datagrams {
     }
 
     /// Why the oldest P of this flow still waits.
-    pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>) -> Reason {
+    pub(super) fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>) -> Reason {
         // An S that waits beside it shows that both spoke, but not alike.
         if self.primaries.head != NIL
             && !self.secondaries.is_empty()
@@ -243,7 +249,7 @@ impl Datagrams {
     }
 
     /// The S that waits beside the oldest P.
-    pub fn counterpart(&self) -> Option<SlotId> {
+    pub(super) fn counterpart(&self) -> Option<SlotId> {
         Some(self.secondaries.head).filter(|s| *s != NIL)
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Exempt {
 
 impl Exempt {
     /// None yet; without rules there never are any.
-    pub fn new(rules: bool) -> Self {
+    pub(super) fn new(rules: bool) -> Self {
         let room = |most: usize| if rules { most } else { 0 };
         Self {
             waiting: FlowTable::new(room(WAITING)),
@@ -43,12 +43,12 @@ impl Exempt {
     }
 
     /// The next numbers for the secondary.
-    pub fn next(&mut self) -> Option<Synchronized> {
+    pub(super) fn next(&mut self) -> Option<Synchronized> {
         self.found.pop_front()
     }
 
     /// The SVM goes on with the PVM's numbers.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.found.clear();
     }

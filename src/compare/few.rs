@@ -12,7 +12,7 @@ pub(super) struct Few<T> {
 
 impl<T: Copy + PartialEq> Few<T> {
     /// Adds a value that is not there yet; the oldest makes room.
-    pub fn note(&mut self, value: T) {
+    pub(super) fn note(&mut self, value: T) {
         if self.has(value) {
             return;
         }
@@ -25,11 +25,11 @@ impl<T: Copy + PartialEq> Few<T> {
         self.len = len as u8 + 1;
     }
 
-    pub fn has(&self, value: T) -> bool {
+    pub(super) fn has(&self, value: T) -> bool {
         self.iter().any(|known| known == value)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = T> + '_ {
         self.values[..usize::from(self.len)].iter().copied()
     }
 }

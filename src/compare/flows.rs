@@ -47,7 +47,7 @@ pub(super) struct Flow {
 impl Flow {
     /// Loads the cache line of the key and the one behind it.
     #[inline(always)]
-    pub fn touch(&self) -> u32 {
+    pub(super) fn touch(&self) -> u32 {
         match &self.output {
             Output::Stream(stream) => stream.epoch(),
             Output::Datagrams(_) => 0,
@@ -69,13 +69,13 @@ impl Flow {
 
     /// Whether its standing is that of a half-open one.
     #[inline]
-    pub fn stands_half_open(&self) -> bool {
+    pub(super) fn stands_half_open(&self) -> bool {
         self.half_open
     }
 
     /// Whether it is half-open.
     #[inline]
-    pub fn is_half_open(&self) -> bool {
+    pub(super) fn is_half_open(&self) -> bool {
         match &self.output {
             Output::Stream(stream) => stream.is_half_open(),
             Output::Datagrams(_) => false,

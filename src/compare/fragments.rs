@@ -27,7 +27,7 @@ pub(super) struct Extent {
 
 impl Extent {
     /// `word` is [`crate::packet::Packet::fragment`], `len` the bytes of data.
-    pub fn new(word: u16, len: u32) -> Self {
+    pub(super) fn new(word: u16, len: u32) -> Self {
         let from = word >> 1;
         Self {
             from,
@@ -86,7 +86,7 @@ pub(super) struct Fragments {
 
 impl Fragments {
     /// Forgets what an earlier epoch has paired, and pairs of which nothing was seen for the timeout.
-    pub fn refresh(&mut self, epoch: u32, now: Ticks, timeout: Ticks) {
+    pub(super) fn refresh(&mut self, epoch: u32, now: Ticks, timeout: Ticks) {
         if self.epoch != epoch {
             (self.epoch, self.len) = (epoch, 0);
         }
@@ -101,7 +101,7 @@ impl Fragments {
     }
 
     /// Whether fragments of these identifications may meet.
-    pub fn may_meet(&self, primary: u32, secondary: u32) -> bool {
+    pub(super) fn may_meet(&self, primary: u32, secondary: u32) -> bool {
         let known = self.known().iter();
         match known.clone().find(|pair| pair.primary == primary) {
             Some(pair) => pair.secondary == secondary,
@@ -113,7 +113,7 @@ impl Fragments {
     }
 
     /// Two equal fragments meet, as [`Fragments::may_meet`] allows.
-    pub fn meet(&mut self, primary: u32, secondary: u32, extent: Extent, now: Ticks) {
+    pub(super) fn meet(&mut self, primary: u32, secondary: u32, extent: Extent, now: Ticks) {
         let found = self.known().iter().position(|pair| pair.primary == primary);
         let i = match found {
             Some(i) => i,

@@ -13,7 +13,7 @@ use super::slab::Slab;
 pub(super) use super::slab::{Link, List, NIL, Place, Slot, SlotId, Standing};
 use super::trail::{Mark, Step, Trail};
 use crate::flow::FlowId;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 
 /// What was found by [`Hold::drop_oldest_history`].
 pub(super) enum Oldest {
@@ -58,7 +58,7 @@ pub(super) struct Hold<F> {
 
 impl<F: Frame> Hold<F> {
     /// Room for `primary` P and `secondary` S, of which at most `history` are history.
-    pub fn new(primary: usize, secondary: usize, history: usize) -> Self {
+    pub(super) fn new(primary: usize, secondary: usize, history: usize) -> Self {
         Self {
             slab: Slab::new(primary + secondary),
             held: List::default(),
@@ -82,18 +82,18 @@ impl<F: Frame> Hold<F> {
     }
 
     #[inline]
-    pub fn slot(&self, id: SlotId) -> &Slot<F> {
+    pub(super) fn slot(&self, id: SlotId) -> &Slot<F> {
         self.slab.slot(id)
     }
 
     #[inline]
-    pub fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
+    pub(super) fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
         self.slab.slot_mut(id)
     }
 
     /// The frame of a slot in use.
     #[inline]
-    pub fn frame(&self, id: SlotId) -> &F {
+    pub(super) fn frame(&self, id: SlotId) -> &F {
         self.slot(id)
             .frame
             .as_ref()
@@ -103,36 +103,42 @@ impl<F: Frame> Hold<F> {
     /// P of one buffer each that may still be taken in. Longer ones are taken in as well, and may
     /// leave no room.
     #[inline]
-    pub fn primary_room(&self) -> usize {
+    pub(super) fn primary_room(&self) -> usize {
         self.bounds.primary.saturating_sub(self.primary_buffers)
+    }
+
+    /// Whether a P may come in of which the caller has seen [`Hold::primary_room`] before its burst. Of what
+    /// came since, only parts of long P were not in that number.
+    pub(super) fn awaits_primary(&self) -> bool {
+        self.primaries + self.released.len() < self.bounds.primary + BURST
     }
 
     /// P that wait for a counterpart or a commit.
     #[inline]
-    pub fn held_count(&self) -> usize {
+    pub(super) fn held_count(&self) -> usize {
         self.primaries
     }
 
     /// Buffers of all P in here.
-    pub fn primary_buffers(&self) -> usize {
+    pub(super) fn primary_buffers(&self) -> usize {
         self.primary_buffers
     }
 
     /// Buffers of all S in here.
     #[inline]
-    pub fn secondary_buffers(&self) -> usize {
+    pub(super) fn secondary_buffers(&self) -> usize {
         self.secondary_buffers + self.trail.buffers()
     }
 
     /// All frames in here.
-    pub fn in_use(&self) -> usize {
+    pub(super) fn in_use(&self) -> usize {
         self.primaries + self.released.len() + self.secondaries + self.trail.len()
     }
 
     /// A slot for a P, standing held; the frame comes back when there is none. The caller has seen
     /// [`Hold::primary_room`], if only for a whole burst.
     #[inline(always)]
-    pub fn insert_primary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
+    pub(super) fn insert_primary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
         if self.primaries == self.bounds.primary {
             return Err(frame);
         }
@@ -146,7 +152,7 @@ impl<F: Frame> Hold<F> {
     /// A slot for an S, standing pending; the frame comes back when there is no room. History
     /// makes room through [`Hold::oldest_history`], which the caller unlinks from its flow first.
     #[inline(always)]
-    pub fn insert_secondary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
+    pub(super) fn insert_secondary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
         if self.secondary_is_full() {
             return Err(frame);
         }
@@ -159,7 +165,7 @@ impl<F: Frame> Hold<F> {
 
     /// Lets a held P leave, which is in no flow's list any more.
     #[inline(always)]
-    pub fn release(&mut self, id: SlotId, now: Ticks) {
+    pub(super) fn release(&mut self, id: SlotId, now: Ticks) {
         self.leave(id, Standing::Held);
         self.primaries -= 1;
         let slot = self.slot_mut(id);
@@ -175,7 +181,8 @@ impl<F: Frame> Hold<F> {
 
     /// Lets a P leave that needs no slot. The caller has seen [`Hold::primary_room`].
     #[inline(always)]
-    pub fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
+    pub(super) fn pass(&mut self, frame: F, now: Ticks, witnessed: Option<Ticks>) {
+        debug_assert!(self.awaits_primary());
         self.primary_buffers += frame.buffers();
         self.released.push(Release {
             frame,
@@ -187,7 +194,8 @@ impl<F: Frame> Hold<F> {
 
     /// Lets a part of a held P leave; the rest of it waits in its place. The caller has seen
     /// [`Hold::primary_room`].
-    pub fn divide(&mut self, id: SlotId, front: F, rest: F, now: Ticks) {
+    pub(super) fn divide(&mut self, id: SlotId, front: F, rest: F, now: Ticks) {
+        debug_assert!(self.primary_room() > 0);
         let more = (front.buffers() + rest.buffers()).saturating_sub(self.frame(id).buffers());
         self.primary_buffers += more;
         self.divided.0 += 1;
@@ -204,13 +212,13 @@ impl<F: Frame> Hold<F> {
     }
 
     /// P that became more since the last call, and their buffers.
-    pub fn take_divided(&mut self) -> (usize, usize) {
+    pub(super) fn take_divided(&mut self) -> (usize, usize) {
         std::mem::take(&mut self.divided)
     }
 
     /// Lets a held P leave, which is in no flow's list any more and has met one S, which came now.
     #[inline(always)]
-    pub fn release_met(&mut self, id: SlotId, now: Ticks) {
+    pub(super) fn release_met(&mut self, id: SlotId, now: Ticks) {
         self.leave(id, Standing::Held);
         self.primaries -= 1;
         let arrived = self.slot(id).arrived;
@@ -226,13 +234,14 @@ impl<F: Frame> Hold<F> {
     /// Keeps an S that came now as history, without a slot. The caller has seen
     /// [`Hold::secondary_is_full`].
     #[inline(always)]
-    pub fn keep_step(&mut self, step: Step<F>) -> Mark {
+    pub(super) fn keep_step(&mut self, step: Step<F>) -> Mark {
+        debug_assert!(!self.secondary_is_full());
         self.push_step(step)
     }
 
     /// Makes a pending S history that is in no flow's list any more, and gives up its slot.
     #[inline(always)]
-    pub fn fold(&mut self, id: SlotId, flow: FlowId, before: Option<Mark>) -> Mark {
+    pub(super) fn fold(&mut self, id: SlotId, flow: FlowId, before: Option<Mark>) -> Mark {
         self.leave(id, Standing::Pending);
         let slot = self.slot(id);
         let (arrived, seq, len, payload) = (slot.came(), slot.seq, slot.len, slot.payload);
@@ -266,7 +275,7 @@ impl<F: Frame> Hold<F> {
     }
 
     /// Takes history of a flow that has no slot back into one, as complete.
-    pub fn unfold(&mut self, flow: FlowId, mark: Mark) -> Option<(SlotId, Option<Mark>)> {
+    pub(super) fn unfold(&mut self, flow: FlowId, mark: Mark) -> Option<(SlotId, Option<Mark>)> {
         let step = self.trail.take(flow, mark)?;
         self.secondaries += 1;
         self.secondary_buffers += step.frame.buffers();
@@ -282,7 +291,7 @@ impl<F: Frame> Hold<F> {
 
     /// The next P to send.
     #[inline]
-    pub fn next_release(&mut self) -> Option<Release<F>> {
+    pub(super) fn next_release(&mut self) -> Option<Release<F>> {
         let release = self.released.pop()?;
         self.primary_buffers -= release.frame.buffers();
         Some(release)
@@ -290,20 +299,20 @@ impl<F: Frame> Hold<F> {
 
     /// Whether an S fits without giving up history.
     #[inline]
-    pub fn secondary_is_full(&self) -> bool {
+    pub(super) fn secondary_is_full(&self) -> bool {
         self.secondary_buffers() >= self.bounds.secondary
     }
 
     /// Whether there is more history than allowed.
     #[inline(always)]
-    pub fn history_is_over(&self) -> bool {
+    pub(super) fn history_is_over(&self) -> bool {
         self.history_buffers() > self.bounds.history
     }
 
     /// Drops the oldest history above what is allowed, as long as none of it has a slot: then the
     /// caller goes on.
     #[inline(always)]
-    pub fn trim_steps(&mut self) {
+    pub(super) fn trim_steps(&mut self) {
         if self.history.head == NIL {
             while self.history_is_over() && !self.trail.is_empty() {
                 self.trail.drop_oldest();
@@ -321,7 +330,7 @@ impl<F: Frame> Hold<F> {
     /// slot came before it: then that one comes back, which the caller unlinks from its flow and
     /// drops.
     #[inline(always)]
-    pub fn drop_oldest_history(&mut self) -> Oldest {
+    pub(super) fn drop_oldest_history(&mut self) -> Oldest {
         let step = self.trail.oldest();
         let head = self.history.head;
         match step {
@@ -336,13 +345,13 @@ impl<F: Frame> Hold<F> {
 
     /// Makes a pending S history, at the young end of it.
     #[inline(always)]
-    pub fn retire(&mut self, id: SlotId) {
+    pub(super) fn retire(&mut self, id: SlotId) {
         self.leave(id, Standing::Pending);
         self.enter(id, Standing::History);
     }
 
     /// Lets the wait of a pending S begin now.
-    pub fn wait_anew(&mut self, id: SlotId, now: Ticks) {
+    pub(super) fn wait_anew(&mut self, id: SlotId, now: Ticks) {
         self.leave(id, Standing::Pending);
         self.slot_mut(id).wait_anew(now);
         self.enter(id, Standing::Pending);
@@ -350,14 +359,14 @@ impl<F: Frame> Hold<F> {
 
     /// Frees a slot of history that is in no flow's list any more.
     #[inline(always)]
-    pub fn drop_history(&mut self, id: SlotId) {
+    pub(super) fn drop_history(&mut self, id: SlotId) {
         self.leave(id, Standing::History);
         self.secondaries -= 1;
         self.secondary_buffers -= self.slab.vacate(id).buffers();
     }
 
     /// Frees a slot that is in no flow's list any more.
-    pub fn remove(&mut self, id: SlotId) -> F {
+    pub(super) fn remove(&mut self, id: SlotId) -> F {
         let standing = self.slot(id).standing;
         self.leave(id, standing);
         let buffers = self.frame(id).buffers();
@@ -376,43 +385,43 @@ impl<F: Frame> Hold<F> {
     }
 
     /// Drops a held P that is in no flow's list any more, and that nothing will ever let leave.
-    pub fn drop_primary(&mut self, id: SlotId) {
+    pub(super) fn drop_primary(&mut self, id: SlotId) {
         let frame = self.remove(id);
         self.dropped.0 += 1;
         self.dropped.1 += frame.buffers();
     }
 
     /// P that were dropped since the last call, and their buffers.
-    pub fn take_dropped(&mut self) -> (usize, usize) {
+    pub(super) fn take_dropped(&mut self) -> (usize, usize) {
         std::mem::take(&mut self.dropped)
     }
 
     /// The neighbour towards the tail.
     #[inline]
-    pub fn next(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn next(&self, link: Link, id: SlotId) -> SlotId {
         self.slab.next(link, id)
     }
 
     /// The neighbour towards the head.
     #[inline]
-    pub fn previous(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn previous(&self, link: Link, id: SlotId) -> SlotId {
         self.slab.previous(link, id)
     }
 
     /// Appends a slot to a list.
     #[inline(always)]
-    pub fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
         self.slab.push_back(link, list, id);
     }
 
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
-    pub fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
+    pub(super) fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
         self.slab.insert_after(link, list, after, id);
     }
 
     /// Takes a slot out of a list.
     #[inline(always)]
-    pub fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
         self.slab.unlink(link, list, id);
     }
 

@@ -12,11 +12,8 @@ use super::flows::Output;
 use super::hold::{Oldest, SlotId};
 use super::stream::{Arrival, Way};
 use crate::flow::FlowId;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::{Kind, Packet};
-
-/// Frames that are read ahead, as many as a port gives at a time.
-pub(super) const BURST: usize = 32;
 
 /// A burst on its way in.
 pub(super) struct Batch<F> {
@@ -44,7 +41,7 @@ impl<F: Frame> Batch<F> {
 
     /// Takes at most `most` frames.
     #[inline(always)]
-    pub fn fill(&mut self, frames: &mut impl Iterator<Item = F>, most: usize) {
+    pub(super) fn fill(&mut self, frames: &mut impl Iterator<Item = F>, most: usize) {
         let mut len = 0;
         while len < most.min(BURST)
             && let Some(frame) = frames.next()
@@ -57,7 +54,7 @@ impl<F: Frame> Batch<F> {
 
     /// Loads the headers, while others are read.
     #[inline(always)]
-    pub fn touch_headers(&self) {
+    pub(super) fn touch_headers(&self) {
         let mut touched = 0;
         for frame in self.frames[..self.len].iter().flatten() {
             touched ^= frame.head().first().copied().unwrap_or_default();
@@ -73,7 +70,7 @@ pub(super) struct Bursts<F> {
 }
 
 impl<F: Frame> Bursts<F> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             primary: Batch::new(),
             secondary: Batch::new(),
@@ -227,7 +224,7 @@ impl<F: Frame> Comparator<F> {
         self.counts.held_max = self.counts.held_max.max(held);
     }
 
-    /// The caller has seen that there is room.
+    /// Takes in a P. The caller has seen that there is room.
     #[inline(always)]
     pub(super) fn take_primary(
         &mut self,
@@ -294,7 +291,9 @@ impl<F: Frame> Comparator<F> {
         flow: Option<FlowId>,
         now: Ticks,
     ) {
-        let Ok(id) = self.hold.insert_primary(frame, now) else {
+        let held = self.hold.insert_primary(frame, now);
+        debug_assert!(held.is_ok(), "the caller has seen that there is room");
+        let Ok(id) = held else {
             return;
         };
         if let Kind::Unreadable(_) = packet.kind {

@@ -8,6 +8,8 @@
 //! [`Comparator::fence`] ends an epoch and [`Comparator::commit`] lets everything held leave. Rules
 //! R1, R2, R4 and R5 are kept in [`stream`] and [`datagram`], R10 in [`hold`].
 
+#![warn(unreachable_pub)]
+
 mod bytes;
 mod context;
 mod datagram;

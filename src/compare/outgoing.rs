@@ -16,7 +16,7 @@ pub(super) struct Outgoing<T> {
 
 impl<T> Outgoing<T> {
     /// Room for `most` items at a time, without an allocation later.
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
             // Half of it may be gone before the rest has to move.
             items: Vec::with_capacity(2 * most),
@@ -25,12 +25,12 @@ impl<T> Outgoing<T> {
     }
 
     #[inline(always)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.items.len() - self.next
     }
 
     #[inline(always)]
-    pub fn push(&mut self, item: T) {
+    pub(super) fn push(&mut self, item: T) {
         if self.items.len() == self.items.capacity() {
             self.close_up();
         }
@@ -38,7 +38,7 @@ impl<T> Outgoing<T> {
     }
 
     #[inline(always)]
-    pub fn pop(&mut self) -> Option<T> {
+    pub(super) fn pop(&mut self) -> Option<T> {
         let item = self.items.get_mut(self.next)?.take();
         self.next += 1;
         if self.next == self.items.len() {

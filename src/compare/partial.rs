@@ -18,14 +18,14 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Room for so many flows; others are not noted.
-    pub fn new(flows: usize) -> Self {
+    pub(super) fn new(flows: usize) -> Self {
         Self {
             flows: VecDeque::with_capacity(flows),
         }
     }
 
     /// Notes a flow; false if there is no room.
-    pub fn note(&mut self, flow: FlowId, now: Ticks) -> bool {
+    pub(super) fn note(&mut self, flow: FlowId, now: Ticks) -> bool {
         let room = self.flows.len() < self.flows.capacity();
         if room {
             self.flows.push_back((flow, now));

@@ -43,7 +43,7 @@ impl Default for List {
 }
 
 impl List {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.head == NIL
     }
 }
@@ -144,13 +144,13 @@ impl<F> Slot<F> {
 
     /// Position behind the last payload byte; SYN and FIN are not counted.
     #[inline]
-    pub fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         self.seq.wrapping_add(self.len)
     }
 
     /// Notes when an S arrived that a P was compared with.
     #[inline]
-    pub fn witness(&mut self, arrived: Ticks) {
+    pub(super) fn witness(&mut self, arrived: Ticks) {
         self.witnessed = if self.marks & WITNESSED != 0 {
             self.witnessed.max(arrived)
         } else {
@@ -161,12 +161,12 @@ impl<F> Slot<F> {
 
     /// See [`Slot::witness`].
     #[inline]
-    pub fn witnessed(&self) -> Option<Ticks> {
+    pub(super) fn witnessed(&self) -> Option<Ticks> {
         (self.marks & WITNESSED != 0).then_some(self.witnessed)
     }
 
     /// Lets the wait of an S begin now.
-    pub fn wait_anew(&mut self, now: Ticks) {
+    pub(super) fn wait_anew(&mut self, now: Ticks) {
         self.witnessed = self.came();
         self.marks |= WITNESSED;
         self.arrived = now;
@@ -174,18 +174,18 @@ impl<F> Slot<F> {
 
     /// When an S came.
     #[inline]
-    pub fn came(&self) -> Ticks {
+    pub(super) fn came(&self) -> Ticks {
         self.witnessed().unwrap_or(self.arrived)
     }
 
     /// Notes that the frame has [`crate::packet::Packet::has_extras`].
-    pub fn mark_extras(&mut self) {
+    pub(super) fn mark_extras(&mut self) {
         self.marks |= EXTRAS;
     }
 
     /// See [`Slot::mark_extras`].
     #[inline]
-    pub fn has_extras(&self) -> bool {
+    pub(super) fn has_extras(&self) -> bool {
         self.marks & EXTRAS != 0
     }
 
@@ -215,7 +215,7 @@ pub(super) struct Slab<F> {
 
 impl<F> Slab<F> {
     /// So many free slots.
-    pub fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         let next = |i: usize| if i + 1 < slots { i as SlotId + 1 } else { NIL };
         Self {
             slots: (0..slots).map(|i| Slot::free(next(i))).collect(),
@@ -224,18 +224,18 @@ impl<F> Slab<F> {
     }
 
     #[inline]
-    pub fn slot(&self, id: SlotId) -> &Slot<F> {
+    pub(super) fn slot(&self, id: SlotId) -> &Slot<F> {
         &self.slots[id as usize]
     }
 
     #[inline]
-    pub fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
+    pub(super) fn slot_mut(&mut self, id: SlotId) -> &mut Slot<F> {
         &mut self.slots[id as usize]
     }
 
     /// Puts a frame into a free slot. There is one: whoever asks has counted.
     #[inline(always)]
-    pub fn take(&mut self, frame: F, now: Ticks) -> SlotId {
+    pub(super) fn take(&mut self, frame: F, now: Ticks) -> SlotId {
         let id = self.free;
         let slot = &mut self.slots[id as usize];
         self.free = slot.chain[1];
@@ -255,7 +255,7 @@ impl<F> Slab<F> {
 
     /// Takes the frame out of a slot that is in no list, and frees it.
     #[inline(always)]
-    pub fn vacate(&mut self, id: SlotId) -> F {
+    pub(super) fn vacate(&mut self, id: SlotId) -> F {
         let free = std::mem::replace(&mut self.free, id);
         let slot = self.slot_mut(id);
         slot.chain[1] = free;
@@ -265,19 +265,19 @@ impl<F> Slab<F> {
 
     /// The neighbour towards the tail.
     #[inline]
-    pub fn next(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn next(&self, link: Link, id: SlotId) -> SlotId {
         self.slot(id).links(link)[1]
     }
 
     /// The neighbour towards the head.
     #[inline]
-    pub fn previous(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn previous(&self, link: Link, id: SlotId) -> SlotId {
         self.slot(id).links(link)[0]
     }
 
     /// Appends a slot to a list.
     #[inline(always)]
-    pub fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
         // Borrowed once, so that its address and length stay in registers over the stores.
         let slots = &mut *self.slots;
         let last = std::mem::replace(&mut list.tail, id);
@@ -290,7 +290,7 @@ impl<F> Slab<F> {
 
     /// Appends a slot to the list of its standing.
     #[inline(always)]
-    pub fn enter(&mut self, list: &mut List, id: SlotId, standing: Standing) {
+    pub(super) fn enter(&mut self, list: &mut List, id: SlotId, standing: Standing) {
         let slots = &mut *self.slots;
         let last = std::mem::replace(&mut list.tail, id);
         let slot = &mut slots[id as usize];
@@ -304,7 +304,7 @@ impl<F> Slab<F> {
 
     /// Takes a slot out of the list of its standing.
     #[inline(always)]
-    pub fn leave(&mut self, list: &mut List, id: SlotId) {
+    pub(super) fn leave(&mut self, list: &mut List, id: SlotId) {
         let slots = &mut *self.slots;
         let slot = &mut slots[id as usize];
         slot.standing = Standing::Free;
@@ -320,7 +320,7 @@ impl<F> Slab<F> {
     }
 
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
-    pub fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
+    pub(super) fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
         let before = if after == NIL {
             list.head
         } else {
@@ -339,7 +339,7 @@ impl<F> Slab<F> {
 
     /// Takes a slot out of a list.
     #[inline(always)]
-    pub fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
         // Borrowed once, so that its address and length stay in registers over the stores.
         let slots = &mut *self.slots;
         let [before, after] = *slots[id as usize].links(link);

@@ -6,7 +6,7 @@
 //! port's ring only, one round at a time: a VM that is silent keeps nobody waiting, and neither do two VMs
 //! whose frames are not alike.
 
-use super::intake::BURST;
+use crate::frame::BURST;
 
 /// Frames of a VM that say that more of them wait in its port's ring.
 const FULL: usize = BURST - BURST / 4;
@@ -29,7 +29,7 @@ pub(super) struct Stride {
 }
 
 impl Stride {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             lead: 0,
             futile: 0,
@@ -39,14 +39,14 @@ impl Stride {
 
     /// Whether both VMs send and no counterparts were found for long.
     #[inline(always)]
-    pub fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         self.futile > PATIENCE
     }
 
     /// A round took so many P and S; `behind` of them came behind the last counterparts, if there
     /// were any.
     #[inline(always)]
-    pub fn took(&mut self, [p, s]: [usize; 2], behind: Option<[usize; 2]>) {
+    pub(super) fn took(&mut self, [p, s]: [usize; 2], behind: Option<[usize; 2]>) {
         if let Some([p, s]) = behind {
             self.lead = p as isize - s as isize;
             self.futile = 0;
@@ -67,7 +67,7 @@ impl Stride {
     /// How many P and S the next round should take at most; the round after it is free again unless
     /// this one is told of.
     #[inline(always)]
-    pub fn take_shares(&mut self) -> [usize; 2] {
+    pub(super) fn take_shares(&mut self) -> [usize; 2] {
         std::mem::replace(&mut self.shares, [BURST; 2])
     }
 }

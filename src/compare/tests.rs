@@ -1,7 +1,7 @@
 //! Cases worth a name: what the comparison got wrong, or easily could.
 
 use super::*;
-use crate::frame::HeapFrame;
+use crate::frame::{BURST, HeapFrame};
 use crate::packet::Packet;
 use packets::{Ends, Segment};
 
@@ -13,7 +13,7 @@ mod overtake;
 mod unequal;
 
 #[path = "../../tests/properties/packets.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod packets;
 
 const TIMEOUT: Ticks = 1000;
@@ -636,7 +636,7 @@ fn vms_that_are_apart_meet_in_one_round_again() {
         lengths.into_iter().map(segment).collect()
     };
     // The SVM's segments begin elsewhere for longer than anybody has patience, then not any more.
-    const N: usize = 100 * intake::BURST;
+    const N: usize = 100 * BURST;
     let rings = [
         vec![4; 2 * N],
         [vec![2], vec![4; N - 1], vec![2], vec![4; N]].concat(),
@@ -669,7 +669,7 @@ fn vms_that_are_apart_meet_in_one_round_again() {
 #[test]
 fn nobody_waits_for_what_a_checkpoint_has_settled() {
     let segments = |from: usize, length: usize| {
-        let starts = (0..intake::BURST).map(move |n| from + n * length);
+        let starts = (0..BURST).map(move |n| from + n * length);
         starts.map(move |seq| HeapFrame::new(&data(seq as u32, &[7; 4][..length])))
     };
     for checkpoint in [false, true] {
@@ -683,7 +683,7 @@ fn nobody_waits_for_what_a_checkpoint_has_settled() {
         // Frames that are not alike, so that nothing new is learned.
         let (mut p, mut s) = (segments(228, 4), segments(228, 2));
         pair.comparator.both_bursts(&mut p, &mut s, 2);
-        let share = if checkpoint { intake::BURST } else { 0 };
-        assert_eq!(pair.comparator.take_shares(), [share, intake::BURST]);
+        let share = if checkpoint { BURST } else { 0 };
+        assert_eq!(pair.comparator.take_shares(), [share, BURST]);
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Trail<F> {
 
 impl<F: Frame> Trail<F> {
     /// A ring of at least `most` steps.
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         let places = most.max(1).next_power_of_two();
         Self {
             steps: (0..places).map(|_| None).collect(),
@@ -56,30 +56,30 @@ impl<F: Frame> Trail<F> {
 
     /// Buffers of the steps in the ring.
     #[inline(always)]
-    pub fn buffers(&self) -> usize {
+    pub(super) fn buffers(&self) -> usize {
         self.buffers
     }
 
     /// Steps in the ring.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.end.wrapping_sub(self.begin) as usize - self.holes
     }
 
     /// Whether the next step has no place before the oldest is dropped.
     #[inline(always)]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.end.wrapping_sub(self.begin) as usize == self.steps.len()
     }
 
     /// Whether there is no step, nor the place of one.
     #[inline(always)]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.begin == self.end
     }
 
     /// Adds a step. The caller has seen [`Trail::is_full`].
     #[inline(always)]
-    pub fn push(&mut self, step: Step<F>) -> Mark {
+    pub(super) fn push(&mut self, step: Step<F>) -> Mark {
         let mark = Mark(self.end);
         let place = self.place(mark);
         self.buffers += step.frame.buffers();
@@ -91,7 +91,7 @@ impl<F: Frame> Trail<F> {
 
     /// When the oldest step came; drops holes before it.
     #[inline(always)]
-    pub fn oldest(&mut self) -> Option<Ticks> {
+    pub(super) fn oldest(&mut self) -> Option<Ticks> {
         while self.begin != self.end {
             let place = self.place(Mark(self.begin));
             if let Some(step) = &self.steps[place] {
@@ -105,7 +105,8 @@ impl<F: Frame> Trail<F> {
 
     /// Drops the oldest step, or the hole in its place. The caller has seen [`Trail::is_empty`].
     #[inline(always)]
-    pub fn drop_oldest(&mut self) {
+    pub(super) fn drop_oldest(&mut self) {
+        debug_assert!(!self.is_empty());
         let place = self.place(Mark(self.begin));
         self.begin = self.begin.wrapping_add(1);
         match self.steps[place].take() {
@@ -115,7 +116,7 @@ impl<F: Frame> Trail<F> {
     }
 
     /// Takes a flow's step back, if it is there still.
-    pub fn take(&mut self, flow: FlowId, mark: Mark) -> Option<Step<F>> {
+    pub(super) fn take(&mut self, flow: FlowId, mark: Mark) -> Option<Step<F>> {
         let span = self.end.wrapping_sub(self.begin);
         if mark.0.wrapping_sub(self.begin) >= span {
             return None;

@@ -7,11 +7,11 @@
 //! the ways that they go by themselves.
 
 use super::flows::Output;
-use super::intake::{BURST, Batch, Bursts};
+use super::intake::{Batch, Bursts};
 use super::stream::Arrival;
 use super::{Comparator, Numbers};
 use crate::flow::FlowId;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::{Common, Kind, Packet};
 
 /// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one: all that

@@ -5,6 +5,8 @@
 //! checked, with every default applied, and with exactly the ports that each role needs. Whoever
 //! holds [`Settings`] has nothing left to check but whether the ports exist.
 
+#![warn(unreachable_pub)]
+
 mod failover;
 mod file;
 pub mod keys;

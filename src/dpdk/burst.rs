@@ -15,8 +15,8 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// The burst size that DPDK's drivers are tuned for.
-    pub const CAPACITY: usize = 32;
+    /// What a poll core moves at a time, the size that DPDK's drivers are tuned for.
+    pub const CAPACITY: usize = crate::frame::BURST;
 
     /// An empty burst.
     #[inline]

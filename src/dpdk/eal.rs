@@ -78,7 +78,7 @@ unsafe impl Send for Pool {}
 
 /// Splits a command line at the first `--`: EAL's half with the program name, and the rest
 /// without the `--`.
-pub fn split_arguments(arguments: &[String]) -> (&[String], &[String]) {
+fn split_arguments(arguments: &[String]) -> (&[String], &[String]) {
     match arguments.iter().position(|a| a == "--") {
         Some(at) => (&arguments[..at], &arguments[at + 1..]),
         None => (arguments, &[]),

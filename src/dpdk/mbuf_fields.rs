@@ -212,7 +212,7 @@ impl<'a> SegmentMut<'a> {
         unsafe { self.0.field::<T>(offset).write(value) }
     }
 
-    pub(super) fn get(&self) -> Segment<'a> {
+    pub(super) fn get(&self) -> Segment<'_> {
         self.0
     }
 

@@ -5,6 +5,7 @@
 //! counters and link state from any thread at any time.
 
 use std::ffi::{CStr, CString, c_char};
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use super::link_state::LinkWatch;
 use super::mempool::Mempool;
 use super::offload::Abilities;
 use super::queue::{RxQueue, TxQueue};
+use crate::plan::Driver;
 
 /// A step in a port's life that its driver can refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,25 @@ pub enum Step {
     Close,
     ReadStats,
     WatchLink,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plug => "plug in the device",
+            Self::ReadInfo => "read what the device can do",
+            Self::ReadMac => "read the MAC address",
+            Self::Configure => "configure the device",
+            Self::SetUpRxQueue => "set up a receive queue",
+            Self::SetUpTxQueue => "set up a transmit queue",
+            Self::SetMtu => "set the MTU",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Close => "close",
+            Self::ReadStats => "read the statistics",
+            Self::WatchLink => "watch the link",
+        })
+    }
 }
 
 /// Why a port cannot be had or does not do what it should.
@@ -69,7 +90,7 @@ pub enum PortError {
         name: String,
     },
     /// The port was started already, or is not started, or is closed.
-    #[error("port {name}: {step:?} does not fit its state")]
+    #[error("port {name}: cannot {step} in its state")]
     State {
         /// The port.
         name: String,
@@ -77,7 +98,7 @@ pub enum PortError {
         step: Step,
     },
     /// The driver refused.
-    #[error("port {name}: {step:?} failed: {errno}")]
+    #[error("port {name}: cannot {step}: {errno}")]
     Driver {
         /// The port.
         name: String,
@@ -319,8 +340,7 @@ impl Port {
         // SAFETY: EAL is up, mac a place to write to.
         let ret = unsafe { dpdk_sys::rte_eth_macaddr_get(core.id, &mut mac) };
         core.check(Step::ReadMac, ret)?;
-        // These two gather segments as well, but do not say so.
-        let gathers = matches!(driver.as_str(), "net_null" | "net_pcap");
+        let gathers = Driver::of(&driver).gathers;
         let sends_chains =
             gathers || info.tx_offload_capa & dpdk_sys::SHIM_ETH_TX_OFFLOAD_MULTI_SEGS != 0;
         let abilities = abilities(&driver, info.tx_offload_capa);
@@ -417,7 +437,7 @@ impl Port {
         let ret = unsafe { dpdk_sys::rte_eth_dev_configure(id, rx_queues, tx_queues, &conf) };
         core.check(Step::Configure, ret)?;
         if let Some(mtu) = config.mtu
-            && self.driver == "net_tap"
+            && Driver::of(&self.driver).late_mtu
         {
             // It hears of the MTU by this call alone, and passes it on to its interface.
             // SAFETY: as above.
@@ -554,16 +574,15 @@ impl Port {
     }
 }
 
-/// What a driver with these transmit capabilities does by itself. net_tap offers both, in software
-/// that knows no IPv6 segmentation.
+/// What a driver with these transmit capabilities does by itself.
 fn abilities(driver: &str, capabilities: u64) -> Abilities {
+    let driver = Driver::of(driver);
     let has = |offload: u64| capabilities & offload == offload;
-    let checksums = driver != "net_tap" && has(dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM);
+    let checksums = !driver.software_offloads && has(dpdk_sys::SHIM_ETH_TX_OFFLOAD_L4_CKSUM);
     let segments = dpdk_sys::SHIM_ETH_TX_OFFLOAD_TCP_TSO;
-    let segmentation = match driver {
-        // The receiver is given the frame whole, its IP header included.
-        "net_virtio_user" | "net_virtio" => has(segments),
-        _ => has(segments | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM),
+    let segmentation = match driver.whole_segments {
+        true => has(segments),
+        false => has(segments | dpdk_sys::SHIM_ETH_TX_OFFLOAD_IPV4_CKSUM),
     };
     Abilities {
         checksums,
@@ -574,9 +593,9 @@ fn abilities(driver: &str, capabilities: u64) -> Abilities {
 /// Receive and transmit offloads to configure. Only virtio's peers send partial checksums; a NIC's
 /// verdict on checksums is of no use here.
 fn offloads(driver: &str, abilities: Abilities) -> (u64, u64) {
-    let receive = match driver {
-        "net_vhost" | "net_virtio_user" | "net_virtio" => dpdk_sys::SHIM_ETH_RX_OFFLOAD_L4_CKSUM,
-        _ => 0,
+    let receive = match Driver::of(driver).partial_checksums {
+        true => dpdk_sys::SHIM_ETH_RX_OFFLOAD_L4_CKSUM,
+        false => 0,
     };
     let mut transmit = 0;
     if abilities.checksums {

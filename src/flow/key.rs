@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::proto::ip::{ICMP, ICMPV6, TCP, UDP};
+
 /// What a flow consists of, and so which parts its key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FlowClass {
@@ -55,11 +57,6 @@ const INNER: u32 = 44;
 const CLASS: u32 = 56;
 const IPV6: u64 = 1 << 59;
 const VLAN_MASK: u16 = 0xfff;
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
 
 /// VLAN identifiers of a frame, outer tag first; 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

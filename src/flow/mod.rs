@@ -4,6 +4,8 @@
 //! [`crate::packet::Packet::parse`]. [`FlowTable`] keeps a bounded number of states under such
 //! keys, in the order of their last use; its memory is all taken at construction (rule R10).
 
+#![warn(unreachable_pub)]
+
 mod key;
 mod table;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::private;
 ///
 /// # Errors
 /// When the directory or the file cannot be written; the old file is then as it was.
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let found = match path.starts_with("/dev") {
         true => fs::metadata(path),
         false => fs::symlink_metadata(path),

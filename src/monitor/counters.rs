@@ -3,7 +3,8 @@
 //! The poll core holds the only [`Writer`] and stores with relaxed order, without a locked
 //! instruction; control threads hold [`Reader`]s and load. A reader sees each counter as it was a
 //! moment ago, not all of them at one instant. A new counter is one line in the list below: its
-//! name, its group and what it counts; the summary and the metrics pick it up by its group.
+//! name, its group and what it counts; the summary and the metrics pick it up by its group, but for
+//! group [`Group::Node`], whose counters have fields of their own.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -107,7 +108,7 @@ counters! {
     ReleasedByCommit = "released_by_commit", Node, Sum;
     /// Parts of unsegmented frames of the PVM that left before the rest.
     Divided = "divided", Node, Sum;
-    /// Of these, retransmissions and bare acknowledgments that left before older frames of their connection.
+    /// Retransmissions and bare acknowledgments that left before older frames of their connection.
     Overtakes = "overtakes", Node, Sum;
     /// Frames of the PVM that were dropped because their client had reset the connection.
     ResetDropped = "reset_dropped", Node, Sum;
@@ -231,16 +232,12 @@ counters! {
     Untranslated = "untranslated", Fault, Sum;
     /// Connections whose numbers the secondary has no room for.
     OffsetsLost = "offsets_lost", Fault, Sum;
-    /// Frames of the SVM that came before the commit was known and found no room.
-    EarlyDropped = "early_dropped", Fault, Sum;
     /// Frames of a PVM that is gone, dropped.
     Discarded = "discarded", Fault, Sum;
     /// Frames of the SVM that found no room.
     SecondaryOverflow = "secondary_overflow", Fault, Sum;
     /// Flows that found the table full.
     FlowTableFull = "flow_table_full", Fault, Sum;
-    /// Times the mempool had no buffer.
-    MempoolEmpty = "mempool_empty", Fault, Sum;
     /// Divergences without a record, because the control thread was behind.
     ReportsLost = "reports_lost", Fault, Sum;
 }

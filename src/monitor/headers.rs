@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What can be told of a frame's headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Headers {
+pub(super) struct Headers {
     #[serde(skip_serializing_if = "Option::is_none")]
     ethernet: Option<Ethernet>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +75,7 @@ struct Icmp {
 
 impl Headers {
     /// Decodes an Ethernet frame as far as that goes.
-    pub fn of(frame: &[u8]) -> Self {
+    pub(super) fn of(frame: &[u8]) -> Self {
         let decoded = match LaxPacketHeaders::from_ethernet(frame) {
             Ok(decoded) => decoded,
             Err(error) => {

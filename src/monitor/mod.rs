@@ -7,6 +7,8 @@
 //! the `--summary` file, the telemetry command, the [`table`] and the [`openmetrics`] text are
 //! four ways to write it.
 
+#![warn(unreachable_pub)]
+
 pub(crate) mod atomic_file;
 pub mod capture;
 pub mod checkpoints;

@@ -57,6 +57,18 @@ const FAMILIES: &[Family] = &[
         |p| one(p.released),
     ),
     (
+        "colo_released_equal_frames",
+        Counter,
+        "Frames of the PVM that left because the SVM sent the same.",
+        |p| one(p.released_equal),
+    ),
+    (
+        "colo_released_by_commit_frames",
+        Counter,
+        "Frames of the PVM that left because a commit covers them.",
+        |p| one(p.released_by_commit),
+    ),
+    (
         "colo_divided_frames",
         Counter,
         "Parts of unsegmented frames of the PVM that left before the rest.",
@@ -124,6 +136,12 @@ const FAMILIES: &[Family] = &[
         Counter,
         "Checkpoints whose commit was seen.",
         |p| one(p.checkpoints.committed),
+    ),
+    (
+        "colo_unproven_stops",
+        Gauge,
+        "Stops in a row since the last commit that nothing has proven to be a checkpoint.",
+        |p| one(p.checkpoints.unproven_stops),
     ),
     (
         "colo_policy_frames",

@@ -18,13 +18,13 @@ const IF_TSRESOL: u16 = 9;
 const NANOSECONDS: u8 = 9;
 
 /// A section under construction.
-pub struct Section {
+pub(super) struct Section {
     bytes: Vec<u8>,
 }
 
 impl Section {
     /// A section written by `program`, without an interface.
-    pub fn new(program: &str) -> Self {
+    pub(super) fn new(program: &str) -> Self {
         let mut section = Self { bytes: Vec::new() };
         section.block(SECTION_HEADER, |body| {
             body.extend(BYTE_ORDER.to_le_bytes());
@@ -39,7 +39,7 @@ impl Section {
     }
 
     /// Adds an Ethernet interface; the first has the number 0, the next 1.
-    pub fn interface(&mut self, name: &str) {
+    pub(super) fn interface(&mut self, name: &str) {
         self.block(INTERFACE_DESCRIPTION, |body| {
             body.extend(LINKTYPE_ETHERNET.to_le_bytes());
             body.extend(0u16.to_le_bytes());
@@ -52,7 +52,7 @@ impl Section {
     }
 
     /// Adds a frame that came in at `time`; `frame` is what is left of its `wire_len` bytes.
-    pub fn frame(
+    pub(super) fn frame(
         &mut self,
         interface: u32,
         time: SystemTime,
@@ -76,12 +76,12 @@ impl Section {
     }
 
     /// What was added since the last time, to be written behind it.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
     /// The file.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 

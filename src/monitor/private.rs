@@ -23,7 +23,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 ///
 /// # Errors
 /// When the system refuses.
-pub fn make_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -31,7 +31,7 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// With [`ErrorKind::AlreadyExists`] where there is anything by its name, be it a dangling link.
-pub fn create(path: &Path) -> io::Result<File> {
+pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -43,7 +43,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When the path names no file, or the system refuses.
-pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+pub(crate) fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let name = path
         .file_name()
         .ok_or(io::Error::from(ErrorKind::InvalidFilename))?;
@@ -56,7 +56,7 @@ pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 /// A part of a name that nobody can guess: 16 hexadecimal digits.
-pub fn unpredictable() -> String {
+pub(crate) fn unpredictable() -> String {
     // The keys of its hash come from the operating system.
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
@@ -66,7 +66,7 @@ pub fn unpredictable() -> String {
 /// # Errors
 /// Where it is a link or no file, or somebody else's, or others may write to it.
 #[cfg_attr(not(feature = "dpdk"), allow(dead_code))]
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())

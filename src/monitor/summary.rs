@@ -54,6 +54,10 @@ pub struct PairSummary {
     pub ports: BTreeMap<String, PortSummary>,
     /// Frames of the PVM that left for the network.
     pub released: u64,
+    /// Of these, frames that the SVM sent alike.
+    pub released_equal: u64,
+    /// Of these, frames that a commit covered.
+    pub released_by_commit: u64,
     /// Parts of unsegmented frames of the PVM that left before the rest.
     pub divided: u64,
     /// Retransmissions and bare acknowledgments that left before older frames of their connection.
@@ -154,6 +158,8 @@ pub struct CheckpointSummary {
     pub requested: u64,
     /// Whose commit was seen.
     pub committed: u64,
+    /// Stops in a row since the last commit that nothing has proven to be a checkpoint.
+    pub unproven_stops: u64,
     /// Median from a request's writing to its STOP.
     pub stop_ms: f64,
     /// Median from STOP to RESUME.
@@ -258,6 +264,8 @@ impl PairSummary {
             epoch: value(Counter::Epoch),
             ports: ports.collect(),
             released: value(Counter::Released),
+            released_equal: value(Counter::ReleasedEqual),
+            released_by_commit: value(Counter::ReleasedByCommit),
             divided: value(Counter::Divided),
             overtakes: value(Counter::Overtakes),
             reset_dropped: value(Counter::ResetDropped),
@@ -268,6 +276,7 @@ impl PairSummary {
             checkpoints: CheckpointSummary {
                 requested: value(Counter::Requests),
                 committed: value(Counter::Commits),
+                unproven_stops: value(Counter::UnprovenStops),
                 stop_ms: milliseconds(checkpoints.stop().p50),
                 pause_ms: milliseconds(checkpoints.pause().p50),
                 stop_ms_max: milliseconds(checkpoints.stop().max),

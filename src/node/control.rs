@@ -8,12 +8,11 @@ mod pair;
 mod waits;
 
 use std::io::ErrorKind;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
 pub use pair::{ControlPair, GuestEvent};
@@ -243,15 +242,8 @@ impl Control {
 
     /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
     fn wait(&self, time: Duration) {
-        let fds: Vec<BorrowedFd<'_>> = self
-            .pairs
-            .iter()
-            .filter_map(ControlPair::monitor_fd)
-            .collect();
-        let mut polled: Vec<PollFd<'_>> = fds
-            .iter()
-            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-            .collect();
+        let monitors = self.pairs.iter().filter_map(ControlPair::monitor_fd);
+        let mut polled: Vec<PollFd<'_>> = monitors.collect();
         let timeout = Timespec::try_from(time).ok();
         // An interrupted wait is as good as one that is over.
         let _ = poll(&mut polled, timeout.as_ref());

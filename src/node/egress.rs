@@ -24,8 +24,6 @@ pub struct Egress {
     pool: Mempool,
     /// The frame that is being cut.
     cut: Option<Cut>,
-    /// Frames that were cut.
-    pub segmented: u64,
     /// Frames that no port could send: too long, and not to be cut.
     pub refused: u64,
 }
@@ -59,7 +57,6 @@ impl Egress {
             mtu,
             pool,
             cut: None,
-            segmented: 0,
             refused: 0,
         }
     }
@@ -104,10 +101,7 @@ impl Egress {
             match fitted {
                 Fitted::Ready => drop(to.push(frame)),
                 Fitted::Instead(other) => drop(to.push(other)),
-                Fitted::Cut(cut) => {
-                    self.segmented += 1;
-                    self.cut = Some(cut);
-                }
+                Fitted::Cut(cut) => self.cut = Some(cut),
                 Fitted::Refused => self.refused += 1,
             }
         }

@@ -45,7 +45,7 @@ impl Sum {
     }
 
     /// Adds a number of 32 bits, as two words; the sum must stand at an even byte.
-    fn add_u32(&mut self, number: u32) {
+    pub(super) fn add_u32(&mut self, number: u32) {
         self.total += u64::from(number >> 16) + u64::from(number & 0xffff);
     }
 

@@ -10,19 +10,15 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 
-use super::parse::{ETHERNET_HEADER, FRAGMENT, IPV4_HEADER, IPV6_HEADER, Kind, Packet, u16_at};
+use super::parse::{ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, Kind, Packet, u16_at};
 use super::{TcpFlags, is_signed};
+use crate::proto::ip;
+use crate::proto::tcp_option::{
+    AUTHENTICATION, END, MD5_SIGNATURE, MPTCP, NO_OPERATION, SACK, TIMESTAMPS,
+};
 
 /// Options in one header at most, for loops over pairs of them.
 const MAX_OPTIONS: usize = 20;
-
-const END: u8 = 0;
-const NO_OPERATION: u8 = 1;
-const SACK: u8 = 5;
-const TIMESTAMPS: u8 = 8;
-const MD5_SIGNATURE: u8 = 19;
-const AUTHENTICATION: u8 = 29;
-const MPTCP: u8 = 30;
 
 /// MPTCP's data sequence signal, as the upper four bits of an option's third byte, and its flags.
 const DSS: u8 = 2;
@@ -325,8 +321,8 @@ impl<'a> Iterator for Extensions<'a> {
             return None;
         };
         let units = match self.protocol {
-            FRAGMENT => 0,
-            super::parse::AUTHENTICATION => usize::from(length) * 4,
+            ip::FRAGMENT => 0,
+            ip::AUTHENTICATION => usize::from(length) * 4,
             _ => usize::from(length) * 8,
         };
         let (header, rest) = self
@@ -334,7 +330,7 @@ impl<'a> Iterator for Extensions<'a> {
             .split_at_checked(8 + units)
             .unwrap_or((self.rest, &[]));
         let counts = match self.protocol {
-            FRAGMENT => &header[..header.len().min(4)],
+            ip::FRAGMENT => &header[..header.len().min(4)],
             _ => header,
         };
         (self.rest, self.protocol) = (rest, next);

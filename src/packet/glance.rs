@@ -4,9 +4,10 @@
 //! reads it that way. To pass it on its flow is enough. What is read here is what `parse` reads, or
 //! nothing.
 
-use super::parse::{ETHERNET_HEADER, TCP, TCP_HEADER, UDP, UDP_HEADER, V4, V6};
+use super::parse::{ETHERNET_HEADER, TCP_HEADER, UDP_HEADER, V4, V6};
 use super::twin::{PORTS, PORTS_AND_LENGTH, double, network_differs};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans};
+use crate::proto::ip::{TCP, UDP};
 
 /// What `then` makes of the flow of an untagged frame that carries TCP or UDP right behind an IPv4
 /// header without options or an IPv6 header, and contradicts itself nowhere. Of any other frame

@@ -5,6 +5,9 @@
 //! short or lying, makes it panic or read out of bounds: what cannot be read is
 //! [`Kind::Unreadable`], which the comparison holds until a checkpoint (rule R8).
 
+#![warn(unreachable_pub)]
+
+pub mod build;
 pub mod checksum;
 pub(crate) mod edit;
 mod extras;

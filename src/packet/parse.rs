@@ -7,6 +7,11 @@
 use super::TcpFlags;
 use super::extras::{are_ordinary, are_usual};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans, is_echo};
+use crate::proto::ether;
+use crate::proto::ip::{
+    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMP, ICMPV6, IGMP, ROUTING, TCP,
+    UDP,
+};
 
 /// What kind of traffic a frame is, as the comparison distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,23 +134,8 @@ const ICMP_ECHO_HEADER: usize = 8;
 /// An IGMP message has 8 bytes at least, in all versions.
 const IGMP_HEADER: usize = 8;
 
-pub(super) const ETHER_IPV4: u16 = 0x0800;
-const ETHER_ARP: u16 = 0x0806;
-pub(super) const ETHER_IPV6: u16 = 0x86dd;
-const ETHER_LLDP: u16 = 0x88cc;
 /// The highest value of the EtherType that is a length (IEEE 802.3, 3.2.6).
 const MAX_LENGTH: u16 = 1500;
-
-const HOP_BY_HOP: u8 = 0;
-const ICMP: u8 = 1;
-const IGMP: u8 = 2;
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-const ROUTING: u8 = 43;
-pub(super) const FRAGMENT: u8 = 44;
-pub(super) const AUTHENTICATION: u8 = 51;
-const ICMPV6: u8 = 58;
-const DESTINATION_OPTIONS: u8 = 60;
 
 /// More-fragments and the fragment offset in IPv4's word of flags.
 const IPV4_FRAGMENT_MASK: u16 = 0x3fff;
@@ -236,7 +226,7 @@ impl Packet {
             return false;
         };
         let ether_type = u16_at(h, 12);
-        if ether_type == ETHER_IPV4 {
+        if ether_type == ether::IPV4 {
             let end = ETHERNET_HEADER + usize::from(u16_at(h, 16));
             let plain = h[14] == 0x45 && u16_at(h, 20) & IPV4_FRAGMENT_MASK == 0;
             if !plain || end > frame_len {
@@ -248,7 +238,7 @@ impl Packet {
                 (UDP, _) => self.read_udp::<V4>(&h[V4..], ends, end),
                 _ => false,
             }
-        } else if ether_type == ETHER_IPV6 {
+        } else if ether_type == ether::IPV6 {
             let Some(h) = head.first_chunk::<{ V6 + UDP_HEADER }>() else {
                 return false;
             };
@@ -408,7 +398,7 @@ impl Link {
 
     fn packet(&self, head: &[u8], frame_len: usize) -> Result<Packet, Unreadable> {
         match self.ether_type {
-            ETHER_IPV4 | ETHER_IPV6 => {
+            ether::IPV4 | ether::IPV6 => {
                 let ip = Ip::read(self.ether_type, head, self.end, frame_len)?;
                 let mut packet = ip.packet(head, self)?;
                 packet.form = packet.form_in(head);
@@ -419,8 +409,8 @@ impl Link {
                 payload_len: u32::from(length),
                 ..self.whole(Kind::Opaque, head, frame_len)
             }),
-            ETHER_ARP => Ok(self.whole(Kind::Arp, head, frame_len)),
-            ETHER_LLDP => Ok(self.whole(Kind::Lldp, head, frame_len)),
+            ether::ARP => Ok(self.whole(Kind::Arp, head, frame_len)),
+            ether::LLDP => Ok(self.whole(Kind::Lldp, head, frame_len)),
             _ => Ok(self.whole(Kind::Opaque, head, frame_len)),
         }
     }
@@ -471,7 +461,7 @@ impl Ip {
         frame_len: usize,
     ) -> Result<Self, Unreadable> {
         match ether_type {
-            ETHER_IPV4 => Self::v4(head, l3, frame_len),
+            ether::IPV4 => Self::v4(head, l3, frame_len),
             _ => Self::v6(head, l3, frame_len),
         }
     }

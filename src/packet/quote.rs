@@ -1,8 +1,10 @@
 //! The TCP segment that an ICMP error quotes (RFC 792; RFC 4443, 2.4).
 
-use super::parse::{ETHER_IPV4, ETHER_IPV6, Ip, TCP};
+use super::parse::Ip;
 use super::{Kind, Packet};
 use crate::flow::{FlowClass, FlowKey};
+use crate::proto::ether;
+use crate::proto::ip::TCP;
 
 /// The start of a TCP segment inside an ICMP error.
 ///
@@ -33,8 +35,8 @@ impl Packet {
         }
         let (icmp_type, _) = self.key.icmp()?;
         let ether_type = match (self.key.src_ip()?.is_ipv4(), icmp_type) {
-            (true, 3 | 4 | 5 | 11 | 12) => ETHER_IPV4,
-            (false, 1..=4) => ETHER_IPV6,
+            (true, 3 | 4 | 5 | 11 | 12) => ether::IPV4,
+            (false, 1..=4) => ether::IPV6,
             _ => return None,
         };
         let message = head.get(..self.end().min(head.len()))?;

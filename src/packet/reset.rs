@@ -1,13 +1,12 @@
 //! Which frames are TCP RSTs, found out by a few bytes of those that are not.
 
-use super::parse::{ETHER_IPV4, ETHER_IPV6, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, TCP, UDP};
+use super::parse::{ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
 use super::{Kind, Packet, TcpFlags};
+use crate::proto::ether;
+use crate::proto::ip::{ICMPV6, TCP, UDP};
 
-/// EtherTypes of 802.1Q and 802.1ad tags.
-const TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// Offset of the control bits in the TCP header (RFC 9293, 3.1).
 const CONTROL_BITS: usize = 13;
-const ICMPV6: u8 = 58;
 /// Version 4 and a header without options.
 const PLAIN_V4: u8 = 0x45;
 
@@ -34,14 +33,14 @@ fn may_be_reset(head: &[u8]) -> bool {
         return false;
     };
     match u16::from_be_bytes([h[12], h[13]]) {
-        ETHER_IPV4 if h[ETHERNET_HEADER] == PLAIN_V4 => h[23] == TCP && has_bit(V4),
-        ETHER_IPV4 => true,
-        ETHER_IPV6 => match h[20] {
+        ether::IPV4 if h[ETHERNET_HEADER] == PLAIN_V4 => h[23] == TCP && has_bit(V4),
+        ether::IPV4 => true,
+        ether::IPV6 => match h[20] {
             TCP => has_bit(V6),
             UDP | ICMPV6 => false,
             _ => true,
         },
-        other => TAGS.contains(&other),
+        other => matches!(other, ether::TAG | ether::SERVICE_TAG),
     }
 }
 

@@ -3,6 +3,11 @@
 use std::fmt;
 use std::ops::BitOr;
 
+use crate::proto::tcp_option::{
+    AUTHENTICATION, END, MD5_SIGNATURE, MSS, NO_OPERATION, SACK, SACK_PERMITTED, TIMESTAMPS,
+    WINDOW_SCALE,
+};
+
 /// TCP control bits (RFC 9293, 3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TcpFlags(pub u8);
@@ -144,16 +149,6 @@ pub fn is_signed(options: &[u8]) -> bool {
 fn carries_signature(options: &[u8]) -> bool {
     Walk::new(options).any(|(_, option)| matches!(option[0], MD5_SIGNATURE | AUTHENTICATION))
 }
-
-const END: u8 = 0;
-const NO_OPERATION: u8 = 1;
-const MSS: u8 = 2;
-const WINDOW_SCALE: u8 = 3;
-const SACK_PERMITTED: u8 = 4;
-const SACK: u8 = 5;
-const TIMESTAMPS: u8 = 8;
-const MD5_SIGNATURE: u8 = 19;
-const AUTHENTICATION: u8 = 29;
 
 /// Walks the options that have a length; yields the offset and the bytes, kind and length
 /// included. An option of a known kind has the length that its kind asks for.

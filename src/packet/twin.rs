@@ -28,9 +28,9 @@ pub(crate) struct Common(u64);
 
 impl Common {
     /// Both ports.
-    pub const PORTS: Self = Self(PORTS);
+    pub(crate) const PORTS: Self = Self(PORTS);
     /// Both ports and the sequence number.
-    pub const PORTS_AND_SEQUENCE: Self = Self(u64::MAX);
+    pub(crate) const PORTS_AND_SEQUENCE: Self = Self(u64::MAX);
 }
 
 impl Packet {

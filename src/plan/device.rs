@@ -3,6 +3,7 @@
 //! Ethdev's MTU is not the truth for every driver: a packet socket has the MTU of its interface,
 //! and a frame must fit into a frame of the socket's ring; vhost and virtio take any length.
 
+use super::driver::Driver;
 use super::fault::DeviceFault;
 
 /// Bytes of an Ethernet header and of the two tags that a frame may have.
@@ -25,19 +26,6 @@ pub(super) const BEFORE_PAYLOAD: u32 = 80;
 const BEFORE_FRAME: u32 = 32;
 /// A tag within another stays in the frame.
 pub(super) const INNER_TAG: u32 = 4;
-
-/// Drivers that send and receive frames of any length.
-const ANY_LENGTH: [&str; 6] = [
-    "net_vhost",
-    "net_virtio_user",
-    "net_virtio",
-    "net_ring",
-    "net_null",
-    "net_pcap",
-];
-/// Drivers whose frames come in on all queues of the device, whatever the node polls. The others
-/// make or enable as many queues as are polled.
-const ALL_QUEUES: [&str; 4] = ["net_vhost", "net_af_packet", "net_af_xdp", "net_pcap"];
 
 /// What is known of a device before its port is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,18 +78,13 @@ impl Device {
     /// # Errors
     /// [`DeviceFault::Queues`].
     pub fn one_queue(&self) -> Result<(), DeviceFault> {
-        if self.queues <= 1 || !ALL_QUEUES.contains(&self.driver.as_str()) {
-            return Ok(());
+        match Driver::of(&self.driver).one_queue {
+            Some(argument) if self.queues > 1 => Err(DeviceFault::Queues {
+                queues: self.queues,
+                argument,
+            }),
+            _ => Ok(()),
         }
-        Err(DeviceFault::Queues {
-            queues: self.queues,
-            argument: match self.driver.as_str() {
-                "net_af_packet" => "qpairs=1",
-                "net_af_xdp" => "queue_count=1",
-                "net_pcap" => "one rx_pcap",
-                _ => "queues=1",
-            },
-        })
     }
 
     /// What frames the port carries where an MTU of `asked` bytes is wanted, or else the device's
@@ -121,7 +104,7 @@ impl Device {
                     ..Carries::default()
                 })
             }
-            driver if ANY_LENGTH.contains(&driver) => {
+            driver if Driver::of(driver).any_length => {
                 self.within_limit(asked)?;
                 // Without mergeable buffers virtio receives a frame into one, its own header included.
                 let buffer = match asked {

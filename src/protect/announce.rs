@@ -12,78 +12,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub(super) use super::address::Announcement;
+use super::address::{Address, TAGS};
 use super::groups::Groups;
 use super::neighbour::Neighbours;
 use crate::frame::Ticks;
-use crate::packet::checksum::Sum;
+use crate::packet::build::discovery;
 use crate::packet::{Kind, Packet, TcpFlags};
+use crate::proto::ether;
 
 /// Addresses that are kept; a further one takes the place of the first.
 const ADDRESSES: usize = 32;
 /// When the rounds begin, in milliseconds after the takeover (QEMU `qemu_announce_timer_step` with
 /// its default parameters).
 const ROUNDS: [Ticks; 5] = [0, 50, 200, 450, 800];
-/// Bytes of the two 802.1Q tags that a frame may have.
-const TAGS: usize = 8;
-/// Without padding and FCS: Ethernet, two tags, IPv6 with a router alert, an MLDv2 report of one group.
-const LONGEST: usize = 14 + TAGS + 40 + 8 + 28;
-/// Shortest Ethernet frame without FCS.
-const SHORTEST: usize = 60;
-
-const RARP: [u8; 2] = [0x80, 0x35];
-pub(super) const ARP: [u8; 2] = [0x08, 0x06];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-const ICMPV6: u8 = 58;
+/// ARP's request, and RARP's (RFC 826, RFC 903).
+const REQUEST: u8 = 1;
+const REVERSE_REQUEST: u8 = 3;
+/// A neighbour advertisement, that it overrides what was known, and its option with the MAC address
+/// (RFC 4861, 4.4 and 4.6.1).
 const ADVERTISEMENT: u8 = 136;
-pub(super) const SOLICITATION: u8 = 135;
-
-/// One of the VM's addresses and the tags under which it speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Address {
-    pub mac: [u8; 6],
-    pub tags: [u8; TAGS],
-    pub tags_len: u8,
-    pub ip: Option<IpAddr>,
-}
-
-/// A frame that announces one address, or asks for a neighbour's.
-#[derive(Clone, Copy, Debug)]
-pub struct Announcement {
-    bytes: [u8; LONGEST],
-    len: usize,
-}
-
-impl Announcement {
-    /// The frame, Ethernet header included, without FCS.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    /// Ethernet's header but for the EtherType, from one of the VM's addresses.
-    pub(super) fn begin(&mut self, to: &[u8; 6], from: &Address) {
-        self.put(to);
-        self.put(&from.mac);
-        self.put(&from.tags[..from.tags_len.into()]);
-    }
-
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    pub(super) fn pad(&mut self) {
-        self.len = self.len.max(SHORTEST);
-    }
-}
-
-impl Default for Announcement {
-    fn default() -> Self {
-        Self {
-            bytes: [0; LONGEST],
-            len: 0,
-        }
-    }
-}
+const OVERRIDE: u8 = 0x20;
+const TARGET_LINK_LAYER: u8 = 2;
 
 /// The VM's addresses, and what is left to say of them.
 #[derive(Debug)]
@@ -267,73 +217,22 @@ fn arp_sender(arp: &[u8], mac: &[u8; 6]) -> Option<IpAddr> {
 }
 
 fn announcement(address: &Address) -> Announcement {
-    let mut frame = Announcement::default();
-    let mac = &address.mac;
-    let all_nodes = [0x33, 0x33, 0, 0, 0, 1];
-    let to = match address.ip {
-        Some(IpAddr::V6(_)) => all_nodes,
-        _ => [0xff; 6],
-    };
-    frame.begin(&to, address);
-    match address.ip {
-        None => {
-            frame.put(&RARP);
-            // Request reverse, of nobody's protocol address (RFC 903), as QEMU does.
-            frame.put(&[0, 1, 8, 0, 6, 4, 0, 3]);
-            frame.put(mac);
-            frame.put(&[0; 4]);
-            frame.put(mac);
-            frame.put(&[0; 4]);
-        }
-        Some(IpAddr::V4(ip)) => {
-            frame.put(&ARP);
-            frame.put(&[0, 1, 8, 0, 6, 4, 0, 1]);
-            frame.put(mac);
-            frame.put(&ip.octets());
-            frame.put(&[0; 6]);
-            frame.put(&ip.octets());
-        }
+    let mac = address.mac;
+    let (ether_type, operation, ip) = match address.ip {
+        // Request reverse, of nobody's protocol address (RFC 903), as QEMU does.
+        None => (ether::RARP, REVERSE_REQUEST, [0; 4]),
+        Some(IpAddr::V4(ip)) => (ether::ARP, REQUEST, ip.octets()),
         Some(IpAddr::V6(ip)) => {
-            let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-            discovery(&mut frame, ADVERTISEMENT, [ip, to, ip], mac);
+            let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+            let message = discovery(ADVERTISEMENT, OVERRIDE, ip, TARGET_LINK_LAYER, &mac);
+            return address.discovery(&[0x33, 0x33, 0, 0, 0, 1], [ip, all_nodes], message);
         }
-    }
+    };
+    let target = if operation == REQUEST { [0; 6] } else { mac };
+    let mut frame = address.frame(&[0xff; 6], ether_type);
+    frame.arp(operation, (mac, ip), (target, ip));
     frame.pad();
     frame
-}
-
-/// EtherType, IPv6 and ICMPv6 of an unsolicited advertisement that overrides what was known, or of a solicitation (RFC 4861,
-/// 4.3 and 4.4): source, destination and target, and the VM's MAC address.
-pub(super) fn discovery(
-    frame: &mut Announcement,
-    kind: u8,
-    [from, to, target]: [Ipv6Addr; 3],
-    mac: &[u8; 6],
-) {
-    const SOURCE_LINK_LAYER: u8 = 1;
-    const TARGET_LINK_LAYER: u8 = 2;
-    const OVERRIDE: u8 = 0x20;
-    let (flags, option) = match kind {
-        ADVERTISEMENT => (OVERRIDE, TARGET_LINK_LAYER),
-        _ => (0, SOURCE_LINK_LAYER),
-    };
-    let mut message = [0; 32];
-    (message[0], message[4]) = (kind, flags);
-    message[8..24].copy_from_slice(&target.octets());
-    // In units of 8 bytes.
-    (message[24], message[25]) = (option, 1);
-    message[26..32].copy_from_slice(mac);
-    let mut sum = Sum::default();
-    sum.add(&from.octets());
-    sum.add(&to.octets());
-    sum.add(&[0, 0, 0, message.len() as u8, 0, 0, 0, ICMPV6]);
-    sum.add(&message);
-    message[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
-    frame.put(&IPV6);
-    frame.put(&[0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, 255]);
-    frame.put(&from.octets());
-    frame.put(&to.octets());
-    frame.put(&message);
 }
 
 #[cfg(test)]
@@ -350,7 +249,7 @@ mod tests {
     }
 
     fn arp(tags: &[u8], ip: [u8; 4]) -> Vec<u8> {
-        let mut frame = [&[0xff; 6][..], &MAC, tags, &ARP].concat();
+        let mut frame = [&[0xff; 6][..], &MAC, tags, &ether::ARP.to_be_bytes()].concat();
         frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
         frame.extend(MAC);
         frame.extend(ip);
@@ -499,7 +398,7 @@ mod tests {
         announcer.begin(0);
         let said = said(&mut announcer, 0);
         assert_eq!(said.len(), 1, "the MAC address alone");
-        assert_eq!(said[0][12..14], RARP);
+        assert_eq!(said[0][12..14], ether::RARP.to_be_bytes());
     }
 
     #[test]

@@ -9,9 +9,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::announce::{Address, Announcement};
-use crate::packet::checksum::Sum;
+use super::address::{Address, Announcement};
+use crate::packet::build::{self, Ipv4, Ipv6};
 use crate::packet::{Kind, Packet};
+use crate::proto::ether;
+use crate::proto::ip::{HOP_BY_HOP, ICMPV6, IGMP};
 
 /// Groups that are kept; a further one takes the place of the first.
 const GROUPS: usize = 32;
@@ -37,9 +39,6 @@ const ALLOW_NEW_SOURCES: u8 = 5;
 /// Where IGMPv3 and MLDv2 reports go (RFC 3376, 4.2.14; RFC 3810, 5.2.14).
 const ALL_IGMP_V3: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
 const ALL_MLD_V2: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
-
-const IGMP: u8 = 2;
-const ICMPV6: u8 = 58;
 
 #[derive(Clone, Copy, Debug)]
 struct Membership {
@@ -192,21 +191,16 @@ fn ipv6(message: &[u8], at: usize) -> Option<IpAddr> {
 
 /// The report of one group, from any source.
 fn report(membership: &Membership) -> Option<Announcement> {
-    let mut frame = Announcement::default();
-    match (membership.vm.ip?, membership.group) {
-        (IpAddr::V4(from), IpAddr::V4(group)) => {
-            igmp(&mut frame, membership, from, group);
-        }
-        (IpAddr::V6(from), IpAddr::V6(group)) => {
-            mld(&mut frame, membership, from, group);
-        }
+    let mut frame = match (membership.vm.ip?, membership.group) {
+        (IpAddr::V4(from), IpAddr::V4(group)) => igmp(membership, from, group),
+        (IpAddr::V6(from), IpAddr::V6(group)) => mld(membership, from, group),
         _ => return None,
-    }
+    };
     frame.pad();
     Some(frame)
 }
 
-fn igmp(frame: &mut Announcement, membership: &Membership, from: Ipv4Addr, group: Ipv4Addr) {
+fn igmp(membership: &Membership, from: Ipv4Addr, group: Ipv4Addr) -> Announcement {
     let mut message = [0; 16];
     message[0] = membership.message;
     let (to, message) = if membership.message == IGMP_V3_REPORT {
@@ -217,27 +211,24 @@ fn igmp(frame: &mut Announcement, membership: &Membership, from: Ipv4Addr, group
         message[4..8].copy_from_slice(&group.octets());
         (group, &mut message[..8])
     };
-    let mut sum = Sum::default();
-    sum.add(message);
-    message[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
+    build::finish(message);
     let [_, a, b, c] = to.octets();
-    frame.begin(&[1, 0, 0x5e, a & 0x7f, b, c], &membership.vm);
-    frame.put(&[0x08, 0x00]);
-    // Six words of header with the option router alert (RFC 2113), precedence 0xc0, TTL 1 (RFC 3376, 4).
-    let mut header = [0; 24];
-    (header[0], header[1], header[3]) = (0x46, 0xc0, 24 + message.len() as u8);
-    (header[6], header[8], header[9]) = (0x40, 1, IGMP);
-    header[12..16].copy_from_slice(&from.octets());
-    header[16..20].copy_from_slice(&to.octets());
-    (header[20], header[21]) = (0x94, 4);
-    let mut sum = Sum::default();
-    sum.add(&header);
-    header[10..12].copy_from_slice(&sum.checksum().to_be_bytes());
-    frame.put(&header);
+    let mut frame = (membership.vm).frame(&[1, 0, 0x5e, a & 0x7f, b, c], ether::IPV4);
+    // The option router alert (RFC 2113), precedence 0xc0, TTL 1 (RFC 3376, 4).
+    let header = Ipv4 {
+        from,
+        to,
+        protocol: IGMP,
+        hops: 1,
+        service: 0xc0,
+        options: &[0x94, 4, 0, 0],
+    };
+    frame.ipv4(&header, message.len());
     frame.put(message);
+    frame
 }
 
-fn mld(frame: &mut Announcement, membership: &Membership, from: Ipv6Addr, group: Ipv6Addr) {
+fn mld(membership: &Membership, from: Ipv6Addr, group: Ipv6Addr) -> Announcement {
     let mut message = [0; 28];
     message[0] = membership.message;
     let (to, message) = if membership.message == MLD_V2_REPORT {
@@ -248,28 +239,28 @@ fn mld(frame: &mut Announcement, membership: &Membership, from: Ipv6Addr, group:
         message[8..24].copy_from_slice(&group.octets());
         (group, &mut message[..24])
     };
-    let mut sum = Sum::default();
-    sum.add(&from.octets());
-    sum.add(&to.octets());
-    sum.add(&[0, 0, 0, message.len() as u8, 0, 0, 0, ICMPV6]);
-    sum.add(message);
-    message[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
+    build::finish_v6(message, from, to);
     let [.., a, b, c, d] = to.octets();
-    frame.begin(&[0x33, 0x33, a, b, c, d], &membership.vm);
-    frame.put(&[0x86, 0xdd]);
-    // Hop-by-hop options first, hop limit 1 (RFC 3810, 5).
-    frame.put(&[0x60, 0, 0, 0, 0, 8 + message.len() as u8, 0, 1]);
-    frame.put(&from.octets());
-    frame.put(&to.octets());
+    let mut frame = (membership.vm).frame(&[0x33, 0x33, a, b, c, d], ether::IPV6);
     // The option router alert for MLD (RFC 2711) and two bytes of padding.
-    frame.put(&[ICMPV6, 0, 5, 2, 0, 0, 1, 0]);
+    let options = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+    // Hop-by-hop options first, hop limit 1 (RFC 3810, 5).
+    let header = Ipv6 {
+        from,
+        to,
+        next: HOP_BY_HOP,
+        hops: 1,
+    };
+    frame.ipv6(&header, options.len() + message.len());
+    frame.put(&options);
     frame.put(message);
+    frame
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::checksum::verify;
+    use crate::packet::checksum::{Sum, verify};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const VM4: [u8; 4] = [10, 0, 0, 7];

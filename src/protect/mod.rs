@@ -2,9 +2,10 @@
 //!
 //! [`Primary`] and [`Secondary`] are the two nodes' halves, [`Bare`] the comparator for traffic that
 //! somebody else mirrors. Frames, link frames, monitor events and time go in; frames to send,
-//! checkpoint requests and divergences come out. The rules of the design's section 4 that concern
-//! more than one frame are kept here: R3 and R6 to R9.
+//! checkpoint requests and divergences come out. The rules that concern more than one frame are kept
+//! here: R3 and R6 to R9 of `docs/rules.md`.
 
+mod address;
 mod announce;
 mod bare;
 mod cause;
@@ -25,7 +26,7 @@ mod takeover;
 mod tests;
 mod unreachable;
 
-pub use announce::Announcement;
+pub use address::Announcement;
 pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
 pub use last::{AWAITED, LastSegment};

@@ -14,15 +14,22 @@
 
 use std::net::IpAddr;
 
-use super::announce::{ARP, Address, Announcement, SOLICITATION, discovery};
+use super::address::{Address, Announcement};
+use crate::packet::build::discovery;
 use crate::packet::{Kind, Packet};
+use crate::proto::ether;
 
 /// Neighbours that are kept; a further one takes the place of the first.
 const NEIGHBOURS: usize = 16;
 /// Where ARP over Ethernet and IPv4 has its target (RFC 826).
 const ARP_TARGET: usize = 24;
-/// Where a solicitation has its target (RFC 4861, 4.3).
+/// ARP's request (RFC 826).
+const REQUEST: u8 = 1;
+/// A neighbour solicitation, where it has its target, and its option with the MAC address of who asks
+/// (RFC 4861, 4.3 and 4.6.1).
+const SOLICITATION: u8 = 135;
 const ND_TARGET: usize = 8;
+const SOURCE_LINK_LAYER: u8 = 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Neighbour {
@@ -119,29 +126,24 @@ fn target(head: &[u8], packet: &Packet) -> Option<IpAddr> {
 
 fn question(neighbour: &Neighbour) -> Option<Announcement> {
     let Neighbour { vm, ip, mac, .. } = neighbour;
-    let mut frame = Announcement::default();
     match (vm.ip?, *ip) {
         (IpAddr::V4(own), IpAddr::V4(ip)) => {
-            frame.begin(&mac.unwrap_or([0xff; 6]), vm);
-            frame.put(&ARP);
-            frame.put(&[0, 1, 8, 0, 6, 4, 0, 1]);
-            frame.put(&vm.mac);
-            frame.put(&own.octets());
-            frame.put(&[0; 6]);
-            frame.put(&ip.octets());
+            let mut frame = vm.frame(&mac.unwrap_or([0xff; 6]), ether::ARP);
+            frame.arp(REQUEST, (vm.mac, own.octets()), ([0; 6], ip.octets()));
+            frame.pad();
+            Some(frame)
         }
         (IpAddr::V6(own), IpAddr::V6(ip)) => {
             // The solicited-node address (RFC 4291, 2.7.1), and Ethernet's for it (RFC 2464, 7).
             let [.., a, b, c] = ip.octets();
             let low = [0xff00 | u16::from(a), u16::from_be_bytes([b, c])];
             let to = [0xff02, 0, 0, 0, 0, 1, low[0], low[1]].into();
-            frame.begin(&mac.unwrap_or([0x33, 0x33, 0xff, a, b, c]), vm);
-            discovery(&mut frame, SOLICITATION, [own, to, ip], &vm.mac);
+            let to_mac = mac.unwrap_or([0x33, 0x33, 0xff, a, b, c]);
+            let message = discovery(SOLICITATION, 0, ip, SOURCE_LINK_LAYER, &vm.mac);
+            Some(vm.discovery(&to_mac, [own, to], message))
         }
-        _ => return None,
+        _ => None,
     }
-    frame.pad();
-    Some(frame)
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@
 
 use std::net::IpAddr;
 
-use crate::packet::checksum::Sum;
+use crate::packet::build::{self, Buffer, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6};
 use crate::packet::{Kind, Packet, TcpFlags};
+use crate::proto::ip::{ICMP, ICMPV6, TCP};
 
 /// Ethernet with two tags.
 const LINK_MAX: usize = 14 + 8;
@@ -19,20 +20,13 @@ const LINK_MAX: usize = 14 + 8;
 const QUOTED: usize = 8;
 /// ICMP: type, code, checksum, four unused bytes (RFC 792, RFC 4443).
 const MESSAGE: usize = 8;
-const IPV4: usize = 20;
-const IPV6: usize = 40;
-const LONGEST: usize = LINK_MAX + 2 * IPV6 + MESSAGE + QUOTED;
+/// The longest message: its header and what it quotes.
+const LONGEST: usize = MESSAGE + IPV6_HEADER + QUOTED;
 const HOPS: u8 = 64;
-const TCP: u8 = 6;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// A frame that says so for one connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Unreachable {
-    bytes: [u8; LONGEST],
-    len: usize,
-}
+pub struct Unreachable(Buffer<{ LINK_MAX + IPV6_HEADER + LONGEST }>);
 
 impl Unreachable {
     /// For the client to which the VM has sent this segment, in the client's numbers; `packet` was
@@ -49,86 +43,65 @@ impl Unreachable {
             return None;
         }
         let key = packet.key;
-        let (vm, client) = (key.src_ip()?, key.dst_ip()?);
         let mut quote = [0; QUOTED];
         quote[..2].copy_from_slice(&key.dst_port()?.to_be_bytes());
         quote[2..4].copy_from_slice(&key.src_port()?.to_be_bytes());
         quote[4..].copy_from_slice(&sequence.to_be_bytes());
-        let mut frame = Self {
-            bytes: [0; LONGEST],
-            len: 0,
-        };
+        let mut frame = Buffer::default();
         frame.put(link);
-        match (vm, client) {
+        let mut message = [0; LONGEST];
+        match (key.src_ip()?, key.dst_ip()?) {
             (IpAddr::V4(vm), IpAddr::V4(client)) => {
-                let (vm, client) = (vm.octets(), client.octets());
-                frame.put(&ipv4(vm, client, ICMP, MESSAGE + IPV4 + QUOTED));
+                let header = |from, to, protocol| Ipv4 {
+                    from,
+                    to,
+                    protocol,
+                    hops: HOPS,
+                    service: 0,
+                    options: &[],
+                };
+                let mut quoted = Buffer::<{ IPV4_HEADER + QUOTED }>::default();
+                quoted.ipv4(&header(client, vm, TCP), QUOTED);
+                quoted.put(&quote);
                 // Destination unreachable, host.
-                let quoted = [&ipv4(client, vm, TCP, QUOTED)[..], &quote];
-                frame.message([3, 1], Sum::default(), quoted);
+                let message = about(&mut message, [3, 1], quoted.bytes());
+                build::finish(message);
+                frame.ipv4(&header(vm, client, ICMP), message.len());
+                frame.put(message);
             }
             (IpAddr::V6(vm), IpAddr::V6(client)) => {
-                let (vm, client) = (vm.octets(), client.octets());
-                let len = MESSAGE + IPV6 + QUOTED;
-                frame.put(&ipv6(vm, client, ICMPV6, len));
-                let mut sum = Sum::default();
-                sum.add(&vm);
-                sum.add(&client);
-                sum.add(&[0, 0, 0, len as u8, 0, 0, 0, ICMPV6]);
+                let header = |from, to, next| Ipv6 {
+                    from,
+                    to,
+                    next,
+                    hops: HOPS,
+                };
+                let mut quoted = Buffer::<{ IPV6_HEADER + QUOTED }>::default();
+                quoted.ipv6(&header(client, vm, TCP), QUOTED);
+                quoted.put(&quote);
                 // Destination unreachable, no route.
-                let quoted = [&ipv6(client, vm, TCP, QUOTED)[..], &quote];
-                frame.message([1, 0], sum, quoted);
+                let message = about(&mut message, [1, 0], quoted.bytes());
+                build::finish_v6(message, vm, client);
+                frame.ipv6(&header(vm, client, ICMPV6), message.len());
+                frame.put(message);
             }
             _ => return None,
         }
-        Some(frame)
+        Some(Self(frame))
     }
 
     /// The frame, Ethernet header included, without FCS.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    /// `sum` is that of the pseudo-header, where the checksum has one.
-    fn message(&mut self, [kind, code]: [u8; 2], mut sum: Sum, quoted: [&[u8]; 2]) {
-        sum.add(&[kind, code]);
-        quoted.iter().for_each(|part| sum.add(part));
-        let [high, low] = sum.checksum().to_be_bytes();
-        self.put(&[kind, code, high, low, 0, 0, 0, 0]);
-        quoted.iter().for_each(|part| self.put(part));
+        self.0.bytes()
     }
 }
 
-/// A header without options (RFC 791) before so many bytes.
-fn ipv4(from: [u8; 4], to: [u8; 4], protocol: u8, payload: usize) -> [u8; IPV4] {
-    let mut header = [0; IPV4];
-    header[0] = 0x45;
-    header[3] = (IPV4 + payload) as u8;
-    // Never to be fragmented, so that the identification may be 0 (RFC 6864).
-    header[6] = 0x40;
-    (header[8], header[9]) = (HOPS, protocol);
-    header[12..16].copy_from_slice(&from);
-    header[16..].copy_from_slice(&to);
-    let mut sum = Sum::default();
-    sum.add(&header);
-    header[10..12].copy_from_slice(&sum.checksum().to_be_bytes());
-    header
-}
-
-/// A header (RFC 8200) before so many bytes.
-fn ipv6(from: [u8; 16], to: [u8; 16], next: u8, payload: usize) -> [u8; IPV6] {
-    let mut header = [0; IPV6];
-    header[0] = 0x60;
-    header[5] = payload as u8;
-    (header[6], header[7]) = (next, HOPS);
-    header[8..24].copy_from_slice(&from);
-    header[24..].copy_from_slice(&to);
-    header
+/// The message of this type and code about what is quoted; its checksum is still to come.
+fn about<'a>(message: &'a mut [u8; LONGEST], kind: [u8; 2], quoted: &[u8]) -> &'a mut [u8] {
+    let message = &mut message[..MESSAGE + quoted.len()];
+    message[..2].copy_from_slice(&kind);
+    message[MESSAGE..].copy_from_slice(quoted);
+    message
 }
 
 #[cfg(test)]

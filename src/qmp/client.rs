@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
 
 use super::error::{ProtocolError, QmpError, RequestError};
 use super::session::{Session, Timing};
@@ -46,7 +48,7 @@ impl Default for Options {
 
 /// A client of one monitor.
 ///
-/// Whenever [`Client::fd`] is ready or [`Client::next_deadline`] has come, call [`Client::poll`]
+/// Whenever [`Client::poll_fd`] is ready or [`Client::next_deadline`] has come, call [`Client::poll`]
 /// until it says `None`. The stamps of events are taken from the system's monotonic clock at the
 /// read or write itself; `now` arguments drive the timeouts.
 #[derive(Debug)]
@@ -120,19 +122,20 @@ impl Client {
         }
     }
 
-    /// The descriptor to wait for, while there is one. Always wait for it to become readable, and
-    /// for it to become writable where [`Client::wants_write`] says so.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.link {
-            Link::Pausing { .. } => None,
-            Link::Connecting { transport, .. } | Link::Open { transport, .. } => {
-                Some(transport.as_fd())
-            }
-        }
+    /// What to wait for, while there is a descriptor: that it becomes readable, and writable where bytes
+    /// wait.
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let transport = match &self.link {
+            Link::Pausing { .. } => return None,
+            Link::Connecting { transport, .. } | Link::Open { transport, .. } => transport,
+        };
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, self.wants_write());
+        Some(PollFd::from_borrowed_fd(transport.as_fd(), flags))
     }
 
     /// Whether progress needs the descriptor to take bytes.
-    pub fn wants_write(&self) -> bool {
+    fn wants_write(&self) -> bool {
         match &self.link {
             Link::Pausing { .. } => false,
             Link::Connecting { .. } => true,

@@ -9,7 +9,7 @@ use super::yank::Yanked;
 
 /// A command, and what its reply is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(super) enum Command {
     Negotiate,
     Schema,
     Capabilities,
@@ -43,7 +43,7 @@ pub enum Command {
 
 impl Command {
     /// Its name in QEMU's schema.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Negotiate => "qmp_capabilities",
             Self::Schema => "query-qmp-schema",
@@ -64,7 +64,7 @@ impl Command {
     }
 
     /// What the caller is told of a failure of what it asked for.
-    pub fn failed(self, cause: RequestFailure) -> Option<Event> {
+    pub(super) fn failed(self, cause: RequestFailure) -> Option<Event> {
         match self {
             Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),
             Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
@@ -75,7 +75,7 @@ impl Command {
     }
 
     /// Whether the caller asked for it.
-    pub fn is_request(self) -> bool {
+    pub(super) fn is_request(self) -> bool {
         matches!(
             self,
             Self::Checkpoint(_) | Self::BarrierStatus(_) | Self::FailOver
@@ -85,33 +85,33 @@ impl Command {
 
 /// A NIC in the reply to `query-rx-filter`.
 #[derive(Deserialize)]
-pub struct Nic {
+pub(super) struct Nic {
     pub name: String,
 }
 
 /// One capability in the reply to `query-migrate-capabilities`.
 #[derive(Deserialize)]
-pub struct Capability {
+pub(super) struct Capability {
     pub capability: String,
     pub state: bool,
 }
 
 /// The reply to `query-migrate-parameters`.
 #[derive(Deserialize)]
-pub struct Parameters {
+pub(super) struct Parameters {
     #[serde(rename = "x-checkpoint-delay")]
     pub checkpoint_delay: Option<u32>,
 }
 
 /// The reply to `query-colo-status`.
 #[derive(Deserialize)]
-pub struct ColoStatus {
+pub(super) struct ColoStatus {
     pub mode: ColoMode,
 }
 
 /// The reply to `query-migrate`, which names no status where no migration was ever started.
 #[derive(Deserialize)]
-pub struct Migration {
+pub(super) struct Migration {
     #[serde(default = "no_migration")]
     pub status: MigrationStatus,
 }
@@ -122,6 +122,6 @@ fn no_migration() -> MigrationStatus {
 
 /// The reply to `query-status`.
 #[derive(Deserialize)]
-pub struct Status {
+pub(super) struct Status {
     pub status: RunState,
 }

@@ -20,6 +20,8 @@
 //!   (QEMU `migrate_params_apply`). The empty reply says "latched", no more; a STOP confirms it.
 //! - A monitor socket serves one client at a time. Others wait, connected, without a greeting.
 
+#![warn(unreachable_pub)]
+
 mod address;
 mod client;
 mod command;

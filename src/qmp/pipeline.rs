@@ -35,7 +35,7 @@ impl Pending {
 
 /// What was said to a monitor and awaits its reply.
 #[derive(Debug)]
-pub struct Pipeline {
+pub(super) struct Pipeline {
     reply_timeout: Duration,
     output: Vec<u8>,
     /// Commands in band without a reply, oldest first.
@@ -49,7 +49,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Ids count up from `first_id`.
-    pub fn new(reply_timeout: Duration, first_id: u64) -> Self {
+    pub(super) fn new(reply_timeout: Duration, first_id: u64) -> Self {
         Self {
             reply_timeout,
             output: Vec::new(),
@@ -61,19 +61,19 @@ impl Pipeline {
     }
 
     /// From now on QEMU can always take a command out of band.
-    pub fn keep_room(&mut self) {
+    pub(super) fn keep_room(&mut self) {
         self.window = IN_BAND_MAX;
     }
 
     /// Puts a command behind the others. `arguments` may be null: none.
-    pub fn send(&mut self, command: Command, arguments: Value, now: Instant) {
+    pub(super) fn send(&mut self, command: Command, arguments: Value, now: Instant) {
         let pending = self.prepare("execute", command, arguments, now);
         self.pending.push_back(pending);
         self.fill_window();
     }
 
     /// Puts a command out of band before those that wait for others' replies.
-    pub fn send_aside(&mut self, command: Command, arguments: Value, now: Instant) {
+    pub(super) fn send_aside(&mut self, command: Command, arguments: Value, now: Instant) {
         let mut pending = self.prepare("exec-oob", command, arguments, now);
         put(&mut self.output, &mut pending);
         self.aside.push(pending);
@@ -102,13 +102,13 @@ impl Pipeline {
     }
 
     /// What waits to be written.
-    pub fn output(&self) -> &[u8] {
+    pub(super) fn output(&self) -> &[u8] {
         &self.output
     }
 
     /// The first `count` bytes of [`Pipeline::output`] were handed to the kernel. Gives back the
     /// commands whose last byte is among them.
-    pub fn written(&mut self, count: usize) -> impl Iterator<Item = Command> {
+    pub(super) fn written(&mut self, count: usize) -> impl Iterator<Item = Command> {
         let count = count.min(self.output.len());
         self.output.drain(..count);
         self.pending
@@ -122,17 +122,17 @@ impl Pipeline {
     }
 
     /// Commands in band without a reply, oldest first.
-    pub fn pending(&self) -> impl Iterator<Item = Command> {
+    pub(super) fn pending(&self) -> impl Iterator<Item = Command> {
         self.pending.iter().map(|one| one.command)
     }
 
     /// Commands out of band without a reply.
-    pub fn aside(&self) -> impl Iterator<Item = Command> {
+    pub(super) fn aside(&self) -> impl Iterator<Item = Command> {
         self.aside.iter().map(|one| one.command)
     }
 
     /// When the next reply is overdue.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let aside = self.aside.iter().map(|one| one.deadline);
         aside
             .chain(self.pending.front().map(|first| first.deadline))
@@ -140,31 +140,31 @@ impl Pipeline {
     }
 
     /// The command in band whose reply is overdue.
-    pub fn overdue(&self, now: Instant) -> Option<Command> {
+    pub(super) fn overdue(&self, now: Instant) -> Option<Command> {
         let first = self.pending.front()?;
         (first.deadline <= now).then_some(first.command)
     }
 
     /// A command out of band whose reply is overdue.
-    pub fn overdue_aside(&self, now: Instant) -> Option<Command> {
+    pub(super) fn overdue_aside(&self, now: Instant) -> Option<Command> {
         let late = self.aside.iter().find(|one| one.deadline <= now)?;
         Some(late.command)
     }
 
     /// Gives up the oldest command in band.
-    pub fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         self.pending.pop_front();
     }
 
     /// Gives all commands in band time anew.
-    pub fn wait_on(&mut self, now: Instant) {
+    pub(super) fn wait_on(&mut self, now: Instant) {
         for one in &mut self.pending {
             one.deadline = now + self.reply_timeout;
         }
     }
 
     /// The command that a reply of this id is of; `None` if that reply is not due.
-    pub fn take_replied(&mut self, id: Option<u64>) -> Option<Command> {
+    pub(super) fn take_replied(&mut self, id: Option<u64>) -> Option<Command> {
         let id = id?;
         if let Some(at) = self.aside.iter().position(|one| one.id == id) {
             let due = self.aside[at].is_written();
@@ -178,7 +178,7 @@ impl Pipeline {
     }
 
     /// The id that comes after all that were used.
-    pub fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.next_id
     }
 }

@@ -152,7 +152,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Decides. A missing capability is named before what its build lacks with it.
-    pub fn judge(&self, version: Version) -> Result<(), NoColo> {
+    pub(super) fn judge(&self, version: Version) -> Result<(), NoColo> {
         if !self.colo_capability {
             Err(NoColo::Capability)
         } else if !self.schema.takes_checkpoint_delay {

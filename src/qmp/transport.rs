@@ -16,7 +16,7 @@ use super::{Address, QmpError};
 
 /// A socket that is connected, or about to be.
 #[derive(Debug)]
-pub enum Transport {
+pub(super) enum Transport {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -26,7 +26,7 @@ impl Transport {
     ///
     /// # Errors
     /// The name has no address, or the connection was refused at once.
-    pub fn connect(address: &Address, attempt: usize) -> Result<Self, QmpError> {
+    pub(super) fn connect(address: &Address, attempt: usize) -> Result<Self, QmpError> {
         let refused = |source: io::Error| QmpError::Connect {
             address: address.clone(),
             source,
@@ -64,7 +64,7 @@ impl Transport {
     ///
     /// # Errors
     /// The peer refused it.
-    pub fn is_connected(&self) -> io::Result<bool> {
+    pub(super) fn is_connected(&self) -> io::Result<bool> {
         match self {
             // A unix socket connects at once or not at all.
             Self::Unix(_) => Ok(true),
@@ -83,7 +83,7 @@ impl Transport {
     }
 
     /// Reads what there is; `Ok(0)` is the end of the stream, `WouldBlock` means not yet.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| match self {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
@@ -91,7 +91,7 @@ impl Transport {
     }
 
     /// Writes as much as the kernel takes; `WouldBlock` means nothing now.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         retry(|| match self {
             Self::Unix(stream) => stream.write(bytes),
             Self::Tcp(stream) => stream.write(bytes),

@@ -11,13 +11,13 @@ use super::event::QemuTime;
 use super::probe::Version;
 
 /// Longest line in bytes where nothing long is due. QEMU's longest routine replies have some kB.
-pub const LINE_MAX: usize = 256 << 10;
+pub(super) const LINE_MAX: usize = 256 << 10;
 /// Longest line in bytes while the schema is due, which has 207 kB in QEMU 7.2.
-pub const SCHEMA_LINE_MAX: usize = 8 << 20;
+pub(super) const SCHEMA_LINE_MAX: usize = 8 << 20;
 
 /// Collects bytes until a line is whole. Holds at most one bound and one chunk.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(super) struct Lines {
     buffer: Vec<u8>,
     /// Where the next line begins.
     start: usize,
@@ -27,7 +27,7 @@ pub struct Lines {
 
 impl Lines {
     /// Appends what was read.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.buffer.shrink_to(LINE_MAX);
@@ -44,7 +44,7 @@ impl Lines {
     ///
     /// # Errors
     /// The line is longer than `limit`, whole or not.
-    pub fn next(&mut self, limit: usize) -> Result<Option<&[u8]>, ProtocolError> {
+    pub(super) fn next(&mut self, limit: usize) -> Result<Option<&[u8]>, ProtocolError> {
         let feed = self.buffer[self.scanned..]
             .iter()
             .position(|&byte| byte == b'\n')
@@ -64,7 +64,7 @@ impl Lines {
     }
 
     /// What there is of the line that is not whole yet.
-    pub fn rest(&self) -> &[u8] {
+    pub(super) fn rest(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 }
@@ -72,7 +72,7 @@ impl Lines {
 /// One message of a monitor, of whichever kind. `R` is the shape that a successful reply has.
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "R: Deserialize<'de>"))]
-pub struct Message<R = Value> {
+pub(super) struct Message<R = Value> {
     /// The greeting.
     #[serde(rename = "QMP")]
     pub greeting: Option<Greeting>,
@@ -93,7 +93,7 @@ pub struct Message<R = Value> {
 
 impl<R> Message<R> {
     /// The same message with another account of its success.
-    pub fn map_success<T>(self, account: impl FnOnce(R) -> T) -> Message<T> {
+    pub(super) fn map_success<T>(self, account: impl FnOnce(R) -> T) -> Message<T> {
         Message {
             greeting: self.greeting,
             success: self.success.map(account),
@@ -108,7 +108,7 @@ impl<R> Message<R> {
 
 /// What a monitor says first.
 #[derive(Debug, Deserialize)]
-pub struct Greeting {
+pub(super) struct Greeting {
     /// What listens there.
     pub version: GreetingVersion,
     /// What it offers to be enabled.
@@ -118,7 +118,7 @@ pub struct Greeting {
 
 /// The same that `query-version` returns.
 #[derive(Debug, Deserialize)]
-pub struct GreetingVersion {
+pub(super) struct GreetingVersion {
     /// The release.
     pub qemu: Version,
     /// The distribution's name for its build; may be empty.
@@ -130,7 +130,7 @@ pub struct GreetingVersion {
 ///
 /// # Errors
 /// It is not JSON, or JSON of another shape than `expected`.
-pub fn parse<'a, R: Deserialize<'a>>(
+pub(super) fn parse<'a, R: Deserialize<'a>>(
     line: &'a [u8],
     expected: &'static str,
 ) -> Result<Message<R>, ProtocolError> {

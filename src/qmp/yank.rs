@@ -34,13 +34,13 @@ impl fmt::Display for Yanked {
 /// One entry of the reply to `query-yank`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Instance {
+pub(super) struct Instance {
     r#type: String,
     node_name: Option<String>,
 }
 
 /// The block nodes among what can be yanked: all are NBD clients.
-pub fn block_nodes(instances: Vec<Instance>) -> BTreeSet<String> {
+pub(super) fn block_nodes(instances: Vec<Instance>) -> BTreeSet<String> {
     let nodes = instances
         .into_iter()
         .filter(|one| one.r#type == "block-node");
@@ -49,7 +49,7 @@ pub fn block_nodes(instances: Vec<Instance>) -> BTreeSet<String> {
 
 /// The reply to `x-debug-query-block-graph`.
 #[derive(Default, Deserialize)]
-pub struct Graph {
+pub(super) struct Graph {
     nodes: Vec<Node>,
     edges: Vec<Edge>,
 }
@@ -69,7 +69,7 @@ struct Edge {
 
 /// Those of `nbd` that lie under a second or later child of a quorum. The first child is the VM's own disk, wherever
 /// that is; only a quorum calls its children `children.N`.
-pub fn replicas(graph: &Graph, nbd: &BTreeSet<String>) -> Vec<String> {
+pub(super) fn replicas(graph: &Graph, nbd: &BTreeSet<String>) -> Vec<String> {
     let others = graph.edges.iter().filter(|edge| {
         let number = edge.name.strip_prefix("children.");
         number.is_some_and(|number| number != "0")
@@ -91,12 +91,12 @@ pub fn replicas(graph: &Graph, nbd: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// The arguments that yank the migration.
-pub fn migration() -> Value {
+pub(super) fn migration() -> Value {
     json!({ "instances": [{ "type": "migration" }] })
 }
 
 /// The arguments that yank the NBD client of this name.
-pub fn block_node(name: &str) -> Value {
+pub(super) fn block_node(name: &str) -> Value {
     json!({ "instances": [{ "type": "block-node", "node-name": name }] })
 }
 

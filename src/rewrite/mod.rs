@@ -30,6 +30,8 @@
 //! R8), which empties the table. After a takeover no checkpoint helps, and the connection that was silent for longest
 //! makes room.
 
+#![warn(unreachable_pub)]
+
 mod clock;
 mod connection;
 #[cfg(test)]
@@ -101,7 +103,7 @@ pub enum Learned {
 }
 
 /// What a [`Rewriter`] has done since its construction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections whose numbers were learned.
     pub learned: u64,
@@ -109,12 +111,6 @@ pub struct Counters {
     pub evicted: u64,
     /// Half-open connections that were forgotten, for their age or to make room.
     pub half_open: u64,
-    /// Frames changed on their way to the SVM.
-    pub to_guest: u64,
-    /// Frames changed on their way from the SVM.
-    pub from_guest: u64,
-    /// Frames that could not be changed because their bytes had another owner.
-    pub shared: u64,
 }
 
 /// Slots that one call of [`Rewriter::offset_from`] looks at.
@@ -280,15 +276,12 @@ impl Rewriter {
         if packet.kind == Kind::Tcp && !(self.taken_over && self.clocks.is_empty()) {
             self.clocks.hear(frame.head(), packet, self.taken_over);
         }
-        let outcome = match packet.kind {
+        match packet.kind {
             _ if self.knows_nothing() => Outcome::Untouched,
             Kind::Tcp => self.segment_to_guest(frame, packet, now),
             Kind::Icmp => self.error_to_guest(frame, packet),
             _ => Outcome::Untouched,
-        };
-        self.counters.to_guest += u64::from(outcome == Outcome::Translated);
-        self.counters.shared += u64::from(outcome == Outcome::Shared);
-        outcome
+        }
     }
 
     /// Translates a frame from the SVM into the PVM's numbers. `packet` was parsed from it.
@@ -299,24 +292,19 @@ impl Rewriter {
             Kind::Icmp => self.error_from_guest(frame, packet),
             _ => Outcome::Untouched,
         };
-        let outcome = match outcome {
+        match outcome {
             Outcome::Shared => outcome,
             _ => self.not_backwards(frame, packet).unwrap_or(outcome),
-        };
-        self.counters.from_guest += u64::from(outcome == Outcome::Translated);
-        self.counters.shared += u64::from(outcome == Outcome::Shared);
-        outcome
+        }
     }
 
     /// Translates what [`Rewriter::from_guest`] was given before [`Rewriter::take_over`] as it would
     /// be translated after it. `packet` was parsed from the frame as it is now.
     pub fn repeat<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
-        let outcome = match self.translate_again(frame, packet) {
+        match self.translate_again(frame, packet) {
             Outcome::Shared => Outcome::Shared,
             outcome => self.not_backwards(frame, packet).unwrap_or(outcome),
-        };
-        self.counters.shared += u64::from(outcome == Outcome::Shared);
-        outcome
+        }
     }
 
     fn translate_again<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {

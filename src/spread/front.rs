@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::iter;
 
+use super::Shares;
 use super::control::Change;
 use super::remote::{Remote, Side};
 use super::ring::{FrontEnd, Report};
 use super::sorter::{Core, Sorter};
-use super::{BURST, Shares};
 use crate::compare::{
     Comparator, Divergence, Limits, Numbers, Policy, Reason, Release, Synchronized,
 };
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::Packet;
 
 /// A comparator that may share its work with [`super::Worker`]s. Its methods are those of

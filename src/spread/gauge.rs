@@ -40,7 +40,12 @@ impl Default for Gauge {
 impl Gauge {
     /// Shows a comparator after `done` messages, among them S of so many buffers. What these led to is in
     /// the rings by now.
-    pub fn show<F: Frame>(&self, comparator: &Comparator<F>, done: u64, secondary_buffers: u64) {
+    pub(super) fn show<F: Frame>(
+        &self,
+        comparator: &Comparator<F>,
+        done: u64,
+        secondary_buffers: u64,
+    ) {
         let set = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
         let since = |waiting: Option<Ticks>| waiting.unwrap_or(NONE);
         set(&self.held, comparator.held() as u64);
@@ -54,37 +59,37 @@ impl Gauge {
     }
 
     /// Messages that the worker has worked through.
-    pub fn done(&self) -> u64 {
+    pub(super) fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
     }
 
     /// What is to be taken from the buffers of S that it got, so that those remain that it keeps.
-    pub fn gone(&self) -> u64 {
+    pub(super) fn gone(&self) -> u64 {
         self.gone.load(Ordering::Relaxed)
     }
 
     /// P that wait.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed) as usize
     }
 
     /// Frames in its comparator.
-    pub fn frames(&self) -> usize {
+    pub(super) fn frames(&self) -> usize {
         self.frames.load(Ordering::Relaxed) as usize
     }
 
     /// Flows that it knows.
-    pub fn flows(&self) -> usize {
+    pub(super) fn flows(&self) -> usize {
         self.flows.load(Ordering::Relaxed) as usize
     }
 
     /// Arrival of its oldest P that waits.
-    pub fn primary_since(&self) -> Option<Ticks> {
+    pub(super) fn primary_since(&self) -> Option<Ticks> {
         Some(self.primary_since.load(Ordering::Relaxed)).filter(|since| *since != NONE)
     }
 
     /// Arrival of its oldest S that waits.
-    pub fn secondary_since(&self) -> Option<Ticks> {
+    pub(super) fn secondary_since(&self) -> Option<Ticks> {
         Some(self.secondary_since.load(Ordering::Relaxed)).filter(|since| *since != NONE)
     }
 }

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 use rtrb::{Consumer, Producer};
 
-use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
 use super::lane::Lane;
 use super::ring::{Amount, FrontEnd, Message, Report, Run};
 use crate::compare::Release;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::Packet;
 
 /// Messages that may wait for the ring: one for each frame that does, and some controls.
@@ -52,7 +51,7 @@ pub(super) struct Remote<F> {
 }
 
 impl<F: Frame> Remote<F> {
-    pub fn new(end: FrontEnd<F>) -> Self {
+    pub(super) fn new(end: FrontEnd<F>) -> Self {
         let FrontEnd {
             primary,
             secondary,
@@ -82,65 +81,65 @@ impl<F: Frame> Remote<F> {
 
     /// Buffers of the P that the worker got and has not given back.
     #[inline]
-    pub fn primary_buffers(&self) -> usize {
+    pub(super) fn primary_buffers(&self) -> usize {
         self.outside_buffers.max(0) as usize
     }
 
     /// Buffers of the S that it keeps or has not come to.
-    pub fn secondary_buffers(&self) -> usize {
+    pub(super) fn secondary_buffers(&self) -> usize {
         self.secondary_buffers.wrapping_sub(self.gauge.gone()) as usize
     }
 
     /// Whether it has come to all that it was told.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.sent == self.gauge.done()
     }
 
     /// P that wait.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.gauge.held()
     }
 
     /// Flows that it knows.
-    pub fn flows(&self) -> usize {
+    pub(super) fn flows(&self) -> usize {
         self.gauge.flows()
     }
 
     /// Frames in its comparator and its rings, as far as is known.
-    pub fn frames(&self) -> usize {
+    pub(super) fn frames(&self) -> usize {
         let told = self.sent - self.gauge.done();
         self.gauge.frames() + told as usize + self.releases.slots()
     }
 
     /// Arrival of its oldest P that waits.
-    pub fn primary_since(&self) -> Option<Ticks> {
+    pub(super) fn primary_since(&self) -> Option<Ticks> {
         self.gauge.primary_since()
     }
 
     /// Arrival of its oldest S that waits.
-    pub fn secondary_since(&self) -> Option<Ticks> {
+    pub(super) fn secondary_since(&self) -> Option<Ticks> {
         self.gauge.secondary_since()
     }
 
     /// Whether a burst each of P and S finds room.
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.primary.waiting() <= BURST && self.secondary.waiting() <= BURST
     }
 
     /// P that find room.
     #[inline]
-    pub fn primary_room(&self) -> usize {
+    pub(super) fn primary_room(&self) -> usize {
         self.primary.room()
     }
 
     /// S that find room.
     #[inline]
-    pub fn secondary_room(&self) -> usize {
+    pub(super) fn secondary_room(&self) -> usize {
         self.secondary.room()
     }
 
     /// Whether it has done all that it was told and everything of that was taken.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.is_idle()
             && self.releases.is_empty()
             && self.reports.is_empty()
@@ -149,7 +148,7 @@ impl<F: Frame> Remote<F> {
 
     /// Passes on P, and S of so many buffers, for which there is room.
     #[inline]
-    pub fn pass(
+    pub(super) fn pass(
         &mut self,
         primary: impl ExactSizeIterator<Item = F>,
         secondary: impl ExactSizeIterator<Item = F>,
@@ -183,7 +182,7 @@ impl<F: Frame> Remote<F> {
 
     /// Lets a frame of so many buffers wait for others, for which there is room.
     #[inline]
-    pub fn keep(&mut self, side: Side, frame: F, buffers: usize, now: Ticks) {
+    pub(super) fn keep(&mut self, side: Side, frame: F, buffers: usize, now: Ticks) {
         let (lane, primary, secondary) = match side {
             Side::Primary => (&mut self.primary, 1, 0),
             Side::Secondary => (&mut self.secondary, 0, 1),
@@ -218,7 +217,7 @@ impl<F: Frame> Remote<F> {
     }
 
     /// Moves what waits into the rings, as far as those have room.
-    pub fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         while let Some(message) = self.waiting.front_mut() {
             if self.messages.is_full() {
                 return;
@@ -256,20 +255,20 @@ impl<F: Frame> Remote<F> {
 
     /// There is always room: only a worker that stands still over some hundred checkpoints makes the
     /// list grow.
-    pub fn change(&mut self, change: Change, generation: u32) {
+    pub(super) fn change(&mut self, change: Change, generation: u32) {
         self.tell(Message::Control(Control { generation, change }));
     }
 
     /// Tells that a client has reset a connection, behind all frames that came before; if there is no room, the
     /// worker does not hear of it.
-    pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
+    pub(super) fn client_reset(&mut self, packet: &Packet, now: Ticks) {
         if self.resets.push(*packet).is_ok() {
             self.tell(Message::ClientReset(now));
         }
     }
 
     /// Has quiet flows forgotten, if the worker is not behind anyway.
-    pub fn age(&mut self, now: Ticks) {
+    pub(super) fn age(&mut self, now: Ticks) {
         self.flush();
         if self.waiting.is_empty() {
             self.tell(Message::Age(now));
@@ -277,7 +276,7 @@ impl<F: Frame> Remote<F> {
     }
 
     /// Asks for what is overdue; false if the worker is behind.
-    pub fn ask(&mut self, now: Ticks) -> bool {
+    pub(super) fn ask(&mut self, now: Ticks) -> bool {
         self.flush();
         let ready = self.waiting.is_empty();
         if ready {
@@ -288,7 +287,7 @@ impl<F: Frame> Remote<F> {
 
     /// Whether the worker has P and has not come to what it was told for longer than `timeout`. A
     /// stall is told once in that time.
-    pub fn stalls(&mut self, now: Ticks, timeout: Ticks) -> bool {
+    pub(super) fn stalls(&mut self, now: Ticks, timeout: Ticks) -> bool {
         let (sent, since) = self.mark;
         if self.gauge.done() >= sent {
             self.mark = (self.sent, now);
@@ -303,18 +302,18 @@ impl<F: Frame> Remote<F> {
 
     /// Whether there are releases that may be taken.
     #[inline]
-    pub fn has_releases(&self) -> bool {
+    pub(super) fn has_releases(&self) -> bool {
         self.ready > 0
     }
 
     /// Lets the releases that are there be taken. What they depend on is among the reports by now.
-    pub fn admit_releases(&mut self) {
+    pub(super) fn admit_releases(&mut self) {
         self.ready = self.releases.slots();
     }
 
     /// The next release.
     #[inline]
-    pub fn next_release(&mut self) -> Option<Release<F>> {
+    pub(super) fn next_release(&mut self) -> Option<Release<F>> {
         if self.ready == 0 {
             return None;
         }
@@ -326,12 +325,12 @@ impl<F: Frame> Remote<F> {
     }
 
     /// Reports that the ring holds at most.
-    pub fn most_reports(&self) -> usize {
+    pub(super) fn most_reports(&self) -> usize {
         self.reports.buffer().capacity()
     }
 
     /// The worker's next report.
-    pub fn next_report(&mut self) -> Option<Report<F>> {
+    pub(super) fn next_report(&mut self) -> Option<Report<F>> {
         let report = self.reports.pop().ok()?;
         let (more, less) = match report {
             Report::Divided(n) => (n, Amount::default()),

@@ -45,14 +45,14 @@ pub(super) struct Run {
 impl Run {
     /// Whether frames that come next are of the same VM and time.
     #[inline]
-    pub fn precedes(&self, next: Self) -> bool {
+    pub(super) fn precedes(&self, next: Self) -> bool {
         let one_vm = self.primary + next.primary == 0 || self.secondary + next.secondary == 0;
         one_vm && self.now == next.now
     }
 
     /// Takes these frames in.
     #[inline]
-    pub fn append(&mut self, next: Self) {
+    pub(super) fn append(&mut self, next: Self) {
         self.primary += next.primary;
         self.secondary += next.secondary;
     }

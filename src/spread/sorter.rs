@@ -2,10 +2,10 @@
 
 use std::vec::Drain;
 
-use super::{BURST, Shares};
+use super::Shares;
 use crate::compare::Policy;
 use crate::flow::FlowKey;
-use crate::frame::Frame;
+use crate::frame::{BURST, Frame};
 use crate::packet::{Kind, Packet, at_a_glance, is_of_the_same_flow};
 
 /// A core that compares.
@@ -14,15 +14,15 @@ pub(super) struct Core(usize);
 
 impl Core {
     /// The front's own.
-    pub const OWN: Self = Self(0);
+    pub(super) const OWN: Self = Self(0);
 
     /// A worker's, by its place among them.
-    pub const fn of_worker(worker: usize) -> Self {
+    pub(super) const fn of_worker(worker: usize) -> Self {
         Self(worker + 1)
     }
 
     /// The place of the worker, if it is one's.
-    pub const fn worker(self) -> Option<usize> {
+    pub(super) const fn worker(self) -> Option<usize> {
         self.0.checked_sub(1)
     }
 }
@@ -38,7 +38,7 @@ pub(super) struct Sorter<F> {
 
 impl<F: Frame> Sorter<F> {
     /// For a front and its workers.
-    pub fn new(shares: Shares, workers: usize) -> Self {
+    pub(super) fn new(shares: Shares, workers: usize) -> Self {
         let lists = || (0..=workers).map(|_| Vec::with_capacity(BURST)).collect();
         Self {
             shares,
@@ -49,7 +49,7 @@ impl<F: Frame> Sorter<F> {
 
     /// Takes a burst each of P and S at most, and at most so many P, off the iterators; returns how
     /// many the more of the two were.
-    pub fn sort(
+    pub(super) fn sort(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         most: usize,
@@ -90,13 +90,13 @@ impl<F: Frame> Sorter<F> {
 
     /// The core that compares a frame's flow.
     #[inline]
-    pub fn core_of(&self, frame: &F, policy: &Policy) -> Core {
+    pub(super) fn core_of(&self, frame: &F, policy: &Policy) -> Core {
         let plain = self.glance(frame, policy.is_default());
         Core(plain.unwrap_or_else(|| self.core_of_any(frame, policy)))
     }
 
     /// The core that compares a flow, whichever of its directions is named.
-    pub fn core_of_flow(&self, key: &FlowKey) -> Core {
+    pub(super) fn core_of_flow(&self, key: &FlowKey) -> Core {
         Core(self.shares.of(key))
     }
 
@@ -123,12 +123,12 @@ impl<F: Frame> Sorter<F> {
 
     /// A core's S.
     #[inline]
-    pub fn secondary(&self, core: Core) -> &[F] {
+    pub(super) fn secondary(&self, core: Core) -> &[F] {
         &self.secondary[core.0]
     }
 
     /// Drops all but the first `n` of a core's S; returns how many.
-    pub fn keep_secondary(&mut self, core: Core, n: usize) -> usize {
+    pub(super) fn keep_secondary(&mut self, core: Core, n: usize) -> usize {
         let list = &mut self.secondary[core.0];
         let before = list.len();
         list.truncate(n);
@@ -137,7 +137,7 @@ impl<F: Frame> Sorter<F> {
 
     /// Takes a core's P and S out.
     #[inline]
-    pub fn take(&mut self, core: Core) -> (Drain<'_, F>, Drain<'_, F>) {
+    pub(super) fn take(&mut self, core: Core) -> (Drain<'_, F>, Drain<'_, F>) {
         let Self {
             primary, secondary, ..
         } = self;

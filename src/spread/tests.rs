@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::compare::{Limits, Numbers, Policy, Reason};
-use crate::frame::{Frame, HeapFrame};
+use crate::frame::{BURST, Frame, HeapFrame};
 use crate::packet::Packet;
 
 const TIMEOUT: u64 = 100;

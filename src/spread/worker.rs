@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 use rtrb::{Consumer, Producer};
 
-use super::BURST;
 use super::control::{Change, Control};
 use super::gauge::Gauge;
 use super::ring::{Amount, Message, Report, Run, WorkerEnd, push_some};
 use crate::compare::{Comparator, Divergence, Limits, Numbers, Policy, Release, Synchronized};
-use crate::frame::Frame;
+use crate::frame::{BURST, Frame};
 use crate::packet::Packet;
 
 /// Frames and other messages after which a worker answers, and releases that it gives back then.

@@ -139,8 +139,8 @@ fn it_runs_and_ends_at_either_signal() {
     }
 }
 
-/// Files that DPDK itself leaves of a process, by what testpmd leaves; `None` without testpmd.
-fn left_by_testpmd() -> Option<Vec<String>> {
+/// Files that DPDK itself leaves of a process, by what testpmd leaves.
+fn left_by_testpmd() -> Vec<String> {
     let prefix = prefix();
     let line =
         format!("{DEVICES} --no-pci -m 64 --file-prefix {prefix} -l 0,1 -- --total-num-mbufs=2048");
@@ -150,13 +150,15 @@ fn left_by_testpmd() -> Option<Vec<String>> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
+        .unwrap_or_else(|e| panic!("dpdk-testpmd: {e}; scripts/install-packages installs it"));
     // It ends at a key.
-    std::io::Write::write_all(child.stdin.as_mut()?, b"\n").ok()?;
-    child.wait().ok()?;
+    let stdin = child.stdin.as_mut().expect("a pipe");
+    std::io::Write::write_all(stdin, b"\n").expect("testpmd reads keys");
+    let status = child.wait().expect("testpmd ends");
+    assert!(status.success(), "dpdk-testpmd: {status}");
     let left = files(&prefix);
     node::clean(&prefix);
-    Some(left)
+    left
 }
 
 fn files(prefix: &str) -> Vec<String> {
@@ -193,16 +195,12 @@ fn nothing_is_left_that_dpdk_does_not_leave() {
         left
     };
     println!("left: {ended:?}");
-    match left_by_testpmd() {
-        Some(testpmd) => {
-            println!("left by testpmd: {testpmd:?}");
-            for file in &ended {
-                assert!(
-                    testpmd.contains(file),
-                    "{file} stays, testpmd leaves {testpmd:?}"
-                );
-            }
-        }
-        None => println!("SKIPPED the comparison with testpmd, which does not run"),
+    let testpmd = left_by_testpmd();
+    println!("left by testpmd: {testpmd:?}");
+    for file in &ended {
+        assert!(
+            testpmd.contains(file),
+            "{file} stays, testpmd leaves {testpmd:?}"
+        );
     }
 }

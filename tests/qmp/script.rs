@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use dpdk_colo::qmp::{Client, Event, Options};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::Timespec;
 use serde_json::{Value, json};
 
 /// The answers of a monitor whose state a test sets.
@@ -286,11 +286,6 @@ fn wait(client: &Client, end: Instant) {
         .min(end)
         .saturating_duration_since(now);
     let time = Timespec::try_from(time).expect("a short time");
-    let mut flags = PollFlags::IN;
-    flags.set(PollFlags::OUT, client.wants_write());
-    match client.fd() {
-        Some(fd) => rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&time)),
-        None => rustix::event::poll(&mut [], Some(&time)),
-    }
-    .expect("poll(2)");
+    let mut polled: Vec<_> = client.poll_fd().into_iter().collect();
+    rustix::event::poll(&mut polled, Some(&time)).expect("poll(2)");
 }

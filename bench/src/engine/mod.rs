@@ -4,6 +4,7 @@
 //! second-level cache, where a port has just written them.
 
 pub mod case;
+#[allow(unsafe_code, reason = "reads the time stamp counter")]
 pub mod clock;
 mod drive;
 pub mod pool;

@@ -11,6 +11,10 @@
 mod line;
 mod load;
 mod parts;
+#[allow(
+    unsafe_code,
+    reason = "writes buffers that nobody owns, and prefetches"
+)]
 mod pool;
 
 use std::thread;

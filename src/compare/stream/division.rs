@@ -40,7 +40,7 @@ impl Stream {
     }
 
     /// Lets its equal part leave, and whatever may leave then.
-    pub fn part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
+    pub(crate) fn part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
         self.is_partial = false;
         if self.diverged || self.epoch != cx.epoch {
             return;

@@ -105,11 +105,12 @@ impl Stream {
 
     /// Takes in a P. The caller has seen [`Hold::primary_room`], and nothing is suspended.
     #[inline(always)]
-    pub fn primary_in_order<F: Frame>(
+    pub(crate) fn primary_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
     ) -> Way<F> {
+        debug_assert!(hold.awaits_primary());
         let tcp = arrival.packet.tcp;
         let usual = is_plain(tcp.flags) && !arrival.packet.has_extras();
         if !self.express || self.epoch != arrival.epoch || !usual {
@@ -232,7 +233,7 @@ impl Stream {
 
     /// Takes in an S. The caller has seen [`Hold::secondary_is_full`], and nothing is suspended.
     #[inline(always)]
-    pub fn secondary_in_order<F: Frame>(
+    pub(crate) fn secondary_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,

@@ -42,7 +42,7 @@ pub(super) struct Extras {
 
 impl Extras {
     /// What remains when another incarnation begins: P of it may wait already.
-    pub fn carried(&self) -> Self {
+    pub(super) fn carried(&self) -> Self {
         Self {
             unusual: self.unusual,
             primary_network: self.primary_network,
@@ -51,7 +51,7 @@ impl Extras {
     }
 
     /// After a commit the SVM has said what the PVM has said.
-    pub fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         self.secondary_openings = self.primary_openings;
         self.secondary_urgent = self.primary_urgent;
         self.secondary_network = self.primary_network;

@@ -13,7 +13,7 @@ pub(super) struct Syn {
 }
 
 impl Syn {
-    pub fn of<F: Frame>(frame: &F, packet: &Packet) -> Self {
+    pub(super) fn of<F: Frame>(frame: &F, packet: &Packet) -> Self {
         let options = TcpOptions::parse(packet.tcp_options(frame.head()));
         Self {
             isn: packet.tcp.seq,

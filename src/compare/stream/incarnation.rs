@@ -98,7 +98,7 @@ impl Stream {
     }
 
     /// A commit lets a P leave that no S was compared with; its bytes become history.
-    pub fn commit<F: Frame>(
+    pub(crate) fn commit<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         id: SlotId,

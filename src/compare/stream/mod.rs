@@ -186,7 +186,7 @@ impl Default for Stream {
 
 impl Stream {
     /// Whether nothing of this connection waits: neither a frame nor, for the commit, a difference.
-    pub fn is_quiet<F: Frame>(&self, hold: &Hold<F>, epoch: u32) -> bool {
+    pub(super) fn is_quiet<F: Frame>(&self, hold: &Hold<F>, epoch: u32) -> bool {
         self.primaries.is_empty()
             && self.controls.is_empty()
             && self.deferred.is_empty()
@@ -196,18 +196,18 @@ impl Stream {
 
     /// Epoch in which the state was last valid.
     #[inline(always)]
-    pub fn epoch(&self) -> u32 {
+    pub(super) fn epoch(&self) -> u32 {
         self.epoch
     }
 
     /// Whether the VMs have sent nothing but what opens or refuses a connection. That a client has completed the handshake
     /// shows in what they send next.
-    pub fn is_half_open(&self) -> bool {
+    pub(super) fn is_half_open(&self) -> bool {
         !self.established
     }
 
     /// Whether the VMs' numbers of a living connection differ by what only this state knows.
-    pub fn is_offset(&self, epoch: u32) -> bool {
+    pub(super) fn is_offset(&self, epoch: u32) -> bool {
         let closed =
             self.primary_fin.is_some() || !self.resets.is_empty() || self.client_reset.is_some();
         self.primary_base != self.secondary_base && self.epoch == epoch && !closed
@@ -215,7 +215,12 @@ impl Stream {
 
     /// Takes in a P that already has its slot, and lets leave what may.
     #[inline]
-    pub fn primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
+    pub(super) fn primary<F: Frame>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        id: SlotId,
+        packet: &Packet,
+    ) {
         if self.goes_on_plainly(cx.epoch, packet) {
             self.plain_primary(cx, id, packet);
         } else {
@@ -265,7 +270,7 @@ impl Stream {
 
     /// Takes in an S, and lets leave what may.
     #[inline]
-    pub fn secondary<F: Frame>(
+    pub(super) fn secondary<F: Frame>(
         &mut self,
         cx: &mut Context<'_, F>,
         frame: F,
@@ -455,7 +460,7 @@ impl Stream {
 
     /// Takes a P out of the connection and notes what the network will have seen.
     #[inline(always)]
-    pub fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+    pub(super) fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         let overtakes = self.primaries.head != id;
         if let Some(frame) = &mut hold.slot_mut(id).frame {
             self.raise_stamp(frame, overtakes);
@@ -519,7 +524,7 @@ impl Stream {
     }
 
     /// Why the oldest P of this connection still waits.
-    pub fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Reason {
+    pub(super) fn reason_of_wait<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Reason {
         if hold.slot(id).complete {
             Reason::AckAhead
         } else {
@@ -528,7 +533,7 @@ impl Stream {
     }
 
     /// Offset in the stream of the first byte of a frame, when the SYN was seen.
-    pub fn stream_offset(&self, at: u32) -> Option<u32> {
+    pub(super) fn stream_offset(&self, at: u32) -> Option<u32> {
         let syn = self.primary_syn?;
         Some(
             at.wrapping_sub(syn.isn.wrapping_sub(self.primary_base))

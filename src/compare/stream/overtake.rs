@@ -196,6 +196,7 @@ impl Stream {
     /// is suspended and that the connection has not diverged.
     #[inline]
     pub(super) fn overtake<F: Frame>(&mut self, cx: &mut Context<'_, F>) -> bool {
+        debug_assert!(!cx.suspended && !self.diverged);
         !self.overtakers.is_empty() && self.overtake_oldest(cx)
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Recovery {
 
 impl Recovery {
     /// Notes a retransmission.
-    pub fn note(&mut self, now: Ticks, timeout: Ticks) {
+    pub(super) fn note(&mut self, now: Ticks, timeout: Ticks) {
         self.gap = match self.goes_on(now, timeout) {
             true => now.saturating_sub(self.last),
             false => 0,
@@ -38,7 +38,7 @@ impl Recovery {
 
 impl Stream {
     /// Whether new data of the SVM waits for the PVM's recovery.
-    pub fn repeats(&self, epoch: u32, now: Ticks, timeout: Ticks) -> bool {
+    pub(crate) fn repeats(&self, epoch: u32, now: Ticks, timeout: Ticks) -> bool {
         self.epoch == epoch && !self.diverged && self.recovery.goes_on(now, timeout)
     }
 }

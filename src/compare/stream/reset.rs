@@ -26,11 +26,11 @@ pub(super) struct Resets {
 }
 
 impl Resets {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.used == 0
     }
 
-    pub fn contains(&self, position: u32, ack: Option<u32>) -> bool {
+    pub(super) fn contains(&self, position: u32, ack: Option<u32>) -> bool {
         let this = (position, ack.unwrap_or(0));
         (0..KNOWN).any(|i| {
             let bit = 1 << i;
@@ -41,7 +41,7 @@ impl Resets {
     }
 
     /// Remembers one, in the place of the one that came first.
-    pub fn add(&mut self, position: u32, ack: Option<u32>) {
+    pub(super) fn add(&mut self, position: u32, ack: Option<u32>) {
         if self.contains(position, ack) {
             return;
         }
@@ -145,7 +145,13 @@ impl Stream {
     }
 
     /// Takes in the client's RST, with its sequence number. Both VMs got it.
-    pub fn client_reset<F: Frame>(&mut self, hold: &Hold<F>, epoch: u32, seq: u32, settled: Ticks) {
+    pub(crate) fn client_reset<F: Frame>(
+        &mut self,
+        hold: &Hold<F>,
+        epoch: u32,
+        seq: u32,
+        settled: Ticks,
+    ) {
         if self.epoch != epoch {
             return;
         }
@@ -180,7 +186,7 @@ impl Stream {
     }
 
     /// Drops the oldest P, which is overdue, if no S will ever come for it.
-    pub fn drop_primary<F: Frame>(
+    pub(crate) fn drop_primary<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         id: SlotId,
@@ -201,7 +207,7 @@ impl Stream {
 
     /// Drops an S, which is overdue, if no P will ever come for it, or if it says nothing; `Some(true)`
     /// if it was a RST of a closed connection.
-    pub fn drop_secondary<F: Frame>(
+    pub(crate) fn drop_secondary<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         id: SlotId,

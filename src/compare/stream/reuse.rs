@@ -21,14 +21,14 @@ pub(super) struct Begun {
 
 impl Begun {
     /// What a SYN begins.
-    pub fn of(syn: &Tcp) -> Self {
+    pub(super) fn of(syn: &Tcp) -> Self {
         let mut begun = Self::default();
         begun.note(syn);
         begun
     }
 
     /// Takes in a segment.
-    pub fn note(&mut self, tcp: &Tcp) {
+    pub(super) fn note(&mut self, tcp: &Tcp) {
         let flags = tcp.flags;
         if flags.contains(TcpFlags::SYN | TcpFlags::ACK) {
             self.ack = Some(tcp.ack);
@@ -37,7 +37,7 @@ impl Begun {
     }
 
     /// Whether a SYN with the ISN of this incarnation may belong to it.
-    pub fn has(&self, syn: &Tcp) -> bool {
+    pub(super) fn has(&self, syn: &Tcp) -> bool {
         let other = syn.flags.contains(TcpFlags::ACK) && self.ack.is_some_and(|ack| ack != syn.ack);
         !self.ended && !other
     }

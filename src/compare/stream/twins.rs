@@ -14,7 +14,7 @@ impl Stream {
     /// [`Hold::primary_room`], and nothing is suspended. Both come back where this is not all there is to
     /// them.
     #[inline(always)]
-    pub fn twins_in_order<F: Frame>(
+    pub(crate) fn twins_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,

@@ -178,7 +178,7 @@ impl Stream {
 
     /// At a fence: keeps of an S that a P has matched in part what was matched, as history; false
     /// if there is no such part.
-    pub fn cut<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {
+    pub(crate) fn cut<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {
         let slot = hold.slot_mut(id);
         let Some((from, to)) = self.compared.filter(|_| slot.place == Place::Witness) else {
             return false;
@@ -193,7 +193,7 @@ impl Stream {
     }
 
     /// Takes a slot that a fence or the history's limit removes out of the connection's lists.
-    pub fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
+    pub(crate) fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         for near in [&mut self.frontier, &mut self.revisited] {
             if *near == id {
                 *near = NIL;
@@ -209,7 +209,7 @@ impl Stream {
     }
 
     /// Drops everything that the connection still keeps.
-    pub fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
+    pub(crate) fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
         (self.frontier, self.revisited) = (NIL, NIL);
         for list in [&mut self.witnesses, &mut self.controls, &mut self.deferred] {
             while list.head != NIL {

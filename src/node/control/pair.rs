@@ -1,11 +1,11 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
+use rustix::event::PollFd;
 
 use super::advice::advice;
 use super::fencing::{Fencing, Outcome};
@@ -208,9 +208,9 @@ impl ControlPair {
         self.client.is_some()
     }
 
-    /// The monitor's socket.
-    pub fn monitor_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.client.as_ref().and_then(Client::fd)
+    /// What to wait for at the monitor's socket.
+    pub fn monitor_fd(&self) -> Option<PollFd<'_>> {
+        self.client.as_ref().and_then(Client::poll_fd)
     }
 
     /// One look at everything; `figures` gives access to the pair's own.
