@@ -402,6 +402,10 @@ impl Stream {
                         break;
                     }
                     self.reopen(cx, id);
+                    // The S that came for the new connection may contradict each other.
+                    if self.diverged {
+                        return;
+                    }
                     continue;
                 }
                 match self.examine(cx, id) {

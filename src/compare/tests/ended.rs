@@ -681,3 +681,33 @@ fn a_syn_that_also_ends_leaves_with_its_equal_whoever_comes_first() {
         }
     }
 }
+
+/// What the SVM sent for the next connection before the PVM opened it contradicts itself.
+#[test]
+fn a_connection_that_opens_with_a_difference_lets_nothing_leave() {
+    for variant in variants() {
+        let mut play = Play::open(&variant);
+        let end = [finished(ISN + 1, CLIENT), ack(ISN + 2, CLIENT + 1)];
+        end.iter().for_each(|segment| play.both(segment));
+        play.pair.left();
+        let next = CLIENT + 100_000;
+        let syn = Segment {
+            seq: ISN + 1_000_000,
+            ..play.syn(next)
+        };
+        let data = |payload: &[u8]| segment(ISN + 1_000_001, next, payload);
+        play.s(&syn);
+        play.s(&data(b"one"));
+        play.s(&data(b"two"));
+        play.p(&syn);
+        play.p(&data(b"one"));
+        assert_eq!(
+            play.pair.report(),
+            Some(Reason::SecondaryInconsistent),
+            "{variant:?}"
+        );
+        assert_eq!(play.pair.left(), 0, "{variant:?}");
+        play.pair.checkpoint();
+        assert_eq!(play.pair.left(), 2, "{variant:?}");
+    }
+}
