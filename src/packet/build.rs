@@ -226,15 +226,15 @@ mod tests {
             service: 0xc0,
             options: &[0x94, 4, 0, 0],
         };
-        frame.ipv4(&header, 4);
-        frame.put(&[0x16, 0, 0, 0]);
+        frame.ipv4(&header, 8);
+        frame.put(&[0x16, 0, 0, 0, 224, 0, 0, 22]);
         frame.pad();
         let sliced = SlicedPacket::from_ethernet(frame.bytes()).expect("whole");
         let Some(NetSlice::Ipv4(ip)) = sliced.net else {
             panic!("no IPv4: {sliced:?}");
         };
         let read = ip.header().to_header();
-        assert_eq!((read.header_len(), ip.payload().payload.len()), (24, 4));
+        assert_eq!((read.header_len(), ip.payload().payload.len()), (24, 8));
         assert_eq!(read.header_checksum, read.calc_header_checksum());
         assert_eq!(frame.bytes().len(), SHORTEST);
     }
