@@ -272,6 +272,7 @@ impl<F: Frame> Comparator<F> {
             };
             match way {
                 Way::Short(released) => {
+                    self.counts.in_order += 1;
                     self.counts.released += released;
                     self.trim_history();
                     return;
@@ -291,6 +292,7 @@ impl<F: Frame> Comparator<F> {
         flow: Option<FlowId>,
         now: Ticks,
     ) {
+        self.counts.general += 1;
         let held = self.hold.insert_primary(frame, now);
         debug_assert!(held.is_ok(), "the caller has seen that there is room");
         let Ok(id) = held else {

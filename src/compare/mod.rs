@@ -93,6 +93,12 @@ pub struct Counts {
     pub overtakes: u64,
     /// P that left because a commit covers them.
     pub committed: u64,
+    /// P that were taken in together with their S, on the fast path of pairs.
+    pub paired: u64,
+    /// P that were taken in by themselves on the fast path of segments in order.
+    pub in_order: u64,
+    /// P that were taken in on the general path.
+    pub general: u64,
     /// P that a policy rule exempted.
     pub exempted: u64,
     /// P that were dropped because their client had reset the connection.

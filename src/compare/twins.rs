@@ -77,6 +77,7 @@ impl<F: Frame> Comparator<F> {
         let behind = met.then(|| [ends.0 - p, ends.1 - s]);
         self.stride.took([ends.0, ends.1], behind);
         self.counts.released += released;
+        self.counts.paired += released;
         self.trim_history();
         self.take_read_primaries(&mut bursts.primary, p..ends.0, now);
         self.take_secondaries(&mut bursts.secondary, s..ends.1, now);

@@ -24,6 +24,8 @@ pub enum Group {
     Node,
     /// Below `input`: the PVM's input on its way to the SVM.
     Input,
+    /// Below `paths`: which path of the comparator took a frame of the PVM in.
+    Path,
     /// Below `link`: frames between the nodes.
     Link,
     /// Below `peer`: whether the other node is there, and whether this one has taken its place.
@@ -138,6 +140,13 @@ counters! {
     BusyCycles = "busy_cycles", Node, Sum;
     /// Cycles in rounds that found none.
     IdleCycles = "idle_cycles", Node, Sum;
+
+    /// Frames of the PVM that were compared together with the SVM's.
+    PathPaired = "paired", Path, Sum;
+    /// Frames of the PVM that came by themselves and in order.
+    PathInOrder = "in_order", Path, Sum;
+    /// All other frames of the PVM, policy's exempted ones aside.
+    PathGeneral = "general", Path, Sum;
 
     /// Input frames mirrored to the secondary node, or by it to the SVM.
     Mirrored = "mirrored", Input, Sum;

@@ -69,6 +69,12 @@ const FAMILIES: &[Family] = &[
         |p| one(p.released_by_commit),
     ),
     (
+        "colo_path_frames",
+        Counter,
+        "Frames of the PVM by the path of the comparator that took them in.",
+        |p| each("path", &p.paths),
+    ),
+    (
         "colo_divided_frames",
         Counter,
         "Parts of unsegmented frames of the PVM that left before the rest.",
@@ -209,6 +215,17 @@ const FAMILIES: &[Family] = &[
         Counter,
         "Cycles in rounds that found none.",
         |p| one(p.idle_cycles),
+    ),
+    (
+        "colo_flows",
+        Gauge,
+        "Flows of the pair that a core knows.",
+        |p| {
+            let cores = p.workers.iter();
+            cores
+                .map(|(lcore, core)| (vec![("lcore", lcore.clone())], core.flows))
+                .collect()
+        },
     ),
     (
         "colo_mempool_size_buffers",

@@ -58,6 +58,8 @@ pub struct PairSummary {
     pub released_equal: u64,
     /// Of these, frames that a commit covered.
     pub released_by_commit: u64,
+    /// Frames of the PVM by the path of the comparator that took them in.
+    pub paths: BTreeMap<String, u64>,
     /// Parts of unsegmented frames of the PVM that left before the rest.
     pub divided: u64,
     /// Retransmissions and bare acknowledgments that left before older frames of their connection.
@@ -266,6 +268,7 @@ impl PairSummary {
             released: value(Counter::Released),
             released_equal: value(Counter::ReleasedEqual),
             released_by_commit: value(Counter::ReleasedByCommit),
+            paths: group(Group::Path),
             divided: value(Counter::Divided),
             overtakes: value(Counter::Overtakes),
             reset_dropped: value(Counter::ResetDropped),

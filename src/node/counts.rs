@@ -82,6 +82,9 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     );
     writer.set(Counter::ReleasedEqual, counts.released);
     writer.set(Counter::ReleasedByCommit, counts.committed);
+    writer.set(Counter::PathPaired, counts.paired);
+    writer.set(Counter::PathInOrder, counts.in_order);
+    writer.set(Counter::PathGeneral, counts.general);
     writer.set(Counter::Divided, counts.divided);
     writer.set(Counter::Overtakes, counts.overtakes);
     writer.set(Counter::ResetDropped, counts.reset_dropped);
