@@ -48,7 +48,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- $(DENY)
 	$(CARGO) clippy -p dpdk-colo --no-default-features --all-targets -- $(DENY)
-	RUSTDOCFLAGS="$(DENY)" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="$(DENY) -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 	bash -n lab/guest/build scripts/* hugepages/reserve
 
 # The seeds of randomised tests, always the same here so that a change is judged by itself;

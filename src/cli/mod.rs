@@ -1,6 +1,6 @@
 //! The command line: `dpdk-colo [EAL options] -- [options]`.
 //!
-//! [`split`] parts what belongs to DPDK's EAL from what belongs to this program; [`Options::parse`]
+//! [`split()`] parts what belongs to DPDK's EAL from what belongs to this program; [`Options::parse`]
 //! reads the latter into keys; [`Options::settings`] adds the file and gives checked
 //! [`Settings`](crate::config::Settings). Every mistake is a [`UsageError`], whose text is the one
 //! line to print and whose exit status is [`UsageError::EXIT_STATUS`].

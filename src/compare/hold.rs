@@ -150,7 +150,7 @@ impl<F: Frame> Hold<F> {
     }
 
     /// A slot for an S, standing pending; the frame comes back when there is no room. History
-    /// makes room through [`Hold::oldest_history`], which the caller unlinks from its flow first.
+    /// makes room through [`Hold::drop_oldest_history`], which the caller unlinks from its flow first.
     #[inline(always)]
     pub(super) fn insert_secondary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
         if self.secondary_is_full() {

@@ -1,6 +1,6 @@
 //! What a port can do to frames by itself, and how a frame asks for it.
 //!
-//! A frame that came with work left to do ([`Frame::offload`](crate::Frame::offload)) leaves by a
+//! A frame that came with work left to do ([`crate::Frame::offload`]) leaves by a
 //! port that can do it once [`Mbuf::request`] has said where its headers lie. Drivers read that
 //! from the mbuf's transmit flags and lengths.
 

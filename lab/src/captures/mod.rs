@@ -2,7 +2,7 @@
 //!
 //! In go the captures below a directory ([`read`]). Of each sender's frames ([`sender`]) the tool makes
 //! what a primary and a secondary VM would send ([`vary`], [`weave`]), runs both through the comparator
-//! ([`run`]) and judges what it releases by an oracle of its own ([`oracle`], [`content`], [`header`], [`bytes`]).
+//! ([`run()`]) and judges what it releases by an oracle of its own ([`oracle`], [`content`], [`header`], [`bytes`]).
 //! Out come a table and the same as JSON ([`tally`]). docs/captures.md says what is judged.
 
 mod bytes;
