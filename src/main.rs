@@ -71,7 +71,7 @@ fn start(settings: &Settings, log: &Log) -> ExitCode {
     if let Err(error) = remove_dead_sockets(&eal_words) {
         log.warning(
             "socket",
-            format_args!("a socket that nobody listens behind cannot be removed: {error}"),
+            format_args!("cannot remove a stale vhost-user socket: {error}"),
         );
     }
     let eal = match Eal::init(&quiet_vhost(words)) {

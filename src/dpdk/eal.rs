@@ -32,7 +32,7 @@ pub enum EalError {
     },
     /// EAL skips words that are no options; here they are a mistake.
     #[error(
-        "{count} words among the EAL options are no options; the program's own options belong \
+        "{count} unexpected non-option arguments among the EAL options; the program's own options belong \
          behind `--`"
     )]
     StrayWords {

@@ -123,7 +123,8 @@ pub struct PortConfig<'a> {
     /// Where received frames are put.
     pub pool: &'a Mempool,
     /// Frames come with what their sender left to do ([`Frame::offload`](crate::Frame::offload)),
-    /// and the port does what [`Port::abilities`] says to those that ask ([`super::Mbuf::request`]). Without it vhost completes partial checksums on reception.
+    /// and the port does what [`Port::abilities`] says to those that ask
+    /// ([`super::Mbuf::request`]). Without it vhost completes partial checksums on reception.
     pub offloads: bool,
     /// The MTU in bytes; `None` for ethdev's default.
     pub mtu: Option<u16>,

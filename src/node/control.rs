@@ -264,7 +264,7 @@ impl Finish {
                     "held",
                     format_args!(
                         "pair {}: {} frames of the PVM were held at the end and have not left; \
-                         its peers will ask for them again",
+                         clients retransmit what they miss",
                         pair.name, pair.held
                     ),
                 );

@@ -377,8 +377,8 @@ impl ControlPair {
                 log.warning(
                     "link",
                     format_args!(
-                        "pair {}: the VM does not use its port, and its NIC cannot be given its link: {error}; \
-                         give it with set_link",
+                        "pair {}: the guest has not enabled its vhost port, and QEMU does not raise its NIC's link: \
+                         {error}; raise it with set_link",
                         self.settings.name
                     ),
                 );
@@ -643,8 +643,8 @@ impl ControlPair {
             Event::LinkRaised { nic } => log.warning(
                 "link",
                 format_args!(
-                    "pair {name}: the VM does not use its port: giving its NIC {nic:?} a link, which the VM \
-                     whose state it has had lost"
+                    "pair {name}: the guest has not enabled its vhost port: raising the link of NIC {nic:?}, \
+                     which was down in the state that its peer sent"
                 ),
             ),
             Event::FailOverAccepted => log.warning(
