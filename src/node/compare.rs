@@ -67,7 +67,7 @@ impl CompareNode {
         self.watch();
         let mut busy = self.send_waiting();
         let [primary, secondary] = &mut self.scratch;
-        let [most_p, most_s] = self.state.take_shares();
+        let [most_p, most_s] = self.state.take_budget();
         if self.state.wants_secondary() {
             busy |= self.secondary_in.receive_most(secondary, most_s) > 0;
         }

@@ -98,8 +98,8 @@ impl<F: Frame> Bare<F> {
     }
 
     /// How many P and S the next round should take at most, where it finds more.
-    pub fn take_shares(&mut self) -> [usize; 2] {
-        self.comparator.take_shares()
+    pub fn take_budget(&mut self) -> [usize; 2] {
+        self.comparator.take_budget()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To
