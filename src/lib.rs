@@ -2,7 +2,7 @@
 //! coarse-grained lock-stepping of a primary and a secondary virtual machine.
 //!
 //! Data flows one way through the rooms: port → [`packet`] → [`compare`] → [`protect`] → port.
-//! The pure rooms ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`]) know no
+//! The pure rooms ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`], [`pair`]) know no
 //! DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are arguments.
 //! `node` wires them to ports and is the only room that knows all of them.
 
@@ -15,6 +15,7 @@ pub mod frame;
 pub mod link;
 pub mod monitor;
 pub mod packet;
+pub mod pair;
 pub mod panics;
 pub mod plan;
 pub mod protect;
