@@ -31,7 +31,7 @@ use crate::link::Timing;
 use crate::monitor::capture::{CaptureError, Files, Room};
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
-use crate::pair::{PrimaryDriver, SecondaryDriver, Times};
+use crate::pair::{Ports, PrimaryDriver, SecondaryDriver, Times};
 use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
 use crate::spread::{self, FrontEnd, Shares, Sizes};
 
@@ -252,7 +252,7 @@ fn wire_pair(
                     clock,
                 };
                 let state = Primary::with_workers(setup, ends, shares, tsc::now());
-                let driver = PrimaryDriver::new(state, &mut ports, times(clock));
+                let driver = PrimaryDriver::new(state, ports.quiesce(), times(clock));
                 Pair::Guest(Box::new(GuestNode::new(driver, ports)))
             })
         }
@@ -304,7 +304,7 @@ fn wire_pair(
                 let now = tsc::now();
                 let standby = (ports.out.is_some()).then(|| Primary::new(setup.clone(), now));
                 let state = Secondary::new(setup, now);
-                let driver = SecondaryDriver::new(state, standby, &mut ports, times(clock));
+                let driver = SecondaryDriver::new(state, standby, ports.quiesce(), times(clock));
                 Pair::Guest(Box::new(GuestNode::new(driver, ports)))
             })
         }

@@ -44,9 +44,9 @@ fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
 }
 
 impl<B: Burst> PrimaryDriver<B> {
-    /// A pair that is polled from now on.
-    pub fn new(state: Primary<B::Frame>, ports: &mut impl Ports<Burst = B>, times: Times) -> Self {
-        let pair = PairState::new(ports, times, Overheard::default());
+    /// A pair that is polled from now on, at a fence of this generation ([`Ports::quiesce`]).
+    pub fn new(state: Primary<B::Frame>, generation: u64, times: Times) -> Self {
+        let pair = PairState::new(generation, times, Overheard::default());
         Self::at(state, pair, None)
     }
 

@@ -25,16 +25,17 @@ pub struct SecondaryDriver<B: Burst> {
 }
 
 impl<B: Burst> SecondaryDriver<B> {
-    /// A pair that is polled from now on. With a `standby` the ports have an uplink.
+    /// A pair that is polled from now on, at a fence of this generation ([`Ports::quiesce`]). With a `standby` the ports
+    /// have an uplink.
     pub fn new(
         state: Secondary<B::Frame>,
         standby: Option<Primary<B::Frame>>,
-        ports: &mut impl Ports<Burst = B>,
+        generation: u64,
         times: Times,
     ) -> Self {
         Self {
             state,
-            pair: PairState::new(ports, times, Overheard::new()),
+            pair: PairState::new(generation, times, Overheard::new()),
             standby,
             decided: false,
         }

@@ -37,14 +37,10 @@ pub(super) struct PairState<B: Burst> {
 }
 
 impl<B: Burst> PairState<B> {
-    /// A pair that is polled from now on.
-    pub fn new(
-        ports: &mut impl Ports<Burst = B>,
-        times: Times,
-        overheard: Overheard<B::Frame>,
-    ) -> Self {
+    /// A pair that is polled from now on, at a fence of this generation.
+    pub fn new(generation: u64, times: Times, overheard: Overheard<B::Frame>) -> Self {
         Self {
-            generation: ports.quiesce(),
+            generation,
             rx: B::default(),
             input: B::default(),
             overheard,

@@ -62,6 +62,9 @@ pub struct Vm {
     pub running: bool,
     /// The NIC's ring may be used by the node.
     pub ring: bool,
+    /// Stops of the ring since the node is there, and those of which the node has passed a quiescent point.
+    pub stops: u32,
+    pub seen: u32,
     pub stalls_until: Ticks,
     quirks: Rng,
     salt: u64,
@@ -84,6 +87,8 @@ impl Vm {
             guest: Guest::default(),
             running: false,
             ring: false,
+            stops: 0,
+            seen: 0,
             stalls_until: 0,
             salt: quirks.next() | 1,
             window: [700, 1_500, WINDOW][quirks.below(3)],
@@ -91,6 +96,21 @@ impl Vm {
             next: 0,
             pace,
         }
+    }
+
+    pub fn stop_ring(&mut self) {
+        self.stops += u32::from(std::mem::take(&mut self.ring));
+    }
+
+    /// No stop of the ring waits for the node.
+    pub fn is_quiet(&self) -> bool {
+        self.seen == self.stops
+    }
+
+    /// The node is gone; another will count from the beginning.
+    pub fn lose_backend(&mut self) {
+        self.ring = false;
+        (self.stops, self.seen) = (0, 0);
     }
 
     pub fn takes_input(&self) -> bool {

@@ -13,6 +13,7 @@ mod log;
 mod monitor;
 mod nodes;
 mod oracle;
+mod ports;
 mod profile;
 mod qemu;
 #[allow(dead_code)]

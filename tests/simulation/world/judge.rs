@@ -46,7 +46,7 @@ impl World {
             self.judge.unprotected = self.now;
         }
         self.judge_output();
-        if !self.primary.state.wants_output() {
+        if !self.primary.speaks().wants_output() {
             // Until the monitor has told of a commit the PVM is not listened to.
             self.judge.deaf = self.now;
         }
@@ -69,14 +69,15 @@ impl World {
     /// R9: what is held is released or leads to a request.
     fn judge_output(&self) {
         let now = self.now;
-        let state = self.primary.state.state();
-        let wanted = self.primary.state.checkpoints().is_wanted();
+        let state = self.primary.speaks().state();
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
         if self.primary.is_protecting()
             && let Some(taken) = self.oracle.oldest()
         {
             // What is free to leave and waits for the uplink is no longer the protection's matter.
             let leaving = self
                 .primary
+                .queues
                 .uplink_blocked_until
                 .max(self.judge.unprotected + MS);
             let taken = taken.max(leaving).min(now);
@@ -90,8 +91,8 @@ impl World {
     /// R7: what the SVM missed leads to a checkpoint.
     fn judge_mirror(&mut self) {
         let now = self.now;
-        let state = self.primary.state.state();
-        let wanted = self.primary.state.checkpoints().is_wanted();
+        let state = self.primary.speaks().state();
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
         let missed = &mut self.oracle.missed;
         while let Some((at, period, again)) = missed.front().copied() {
             let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
@@ -119,8 +120,8 @@ impl World {
     /// R9: input that waits leads to a checkpoint.
     fn judge_input(&mut self) {
         let now = self.now;
-        let wanted = self.primary.state.checkpoints().is_wanted();
-        let waits = (!self.uplink.is_empty() || self.primary.has_input())
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let waits = (!self.uplink.is_empty() || self.primary.waiting_input() > 0)
             && self.qemu.pvm.takes_input()
             && self.primary.is_protecting()
             && !wanted;
@@ -135,9 +136,9 @@ impl World {
     /// R9: a checkpoint that is wanted is asked for.
     fn judge_requests(&mut self) {
         let now = self.now;
-        let wanted = self.primary.state.checkpoints().is_wanted();
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
         // After some stops without proof requests come more and more seldom.
-        let unproven = self.primary.state.checkpoints().unproven_count();
+        let unproven = self.primary.speaks().checkpoints().unproven_count();
         let pause = match unproven.checked_sub(UNLUCKY) {
             Some(doublings) => REPEAT << doublings.min(6),
             None => 0,

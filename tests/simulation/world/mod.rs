@@ -9,14 +9,16 @@ use std::collections::VecDeque;
 
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::packet::{Kind, Packet};
+use dpdk_colo::pair::ToControl;
 
 use crate::client::Clients;
-use crate::frame::Owners;
+use crate::frame::{Numbered, Owners};
 use crate::guest::CALL_BACK;
 use crate::link::Channel;
 use crate::log::Capture;
-use crate::nodes::{PrimaryNode, PrimaryPorts, SecondaryNode, SecondaryPorts};
+use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
+use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
 use crate::rng::Rng;
@@ -36,6 +38,14 @@ pub struct Outcome {
     /// Frames that were lost between node and client, and P that overtook others.
     pub lost: u64,
     pub overtook: u64,
+    /// Frames that came while nobody served the VM, and that it got after its takeover.
+    pub overheard: u64,
+    /// What nodes sent of their own accord: segments once more, announcements, reminders; and reminders that a client
+    /// heeded.
+    pub repeated: u64,
+    pub announcements: u64,
+    pub reminders: u64,
+    pub reminded: u64,
 }
 
 /// Both hosts, the link, the clients, and those who judge.
@@ -44,11 +54,13 @@ pub struct World {
     profile: Profile,
     now: Ticks,
     qemu: Qemu,
-    primary: PrimaryNode,
-    secondary: SecondaryNode,
+    primary: Node,
+    secondary: Node,
     to_secondary: Channel,
     to_primary: Channel,
-    uplink: VecDeque<Vec<u8>>,
+    uplink: Waiting,
+    /// The same of the secondary's.
+    standby_uplink: Waiting,
     clients: Clients,
     /// One frame in so many is lost on the way to a client or from it; 0: none.
     loss: usize,
@@ -64,9 +76,15 @@ pub struct World {
     primary_runs: bool,
     secondary_runs: bool,
     zombie: Option<Zombie>,
+    /// The network knows that the VM has moved to the secondary.
+    moved: bool,
     deaths: Deaths,
     takeovers: u64,
     survivals: u64,
+    overheard: u64,
+    repeated: u64,
+    announcements: u64,
+    reminders: u64,
     /// What happened, told when the run fails.
     story: Vec<String>,
     last_state: String,
@@ -99,11 +117,12 @@ impl World {
         Self {
             profile,
             now: 1,
-            primary: PrimaryNode::new(setup(1, profile.failover), owners.clone(), 0),
-            secondary: SecondaryNode::new(setup(2, profile.failover), owners.clone(), 0),
+            primary: Node::primary(setup(1, profile.failover), owners.clone(), 0),
+            secondary: Node::secondary(setup(2, profile.failover), owners.clone(), 0),
             to_secondary: Channel::new(rng.next(), profile.link),
             to_primary: Channel::new(rng.next(), profile.link),
-            uplink: VecDeque::new(),
+            uplink: Waiting::new(),
+            standby_uplink: Waiting::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
             loss: if rng.one_in(3) { 0 } else { profile.loss },
             lost: 0,
@@ -116,9 +135,14 @@ impl World {
             primary_runs: true,
             secondary_runs: true,
             zombie: None,
+            moved: false,
             deaths: Deaths::default(),
             takeovers: 0,
             survivals: 0,
+            overheard: 0,
+            repeated: 0,
+            announcements: 0,
+            reminders: 0,
             story: vec![format!("{release:?}")],
             last_state: String::new(),
             qemu,
@@ -130,8 +154,8 @@ impl World {
     pub fn run(mut self) -> Outcome {
         let entry = self.rng.between(2, 20) as Ticks * MS;
         let trouble = 100 * MS;
-        self.qemu.connect(&self.primary, self.now);
-        self.qemu.connect_secondary(&self.secondary, self.now);
+        self.qemu.connect(self.now);
+        self.qemu.connect_secondary(self.now);
         let mut faults: Vec<(Ticks, Fault)> = (0..self.profile.faults.len().min(1)
             * self.rng.between(1, 8))
             .map(|_| {
@@ -166,7 +190,7 @@ impl World {
                 self.now < 3_000 * MS,
                 "liveness: {} frames held, state {:?}, calls {:#?} {:#?}",
                 self.oracle.held(),
-                self.primary.state.state(),
+                self.primary.speaks().state(),
                 self.clients
                     .calls
                     .iter()
@@ -189,7 +213,8 @@ impl World {
             let capture = std::mem::take(&mut self.capture);
             capture.check(&mut self.rng);
         }
-        let checkpoints = self.primary.state.checkpoints();
+        self.spoken(self.oracle.spoken);
+        let checkpoints = self.primary.speaks().checkpoints();
         Outcome {
             requested: checkpoints.requested(),
             checkpoints: self.qemu.checkpoints,
@@ -198,6 +223,11 @@ impl World {
             survivals: self.survivals,
             lost: self.lost,
             overtook: self.oracle.overtook,
+            overheard: self.overheard,
+            repeated: self.repeated,
+            announcements: self.announcements,
+            reminders: self.reminders,
+            reminded: self.clients.reminded,
         }
     }
 
@@ -238,84 +268,111 @@ impl World {
         assert_eq!(called, heard, "connections that the guest opened");
     }
 
+    /// The network brings frames for the VM to the port that has its addresses, or floods them.
+    fn route(&mut self, frame: Vec<u8>) {
+        if !self.primary_runs || self.moved {
+            self.standby_uplink.push_back(frame);
+            return;
+        }
+        if self.rng.one_in(50) {
+            self.standby_uplink.push_back(frame.clone());
+        }
+        self.uplink.push_back(frame);
+    }
+
     fn turn(&mut self) {
         let now = self.now;
         for frame in self.clients.step(now) {
             if !self.is_lost(&frame) {
-                self.uplink.push_back(frame);
+                self.route(frame);
             }
         }
         if self.qemu.primary_backend && self.primary_runs && !self.rng.one_in(4) {
-            self.capture.at(now);
-            let Qemu { pvm, primary, .. } = &mut self.qemu;
-            let sent = self.primary.poll(
-                &mut PrimaryPorts {
-                    vm: pvm,
-                    from_link: &mut self.to_primary,
-                    to_link: &mut self.to_secondary,
-                    uplink: &mut self.uplink,
-                    mail: &mut || primary.next(now),
-                    oracle: &mut self.oracle,
-                    capture: &mut self.capture,
-                },
-                now,
-            );
-            for frame in sent {
-                if !self.is_lost(&frame) {
-                    self.clients.hear(&frame, now);
-                }
-            }
-            if self.primary.tick(now) {
-                self.judge.asked();
-                self.qemu.request(now);
-            }
-            let action = self.primary.state.next_action(now);
-            self.act(Side::Primary, action);
+            self.poll_primary();
         }
         if self.qemu.backend && self.secondary_runs && !self.rng.one_in(4) {
-            let Qemu { svm, secondary, .. } = &mut self.qemu;
-            self.secondary.poll(
-                &mut SecondaryPorts {
-                    vm: svm,
-                    from_link: &mut self.to_secondary,
-                    to_link: &mut self.to_primary,
-                    mail: &mut || secondary.next(now),
-                    oracle: &mut self.oracle,
-                },
-                now,
-            );
-        }
-        if self.secondary_runs {
-            let action = self.secondary.state.next_action(now);
-            self.act(Side::Secondary, action);
-            if let Some(question) = self.secondary.state.next_question() {
-                self.qemu.ask_whether_it_runs(question, now);
-            }
-            if self.secondary.state.takes_over() {
-                self.promote();
-            }
+            self.poll_secondary();
         }
         self.poll_zombie();
         self.qemu.pvm.step(now);
         self.qemu.svm.step(now);
-        self.qemu.step(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.oracle,
-            now,
-        );
+        self.qemu.step(&mut self.oracle, now);
+    }
+
+    fn poll_primary(&mut self) {
+        let now = self.now;
+        self.capture.at(now);
+        let site = Site {
+            machine: Machine::Pvm(&mut self.qemu),
+            from_link: &mut self.to_primary,
+            to_link: &mut self.to_secondary,
+            uplink: &mut self.uplink,
+            oracle: &mut self.oracle,
+            capture: Some(&mut self.capture),
+            rng: &mut self.rng,
+        };
+        let round = self.primary.poll(site, now);
+        for frame in round.sent {
+            if !self.is_lost(&frame) {
+                self.clients.hear(&frame, now);
+            }
+        }
+        self.control(Side::Primary, round.posted);
+    }
+
+    fn poll_secondary(&mut self) {
+        let now = self.now;
+        let site = Site {
+            machine: Machine::Svm(&mut self.qemu),
+            from_link: &mut self.to_secondary,
+            to_link: &mut self.to_primary,
+            uplink: &mut self.standby_uplink,
+            oracle: &mut self.oracle,
+            capture: None,
+            rng: &mut self.rng,
+        };
+        let round = self.secondary.poll(site, now);
+        for frame in round.sent {
+            assert!(
+                self.qemu.has_chosen_secondary(),
+                "R6: a secondary speaks whose VM was not chosen"
+            );
+            self.moved = true;
+            self.clients.hear(&frame, now);
+        }
+        self.control(Side::Secondary, round.posted);
+        if round.took_over {
+            self.promote();
+        }
+    }
+
+    /// What a node's control thread does.
+    fn control(&mut self, side: Side, posted: Vec<ToControl<Numbered>>) {
+        for message in posted {
+            match message {
+                ToControl::Request(_) => {
+                    assert_eq!(side, Side::Primary, "a secondary asks for no checkpoint");
+                    self.judge.asked();
+                    self.qemu.request(self.now);
+                }
+                ToControl::Act(action) => self.act(side, action),
+                ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
+                ToControl::Record(..) => {}
+                ToControl::Offset(..) | ToControl::OffsetsEnd => {}
+            }
+        }
     }
 
     /// Notes changes for the story.
     fn note(&mut self) {
         let state = format!(
             "primary {:?} epoch {}, wanted {}, requested {}; secondary {:?} epoch {}; QEMU {}",
-            self.primary.state.state(),
-            self.primary.state.epoch(),
-            self.primary.state.checkpoints().is_wanted(),
-            self.primary.state.checkpoints().requested(),
-            self.secondary.state.state(),
-            self.secondary.state.epoch(),
+            self.primary.speaks().state(),
+            self.primary.speaks().epoch(),
+            self.primary.speaks().checkpoints().is_wanted(),
+            self.primary.speaks().checkpoints().requested(),
+            self.secondary.follows().state(),
+            self.secondary.follows().epoch(),
             self.qemu.told(),
         );
         if state != self.last_state {
