@@ -96,13 +96,13 @@ impl<B: Burst> PairDriver<B> {
 
     #[cold]
     fn take_over<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
-        self.role = self.role.take().map(|role| match role {
-            Role::Secondary(secondary) => match secondary.take_over(ports, now) {
-                Ok(primary) => Role::Primary(primary),
-                Err(secondary) => Role::Secondary(secondary),
-            },
-            primary @ Role::Primary(_) => primary,
-        });
+        self.role = match self.role.take() {
+            Some(Role::Secondary(mut secondary)) => Some(match secondary.take_standby() {
+                Some(standby) => Role::Primary(secondary.take_over(standby, ports, now)),
+                None => Role::Secondary(secondary),
+            }),
+            other => other,
+        };
     }
 
     /// What is due every now and then; to be called at least every tenth of a millisecond.

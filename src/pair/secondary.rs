@@ -226,15 +226,19 @@ impl<B: Burst> SecondaryDriver<B> {
         }
     }
 
-    /// Goes on as a primary at the ports that this node has; without a standby it stays what it is.
-    pub fn take_over<P: Ports<Burst = B>>(
+    /// What it goes on with; a second call finds nothing.
+    pub(super) fn take_standby(&mut self) -> Option<Primary<B::Frame>> {
+        self.standby.take()
+    }
+
+    /// Goes on as a primary at the ports that this node has.
+    pub(super) fn take_over<P: Ports<Burst = B>>(
         mut self,
+        standby: Primary<B::Frame>,
         ports: &mut P,
         now: Ticks,
-    ) -> Result<PrimaryDriver<B>, Self> {
-        let Some(standby) = self.standby.take() else {
-            return Err(self);
-        };
+    ) -> PrimaryDriver<B> {
+        debug_assert!(self.state.takes_over(), "its VM speaks for itself");
         self.note_takeover(ports);
         let Self {
             state, mut pair, ..
@@ -244,12 +248,7 @@ impl<B: Burst> SecondaryDriver<B> {
         // Its senders have no acknowledgment of it.
         pair.input.clear();
         let inheritance = state.into_inheritance();
-        Ok(PrimaryDriver::after_takeover(
-            standby,
-            inheritance,
-            pair,
-            now,
-        ))
+        PrimaryDriver::after_takeover(standby, inheritance, pair, now)
     }
 
     /// What is due every now and then.

@@ -33,6 +33,8 @@ pub struct Round {
     pub posted: Vec<ToControl<Numbered>>,
     /// The node's VM speaks for itself since this round.
     pub took_over: bool,
+    /// When it was over.
+    pub now: Ticks,
 }
 
 impl Node {
@@ -100,7 +102,7 @@ impl Node {
         if !was_secondary {
             oracle.compared(&heard, stale(&self.driver) - before);
         }
-        oracle.end_round(now);
+        oracle.end_round(round.now);
         round.took_over = was_secondary && self.driver.primary().is_some();
         round
     }

@@ -10,6 +10,7 @@ use dpdk_colo::packet::serial;
 
 use crate::frames::{self, Content, Peer, Segment, Way};
 use crate::guest::Guest;
+use crate::outcome::Spoken;
 
 /// What one VM said on one connection, or what left of it.
 #[derive(Default)]
@@ -71,15 +72,6 @@ impl Taken {
             ..*self
         })
     }
-}
-
-/// What a node has sent of its own accord.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Spoken {
-    /// S that were sent once more at a takeover.
-    pub repeated: u64,
-    pub announcements: u64,
-    pub reminders: u64,
 }
 
 #[derive(Default)]

@@ -19,6 +19,9 @@ use crate::oracle::Oracle;
 use crate::qemu::Qemu;
 use crate::rng::Rng;
 
+/// Longest time for which a node's thread does not run.
+pub const PREEMPTED: Ticks = 5_000;
+
 /// What stays in a node's ports from round to round.
 pub struct Queues {
     out: Frames,
@@ -85,6 +88,8 @@ pub struct Site<'a> {
     pub oracle: &'a mut Oracle,
     pub capture: Option<&'a mut Capture>,
     pub rng: &'a mut Rng,
+    /// One in so many calls finds that the node's thread did not run for a while; 0: none.
+    pub preempt: usize,
 }
 
 pub struct SimPorts<'a> {
@@ -93,7 +98,9 @@ pub struct SimPorts<'a> {
     is_secondary: bool,
     now: Ticks,
     round: Round,
-    /// S that the link brought, and how often the PVM had stopped by then.
+    /// How often the PVM had stopped for a checkpoint at the quiescent point.
+    fenced: u64,
+    /// S that the link brought, and how often the PVM had stopped for all that the node knew.
     heard: Vec<(u64, u64)>,
     reserved: usize,
 }
@@ -106,14 +113,41 @@ impl<'a> SimPorts<'a> {
             is_secondary,
             now,
             round: Round::default(),
+            fenced: 0,
             heard: Vec::new(),
             reserved: 0,
         }
     }
 
     /// What the round came to, who judges it, and the S that the link brought.
-    pub fn end(self) -> (Round, &'a mut Oracle, Vec<(u64, u64)>) {
+    pub fn end(mut self) -> (Round, &'a mut Oracle, Vec<(u64, u64)>) {
+        self.round.now = self.now;
         (self.round, self.site.oracle, self.heard)
+    }
+
+    /// The node's thread may not run for a while; QEMU, the VMs and the other node's frames go on meanwhile. A node's round
+    /// must be right wherever that is.
+    fn preempt(&mut self) {
+        let Site {
+            machine: Machine::Pvm(qemu) | Machine::Svm(qemu),
+            oracle,
+            rng,
+            preempt: one_in @ 1..,
+            ..
+        } = &mut self.site
+        else {
+            return;
+        };
+        if !rng.one_in(*one_in) {
+            return;
+        }
+        let until = self.now + rng.below(PREEMPTED as usize) as Ticks;
+        while self.now < until {
+            self.now += rng.between(5, 40) as Ticks;
+            qemu.pvm.step(self.now);
+            qemu.svm.step(self.now);
+            qemu.step(oracle, self.now);
+        }
     }
 
     /// How many of so many frames a port takes, often all.
@@ -193,6 +227,7 @@ impl Host for SimPorts<'_> {
     }
 
     fn flush(&mut self, epoch: u32) -> usize {
+        self.preempt();
         let n = self.some(self.queues.out.len(), self.queues.uplink_blocked_until);
         for frame in self.queues.out.take(n) {
             let bytes = frame.bytes();
@@ -213,6 +248,7 @@ impl Host for SimPorts<'_> {
     }
 
     fn next_mail(&mut self) -> Option<ToPoll> {
+        self.preempt();
         let own = self.queues.inbox.pop_front();
         own.or_else(|| Some(ToPoll::Monitor(self.site.machine.monitor().next(self.now)?)))
     }
@@ -228,7 +264,7 @@ impl Host for SimPorts<'_> {
     fn capture(&mut self, place: Place, epoch: u32, frames: &[Numbered]) {
         for frame in frames {
             if let (Place::S, false, Origin::S(tag)) = (place, self.is_secondary, frame.origin()) {
-                self.heard.push((tag, self.site.oracle.stops));
+                self.heard.push((tag, self.fenced));
             }
             if let Some(capture) = &mut self.site.capture {
                 capture.frame(place, epoch, &frame.bytes());
@@ -257,6 +293,8 @@ impl Host for SimPorts<'_> {
 
 impl Ports for SimPorts<'_> {
     fn quiesce(&mut self) -> u64 {
+        self.preempt();
+        self.fenced = self.site.oracle.stops;
         let vm = self.site.machine.vm();
         vm.seen = vm.stops;
         vm.stops.into()
@@ -264,6 +302,7 @@ impl Ports for SimPorts<'_> {
 
     fn receive(&mut self, port: Port, burst: &mut Frames) -> bool {
         assert!(burst.is_empty(), "a burst is received into an empty one");
+        self.preempt();
         match port {
             Port::Guest => self.receive_guest(burst),
             Port::Uplink => self.receive_uplink(burst),
@@ -273,6 +312,7 @@ impl Ports for SimPorts<'_> {
     }
 
     fn give(&mut self, epoch: u32, input: &mut Frames) -> usize {
+        self.preempt();
         let mut taken = 0;
         while taken < input.len() && self.site.machine.vm().takes_input() {
             let frame = &input[taken];
@@ -304,6 +344,7 @@ impl Ports for SimPorts<'_> {
     }
 
     fn flush_link(&mut self) -> usize {
+        self.preempt();
         let n = self.some(self.queues.link.len(), self.queues.link_blocked_until);
         for frame in self.queues.link.take(n) {
             let tag = match frame.origin() {

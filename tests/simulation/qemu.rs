@@ -104,6 +104,8 @@ pub struct Qemu {
     state: Guest,
     /// An operator continues the PVM, or the SVM, in this step of the next checkpoint.
     pub cont: Option<(bool, Step)>,
+    /// How often an operator tried to continue the SVM, or the PVM, inside a checkpoint.
+    pub conts: [u64; 2],
     svm_stopped_by_operator: bool,
     requests: Vec<Ticks>,
     pub checkpoints: u64,
@@ -142,6 +144,7 @@ impl Qemu {
             svm_for_load: false,
             state: Guest::default(),
             cont: None,
+            conts: [0; 2],
             svm_stopped_by_operator: false,
             requests: Vec::new(),
             checkpoints: 0,
@@ -169,6 +172,11 @@ impl Qemu {
             ring(self.primary.up),
             ring(self.secondary.up)
         )
+    }
+
+    /// Stops of both rings.
+    pub fn ring_stops(&self) -> [u32; 2] {
+        [self.pvm.stops, self.svm.stops]
     }
 
     pub fn is_idle(&self) -> bool {
@@ -527,6 +535,7 @@ impl Qemu {
             return;
         }
         self.cont = None;
+        self.conts[usize::from(primary)] += 1;
         if !self.release.cont_inside {
             return;
         }

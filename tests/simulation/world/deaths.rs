@@ -87,7 +87,7 @@ impl World {
             }
         }
         if self.qemu.step == Step::Over && self.deaths.renew.is_none() && self.may_renew() {
-            self.survivals += u64::from(self.oracle.alone);
+            self.outcome.survivals += u64::from(self.oracle.alone);
             self.deaths.renew = Some(now + self.rng.between(2, 30) as Ticks * MS);
         }
         if self.deaths.renew.is_some_and(|at| now >= at) {
@@ -152,6 +152,7 @@ impl World {
         let now = self.now;
         self.story
             .push(format!("{now:>7} {fault:?} in {:?}", self.qemu.step));
+        self.outcome.happened(fault);
         let after = now + self.rng.between(100, 20_000) as Ticks;
         let host = self.rng.one_in(2);
         match fault {

@@ -18,6 +18,9 @@ impl World {
     pub(super) fn begin(&mut self, fault: Fault) {
         let now = self.now;
         self.story.push(format!("{now:>7} {fault:?}"));
+        let stops = self.qemu.ring_stops();
+        let up = [self.qemu.primary.up, self.qemu.secondary.up];
+        let colo = self.qemu.colo;
         match fault {
             Fault::LossyLink => {
                 let one_in = [3, 10, 100][self.rng.below(3)];
@@ -94,6 +97,16 @@ impl World {
                 let until = now + self.rng.between(1, 20) as Ticks * MS;
                 self.primary.queues.uplink_blocked_until = until;
             }
+            Fault::BlockLink => {
+                let until = now + self.rng.between(1, 10) as Ticks * MS;
+                let nodes = [&mut self.primary, &mut self.secondary];
+                nodes[self.rng.below(2)].queues.link_blocked_until = until;
+            }
+            Fault::NoHeaders => {
+                let until = now + self.rng.between(1, 5) as Ticks * MS;
+                let nodes = [&mut self.primary, &mut self.secondary];
+                nodes[self.rng.below(2)].queues.short_until = until;
+            }
             Fault::Checkpoint => self.qemu.latched |= self.qemu.colo,
             Fault::TwoCheckpoints => {
                 self.qemu.latched |= self.qemu.colo;
@@ -119,6 +132,27 @@ impl World {
                 self.qemu.fails = true;
                 self.qemu.latched |= self.qemu.colo;
             }
+        }
+        let happened = match fault {
+            Fault::CutMonitor => up[0],
+            Fault::CutSecondaryMonitor => up[1],
+            Fault::ResetDriver
+            | Fault::OperatorStop
+            | Fault::OperatorStopSecondary
+            | Fault::OperatorBlink => self.qemu.ring_stops() != stops,
+            Fault::Checkpoint | Fault::TwoCheckpoints | Fault::FailedCheckpoint => colo,
+            Fault::Partition => colo,
+            Fault::FailOver => self.qemu.step == Step::FailOver,
+            // Counted where they come true.
+            Fault::ContInside
+            | Fault::ContInsideSecondary
+            | Fault::KillPrimary
+            | Fault::KillSecondary
+            | Fault::Split => false,
+            _ => true,
+        };
+        if happened {
+            self.outcome.happened(fault);
         }
     }
 
@@ -151,6 +185,7 @@ impl World {
                     self.qemu.connect_secondary(now);
                 }
                 Fault::Split if self.qemu.split(now) => {
+                    self.outcome.happened(fault);
                     self.deaths.decide = Some((now + TIMING.silence, Side::Secondary));
                 }
                 Fault::TwoCheckpoints => self.qemu.latched |= self.qemu.colo,

@@ -5,6 +5,7 @@ use dpdk_colo::protect::{State, UNLUCKY};
 
 use super::World;
 use crate::nodes::TICK;
+use crate::ports::PREEMPTED;
 use crate::setup::{EVIDENCE, MS, REPEAT, SLACK, TIMEOUT};
 
 /// What a P or an input frame may wait before a checkpoint is wanted.
@@ -55,6 +56,14 @@ impl World {
         self.judge_requests();
     }
 
+    /// What a thread that does not run for a while adds to every time.
+    fn lag(&self) -> Ticks {
+        match self.profile.preempt {
+            0 => 0,
+            _ => 4 * PREEMPTED,
+        }
+    }
+
     /// R10: every frame has one owner.
     fn judge_memory(&self) {
         let zombie = self.zombie.as_ref().map_or(0, |z| z.node.frames());
@@ -82,7 +91,7 @@ impl World {
                 .max(self.judge.unprotected + MS);
             let taken = taken.max(leaving).min(now);
             assert!(
-                wanted || now - taken <= LIMIT,
+                wanted || now - taken <= LIMIT + self.lag(),
                 "R9: a frame taken at {taken} is held at {now} and no checkpoint is wanted, {state:?}"
             );
         }
@@ -93,13 +102,19 @@ impl World {
         let now = self.now;
         let state = self.primary.speaks().state();
         let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let lag = self.lag();
         let missed = &mut self.oracle.missed;
         while let Some((at, period, again)) = missed.front().copied() {
             let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
+            let [p, s] = [&self.primary.queues, &self.secondary.queues];
+            let dead = [p, s]
+                .map(|queues| queues.link_blocked_until.max(queues.short_until))
+                .into_iter()
+                .fold(dead, Ticks::max);
             let backend = if self.qemu.backend { 0 } else { now };
             let told = at.max(dead).max(self.judge.unprotected).max(backend);
             let told = told.max(self.judge.deaf);
-            if now < told + 4 * SLACK + 2 * self.profile.link as Ticks
+            if now < told + lag + 4 * SLACK + 2 * self.profile.link as Ticks
                 && period == self.oracle.stops
             {
                 break;
@@ -128,7 +143,7 @@ impl World {
         let since = self.judge.input_waits.filter(|_| waits).unwrap_or(now);
         self.judge.input_waits = waits.then_some(since);
         assert!(
-            now - since <= 2 * LIMIT,
+            now - since <= 2 * LIMIT + self.lag(),
             "R9: input waits since {since} and no checkpoint is wanted at {now}"
         );
     }
@@ -148,7 +163,12 @@ impl World {
         self.judge.able_since = able.then_some(since);
         assert!(
             now - since
-                <= pause + REPEAT + EVIDENCE + 8 * MS + 2 * self.qemu.primary.delay as Ticks,
+                <= self.lag()
+                    + pause
+                    + REPEAT
+                    + EVIDENCE
+                    + 8 * MS
+                    + 2 * self.qemu.primary.delay as Ticks,
             "R9: a checkpoint is wanted since {since} and not asked for at {now}"
         );
     }

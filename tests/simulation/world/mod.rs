@@ -18,6 +18,7 @@ use crate::link::Channel;
 use crate::log::Capture;
 use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
+use crate::outcome::Outcome;
 use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
@@ -26,27 +27,6 @@ use crate::setup::{MS, setup};
 use deaths::{Deaths, Side};
 use judge::Judge;
 use takeover::Zombie;
-
-/// What a run came to.
-pub struct Outcome {
-    pub requested: u64,
-    pub checkpoints: u64,
-    pub released_equal: u64,
-    /// SVMs that went on, and PVMs that did.
-    pub takeovers: u64,
-    pub survivals: u64,
-    /// Frames that were lost between node and client, and P that overtook others.
-    pub lost: u64,
-    pub overtook: u64,
-    /// Frames that came while nobody served the VM, and that it got after its takeover.
-    pub overheard: u64,
-    /// What nodes sent of their own accord: segments once more, announcements, reminders; and reminders that a client
-    /// heeded.
-    pub repeated: u64,
-    pub announcements: u64,
-    pub reminders: u64,
-    pub reminded: u64,
-}
 
 /// Both hosts, the link, the clients, and those who judge.
 pub struct World {
@@ -64,7 +44,6 @@ pub struct World {
     clients: Clients,
     /// One frame in so many is lost on the way to a client or from it; 0: none.
     loss: usize,
-    lost: u64,
     oracle: Oracle,
     capture: Capture,
     owners: Owners,
@@ -79,12 +58,7 @@ pub struct World {
     /// The network knows that the VM has moved to the secondary.
     moved: bool,
     deaths: Deaths,
-    takeovers: u64,
-    survivals: u64,
-    overheard: u64,
-    repeated: u64,
-    announcements: u64,
-    reminders: u64,
+    outcome: Outcome,
     /// What happened, told when the run fails.
     story: Vec<String>,
     last_state: String,
@@ -125,7 +99,6 @@ impl World {
             standby_uplink: Waiting::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
             loss: if rng.one_in(3) { 0 } else { profile.loss },
-            lost: 0,
             oracle: Oracle::default(),
             capture: Capture::default(),
             owners,
@@ -137,12 +110,7 @@ impl World {
             zombie: None,
             moved: false,
             deaths: Deaths::default(),
-            takeovers: 0,
-            survivals: 0,
-            overheard: 0,
-            repeated: 0,
-            announcements: 0,
-            reminders: 0,
+            outcome: Outcome::default(),
             story: vec![format!("{release:?}")],
             last_state: String::new(),
             qemu,
@@ -209,33 +177,32 @@ impl World {
         }
         self.check_streams();
         // A log of one node tells nothing of what another one did in its place.
-        if self.takeovers + self.survivals == 0 {
+        if self.outcome.takeovers + self.outcome.survivals == 0 {
             let capture = std::mem::take(&mut self.capture);
             capture.check(&mut self.rng);
         }
-        self.spoken(self.oracle.spoken);
-        let checkpoints = self.primary.speaks().checkpoints();
-        Outcome {
-            requested: checkpoints.requested(),
-            checkpoints: self.qemu.checkpoints,
-            released_equal: self.oracle.released_equal,
-            takeovers: self.takeovers,
-            survivals: self.survivals,
-            lost: self.lost,
-            overtook: self.oracle.overtook,
-            overheard: self.overheard,
-            repeated: self.repeated,
-            announcements: self.announcements,
-            reminders: self.reminders,
-            reminded: self.clients.reminded,
+        let mut outcome = std::mem::take(&mut self.outcome);
+        outcome.requested = self.primary.speaks().checkpoints().requested();
+        outcome.checkpoints = self.qemu.checkpoints;
+        outcome.released_equal = self.oracle.released_equal;
+        outcome.overtook = self.oracle.overtook;
+        outcome.spoken += self.oracle.spoken;
+        outcome.reminded = self.clients.reminded;
+        let [secondary, primary] = self.qemu.conts;
+        for (fault, n) in [
+            (Fault::ContInside, primary),
+            (Fault::ContInsideSecondary, secondary),
+        ] {
+            *outcome.faults.entry(fault).or_default() += n;
         }
+        outcome
     }
 
     /// Whether the network between node and client loses a frame. Datagrams nobody would repeat.
     fn is_lost(&mut self, frame: &[u8]) -> bool {
         let is_tcp = Packet::parse(frame, frame.len()).kind == Kind::Tcp;
         let lost = is_tcp && self.loss > 0 && self.rng.one_in(self.loss);
-        self.lost += u64::from(lost);
+        self.outcome.lost += u64::from(lost);
         lost
     }
 
@@ -294,6 +261,7 @@ impl World {
             self.poll_secondary();
         }
         self.poll_zombie();
+        let now = self.now;
         self.qemu.pvm.step(now);
         self.qemu.svm.step(now);
         self.qemu.step(&mut self.oracle, now);
@@ -310,8 +278,10 @@ impl World {
             oracle: &mut self.oracle,
             capture: Some(&mut self.capture),
             rng: &mut self.rng,
+            preempt: self.profile.preempt,
         };
         let round = self.primary.poll(site, now);
+        let now = self.passed(round.now);
         for frame in round.sent {
             if !self.is_lost(&frame) {
                 self.clients.hear(&frame, now);
@@ -330,8 +300,10 @@ impl World {
             oracle: &mut self.oracle,
             capture: None,
             rng: &mut self.rng,
+            preempt: self.profile.preempt,
         };
         let round = self.secondary.poll(site, now);
+        let now = self.passed(round.now);
         for frame in round.sent {
             assert!(
                 self.qemu.has_chosen_secondary(),
@@ -344,6 +316,13 @@ impl World {
         if round.took_over {
             self.promote();
         }
+    }
+
+    /// A round ended at this time; gives it back.
+    fn passed(&mut self, end: Ticks) -> Ticks {
+        self.outcome.preempted += u64::from(end > self.now);
+        self.now = end;
+        end
     }
 
     /// What a node's control thread does.

@@ -8,7 +8,7 @@ use crate::guest::Vm;
 use crate::log::Capture;
 use crate::monitor::Line;
 use crate::nodes::{Node, Waiting};
-use crate::oracle::{Oracle, Spoken};
+use crate::oracle::Oracle;
 use crate::ports::{Machine, Site};
 use crate::setup::{SLACK, setup};
 
@@ -29,16 +29,16 @@ impl World {
     pub(super) fn promote(&mut self) {
         let now = self.now;
         self.story.push(format!("{now:>7} takeover"));
-        self.takeovers += 1;
+        self.outcome.takeovers += 1;
         let setup = setup(self.boot, self.profile.failover);
         self.boot += 1;
         let fresh = Node::secondary(setup, self.owners.clone(), now);
         let heir = std::mem::replace(&mut self.secondary, fresh);
-        self.overheard += heir.waiting_input() as u64;
+        self.outcome.overheard += heir.waiting_input() as u64;
         let node = std::mem::replace(&mut self.primary, heir);
         let next = self.oracle.after_takeover();
         let oracle = std::mem::replace(&mut self.oracle, next);
-        self.spoken(oracle.spoken);
+        self.outcome.spoken += oracle.spoken;
         self.capture.start();
         std::mem::swap(&mut self.to_primary, &mut self.to_secondary);
         let (vm, monitor) = self.qemu.promote();
@@ -60,13 +60,6 @@ impl World {
         self.judge.another();
     }
 
-    /// Counts what nodes sent of their own accord.
-    pub(super) fn spoken(&mut self, spoken: Spoken) {
-        self.repeated += spoken.repeated;
-        self.announcements += spoken.announcements;
-        self.reminders += spoken.reminders;
-    }
-
     pub(super) fn poll_zombie(&mut self) {
         let now = self.now;
         let Some(zombie) = &mut self.zombie else {
@@ -81,6 +74,7 @@ impl World {
             oracle: &mut zombie.oracle,
             capture: Some(&mut zombie.capture),
             rng: &mut self.rng,
+            preempt: 0,
         };
         let sent = zombie.node.poll(site, now).sent;
         assert!(
