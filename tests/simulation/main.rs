@@ -67,7 +67,7 @@ const CHECKPOINTS: &[Fault] = &[Fault::Checkpoint, Fault::TwoCheckpoints];
 #[test]
 fn equal_vms_need_no_checkpoint() {
     family_of("calm", 30, Profile::CALM, |outcome| {
-        assert_eq!(outcome.requested, 0, "checkpoints asked for");
+        assert_eq!(outcome.requested, 0, "asked for: {:?}", outcome.causes);
         assert_eq!(outcome.checkpoints, 1, "COLO's beginning is the only one");
         assert!(outcome.released_equal > 0, "nothing was ever compared");
     });

@@ -329,8 +329,11 @@ impl World {
     fn control(&mut self, side: Side, posted: Vec<ToControl<Numbered>>) {
         for message in posted {
             match message {
-                ToControl::Request(_) => {
+                ToControl::Request(request) => {
                     assert_eq!(side, Side::Primary, "a secondary asks for no checkpoint");
+                    let word = request.cause.word();
+                    self.story.push(format!("{:>7} asks for {word}", self.now));
+                    *self.outcome.causes.entry(word).or_default() += 1;
                     self.judge.asked();
                     self.qemu.request(self.now);
                 }
