@@ -51,6 +51,8 @@ pub struct Guest {
     pub rx: VecDeque<Vec<u8>>,
     /// Output that nobody has taken.
     pub tx: VecDeque<Vec<u8>>,
+    /// Datagrams that wait for room in the ring: one VM must not drop what the other sends.
+    replies: VecDeque<Vec<u8>>,
     calls: u16,
     /// When the NIC's driver is there again; 0 if it is.
     pub driver_at: Ticks,
@@ -128,6 +130,11 @@ impl Vm {
             };
             self.hear(&frame, now);
         }
+        while self.guest.tx.len() < RING
+            && let Some(reply) = self.guest.replies.pop_front()
+        {
+            self.say(reply);
+        }
         if self.quirks.one_in(400) && self.guest.driver_at == 0 {
             self.say(frames::arp());
         }
@@ -188,7 +195,8 @@ impl Vm {
                         }
                     })
                     .collect();
-                self.say(frames::udp(peer, Way::Output, &reply));
+                let reply = frames::udp(peer, Way::Output, &reply);
+                self.guest.replies.push_back(reply);
             }
             Content::Other => {}
         }
