@@ -66,7 +66,7 @@ pub struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("DPDK_COLO_STORY").is_some() {
             eprintln!("{}", self.story.join("\n"));
         }
     }
@@ -339,7 +339,14 @@ impl World {
                 }
                 ToControl::Act(action) => self.act(side, action),
                 ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
-                ToControl::Record(..) => {}
+                ToControl::Record(divergence, epoch) => {
+                    let (reason, flow) = (divergence.reason.word(), divergence.flow);
+                    let text = flow.map(|flow| flow.to_string()).unwrap_or_default();
+                    let (now, at) = (self.now, divergence.stream_offset);
+                    self.story.push(format!(
+                        "{now:>7} {reason} of {text} at {at:?} in epoch {epoch}"
+                    ));
+                }
                 ToControl::Offset(..) | ToControl::OffsetsEnd => {}
             }
         }
