@@ -7,7 +7,7 @@
 //! no clock and no thread, and allocates nothing after it was made.
 //!
 //! In: frames, mail and time. Out: frames, messages for the control thread, notes for a capture. A takeover turns
-//! [`SecondaryDriver`] into [`PrimaryDriver`] and moves one [`PairState`](state); the ports stay where they are.
+//! [`SecondaryDriver`] into [`PrimaryDriver`] and moves one `PairState`; the ports stay where they are.
 
 mod driver;
 mod link_out;

@@ -1,5 +1,5 @@
 //! A protected pair in virtual time: two guests, two QEMUs that take checkpoints in QEMU's order,
-//! both nodes' state machines, a network that fails, and an oracle that knows what every VM said.
+//! both nodes' own drivers over ports of queues, a network that fails, and an oracle that knows what every VM said.
 //!
 //! `DPDK_COLO_CASES` runs more cases of each family; `DPDK_COLO_SEED` and one case replay the run
 //! that a failure names. Each test is a family: what may go wrong in its runs.
