@@ -98,8 +98,8 @@ pub struct SimPorts<'a> {
     is_secondary: bool,
     now: Ticks,
     round: Round,
-    /// How often the PVM had stopped for a checkpoint at the quiescent point.
-    fenced: u64,
+    /// How often the PVM had stopped for a checkpoint at this round's quiescent point; none yet.
+    fenced: Option<u64>,
     /// S that the link brought, and how often the PVM had stopped for all that the node knew.
     heard: Vec<(u64, u64)>,
     reserved: usize,
@@ -113,7 +113,7 @@ impl<'a> SimPorts<'a> {
             is_secondary,
             now,
             round: Round::default(),
-            fenced: 0,
+            fenced: None,
             heard: Vec::new(),
             reserved: 0,
         }
@@ -148,6 +148,11 @@ impl<'a> SimPorts<'a> {
             qemu.svm.step(self.now);
             qemu.step(oracle, self.now);
         }
+    }
+
+    /// What this round's fence has told: it comes before mail, frames and releases (rule R3).
+    fn fenced(&self) -> u64 {
+        self.fenced.expect("R3: a round begins with its fence")
     }
 
     /// How many of so many frames a port takes, often all.
@@ -210,6 +215,7 @@ impl Host for SimPorts<'_> {
         let Origin::P(number) = release.frame.origin() else {
             panic!("what the comparator releases is a P's");
         };
+        self.fenced();
         let bytes = release.frame.bytes();
         self.site.oracle.released(number, &bytes, self.now);
         assert!(self.queues.out.push(release.frame).is_ok(), "it had room");
@@ -249,6 +255,7 @@ impl Host for SimPorts<'_> {
 
     fn next_mail(&mut self) -> Option<ToPoll> {
         self.preempt();
+        self.fenced();
         let own = self.queues.inbox.pop_front();
         own.or_else(|| Some(ToPoll::Monitor(self.site.machine.monitor().next(self.now)?)))
     }
@@ -264,7 +271,7 @@ impl Host for SimPorts<'_> {
     fn capture(&mut self, place: Place, epoch: u32, frames: &[Numbered]) {
         for frame in frames {
             if let (Place::S, false, Origin::S(tag)) = (place, self.is_secondary, frame.origin()) {
-                self.heard.push((tag, self.fenced));
+                self.heard.push((tag, self.fenced()));
             }
             if let Some(capture) = &mut self.site.capture {
                 capture.frame(place, epoch, &frame.bytes());
@@ -294,7 +301,7 @@ impl Host for SimPorts<'_> {
 impl Ports for SimPorts<'_> {
     fn quiesce(&mut self) -> u64 {
         self.preempt();
-        self.fenced = self.site.oracle.stops;
+        self.fenced = Some(self.site.oracle.stops);
         let vm = self.site.machine.vm();
         vm.seen = vm.stops;
         vm.stops.into()
@@ -303,6 +310,7 @@ impl Ports for SimPorts<'_> {
     fn receive(&mut self, port: Port, burst: &mut Frames) -> bool {
         assert!(burst.is_empty(), "a burst is received into an empty one");
         self.preempt();
+        self.fenced();
         match port {
             Port::Guest => self.receive_guest(burst),
             Port::Uplink => self.receive_uplink(burst),
