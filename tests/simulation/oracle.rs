@@ -104,7 +104,7 @@ pub struct Oracle {
     /// P that left before older ones of their connection.
     pub overtook: u64,
     /// Input that the PVM's ring has taken in this round and that was not mirrored yet.
-    unmirrored: Vec<u64>,
+    unmirrored: Vec<(u64, u64)>,
     /// At a takeover: lineage of each S by its tag, and states that the SVM had loaded.
     before: Option<(Vec<u64>, u64)>,
     pub spoken: Spoken,
@@ -392,23 +392,24 @@ impl Oracle {
 
     /// The PVM's ring takes an input frame.
     pub fn input_taken(&mut self) -> u64 {
-        self.unmirrored.push(self.inputs);
+        self.unmirrored.push((self.inputs, self.stops));
         self.inputs += 1;
         self.inputs - 1
     }
 
     /// An input frame that the PVM's ring has taken goes to the SVM.
     pub fn mirrors(&mut self, tag: u64) {
-        let at = self.unmirrored.iter().position(|taken| *taken == tag);
+        let at = self.unmirrored.iter().position(|(taken, _)| *taken == tag);
         self.unmirrored
             .remove(at.expect("R7: a frame is mirrored that the ring did not take now"));
     }
 
     /// The node's round is over: what its ring took and it did not mirror is missed.
     pub fn end_round(&mut self, now: Ticks) {
-        for _ in self.unmirrored.drain(..) {
-            if self.stops > 0 && !self.alone {
-                self.missed.push_back((now, self.stops, false));
+        for (_, period) in self.unmirrored.drain(..) {
+            // The PVM may have stopped since, with the frame in its state.
+            if period > 0 && !self.alone {
+                self.missed.push_back((now, period, false));
             }
         }
     }
