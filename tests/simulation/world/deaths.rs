@@ -2,6 +2,7 @@
 //! that comes then.
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::link::secure::Role;
 use dpdk_colo::protect::Action;
 
 use super::World;
@@ -94,6 +95,9 @@ impl World {
             self.deaths.renew = None;
             self.zombie = None;
             let setup = setup(self.boot, self.profile.failover);
+            let mut station = self.to_primary.from.borrow_mut();
+            station.replace(Role::Secondary, self.boot);
+            drop(station);
             self.boot += 1;
             self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
             self.secondary_runs = true;
@@ -174,6 +178,7 @@ impl World {
         );
         if host {
             self.primary_runs = false;
+            self.to_secondary.from.borrow_mut().runs = false;
             self.primary.seen = self.primary.stops;
         }
     }
@@ -183,6 +188,7 @@ impl World {
         self.oracle.missed.clear();
         if host {
             self.secondary_runs = false;
+            self.to_primary.from.borrow_mut().runs = false;
             self.secondary.seen = self.secondary.stops;
         }
     }

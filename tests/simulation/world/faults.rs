@@ -72,6 +72,7 @@ impl World {
                 self.qemu.lose_primary_backend(now);
                 self.oracle.forget_held();
                 let setup = setup(self.boot, self.profile.failover);
+                self.to_secondary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.primary = PrimaryNode::new(setup, self.owners.clone(), now);
                 self.capture.start();
@@ -81,6 +82,7 @@ impl World {
             Fault::RestartSecondary => {
                 self.qemu.lose_backend(now);
                 let setup = setup(self.boot, self.profile.failover);
+                self.to_primary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
                 self.later(fault, 10 * MS);

@@ -8,12 +8,13 @@ mod takeover;
 use std::collections::VecDeque;
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::client::Clients;
 use crate::frame::Owners;
 use crate::guest::CALL_BACK;
-use crate::link::Channel;
+use crate::link::{Channel, Station};
 use crate::log::Capture;
 use crate::nodes::{PrimaryNode, PrimaryPorts, SecondaryNode, SecondaryPorts};
 use crate::oracle::Oracle;
@@ -96,13 +97,17 @@ impl World {
             0
         };
         qemu.pvm.ring = !late;
+        let (primary, secondary) = (
+            Station::new(Role::Primary, 1),
+            Station::new(Role::Secondary, 2),
+        );
         Self {
             profile,
             now: 1,
             primary: PrimaryNode::new(setup(1, profile.failover), owners.clone(), 0),
             secondary: SecondaryNode::new(setup(2, profile.failover), owners.clone(), 0),
-            to_secondary: Channel::new(rng.next(), profile.link),
-            to_primary: Channel::new(rng.next(), profile.link),
+            to_secondary: Channel::new(rng.next(), profile.link, &primary, &secondary),
+            to_primary: Channel::new(rng.next(), profile.link, &secondary, &primary),
             uplink: VecDeque::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
             loss: if rng.one_in(3) { 0 } else { profile.loss },
