@@ -6,6 +6,7 @@ use crate::compare::{Comparator, Reason};
 use crate::config::Place;
 use crate::dpdk::{Mbuf, tsc};
 use crate::link::Endpoint;
+use crate::link::secure::Counts as Void;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::{Cause, Checkpoints};
@@ -132,14 +133,17 @@ pub fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     }
 }
 
-/// The link's frames; `lost` is what a loss on the way here means.
-pub fn link(writer: &Writer, link: &Endpoint, lost: Counter) {
+/// The link's frames and what did not count of them; `lost` is what a loss on the way here means.
+pub fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
     let counts = link.counts();
     writer.set(lost, counts.lost);
     writer.set(Counter::LinkRetransmitted, counts.retransmitted);
     writer.set(Counter::LinkDuplicates, counts.duplicates);
     writer.set(Counter::LinkSessions, counts.sessions);
-    writer.set(Counter::LinkGarbage, counts.garbage);
+    writer.set(Counter::LinkGarbage, counts.garbage + void.garbage);
+    writer.set(Counter::LinkForged, void.forged);
+    writer.set(Counter::LinkStale, void.stale);
+    writer.set(Counter::LinkForeign, void.foreign);
 }
 
 /// When the peer was heard.

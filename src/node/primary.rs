@@ -205,7 +205,7 @@ impl PrimaryNode {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 // Told to whoever has not taken over yet.
-                ToPoll::Inherit(..) => {}
+                ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
         }
     }
@@ -230,6 +230,9 @@ impl PrimaryNode {
             return false;
         }
         let n = self.link.receive(&mut self.scratch);
+        if self.link.take_foreigner() {
+            self.state.hear_foreigner(now);
+        }
         for mut frame in self.scratch.drain() {
             let Some((epoch, length)) = self.state.link_frame(frame.head(), frame.len(), now)
             else {
@@ -463,7 +466,9 @@ impl PrimaryNode {
                 }
                 None => {
                     self.to_save = None;
-                    ToControl::OffsetsEnd
+                    ToControl::OffsetsEnd {
+                        term: self.state.term(),
+                    }
                 }
             };
             self.mail.post(message);
@@ -477,6 +482,11 @@ impl PrimaryNode {
         self.watch(now);
         self.announce(now);
         self.act(now);
+        if self.mail.has_room()
+            && let Some(notice) = self.link.next_notice()
+        {
+            self.mail.post(ToControl::Link(notice));
+        }
         if self.mail.has_room()
             && let Some(divergence) = self.state.next_record()
         {
@@ -509,7 +519,8 @@ impl PrimaryNode {
         counts::lanes(writer, [&self.guest, &self.uplink, &self.link]);
         counts::front(writer, self.state.comparator());
         counts::checkpoints(writer, self.state.checkpoints());
-        counts::link(writer, self.state.link(), Counter::LinkLostOutput);
+        let void = self.link.void();
+        counts::link(writer, self.state.link(), void, Counter::LinkLostOutput);
         let own = self.state.counts();
         writer.set(Counter::Mirrored, own.mirrored);
         writer.set(Counter::Unmirrored, own.unmirrored);
@@ -528,8 +539,13 @@ impl PrimaryNode {
         self.tally.latency.publish();
     }
 
-    /// Sends what is free to leave, as far as the port takes it in a bounded number of tries.
+    /// Sends what is free to leave, as far as the port takes it in a bounded number of tries, and parts from the peer.
     pub fn finish(&mut self) {
+        self.release_last();
+        self.link.part();
+    }
+
+    fn release_last(&mut self) {
         for _ in 0..LAST_TRIES {
             self.state.exchange(tsc::now());
             self.release();

@@ -163,13 +163,17 @@ impl SecondaryNode {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
+                ToPoll::Led { term } => self.state.led(term),
             }
         }
     }
 
     fn poll_link(&mut self, now: Ticks) -> bool {
         let n = self.link.receive(&mut self.scratch);
-        if n > 0 {
+        if self.link.take_foreigner() {
+            self.state.hear_foreigner(now);
+        }
+        if !self.scratch.is_empty() {
             let dropped = self.overheard.forget();
             self.tally.add(Counter::InputIgnored, dropped as u64);
         }
@@ -321,10 +325,20 @@ impl SecondaryNode {
             self.mail.post(ToControl::Act(action));
         }
         if self.mail.has_room()
+            && let Some(notice) = self.link.next_notice()
+        {
+            self.mail.post(ToControl::Link(notice));
+        }
+        if self.mail.has_room()
             && let Some(question) = self.state.next_question()
         {
             self.mail.post(ToControl::Ask(question));
         }
+    }
+
+    /// Parts from the peer.
+    pub fn finish(&mut self) {
+        self.link.part();
     }
 
     /// Makes the counters readable for others.
@@ -332,7 +346,8 @@ impl SecondaryNode {
         let writer = self.tally.writer();
         counts::lanes_of_secondary(writer, &self.guest, uplink, &self.link);
         counts::peer(writer, self.state.link(), self.clock);
-        counts::link(writer, self.state.link(), Counter::LinkLostInput);
+        let void = self.link.void();
+        counts::link(writer, self.state.link(), void, Counter::LinkLostInput);
         let own = self.state.counts();
         writer.set(Counter::PeerLosses, own.losses);
         writer.set(Counter::Mirrored, own.delivered);

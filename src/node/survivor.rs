@@ -90,8 +90,9 @@ impl Survivor {
 
     /// Sends what is free to leave.
     pub fn finish(&mut self) {
-        if let Half::Primary(primary) = self.half() {
-            primary.finish();
+        match self.half() {
+            Half::Secondary(secondary, _) => secondary.finish(),
+            Half::Primary(primary) => primary.finish(),
         }
     }
 
