@@ -597,3 +597,22 @@ fn nodes_that_start_again_find_each_other_and_hear_nothing_of_lives_before() {
         }
     });
 }
+
+#[test]
+fn a_greeting_without_the_key_proves_nothing() {
+    let mut s = secondary(2);
+    let named = says(&mut primary(1), 0).swap_remove(0);
+    let mut forged = says(&mut start(NEW, Role::Primary, 3), 0).swap_remove(0);
+    // The name of a key is public.
+    forged[22..30].copy_from_slice(&named[22..30]);
+    assert_eq!(open(&mut s, &forged, 0), Opened::Void);
+    assert_eq!(faults(&mut s), [Fault::Forged]);
+    let own = says(&mut s, 0);
+    assert_eq!(own.len(), 1, "it asks, and answers nobody");
+    let mut answered = named.clone();
+    // What it answers is not tagged anew.
+    answered[62..78].copy_from_slice(&own[0][46..62]);
+    assert_eq!(open(&mut s, &answered, 0), Opened::Void);
+    assert_eq!(faults(&mut s), [Fault::Forged]);
+    assert!(sealed(&mut s, &plain(1)).is_none(), "no session");
+}
