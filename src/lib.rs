@@ -2,10 +2,10 @@
 //! coarse-grained lock-stepping of a primary and a secondary virtual machine.
 //!
 //! Output flows one way: port → [`protect`] → [`spread`] → [`compare`] → [`protect`] → port. The pure
-//! modules ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`]) know no
-//! DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are arguments. `node`
-//! wires them to ports. `docs/rules.md` says what must hold, and `tests/contract` which module may know
-//! which.
+//! modules ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`],
+//! [`pair`]) know no DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are
+//! arguments. [`pair`] owns the order of a round, and `node` implements its ports. `docs/rules.md` says
+//! what must hold, and `tests/contract` which module may know which.
 
 pub mod cli;
 pub mod compare;
@@ -16,6 +16,7 @@ pub mod frame;
 pub mod link;
 pub mod monitor;
 pub mod packet;
+pub mod pair;
 pub mod panics;
 pub mod plan;
 pub mod protect;

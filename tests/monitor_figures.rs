@@ -157,17 +157,15 @@ fn every_counter_is_shown() {
         Summary::new(Duration::from_secs(1), vec![pair])
     };
     let (json, metrics) = (tree(None).to_json(), openmetrics::text(&tree(None)));
+    // Of two texts that are equal nothing need be printed.
     for counter in Counter::ALL {
         let with = tree(Some(*counter));
-        assert_ne!(with.to_json(), json, "{counter:?} is not in the summary");
-        // A rate of epochs is that of the number of the current one.
-        if *counter != Counter::Epochs {
-            assert_ne!(
-                openmetrics::text(&with),
-                metrics,
-                "{counter:?} is not in the metrics"
-            );
-        }
+        assert!(with.to_json() != json, "{counter:?} is not in the summary");
+        // The metrics have the number of the current epoch instead.
+        assert!(
+            openmetrics::text(&with) != metrics || *counter == Counter::Epochs,
+            "{counter:?} is not in the metrics"
+        );
     }
 }
 

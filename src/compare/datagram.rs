@@ -9,8 +9,8 @@ use super::Context;
 use super::bytes::first_difference;
 use super::divergence::Reason;
 use super::fragments::{Extent, Fragments};
-use super::hold::{Hold, Link, List, NIL, Place, SlotId};
-use super::stream::{Arrival, Way, is_equal};
+use super::hold::{FlowList, Hold, List, ListKind, NIL, SlotId};
+use super::stream::{Arrival, Path, is_equal};
 use crate::frame::{Frame, Ticks};
 use crate::packet::{Kind, Packet};
 
@@ -45,16 +45,16 @@ impl Datagrams {
         fill_rest(cx.hold, id, packet);
         let slot = cx.hold.slot_mut(id);
         slot.flow = Some(cx.flow);
-        slot.place = Place::Primary;
-        cx.hold.push_back(Link::Flow, &mut self.primaries, id);
-        cx.hold.push_back(Link::Open, &mut self.open, id);
+        slot.place = FlowList::Primary;
+        cx.hold.push_back(ListKind::Flow, &mut self.primaries, id);
+        cx.hold.push_back(ListKind::Open, &mut self.open, id);
         if cx.suspended {
             return;
         }
         self.fragments.refresh(cx.epoch, cx.now, cx.timeout);
         let may_meet = |s| self.may_meet(cx.hold, id, s);
-        if let Some(s) = find_equal(cx.hold, self.secondaries, Link::Flow, id, may_meet) {
-            cx.hold.unlink(Link::Flow, &mut self.secondaries, s);
+        if let Some(s) = find_equal(cx.hold, self.secondaries, ListKind::Flow, id, may_meet) {
+            cx.hold.unlink(ListKind::Flow, &mut self.secondaries, s);
             self.complete(cx, id, s);
         }
     }
@@ -74,93 +74,93 @@ impl Datagrams {
         fill_rest(cx.hold, s, packet);
         self.fragments.refresh(cx.epoch, cx.now, cx.timeout);
         let may_meet = |id| self.may_meet(cx.hold, id, s);
-        if let Some(id) = find_equal(cx.hold, self.open, Link::Open, s, may_meet) {
+        if let Some(id) = find_equal(cx.hold, self.open, ListKind::Open, s, may_meet) {
             self.complete(cx, id, s);
             return;
         }
         let slot = cx.hold.slot_mut(s);
         slot.flow = Some(cx.flow);
-        slot.place = Place::Witness;
-        cx.hold.push_back(Link::Flow, &mut self.secondaries, s);
+        slot.place = FlowList::Witness;
+        cx.hold.push_back(ListKind::Flow, &mut self.secondaries, s);
     }
 
-    /// Takes in a P the short way: it meets the first S that waits, or none waits. Nothing is
+    /// Takes in a P the fast path: it meets the first S that waits, or none waits. Nothing is
     /// suspended, and the caller has seen [`Hold::primary_room`].
     #[inline(always)]
     pub(super) fn primary_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
-    ) -> Way<F> {
+    ) -> Path<F> {
         let packet = arrival.packet;
         debug_assert!(hold.awaits_primary());
         if packet.has_extras() {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         let s = self.secondaries.head;
         if s != NIL {
             let arrived = hold.slot(s).arrived;
             if !self.primaries.is_empty() || !meets(hold, s, &arrival) {
-                return Way::General(arrival.frame);
+                return Path::General(arrival.frame);
             }
-            hold.unlink(Link::Flow, &mut self.secondaries, s);
+            hold.unlink(ListKind::Flow, &mut self.secondaries, s);
             hold.remove(s);
             hold.pass(arrival.frame, arrival.now, Some(arrived));
-            return Way::Short(1);
+            return Path::Fast(1);
         }
         let id = match hold.insert_primary(arrival.frame, arrival.now) {
             Ok(id) => id,
-            Err(frame) => return Way::General(frame),
+            Err(frame) => return Path::General(frame),
         };
         fill(hold, id, packet);
         let slot = hold.slot_mut(id);
         slot.flow = Some(arrival.flow);
-        slot.place = Place::Primary;
-        hold.push_back(Link::Flow, &mut self.primaries, id);
-        hold.push_back(Link::Open, &mut self.open, id);
-        Way::Short(0)
+        slot.place = FlowList::Primary;
+        hold.push_back(ListKind::Flow, &mut self.primaries, id);
+        hold.push_back(ListKind::Open, &mut self.open, id);
+        Path::Fast(0)
     }
 
-    /// Takes in an S the short way: it meets the P that leaves next, or no P waits.
+    /// Takes in an S the fast path: it meets the P that leaves next, or no P waits.
     #[inline(always)]
     pub(super) fn secondary_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
-    ) -> Way<F> {
+    ) -> Path<F> {
         let packet = arrival.packet;
         debug_assert!(!hold.secondary_is_full());
         if packet.has_extras() {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         let p = self.open.head;
         if p != NIL {
-            let next = hold.next(Link::Flow, p);
+            let next = hold.next(ListKind::Flow, p);
             let last = next == NIL || !hold.slot(next).complete;
             if !last || self.primaries.head != p || !meets(hold, p, &arrival) {
-                return Way::General(arrival.frame);
+                return Path::General(arrival.frame);
             }
-            hold.unlink(Link::Flow, &mut self.primaries, p);
-            hold.unlink(Link::Open, &mut self.open, p);
+            hold.unlink(ListKind::Flow, &mut self.primaries, p);
+            hold.unlink(ListKind::Open, &mut self.open, p);
             hold.release_met(p, arrival.now);
-            return Way::Short(1);
+            return Path::Fast(1);
         }
         let s = match hold.insert_secondary(arrival.frame, arrival.now) {
             Ok(s) => s,
-            Err(frame) => return Way::General(frame),
+            Err(frame) => return Path::General(frame),
         };
         fill(hold, s, packet);
         let slot = hold.slot_mut(s);
         slot.flow = Some(arrival.flow);
-        slot.place = Place::Witness;
-        hold.push_back(Link::Flow, &mut self.secondaries, s);
-        Way::Short(0)
+        slot.place = FlowList::Witness;
+        hold.push_back(ListKind::Flow, &mut self.secondaries, s);
+        Path::Fast(0)
     }
 
     /// Takes in a P and an S of equal headers, while nothing waits. Nothing is suspended, and the
     /// caller has seen [`Hold::primary_room`]. Both come back where they differ.
     #[inline(always)]
-    pub(super) fn twins_in_order<F: Frame>(
+    pub(super) fn pair_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
@@ -193,7 +193,7 @@ impl Datagrams {
         }
         let arrived = cx.hold.slot(s).arrived;
         cx.hold.remove(s);
-        cx.hold.unlink(Link::Open, &mut self.open, id);
+        cx.hold.unlink(ListKind::Open, &mut self.open, id);
         let slot = cx.hold.slot_mut(id);
         slot.complete = true;
         slot.witness(arrived);
@@ -207,26 +207,26 @@ impl Datagrams {
 
     /// Takes the oldest P out of the flow.
     pub(super) fn leave<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
-        hold.unlink(Link::Flow, &mut self.primaries, id);
+        hold.unlink(ListKind::Flow, &mut self.primaries, id);
         if !hold.slot(id).complete {
-            hold.unlink(Link::Open, &mut self.open, id);
+            hold.unlink(ListKind::Open, &mut self.open, id);
         }
-        hold.slot_mut(id).place = Place::Nowhere;
+        hold.slot_mut(id).place = FlowList::Nowhere;
     }
 
     /// Takes an S that a fence removes out of the flow.
     pub(super) fn forget<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
-        if hold.slot(id).place == Place::Witness {
-            hold.unlink(Link::Flow, &mut self.secondaries, id);
+        if hold.slot(id).place == FlowList::Witness {
+            hold.unlink(ListKind::Flow, &mut self.secondaries, id);
         }
-        hold.slot_mut(id).place = Place::Nowhere;
+        hold.slot_mut(id).place = FlowList::Nowhere;
     }
 
     /// Drops everything that the flow still keeps of the SVM.
     pub(super) fn clear<F: Frame>(&mut self, hold: &mut Hold<F>) {
         while self.secondaries.head != NIL {
             let id = self.secondaries.head;
-            hold.unlink(Link::Flow, &mut self.secondaries, id);
+            hold.unlink(ListKind::Flow, &mut self.secondaries, id);
             hold.remove(id);
         }
     }
@@ -303,7 +303,7 @@ fn meets<F: Frame>(hold: &Hold<F>, id: SlotId, arrival: &Arrival<'_, F>) -> bool
 fn find_equal<F: Frame>(
     hold: &Hold<F>,
     list: List,
-    link: Link,
+    link: ListKind,
     id: SlotId,
     may_meet: impl Fn(SlotId) -> bool,
 ) -> Option<SlotId> {

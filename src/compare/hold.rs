@@ -8,10 +8,10 @@
 //! memory is allocated by [`Hold::new`] (rule R10).
 
 use super::Release;
+use super::history::{Entry, EntryNumber, HistoryRing};
 use super::outgoing::Outgoing;
 use super::slab::Slab;
-pub(super) use super::slab::{Link, List, NIL, Place, Slot, SlotId, Standing};
-use super::trail::{Mark, Step, Trail};
+pub(super) use super::slab::{FlowList, List, ListKind, NIL, Slot, SlotId, Standing};
 use crate::flow::FlowId;
 use crate::frame::{BURST, Frame, Ticks};
 
@@ -39,7 +39,7 @@ pub(super) struct Hold<F> {
     pub pending: List,
     /// S kept as history, oldest first; those of them that have no slot.
     pub history: List,
-    trail: Trail<F>,
+    ring: HistoryRing<F>,
     /// P to send, in order.
     released: Outgoing<Release<F>>,
     /// P and S in slots.
@@ -64,7 +64,7 @@ impl<F: Frame> Hold<F> {
             held: List::default(),
             pending: List::default(),
             history: List::default(),
-            trail: Trail::new(history.min(secondary) + 1),
+            ring: HistoryRing::new(history.min(secondary) + 1),
             released: Outgoing::new(primary),
             primaries: 0,
             secondaries: 0,
@@ -127,12 +127,12 @@ impl<F: Frame> Hold<F> {
     /// Buffers of all S in here.
     #[inline]
     pub(super) fn secondary_buffers(&self) -> usize {
-        self.secondary_buffers + self.trail.buffers()
+        self.secondary_buffers + self.ring.buffers()
     }
 
     /// All frames in here.
     pub(super) fn in_use(&self) -> usize {
-        self.primaries + self.released.len() + self.secondaries + self.trail.len()
+        self.primaries + self.released.len() + self.secondaries + self.ring.len()
     }
 
     /// A slot for a P, standing held; the frame comes back when there is none. The caller has seen
@@ -234,21 +234,26 @@ impl<F: Frame> Hold<F> {
     /// Keeps an S that came now as history, without a slot. The caller has seen
     /// [`Hold::secondary_is_full`].
     #[inline(always)]
-    pub(super) fn keep_step(&mut self, step: Step<F>) -> Mark {
+    pub(super) fn keep_entry(&mut self, entry: Entry<F>) -> EntryNumber {
         debug_assert!(!self.secondary_is_full());
-        self.push_step(step)
+        self.push_entry(entry)
     }
 
     /// Makes a pending S history that is in no flow's list any more, and gives up its slot.
     #[inline(always)]
-    pub(super) fn fold(&mut self, id: SlotId, flow: FlowId, before: Option<Mark>) -> Mark {
+    pub(super) fn archive(
+        &mut self,
+        id: SlotId,
+        flow: FlowId,
+        before: Option<EntryNumber>,
+    ) -> EntryNumber {
         self.leave(id, Standing::Pending);
         let slot = self.slot(id);
         let (arrived, seq, len, payload) = (slot.came(), slot.seq, slot.len, slot.payload);
         let frame = self.slab.vacate(id);
         self.secondaries -= 1;
         self.secondary_buffers -= frame.buffers();
-        self.push_step(Step {
+        self.push_entry(Entry {
             frame,
             arrived,
             flow,
@@ -260,33 +265,37 @@ impl<F: Frame> Hold<F> {
     }
 
     #[inline(always)]
-    fn push_step(&mut self, step: Step<F>) -> Mark {
-        if self.trail.is_full() {
+    fn push_entry(&mut self, entry: Entry<F>) -> EntryNumber {
+        if self.ring.is_full() {
             self.make_room_for_a_step();
         }
-        self.trail.push(step)
+        self.ring.push(entry)
     }
 
-    /// Only where many steps were taken back: trimming keeps the ring from being full otherwise.
+    /// Only where many entries were taken back: trimming keeps the ring from being full otherwise.
     #[cold]
     #[inline(never)]
     fn make_room_for_a_step(&mut self) {
-        self.trail.drop_oldest();
+        self.ring.drop_oldest();
     }
 
     /// Takes history of a flow that has no slot back into one, as complete.
-    pub(super) fn unfold(&mut self, flow: FlowId, mark: Mark) -> Option<(SlotId, Option<Mark>)> {
-        let step = self.trail.take(flow, mark)?;
+    pub(super) fn restore(
+        &mut self,
+        flow: FlowId,
+        mark: EntryNumber,
+    ) -> Option<(SlotId, Option<EntryNumber>)> {
+        let entry = self.ring.take(flow, mark)?;
         self.secondaries += 1;
-        self.secondary_buffers += step.frame.buffers();
-        let id = self.slab.take(step.frame, step.arrived);
+        self.secondary_buffers += entry.frame.buffers();
+        let id = self.slab.take(entry.frame, entry.arrived);
         self.enter(id, Standing::History);
         let slot = self.slot_mut(id);
-        (slot.seq, slot.len, slot.payload) = (step.seq, step.len, step.payload);
+        (slot.seq, slot.len, slot.payload) = (entry.seq, entry.len, entry.payload);
         slot.flow = Some(flow);
-        slot.place = Place::Witness;
+        slot.place = FlowList::Witness;
         slot.complete = true;
-        Some((id, step.before))
+        Some((id, entry.before))
     }
 
     /// The next P to send.
@@ -312,10 +321,10 @@ impl<F: Frame> Hold<F> {
     /// Drops the oldest history above what is allowed, as long as none of it has a slot: then the
     /// caller goes on.
     #[inline(always)]
-    pub(super) fn trim_steps(&mut self) {
+    pub(super) fn trim_entries(&mut self) {
         if self.history.head == NIL {
-            while self.history_is_over() && !self.trail.is_empty() {
-                self.trail.drop_oldest();
+            while self.history_is_over() && !self.ring.is_empty() {
+                self.ring.drop_oldest();
             }
         }
     }
@@ -323,7 +332,7 @@ impl<F: Frame> Hold<F> {
     /// Buffers of the S that are history, in slots or not.
     #[inline(always)]
     fn history_buffers(&self) -> usize {
-        self.history_buffers + self.trail.buffers()
+        self.history_buffers + self.ring.buffers()
     }
 
     /// Drops the S that came first of those that are history without a slot, unless one with a
@@ -331,11 +340,11 @@ impl<F: Frame> Hold<F> {
     /// drops.
     #[inline(always)]
     pub(super) fn drop_oldest_history(&mut self) -> Oldest {
-        let step = self.trail.oldest();
+        let entry = self.ring.oldest();
         let head = self.history.head;
-        match step {
+        match entry {
             Some(arrived) if head == NIL || arrived <= self.slot(head).arrived => {
-                self.trail.drop_oldest();
+                self.ring.drop_oldest();
                 Oldest::Dropped
             }
             _ if head == NIL => Oldest::None,
@@ -398,30 +407,36 @@ impl<F: Frame> Hold<F> {
 
     /// The neighbour towards the tail.
     #[inline]
-    pub(super) fn next(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn next(&self, link: ListKind, id: SlotId) -> SlotId {
         self.slab.next(link, id)
     }
 
     /// The neighbour towards the head.
     #[inline]
-    pub(super) fn previous(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn previous(&self, link: ListKind, id: SlotId) -> SlotId {
         self.slab.previous(link, id)
     }
 
     /// Appends a slot to a list.
     #[inline(always)]
-    pub(super) fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn push_back(&mut self, link: ListKind, list: &mut List, id: SlotId) {
         self.slab.push_back(link, list, id);
     }
 
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
-    pub(super) fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
+    pub(super) fn insert_after(
+        &mut self,
+        link: ListKind,
+        list: &mut List,
+        after: SlotId,
+        id: SlotId,
+    ) {
         self.slab.insert_after(link, list, after, id);
     }
 
     /// Takes a slot out of a list.
     #[inline(always)]
-    pub(super) fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn unlink(&mut self, link: ListKind, list: &mut List, id: SlotId) {
         self.slab.unlink(link, list, id);
     }
 
@@ -472,13 +487,13 @@ mod tests {
             assert!(hold.insert_primary(frame(), now).is_err());
             let s = hold.insert_secondary(frame(), now).expect("room");
             hold.release_met(p, now + 1);
-            let mark = hold.fold(s, flow, None);
+            let mark = hold.archive(s, flow, None);
             assert_eq!((hold.held_count(), hold.in_use()), (0, 2));
             assert!(hold.secondary_is_full() && hold.primary_room() == 0);
             let release = hold.next_release().expect("one");
             assert_eq!((release.arrived, release.cleared), (now, now + 1));
             if now == 1 {
-                let (slot, before) = hold.unfold(flow, mark).expect("it is there");
+                let (slot, before) = hold.restore(flow, mark).expect("it is there");
                 assert!(before.is_none() && hold.slot(slot).complete);
                 assert!(matches!(hold.drop_oldest_history(), Oldest::InSlot(id) if id == slot));
                 hold.drop_history(slot);

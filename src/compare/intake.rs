@@ -1,4 +1,4 @@
-//! The way in of frames: what they are, whose they are, and which comparison takes them.
+//! Intake of frames: what they are, whose they are, and which comparison takes them.
 //!
 //! A burst is read whole before its first frame is compared: all headers, then the index entries
 //! of all flows, then the flows. So the cache misses of different frames overlap instead of adding
@@ -10,12 +10,12 @@ use super::Comparator;
 use super::context::Context;
 use super::flows::Output;
 use super::hold::{Oldest, SlotId};
-use super::stream::{Arrival, Way};
+use super::stream::{Arrival, Path};
 use crate::flow::FlowId;
 use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::{Kind, Packet};
 
-/// A burst on its way in.
+/// An arriving burst.
 pub(super) struct Batch<F> {
     pub frames: [Option<F>; BURST],
     pub packets: [Packet; BURST],
@@ -248,7 +248,7 @@ impl<F: Frame> Comparator<F> {
         }
         let mut frame = frame;
         if let Some(id) = flow
-            && self.express
+            && self.fast
             && !self.suspended
         {
             let flow = &mut self.flows[id];
@@ -259,7 +259,7 @@ impl<F: Frame> Comparator<F> {
                 epoch: self.epoch,
                 now,
             };
-            let way = match (&mut flow.output, packet.kind) {
+            let path = match (&mut flow.output, packet.kind) {
                 (Output::Stream(stream), Kind::Tcp) => {
                     flow.seen = now;
                     stream.primary_in_order(&mut self.hold, arrival)
@@ -268,16 +268,16 @@ impl<F: Frame> Comparator<F> {
                     flow.seen = now;
                     datagrams.primary_in_order(&mut self.hold, arrival)
                 }
-                _ => Way::General(arrival.frame),
+                _ => Path::General(arrival.frame),
             };
-            match way {
-                Way::Short(released) => {
+            match path {
+                Path::Fast(released) => {
                     self.counts.in_order += 1;
                     self.counts.released += released;
                     self.trim_history();
                     return;
                 }
-                Way::General(back) => frame = back,
+                Path::General(back) => frame = back,
             }
         }
         self.take_primary_in_general(frame, packet, hash, flow, now);
@@ -339,7 +339,7 @@ impl<F: Frame> Comparator<F> {
         }
         let mut frame = frame;
         if let Some(id) = flow
-            && self.express
+            && self.fast
             && !full
         {
             let flow = &mut self.flows[id];
@@ -350,7 +350,7 @@ impl<F: Frame> Comparator<F> {
                 epoch: self.epoch,
                 now,
             };
-            let way = match (&mut flow.output, packet.kind) {
+            let path = match (&mut flow.output, packet.kind) {
                 (Output::Stream(stream), Kind::Tcp) => {
                     flow.seen = now;
                     stream.secondary_in_order(&mut self.hold, arrival)
@@ -359,15 +359,15 @@ impl<F: Frame> Comparator<F> {
                     flow.seen = now;
                     datagrams.secondary_in_order(&mut self.hold, arrival)
                 }
-                _ => Way::General(arrival.frame),
+                _ => Path::General(arrival.frame),
             };
-            match way {
-                Way::Short(released) => {
+            match path {
+                Path::Fast(released) => {
                     self.counts.released += released;
                     self.trim_history();
                     return;
                 }
-                Way::General(back) => frame = back,
+                Path::General(back) => frame = back,
             }
         }
         self.take_secondary_in_general(frame, packet, hash, flow, now);
@@ -440,7 +440,7 @@ impl<F: Frame> Comparator<F> {
 
     #[inline(always)]
     pub(super) fn trim_history(&mut self) {
-        self.hold.trim_steps();
+        self.hold.trim_entries();
         while self.hold.history_is_over() && self.drop_oldest_history() {}
     }
 

@@ -3,13 +3,14 @@
 //! [`Comparator::primary`] and [`Comparator::secondary`] take frames as they arrive, and
 //! [`Comparator::primary_burst`] and [`Comparator::secondary_burst`] many at once for less, and
 //! [`Comparator::both_bursts`] those of both VMs for less still;
-//! [`Comparator::next_release`] gives back the P that may be sent, per flow in the PVM's order;
+//! [`Comparator::next_release`] returns the P that may be sent, per flow in the PVM's order;
 //! [`Comparator::take_divergence`] and [`Comparator::overdue`] say when a checkpoint is wanted.
 //! [`Comparator::fence`] ends an epoch and [`Comparator::commit`] lets everything held leave. Rules
 //! R1, R2, R4 and R5 are kept in [`stream`] and [`datagram`], R10 in [`hold`].
 
 #![warn(unreachable_pub)]
 
+mod balance;
 mod bytes;
 mod context;
 mod datagram;
@@ -18,19 +19,18 @@ mod exempt;
 mod few;
 mod flows;
 mod fragments;
+mod history;
 mod hold;
 mod intake;
 mod outgoing;
+mod pairs;
 mod partial;
 mod policy;
 mod reset;
 mod slab;
 mod stream;
-mod stride;
 #[cfg(test)]
 mod tests;
-mod trail;
-mod twins;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -42,13 +42,13 @@ pub use stream::Synchronized;
 
 use crate::flow::{FlowId, FlowTable};
 use crate::frame::{Frame, Ticks};
+use balance::Balance;
 use context::Context;
 use exempt::Exempt;
 use flows::{Flow, Output};
 use hold::{Hold, NIL, SlotId};
 use intake::Bursts;
 use partial::Partial;
-use stride::Stride;
 
 /// How the SVM's sequence numbers reach the comparator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,10 +150,10 @@ pub struct Comparator<F> {
     suspended: bool,
     /// A P without a flow entry is held: a flow that is new now might overtake it.
     overfull: bool,
-    /// Segments in order may go the short way.
-    express: bool,
+    /// Segments in order may go the fast path.
+    fast: bool,
     /// How far the VMs' frames are apart.
-    stride: Stride,
+    balance: Balance,
     /// Where bursts are read; here all the time, but while one comes in.
     bursts: Option<Box<Bursts<F>>>,
 }
@@ -176,16 +176,16 @@ impl<F: Frame> Comparator<F> {
             epoch: 1,
             suspended: false,
             overfull: false,
-            express: true,
-            stride: Stride::new(),
+            fast: true,
+            balance: Balance::new(),
             bursts: Some(Box::new(Bursts::new())),
         }
     }
 
-    /// The same comparator without its short way for segments in order, which must agree with the
+    /// The same comparator without its fast path for segments in order, which must agree with the
     /// general one: for tests.
-    pub fn without_express(mut self) -> Self {
-        self.express = false;
+    pub fn without_fast_path(mut self) -> Self {
+        self.fast = false;
         self
     }
 
@@ -197,8 +197,8 @@ impl<F: Frame> Comparator<F> {
     /// How many P and S the caller's next round should take at most, where it finds more, so that
     /// counterparts come in one round ([`Comparator::both_bursts`]). It holds for one round.
     #[inline]
-    pub fn take_shares(&mut self) -> [usize; 2] {
-        self.stride.take_shares()
+    pub fn take_budget(&mut self) -> [usize; 2] {
+        self.balance.take_budget()
     }
 
     /// P that wait for a counterpart or a commit.
@@ -251,7 +251,7 @@ impl<F: Frame> Comparator<F> {
         &self.policy
     }
 
-    /// The next P to send. Offsets in [`Comparator::next_synchronized`] must have been told first.
+    /// The next P to send. Offsets in [`Comparator::next_synchronized`] must have been sent to the secondary first.
     #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
         self.hold.next_release()
@@ -401,7 +401,7 @@ impl<F: Frame> Comparator<F> {
         }
         while self.hold.history_is_over() && self.drop_oldest_history() {}
         self.epoch = self.epoch.wrapping_add(1);
-        self.stride = Stride::new();
+        self.balance = Balance::new();
         self.suspended = false;
         self.overfull = false;
         self.found = None;

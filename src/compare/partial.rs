@@ -17,7 +17,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Room for so many flows; others are not noted.
+    /// Room for this many flows; others are not noted.
     pub(super) fn new(flows: usize) -> Self {
         Self {
             flows: VecDeque::with_capacity(flows),

@@ -1,4 +1,4 @@
-//! The client's RST on its way in, and what is dropped at the timeout because a connection has ended.
+//! The RST of the client, and what is dropped at the timeout because a connection has ended.
 //!
 //! Only output comes to a comparator by itself. A node that hands the client's input to both VMs shows
 //! it those RSTs, so that what one VM has sent and the other never will is not waited for.

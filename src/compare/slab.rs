@@ -1,7 +1,7 @@
 //! Frames in slots of one allocation, and lists of them without any.
 //!
 //! A [`Slot`] holds a frame, what the comparison needs of its headers, and three pairs of links, so
-//! that it can be in the list of its [`Standing`] and in one list of each [`Link`] at a time. Lists are headed by whoever keeps them. All
+//! that it can be in the list of its [`Standing`] and in one list of each [`ListKind`] at a time. Lists are headed by whoever keeps them. All
 //! memory is allocated by [`Slab::new`] (rule R10).
 
 use crate::flow::FlowId;
@@ -21,7 +21,7 @@ const EXTRAS: u8 = 2;
 
 /// Which of a slot's links a list runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum ListKind {
     Flow,
     Open,
 }
@@ -62,7 +62,7 @@ pub(super) enum Standing {
 
 /// Which list of its flow a slot is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum FlowList {
     /// In none: the flow is unknown.
     Nowhere,
     /// Among the P of the flow, in order of arrival.
@@ -98,7 +98,7 @@ pub(super) struct Slot<F> {
     pub window: u16,
     pub flags: TcpFlags,
     pub standing: Standing,
-    pub place: Place,
+    pub place: FlowList,
     /// A P whose every byte and control bit was found equal, or an S that a P has used up.
     pub complete: bool,
     /// A P whose SYN opens a new incarnation of its connection.
@@ -131,7 +131,7 @@ impl<F> Slot<F> {
             window: 0,
             flags: TcpFlags::default(),
             standing: Standing::Free,
-            place: Place::Nowhere,
+            place: FlowList::Nowhere,
             complete: false,
             opens: false,
             marks: 0,
@@ -190,18 +190,18 @@ impl<F> Slot<F> {
     }
 
     #[inline]
-    fn links(&self, link: Link) -> &[SlotId; 2] {
+    fn links(&self, link: ListKind) -> &[SlotId; 2] {
         match link {
-            Link::Flow => &self.chain,
-            Link::Open => &self.open,
+            ListKind::Flow => &self.chain,
+            ListKind::Open => &self.open,
         }
     }
 
     #[inline]
-    fn links_mut(&mut self, link: Link) -> &mut [SlotId; 2] {
+    fn links_mut(&mut self, link: ListKind) -> &mut [SlotId; 2] {
         match link {
-            Link::Flow => &mut self.chain,
-            Link::Open => &mut self.open,
+            ListKind::Flow => &mut self.chain,
+            ListKind::Open => &mut self.open,
         }
     }
 }
@@ -214,7 +214,7 @@ pub(super) struct Slab<F> {
 }
 
 impl<F> Slab<F> {
-    /// So many free slots.
+    /// This many free slots.
     pub(super) fn new(slots: usize) -> Self {
         let next = |i: usize| if i + 1 < slots { i as SlotId + 1 } else { NIL };
         Self {
@@ -242,7 +242,7 @@ impl<F> Slab<F> {
         slot.frame = Some(frame);
         slot.arrived = now;
         slot.flow = None;
-        slot.place = Place::Nowhere;
+        slot.place = FlowList::Nowhere;
         slot.seq = 0;
         slot.len = 0;
         slot.verified = 0;
@@ -265,19 +265,19 @@ impl<F> Slab<F> {
 
     /// The neighbour towards the tail.
     #[inline]
-    pub(super) fn next(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn next(&self, link: ListKind, id: SlotId) -> SlotId {
         self.slot(id).links(link)[1]
     }
 
     /// The neighbour towards the head.
     #[inline]
-    pub(super) fn previous(&self, link: Link, id: SlotId) -> SlotId {
+    pub(super) fn previous(&self, link: ListKind, id: SlotId) -> SlotId {
         self.slot(id).links(link)[0]
     }
 
     /// Appends a slot to a list.
     #[inline(always)]
-    pub(super) fn push_back(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn push_back(&mut self, link: ListKind, list: &mut List, id: SlotId) {
         // Borrowed once, so that its address and length stay in registers over the stores.
         let slots = &mut *self.slots;
         let last = std::mem::replace(&mut list.tail, id);
@@ -320,7 +320,13 @@ impl<F> Slab<F> {
     }
 
     /// Inserts a slot behind `after`, at the head if that is [`NIL`].
-    pub(super) fn insert_after(&mut self, link: Link, list: &mut List, after: SlotId, id: SlotId) {
+    pub(super) fn insert_after(
+        &mut self,
+        link: ListKind,
+        list: &mut List,
+        after: SlotId,
+        id: SlotId,
+    ) {
         let before = if after == NIL {
             list.head
         } else {
@@ -339,7 +345,7 @@ impl<F> Slab<F> {
 
     /// Takes a slot out of a list.
     #[inline(always)]
-    pub(super) fn unlink(&mut self, link: Link, list: &mut List, id: SlotId) {
+    pub(super) fn unlink(&mut self, link: ListKind, list: &mut List, id: SlotId) {
         // Borrowed once, so that its address and length stay in registers over the stores.
         let slots = &mut *self.slots;
         let [before, after] = *slots[id as usize].links(link);

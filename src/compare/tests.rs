@@ -544,7 +544,7 @@ fn a_burst_is_its_frames_one_by_one() {
             ..LIMITS
         };
         let new = || Comparator::new(limits, Numbers::Translated, Policy::default());
-        let (mut bursts, mut singles) = (new(), new().without_express());
+        let (mut bursts, mut singles) = (new(), new().without_fast_path());
         let frame = |flow: usize, n: usize, length: usize| {
             let payload: Vec<u8> = (0..length).map(|i| (n + i) as u8).collect();
             let mut sent = segment(100 + n as u32, 1, &payload);
@@ -595,7 +595,7 @@ fn a_burst_is_its_frames_one_by_one() {
 }
 
 #[test]
-fn twins_wait_for_the_commit_behind_a_fence() {
+fn pairs_wait_for_the_commit_behind_a_fence() {
     let mut pair = Pair::new();
     pair.both(&data(100, b"one"));
     pair.at_once(&data(103, b"two"), &data(103, b"two"));
@@ -608,7 +608,7 @@ fn twins_wait_for_the_commit_behind_a_fence() {
 }
 
 #[test]
-fn twins_begin_a_new_epoch_without_the_acknowledgments_of_the_old_one() {
+fn pairs_begin_a_new_epoch_without_the_acknowledgments_of_the_old_one() {
     let mut pair = Pair::new();
     pair.both(&tcp(&segment(100, 500, b"one")));
     pair.both(&tcp(&segment(103, 500, b"two")));
@@ -646,7 +646,7 @@ fn vms_that_are_apart_meet_in_one_round_again() {
     rings[0][..20].iter().for_each(|p| pair.p(p.head()));
     let (mut taken, mut held) = ([20, 0], Vec::new());
     loop {
-        let shares = pair.comparator.take_shares();
+        let shares = pair.comparator.take_budget();
         if (0..2).any(|vm| taken[vm] + shares[vm] > rings[vm].len()) {
             break;
         }
@@ -684,6 +684,6 @@ fn nobody_waits_for_what_a_checkpoint_has_settled() {
         let (mut p, mut s) = (segments(228, 4), segments(228, 2));
         pair.comparator.both_bursts(&mut p, &mut s, 2);
         let share = if checkpoint { BURST } else { 0 };
-        assert_eq!(pair.comparator.take_shares(), [share, BURST]);
+        assert_eq!(pair.comparator.take_budget(), [share, BURST]);
     }
 }

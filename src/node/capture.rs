@@ -22,7 +22,7 @@ use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
 use crate::monitor::capture::{Files, Note, Place};
 use crate::monitor::log::Log;
-use crate::protect::{Reports, State};
+use crate::pair::View;
 
 /// Bytes of frames on their way, headers included.
 const FRAMES: usize = 64 << 20;
@@ -50,25 +50,6 @@ struct Noted {
     note: Note,
 }
 
-/// What a tap looks at to tell what has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// The word for what the node does.
-    pub state: State,
-    /// The epoch.
-    pub epoch: u32,
-    /// The last epoch that began with a commit, as far as the node knows one now.
-    pub committed: Option<u32>,
-    /// It goes on without the other VM, whatever the monitor says.
-    pub alone: bool,
-    /// Held frames that were dropped because their VM is gone.
-    pub discarded: u64,
-    /// The secondary's reports of loads.
-    pub reports: Reports,
-    /// The secondary can report loads and is heard.
-    pub witnessed: bool,
-}
-
 /// The poll core's end.
 pub struct Tap(Option<Box<Inner>>);
 
@@ -87,12 +68,6 @@ impl Tap {
     /// A tap that records nothing.
     pub fn off() -> Self {
         Self(None)
-    }
-
-    /// Records a frame.
-    #[inline]
-    pub fn frame(&mut self, place: Place, epoch: u32, frame: &Mbuf) {
-        self.frames(place, epoch, std::slice::from_ref(frame));
     }
 
     /// Records frames that passed one after the other.
@@ -209,47 +184,8 @@ impl Inner {
     }
 
     fn watch(&mut self, view: View) {
-        let Some(was) = self.seen.replace(view) else {
-            self.note(Note::State {
-                state: view.state,
-                epoch: view.epoch,
-            });
-            return;
-        };
-        if was == view {
-            return;
-        }
-        let reports = view.reports.number.wrapping_sub(was.reports.number);
-        debug_assert!(reports <= 1, "each report is noted by itself");
-        if reports > 0 {
-            self.note(Note::Loaded {
-                covers: view.reports.covers,
-            });
-        }
-        if was.witnessed != view.witnessed {
-            self.note(Note::Witness {
-                able: view.witnessed,
-            });
-        }
-        if was.discarded != view.discarded {
-            self.note(Note::Discarded {
-                frames: view.discarded,
-            });
-        }
-        if view.alone && !was.alone {
-            self.note(Note::Alone);
-        }
-        if let Some(epoch) = view.committed
-            && was.committed != view.committed
-        {
-            self.note(Note::Commit { epoch });
-        }
-        if (was.state, was.epoch) != (view.state, view.epoch) {
-            self.note(Note::State {
-                state: view.state,
-                epoch: view.epoch,
-            });
-        }
+        let was = self.seen.replace(view);
+        view.changes(was.as_ref(), |note| self.note(note));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::link::Endpoint;
 use crate::link::secure::Counts as Void;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
-use crate::protect::{Cause, Checkpoints};
+use crate::protect::{Bare, Cause, Checkpoints, Primary, Secondary};
 use crate::spread::Front;
 
 /// Where one pair's poll core leaves its figures.
@@ -29,11 +29,6 @@ impl Tally {
     pub fn writer(&self) -> &Writer {
         &self.writer
     }
-
-    /// Adds to a counter that nobody else keeps.
-    pub fn add(&self, counter: Counter, n: u64) {
-        self.writer.add(counter, n);
-    }
 }
 
 /// The ports' frames, in the order of the pair's places.
@@ -50,8 +45,8 @@ pub fn lanes(writer: &Writer, lanes: [&Lane; 3]) {
     }
 }
 
-/// The same for a secondary, which may have no uplink.
-pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, link: &Lane) {
+/// The same for a node with a VM, which may have no uplink.
+pub fn lanes_of_guest(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, link: &Lane) {
     let lanes = [
         (Place::Guest, Some(guest)),
         (Place::Uplink, uplink),
@@ -67,8 +62,56 @@ pub fn lanes_of_secondary(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, 
     }
 }
 
+/// What a primary counts.
+pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
+    front(writer, state.comparator());
+    checkpoints(writer, state.checkpoints());
+    link(writer, state.link(), void, Counter::LinkLostOutput);
+    peer(writer, state.link(), clock);
+    let own = state.counts();
+    writer.set(Counter::Mirrored, own.mirrored);
+    writer.set(Counter::Unmirrored, own.unmirrored);
+    writer.set(Counter::SecondaryDroppedStale, own.stale);
+    writer.set(Counter::Discarded, own.discarded);
+    writer.set(Counter::Held, state.held() as u64);
+    writer.set(Counter::PeerLosses, own.losses);
+    writer.set(Counter::Untranslated, own.untranslated);
+    writer.set(Counter::OffsetsLost, own.offsets_lost);
+    writer.set(Counter::TakenOver, u64::from(state.has_taken_over()));
+    writer.set(Counter::Epoch, u64::from(state.epoch()));
+    writer.set(Counter::Epochs, u64::from(state.epoch()));
+    writer.set(Counter::State, state.state() as u64);
+}
+
+/// What a secondary counts.
+pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Clock) {
+    link(writer, state.link(), void, Counter::LinkLostInput);
+    peer(writer, state.link(), clock);
+    let own = state.counts();
+    writer.set(Counter::PeerLosses, own.losses);
+    writer.set(Counter::Mirrored, own.delivered);
+    writer.set(Counter::InputStale, own.stale);
+    writer.set(Counter::Untranslated, own.untranslated);
+    let rewriter = state.rewriter().counters();
+    writer.set(Counter::OffsetsLost, rewriter.evicted);
+    writer.set(Counter::Epoch, u64::from(state.epoch()));
+    writer.set(Counter::Epochs, own.epochs);
+    writer.set(Counter::State, state.state() as u64);
+}
+
+/// What a standalone comparator counts.
+pub fn standalone(writer: &Writer, state: &Bare<Mbuf>) {
+    front(writer, state.comparator());
+    checkpoints(writer, state.checkpoints());
+    writer.set(Counter::SecondaryDroppedStale, state.stale());
+    writer.set(Counter::Discarded, state.discarded());
+    writer.set(Counter::Epoch, u64::from(state.epoch()));
+    writer.set(Counter::Epochs, u64::from(state.epoch()));
+    writer.set(Counter::State, state.state() as u64);
+}
+
 /// What the core that polls the ports counts of its comparing; other cores count their own.
-pub fn front(writer: &Writer, front: &Front<Mbuf>) {
+fn front(writer: &Writer, front: &Front<Mbuf>) {
     comparator(writer, front.local());
     let overflows = front.local().counts().secondary_overflow + front.overflows();
     writer.set(Counter::SecondaryOverflow, overflows);
@@ -121,7 +164,7 @@ pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
 }
 
 /// Requests, commits and the causes that the comparator does not count.
-pub fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
+fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     writer.set(Counter::Requests, checkpoints.requested());
     writer.set(Counter::Commits, checkpoints.committed_count());
     writer.set(
@@ -134,7 +177,7 @@ pub fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
 }
 
 /// The link's frames and what did not count of them; `lost` is what a loss on the way here means.
-pub fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
+fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
     let counts = link.counts();
     writer.set(lost, counts.lost);
     writer.set(Counter::LinkRetransmitted, counts.retransmitted);
@@ -147,7 +190,7 @@ pub fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
 }
 
 /// When the peer was heard.
-pub fn peer(writer: &Writer, link: &Endpoint, clock: Clock) {
+fn peer(writer: &Writer, link: &Endpoint, clock: Clock) {
     let silence = clock.ns(link.since_heard(tsc::now())) / 1_000_000;
     writer.set(Counter::PeerSilence, silence);
 }

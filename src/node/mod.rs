@@ -1,8 +1,7 @@
 //! The running node: ports, poll loop, control thread, and what wires the pure rooms to them.
 //!
-//! A poll core runs its VM pairs to completion: [`poll`] goes round, [`primary`], [`secondary`]
-//! (which [`survivor`] turns into a primary) and [`compare`] move a pair's frames between its
-//! [`lane`]s and its state machine. Cores that have no pair of their own compare for the others
+//! A poll core runs its VM pairs to completion: [`poll`] goes round, [`guest`] and [`compare`] give a pair's driver
+//! ([`crate::pair`]) its ports, which are [`lane`]s, and the rest of its surroundings ([`host`]). Cores that have no pair of their own compare for the others
 //! ([`worker`]), see [`crate::spread`].
 //! Everything that may block, allocate or make a system call is on the [`control`] thread: the
 //! monitors, the statistics, the divergence records, the log. The two meet in [`mailbox`] rings.
@@ -17,22 +16,21 @@ mod control;
 mod counts;
 mod egress;
 mod fragments;
+mod guest;
+mod host;
 mod lane;
 mod mailbox;
-mod overheard;
+mod outlet;
 mod own;
 mod pace;
 mod poll;
 mod pools;
 mod ports;
-mod primary;
 mod sealing;
-mod secondary;
 mod setup;
 mod signals;
 mod source;
 mod stamps;
-mod survivor;
 mod worker;
 
 pub use self::signals::Signals;

@@ -1,10 +1,9 @@
-//! The link's headers and its own frames, as both roles move them.
+//! The link's headers, as both roles take them off.
 
 use super::egress::mark;
-use super::lane::Lane;
 use crate::dpdk::{Abilities, Mbuf, Mempool, Slices};
 use crate::frame::Frame;
-use crate::link::{DATA_HEADER, Transmit};
+use crate::link::DATA_HEADER;
 use crate::packet::segmentation::HEADERS_MAX;
 
 /// Takes the link's header off, and the padding that a short frame got on the way; false where
@@ -37,35 +36,4 @@ pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     }
     mark(&mut own, offload, Abilities::default());
     Some(own)
-}
-
-/// Puts a copy of a small frame of the node's own behind those that wait for a lane.
-pub fn copy_out(pool: &Mempool, bytes: &[u8], lane: &mut Lane) -> bool {
-    match pool.copy_of(bytes) {
-        Some(frame) => {
-            lane.push(frame);
-            true
-        }
-        None => false,
-    }
-}
-
-/// Sends what the link itself has to say, as far as there is room; true if there was anything.
-pub fn send_own(
-    link: &mut Lane,
-    pool: &Mempool,
-    mut next: impl FnMut() -> Option<Transmit>,
-) -> bool {
-    let mut any = false;
-    while link.room() > 0 {
-        let Some(transmit) = next() else {
-            break;
-        };
-        if !copy_out(pool, transmit.bytes(), link) {
-            break;
-        }
-        any = true;
-    }
-    link.flush();
-    any
 }

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::compare::CompareNode;
+use super::guest::GuestNode;
 use super::pace::Pace;
-use super::primary::PrimaryNode;
-use super::survivor::Survivor;
 use crate::frame::Ticks;
 use crate::monitor::counters::Writer;
 use crate::monitor::latency::Recorder;
@@ -20,43 +19,30 @@ const TICK: Duration = Duration::from_micros(50);
 
 /// One pair, by role.
 pub enum Pair {
-    /// The PVM's node.
-    Primary(Box<PrimaryNode>),
-    /// The SVM's node.
-    Secondary(Box<Survivor>),
-    /// The bare comparator.
+    /// A node with a VM.
+    Guest(Box<GuestNode>),
+    /// The standalone comparator.
     Compare(Box<CompareNode>),
 }
 
 impl Pair {
     fn poll(&mut self, now: Ticks) -> bool {
         match self {
-            Pair::Primary(pair) => {
-                let busy = pair.poll(now);
-                pair.ask(now);
-                busy
-            }
-            Pair::Secondary(pair) => pair.poll(now),
-            Pair::Compare(pair) => {
-                let busy = pair.poll(now);
-                pair.ask(now);
-                busy
-            }
+            Pair::Guest(pair) => pair.poll(now),
+            Pair::Compare(pair) => pair.poll(now),
         }
     }
 
     fn tick(&mut self, now: Ticks) {
         match self {
-            Pair::Primary(pair) => pair.tick(now),
-            Pair::Secondary(pair) => pair.tick(now),
+            Pair::Guest(pair) => pair.tick(now),
             Pair::Compare(pair) => pair.tick(now),
         }
     }
 
     fn publish(&mut self, pace: &Pace) {
         match self {
-            Pair::Primary(pair) => pair.publish(),
-            Pair::Secondary(pair) => pair.publish(),
+            Pair::Guest(pair) => pair.publish(),
             Pair::Compare(pair) => pair.publish(),
         }
         pace.publish(self.writer());
@@ -64,24 +50,21 @@ impl Pair {
 
     fn finish(&mut self) {
         match self {
-            Pair::Primary(pair) => pair.finish(),
-            Pair::Secondary(pair) => pair.finish(),
+            Pair::Guest(pair) => pair.finish(),
             Pair::Compare(pair) => pair.finish(),
         }
     }
 
     fn into_recorder(self) -> Recorder {
         match self {
-            Pair::Primary(pair) => pair.into_recorder(),
-            Pair::Secondary(pair) => pair.into_recorder(),
+            Pair::Guest(pair) => pair.into_recorder(),
             Pair::Compare(pair) => pair.into_recorder(),
         }
     }
 
     fn writer(&self) -> &Writer {
         match self {
-            Pair::Primary(pair) => pair.writer(),
-            Pair::Secondary(pair) => pair.writer(),
+            Pair::Guest(pair) => pair.writer(),
             Pair::Compare(pair) => pair.writer(),
         }
     }

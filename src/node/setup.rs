@@ -9,17 +9,16 @@ use crossbeam_channel::{Receiver, unbounded};
 use super::NodeError;
 use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
-use super::compare::CompareNode;
+use super::compare::{CompareNode, ComparePorts, PrimaryAndSecondary};
 use super::control::{Control, ControlPair, GuestEvent};
 use super::counts::Tally;
+use super::guest::{GuestAndLink, GuestNode, GuestPorts};
 use super::lane::{Lane, Queues};
 use super::mailbox;
+use super::outlet::Outlet;
 use super::poll::{Builder, Pair, PollCore};
 use super::pools::{CACHED, IN_FLIGHT, Purpose, WINDOW};
 use super::ports::Hardware;
-use super::primary::{self, PrimaryNode};
-use super::secondary::{self, Heir, SecondaryNode};
-use super::survivor::Survivor;
 use super::worker::{Seat, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
@@ -33,6 +32,7 @@ use crate::link::secure::{Guard, Identity, Role};
 use crate::monitor::capture::{CaptureError, Files, Room};
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
+use crate::pair::{Ports, PrimaryDriver, SecondaryDriver, Times};
 use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
 use crate::spread::{self, FrontEnd, Shares, Sizes};
 
@@ -65,6 +65,8 @@ const HALF_OPEN: Duration = Duration::from_secs(64);
 const PART_PATIENCE: Duration = Duration::from_millis(1);
 /// How long input waits for a guest that takes none while nothing is protected.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// How late what the network has sent may reach a VM that takes over.
+const LATEST: Duration = Duration::from_secs(1);
 
 /// A node ready to run.
 pub struct Wired {
@@ -240,19 +242,25 @@ fn wire_pair(
             watched = Some((watch.watch, watch.events));
             let (ends, shares) = team.spread(&setup);
             Box::new(move || {
-                Pair::Primary(Box::new(PrimaryNode::new(primary::Parts {
-                    state: Primary::with_workers(setup, ends, shares, tsc::now()),
-                    guest: Lane::new(guest),
-                    uplink: Lane::new(uplink),
-                    link: Lane::new(link),
-                    fence,
+                let guest = Lane::new(guest);
+                let uplink = uplink_of(&guest, uplink);
+                let mut ports = GuestPorts {
+                    inputs: GuestAndLink {
+                        guest,
+                        link: Lane::new(link),
+                        fence,
+                        headers,
+                        reserved: Burst::new(),
+                    },
+                    out: Some(uplink),
                     mail,
-                    headers,
                     tally,
                     tap,
                     clock,
-                    patience: clock.ticks(PATIENCE),
-                })))
+                };
+                let state = Primary::with_workers(setup, ends, shares, tsc::now());
+                let driver = PrimaryDriver::new(state, ports.quiesce(), times(clock));
+                Pair::Guest(Box::new(GuestNode::new(driver, ports)))
             })
         }
         RoleSettings::Secondary {
@@ -291,27 +299,26 @@ fn wire_pair(
             watched = Some((watch.watch, watch.events));
             Box::new(move || {
                 let guest = Lane::new(guest);
-                let heir = uplink.map(|uplink| {
-                    let mut uplink = Lane::new(uplink);
-                    uplink.feeds(guest.abilities());
-                    Heir {
-                        state: Primary::new(setup.clone(), tsc::now()),
-                        uplink,
-                    }
-                });
-                let secondary = SecondaryNode::new(secondary::Parts {
-                    state: Secondary::new(setup, tsc::now()),
-                    guest,
-                    link: Lane::new(link),
-                    fence,
+                let uplink = uplink.map(|uplink| uplink_of(&guest, uplink));
+                let mut ports = GuestPorts {
+                    inputs: GuestAndLink {
+                        guest,
+                        link: Lane::new(link),
+                        fence,
+                        headers,
+                        reserved: Burst::new(),
+                    },
+                    out: uplink,
                     mail,
-                    headers,
                     tally,
                     tap,
                     clock,
-                    patience: clock.ticks(PATIENCE),
-                });
-                Pair::Secondary(Box::new(Survivor::new(secondary, heir)))
+                };
+                let now = tsc::now();
+                let standby = (ports.out.is_some()).then(|| Primary::new(setup.clone(), now));
+                let state = Secondary::new(setup, now);
+                let driver = SecondaryDriver::new(state, standby, ports.quiesce(), times(clock));
+                Pair::Guest(Box::new(GuestNode::new(driver, ports)))
             })
         }
         RoleSettings::Compare {
@@ -333,14 +340,17 @@ fn wire_pair(
             let ports = [primary_in, secondary_in, out];
             let (ends, shares) = team.spread(&setup);
             Box::new(move || {
-                Pair::Compare(Box::new(CompareNode::new(
-                    Bare::with_workers(setup, ends, shares),
-                    ports.map(Lane::new),
+                let [primary, secondary, out] = ports.map(Lane::new);
+                let ports = ComparePorts {
+                    inputs: PrimaryAndSecondary { primary, secondary },
+                    out: Some(Outlet::new(out)),
                     mail,
                     tally,
                     tap,
                     clock,
-                )))
+                };
+                let state = Bare::with_workers(setup, ends, shares);
+                Pair::Compare(Box::new(CompareNode::new(state, ports)))
             })
         }
     };
@@ -359,6 +369,21 @@ fn wire_pair(
         seats: team.seats,
         control,
     })
+}
+
+/// The uplink of a node whose guest port this is.
+fn uplink_of(guest: &Lane, uplink: Queues) -> Outlet {
+    let mut uplink = Lane::new(uplink);
+    uplink.feeds(guest.abilities());
+    Outlet::new(uplink)
+}
+
+/// The times that a driver keeps.
+fn times(clock: Clock) -> Times {
+    Times {
+        patience: clock.ticks(PATIENCE),
+        latest: clock.ticks(LATEST),
+    }
 }
 
 /// The cores of a pair and what they need of each other.

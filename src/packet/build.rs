@@ -94,7 +94,7 @@ impl<const N: usize> Buffer<N> {
         }
     }
 
-    /// Appends an IPv4 header before so many bytes.
+    /// Appends an IPv4 header before this many bytes.
     pub fn ipv4(&mut self, header: &Ipv4<'_>, payload: usize) {
         debug_assert!(header.options.len().is_multiple_of(4));
         let len = IPV4_HEADER + header.options.len();
@@ -113,7 +113,7 @@ impl<const N: usize> Buffer<N> {
         self.put(header.options);
     }
 
-    /// Appends an IPv6 header before so many bytes.
+    /// Appends an IPv6 header before this many bytes.
     pub fn ipv6(&mut self, header: &Ipv6, payload: usize) {
         let [high, low] = (payload as u16).to_be_bytes();
         self.put(&[0x60, 0, 0, 0, high, low, header.next, header.hops]);

@@ -9,23 +9,23 @@
 
 pub mod build;
 pub mod checksum;
+mod counterpart;
 pub(crate) mod edit;
+mod embedded;
 mod extras;
-mod glance;
 mod parse;
-mod quote;
 mod reset;
 pub mod segmentation;
 pub mod serial;
+mod shallow;
 mod tcp;
 #[cfg(test)]
 pub(crate) mod tests;
-mod twin;
 
+pub(crate) use counterpart::Common;
 pub use edit::Outcome;
-pub(crate) use glance::{at_a_glance, is_of_the_same_flow};
+pub use embedded::EmbeddedTcp;
 pub use parse::{Kind, Packet, Tcp, Unreadable};
-pub use quote::QuotedTcp;
 pub use reset::reset_of;
+pub(crate) use shallow::{is_of_the_same_flow, shallow_parse};
 pub use tcp::{TcpFlags, TcpOptions, is_signed, sack_edges, timestamp_echo};
-pub(crate) use twin::Common;

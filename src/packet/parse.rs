@@ -2,7 +2,7 @@
 //!
 //! A frame without tags that carries TCP or UDP right behind an IPv4 header without options or an
 //! IPv6 header is tried first and costs a few predictable branches; everything else takes the
-//! general way, which alone decides what is unreadable.
+//! general path, which alone decides what is unreadable.
 
 use super::TcpFlags;
 use super::extras::{are_ordinary, are_usual};

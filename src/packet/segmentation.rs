@@ -90,7 +90,7 @@ impl Segmentation {
         })
     }
 
-    /// The frame as two, of which the first has so many bytes of payload; `None` where one of them
+    /// The frame as two, of which the first has this many bytes of payload; `None` where one of them
     /// would have none.
     pub fn divide(&self, first: usize) -> Option<[Piece; 2]> {
         let (start, rest) = (self.payload, (self.end - self.payload).checked_sub(first)?);

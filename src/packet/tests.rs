@@ -628,8 +628,8 @@ fn an_icmp_error_quotes_a_segment() {
         error.write(&mut frame, &quoted[..length]).unwrap();
         frame.extend([0xee; 20]);
         let packet = Packet::parse(&frame, frame.len());
-        let quote = packet.quoted_tcp(&frame);
-        let expected = QuotedTcp {
+        let quote = packet.embedded_tcp(&frame);
+        let expected = EmbeddedTcp {
             key: FlowKey::tcp((ends.0, 80).into(), (ends.1, 4242).into()),
             tcp: 14 + 20 + 8 + 20,
             end: 14 + 20 + 8 + length,
@@ -643,8 +643,8 @@ fn an_icmp_error_quotes_a_segment() {
 }
 
 #[test]
-fn twins_are_read_alike_but_for_their_tcp_fields() {
-    let (mut twins, mut total) = (0, 0);
+fn counterparts_are_read_alike_but_for_their_tcp_fields() {
+    let (mut equal, mut total) = (0, 0);
     for_seeds(200_000, |random| {
         let frame = frame(random);
         let packet = Packet::parse(&frame, frame.len());
@@ -662,24 +662,24 @@ fn twins_are_read_alike_but_for_their_tcp_fields() {
             other.len()
         };
         total += 1;
-        if packet.has_twin(&frame, &other[..head], other.len(), Common::PORTS) {
-            twins += 1;
+        if packet.has_counterpart(&frame, &other[..head], other.len(), Common::PORTS) {
+            equal += 1;
             let read = Packet::parse(&other[..head], other.len());
             let tcp = match packet.kind {
-                Kind::Tcp => packet.twin_fields(&other[..head]),
+                Kind::Tcp => packet.counterpart_fields(&other[..head]),
                 _ => Tcp::default(),
             };
             assert_eq!(read, Packet { tcp, ..packet });
             let common = Common::PORTS_AND_SEQUENCE;
-            let aligned = packet.has_twin(&frame, &other[..head], other.len(), common);
+            let aligned = packet.has_counterpart(&frame, &other[..head], other.len(), common);
             assert_eq!(aligned, tcp.seq == packet.tcp.seq);
         }
     });
-    assert!(total == 1 || twins > total / 100, "{twins} of {total}");
+    assert!(total == 1 || equal > total / 100, "{equal} of {total}");
 }
 
 #[test]
-fn what_two_vms_may_choose_alike_or_not_makes_no_difference_to_twins() {
+fn what_two_vms_may_choose_alike_or_not_makes_no_difference_to_counterparts() {
     let ends4 = ([10, 0, 0, 1], [10, 0, 0, 2]);
     let ends6 = ([1; 16], [2; 16]);
     let ethernet = || etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]);
@@ -703,8 +703,8 @@ fn what_two_vms_may_choose_alike_or_not_makes_no_difference_to_twins() {
             b[18] ^= 0xff;
         }
         let packet = Packet::parse(&a, a.len());
-        assert!(packet.has_twin(&a, &b, b.len(), Common::PORTS_AND_SEQUENCE));
-        let tcp = packet.twin_fields(&b);
+        assert!(packet.has_counterpart(&a, &b, b.len(), Common::PORTS_AND_SEQUENCE));
+        let tcp = packet.counterpart_fields(&b);
         assert_eq!(tcp, Packet::parse(&b, b.len()).tcp, "IPv6: {v6}");
         assert_eq!((tcp.ack, tcp.window), (6, 200));
     }

@@ -88,42 +88,44 @@ impl<F: Frame> Bare<F> {
     }
 
     /// Whether P may be taken in.
-    pub fn wants_primary(&self) -> bool {
+    pub(crate) fn wants_primary(&self) -> bool {
         !self.stopped && self.comparator.is_ready() && self.comparator.room() >= BURST
     }
 
     /// Whether S may be taken in.
-    pub fn wants_secondary(&mut self) -> bool {
+    pub(crate) fn wants_secondary(&mut self) -> bool {
         self.comparator.wants_secondary()
     }
 
     /// How many P and S the next round should take at most, where it finds more.
-    pub fn take_shares(&mut self) -> [usize; 2] {
-        self.comparator.take_shares()
+    pub(crate) fn take_budget(&mut self) -> [usize; 2] {
+        self.comparator.take_budget()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To
     /// be called once a round.
-    pub fn exchange(&mut self, now: Ticks) {
+    pub(crate) fn exchange(&mut self, now: Ticks) {
         self.comparator.exchange();
         self.examine(now);
     }
 
     /// Whether no worker has anything left to do.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.comparator.is_settled()
     }
 
-    /// Takes in a P. The caller has seen [`Bare::wants_primary`].
-    pub fn primary(&mut self, frame: F, now: Ticks) {
+    /// [`Bare::bursts`] of a P alone. The caller has seen [`Bare::wants_primary`].
+    #[cfg(test)]
+    pub(crate) fn primary(&mut self, frame: F, now: Ticks) {
         if self.comparator.primary(frame, now).is_err() {
             self.discarded += 1;
         }
         self.examine(now);
     }
 
-    /// Takes in an S.
-    pub fn secondary(&mut self, frame: F, now: Ticks) {
+    /// The same of an S.
+    #[cfg(test)]
+    pub(crate) fn secondary(&mut self, frame: F, now: Ticks) {
         if self.stopped {
             self.stale += 1;
             return;
@@ -134,7 +136,7 @@ impl<F: Frame> Bare<F> {
 
     /// Takes in at most a burst of P, of which the caller has none unless it has seen
     /// [`Bare::wants_primary`], and S.
-    pub fn bursts(
+    pub(crate) fn bursts(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         secondary: &mut impl Iterator<Item = F>,
@@ -151,7 +153,7 @@ impl<F: Frame> Bare<F> {
     }
 
     /// Takes in what the monitor says.
-    pub fn monitor(&mut self, event: Monitor, now: Ticks) {
+    pub(crate) fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
             Monitor::Connected {
                 migration, running, ..
@@ -219,7 +221,7 @@ impl<F: Frame> Bare<F> {
     }
 
     /// What depends on time alone.
-    pub fn tick(&mut self, now: Ticks) {
+    pub(crate) fn tick(&mut self, now: Ticks) {
         if self.stopped {
             return;
         }
@@ -241,19 +243,19 @@ impl<F: Frame> Bare<F> {
     }
 
     /// The next frame for the output port.
-    pub fn next_release(&mut self) -> Option<Release<F>> {
+    pub(crate) fn next_release(&mut self) -> Option<Release<F>> {
         while self.comparator.next_synchronized().is_some() {}
         self.comparator.next_release()
     }
 
     /// The next checkpoint request to write to the monitor.
-    pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
+    pub(crate) fn next_request(&mut self, now: Ticks) -> Option<Request> {
         self.checkpoints
             .next(now, self.connected && self.colo && !self.stopped)
     }
 
     /// The next divergence to write down.
-    pub fn next_record(&mut self) -> Option<Divergence<F>> {
+    pub(crate) fn next_record(&mut self) -> Option<Divergence<F>> {
         self.record.take()
     }
 }

@@ -132,7 +132,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Goes on where a secondary has taken over; this node has done nothing yet.
-    pub fn inherit(&mut self, inheritance: Inheritance<F>, now: Ticks) {
+    pub(crate) fn inherit(&mut self, inheritance: Inheritance<F>, now: Ticks) {
         let Inheritance {
             link,
             rewriter,
@@ -255,23 +255,23 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Whether the link may be polled: a burst of what the SVM sent has room.
-    pub fn wants_link(&mut self) -> bool {
+    pub(crate) fn wants_link(&mut self) -> bool {
         self.protection.wants_secondary()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To
     /// be called once a round.
-    pub fn exchange(&mut self, now: Ticks) {
+    pub(crate) fn exchange(&mut self, now: Ticks) {
         self.protection.exchange(now);
     }
 
     /// Whether no worker has anything left to do.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.protection.is_settled()
     }
 
     /// Input frames that may be given to the guest now.
-    pub fn input_room(&self, now: Ticks) -> usize {
+    pub(crate) fn input_room(&self, now: Ticks) -> usize {
         match self.protection.mode() {
             _ if self.stops.is_stopped() => 0,
             Mode::Off | Mode::Alone => usize::MAX,
@@ -281,13 +281,13 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Whether input that the guest takes is to be mirrored.
-    pub fn mirrors(&self, now: Ticks) -> bool {
+    pub(crate) fn mirrors(&self, now: Ticks) -> bool {
         self.protection.compares() && !self.leadership.has_ended() && self.link.is_up(now)
     }
 
     /// Translates a frame that the network sent; to be called once for each, before the guest gets
     /// it. False for one that must be dropped.
-    pub fn input(&mut self, frame: &mut F, now: Ticks) -> bool {
+    pub(crate) fn input(&mut self, frame: &mut F, now: Ticks) -> bool {
         let Some(takeover) = &mut self.takeover else {
             return true;
         };
@@ -296,7 +296,7 @@ impl<F: Frame> Primary<F> {
 
     /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
     /// [`Primary::output`] or [`Primary::svm_output`]. A frame that was just taken has no other owner.
-    pub fn outward(&mut self, frame: F, now: Ticks) -> Option<F> {
+    pub(crate) fn outward(&mut self, frame: F, now: Ticks) -> Option<F> {
         let Some(takeover) = &mut self.takeover else {
             return Some(frame);
         };
@@ -309,7 +309,7 @@ impl<F: Frame> Primary<F> {
     /// loaded another state since. None where a comparison has begun.
     ///
     /// [`Secondary::keep`]: super::Secondary::keep
-    pub fn next_last(&mut self) -> Option<LastSegment<F>> {
+    pub(crate) fn next_last(&mut self) -> Option<LastSegment<F>> {
         let compares = self.protection.compares();
         let takeover = self.takeover.as_mut()?;
         if compares {
@@ -319,7 +319,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The frame of such a segment without what the caller put in front of it, in the client's numbers, ready to leave.
-    pub fn outward_again(&mut self, frame: F) -> Option<F> {
+    pub(crate) fn outward_again(&mut self, frame: F) -> Option<F> {
         let Some(takeover) = &mut self.takeover else {
             return Some(frame);
         };
@@ -328,7 +328,7 @@ impl<F: Frame> Primary<F> {
 
     /// After a takeover, whom the VM has sent this segment to: it is asked, too, so that the VM need not wait for
     /// an answer that its own question did not get. `packet` was parsed from it, `head` is its first part.
-    pub fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
+    pub(crate) fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
         if let Some(announcer) = &mut self.announcer {
             announcer.speaks_to(head, packet);
         }
@@ -336,21 +336,21 @@ impl<F: Frame> Primary<F> {
 
     /// Whether [`Primary::hears`] is to be told of input: the VM ran while no node served it, and what it
     /// asked then got no answer.
-    pub fn wants_peers(&self) -> bool {
+    pub(crate) fn wants_peers(&self) -> bool {
         self.announcer
             .as_ref()
             .is_some_and(|announcer| !announcer.is_done())
     }
 
     /// A segment was sent to the VM; its sender is asked as in [`Primary::speaks_to`].
-    pub fn hears(&mut self, head: &[u8], packet: &Packet) {
+    pub(crate) fn hears(&mut self, head: &[u8], packet: &Packet) {
         if let Some(announcer) = &mut self.announcer {
             announcer.hears(head, packet);
         }
     }
 
     /// The bytes to put in front of an input frame that the guest's ring has taken.
-    pub fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
+    pub(crate) fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
         self.link.data_header(self.epoch(), length as u32, now)
     }
@@ -358,14 +358,14 @@ impl<F: Frame> Primary<F> {
     /// Looks at input that the guest's ring has taken and that was mirrored: if a client resets a
     /// connection, what one VM sent before and the other never will is not waited for.
     #[inline]
-    pub fn mirrored(&mut self, frame: &F, now: Ticks) {
+    pub(crate) fn mirrored(&mut self, frame: &F, now: Ticks) {
         if let Some(reset) = packet::reset_of(frame.head(), frame.len()) {
             self.protection.client_reset(&reset, now);
         }
     }
 
     /// The guest's ring has taken input that cannot be mirrored.
-    pub fn input_missed(&mut self, frames: usize, now: Ticks) {
+    pub(crate) fn input_missed(&mut self, frames: usize, now: Ticks) {
         if frames > 0 && self.protection.compares() {
             self.unmirrored += frames as u64;
             self.doubt(
@@ -381,13 +381,13 @@ impl<F: Frame> Primary<F> {
 
     /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
     /// because nothing is protected. The caller has seen [`Primary::wants_output`].
-    pub fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
+    pub(crate) fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
         self.protection.primary(frame, now)
     }
 
     /// Takes in a frame from the link; gives back the bytes to skip of one that carries output of
     /// the SVM, which the caller strips and passes to [`Primary::svm_output`].
-    pub fn link_frame(
+    pub(crate) fn link_frame(
         &mut self,
         head: &[u8],
         frame_len: usize,
@@ -404,7 +404,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Takes in a frame that the SVM sent in an epoch.
-    pub fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
+    pub(crate) fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
         let runs = self.protection.mode() == Mode::On && !self.stops.is_stopped();
         if runs && epoch == self.epoch() {
             self.protection.secondary(frame, now);
@@ -475,14 +475,14 @@ impl<F: Frame> Primary<F> {
 
     /// The guest's ring has stopped: everything taken from it so far belongs to the epoch that
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
-    pub fn guest_stopped(&mut self) {
+    pub(crate) fn guest_stopped(&mut self) {
         self.stops.ring_stopped();
         (self.untold, self.run_untold) = (false, false);
         self.protection.fence();
     }
 
     /// Takes in what the monitor says.
-    pub fn monitor(&mut self, event: Monitor, now: Ticks) {
+    pub(crate) fn monitor(&mut self, event: Monitor, now: Ticks) {
         match event {
             Monitor::Connected {
                 migration, running, ..
@@ -712,7 +712,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// What depends on time alone; to be called at least every tenth of a millisecond.
-    pub fn tick(&mut self, now: Ticks) {
+    pub(crate) fn tick(&mut self, now: Ticks) {
         if let Some(takeover) = &mut self.takeover {
             takeover.age(now);
         }
@@ -750,13 +750,13 @@ impl<F: Frame> Primary<F> {
     }
 
     /// What the control thread is to do about a peer that is lost.
-    pub fn next_action(&mut self, now: Ticks) -> Option<Action> {
+    pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
         let able = self.connected && self.in_colo();
         self.leadership.next_action(now, able)
     }
 
     /// What a fencing command came to.
-    pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
+    pub(crate) fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
         self.leadership.fenced(number, down, now);
     }
 
@@ -782,7 +782,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The next frame for the uplink. The link is told of a connection's ISNs before any frame of it leaves.
-    pub fn next_release(&mut self) -> Option<Release<F>> {
+    pub(crate) fn next_release(&mut self) -> Option<Release<F>> {
         if self.is_superseded() {
             return None;
         }
@@ -790,7 +790,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The next checkpoint request to write to the monitor.
-    pub fn next_request(&mut self, now: Ticks) -> Option<Request> {
+    pub(crate) fn next_request(&mut self, now: Ticks) -> Option<Request> {
         // While the ring does not run and nothing is held, a checkpoint would help nobody; and one of a
         // VM whose port is not there yet would carry to the SVM that its NIC has no link.
         let waits_for_ring = self.stops.is_stopped() && self.held() == 0;
@@ -805,7 +805,7 @@ impl<F: Frame> Primary<F> {
 
     /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
-    pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
+    pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
         let silent = self.is_superseded() || self.stops.is_stopped();
         let may_begin = match self.protection.mode() {
             Mode::On | Mode::Alone => true,
@@ -821,17 +821,17 @@ impl<F: Frame> Primary<F> {
 
     /// The inherited offset at or behind a slot, and the next slot to ask for; `None` when there
     /// is no slot any more.
-    pub fn inherited(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
+    pub(crate) fn inherited(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
         self.takeover.as_ref()?.offset_from(slot)
     }
 
     /// The next divergence to write down.
-    pub fn next_record(&mut self) -> Option<Divergence<F>> {
+    pub(crate) fn next_record(&mut self) -> Option<Divergence<F>> {
         self.protection.next_record()
     }
 
     /// The next frame of the link's own.
-    pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+    pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
         if let Some(takeover) = &mut self.takeover {
             takeover.tell(&mut self.link);
         }

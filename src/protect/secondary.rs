@@ -236,7 +236,7 @@ impl<F: Frame> Secondary<F> {
     /// Takes in a frame from the link; gives back the epoch, the payload's length and the control
     /// messages it follows if it carries input, which the caller strips and passes to
     /// [`Secondary::input`].
-    pub fn link_frame(
+    pub(crate) fn link_frame(
         &mut self,
         head: &[u8],
         frame_len: usize,
@@ -257,7 +257,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// Takes in a mirrored input frame.
-    pub fn input(&mut self, frame: F, epoch: u32, after: u32) {
+    pub(crate) fn input(&mut self, frame: F, epoch: u32, after: u32) {
         if self.input.len() == self.input_limit {
             self.counts.overflow += 1;
             self.report_loss(1);
@@ -272,7 +272,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// The next input frame for the SVM's ring, translated.
-    pub fn next_input(&mut self, now: Ticks) -> Option<F> {
+    pub(crate) fn next_input(&mut self, now: Ticks) -> Option<F> {
         loop {
             let first = self.input.front()?;
             let bound = self.bound?;
@@ -301,19 +301,19 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// Input frames that [`Secondary::next_input`] gave out did not reach the SVM's ring.
-    pub fn input_lost(&mut self, frames: usize) {
+    pub(crate) fn input_lost(&mut self, frames: usize) {
         self.counts.delivered = self.counts.delivered.saturating_sub(frames as u64);
         self.report_loss(frames as u32);
     }
 
     /// Whether the SVM's ring may be polled.
-    pub fn wants_output(&self) -> bool {
+    pub(crate) fn wants_output(&self) -> bool {
         self.runs()
     }
 
     /// Takes in a frame that the SVM sent; gives it back for the link. The caller has seen
     /// [`Secondary::wants_output`].
-    pub fn output(&mut self, mut frame: F, now: Ticks) -> Option<Outgoing<F>> {
+    pub(crate) fn output(&mut self, mut frame: F, now: Ticks) -> Option<Outgoing<F>> {
         let epoch = self.bound?;
         let packet = Packet::parse(frame.head(), frame.len());
         self.announcer.learn(frame.head(), &packet);
@@ -343,7 +343,7 @@ impl<F: Frame> Secondary<F> {
     /// Keeps a connection's last segment, as it goes to the link, for [`Primary::next_last`].
     ///
     /// [`Primary::next_last`]: super::Primary::next_last
-    pub fn keep(&mut self, last: Last, frame: F) {
+    pub(crate) fn keep(&mut self, last: Last, frame: F) {
         if last.opens {
             self.last.keep_opening(last.flow, frame);
         } else {
@@ -353,7 +353,7 @@ impl<F: Frame> Secondary<F> {
 
     /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a
     /// loss if the stop turns out to be no checkpoint's.
-    pub fn guest_stopped(&mut self, dropped: usize) {
+    pub(crate) fn guest_stopped(&mut self, dropped: usize) {
         self.stops = self.stops.wrapping_add(1);
         self.cut_off += dropped;
         self.coverage.ring_stopped();
@@ -365,7 +365,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// Takes in what the SVM's monitor says.
-    pub fn monitor(&mut self, event: Monitor) {
+    pub(crate) fn monitor(&mut self, event: Monitor) {
         match event {
             Monitor::Connected {
                 migration, leads, ..
@@ -494,7 +494,7 @@ impl<F: Frame> Secondary<F> {
 
     /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
     /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
-    pub fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
+    pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
         if !self.is_chosen() {
             return None;
         }
@@ -506,7 +506,7 @@ impl<F: Frame> Secondary<F> {
 
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
     /// senders have no acknowledgment of it.
-    pub fn into_inheritance(mut self) -> Inheritance<F> {
+    pub(crate) fn into_inheritance(mut self) -> Inheritance<F> {
         if self.ahead.saturating_add(self.loads) > 0 {
             self.loaded_other_state();
         }
@@ -532,13 +532,13 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// Takes in an offset that this node knew before it was started again, or its peer.
-    pub fn inherit(&mut self, flow: FlowKey, offset: Offset, now: Ticks) {
+    pub(crate) fn inherit(&mut self, flow: FlowKey, offset: Offset, now: Ticks) {
         self.rewriter.inherit(flow, offset, now);
     }
 
     /// The next question to the SVM's monitor, unless its ring runs by now: whether the VM does. Without a ring
     /// nothing else tells what the next load covers.
-    pub fn next_question(&mut self) -> Option<u32> {
+    pub(crate) fn next_question(&mut self) -> Option<u32> {
         let in_colo = self.migration == Migration::Colo && !self.leads;
         if self.started || self.vm_stopped || !self.connected || !in_colo {
             return None;
@@ -547,13 +547,13 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// What the control thread is to do about a primary that is lost.
-    pub fn next_action(&mut self, now: Ticks) -> Option<Action> {
+    pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
         let able = self.connected && self.migration == Migration::Colo && !self.leads;
         self.peer.next_action(now, able)
     }
 
     /// What a fencing command came to.
-    pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
+    pub(crate) fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
         self.peer.fenced(number, down, now);
     }
 
@@ -640,7 +640,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// What depends on time alone.
-    pub fn tick(&mut self, now: Ticks) {
+    pub(crate) fn tick(&mut self, now: Ticks) {
         self.rewriter.age(now);
         let lost = self.migration == Migration::Colo
             && !self.leads
@@ -652,7 +652,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// The next frame of the link's own.
-    pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+    pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
         self.tell_whether_it_witnesses();
         self.link.next_transmit(now)
     }

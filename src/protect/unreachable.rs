@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(packet.kind, Kind::Icmp);
             assert_ne!(verify(&packet, [bytes]), Some(false));
             assert_eq!(packet.key.icmp().unwrap().0, if v6 { 1 } else { 3 });
-            let quote = packet.quoted_tcp(bytes).expect("a segment");
+            let quote = packet.embedded_tcp(bytes).expect("a segment");
             let sent = Packet::parse(&segment(v6, |_| {}), 200).key;
             assert_eq!(quote.key, sent.reversed());
             assert_eq!(bytes[quote.tcp + 4..quote.tcp + 8], [1, 2, 3, 4]);

@@ -465,14 +465,14 @@ impl Rewriter {
 
     /// A router or the client quotes a segment that the guest sent.
     fn error_to_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
-        self.edit_quote(frame, packet, FlowKey::clone, |segment, connection| {
+        self.edit_embedded(frame, packet, FlowKey::clone, |segment, connection| {
             segment.shift_sequence(connection.seq);
         })
     }
 
     /// The SVM quotes a segment that the client sent and [`Rewriter::to_guest`] translated.
     fn error_from_guest<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Outcome {
-        self.edit_quote(
+        self.edit_embedded(
             frame,
             packet,
             |key| key.reversed(),
@@ -490,14 +490,14 @@ impl Rewriter {
         )
     }
 
-    fn edit_quote<F: Frame>(
+    fn edit_embedded<F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet,
         from_guest: impl Fn(&FlowKey) -> FlowKey,
         edit: impl FnOnce(&mut Segment, &Connection),
     ) -> Outcome {
-        let Some(quote) = packet.quoted_tcp(frame.head()) else {
+        let Some(quote) = packet.embedded_tcp(frame.head()) else {
             return Outcome::Untouched;
         };
         let Some(place) = self.find_hashed(&from_guest(&quote.key)) else {

@@ -119,12 +119,12 @@ impl<F: Frame> Front<F> {
         self.remotes.is_empty() || self.secondary_buffers + n <= self.most_secondary_buffers
     }
 
-    /// How many P and S the next round should take at most; see [`Comparator::take_shares`]. With workers
+    /// How many P and S the next round should take at most; see [`Comparator::take_budget`]. With workers
     /// each has streams of its own, and a round takes what there is.
     #[inline]
-    pub fn take_shares(&mut self) -> [usize; 2] {
+    pub fn take_budget(&mut self) -> [usize; 2] {
         match self.remotes.is_empty() {
-            true => self.local.take_shares(),
+            true => self.local.take_budget(),
             false => [BURST; 2],
         }
     }
@@ -356,7 +356,7 @@ impl<F: Frame> Front<F> {
         }
     }
 
-    /// The next P to send. Offsets in [`Front::next_synchronized`] must have been told first.
+    /// The next P to send. Offsets in [`Front::next_synchronized`] must have been sent to the secondary first.
     #[inline]
     pub fn next_release(&mut self) -> Option<Release<F>> {
         match self.local.next_release() {

@@ -6,7 +6,7 @@ use super::Shares;
 use crate::compare::Policy;
 use crate::flow::FlowKey;
 use crate::frame::{BURST, Frame};
-use crate::packet::{Kind, Packet, at_a_glance, is_of_the_same_flow};
+use crate::packet::{Kind, Packet, is_of_the_same_flow, shallow_parse};
 
 /// A core that compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl<F: Frame> Sorter<F> {
         secondary: &mut impl Iterator<Item = F>,
         policy: &Policy,
     ) -> usize {
-        let glances = policy.is_default();
+        let shallow = policy.is_default();
         let most = most.min(BURST);
         for taken in 0..BURST {
             let p = if taken < most { primary.next() } else { None };
@@ -68,7 +68,7 @@ impl<F: Frame> Sorter<F> {
             let mut of_primary = Core::OWN.0;
             // An index instead of a branch, which nobody could foretell.
             if let Some(p) = &p {
-                plain = self.glance(p, glances);
+                plain = self.shallow_hash(p, shallow);
                 of_primary = plain.unwrap_or_else(|| self.core_of_any(p, policy));
             }
             if let Some(s) = s {
@@ -76,7 +76,7 @@ impl<F: Frame> Sorter<F> {
                 let of_secondary = match (plain, &p) {
                     (Some(core), Some(p)) if is_of_flow(&s, p) => core,
                     _ => self
-                        .glance(&s, glances)
+                        .shallow_hash(&s, shallow)
                         .unwrap_or_else(|| self.core_of_any(&s, policy)),
                 };
                 self.secondary[of_secondary].push(s);
@@ -91,7 +91,7 @@ impl<F: Frame> Sorter<F> {
     /// The core that compares a frame's flow.
     #[inline]
     pub(super) fn core_of(&self, frame: &F, policy: &Policy) -> Core {
-        let plain = self.glance(frame, policy.is_default());
+        let plain = self.shallow_hash(frame, policy.is_default());
         Core(plain.unwrap_or_else(|| self.core_of_any(frame, policy)))
     }
 
@@ -101,9 +101,9 @@ impl<F: Frame> Sorter<F> {
     }
 
     #[inline(always)]
-    fn glance(&self, frame: &F, glances: bool) -> Option<usize> {
-        if glances {
-            at_a_glance(frame.head(), frame.len(), |flow| self.shares.of(&flow))
+    fn shallow_hash(&self, frame: &F, shallow: bool) -> Option<usize> {
+        if shallow {
+            shallow_parse(frame.head(), frame.len(), |flow| self.shares.of(&flow))
         } else {
             None
         }

@@ -28,6 +28,12 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["qmp", "link"]),
     ("cli", &["config"]),
     ("monitor", &["flow", "compare", "protect", "config", "cli"]),
+    (
+        "pair",
+        &[
+            "frame", "flow", "packet", "compare", "rewrite", "link", "protect", "monitor",
+        ],
+    ),
     ("dpdk", &["frame", "plan"]),
     (
         "node",
@@ -45,6 +51,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "protect",
             "config",
             "monitor",
+            "pair",
             "dpdk",
         ],
     ),
@@ -52,7 +59,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
-    "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
+    "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect", "pair",
 ];
 
 /// What a pure module does not use of the standard library.

@@ -101,7 +101,8 @@ fn bursts_of_both_are_compared_as_their_frames_would_be() {
         // Frames have up to three segments, and each takes a place.
         let limits = ample(3 * p.len(), 3 * s.len());
         let mut at_once = Comparator::new(limits, numbers, Policy::default());
-        let mut one_by_one = Comparator::new(limits, numbers, Policy::default()).without_express();
+        let mut one_by_one =
+            Comparator::new(limits, numbers, Policy::default()).without_fast_path();
         let (mut left, mut expected) = (Left::new(), Left::new());
         let most = [2, 8, 40][rng.below(3)];
         let mut now = 0;

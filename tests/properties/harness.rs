@@ -2,7 +2,7 @@
 //!
 //! Every frame that goes in has a number, every owner of a frame is counted, and after each step
 //! what came out is judged: order, bytes, the model's verdict, and that no frame was lost or kept.
-//! A second comparator without the short way for segments in order gets the same frames, and must
+//! A second comparator without the fast path for segments in order gets the same frames, and must
 //! say and let out the same, byte for byte.
 
 use std::cell::Cell;
@@ -119,7 +119,7 @@ pub const TIMEOUT: u64 = 1 << 20;
 
 pub struct Harness {
     pub comparator: Comparator<Numbered>,
-    /// Without the short way; absent where the bounds are so narrow that both may give up
+    /// Without the fast path; absent where the bounds are so narrow that both may give up
     /// different history.
     reference: Option<Comparator<Numbered>>,
     flows: BTreeMap<usize, Flow>,
@@ -148,7 +148,7 @@ impl Harness {
         Self {
             comparator: Comparator::new(limits, numbers, Policy::default()),
             reference: (limits.history > limits.primary)
-                .then(|| Comparator::new(limits, numbers, Policy::default()).without_express()),
+                .then(|| Comparator::new(limits, numbers, Policy::default()).without_fast_path()),
             flows: BTreeMap::new(),
             is_forgetful: limits.flows < ample(0, 0).flows,
             keys: Vec::new(),

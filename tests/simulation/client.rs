@@ -31,6 +31,8 @@ pub struct Clients {
     pub calls: Vec<Call>,
     datagrams: Vec<(Ticks, Vec<u8>)>,
     quirks: Rng,
+    /// Reminders that a client heeded.
+    pub reminded: u64,
 }
 
 const UDP: Peer = Peer {
@@ -77,6 +79,7 @@ impl Clients {
             calls,
             datagrams,
             quirks: Rng::new(rng.next()),
+            reminded: 0,
         }
     }
 
@@ -105,6 +108,12 @@ impl Clients {
 
     /// A frame that left the uplink.
     pub fn hear(&mut self, frame: &[u8], now: Ticks) {
+        if let Some((peer, sequence)) = frames::reminds(frame) {
+            let call = self.calls.iter_mut().find(|call| call.peer == peer);
+            let call = call.expect("a reminder goes to a client that has a connection");
+            self.reminded += u64::from(call.tcp.remind(sequence, now));
+            return;
+        }
         let (Some(peer), Content::Tcp(segment)) = frames::read(frame, Way::Output) else {
             return;
         };

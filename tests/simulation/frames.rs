@@ -173,3 +173,26 @@ pub fn read(frame: &[u8], way: Way) -> (Option<Peer>, Content) {
         _ => (None, Content::Other),
     }
 }
+
+/// To whom an ICMP unreachable says that the VM can be reached, and about which sequence number.
+pub fn reminds(frame: &[u8]) -> Option<(Peer, u32)> {
+    let ether_type = frame.get(12..14)?;
+    let (quote, length) = match (ether_type, frame.get(23), frame.get(20)) {
+        ([0x08, 0x00], Some(1), _) => (14 + 20 + 8, 20),
+        ([0x86, 0xdd], _, Some(58)) if frame.get(54) == Some(&1) => (14 + 40 + 8, 40),
+        _ => return None,
+    };
+    // The last byte of the quoted source address: bytes 12 to 16 of IPv4, 8 to 24 of IPv6.
+    let client = frame.get(quote + if length == 20 { 15 } else { 23 })?;
+    let port = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
+    let l4 = quote + length;
+    let peer = Peer {
+        client: client.checked_sub(2)?,
+        client_port: port(l4)?,
+        port: port(l4 + 2)?,
+    };
+    Some((
+        peer,
+        u32::from_be_bytes(*frame.get(l4 + 4..)?.first_chunk()?),
+    ))
+}

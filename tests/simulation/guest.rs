@@ -51,6 +51,8 @@ pub struct Guest {
     pub rx: VecDeque<Vec<u8>>,
     /// Output that nobody has taken.
     pub tx: VecDeque<Vec<u8>>,
+    /// Datagrams that wait for room in the ring: one VM must not drop what the other sends.
+    replies: VecDeque<Vec<u8>>,
     calls: u16,
     /// When the NIC's driver is there again; 0 if it is.
     pub driver_at: Ticks,
@@ -62,6 +64,9 @@ pub struct Vm {
     pub running: bool,
     /// The NIC's ring may be used by the node.
     pub ring: bool,
+    /// Stops of the ring since the node is there, and those of which the node has passed a quiescent point.
+    pub stops: u32,
+    pub seen: u32,
     pub stalls_until: Ticks,
     quirks: Rng,
     salt: u64,
@@ -84,6 +89,8 @@ impl Vm {
             guest: Guest::default(),
             running: false,
             ring: false,
+            stops: 0,
+            seen: 0,
             stalls_until: 0,
             salt: quirks.next() | 1,
             window: [700, 1_500, WINDOW][quirks.below(3)],
@@ -91,6 +98,21 @@ impl Vm {
             next: 0,
             pace,
         }
+    }
+
+    pub fn stop_ring(&mut self) {
+        self.stops += u32::from(std::mem::take(&mut self.ring));
+    }
+
+    /// No stop of the ring waits for the node.
+    pub fn is_quiet(&self) -> bool {
+        self.seen == self.stops
+    }
+
+    /// The node is gone; another will count from the beginning.
+    pub fn lose_backend(&mut self) {
+        self.ring = false;
+        (self.stops, self.seen) = (0, 0);
     }
 
     pub fn takes_input(&self) -> bool {
@@ -107,6 +129,11 @@ impl Vm {
                 break;
             };
             self.hear(&frame, now);
+        }
+        while self.guest.tx.len() < RING
+            && let Some(reply) = self.guest.replies.pop_front()
+        {
+            self.say(reply);
         }
         if self.quirks.one_in(400) && self.guest.driver_at == 0 {
             self.say(frames::arp());
@@ -168,7 +195,8 @@ impl Vm {
                         }
                     })
                     .collect();
-                self.say(frames::udp(peer, Way::Output, &reply));
+                let reply = frames::udp(peer, Way::Output, &reply);
+                self.guest.replies.push_back(reply);
             }
             Content::Other => {}
         }

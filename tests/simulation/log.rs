@@ -1,13 +1,14 @@
 //! What a node would have captured: the log of each run of the primary, for the auditor.
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::monitor::capture::{self, Note};
 use dpdk_colo::packet::Packet;
-use dpdk_colo::protect::{Migration, Monitor, Primary, Reports, State};
+use dpdk_colo::pair::View;
+use dpdk_colo::protect::{Migration, Monitor};
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options, Report, Rule};
 
-use crate::frame::Numbered;
 use crate::rng::Rng;
 
 /// The present run's records, and those of the runs before.
@@ -15,8 +16,7 @@ use crate::rng::Rng;
 pub struct Capture {
     runs: Vec<Vec<Record>>,
     now: Ticks,
-    seen: Option<(State, u32, u64, Option<u32>, Reports, bool)>,
-    was_alone: bool,
+    seen: Option<View>,
 }
 
 impl Capture {
@@ -24,7 +24,6 @@ impl Capture {
     pub fn start(&mut self) {
         self.runs.push(Vec::new());
         self.seen = None;
-        self.was_alone = false;
     }
 
     pub fn at(&mut self, now: Ticks) {
@@ -42,7 +41,8 @@ impl Capture {
         }
     }
 
-    pub fn frame(&mut self, place: Place, epoch: u32, bytes: &[u8]) {
+    pub fn frame(&mut self, place: capture::Place, epoch: u32, bytes: &[u8]) {
+        let place = Place::of_interface(place.word());
         let bytes = bytes.into();
         self.add(Body::Frame {
             place,
@@ -51,83 +51,33 @@ impl Capture {
         });
     }
 
-    pub fn fence(&mut self, epoch: u32) {
-        self.add(Body::Event(Event::Fence { epoch }));
-    }
-
-    pub fn monitor(&mut self, said: Monitor) {
-        self.add(Body::Event(match said {
-            Monitor::Connected {
-                migration, running, ..
-            } => Event::MonitorConnected {
-                colo: migration == Migration::Colo,
-                running,
-            },
-            Monitor::Disconnected => Event::MonitorLost,
-            Monitor::Stop => Event::Stop,
-            Monitor::Pass => Event::Pass,
-            Monitor::Resume => Event::Resume,
-            Monitor::Migration(migration) => Event::Migration {
-                colo: migration == Migration::Colo,
-            },
-            Monitor::ColoExit => Event::ColoExit,
-            Monitor::Barrier { migration, .. } => Event::Barrier {
-                colo: migration == Migration::Colo,
-            },
-            // The primary is told of none.
-            Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
-                return;
-            }
-        }));
-    }
-
     /// Notes what has changed, as a node's tap does.
-    pub fn watch(&mut self, primary: &Primary<Numbered>, now: Ticks) {
-        let discarded = primary.counts().discarded;
-        let committed = primary.committed();
-        let (reports, witnessed) = (primary.reports(), primary.is_witnessed(now));
-        let now = (
-            primary.state(),
-            primary.epoch(),
-            discarded,
-            committed,
-            reports,
-            witnessed,
-        );
-        let (state, epoch, ..) = now;
-        let was = self.seen.replace(now);
-        if was == Some(now) {
-            return;
-        }
-        if let Some((.., was, _)) = was
-            && was != reports
-        {
-            // A node that has taken over begins again.
-            let next = was.number + 1;
-            assert!(reports.number <= next, "each report is noted by itself");
-            self.add(Body::Event(Event::Loaded {
-                covers: reports.covers,
-            }));
-        }
-        if was.is_some_and(|(.., was)| was != witnessed) {
-            self.add(Body::Event(Event::Witness { able: witnessed }));
-        }
-        if was.is_some_and(|(_, _, was, ..)| was != discarded) {
-            self.add(Body::Event(Event::Discarded { frames: discarded }));
-        }
-        if let Some(epoch) = committed
-            && was.is_some_and(|(_, _, _, was, ..)| was != Some(epoch))
-        {
-            self.add(Body::Event(Event::Commit { epoch }));
-        }
-        if primary.is_alone() && !self.was_alone {
-            self.add(Body::Event(Event::Alone));
-        }
-        self.was_alone = primary.is_alone();
-        self.add(Body::Event(Event::State {
-            state: state.word().to_owned(),
-            epoch,
-        }));
+    pub fn watch(&mut self, view: View) {
+        let was = self.seen.replace(view);
+        view.changes(was.as_ref(), |note| self.note(note));
+    }
+
+    pub fn note(&mut self, note: Note) {
+        let event = match note {
+            Note::Fence { epoch } => Event::Fence { epoch },
+            Note::Monitor(said) => match monitor(said) {
+                Some(event) => event,
+                None => return,
+            },
+            Note::State { state, epoch } => Event::State {
+                state: state.word().to_owned(),
+                epoch,
+            },
+            Note::Commit { epoch } => Event::Commit { epoch },
+            Note::Loaded { covers } => Event::Loaded { covers },
+            Note::Witness { able } => Event::Witness { able },
+            Note::Discarded { frames } => Event::Discarded { frames },
+            Note::Alone => Event::Alone,
+            Note::Takeover => Event::Takeover,
+            // They say nothing of what may leave.
+            Note::Divergence { .. } | Note::Request { .. } => return,
+        };
+        self.add(Body::Event(event));
     }
 
     fn audit(runs: &[Vec<Record>]) -> Report {
@@ -188,6 +138,33 @@ impl Capture {
             "{violation}"
         );
     }
+}
+
+/// What the monitor said, in the auditor's words.
+fn monitor(said: Monitor) -> Option<Event> {
+    Some(match said {
+        Monitor::Connected {
+            migration, running, ..
+        } => Event::MonitorConnected {
+            colo: migration == Migration::Colo,
+            running,
+        },
+        Monitor::Disconnected => Event::MonitorLost,
+        Monitor::Stop => Event::Stop,
+        Monitor::Pass => Event::Pass,
+        Monitor::Resume => Event::Resume,
+        Monitor::Migration(migration) => Event::Migration {
+            colo: migration == Migration::Colo,
+        },
+        Monitor::ColoExit => Event::ColoExit,
+        Monitor::Barrier { migration, .. } => Event::Barrier {
+            colo: migration == Migration::Colo,
+        },
+        // The primary is told of none.
+        Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
+            return None;
+        }
+    })
 }
 
 /// Prints a record: of a segment its port, its numbers and its length.

@@ -1,5 +1,5 @@
 //! A protected pair in virtual time: two guests, two QEMUs that take checkpoints in QEMU's order,
-//! both nodes' state machines, a network that fails, and an oracle that knows what every VM said.
+//! both nodes' own drivers over ports of queues, a network that fails, and an oracle that knows what every VM said.
 //!
 //! `DPDK_COLO_CASES` runs more cases of each family; `DPDK_COLO_SEED` and one case replay the run
 //! that a failure names. Each test is a family: what may go wrong in its runs.
@@ -13,6 +13,8 @@ mod log;
 mod monitor;
 mod nodes;
 mod oracle;
+mod outcome;
+mod ports;
 mod profile;
 mod qemu;
 #[allow(dead_code)]
@@ -22,44 +24,41 @@ mod setup;
 mod tcp;
 mod world;
 
+use outcome::Outcome;
 use profile::{Fault, Profile};
 use qemu::Release;
 use rng::for_cases;
 use world::World;
 
-/// What a family's runs came to.
+/// What a family's runs came to, and the seed that replays them with as many cases.
 struct Family {
-    /// Checkpoints that the nodes asked for.
-    requested: u64,
-    /// Checkpoints in all.
-    checkpoints: u64,
-    /// With as many cases, replays them.
+    sum: Outcome,
     seed: u64,
 }
 
+/// Runs a family; where it has at least the usual number of runs, what it is about must have happened.
 fn family(name: &str, usual: usize, profile: Profile) -> Family {
-    let (mut requested, mut checkpoints) = (0, 0);
-    let seed = for_cases(name, usual, |rng| {
-        let outcome = World::new(profile, rng.next()).run();
-        requested += outcome.requested;
-        checkpoints += outcome.checkpoints;
-    });
-    Family {
-        requested,
-        checkpoints,
-        seed,
-    }
+    family_of(name, usual, profile, |_| {})
 }
 
-/// Runs a family in which VMs die; gives back how many SVMs went on and how many PVMs.
-fn deaths(name: &str, usual: usize, profile: Profile) -> (u64, u64) {
-    let (mut takeovers, mut survivals) = (0, 0);
-    for_cases(name, usual, |rng| {
+fn family_of(
+    name: &str,
+    usual: usize,
+    profile: Profile,
+    mut judge: impl FnMut(&Outcome),
+) -> Family {
+    let (mut sum, mut runs) = (Outcome::default(), 0);
+    let seed = for_cases(name, usual, |rng| {
         let outcome = World::new(profile, rng.next()).run();
-        takeovers += outcome.takeovers;
-        survivals += outcome.survivals;
+        judge(&outcome);
+        sum += outcome;
+        runs += 1;
     });
-    (takeovers, survivals)
+    if runs >= usual {
+        eprintln!("{name}: {sum:?}");
+        sum.check_coverage(&profile);
+    }
+    Family { sum, seed }
 }
 
 /// Checkpoints as they come, from the outside.
@@ -67,53 +66,53 @@ const CHECKPOINTS: &[Fault] = &[Fault::Checkpoint, Fault::TwoCheckpoints];
 
 #[test]
 fn equal_vms_need_no_checkpoint() {
-    for_cases("calm", 30, |rng| {
-        let outcome = World::new(Profile::CALM, rng.next()).run();
-        assert_eq!(outcome.requested, 0, "checkpoints asked for");
-        assert_eq!(outcome.checkpoints, 1, "COLO's beginning is the only one");
+    let judge = |outcome: &Outcome| {
+        let more = outcome.checkpoints - 1;
+        assert!(more <= outcome.requested, "COLO's beginning is one of them");
         assert!(outcome.released_equal > 0, "nothing was ever compared");
-    });
+    };
+    let Family { sum, seed } = family_of("calm", 30, Profile::CALM, judge);
+    // Of a connection that is in mid-stream when protection begins, the SVM may never say what the PVM had said just
+    // before: some three runs of a thousand.
+    let missing = sum.causes.get("missing_secondary").copied().unwrap_or(0);
+    assert!(
+        missing <= 1 && sum.requested == missing,
+        "asked for: {:?}, DPDK_COLO_SEED={seed:#x}",
+        sum.causes
+    );
 }
 
 #[test]
 fn loss_between_node_and_client_hardly_needs_a_checkpoint() {
-    let (mut lost, mut overtook, mut requested) = (0, 0, 0);
-    let seed = for_cases("loss", 60, |rng| {
-        let profile = Profile {
-            loss: 100,
-            ..Profile::CALM
-        };
-        let outcome = World::new(profile, rng.next()).run();
-        requested += outcome.requested;
-        lost += outcome.lost;
-        overtook += outcome.overtook;
-    });
+    let profile = Profile {
+        loss: 100,
+        ..Profile::CALM
+    };
+    let Family { sum, seed } = family("loss", 60, profile);
+    let (lost, overtook, requested) = (sum.lost, sum.overtook, sum.requested);
     // What left before anything was compared, and is lost, is not known to have left (docs/loss.md).
     assert!(
-        lost > 0 && overtook > 0 && requested <= 6,
+        overtook > 0 && requested <= 6,
         "{lost} lost, {overtook} overtook, {requested} requested, DPDK_COLO_SEED={seed:#x}"
     );
 }
 
 #[test]
 fn differing_answers_leave_after_a_commit() {
-    for_cases("divergent", 30, |rng| {
-        let profile = Profile {
+    family(
+        "divergent",
+        30,
+        Profile {
             divergent: 50,
             ..Profile::CALM
-        };
-        World::new(profile, rng.next()).run();
-    });
+        },
+    );
 }
 
 #[test]
 fn a_checkpoint_hardly_ever_leads_to_another() {
     // So many cases that their number of requests strays little.
-    let Family {
-        requested,
-        checkpoints,
-        seed,
-    } = family(
+    let Family { sum, seed } = family(
         "checkpoints",
         200,
         Profile {
@@ -121,6 +120,7 @@ fn a_checkpoint_hardly_ever_leads_to_another() {
             ..Profile::CALM
         },
     );
+    let (requested, checkpoints) = (sum.requested, sum.checkpoints);
     // A message that a second checkpoint overtakes may cost a third.
     assert!(
         requested <= checkpoints / 20,
@@ -273,6 +273,8 @@ fn slow_guests_and_ports_lose_nothing() {
                 Fault::StallSecondary,
                 Fault::StallPrimary,
                 Fault::BlockUplink,
+                Fault::BlockLink,
+                Fault::NoHeaders,
                 Fault::Checkpoint,
             ],
             divergent: 5,
@@ -280,6 +282,38 @@ fn slow_guests_and_ports_lose_nothing() {
             ..Profile::CALM
         },
     );
+}
+
+#[test]
+fn a_round_is_right_wherever_its_thread_loses_the_cpu() {
+    for (name, faults) in [
+        ("preempted", CHECKPOINTS),
+        (
+            "preempted_stops",
+            &[
+                Fault::ResetDriver,
+                Fault::OperatorStop,
+                Fault::OperatorBlink,
+                Fault::Checkpoint,
+                Fault::TwoCheckpoints,
+            ],
+        ),
+        (
+            "preempted_deaths",
+            &[Fault::KillPrimary, Fault::KillSecondary, Fault::Checkpoint],
+        ),
+    ] {
+        family(
+            name,
+            40,
+            Profile {
+                faults,
+                divergent: 10,
+                preempt: 100,
+                ..Profile::CALM
+            },
+        );
+    }
 }
 
 #[test]
@@ -297,7 +331,7 @@ fn a_survivor_goes_on() {
 
 #[test]
 fn an_svm_takes_over_in_every_phase() {
-    let (takeovers, _) = deaths(
+    family(
         "takeover",
         60,
         Profile {
@@ -312,12 +346,11 @@ fn an_svm_takes_over_in_every_phase() {
             ..Profile::CALM
         },
     );
-    assert!(takeovers > 0, "nobody took over");
 }
 
 #[test]
 fn an_svm_takes_over_behind_a_slow_link() {
-    deaths(
+    family(
         "slow_takeover",
         40,
         Profile {
@@ -337,7 +370,7 @@ fn an_svm_takes_over_behind_a_slow_link() {
 
 #[test]
 fn a_pvm_goes_on_without_its_svm() {
-    let (_, survivals) = deaths(
+    family(
         "alone",
         40,
         Profile {
@@ -346,12 +379,11 @@ fn a_pvm_goes_on_without_its_svm() {
             ..Profile::CALM
         },
     );
-    assert!(survivals > 0, "nobody went on");
 }
 
 #[test]
 fn survivors_are_protected_again() {
-    deaths(
+    family(
         "again",
         60,
         Profile {
@@ -379,7 +411,7 @@ fn a_partition_makes_nobody_speak_twice() {
             ..Profile::CALM
         },
     );
-    let (takeovers, _) = deaths(
+    family(
         "split",
         40,
         Profile {
@@ -388,12 +420,11 @@ fn a_partition_makes_nobody_speak_twice() {
             ..Profile::CALM
         },
     );
-    assert!(takeovers > 0, "nobody took over");
 }
 
 #[test]
 fn who_fences_first_goes_on() {
-    let (takeovers, survivals) = deaths(
+    let Family { sum, .. } = family(
         "fence",
         40,
         Profile {
@@ -407,7 +438,7 @@ fn who_fences_first_goes_on() {
             ..Profile::CALM
         },
     );
-    assert!(takeovers > 0 && survivals > 0, "{takeovers} {survivals}");
+    assert!(sum.survivals > 0, "nobody went on: {sum:?}");
 }
 
 #[test]
@@ -458,6 +489,8 @@ const EVERYTHING: Profile = Profile {
         Fault::StallSecondary,
         Fault::StallPrimary,
         Fault::BlockUplink,
+        Fault::BlockLink,
+        Fault::NoHeaders,
         Fault::Checkpoint,
         Fault::TwoCheckpoints,
     ],
@@ -471,6 +504,7 @@ const EVERYTHING: Profile = Profile {
     loss: 40,
     release: None,
     failover: Profile::CALM.failover,
+    preempt: 0,
 };
 
 #[test]

@@ -10,6 +10,7 @@ use dpdk_colo::packet::serial;
 
 use crate::frames::{self, Content, Peer, Segment, Way};
 use crate::guest::Guest;
+use crate::outcome::Spoken;
 
 /// What one VM said on one connection, or what left of it.
 #[derive(Default)]
@@ -102,6 +103,11 @@ pub struct Oracle {
     pub released_equal: u64,
     /// P that left before older ones of their connection.
     pub overtook: u64,
+    /// Input that the PVM's ring has taken in this round and that was not mirrored yet.
+    unmirrored: Vec<u64>,
+    /// At a takeover: lineage of each S by its tag, and states that the SVM had loaded.
+    before: Option<(Vec<u64>, u64)>,
+    pub spoken: Spoken,
     /// Highest TSval that has left on each connection of one node's.
     stamps: HashMap<Peer, u32>,
 }
@@ -180,22 +186,42 @@ impl Oracle {
         self.lineages.len() as u64 - 1
     }
 
-    /// The comparator has taken an S as one of the present epoch.
-    pub fn compared(&mut self, tag: u64) {
-        let lineage = self.lineages[tag as usize];
-        assert_eq!(
-            lineage, self.stops,
-            "an S of state {lineage} is compared while the PVM runs from state {}",
-            self.stops
+    /// The node has received these S, each while the PVM had stopped so often, and has taken all but `stale` of them as
+    /// ones of the present epoch.
+    pub fn compared(&mut self, heard: &[(u64, u64)], stale: u64) {
+        let other = |(tag, stops): &&(u64, u64)| self.lineages[*tag as usize] != *stops;
+        let others = heard.iter().filter(other).count() as u64;
+        assert!(
+            others <= stale,
+            "of {heard:?} {others} are of another state, {stale} were dropped"
         );
     }
 
-    /// The node that takes over sends an S once more: one of the state that its VM runs.
-    pub fn repeated(&self, tag: u64) {
+    /// The node that has taken over sends an S once more: one of the state that its VM runs.
+    pub fn repeated(&mut self, tag: u64) {
+        let (lineages, loads) = self.before.as_ref().expect("nobody has taken over");
         assert_eq!(
-            self.lineages[tag as usize], self.loads,
+            lineages[tag as usize], *loads,
             "an S of another state leaves at the takeover"
         );
+        self.spoken.repeated += 1;
+    }
+
+    /// The node sends a frame of its own to the network.
+    pub fn spoke(&mut self, bytes: &[u8]) {
+        match frames::reminds(bytes) {
+            Some(_) => self.spoken.reminders += 1,
+            None => self.spoken.announcements += 1,
+        }
+    }
+
+    /// The judge of the node that takes over.
+    pub fn after_takeover(&self) -> Self {
+        Self {
+            translates: true,
+            before: Some((self.lineages.clone(), self.loads)),
+            ..Self::default()
+        }
     }
 
     /// A P leaves.
@@ -365,12 +391,26 @@ impl Oracle {
     }
 
     /// The PVM's ring takes an input frame.
-    pub fn input_taken(&mut self, mirrored: bool, now: Ticks) -> u64 {
+    pub fn input_taken(&mut self) -> u64 {
+        self.unmirrored.push(self.inputs);
         self.inputs += 1;
-        if !mirrored && self.stops > 0 && !self.alone {
-            self.missed.push_back((now, self.stops, false));
-        }
         self.inputs - 1
+    }
+
+    /// An input frame that the PVM's ring has taken goes to the SVM.
+    pub fn mirrors(&mut self, tag: u64) {
+        let at = self.unmirrored.iter().position(|taken| *taken == tag);
+        self.unmirrored
+            .remove(at.expect("R7: a frame is mirrored that the ring did not take now"));
+    }
+
+    /// The node's round is over: what its ring took and it did not mirror is missed.
+    pub fn end_round(&mut self, now: Ticks) {
+        for _ in self.unmirrored.drain(..) {
+            if self.stops > 0 && !self.alone {
+                self.missed.push_back((now, self.stops, false));
+            }
+        }
     }
 
     /// The SVM's ring takes one (rule R7).

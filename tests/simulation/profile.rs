@@ -6,7 +6,7 @@ use crate::qemu::Release;
 use crate::setup::MS;
 
 /// What may go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     LossyLink,
     DeadLink,
@@ -21,6 +21,9 @@ pub enum Fault {
     StallSecondary,
     StallPrimary,
     BlockUplink,
+    BlockLink,
+    /// A node finds no memory for headers and frames of its own.
+    NoHeaders,
     Checkpoint,
     TwoCheckpoints,
     FailOver,
@@ -62,6 +65,8 @@ pub struct Profile {
     /// What both QEMUs are; any if not told.
     pub release: Option<Release>,
     pub failover: Failover,
+    /// One in so many of a node's calls to its ports finds that its thread did not run for a while; 0: none.
+    pub preempt: usize,
 }
 
 impl Profile {
@@ -81,6 +86,7 @@ impl Profile {
             auto: false,
             retry: MS,
         },
+        preempt: 0,
     };
 
     /// Whether the SVM's ring may stop on its own account. That may hide that the SVM had run under

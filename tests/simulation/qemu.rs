@@ -6,7 +6,6 @@ use dpdk_colo::protect::{Migration, Monitor};
 
 use crate::guest::{Guest, Vm};
 use crate::monitor::Line;
-use crate::nodes::{PrimaryNode, SecondaryNode};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 
@@ -105,6 +104,8 @@ pub struct Qemu {
     state: Guest,
     /// An operator continues the PVM, or the SVM, in this step of the next checkpoint.
     pub cont: Option<(bool, Step)>,
+    /// How often an operator tried to continue the SVM, or the PVM, inside a checkpoint.
+    pub conts: [u64; 2],
     svm_stopped_by_operator: bool,
     requests: Vec<Ticks>,
     pub checkpoints: u64,
@@ -143,6 +144,7 @@ impl Qemu {
             svm_for_load: false,
             state: Guest::default(),
             cont: None,
+            conts: [0; 2],
             svm_stopped_by_operator: false,
             requests: Vec::new(),
             checkpoints: 0,
@@ -172,42 +174,47 @@ impl Qemu {
         )
     }
 
+    /// Stops of both rings.
+    pub fn ring_stops(&self) -> [u32; 2] {
+        [self.pvm.stops, self.svm.stops]
+    }
+
     pub fn is_idle(&self) -> bool {
         self.step == Step::Idle
     }
 
     /// The primary's monitor is there again, and its node asks for the state.
-    pub fn connect(&mut self, p: &PrimaryNode, now: Ticks) {
+    pub fn connect(&mut self, now: Ticks) {
         let answer = Monitor::Connected {
             migration: self.migration(),
             running: self.pvm.running,
             leads: self.colo,
         };
         self.primary.connect(answer, now);
-        self.ask(p, now);
+        self.ask(now);
     }
 
     /// The same of the secondary's.
-    pub fn connect_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+    pub fn connect_secondary(&mut self, now: Ticks) {
         let answer = Monitor::Connected {
             migration: self.secondary_migration(),
             running: self.svm.running,
             leads: false,
         };
         self.secondary.connect(answer, now);
-        self.ask_secondary(s, now);
+        self.ask_secondary(now);
     }
 
-    fn ask_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+    fn ask_secondary(&mut self, now: Ticks) {
         if !self.svm.ring {
             return;
         }
         if self.secondary.up {
             let at = self.soon(now, 1_000);
-            self.secondary_questions.push((at, s.stops));
+            self.secondary_questions.push((at, self.svm.stops));
         } else {
-            self.secondary
-                .notice(Monitor::Unexplained { stops: s.stops }, now);
+            let stops = self.svm.stops;
+            self.secondary.notice(Monitor::Unexplained { stops }, now);
         }
     }
 
@@ -228,13 +235,18 @@ impl Qemu {
         }
     }
 
-    pub fn disconnect_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+    /// It was decided that the SVM goes on.
+    pub fn has_chosen_secondary(&self) -> bool {
+        matches!(self.step, Step::TakeOver | Step::TakenOver)
+    }
+
+    pub fn disconnect_secondary(&mut self, now: Ticks) {
         self.secondary.cut(Monitor::Disconnected, now);
         self.stop_questions.clear();
         self.run_questions.clear();
         let asked = !std::mem::take(&mut self.secondary_questions).is_empty();
         if asked {
-            self.ask_secondary(s, now);
+            self.ask_secondary(now);
         }
     }
 
@@ -247,10 +259,10 @@ impl Qemu {
     }
 
     /// The node asks whenever the ring runs and the monitor answers.
-    fn ask(&mut self, p: &PrimaryNode, now: Ticks) {
+    fn ask(&mut self, now: Ticks) {
         if self.pvm.ring && self.primary.up {
             let at = self.soon(now, 1_000);
-            self.questions.push((at, p.stops));
+            self.questions.push((at, self.pvm.stops));
         }
     }
 
@@ -270,23 +282,17 @@ impl Qemu {
         now + 20 + self.rng.below(most) as Ticks
     }
 
-    pub fn step(
-        &mut self,
-        p: &mut PrimaryNode,
-        s: &mut SecondaryNode,
-        oracle: &mut Oracle,
-        now: Ticks,
-    ) {
-        self.drivers(p, s, now);
+    pub fn step(&mut self, oracle: &mut Oracle, now: Ticks) {
+        self.drivers(now);
         self.talk(now);
         self.requests.retain(|at| {
             let due = *at <= now;
             self.latched |= due && self.colo;
             !due
         });
-        self.cont_inside(p, s, now);
+        self.cont_inside(now);
         // A stop is over when the nodes have passed a quiescent point.
-        if now < self.at || p.seen != p.stops || s.seen != s.stops {
+        if now < self.at || !self.pvm.is_quiet() || !self.svm.is_quiet() {
             return;
         }
         let (next, at) = match self.step {
@@ -295,18 +301,18 @@ impl Qemu {
             Step::TakeOver => {
                 self.svm.running = true;
                 self.secondary.emit(Monitor::Resume, now);
-                self.start_secondary_ring(s, now);
+                self.start_secondary_ring(now);
                 (Step::TakenOver, now)
             }
             Step::StopSecondary => {
                 self.svm_for_load = true;
                 self.svm_stopped_by_operator = false;
-                self.stop_secondary(s, now);
+                self.stop_secondary(now);
                 (Step::StopPrimary, self.soon(now, 300))
             }
             Step::StopPrimary => {
                 self.told_stop = self.pvm.running;
-                self.stop_ring(p);
+                self.stop_ring();
                 self.pvm.running = false;
                 oracle.stop();
                 (Step::TellStop, now)
@@ -334,7 +340,7 @@ impl Qemu {
                 }
             }
             Step::Load => {
-                self.load(s, oracle, now);
+                self.load(oracle, now);
                 (Step::Resume, self.soon(now, 300))
             }
             Step::Resume => {
@@ -348,18 +354,18 @@ impl Qemu {
                 (Step::StartPrimary, self.soon(now, 300))
             }
             Step::StartPrimary => {
-                self.start_ring(p, now);
+                self.start_ring(now);
                 (Step::Idle, now)
             }
             Step::FailOver => {
                 if self.pvm.running {
-                    self.stop_ring(p);
+                    self.stop_ring();
                     self.pvm.running = false;
                     self.primary.emit(Monitor::Stop, now);
                 }
                 self.colo = false;
                 self.svm.running = false;
-                self.stop_secondary_ring(s);
+                self.stop_secondary_ring();
                 oracle.alone = true;
                 self.primary
                     .emit(Monitor::Migration(Migration::Completed), now);
@@ -368,14 +374,14 @@ impl Qemu {
             Step::GoOn => {
                 self.pvm.running = true;
                 self.primary.emit(Monitor::Resume, now);
-                self.start_ring(p, now);
+                self.start_ring(now);
                 (Step::Over, now)
             }
         };
         (self.step, self.at) = (next, at);
     }
 
-    fn load(&mut self, s: &SecondaryNode, oracle: &mut Oracle, now: Ticks) {
+    fn load(&mut self, oracle: &mut Oracle, now: Ticks) {
         self.latched = false;
         self.svm.guest = self.state.clone();
         oracle.load();
@@ -389,7 +395,7 @@ impl Qemu {
         if !(ran || mistaken) {
             self.secondary.emit(Monitor::Resume, now);
         }
-        self.start_secondary_ring(s, now);
+        self.start_secondary_ring(now);
     }
 
     /// COLO ends while both VMs run, and the PVM goes on.
@@ -402,18 +408,12 @@ impl Qemu {
     }
 
     /// The primary's QEMU dies. A state that has come whole is loaded nevertheless.
-    pub fn kill_primary(
-        &mut self,
-        p: &mut PrimaryNode,
-        s: &mut SecondaryNode,
-        oracle: &mut Oracle,
-        now: Ticks,
-    ) {
-        self.stop_ring(p);
+    pub fn kill_primary(&mut self, oracle: &mut Oracle, now: Ticks) {
+        self.stop_ring();
         self.pvm.running = false;
         self.disconnect(now);
         if self.step == Step::Load && self.rng.one_in(2) {
-            self.load(s, oracle, now);
+            self.load(oracle, now);
         }
         self.latched = false;
         self.secondary.emit(Monitor::ColoExit, now);
@@ -421,8 +421,8 @@ impl Qemu {
     }
 
     /// The secondary's QEMU dies, which the primary's finds out at the next checkpoint.
-    pub fn kill_secondary(&mut self, s: &mut SecondaryNode, now: Ticks) {
-        self.stop_secondary_ring(s);
+    pub fn kill_secondary(&mut self, now: Ticks) {
+        self.stop_secondary_ring();
         self.svm.running = false;
         self.secondary.cut(Monitor::Disconnected, now);
         self.secondary_questions.clear();
@@ -449,9 +449,9 @@ impl Qemu {
     }
 
     /// `x-colo-lost-heartbeat` for the SVM.
-    pub fn take_over(&mut self, s: &mut SecondaryNode, now: Ticks) {
-        if self.step == Step::Orphan && s.seen == s.stops {
-            self.stop_secondary(s, now);
+    pub fn take_over(&mut self, now: Ticks) {
+        if self.step == Step::Orphan && self.svm.is_quiet() {
+            self.stop_secondary(now);
             self.secondary
                 .emit(Monitor::Migration(Migration::Completed), now);
             self.colo = false;
@@ -492,33 +492,30 @@ impl Qemu {
     }
 
     /// A new SVM waits for a state; COLO may begin again.
-    pub fn renew_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+    pub fn renew_secondary(&mut self, now: Ticks) {
         self.svm = Vm::new(self.rng.next(), 80);
         self.backend = true;
         self.fails = false;
         self.latched = false;
         self.before = Migration::Completed;
         self.step = Step::Idle;
-        self.connect_secondary(s, now);
+        self.connect_secondary(now);
     }
 
-    fn stop_ring(&mut self, p: &mut PrimaryNode) {
-        if self.pvm.ring {
-            self.pvm.ring = false;
-            p.stops += 1;
-        }
+    fn stop_ring(&mut self) {
+        self.pvm.stop_ring();
     }
 
-    fn start_ring(&mut self, p: &PrimaryNode, now: Ticks) {
+    fn start_ring(&mut self, now: Ticks) {
         let ready = self.pvm.running && self.primary_backend && self.pvm.guest.driver_at == 0;
-        if ready && !self.pvm.ring {
+        if ready && self.pvm.is_quiet() && !self.pvm.ring {
             self.pvm.ring = true;
-            self.ask(p, now);
+            self.ask(now);
         }
     }
 
-    fn stop_secondary(&mut self, s: &mut SecondaryNode, now: Ticks) {
-        self.stop_secondary_ring(s);
+    fn stop_secondary(&mut self, now: Ticks) {
+        self.stop_secondary_ring();
         if self.svm.running {
             self.svm.running = false;
             self.secondary.emit(Monitor::Stop, now);
@@ -530,7 +527,7 @@ impl Qemu {
     }
 
     /// An operator's `cont` inside a checkpoint.
-    fn cont_inside(&mut self, p: &PrimaryNode, s: &SecondaryNode, now: Ticks) {
+    fn cont_inside(&mut self, now: Ticks) {
         let Some((primary, step)) = self.cont else {
             return;
         };
@@ -538,34 +535,32 @@ impl Qemu {
             return;
         }
         self.cont = None;
+        self.conts[usize::from(primary)] += 1;
         if !self.release.cont_inside {
             return;
         }
-        if primary && !self.pvm.running && p.seen == p.stops {
+        if primary && !self.pvm.running && self.pvm.is_quiet() {
             self.pvm.running = true;
             self.primary.emit(Monitor::Resume, now);
-            self.start_ring(p, now);
-        } else if !primary && !self.svm.running && s.seen == s.stops {
+            self.start_ring(now);
+        } else if !primary && !self.svm.running && self.svm.is_quiet() {
             self.svm.running = true;
             self.secondary.emit(Monitor::Resume, now);
-            self.start_secondary_ring(s, now);
+            self.start_secondary_ring(now);
         }
     }
 
-    fn stop_secondary_ring(&mut self, s: &mut SecondaryNode) {
-        if self.svm.ring {
-            self.svm.ring = false;
-            s.stops += 1;
-        }
+    fn stop_secondary_ring(&mut self) {
+        self.svm.stop_ring();
     }
 
-    fn start_secondary_ring(&mut self, s: &SecondaryNode, now: Ticks) {
+    fn start_secondary_ring(&mut self, now: Ticks) {
         let ready = self.svm.running && self.backend && self.svm.guest.driver_at == 0 && !self.mute;
-        if !ready || self.svm.ring {
+        if !ready || self.svm.ring || !self.svm.is_quiet() {
             return;
         }
         self.svm.ring = true;
-        self.ask_secondary(s, now);
+        self.ask_secondary(now);
     }
 
     /// The monitors answer.
@@ -614,7 +609,7 @@ impl Qemu {
     }
 
     /// Drivers that were reset come back.
-    fn drivers(&mut self, p: &mut PrimaryNode, s: &mut SecondaryNode, now: Ticks) {
+    fn drivers(&mut self, now: Ticks) {
         for vm in [&mut self.pvm, &mut self.svm] {
             if vm.running && vm.guest.driver_at != 0 && vm.guest.driver_at <= now {
                 vm.guest.driver_at = 0;
@@ -628,80 +623,74 @@ impl Qemu {
             Step::TakenOver,
         ];
         if quiet.contains(&self.step) {
-            self.start_ring(p, now);
-            self.start_secondary_ring(s, now);
+            self.start_ring(now);
+            self.start_secondary_ring(now);
         }
     }
 
-    pub fn reset_driver(
-        &mut self,
-        p: &mut PrimaryNode,
-        s: &mut SecondaryNode,
-        which: usize,
-        now: Ticks,
-    ) {
+    pub fn reset_driver(&mut self, which: usize, now: Ticks) {
         let back = now + 100 + self.rng.below(6_000) as Ticks;
         if which != 1 && self.pvm.running {
-            self.stop_ring(p);
+            self.stop_ring();
             self.pvm.guest.driver_at = back;
         }
         if which != 0 && self.svm.running {
-            self.stop_secondary_ring(s);
+            self.stop_secondary_ring();
             self.svm.guest.driver_at = back + self.rng.below(500) as Ticks;
         }
     }
 
     /// The operator stops the PVM, if nothing else does.
-    pub fn operator_stops(&mut self, p: &mut PrimaryNode, now: Ticks) {
+    pub fn operator_stops(&mut self, now: Ticks) {
         if self.step == Step::Idle && self.pvm.running {
-            self.stop_ring(p);
+            self.stop_ring();
             self.pvm.running = false;
             self.stopped_by_operator = true;
             self.primary.emit(Monitor::Stop, now);
         }
     }
 
-    pub fn operator_continues(&mut self, p: &PrimaryNode, now: Ticks) {
+    pub fn operator_continues(&mut self, now: Ticks) {
         if self.step == Step::Idle && self.stopped_by_operator {
             self.stopped_by_operator = false;
             self.pvm.running = true;
             self.primary.emit(Monitor::Resume, now);
-            self.start_ring(p, now);
+            self.start_ring(now);
         }
     }
 
     /// The operator stops the SVM and lets it go on, without a state.
-    pub fn operator_blinks(&mut self, s: &mut SecondaryNode, now: Ticks) {
+    pub fn operator_blinks(&mut self, now: Ticks) {
         if self.step == Step::Idle && self.svm.running {
-            self.stop_secondary(s, now);
+            self.stop_secondary(now);
             self.svm.running = true;
             self.secondary.emit(Monitor::Resume, now);
-            self.start_secondary_ring(s, now);
+            self.start_secondary_ring(now);
         }
     }
 
     /// The operator stops the SVM for a while, if it runs.
-    pub fn operator_stops_secondary(&mut self, s: &mut SecondaryNode, now: Ticks) {
+    pub fn operator_stops_secondary(&mut self, now: Ticks) {
         if self.step == Step::Idle && self.svm.running {
-            self.stop_secondary(s, now);
+            self.stop_secondary(now);
             self.svm_stopped_by_operator = true;
         }
     }
 
     /// A checkpoint may have made it run before.
-    pub fn operator_continues_secondary(&mut self, s: &SecondaryNode, now: Ticks) {
+    pub fn operator_continues_secondary(&mut self, now: Ticks) {
         if self.svm_stopped_by_operator && self.step == Step::Idle && !self.svm.running {
             self.svm_stopped_by_operator = false;
             self.svm.running = true;
             self.secondary.emit(Monitor::Resume, now);
-            self.start_secondary_ring(s, now);
+            self.start_secondary_ring(now);
         }
     }
 
     /// The primary node dies, and with it its monitor connection.
     pub fn lose_primary_backend(&mut self, now: Ticks) {
         self.primary_backend = false;
-        self.pvm.ring = false;
+        self.pvm.lose_backend();
         self.disconnect(now);
         self.primary.next(now);
     }
@@ -709,7 +698,7 @@ impl Qemu {
     /// The secondary node dies; the SVM's NIC has no backend.
     pub fn lose_backend(&mut self, now: Ticks) {
         self.backend = false;
-        self.svm.ring = false;
+        self.svm.lose_backend();
         self.secondary.cut(Monitor::Disconnected, now);
         self.secondary.clear();
         self.secondary_questions.clear();

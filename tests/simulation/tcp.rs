@@ -163,6 +163,20 @@ impl Tcp {
         }
     }
 
+    /// An ICMP unreachable about this sequence number: takes one doubling back where it is the first that was not
+    /// acknowledged (RFC 6069).
+    pub fn remind(&mut self, sequence: u32, now: Ticks) -> bool {
+        let heeds = self.una > 0
+            && self.una < self.top
+            && self.tries > 0
+            && sequence == self.iss.wrapping_add(self.una);
+        if heeds {
+            self.tries -= 1;
+            self.retransmit_at = self.retransmit_at.min(now + (RTO << self.tries.min(3)));
+        }
+        heeds
+    }
+
     fn segment(&self, position: u32, now: Ticks) -> Segment {
         let millis = (now / 1_000) as u32;
         Segment {

@@ -9,7 +9,7 @@
 
 use std::num::NonZeroU16;
 
-use super::express::is_plain;
+use super::fast_path::is_plain;
 use super::{Stream, window};
 use crate::compare::Context;
 use crate::compare::hold::{Hold, NIL, SlotId};

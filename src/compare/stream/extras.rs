@@ -12,7 +12,7 @@
 use super::Stream;
 use super::verdict::Verdict;
 use crate::compare::few::Few;
-use crate::compare::hold::{Hold, Link, NIL, SlotId};
+use crate::compare::hold::{Hold, ListKind, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::{Packet, TcpFlags};
 
@@ -120,7 +120,7 @@ impl Stream {
         hold: &'a Hold<F>,
     ) -> impl Iterator<Item = SlotId> + use<'a, F> {
         let following = |c: SlotId| Some(c).filter(|c| *c != NIL);
-        let next = move |c: &SlotId| following(hold.next(Link::Flow, *c));
+        let next = move |c: &SlotId| following(hold.next(ListKind::Flow, *c));
         std::iter::successors(following(self.controls.head), next).take(REACH)
     }
 
@@ -152,7 +152,7 @@ impl Stream {
         };
         let arrived = hold.slot(s).came();
         hold.slot_mut(id).witness(arrived);
-        hold.unlink(Link::Flow, &mut self.controls, s);
+        hold.unlink(ListKind::Flow, &mut self.controls, s);
         hold.remove(s);
         false
     }

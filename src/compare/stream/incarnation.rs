@@ -4,7 +4,7 @@ use super::Stream;
 use super::handshake::Syn;
 use super::reuse::Begun;
 use super::witnesses::known_to;
-use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
+use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
 use crate::compare::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
 use crate::packet::Packet;
@@ -36,8 +36,8 @@ impl Stream {
         };
         let mut s = deferred.head;
         while s != NIL {
-            hold.slot_mut(s).place = Place::Deferred;
-            s = hold.next(Link::Flow, s);
+            hold.slot_mut(s).place = FlowList::Deferred;
+            s = hold.next(ListKind::Flow, s);
         }
     }
 
@@ -69,7 +69,7 @@ impl Stream {
                 return;
             }
             let arrived = cx.hold.slot(s).came();
-            cx.hold.unlink(Link::Flow, &mut deferred, s);
+            cx.hold.unlink(ListKind::Flow, &mut deferred, s);
             let frame = cx.hold.remove(s);
             self.compare_secondary(cx, frame, &packet, arrived);
         }
@@ -106,9 +106,9 @@ impl Stream {
         now: Ticks,
     ) {
         self.catch_up(hold);
-        self.express = false;
+        self.fast = false;
         if let Some(flow) = hold.slot(id).flow {
-            self.unfold(hold, flow);
+            self.restore(hold, flow);
         }
         if hold.slot(id).opens {
             hold.slot_mut(id).opens = false;
@@ -153,12 +153,12 @@ impl Stream {
         if let Ok(w) = hold.insert_secondary(share, now) {
             let slot = hold.slot_mut(w);
             (slot.seq, slot.len, slot.payload, slot.flow) = (seq, len, payload, flow);
-            slot.place = Place::Witness;
+            slot.place = FlowList::Witness;
             slot.complete = true;
             if has_extras {
                 slot.mark_extras();
             }
-            hold.insert_after(Link::Flow, &mut self.witnesses, after, w);
+            hold.insert_after(ListKind::Flow, &mut self.witnesses, after, w);
             hold.retire(w);
         }
     }

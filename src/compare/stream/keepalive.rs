@@ -5,7 +5,7 @@
 //! own byte, as a retransmission is.
 
 use super::Stream;
-use super::express::is_plain;
+use super::fast_path::is_plain;
 use super::verdict::Verdict;
 use super::witnesses::difference;
 use crate::compare::divergence::Reason;

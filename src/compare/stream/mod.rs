@@ -10,32 +10,32 @@
 //! Positions are sequence numbers; only [`Numbers::OwnIsn`] makes them relative to each side's ISN.
 
 mod division;
-mod express;
 mod extras;
+mod fast_path;
 mod handshake;
 mod incarnation;
 mod keepalive;
 mod openings;
 mod overtake;
+mod pair;
 mod plain;
 mod recovery;
 mod reset;
 mod reuse;
-mod twins;
 mod urgent;
 mod verdict;
 mod window;
 mod witnesses;
 
 use super::divergence::Reason;
-use super::hold::{Hold, Link, List, NIL, Place, SlotId};
-use super::trail::Mark;
+use super::history::EntryNumber;
+use super::hold::{FlowList, Hold, List, ListKind, NIL, SlotId};
 use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::at_or_before;
 use crate::packet::{Packet, TcpFlags};
-pub(super) use express::{Arrival, Way, is_equal};
 use extras::Extras;
+pub(super) use fast_path::{Arrival, Path, is_equal};
 use handshake::Syn;
 pub use handshake::Synchronized;
 use keepalive::Probe;
@@ -61,8 +61,8 @@ pub(super) struct Stream {
     /// Where searches for new data begin, so that they are short: the witness that reaches furthest
     /// of those used up.
     frontier: SlotId,
-    /// The last S that the short way has left as history, if `has_trail`.
-    trail: Mark,
+    /// The last S that the fast path has left as history, if `has_entries`.
+    newest_entry: EntryNumber,
     /// Epoch in which the state below was last valid.
     epoch: u32,
     /// Start and end of a range whose bytes have left or may leave; its end is the highest such.
@@ -80,9 +80,9 @@ pub(super) struct Stream {
     /// What positions are relative to; 0 unless [`Numbers::OwnIsn`].
     primary_base: u32,
     secondary_base: u32,
-    /// Segments in order may go the short way; see [`express`].
-    express: bool,
-    has_trail: bool,
+    /// Segments in order may go the fast path; see [`fast_path`].
+    fast: bool,
+    has_entries: bool,
     /// A difference was seen: nothing leaves until the commit.
     diverged: bool,
     /// The PVM's SYN opened this incarnation and the SVM's has not come: other S are the old incarnation's.
@@ -140,7 +140,7 @@ impl Default for Stream {
             cursor: NIL,
             witnesses: List::default(),
             frontier: NIL,
-            trail: Mark::default(),
+            newest_entry: EntryNumber::default(),
             epoch: 0,
             compared: None,
             primary_ack: None,
@@ -148,8 +148,8 @@ impl Default for Stream {
             secondary_window: None,
             primary_base: 0,
             secondary_base: 0,
-            express: false,
-            has_trail: false,
+            fast: false,
+            has_entries: false,
             revisited: NIL,
             diverged: false,
             awaits_syn: false,
@@ -231,7 +231,7 @@ impl Stream {
     #[inline(never)]
     fn any_primary<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, packet: &Packet) {
         self.catch_up(cx.hold);
-        self.unfold(cx.hold, cx.flow);
+        self.restore(cx.hold, cx.flow);
         self.refresh(cx);
         let tcp = packet.tcp;
         self.note_after_reset(&tcp, cx.now);
@@ -293,16 +293,16 @@ impl Stream {
         arrived: Ticks,
     ) {
         self.catch_up(cx.hold);
-        self.unfold(cx.hold, cx.flow);
+        self.restore(cx.hold, cx.flow);
         self.refresh(cx);
-        self.express = false;
+        self.fast = false;
         self.note_after_reset(&packet.tcp, cx.now);
         if self.diverged {
             return;
         }
         if !self.deferred.is_empty() || self.opens_next(packet) {
             match cx.keep(frame, arrived) {
-                Some(id) => self.shelve(cx, id, Place::Deferred),
+                Some(id) => self.shelve(cx, id, FlowList::Deferred),
                 None => self.diverged = true,
             }
             return;
@@ -379,7 +379,7 @@ impl Stream {
             match cx.keep(frame.share(), arrived) {
                 Some(id) => {
                     fill(cx.hold, id, packet, shift);
-                    self.shelve(cx, id, Place::Control);
+                    self.shelve(cx, id, FlowList::Control);
                 }
                 None => self.diverged = true,
             }
@@ -411,7 +411,7 @@ impl Stream {
                 match self.examine(cx, id) {
                     Verdict::Complete => {
                         cx.hold.slot_mut(id).complete = true;
-                        self.cursor = cx.hold.next(Link::Flow, id);
+                        self.cursor = cx.hold.next(ListKind::Flow, id);
                     }
                     Verdict::Waits => break,
                     Verdict::Differs(reason, witness, at) => {
@@ -450,7 +450,7 @@ impl Stream {
     #[inline(always)]
     fn let_leave<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         if let Some(window) = self.secondary_window {
-            express::lower_window(cx.hold, id, window);
+            fast_path::lower_window(cx.hold, id, window);
         }
         self.leave(cx.hold, id);
         cx.hold.release(id, cx.now);
@@ -470,15 +470,15 @@ impl Stream {
             self.raise_stamp(frame, overtakes);
         }
         if self.cursor == id {
-            self.cursor = hold.next(Link::Flow, id);
+            self.cursor = hold.next(ListKind::Flow, id);
         }
-        hold.unlink(Link::Flow, &mut self.primaries, id);
+        hold.unlink(ListKind::Flow, &mut self.primaries, id);
         self.note_on_wire(hold, id);
         if self.extras.unusual {
             self.note_primary_urgent(hold, id);
         }
         let slot = hold.slot_mut(id);
-        slot.place = Place::Nowhere;
+        slot.place = FlowList::Nowhere;
         let (flags, ack) = (slot.flags, slot.ack);
         if flags.intersects(TcpFlags::FIN | TcpFlags::RST) {
             self.note_end_left(hold, id);
@@ -515,16 +515,16 @@ impl Stream {
         cx.report(reason, self.stream_offset(at), p, s, at);
     }
 
-    fn shelve<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, place: Place) {
+    fn shelve<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId, place: FlowList) {
         let slot = cx.hold.slot_mut(id);
         slot.flow = Some(cx.flow);
         slot.place = place;
         let list = match place {
-            Place::Control => &mut self.controls,
-            Place::Deferred => &mut self.deferred,
+            FlowList::Control => &mut self.controls,
+            FlowList::Deferred => &mut self.deferred,
             _ => &mut self.witnesses,
         };
-        cx.hold.push_back(Link::Flow, list, id);
+        cx.hold.push_back(ListKind::Flow, list, id);
     }
 
     /// Why the oldest P of this connection still waits.

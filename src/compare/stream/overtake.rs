@@ -7,10 +7,10 @@
 //! acknowledgment gate like any other (rules R2, R4, R5; docs/loss.md).
 
 use super::Stream;
-use super::express::is_plain;
+use super::fast_path::is_plain;
 use super::verdict::{REMEMBERED, Verdict};
 use crate::compare::Context;
-use crate::compare::hold::{Hold, Link, List, NIL, SlotId};
+use crate::compare::hold::{Hold, List, ListKind, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::edit::{Outcome, Segment};
 use crate::packet::serial::{at_or_before, before, distance, max, min};
@@ -39,13 +39,13 @@ impl Overtakers {
     fn push<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId) {
         hold.slot_mut(id).overtakes = true;
         if is_bare(hold, id) {
-            hold.push_back(Link::Open, &mut self.acks, id);
+            hold.push_back(ListKind::Open, &mut self.acks, id);
             return;
         }
         if self.again_len == REACH {
             self.remove(hold, self.again.head);
         }
-        hold.push_back(Link::Open, &mut self.again, id);
+        hold.push_back(ListKind::Open, &mut self.again, id);
         self.again_len += 1;
     }
 
@@ -53,9 +53,9 @@ impl Overtakers {
         debug_assert!(hold.slot(id).overtakes);
         hold.slot_mut(id).overtakes = false;
         if is_bare(hold, id) {
-            hold.unlink(Link::Open, &mut self.acks, id);
+            hold.unlink(ListKind::Open, &mut self.acks, id);
         } else {
-            hold.unlink(Link::Open, &mut self.again, id);
+            hold.unlink(ListKind::Open, &mut self.again, id);
             self.again_len -= 1;
         }
     }
@@ -132,7 +132,7 @@ impl Stream {
     /// only new data, so both ends are known exactly, however much has passed.
     #[inline]
     pub(super) fn catch_up<F: Frame>(&mut self, hold: &Hold<F>) {
-        if !self.express {
+        if !self.fast {
             return;
         }
         let [oldest, latest] = [self.primaries.head, self.primaries.tail];
@@ -209,7 +209,7 @@ impl Stream {
                 if id == NIL {
                     break;
                 }
-                let next = cx.hold.next(Link::Open, id);
+                let next = cx.hold.next(ListKind::Open, id);
                 let slot = cx.hold.slot(id);
                 if self.acknowledged_by_both(slot.flags, slot.ack) {
                     match self.pass_older(cx, id) {
@@ -315,7 +315,7 @@ impl Stream {
                 let begins_old = at_or_before(from, seq) && before(seq, to);
                 first = min(first, if begins_old { to } else { seq });
             }
-            older = hold.next(Link::Flow, older);
+            older = hold.next(ListKind::Flow, older);
         }
         Some(first)
     }

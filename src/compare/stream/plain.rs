@@ -1,13 +1,13 @@
-//! The general way of a plain segment: one without extras and with no control bit but ACK and PSH that has
+//! The general path of a plain segment: one without extras and with no control bit but ACK and PSH that has
 //! a meaning, on a connection that was in order when it came.
 //!
 //! Such a segment opens and ends nothing and changes none of what [`Stream::is_in_order`] asks for but the
 //! order on the wire. What it can change is compared as for any other segment; the rest is not asked again.
 
-use super::express::is_plain;
+use super::fast_path::is_plain;
 use super::{Stream, fill};
 use crate::compare::Context;
-use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
+use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
 use crate::frame::{Frame, Ticks};
 use crate::packet::Packet;
 
@@ -15,7 +15,7 @@ impl Stream {
     /// Whether a segment is plain and its connection in order.
     #[inline(always)]
     pub(super) fn goes_on_plainly(&self, epoch: u32, packet: &Packet) -> bool {
-        self.express && self.epoch == epoch && is_plain(packet.tcp.flags) && !packet.has_extras()
+        self.fast && self.epoch == epoch && is_plain(packet.tcp.flags) && !packet.has_extras()
     }
 
     /// Takes in a P that already has its slot, as [`Stream::primary`] does.
@@ -28,7 +28,7 @@ impl Stream {
     ) {
         debug_assert!(self.is_in_order());
         self.catch_up(cx.hold);
-        self.unfold(cx.hold, cx.flow);
+        self.restore(cx.hold, cx.flow);
         self.append(cx, id, packet, self.primary_base);
         self.advance(cx);
         self.come_to_rest_in_order(cx.hold);
@@ -45,7 +45,7 @@ impl Stream {
     ) {
         debug_assert!(self.is_in_order());
         self.catch_up(cx.hold);
-        self.unfold(cx.hold, cx.flow);
+        self.restore(cx.hold, cx.flow);
         let tcp = packet.tcp;
         self.note_acknowledged(tcp.ack, Some(tcp.window));
         let seq = tcp.seq.wrapping_sub(self.secondary_base);
@@ -67,8 +67,8 @@ impl Stream {
     ) {
         fill(cx.hold, id, packet, base);
         cx.hold.slot_mut(id).flow = Some(cx.flow);
-        cx.hold.slot_mut(id).place = Place::Primary;
-        cx.hold.push_back(Link::Flow, &mut self.primaries, id);
+        cx.hold.slot_mut(id).place = FlowList::Primary;
+        cx.hold.push_back(ListKind::Flow, &mut self.primaries, id);
         if self.cursor == NIL {
             self.cursor = id;
         }
@@ -81,8 +81,8 @@ impl Stream {
     fn come_to_rest_in_order<F: Frame>(&mut self, hold: &Hold<F>) {
         let is_in_order = !self.diverged && self.leaves_in_order();
         debug_assert_eq!(is_in_order, self.is_in_order());
-        self.express = is_in_order && self.find_frontier(hold);
-        if self.express {
+        self.fast = is_in_order && self.find_frontier(hold);
+        if self.fast {
             self.revisited = NIL;
         }
     }

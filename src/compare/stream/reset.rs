@@ -1,13 +1,13 @@
 //! RSTs: those that both VMs have sent, those of a connection that is over, and the client's.
 //!
 //! A RST of one VM alone is a difference (rule R1), unless both VMs have closed the connection: then
-//! it carries nothing and tells nothing of the VM's state. A RST of the client that both VMs accept
+//! it carries nothing and says nothing of the VM's state. A RST of the client that both VMs accept
 //! ends what they have to say, and what one of them will never send is not waited for (rule R5 names
 //! that exception). docs/resets.md has the reasons.
 
 use super::Stream;
 use crate::compare::Context;
-use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
+use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::{at_or_before, max};
 use crate::packet::{Tcp, TcpFlags};
@@ -122,7 +122,7 @@ impl Stream {
         let (mut other, mut found) = (NIL, false);
         let mut c = self.controls.head;
         while c != NIL {
-            let next = hold.next(Link::Flow, c);
+            let next = hold.next(ListKind::Flow, c);
             let slot = hold.slot(c);
             if slot.flags.contains(TcpFlags::RST) && slot.seq == seq {
                 let own = slot.flags.contains(TcpFlags::ACK).then_some(slot.ack);
@@ -163,7 +163,7 @@ impl Stream {
         }
         if primary == Some(seq) && self.secondary_ack == Some(seq) {
             self.client_reset = Some(ClientReset { seq, settled });
-            self.express = false;
+            self.fast = false;
         }
     }
 
@@ -197,7 +197,7 @@ impl Stream {
             return false;
         }
         self.forget_overtaker(hold, id);
-        hold.unlink(Link::Flow, &mut self.primaries, id);
+        hold.unlink(ListKind::Flow, &mut self.primaries, id);
         if self.cursor == id {
             self.cursor = self.primaries.head;
         }
@@ -215,11 +215,11 @@ impl Stream {
         now: Ticks,
     ) -> Option<bool> {
         let slot = hold.slot(id);
-        let late = slot.place == Place::Control
+        let late = slot.place == FlowList::Control
             && self.epoch == epoch
             && !self.diverged
             && self.is_late_reset(slot.flags, slot.seq, slot.len);
-        if slot.place == Place::Deferred || !(late || self.is_reset(epoch, now)) {
+        if slot.place == FlowList::Deferred || !(late || self.is_reset(epoch, now)) {
             return None;
         }
         self.forget(hold, id);

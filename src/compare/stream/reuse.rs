@@ -5,7 +5,7 @@
 //! that comes again acknowledges the same SYN of the client.
 
 use super::Stream;
-use crate::compare::hold::{Link, NIL, SlotId};
+use crate::compare::hold::{ListKind, NIL, SlotId};
 use crate::compare::{Context, Numbers};
 use crate::frame::Frame;
 use crate::packet::{Packet, Tcp, TcpFlags};
@@ -55,7 +55,7 @@ impl Stream {
         }
         let mut c: SlotId = self.controls.head;
         while c != NIL && !self.diverged {
-            let next = cx.hold.next(Link::Flow, c);
+            let next = cx.hold.next(ListKind::Flow, c);
             let slot = cx.hold.slot(c);
             let (flags, len, arrived) = (slot.flags, slot.len, slot.came());
             if flags.contains(TcpFlags::SYN | TcpFlags::FIN) && self.secondary_fin.is_none() {

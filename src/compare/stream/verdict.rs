@@ -1,12 +1,12 @@
 //! Whether a P is complete: every byte and control bit of it found equal.
 
-use super::express::is_plain;
+use super::fast_path::is_plain;
 use super::openings::Agreement;
 use super::witnesses::difference;
 use super::{Stream, Synchronized};
 use crate::compare::Context;
 use crate::compare::divergence::Reason;
-use crate::compare::hold::{Hold, Link, NIL, SlotId};
+use crate::compare::hold::{Hold, ListKind, NIL, SlotId};
 use crate::frame::Frame;
 use crate::packet::serial::{at_or_before, before, distance, max, min};
 use crate::packet::{Tcp, TcpFlags};
@@ -169,7 +169,7 @@ impl Stream {
     fn match_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, bit: TcpFlags) {
         let mut c = self.controls.head;
         while c != NIL {
-            let next = hold.next(Link::Flow, c);
+            let next = hold.next(ListKind::Flow, c);
             if hold.slot(c).flags.contains(bit) {
                 self.drop_control(hold, id, c);
             }
@@ -181,7 +181,7 @@ impl Stream {
     pub(super) fn drop_control<F: Frame>(&mut self, hold: &mut Hold<F>, id: SlotId, c: SlotId) {
         let arrived = hold.slot(c).came();
         hold.slot_mut(id).witness(arrived);
-        hold.unlink(Link::Flow, &mut self.controls, c);
+        hold.unlink(ListKind::Flow, &mut self.controls, c);
         hold.remove(c);
     }
 }

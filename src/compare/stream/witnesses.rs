@@ -4,7 +4,7 @@ use super::Stream;
 use crate::compare::Context;
 use crate::compare::bytes::first_difference;
 use crate::compare::divergence::Reason;
-use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
+use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
 use crate::frame::{Frame, Ticks};
 use crate::packet::Packet;
 use crate::packet::serial::{at_or_before, before, max, min};
@@ -20,7 +20,7 @@ impl Stream {
             if w == NIL || !hold.slot(w).complete {
                 break;
             }
-            w = hold.previous(Link::Flow, w);
+            w = hold.previous(ListKind::Flow, w);
         }
         w == NIL
     }
@@ -59,7 +59,7 @@ impl Stream {
                 self.diverge(cx, Reason::SecondaryInconsistent, p, Some(w), at);
                 return;
             }
-            w = cx.hold.next(Link::Flow, w);
+            w = cx.hold.next(ListKind::Flow, w);
         }
         let known = known_to(cx.hold, first, seq, end);
         if known == end {
@@ -75,9 +75,9 @@ impl Stream {
         let after = self.swallow(cx.hold, first, seq, end);
         let slot = cx.hold.slot_mut(id);
         slot.flow = Some(cx.flow);
-        slot.place = Place::Witness;
+        slot.place = FlowList::Witness;
         cx.hold
-            .insert_after(Link::Flow, &mut self.witnesses, after, id);
+            .insert_after(ListKind::Flow, &mut self.witnesses, after, id);
     }
 
     /// Drops the witnesses that lie within a range; returns the last one that begins before it.
@@ -91,11 +91,11 @@ impl Stream {
     ) -> SlotId {
         let mut after = match first {
             NIL => self.witnesses.tail,
-            first => hold.previous(Link::Flow, first),
+            first => hold.previous(ListKind::Flow, first),
         };
         let mut w = first;
         while w != NIL && at_or_before(hold.slot(w).end(), end) {
-            let next = hold.next(Link::Flow, w);
+            let next = hold.next(ListKind::Flow, w);
             if at_or_before(seq, hold.slot(w).seq) {
                 self.forget(hold, w);
                 hold.remove(w);
@@ -112,13 +112,13 @@ impl Stream {
         let reaches = |id: SlotId| before(at, hold.slot(id).end());
         let mut id = near;
         while id != NIL && !reaches(id) {
-            id = hold.next(Link::Flow, id);
+            id = hold.next(ListKind::Flow, id);
         }
         if id == near && id != NIL {
-            let mut earlier = hold.previous(Link::Flow, id);
+            let mut earlier = hold.previous(ListKind::Flow, id);
             while earlier != NIL && reaches(earlier) {
                 id = earlier;
-                earlier = hold.previous(Link::Flow, id);
+                earlier = hold.previous(ListKind::Flow, id);
             }
         }
         id
@@ -172,7 +172,7 @@ impl Stream {
                 hold.slot_mut(w).complete = true;
                 hold.retire(w);
             }
-            w = hold.next(Link::Flow, w);
+            w = hold.next(ListKind::Flow, w);
         }
     }
 
@@ -180,7 +180,7 @@ impl Stream {
     /// if there is no such part.
     pub(crate) fn cut<F: Frame>(&self, hold: &mut Hold<F>, id: SlotId) -> bool {
         let slot = hold.slot_mut(id);
-        let Some((from, to)) = self.compared.filter(|_| slot.place == Place::Witness) else {
+        let Some((from, to)) = self.compared.filter(|_| slot.place == FlowList::Witness) else {
             return false;
         };
         if before(slot.seq, from) || at_or_before(to, slot.seq) {
@@ -200,12 +200,12 @@ impl Stream {
             }
         }
         match hold.slot(id).place {
-            Place::Witness => hold.unlink(Link::Flow, &mut self.witnesses, id),
-            Place::Control => hold.unlink(Link::Flow, &mut self.controls, id),
-            Place::Deferred => hold.unlink(Link::Flow, &mut self.deferred, id),
-            Place::Primary | Place::Nowhere => {}
+            FlowList::Witness => hold.unlink(ListKind::Flow, &mut self.witnesses, id),
+            FlowList::Control => hold.unlink(ListKind::Flow, &mut self.controls, id),
+            FlowList::Deferred => hold.unlink(ListKind::Flow, &mut self.deferred, id),
+            FlowList::Primary | FlowList::Nowhere => {}
         }
-        hold.slot_mut(id).place = Place::Nowhere;
+        hold.slot_mut(id).place = FlowList::Nowhere;
     }
 
     /// Drops everything that the connection still keeps.
@@ -214,7 +214,7 @@ impl Stream {
         for list in [&mut self.witnesses, &mut self.controls, &mut self.deferred] {
             while list.head != NIL {
                 let id = list.head;
-                hold.unlink(Link::Flow, list, id);
+                hold.unlink(ListKind::Flow, list, id);
                 hold.remove(id);
             }
         }
@@ -243,7 +243,7 @@ pub(super) fn known_to<F: Frame>(hold: &Hold<F>, first: SlotId, seq: u32, end: u
     let mut w = first;
     while w != NIL && known != end && at_or_before(hold.slot(w).seq, known) {
         known = min(end, hold.slot(w).end());
-        w = hold.next(Link::Flow, w);
+        w = hold.next(ListKind::Flow, w);
     }
     known
 }

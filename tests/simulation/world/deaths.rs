@@ -3,10 +3,11 @@
 
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::Role;
+use dpdk_colo::pair::ToPoll;
 use dpdk_colo::protect::Action;
 
 use super::World;
-use crate::nodes::SecondaryNode;
+use crate::nodes::Node;
 use crate::profile::Fault;
 use crate::qemu::Step;
 use crate::setup::{MS, setup};
@@ -36,15 +37,14 @@ pub struct Deaths {
 
 impl World {
     /// What a node wants done.
-    pub(super) fn act(&mut self, side: Side, action: Option<Action>) {
+    pub(super) fn act(&mut self, side: Side, action: Action) {
         match action {
-            Some(Action::Fence(number)) => {
+            Action::Fence(number) => {
                 let at = self.now + self.rng.between(100, 4_000) as Ticks;
                 self.story.push(format!("{:>7} {side:?} fences", self.now));
                 self.deaths.fences.push((at, side, number));
             }
-            Some(Action::FailOver) => self.deaths.decide = Some((self.now, side)),
-            None => {}
+            Action::FailOver => self.deaths.decide = Some((self.now, side)),
         }
     }
 
@@ -80,7 +80,7 @@ impl World {
             && now >= at
         {
             match side {
-                Side::Secondary => self.qemu.take_over(&mut self.secondary, now),
+                Side::Secondary => self.qemu.take_over(now),
                 Side::Primary => self.qemu.fail_over(now),
             }
             if matches!(self.qemu.step, Step::TakeOver | Step::FailOver) {
@@ -88,7 +88,7 @@ impl World {
             }
         }
         if self.qemu.step == Step::Over && self.deaths.renew.is_none() && self.may_renew() {
-            self.survivals += u64::from(self.oracle.alone);
+            self.outcome.survivals += u64::from(self.oracle.alone);
             self.deaths.renew = Some(now + self.rng.between(2, 30) as Ticks * MS);
         }
         if self.deaths.renew.is_some_and(|at| now >= at) {
@@ -99,9 +99,9 @@ impl World {
             station.replace(Role::Secondary, self.boot);
             drop(station);
             self.boot += 1;
-            self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
+            self.secondary = Node::secondary(setup, self.owners.clone(), now);
             self.secondary_runs = true;
-            self.qemu.renew_secondary(&self.secondary, now);
+            self.qemu.renew_secondary(now);
             self.deaths.enter = Some(now + self.rng.between(2, 20) as Ticks * MS);
         }
         // Without a link a new secondary would not learn what the survivor knows from before.
@@ -144,10 +144,11 @@ impl World {
                 _ => {}
             }
         }
-        match side {
-            Side::Primary => self.primary.state.fenced(number, down, now),
-            Side::Secondary => self.secondary.state.fenced(number, down, now),
-        }
+        let node = match side {
+            Side::Primary => &mut self.primary,
+            Side::Secondary => &mut self.secondary,
+        };
+        node.tell(ToPoll::Fenced { number, down });
         self.oracle.alone |= down && side == Side::Primary;
     }
 
@@ -155,6 +156,7 @@ impl World {
         let now = self.now;
         self.story
             .push(format!("{now:>7} {fault:?} in {:?}", self.qemu.step));
+        self.outcome.happened(fault);
         let after = now + self.rng.between(100, 20_000) as Ticks;
         let host = self.rng.one_in(2);
         match fault {
@@ -170,26 +172,21 @@ impl World {
     }
 
     fn kill_primary(&mut self, host: bool) {
-        self.qemu.kill_primary(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.oracle,
-            self.now,
-        );
+        self.qemu.kill_primary(&mut self.oracle, self.now);
         if host {
             self.primary_runs = false;
             self.to_secondary.from.borrow_mut().runs = false;
-            self.primary.seen = self.primary.stops;
+            self.qemu.pvm.seen = self.qemu.pvm.stops;
         }
     }
 
     fn kill_secondary(&mut self, host: bool) {
-        self.qemu.kill_secondary(&mut self.secondary, self.now);
+        self.qemu.kill_secondary(self.now);
         self.oracle.missed.clear();
         if host {
             self.secondary_runs = false;
             self.to_primary.from.borrow_mut().runs = false;
-            self.secondary.seen = self.secondary.stops;
+            self.qemu.svm.seen = self.qemu.svm.stops;
         }
     }
 }

@@ -4,7 +4,7 @@ use dpdk_colo::frame::Ticks;
 
 use super::World;
 use super::deaths::Side;
-use crate::nodes::{PrimaryNode, SecondaryNode};
+use crate::nodes::Node;
 use crate::profile::Fault;
 use crate::qemu::Step;
 use crate::setup::{MS, TIMING, setup};
@@ -18,6 +18,9 @@ impl World {
     pub(super) fn begin(&mut self, fault: Fault) {
         let now = self.now;
         self.story.push(format!("{now:>7} {fault:?}"));
+        let stops = self.qemu.ring_stops();
+        let up = [self.qemu.primary.up, self.qemu.secondary.up];
+        let colo = self.qemu.colo;
         match fault {
             Fault::LossyLink => {
                 let one_in = [3, 10, 100][self.rng.below(3)];
@@ -38,7 +41,7 @@ impl World {
                 self.later(fault, 10 * MS);
             }
             Fault::CutSecondaryMonitor => {
-                self.qemu.disconnect_secondary(&self.secondary, now);
+                self.qemu.disconnect_secondary(now);
                 self.later(fault, 10 * MS);
             }
             Fault::SlowMonitor => {
@@ -47,15 +50,14 @@ impl World {
             }
             Fault::ResetDriver => {
                 let which = self.rng.below(3);
-                self.qemu
-                    .reset_driver(&mut self.primary, &mut self.secondary, which, now);
+                self.qemu.reset_driver(which, now);
             }
             Fault::OperatorStop => {
-                self.qemu.operator_stops(&mut self.primary, now);
+                self.qemu.operator_stops(now);
                 self.later(fault, 5 * MS);
             }
             Fault::OperatorStopSecondary => {
-                self.qemu.operator_stops_secondary(&mut self.secondary, now);
+                self.qemu.operator_stops_secondary(now);
                 self.later(fault, 5 * MS);
             }
             Fault::ContInside | Fault::ContInsideSecondary => {
@@ -67,14 +69,14 @@ impl World {
                 self.qemu.cont = Some((primary, inside[self.rng.below(inside.len())]));
                 self.qemu.latched |= self.qemu.colo;
             }
-            Fault::OperatorBlink => self.qemu.operator_blinks(&mut self.secondary, now),
+            Fault::OperatorBlink => self.qemu.operator_blinks(now),
             Fault::RestartPrimary => {
                 self.qemu.lose_primary_backend(now);
                 self.oracle.forget_held();
                 let setup = setup(self.boot, self.profile.failover);
                 self.to_secondary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
-                self.primary = PrimaryNode::new(setup, self.owners.clone(), now);
+                self.primary = Node::primary(setup, self.owners.clone(), now);
                 self.capture.start();
                 self.later(fault, 5 * MS);
                 self.later(Fault::CutMonitor, 8 * MS);
@@ -84,7 +86,7 @@ impl World {
                 let setup = setup(self.boot, self.profile.failover);
                 self.to_primary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
-                self.secondary = SecondaryNode::new(setup, self.owners.clone(), now);
+                self.secondary = Node::secondary(setup, self.owners.clone(), now);
                 self.later(fault, 10 * MS);
             }
             Fault::StallSecondary => {
@@ -94,7 +96,18 @@ impl World {
                 self.qemu.pvm.stalls_until = now + self.rng.between(1, 30) as Ticks * MS;
             }
             Fault::BlockUplink => {
-                self.primary.uplink_blocked_until = now + self.rng.between(1, 20) as Ticks * MS;
+                let until = now + self.rng.between(1, 20) as Ticks * MS;
+                self.primary.queues.uplink_blocked_until = until;
+            }
+            Fault::BlockLink => {
+                let until = now + self.rng.between(1, 10) as Ticks * MS;
+                let nodes = [&mut self.primary, &mut self.secondary];
+                nodes[self.rng.below(2)].queues.link_blocked_until = until;
+            }
+            Fault::NoHeaders => {
+                let until = now + self.rng.between(1, 5) as Ticks * MS;
+                let nodes = [&mut self.primary, &mut self.secondary];
+                nodes[self.rng.below(2)].queues.short_until = until;
             }
             Fault::Checkpoint => self.qemu.latched |= self.qemu.colo,
             Fault::TwoCheckpoints => {
@@ -122,6 +135,27 @@ impl World {
                 self.qemu.latched |= self.qemu.colo;
             }
         }
+        let happened = match fault {
+            Fault::CutMonitor => up[0],
+            Fault::CutSecondaryMonitor => up[1],
+            Fault::ResetDriver
+            | Fault::OperatorStop
+            | Fault::OperatorStopSecondary
+            | Fault::OperatorBlink => self.qemu.ring_stops() != stops,
+            Fault::Checkpoint | Fault::TwoCheckpoints | Fault::FailedCheckpoint => colo,
+            Fault::Partition => colo,
+            Fault::FailOver => self.qemu.step == Step::FailOver,
+            // Counted where they come true.
+            Fault::ContInside
+            | Fault::ContInsideSecondary
+            | Fault::KillPrimary
+            | Fault::KillSecondary
+            | Fault::Split => false,
+            _ => true,
+        };
+        if happened {
+            self.outcome.happened(fault);
+        }
     }
 
     pub(super) fn end_faults(&mut self) {
@@ -137,22 +171,23 @@ impl World {
                     self.to_primary.loss = 0;
                 }
                 Fault::CutMonitor if !self.qemu.primary.up => {
-                    self.qemu.connect(&self.primary, now);
+                    self.qemu.connect(now);
                 }
                 Fault::CutSecondaryMonitor if !self.qemu.secondary.up => {
-                    self.qemu.connect_secondary(&self.secondary, now);
+                    self.qemu.connect_secondary(now);
                 }
                 Fault::SlowMonitor => self.qemu.primary.delay = self.profile.monitor,
-                Fault::OperatorStop => self.qemu.operator_continues(&self.primary, now),
+                Fault::OperatorStop => self.qemu.operator_continues(now),
                 Fault::OperatorStopSecondary => {
-                    self.qemu.operator_continues_secondary(&self.secondary, now);
+                    self.qemu.operator_continues_secondary(now);
                 }
                 Fault::RestartPrimary => self.qemu.primary_backend = true,
                 Fault::RestartSecondary => {
                     self.qemu.backend = true;
-                    self.qemu.connect_secondary(&self.secondary, now);
+                    self.qemu.connect_secondary(now);
                 }
                 Fault::Split if self.qemu.split(now) => {
+                    self.outcome.happened(fault);
                     self.deaths.decide = Some((now + TIMING.silence, Side::Secondary));
                 }
                 Fault::TwoCheckpoints => self.qemu.latched |= self.qemu.colo,
@@ -165,8 +200,8 @@ impl World {
                 .iter()
                 .all(|(_, fault)| *fault != Fault::OperatorStop)
         {
-            self.qemu.operator_continues(&self.primary, now);
-            self.qemu.operator_continues_secondary(&self.secondary, now);
+            self.qemu.operator_continues(now);
+            self.qemu.operator_continues_secondary(now);
         }
     }
 }

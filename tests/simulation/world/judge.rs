@@ -5,6 +5,7 @@ use dpdk_colo::protect::{State, UNLUCKY};
 
 use super::World;
 use crate::nodes::TICK;
+use crate::ports::PREEMPTED;
 use crate::setup::{EVIDENCE, MS, REPEAT, SLACK, TIMEOUT};
 
 /// What a P or an input frame may wait before a checkpoint is wanted.
@@ -46,13 +47,21 @@ impl World {
             self.judge.unprotected = self.now;
         }
         self.judge_output();
-        if !self.primary.state.wants_output() {
+        if !self.primary.speaks().wants_output() {
             // Until the monitor has told of a commit the PVM is not listened to.
             self.judge.deaf = self.now;
         }
         self.judge_mirror();
         self.judge_input();
         self.judge_requests();
+    }
+
+    /// What a thread that does not run for a while adds to every time.
+    fn lag(&self) -> Ticks {
+        match self.profile.preempt {
+            0 => 0,
+            _ => 4 * PREEMPTED,
+        }
     }
 
     /// R10: every frame has one owner.
@@ -69,19 +78,20 @@ impl World {
     /// R9: what is held is released or leads to a request.
     fn judge_output(&self) {
         let now = self.now;
-        let state = self.primary.state.state();
-        let wanted = self.primary.state.checkpoints().is_wanted();
+        let state = self.primary.speaks().state();
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
         if self.primary.is_protecting()
             && let Some(taken) = self.oracle.oldest()
         {
             // What is free to leave and waits for the uplink is no longer the protection's matter.
             let leaving = self
                 .primary
+                .queues
                 .uplink_blocked_until
                 .max(self.judge.unprotected + MS);
             let taken = taken.max(leaving).min(now);
             assert!(
-                wanted || now - taken <= LIMIT,
+                wanted || now - taken <= LIMIT + self.lag(),
                 "R9: a frame taken at {taken} is held at {now} and no checkpoint is wanted, {state:?}"
             );
         }
@@ -90,15 +100,21 @@ impl World {
     /// R7: what the SVM missed leads to a checkpoint.
     fn judge_mirror(&mut self) {
         let now = self.now;
-        let state = self.primary.state.state();
-        let wanted = self.primary.state.checkpoints().is_wanted();
+        let state = self.primary.speaks().state();
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let lag = self.lag();
         let missed = &mut self.oracle.missed;
         while let Some((at, period, again)) = missed.front().copied() {
             let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
+            let [p, s] = [&self.primary.queues, &self.secondary.queues];
+            let dead = [p, s]
+                .map(|queues| queues.link_blocked_until.max(queues.short_until))
+                .into_iter()
+                .fold(dead, Ticks::max);
             let backend = if self.qemu.backend { 0 } else { now };
             let told = at.max(dead).max(self.judge.unprotected).max(backend);
             let told = told.max(self.judge.deaf);
-            if now < told + 4 * SLACK + 2 * self.profile.link as Ticks
+            if now < told + lag + 4 * SLACK + 2 * self.profile.link as Ticks
                 && period == self.oracle.stops
             {
                 break;
@@ -119,15 +135,15 @@ impl World {
     /// R9: input that waits leads to a checkpoint.
     fn judge_input(&mut self) {
         let now = self.now;
-        let wanted = self.primary.state.checkpoints().is_wanted();
-        let waits = (!self.uplink.is_empty() || self.primary.has_input())
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let waits = (!self.uplink.is_empty() || self.primary.waiting_input() > 0)
             && self.qemu.pvm.takes_input()
             && self.primary.is_protecting()
             && !wanted;
         let since = self.judge.input_waits.filter(|_| waits).unwrap_or(now);
         self.judge.input_waits = waits.then_some(since);
         assert!(
-            now - since <= 2 * LIMIT,
+            now - since <= 2 * LIMIT + self.lag(),
             "R9: input waits since {since} and no checkpoint is wanted at {now}"
         );
     }
@@ -135,9 +151,9 @@ impl World {
     /// R9: a checkpoint that is wanted is asked for.
     fn judge_requests(&mut self) {
         let now = self.now;
-        let wanted = self.primary.state.checkpoints().is_wanted();
+        let wanted = self.primary.speaks().checkpoints().is_wanted();
         // After some stops without proof requests come more and more seldom.
-        let unproven = self.primary.state.checkpoints().unproven_count();
+        let unproven = self.primary.speaks().checkpoints().unproven_count();
         let pause = match unproven.checked_sub(UNLUCKY) {
             Some(doublings) => REPEAT << doublings.min(6),
             None => 0,
@@ -147,7 +163,12 @@ impl World {
         self.judge.able_since = able.then_some(since);
         assert!(
             now - since
-                <= pause + REPEAT + EVIDENCE + 8 * MS + 2 * self.qemu.primary.delay as Ticks,
+                <= self.lag()
+                    + pause
+                    + REPEAT
+                    + EVIDENCE
+                    + 8 * MS
+                    + 2 * self.qemu.primary.delay as Ticks,
             "R9: a checkpoint is wanted since {since} and not asked for at {now}"
         );
     }

@@ -10,14 +10,17 @@ use std::collections::VecDeque;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
+use dpdk_colo::pair::ToControl;
 
 use crate::client::Clients;
-use crate::frame::Owners;
+use crate::frame::{Numbered, Owners};
 use crate::guest::CALL_BACK;
 use crate::link::{Channel, Station};
 use crate::log::Capture;
-use crate::nodes::{PrimaryNode, PrimaryPorts, SecondaryNode, SecondaryPorts};
+use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
+use crate::outcome::Outcome;
+use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
 use crate::rng::Rng;
@@ -26,34 +29,22 @@ use deaths::{Deaths, Side};
 use judge::Judge;
 use takeover::Zombie;
 
-/// What a run came to.
-pub struct Outcome {
-    pub requested: u64,
-    pub checkpoints: u64,
-    pub released_equal: u64,
-    /// SVMs that went on, and PVMs that did.
-    pub takeovers: u64,
-    pub survivals: u64,
-    /// Frames that were lost between node and client, and P that overtook others.
-    pub lost: u64,
-    pub overtook: u64,
-}
-
 /// Both hosts, the link, the clients, and those who judge.
 pub struct World {
     rng: Rng,
     profile: Profile,
     now: Ticks,
     qemu: Qemu,
-    primary: PrimaryNode,
-    secondary: SecondaryNode,
+    primary: Node,
+    secondary: Node,
     to_secondary: Channel,
     to_primary: Channel,
-    uplink: VecDeque<Vec<u8>>,
+    uplink: Waiting,
+    /// The same of the secondary's.
+    standby_uplink: Waiting,
     clients: Clients,
     /// One frame in so many is lost on the way to a client or from it; 0: none.
     loss: usize,
-    lost: u64,
     oracle: Oracle,
     capture: Capture,
     owners: Owners,
@@ -65,9 +56,10 @@ pub struct World {
     primary_runs: bool,
     secondary_runs: bool,
     zombie: Option<Zombie>,
+    /// The network knows that the VM has moved to the secondary.
+    moved: bool,
     deaths: Deaths,
-    takeovers: u64,
-    survivals: u64,
+    outcome: Outcome,
     /// What happened, told when the run fails.
     story: Vec<String>,
     last_state: String,
@@ -75,7 +67,7 @@ pub struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("DPDK_COLO_STORY").is_some() {
             eprintln!("{}", self.story.join("\n"));
         }
     }
@@ -104,14 +96,14 @@ impl World {
         Self {
             profile,
             now: 1,
-            primary: PrimaryNode::new(setup(1, profile.failover), owners.clone(), 0),
-            secondary: SecondaryNode::new(setup(2, profile.failover), owners.clone(), 0),
+            primary: Node::primary(setup(1, profile.failover), owners.clone(), 0),
+            secondary: Node::secondary(setup(2, profile.failover), owners.clone(), 0),
             to_secondary: Channel::new(rng.next(), profile.link, &primary, &secondary),
             to_primary: Channel::new(rng.next(), profile.link, &secondary, &primary),
-            uplink: VecDeque::new(),
+            uplink: Waiting::new(),
+            standby_uplink: Waiting::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
             loss: if rng.one_in(3) { 0 } else { profile.loss },
-            lost: 0,
             oracle: Oracle::default(),
             capture: Capture::default(),
             owners,
@@ -121,9 +113,9 @@ impl World {
             primary_runs: true,
             secondary_runs: true,
             zombie: None,
+            moved: false,
             deaths: Deaths::default(),
-            takeovers: 0,
-            survivals: 0,
+            outcome: Outcome::default(),
             story: vec![format!("{release:?}")],
             last_state: String::new(),
             qemu,
@@ -135,8 +127,8 @@ impl World {
     pub fn run(mut self) -> Outcome {
         let entry = self.rng.between(2, 20) as Ticks * MS;
         let trouble = 100 * MS;
-        self.qemu.connect(&self.primary, self.now);
-        self.qemu.connect_secondary(&self.secondary, self.now);
+        self.qemu.connect(self.now);
+        self.qemu.connect_secondary(self.now);
         let mut faults: Vec<(Ticks, Fault)> = (0..self.profile.faults.len().min(1)
             * self.rng.between(1, 8))
             .map(|_| {
@@ -171,7 +163,7 @@ impl World {
                 self.now < 3_000 * MS,
                 "liveness: {} frames held, state {:?}, calls {:#?} {:#?}",
                 self.oracle.held(),
-                self.primary.state.state(),
+                self.primary.speaks().state(),
                 self.clients
                     .calls
                     .iter()
@@ -190,27 +182,32 @@ impl World {
         }
         self.check_streams();
         // A log of one node tells nothing of what another one did in its place.
-        if self.takeovers + self.survivals == 0 {
+        if self.outcome.takeovers + self.outcome.survivals == 0 {
             let capture = std::mem::take(&mut self.capture);
             capture.check(&mut self.rng);
         }
-        let checkpoints = self.primary.state.checkpoints();
-        Outcome {
-            requested: checkpoints.requested(),
-            checkpoints: self.qemu.checkpoints,
-            released_equal: self.oracle.released_equal,
-            takeovers: self.takeovers,
-            survivals: self.survivals,
-            lost: self.lost,
-            overtook: self.oracle.overtook,
+        let mut outcome = std::mem::take(&mut self.outcome);
+        outcome.requested = self.primary.speaks().checkpoints().requested();
+        outcome.checkpoints = self.qemu.checkpoints;
+        outcome.released_equal = self.oracle.released_equal;
+        outcome.overtook = self.oracle.overtook;
+        outcome.spoken += self.oracle.spoken;
+        outcome.reminded = self.clients.reminded;
+        let [secondary, primary] = self.qemu.conts;
+        for (fault, n) in [
+            (Fault::ContInside, primary),
+            (Fault::ContInsideSecondary, secondary),
+        ] {
+            *outcome.faults.entry(fault).or_default() += n;
         }
+        outcome
     }
 
     /// Whether the network between node and client loses a frame. Datagrams nobody would repeat.
     fn is_lost(&mut self, frame: &[u8]) -> bool {
         let is_tcp = Packet::parse(frame, frame.len()).kind == Kind::Tcp;
         let lost = is_tcp && self.loss > 0 && self.rng.one_in(self.loss);
-        self.lost += u64::from(lost);
+        self.outcome.lost += u64::from(lost);
         lost
     }
 
@@ -243,84 +240,133 @@ impl World {
         assert_eq!(called, heard, "connections that the guest opened");
     }
 
+    /// The network brings frames for the VM to the port that has its addresses, or floods them.
+    fn route(&mut self, frame: Vec<u8>) {
+        if !self.primary_runs || self.moved {
+            self.standby_uplink.push_back(frame);
+            return;
+        }
+        if self.rng.one_in(50) {
+            self.standby_uplink.push_back(frame.clone());
+        }
+        self.uplink.push_back(frame);
+    }
+
     fn turn(&mut self) {
         let now = self.now;
         for frame in self.clients.step(now) {
             if !self.is_lost(&frame) {
-                self.uplink.push_back(frame);
+                self.route(frame);
             }
         }
         if self.qemu.primary_backend && self.primary_runs && !self.rng.one_in(4) {
-            self.capture.at(now);
-            let Qemu { pvm, primary, .. } = &mut self.qemu;
-            let sent = self.primary.poll(
-                &mut PrimaryPorts {
-                    vm: pvm,
-                    from_link: &mut self.to_primary,
-                    to_link: &mut self.to_secondary,
-                    uplink: &mut self.uplink,
-                    mail: &mut || primary.next(now),
-                    oracle: &mut self.oracle,
-                    capture: &mut self.capture,
-                },
-                now,
-            );
-            for frame in sent {
-                if !self.is_lost(&frame) {
-                    self.clients.hear(&frame, now);
-                }
-            }
-            if self.primary.tick(now) {
-                self.judge.asked();
-                self.qemu.request(now);
-            }
-            let action = self.primary.state.next_action(now);
-            self.act(Side::Primary, action);
+            self.poll_primary();
         }
         if self.qemu.backend && self.secondary_runs && !self.rng.one_in(4) {
-            let Qemu { svm, secondary, .. } = &mut self.qemu;
-            self.secondary.poll(
-                &mut SecondaryPorts {
-                    vm: svm,
-                    from_link: &mut self.to_secondary,
-                    to_link: &mut self.to_primary,
-                    mail: &mut || secondary.next(now),
-                    oracle: &mut self.oracle,
-                },
-                now,
-            );
-        }
-        if self.secondary_runs {
-            let action = self.secondary.state.next_action(now);
-            self.act(Side::Secondary, action);
-            if let Some(question) = self.secondary.state.next_question() {
-                self.qemu.ask_whether_it_runs(question, now);
-            }
-            if self.secondary.state.takes_over() {
-                self.promote();
-            }
+            self.poll_secondary();
         }
         self.poll_zombie();
+        let now = self.now;
         self.qemu.pvm.step(now);
         self.qemu.svm.step(now);
-        self.qemu.step(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.oracle,
-            now,
-        );
+        self.qemu.step(&mut self.oracle, now);
+    }
+
+    fn poll_primary(&mut self) {
+        let now = self.now;
+        self.capture.at(now);
+        let site = Site {
+            machine: Machine::Pvm(&mut self.qemu),
+            from_link: &mut self.to_primary,
+            to_link: &mut self.to_secondary,
+            uplink: &mut self.uplink,
+            oracle: &mut self.oracle,
+            capture: Some(&mut self.capture),
+            rng: &mut self.rng,
+            preempt: self.profile.preempt,
+        };
+        let round = self.primary.poll(site, now);
+        let now = self.passed(round.now);
+        for frame in round.sent {
+            if !self.is_lost(&frame) {
+                self.clients.hear(&frame, now);
+            }
+        }
+        self.control(Side::Primary, round.posted);
+    }
+
+    fn poll_secondary(&mut self) {
+        let now = self.now;
+        let site = Site {
+            machine: Machine::Svm(&mut self.qemu),
+            from_link: &mut self.to_secondary,
+            to_link: &mut self.to_primary,
+            uplink: &mut self.standby_uplink,
+            oracle: &mut self.oracle,
+            capture: None,
+            rng: &mut self.rng,
+            preempt: self.profile.preempt,
+        };
+        let round = self.secondary.poll(site, now);
+        let now = self.passed(round.now);
+        for frame in round.sent {
+            assert!(
+                self.qemu.has_chosen_secondary(),
+                "R6: a secondary speaks whose VM was not chosen"
+            );
+            self.moved = true;
+            self.clients.hear(&frame, now);
+        }
+        self.control(Side::Secondary, round.posted);
+        if round.took_over {
+            self.promote();
+        }
+    }
+
+    /// A round ended at this time; gives it back.
+    fn passed(&mut self, end: Ticks) -> Ticks {
+        self.outcome.preempted += u64::from(end > self.now);
+        self.now = end;
+        end
+    }
+
+    /// What a node's control thread does.
+    fn control(&mut self, side: Side, posted: Vec<ToControl<Numbered>>) {
+        for message in posted {
+            match message {
+                ToControl::Request(request) => {
+                    assert_eq!(side, Side::Primary, "a secondary asks for no checkpoint");
+                    let word = request.cause.word();
+                    self.story.push(format!("{:>7} asks for {word}", self.now));
+                    *self.outcome.causes.entry(word).or_default() += 1;
+                    self.judge.asked();
+                    self.qemu.request(self.now);
+                }
+                ToControl::Act(action) => self.act(side, action),
+                ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
+                ToControl::Record(divergence, epoch) => {
+                    let (reason, flow) = (divergence.reason.word(), divergence.flow);
+                    let text = flow.map(|flow| flow.to_string()).unwrap_or_default();
+                    let (now, at) = (self.now, divergence.stream_offset);
+                    self.story.push(format!(
+                        "{now:>7} {reason} of {text} at {at:?} in epoch {epoch}"
+                    ));
+                }
+                ToControl::Offset(..) | ToControl::OffsetsEnd { .. } | ToControl::Link(_) => {}
+            }
+        }
     }
 
     /// Notes changes for the story.
     fn note(&mut self) {
         let state = format!(
             "primary {:?} epoch {}, wanted {}, requested {}; secondary {:?} epoch {}; QEMU {}",
-            self.primary.state.state(),
-            self.primary.state.epoch(),
-            self.primary.state.checkpoints().is_wanted(),
-            self.primary.state.checkpoints().requested(),
-            self.secondary.state.state(),
-            self.secondary.state.epoch(),
+            self.primary.speaks().state(),
+            self.primary.speaks().epoch(),
+            self.primary.speaks().checkpoints().is_wanted(),
+            self.primary.speaks().checkpoints().requested(),
+            self.secondary.follows().state(),
+            self.secondary.follows().epoch(),
             self.qemu.told(),
         );
         if state != self.last_state {

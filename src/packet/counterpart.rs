@@ -1,4 +1,4 @@
-//! Two frames that are the same segment or datagram, told by a few words of their headers.
+//! Whether two frames are the same segment or datagram, by a few words of their headers.
 //!
 //! What both VMs may choose alike or not is left out: the IP identification, hop limit, traffic
 //! class and flow label, and all checksums. TCP's own fields are read from the other frame.
@@ -39,7 +39,7 @@ impl Packet {
     /// frame's, which has `other_len` bytes in all. False says that the other frame is to be parsed: it is
     /// different, or not TCP or UDP right behind an IP header without options or extension headers.
     #[inline(always)]
-    pub(crate) fn has_twin(
+    pub(crate) fn has_counterpart(
         &self,
         head: &[u8],
         other: &[u8],
@@ -62,16 +62,16 @@ impl Packet {
         }
     }
 
-    /// The TCP fields of a twin that is a segment; `head` is its first segment. Of a datagram they mean
+    /// The TCP fields of a counterpart that is a segment; `head` is its first segment. Of a datagram they mean
     /// nothing.
     #[inline(always)]
-    pub(crate) fn twin_fields(&self, head: &[u8]) -> Tcp {
+    pub(crate) fn counterpart_fields(&self, head: &[u8]) -> Tcp {
         let header = head.get(usize::from(self.l4)..);
         let fields = header.and_then(<[u8]>::first_chunk::<TCP_HEADER>);
         fields.map_or_else(Tcp::default, |h| tcp_fields(h))
     }
 
-    /// Only a segment without options or with aligned time stamps (RFC 7323, appendix A) has a twin here: both
+    /// Only a segment without options or with aligned time stamps (RFC 7323, appendix A) has a counterpart here: both
     /// then say nothing that would have to be compared. `WORD` ends with the first four bytes behind the header.
     #[inline(always)]
     fn is_segment<const L4: usize, const END: usize, const WORD: usize>(

@@ -1,6 +1,6 @@
 //! How far one VM's frames are ahead of the other's, and how many of each the next round should take.
 //!
-//! Counterparts that come in one round meet the shortest way. Once a round has found a burst of one
+//! Counterparts that come in one round meet the paired fast path. Once a round has found a burst of one
 //! VM only, all later rounds of a busy pair would find P and S that are a burst apart: so the VM that is
 //! ahead waits, in its port's ring, until the other one has caught up. It waits for what lies in the other
 //! port's ring only, one round at a time: a VM that is silent keeps nobody waiting, and neither do two VMs
@@ -19,7 +19,7 @@ const MOST: usize = 8 * BURST;
 
 /// What is known of the two streams of frames.
 #[derive(Debug)]
-pub(super) struct Stride {
+pub(super) struct Balance {
     /// P by which the PVM is ahead; negative where the SVM is.
     lead: isize,
     /// Rounds in a row that had frames of both VMs and no counterparts.
@@ -28,7 +28,7 @@ pub(super) struct Stride {
     shares: [usize; 2],
 }
 
-impl Stride {
+impl Balance {
     pub(super) fn new() -> Self {
         Self {
             lead: 0,
@@ -43,7 +43,7 @@ impl Stride {
         self.futile > PATIENCE
     }
 
-    /// A round took so many P and S; `behind` of them came behind the last counterparts, if there
+    /// A round took this many P and S; `behind` of them came behind the last counterparts, if there
     /// were any.
     #[inline(always)]
     pub(super) fn took(&mut self, [p, s]: [usize; 2], behind: Option<[usize; 2]>) {
@@ -65,9 +65,9 @@ impl Stride {
     }
 
     /// How many P and S the next round should take at most; the round after it is free again unless
-    /// this one is told of.
+    /// [`Balance::took`] is called for this one.
     #[inline(always)]
-    pub(super) fn take_shares(&mut self) -> [usize; 2] {
+    pub(super) fn take_budget(&mut self) -> [usize; 2] {
         std::mem::replace(&mut self.shares, [BURST; 2])
     }
 }
@@ -78,7 +78,7 @@ mod tests {
 
     /// Rings that fill faster than rounds empty them, with the same frames in both.
     struct Rings {
-        stride: Stride,
+        balance: Balance,
         /// Frames of each VM that were taken.
         taken: [usize; 2],
     }
@@ -86,14 +86,14 @@ mod tests {
     impl Rings {
         fn new() -> Self {
             Self {
-                stride: Stride::new(),
+                balance: Balance::new(),
                 taken: [0; 2],
             }
         }
 
         /// A round in which at most `there` frames are found; returns how many were taken.
         fn round(&mut self, there: [usize; 2]) -> [usize; 2] {
-            let shares = self.stride.take_shares();
+            let shares = self.balance.take_budget();
             let [p, s] = [0, 1].map(|vm| shares[vm].min(there[vm]));
             let ends = [self.taken[0] + p, self.taken[1] + s];
             let last = ends[0].min(ends[1]);
@@ -101,7 +101,7 @@ mod tests {
             self.taken = ends;
             if p + s > 0 {
                 let behind = met.then(|| ends.map(|end| end - last));
-                self.stride.took([p, s], behind);
+                self.balance.took([p, s], behind);
             }
             [p, s]
         }
@@ -155,21 +155,21 @@ mod tests {
 
     #[test]
     fn frames_without_counterparts_are_taken_as_they_come() {
-        let mut stride = Stride::new();
-        stride.took([BURST, 0], None);
+        let mut balance = Balance::new();
+        balance.took([BURST, 0], None);
         for _ in 0..=PATIENCE {
-            stride.took([BURST, BURST], None);
+            balance.took([BURST, BURST], None);
         }
         for _ in PATIENCE..AGAIN - 2 {
-            assert!(stride.is_lost());
-            assert_eq!(stride.take_shares(), [BURST; 2]);
-            stride.took([BURST, BURST / 2], None);
+            assert!(balance.is_lost());
+            assert_eq!(balance.take_budget(), [BURST; 2]);
+            balance.took([BURST, BURST / 2], None);
         }
-        assert!(stride.is_lost());
-        stride.took([BURST, BURST / 2], None);
-        assert!(!stride.is_lost(), "they may be alike again");
-        stride.took([BURST, BURST], Some([4, 0]));
-        assert!(!stride.is_lost());
-        assert_eq!(stride.take_shares(), [BURST - 4, BURST]);
+        assert!(balance.is_lost());
+        balance.took([BURST, BURST / 2], None);
+        assert!(!balance.is_lost(), "they may be alike again");
+        balance.took([BURST, BURST], Some([4, 0]));
+        assert!(!balance.is_lost());
+        assert_eq!(balance.take_budget(), [BURST - 4, BURST]);
     }
 }

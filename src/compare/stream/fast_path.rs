@@ -1,30 +1,30 @@
-//! The short way of a segment in order: payload behind all that was compared before, with the same
+//! The fast path of a segment in order: payload behind all that was compared before, with the same
 //! bounds on both sides, and no control bit but ACK and PSH.
 //!
-//! It does what the general way would do, on the same state, and leaves everything that is not
+//! It does what the general path would do, on the same state, and leaves everything that is not
 //! as simple to it, a difference included. [`Stream::is_in_order`] says when a connection may take
-//! it, once the general way has come to rest: then a P at the cursor waits for bytes that no S has
+//! it, once the general path has come to rest: then a P at the cursor waits for bytes that no S has
 //! brought, whatever else arrives.
 
 use super::verdict::REMEMBERED;
 use super::{Stream, window};
 use crate::compare::bytes::first_difference;
-use crate::compare::hold::{Hold, Link, NIL, Place, SlotId};
-use crate::compare::trail::{Mark, Step};
+use crate::compare::history::{Entry, EntryNumber};
+use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::{at_or_before, before, distance, max};
 use crate::packet::{Packet, TcpFlags};
 
 /// What became of a segment.
-pub(in crate::compare) enum Way<F> {
-    /// It was taken in, and so many P left.
-    Short(u64),
-    /// It is for the general way.
+pub(in crate::compare) enum Path<F> {
+    /// It was taken in, and this many P left.
+    Fast(u64),
+    /// It is for the general path.
     General(F),
 }
 
-/// A segment on its way in.
+/// An arriving segment.
 pub(in crate::compare) struct Arrival<'a, F> {
     pub frame: F,
     pub packet: &'a Packet,
@@ -64,11 +64,11 @@ impl Stream {
             && self.openings == 0
     }
 
-    /// The general way has done what there was to do: says whether the short way is open from here.
+    /// The general path has done what there was to do: says whether the fast path is open from here.
     pub(super) fn come_to_rest<F: Frame>(&mut self, hold: &Hold<F>) {
-        self.express = self.is_in_order() && self.find_frontier(hold);
-        if self.express {
-            // The short way gives up slots without a look at this mark.
+        self.fast = self.is_in_order() && self.find_frontier(hold);
+        if self.fast {
+            // The fast path gives up slots without a look at this mark.
             self.revisited = NIL;
         }
     }
@@ -80,10 +80,10 @@ impl Stream {
         if last == NIL {
             return self.find_frontier_from_the_end(hold);
         }
-        let mut next = hold.next(Link::Flow, last);
+        let mut next = hold.next(ListKind::Flow, last);
         while next != NIL && hold.slot(next).complete {
             last = next;
-            next = hold.next(Link::Flow, last);
+            next = hold.next(ListKind::Flow, last);
         }
         self.frontier = last;
         true
@@ -98,7 +98,7 @@ impl Stream {
                 self.frontier = last;
                 return true;
             }
-            last = hold.previous(Link::Flow, last);
+            last = hold.previous(ListKind::Flow, last);
         }
         false
     }
@@ -109,22 +109,22 @@ impl Stream {
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
-    ) -> Way<F> {
+    ) -> Path<F> {
         debug_assert!(hold.awaits_primary());
         let tcp = arrival.packet.tcp;
         let usual = is_plain(tcp.flags) && !arrival.packet.has_extras();
-        if !self.express || self.epoch != arrival.epoch || !usual {
-            return Way::General(arrival.frame);
+        if !self.fast || self.epoch != arrival.epoch || !usual {
+            return Path::General(arrival.frame);
         }
         let seq = tcp.seq.wrapping_sub(self.primary_base);
         let len = arrival.packet.payload_len;
         if self.cursor == NIL {
             if !self.primaries.is_empty() || !self.acknowledged_by_both(tcp.flags, tcp.ack) {
-                return Way::General(arrival.frame);
+                return Path::General(arrival.frame);
             }
             if len == 0 {
                 self.pass(hold, arrival, None);
-                return Way::Short(1);
+                return Path::Fast(1);
             }
             let witness = self.first_unused(hold);
             if witness != NIL {
@@ -133,19 +133,19 @@ impl Stream {
         }
         // What comes again or only acknowledges may overtake what is held.
         if self.compared.is_some_and(|(_, to)| before(seq, to)) {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         let last = self.primaries.tail;
         if last != NIL {
             let last = hold.slot(last);
             if len == 0 || last.len == 0 || before(seq, last.end()) {
-                return Way::General(arrival.frame);
+                return Path::General(arrival.frame);
             }
         }
         let (packet, flow) = (arrival.packet, arrival.flow);
         let id = match hold.insert_primary(arrival.frame, arrival.now) {
             Ok(id) => id,
-            Err(frame) => return Way::General(frame),
+            Err(frame) => return Path::General(frame),
         };
         let slot = hold.slot_mut(id);
         slot.seq = seq;
@@ -156,12 +156,12 @@ impl Stream {
         slot.payload = packet.payload;
         slot.transport = packet.l4;
         slot.flow = Some(flow);
-        slot.place = Place::Primary;
-        hold.push_back(Link::Flow, &mut self.primaries, id);
+        slot.place = FlowList::Primary;
+        hold.push_back(ListKind::Flow, &mut self.primaries, id);
         if self.cursor == NIL {
             self.cursor = id;
         }
-        Way::Short(0)
+        Path::Fast(0)
     }
 
     /// The first S behind those that P have used up; where the last of them is not known any more,
@@ -170,7 +170,7 @@ impl Stream {
     pub(super) fn first_unused<F: Frame>(&self, hold: &Hold<F>) -> SlotId {
         match self.frontier {
             NIL => self.witnesses.head,
-            frontier => hold.next(Link::Flow, frontier),
+            frontier => hold.next(ListKind::Flow, frontier),
         }
     }
 
@@ -182,7 +182,7 @@ impl Stream {
         arrival: Arrival<'_, F>,
         witness: SlotId,
         seq: u32,
-    ) -> Way<F> {
+    ) -> Path<F> {
         let packet = arrival.packet;
         let slot = hold.slot(witness);
         let simple = !slot.complete
@@ -191,15 +191,15 @@ impl Stream {
             && self.compared.is_none_or(|(_, to)| to == seq);
         let (s, at) = (hold.frame(witness), usize::from(slot.payload));
         if !simple || !is_equal(&arrival.frame, packet, s, at) {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         let arrived = slot.came();
-        hold.unlink(Link::Flow, &mut self.witnesses, witness);
-        self.trail = hold.fold(witness, arrival.flow, self.last_step());
-        self.has_trail = true;
+        hold.unlink(ListKind::Flow, &mut self.witnesses, witness);
+        self.newest_entry = hold.archive(witness, arrival.flow, self.last_entry());
+        self.has_entries = true;
         self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
         self.pass(hold, arrival, Some(arrived));
-        Way::Short(1)
+        Path::Fast(1)
     }
 
     /// Lets a P leave that never needed a slot.
@@ -237,36 +237,36 @@ impl Stream {
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
-    ) -> Way<F> {
+    ) -> Path<F> {
         let (packet, tcp) = (arrival.packet, arrival.packet.tcp);
         let usual = is_plain(tcp.flags) && !packet.has_extras();
-        if !self.express || self.epoch != arrival.epoch || !usual {
-            return Way::General(arrival.frame);
+        if !self.fast || self.epoch != arrival.epoch || !usual {
+            return Path::General(arrival.frame);
         }
         if packet.payload_len == 0 {
             if !self.primaries.is_empty() {
-                return Way::General(arrival.frame);
+                return Path::General(arrival.frame);
             }
             self.note_acknowledged(tcp.ack, Some(tcp.window));
-            return Way::Short(0);
+            return Path::Fast(0);
         }
         let seq = tcp.seq.wrapping_sub(self.secondary_base);
         let last = self.witnesses.tail;
         let overlaps = self.compared.is_some_and(|(_, to)| before(seq, to))
             || (last != self.frontier && last != NIL && before(seq, hold.slot(last).end()));
         if overlaps {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         debug_assert!(!hold.secondary_is_full());
         if self.cursor != NIL {
             return self.meet_primary(hold, arrival, seq);
         }
         if !self.primaries.is_empty() {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         let id = match hold.insert_secondary(arrival.frame, arrival.now) {
             Ok(id) => id,
-            Err(frame) => return Way::General(frame),
+            Err(frame) => return Path::General(frame),
         };
         self.note_acknowledged(tcp.ack, Some(tcp.window));
         let slot = hold.slot_mut(id);
@@ -274,9 +274,9 @@ impl Stream {
         slot.len = packet.payload_len;
         slot.payload = packet.payload;
         slot.flow = Some(arrival.flow);
-        slot.place = Place::Witness;
-        hold.push_back(Link::Flow, &mut self.witnesses, id);
-        Way::Short(0)
+        slot.place = FlowList::Witness;
+        hold.push_back(ListKind::Flow, &mut self.witnesses, id);
+        Path::Fast(0)
     }
 
     /// An S that no witness overlaps arrives after the P at the cursor.
@@ -286,7 +286,7 @@ impl Stream {
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
         seq: u32,
-    ) -> Way<F> {
+    ) -> Path<F> {
         let (packet, tcp) = (arrival.packet, arrival.packet.tcp);
         let id = self.cursor;
         let slot = hold.slot(id);
@@ -298,22 +298,22 @@ impl Stream {
             && self.primaries.head == id
             && at_or_before(slot.ack, acknowledged)
             && self.compared.is_none_or(|(_, to)| to == seq)
-            && self.waits_from(hold, hold.next(Link::Flow, id), slot.end());
+            && self.waits_from(hold, hold.next(ListKind::Flow, id), slot.end());
         let (p, at) = (hold.frame(id), usize::from(slot.payload));
         if !simple || !is_equal(&arrival.frame, packet, p, at) {
-            return Way::General(arrival.frame);
+            return Path::General(arrival.frame);
         }
         let ack = slot.ack;
         self.note_acknowledged(tcp.ack, Some(tcp.window));
         if let Some(limit) = self.secondary_window {
             lower_window(hold, id, limit);
         }
-        hold.unlink(Link::Flow, &mut self.primaries, id);
+        hold.unlink(ListKind::Flow, &mut self.primaries, id);
         self.note_left(ack);
         hold.release_met(id, arrival.now);
         self.leave_as_history(hold, arrival, seq);
         self.cursor = self.primaries.head;
-        Way::Short(1)
+        Path::Fast(1)
     }
 
     /// Keeps an S that came now and was found equal, in order. The caller has seen
@@ -326,16 +326,16 @@ impl Stream {
         seq: u32,
     ) {
         let packet = arrival.packet;
-        self.trail = hold.keep_step(Step {
+        self.newest_entry = hold.keep_entry(Entry {
             frame: arrival.frame,
             arrived: arrival.now,
             flow: arrival.flow,
-            before: self.last_step(),
+            before: self.last_entry(),
             seq,
             len: packet.payload_len,
             payload: packet.payload,
         });
-        self.has_trail = true;
+        self.has_entries = true;
         self.extend_compared(seq, seq.wrapping_add(packet.payload_len));
     }
 
@@ -353,39 +353,39 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn last_step(&self) -> Option<Mark> {
-        self.has_trail.then_some(self.trail)
+    fn last_entry(&self) -> Option<EntryNumber> {
+        self.has_entries.then_some(self.newest_entry)
     }
 
-    /// Takes all that the short way has left as history back among the witnesses, before the
-    /// general way or a commit looks at them. It lies behind all other history and before the S that
+    /// Takes all that the fast path has left as history back among the witnesses, before the
+    /// general path or a commit looks at them. It lies behind all other history and before the S that
     /// no P has used up.
     #[inline(always)]
-    pub(super) fn unfold<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
-        if self.has_trail {
-            self.unfold_trail(hold, flow);
+    pub(super) fn restore<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
+        if self.has_entries {
+            self.restore_entries(hold, flow);
         }
     }
 
     #[inline(never)]
-    fn unfold_trail<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
-        self.has_trail = false;
+    fn restore_entries<F: Frame>(&mut self, hold: &mut Hold<F>, flow: FlowId) {
+        self.has_entries = false;
         let mut after = self.frontier;
         let mut newest = NIL;
-        let mut step = Some(self.trail);
-        while let Some((id, earlier)) = step.and_then(|mark| hold.unfold(flow, mark)) {
+        let mut entry = Some(self.newest_entry);
+        while let Some((id, earlier)) = entry.and_then(|mark| hold.restore(flow, mark)) {
             if newest == NIL {
                 newest = id;
                 if after == NIL {
                     let seq = hold.slot(id).seq;
                     after = self.witnesses.tail;
                     while after != NIL && before(seq, hold.slot(after).seq) {
-                        after = hold.previous(Link::Flow, after);
+                        after = hold.previous(ListKind::Flow, after);
                     }
                 }
             }
-            hold.insert_after(Link::Flow, &mut self.witnesses, after, id);
-            step = earlier;
+            hold.insert_after(ListKind::Flow, &mut self.witnesses, after, id);
+            entry = earlier;
         }
         if newest != NIL {
             self.frontier = newest;

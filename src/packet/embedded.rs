@@ -11,7 +11,7 @@ use crate::proto::ip::TCP;
 /// An error quotes at least 8 bytes of the transport header, so the ports and the sequence number,
 /// and seldom the whole segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuotedTcp {
+pub struct EmbeddedTcp {
     /// The flow of the quoted segment, in the direction in which the segment went.
     pub key: FlowKey,
     /// Offset of the quoted TCP header in the frame.
@@ -29,7 +29,7 @@ impl Packet {
     /// The TCP segment that this packet quotes, or `None` when it is no ICMP error, quotes
     /// something else or a fragment, or cuts the quote too short. `head` is the first segment of
     /// the frame that this packet was parsed from.
-    pub fn quoted_tcp(&self, head: &[u8]) -> Option<QuotedTcp> {
+    pub fn embedded_tcp(&self, head: &[u8]) -> Option<EmbeddedTcp> {
         if self.kind != Kind::Icmp {
             return None;
         }
@@ -59,7 +59,7 @@ impl Packet {
             dst_port,
             self.key.vlans(),
         );
-        Some(QuotedTcp {
+        Some(EmbeddedTcp {
             key,
             tcp: ip.l4,
             end,

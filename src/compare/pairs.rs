@@ -2,9 +2,9 @@
 //!
 //! VMs in step send the same segments, and where one round of the poll loop finds both, the second
 //! header is not read, hashed and looked up again, and neither frame waits in a slot. Which frames
-//! meet is told by their headers alone, so a burst that lags behind the other one, or has a frame
-//! more, is brought into line first, and the next round takes less of it ([`super::stride`]). All others go
-//! the ways that they go by themselves.
+//! meet is decided by their headers alone. A burst that lags behind the other one, or has a frame
+//! more, is brought into line first, and the next round takes less of it ([`super::balance`]). All
+//! other frames take the paths of single frames.
 
 use super::flows::Output;
 use super::intake::{Batch, Bursts};
@@ -52,7 +52,7 @@ impl<F: Frame> Comparator<F> {
         bursts.secondary.touch_headers();
         self.read(&mut bursts.primary, 0..ends.0);
         let (mut p, mut s) = (0, 0);
-        let mut looks = match self.stride.is_lost() {
+        let mut looks = match self.balance.is_lost() {
             true => FEW_LOOKS,
             false => LOOKS,
         };
@@ -61,13 +61,13 @@ impl<F: Frame> Comparator<F> {
             Numbers::Translated => Common::PORTS_AND_SEQUENCE,
             Numbers::OwnIsn => Common::PORTS,
         };
-        while self.express && !self.suspended && self.policy.is_default() {
-            while are_twins(bursts, (p, s), common) {
-                released += u64::from(self.take_twins(bursts, (p, s), now));
+        while self.fast && !self.suspended && self.policy.is_default() {
+            while are_counterparts(bursts, (p, s), common) {
+                released += u64::from(self.take_pair(bursts, (p, s), now));
                 (p, s) = (p + 1, s + 1);
                 met = true;
             }
-            let Some(next) = find_twins(bursts, (p, s), common, &mut looks) else {
+            let Some(next) = find_counterparts(bursts, (p, s), common, &mut looks) else {
                 break;
             };
             self.take_read_primaries(&mut bursts.primary, p..next.0, now);
@@ -75,7 +75,7 @@ impl<F: Frame> Comparator<F> {
             (p, s) = next;
         }
         let behind = met.then(|| [ends.0 - p, ends.1 - s]);
-        self.stride.took([ends.0, ends.1], behind);
+        self.balance.took([ends.0, ends.1], behind);
         self.counts.released += released;
         self.counts.paired += released;
         self.trim_history();
@@ -83,9 +83,9 @@ impl<F: Frame> Comparator<F> {
         self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
     }
 
-    /// Whether they met on the shortest way.
+    /// Whether they met on the paired fast path.
     #[inline(always)]
-    fn take_twins(&mut self, bursts: &mut Bursts<F>, (p, s): (usize, usize), now: Ticks) -> bool {
+    fn take_pair(&mut self, bursts: &mut Bursts<F>, (p, s): (usize, usize), now: Ticks) -> bool {
         let (batch, i) = (&mut bursts.primary, p);
         let secondary = bursts.secondary.frames[s].take();
         let (Some(primary), Some(secondary)) = (batch.frames[i].take(), secondary) else {
@@ -113,7 +113,7 @@ impl<F: Frame> Comparator<F> {
         let (packet, hash) = (&batch.packets[i], batch.hashes[i]);
         let mut other = *packet;
         if packet.kind == Kind::Tcp {
-            other.tcp = packet.twin_fields(secondary.head());
+            other.tcp = packet.counterpart_fields(secondary.head());
         }
         self.take_primary(primary, packet, hash, self.flow_of(batch, i), now);
         self.take_secondary(secondary, &other, hash, self.flow_of(batch, i), now);
@@ -142,9 +142,9 @@ impl<F: Frame> Comparator<F> {
         let flow = &mut self.flows[id];
         flow.seen = now;
         match &mut flow.output {
-            Output::Stream(stream) => stream.twins_in_order(&mut self.hold, arrival, secondary),
+            Output::Stream(stream) => stream.pair_in_order(&mut self.hold, arrival, secondary),
             Output::Datagrams(datagrams) => {
-                datagrams.twins_in_order(&mut self.hold, arrival, secondary)
+                datagrams.pair_in_order(&mut self.hold, arrival, secondary)
             }
         }
     }
@@ -152,7 +152,7 @@ impl<F: Frame> Comparator<F> {
 
 /// The places of the next P and S beyond these that are the same segment: the pair with the fewest before it.
 #[inline(never)]
-fn find_twins<F: Frame>(
+fn find_counterparts<F: Frame>(
     bursts: &Bursts<F>,
     (p, s): (usize, usize),
     common: Common,
@@ -165,7 +165,7 @@ fn find_twins<F: Frame>(
     for ahead in 1..more_p.max(more_s) {
         *looks = looks.checked_sub(1)?;
         for at in [(p, s + ahead), (p + ahead, s)] {
-            if are_twins(bursts, at, common) {
+            if are_counterparts(bursts, at, common) {
                 return Some(at);
             }
         }
@@ -175,7 +175,7 @@ fn find_twins<F: Frame>(
 
 /// Whether the P and the S at these places are the same segment.
 #[inline(always)]
-fn are_twins<F: Frame>(bursts: &Bursts<F>, (p, s): (usize, usize), common: Common) -> bool {
+fn are_counterparts<F: Frame>(bursts: &Bursts<F>, (p, s): (usize, usize), common: Common) -> bool {
     if p >= bursts.primary.len || s >= bursts.secondary.len {
         return false;
     }
@@ -184,5 +184,5 @@ fn are_twins<F: Frame>(bursts: &Bursts<F>, (p, s): (usize, usize), common: Commo
         return false;
     };
     let packet = &bursts.primary.packets[p];
-    packet.has_twin(primary.head(), secondary.head(), secondary.len(), common)
+    packet.has_counterpart(primary.head(), secondary.head(), secondary.len(), common)
 }

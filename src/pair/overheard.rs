@@ -37,6 +37,11 @@ impl<F> Overheard<F> {
         }
     }
 
+    /// Frames in here.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Takes in what came now; returns how many older ones were dropped for it.
     pub fn add(&mut self, frames: impl Iterator<Item = F>, now: Ticks) -> usize {
         let mut dropped = 0;

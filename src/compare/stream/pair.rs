@@ -1,10 +1,10 @@
-//! The shortest way: a P and an S that are the same segment, in order, while nothing waits.
+//! The paired fast path: a P and an S that are the same segment, in order, while nothing waits.
 //!
-//! It leaves the connection as the S and then the P by the short way would (see
-//! [`super::express`]), and everything else to that.
+//! It leaves the connection as the S and then the P by the fast path would (see
+//! [`super::fast_path`]), and everything else to that.
 
 use super::Stream;
-use super::express::{Arrival, are_plain, is_equal};
+use super::fast_path::{Arrival, are_plain, is_equal};
 use crate::compare::hold::{Hold, NIL};
 use crate::frame::Frame;
 use crate::packet::serial::{at_or_before, max};
@@ -14,19 +14,19 @@ impl Stream {
     /// [`Hold::primary_room`], and nothing is suspended. Both come back where this is not all there is to
     /// them.
     #[inline(always)]
-    pub(crate) fn twins_in_order<F: Frame>(
+    pub(crate) fn pair_in_order<F: Frame>(
         &mut self,
         hold: &mut Hold<F>,
         arrival: Arrival<'_, F>,
         secondary: F,
     ) -> Result<(), (F, F)> {
         let (packet, tcp) = (arrival.packet, &arrival.packet.tcp);
-        let other = packet.twin_fields(secondary.head());
+        let other = packet.counterpart_fields(secondary.head());
         let seq = tcp.seq.wrapping_sub(self.primary_base);
         let acknowledged = self
             .secondary_ack
             .map_or(other.ack, |ack| max(ack, other.ack));
-        let simple = self.express
+        let simple = self.fast
             && self.epoch == arrival.epoch
             && are_plain([tcp.flags, other.flags])
             && self.primaries.is_empty()

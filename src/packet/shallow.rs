@@ -1,11 +1,11 @@
-//! The flow of a plain frame at a glance, as a NIC's receive-side scaling reads it.
+//! Shallow parse: the flow of a plain frame, as a NIC's receive-side scaling reads it.
 //!
 //! [`Packet::parse`](super::Packet::parse) decides what a frame is, and whoever compares it
 //! reads it that way. To pass it on its flow is enough. What is read here is what `parse` reads, or
 //! nothing.
 
+use super::counterpart::{PORTS, PORTS_AND_LENGTH, double, network_differs};
 use super::parse::{ETHERNET_HEADER, TCP_HEADER, UDP_HEADER, V4, V6};
-use super::twin::{PORTS, PORTS_AND_LENGTH, double, network_differs};
 use crate::flow::{Endpoints, FlowClass, FlowKey, Vlans};
 use crate::proto::ip::{TCP, UDP};
 
@@ -16,7 +16,7 @@ use crate::proto::ip::{TCP, UDP};
 /// A function goes in and not the flow comes out because each kind of frame then has code of its own
 /// all the way.
 #[inline(always)]
-pub(crate) fn at_a_glance<T>(
+pub(crate) fn shallow_parse<T>(
     head: &[u8],
     frame_len: usize,
     then: impl Fn(FlowKey) -> T,
@@ -71,7 +71,7 @@ fn transport<const L4: usize, T>(
     }
 }
 
-/// Whether another frame is of the flow of a frame that [`at_a_glance`] has read, and would be read the
+/// Whether another frame is of the flow of a frame that [`shallow_parse`] has read, and would be read the
 /// same way. Each frame is given by its first segment and the bytes in all its segments. False says
 /// nothing.
 #[inline(always)]
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn flow_of(head: &[u8], len: usize) -> Option<FlowKey> {
-        at_a_glance(head, len, |flow| flow)
+        shallow_parse(head, len, |flow| flow)
     }
 
     fn as_parsed(head: &[u8], len: usize) -> Option<FlowKey> {

@@ -1,0 +1,49 @@
+//! What the poll core and the control thread tell each other of a pair.
+
+use crate::compare::Divergence;
+use crate::flow::FlowKey;
+use crate::link::secure::Notice;
+use crate::protect::{Action, Monitor, Request};
+use crate::rewrite::Offset;
+
+/// What the control thread tells a poll core.
+#[derive(Clone, Copy, Debug)]
+pub enum ToPoll {
+    /// The monitor said something.
+    Monitor(Monitor),
+    /// A fencing command has ended.
+    Fenced {
+        /// Its number.
+        number: u32,
+        /// The peer is certainly down.
+        down: bool,
+    },
+    /// An offset that a node before this one had when it took over.
+    Inherit(FlowKey, Offset),
+    /// A node before this one led in this place.
+    Led {
+        /// Takeovers before it did.
+        term: u32,
+    },
+}
+
+/// What a poll core tells the control thread.
+pub enum ToControl<F> {
+    /// Write this request to the monitor.
+    Request(Request),
+    /// Write this divergence down, seen in this epoch.
+    Record(Divergence<F>, u32),
+    /// Do this about a peer that is lost.
+    Act(Action),
+    /// Ask the monitor whether the VM runs, unless its ring does: a question's number.
+    Ask(u32),
+    /// An offset that the node has inherited from itself as the secondary.
+    Offset(FlowKey, Offset),
+    /// That was all of them.
+    OffsetsEnd {
+        /// Takeovers before this node led.
+        term: u32,
+    },
+    /// What an operator should hear of the link.
+    Link(Notice),
+}

@@ -1,0 +1,408 @@
+//! A primary's round: guest ↔ uplink, and the link beside them.
+
+use std::slice;
+
+use super::link_out::link_out;
+use super::mail::{ToControl, ToPoll};
+use super::output;
+use super::overheard::Overheard;
+use super::ports::{Burst, Port, Ports};
+use super::state::{Counts, PairState, Times};
+use super::view::View;
+use crate::frame::{Frame, Ticks};
+use crate::link::{self, DATA_HEADER};
+use crate::monitor::capture::{Note, Place};
+use crate::packet::Packet;
+use crate::protect::{AWAITED, Inheritance, Primary, State, Unreachable};
+
+/// How often a client is told after a takeover of each segment that it may wait for; each time takes
+/// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
+const REMINDERS: usize = 3;
+
+/// The driver of a node whose VM speaks.
+pub struct PrimaryDriver<B: Burst> {
+    state: Primary<B::Frame>,
+    pair: PairState<B>,
+    /// Second owners of the input that is offered to the guest; empty between two rounds.
+    shares: B,
+    input_since: Ticks,
+    /// Until then input is kept for a guest that takes none: its driver may still fill its ring.
+    starts_until: Ticks,
+    /// Slot of the next inherited offset to save for a node that comes after this one.
+    to_save: Option<usize>,
+}
+
+/// What a capture may tell of.
+fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
+    View {
+        state: state.state(),
+        epoch: state.epoch(),
+        committed: state.committed(),
+        alone: state.is_alone(),
+        discarded: state.counts().discarded,
+        reports: state.reports(),
+        witnessed: state.is_witnessed(now),
+    }
+}
+
+impl<B: Burst> PrimaryDriver<B> {
+    /// A pair that is polled from now on, at a fence of this generation ([`Ports::quiesce`]).
+    pub fn new(state: Primary<B::Frame>, generation: u64, times: Times) -> Self {
+        let pair = PairState::new(generation, times, Overheard::default());
+        Self::at(state, pair)
+    }
+
+    /// A pair whose secondary went on: `state` has done nothing yet, and the VM's ring has just started.
+    pub(super) fn after_takeover(
+        mut state: Primary<B::Frame>,
+        inheritance: Inheritance<B::Frame>,
+        pair: PairState<B>,
+        now: Ticks,
+    ) -> Self {
+        state.inherit(inheritance, now);
+        Self {
+            starts_until: now.saturating_add(pair.times.latest),
+            to_save: Some(0),
+            ..Self::at(state, pair)
+        }
+    }
+
+    fn at(state: Primary<B::Frame>, pair: PairState<B>) -> Self {
+        Self {
+            state,
+            pair,
+            shares: B::default(),
+            input_since: 0,
+            starts_until: 0,
+            to_save: None,
+        }
+    }
+
+    /// The state machine, for its figures.
+    pub fn state(&self) -> &Primary<B::Frame> {
+        &self.state
+    }
+
+    /// The driver's own counters.
+    pub fn counts(&self) -> Counts {
+        self.pair.counts
+    }
+
+    /// Frames that are in here.
+    pub fn frames(&self) -> usize {
+        self.state.frames() + self.pair.frames() + self.shares.len()
+    }
+
+    /// Input that the guest's ring has not taken yet.
+    pub fn waiting_input(&self) -> usize {
+        self.pair.input.len() + self.pair.overheard.len()
+    }
+
+    /// One round; true if it found work.
+    pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        self.fence(ports);
+        self.mail(ports, now);
+        let mut busy = self.tx_pending(ports);
+        busy |= self.link_in(ports, now);
+        busy |= self.send_again(ports);
+        busy |= self.guest_in(ports, now);
+        self.state.exchange(now);
+        busy |= self.release(ports);
+        busy |= self.uplink_in(ports, now);
+        busy |= self.link_out(ports, now);
+        self.watch(ports, now);
+        output::ask(ports, || self.state.next_request(now));
+        busy
+    }
+
+    /// Tells a capture what has changed.
+    fn watch<P: Ports<Burst = B>>(&self, ports: &mut P, now: Ticks) {
+        ports.watch(|| view(&self.state, now));
+    }
+
+    /// Fences come first: what was taken before belongs to the old epoch, what comes after to the new.
+    fn fence<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        for _ in 0..self.pair.stops(ports) {
+            self.state.guest_stopped();
+            ports.note(Note::Fence {
+                epoch: self.state.epoch(),
+            });
+        }
+    }
+
+    fn mail<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        while let Some(message) = ports.next_mail() {
+            match message {
+                ToPoll::Monitor(event) => {
+                    ports.note(Note::Monitor(event));
+                    self.state.monitor(event, now);
+                    self.watch(ports, now);
+                }
+                ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
+                // Told to whoever has not taken over yet.
+                ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
+            }
+        }
+    }
+
+    fn tx_pending<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
+        self.drop_superseded(ports);
+        ports.flush(self.state.epoch()) + ports.flush_link() > 0
+    }
+
+    /// Another VM speaks in this one's place: what was free to leave must not any more (rule R6).
+    fn drop_superseded<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        if self.state.is_superseded() && ports.room() < B::CAPACITY {
+            ports.give_up(0);
+        }
+    }
+
+    fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        if !self.state.wants_link() {
+            return false;
+        }
+        let any = ports.receive(Port::Link, &mut self.pair.rx);
+        for mut frame in self.pair.rx.drain() {
+            let state = &mut self.state;
+            let Some((epoch, length)) = state.link_frame(frame.head(), frame.len(), now) else {
+                // A report of a load, one to a frame, is noted by itself, and so is a commit by it.
+                ports.watch(|| view(state, now));
+                continue;
+            };
+            if ports.strip(&mut frame, length)
+                && let Some(frame) = state.outward(frame, now)
+            {
+                ports.capture(Place::S, epoch, slice::from_ref(&frame));
+                state.svm_output(frame, epoch, now);
+            }
+        }
+        any
+    }
+
+    /// After a takeover, what the VM sent last on each connection, and behind it what makes the client
+    /// send again what it has sent in vain.
+    fn send_again<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
+        let mut any = false;
+        while ports.room() > AWAITED * REMINDERS
+            && let Some(last) = self.state.next_last()
+        {
+            any = true;
+            let head = last.frame.head().get(DATA_HEADER..).unwrap_or_default();
+            let packet = Packet::parse(head, last.frame.len().saturating_sub(DATA_HEADER));
+            let reminders = last
+                .awaited(packet.tcp.ack)
+                .map(|sequence| Unreachable::about(head, &packet, sequence?));
+            self.state.speaks_to(head, &packet);
+            if last.counts
+                && let Some(frame) = ports.reclaim(last.frame)
+                && let Some(frame) = self.state.outward_again(frame)
+            {
+                ports.capture(Place::P, self.state.epoch(), slice::from_ref(&frame));
+                ports.pass(frame);
+            }
+            let reminders = reminders.iter().flatten();
+            for reminder in reminders.flat_map(|it| std::iter::repeat_n(it, REMINDERS)) {
+                if let Some(frame) = ports.copy(reminder.bytes()) {
+                    ports.pass(frame);
+                }
+            }
+        }
+        any
+    }
+
+    fn guest_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        if !self.state.wants_output() || ports.room() < B::CAPACITY {
+            return false;
+        }
+        let any = ports.receive(Port::Guest, &mut self.pair.rx);
+        for frame in self.pair.rx.drain() {
+            let Some(frame) = self.state.outward(frame, now) else {
+                continue;
+            };
+            ports.capture(Place::P, self.state.epoch(), slice::from_ref(&frame));
+            if let Some(frame) = self.state.output(frame, now) {
+                ports.pass(frame);
+            }
+        }
+        any
+    }
+
+    fn release<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
+        self.drop_superseded(ports);
+        output::release(ports, self.state.epoch(), || self.state.next_release())
+    }
+
+    fn uplink_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        if self.state.input_room(now) < B::CAPACITY {
+            return false;
+        }
+        let mut busy = false;
+        if self.pair.input.is_empty() {
+            busy = self.receive_input(ports);
+            self.input_since = now;
+            self.translate_input(ports, now);
+            if self.state.wants_peers() {
+                for frame in self.pair.input.iter() {
+                    let head = frame.head();
+                    self.state.hears(head, &Packet::parse(head, frame.len()));
+                }
+            }
+        }
+        if self.pair.input.is_empty() {
+            return false;
+        }
+        if self.state.mirrors(now) {
+            busy |= self.deliver_mirrored(ports, now);
+        } else {
+            let taken = ports.give(self.state.epoch(), &mut self.pair.input);
+            self.state.input_missed(taken, now);
+            busy |= taken > 0;
+        }
+        if matches!(self.state.state(), State::Solo | State::Pairing)
+            && now >= self.starts_until
+            && now.saturating_sub(self.input_since) >= self.pair.times.patience
+        {
+            // Nobody is protected and the guest takes nothing: a NIC would drop it.
+            ports.count_dropped(Port::Guest, self.pair.input.len());
+            self.pair.input.clear();
+        }
+        busy
+    }
+
+    /// Takes input from the network; first what came before the VM could take any.
+    fn receive_input<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
+        let PairState {
+            input, overheard, ..
+        } = &mut self.pair;
+        while !input.is_full()
+            && let Some(frame) = overheard.next()
+        {
+            // There is room.
+            let _ = input.push(frame);
+        }
+        !input.is_empty() || ports.receive(Port::Uplink, input)
+    }
+
+    /// Input in the guest's numbers, where those are not its client's.
+    fn translate_input<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        if !self.state.has_taken_over() {
+            return;
+        }
+        let state = &mut self.state;
+        let input = &mut self.pair.input;
+        if !input.iter_mut().all(|frame| state.input(frame, now)) {
+            // No driver gives out a frame that it shares: the whole burst is in doubt.
+            ports.count_dropped(Port::Uplink, input.len());
+            input.clear();
+        }
+    }
+
+    /// Gives input to the guest and mirrors exactly what its ring took (rule R7).
+    fn deliver_mirrored<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        let n = self.pair.input.len();
+        if ports.link_room() < B::CAPACITY || !ports.reserve_headers(n) {
+            self.pair.counts.input_waits += 1;
+            return false;
+        }
+        for frame in self.pair.input.iter() {
+            // The burst is empty and as long as the input's.
+            let _ = self.shares.push(frame.share());
+        }
+        let taken = ports.give(self.state.epoch(), &mut self.pair.input);
+        let state = &mut self.state;
+        ports.mirror(&mut self.shares, taken, |share| {
+            state.mirrored(share, now);
+            let mut header = state.mirror(share.len(), now);
+            link::set_offload(&mut header, share.offload());
+            header
+        });
+        ports.flush_link();
+        taken > 0
+    }
+
+    fn link_out<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        link_out(ports, || self.state.next_transmit(now))
+    }
+
+    /// Tells the network where the VM is, after a takeover.
+    fn announce<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        while ports.room() > 0
+            && let Some(announcement) = self.state.next_announcement(now)
+        {
+            if let Some(frame) = ports.copy(announcement.bytes()) {
+                ports.pass(frame);
+            }
+        }
+    }
+
+    /// Passes on what has to be done about a peer that is lost, and what a node that comes after
+    /// this one has to know.
+    fn act<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        if ports.has_mail_room()
+            && let Some(action) = self.state.next_action(now)
+        {
+            ports.post(ToControl::Act(action));
+        }
+        while let Some(slot) = self.to_save
+            && ports.has_mail_room()
+        {
+            let message = match self.state.inherited(slot) {
+                Some((next, None)) => {
+                    self.to_save = Some(next);
+                    continue;
+                }
+                Some((next, Some((flow, offset)))) => {
+                    self.to_save = Some(next);
+                    ToControl::Offset(flow, offset)
+                }
+                None => {
+                    self.to_save = None;
+                    ToControl::OffsetsEnd {
+                        term: self.state.term(),
+                    }
+                }
+            };
+            ports.post(message);
+        }
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        self.state.hear_foreigner(now);
+    }
+
+    /// What is due every now and then.
+    pub fn tick<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        self.state.tick(now);
+        // Before what a loss that is certain lets out.
+        self.watch(ports, now);
+        self.announce(ports, now);
+        self.act(ports, now);
+        output::record(ports, self.state.epoch(), || self.state.next_record());
+        output::ask(ports, || self.state.next_request(now));
+    }
+
+    /// Sends what is free to leave, as far as the port takes it in a bounded number of tries.
+    pub fn finish<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        output::finish(
+            self,
+            ports,
+            |driver, ports| {
+                driver.state.exchange(ports.now());
+                driver.release(ports);
+                ports.flush_link();
+                driver.state.is_settled()
+            },
+            |driver, ports| {
+                let state = &mut driver.state;
+                let left = std::iter::from_fn(|| state.next_release()).count();
+                ports.give_up(left);
+                let settled = state.is_settled();
+                if !settled {
+                    state.exchange(ports.now());
+                }
+                settled
+            },
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! A secondary's round: guest ↔ link, until its VM goes on by itself.
+
+use std::slice;
+
+use super::link_out::link_out;
+use super::mail::{ToControl, ToPoll};
+use super::overheard::Overheard;
+use super::ports::{Burst, Port, Ports};
+use super::primary::PrimaryDriver;
+use super::state::{Counts, PairState, Times};
+use super::view::View;
+use crate::frame::{Frame, Ticks};
+use crate::link;
+use crate::monitor::capture::{Note, Place};
+use crate::protect::{Primary, Secondary};
+
+/// The driver of a node whose VM follows another.
+pub struct SecondaryDriver<B: Burst> {
+    state: Secondary<B::Frame>,
+    pair: PairState<B>,
+    /// What it goes on with when its VM does: a primary that has done nothing yet. `None` without an uplink.
+    standby: Option<Primary<B::Frame>>,
+    /// A capture knows of the takeover.
+    decided: bool,
+}
+
+impl<B: Burst> SecondaryDriver<B> {
+    /// A pair that is polled from now on, at a fence of this generation ([`Ports::quiesce`]). With a `standby` the ports
+    /// have an uplink.
+    pub fn new(
+        state: Secondary<B::Frame>,
+        standby: Option<Primary<B::Frame>>,
+        generation: u64,
+        times: Times,
+    ) -> Self {
+        Self {
+            state,
+            pair: PairState::new(generation, times, Overheard::new()),
+            standby,
+            decided: false,
+        }
+    }
+
+    /// The state machine, for its figures.
+    pub fn state(&self) -> &Secondary<B::Frame> {
+        &self.state
+    }
+
+    /// The driver's own counters.
+    pub fn counts(&self) -> Counts {
+        self.pair.counts
+    }
+
+    /// Frames that are in here.
+    pub fn frames(&self) -> usize {
+        self.state.frames() + self.pair.frames()
+    }
+
+    /// Whether the VM speaks for itself from now on, and this node can go on with it.
+    pub fn takes_over(&self) -> bool {
+        self.standby.is_some() && self.state.takes_over()
+    }
+
+    /// One round; true if it found work.
+    pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        self.fence(ports);
+        self.mail(ports, now);
+        if self.state.takes_over() {
+            return true;
+        }
+        let mut busy = ports.flush_link() > 0;
+        busy |= self.link_in(ports, now);
+        busy |= self.guest_out(ports, now);
+        busy |= self.guest_in(ports, now);
+        busy |= self.link_out(ports, now);
+        self.watch(ports);
+        if self.standby.is_some() {
+            self.uplink(ports, now);
+        }
+        busy
+    }
+
+    /// Tells a capture what has changed.
+    fn watch<P: Ports<Burst = B>>(&self, ports: &mut P) {
+        let state = &self.state;
+        ports.watch(|| View::plain(state.state(), state.epoch()));
+    }
+
+    /// Fences come first: what was taken before belongs to the old epoch, what comes after to the new.
+    fn fence<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        for _ in 0..self.pair.stops(ports) {
+            self.state.guest_stopped(self.pair.input.len());
+            ports.note(Note::Fence {
+                epoch: self.state.epoch(),
+            });
+            self.pair.input.clear();
+        }
+    }
+
+    /// What comes behind the word that the VM goes on is the primary's to hear.
+    fn mail<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        while !self.state.takes_over()
+            && let Some(message) = ports.next_mail()
+        {
+            match message {
+                ToPoll::Monitor(event) => {
+                    ports.note(Note::Monitor(event));
+                    self.state.monitor(event);
+                }
+                ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
+                ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
+                ToPoll::Led { term } => self.state.led(term),
+            }
+        }
+    }
+
+    fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        let PairState {
+            rx,
+            overheard,
+            counts,
+            ..
+        } = &mut self.pair;
+        let any = ports.receive(Port::Link, rx);
+        if !rx.is_empty() {
+            counts.input_ignored += overheard.forget() as u64;
+        }
+        for mut frame in rx.drain() {
+            let Some((epoch, length, after)) =
+                self.state.link_frame(frame.head(), frame.len(), now)
+            else {
+                continue;
+            };
+            let offload = link::offload(frame.head());
+            if ports.strip(&mut frame, length) {
+                ports.mark(&mut frame, offload);
+                self.state.input(frame, epoch, after);
+            }
+        }
+        any
+    }
+
+    /// A full ring means wait, not drop (rule R7).
+    fn guest_out<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        let PairState { input, counts, .. } = &mut self.pair;
+        while !input.is_full()
+            && let Some(frame) = self.state.next_input(now)
+        {
+            // The burst has room.
+            let _ = input.push(frame);
+        }
+        if input.is_empty() {
+            return false;
+        }
+        let taken = ports.give(self.state.epoch(), input);
+        counts.input_waits += u64::from(taken == 0);
+        taken > 0
+    }
+
+    fn guest_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        if !self.state.wants_output()
+            || ports.link_room() < B::CAPACITY
+            || self.state.link().room() < B::CAPACITY
+        {
+            return false;
+        }
+        let any = ports.receive(Port::Guest, &mut self.pair.rx);
+        for frame in self.pair.rx.drain() {
+            ports.capture(Place::Raw, self.state.epoch(), slice::from_ref(&frame));
+            let Some(outgoing) = self.state.output(frame, now) else {
+                continue;
+            };
+            let (mut header, mut frame) = (outgoing.header, outgoing.frame);
+            link::set_offload(&mut header, frame.offload());
+            ports.capture(Place::S, self.state.epoch(), slice::from_ref(&frame));
+            if ports.prepend(&mut frame, &header) {
+                if let Some(last) = outgoing.last {
+                    self.state.keep(last, frame.share());
+                }
+                ports.push_link(frame);
+            } else {
+                // The primary sees the gap in the numbers and asks for a checkpoint.
+                ports.count_dropped(Port::Link, 1);
+            }
+        }
+        ports.flush_link();
+        any
+    }
+
+    fn link_out<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        link_out(ports, || self.state.next_transmit(now))
+    }
+
+    /// What the network sends is the primary's until this VM goes on (rule R6); that it does is told as soon as it is
+    /// certain.
+    fn uplink<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        if self.state.is_chosen() {
+            self.announce(ports, now);
+            return;
+        }
+        let PairState {
+            rx,
+            overheard,
+            counts,
+            ..
+        } = &mut self.pair;
+        if ports.receive(Port::Uplink, rx) {
+            counts.input_ignored += overheard.add(rx.drain(), now) as u64;
+        }
+    }
+
+    fn announce<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        self.note_takeover(ports);
+        while ports.room() > 0
+            && let Some(announcement) = self.state.next_announcement(now)
+        {
+            if let Some(frame) = ports.copy(announcement.bytes()) {
+                ports.pass(frame);
+            }
+        }
+        ports.flush(self.state.epoch());
+    }
+
+    fn note_takeover<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        if !std::mem::replace(&mut self.decided, true) {
+            ports.note(Note::Takeover);
+        }
+    }
+
+    /// What it goes on with; a second call finds nothing.
+    pub(super) fn take_standby(&mut self) -> Option<Primary<B::Frame>> {
+        self.standby.take()
+    }
+
+    /// Goes on as a primary at the ports that this node has.
+    pub(super) fn take_over<P: Ports<Burst = B>>(
+        mut self,
+        standby: Primary<B::Frame>,
+        ports: &mut P,
+        now: Ticks,
+    ) -> PrimaryDriver<B> {
+        debug_assert!(self.state.takes_over(), "its VM speaks for itself");
+        self.note_takeover(ports);
+        let Self {
+            state, mut pair, ..
+        } = self;
+        let oldest = now.saturating_sub(pair.times.latest);
+        pair.counts.input_ignored += pair.overheard.expire(oldest) as u64;
+        // Its senders have no acknowledgment of it.
+        pair.input.clear();
+        let inheritance = state.into_inheritance();
+        PrimaryDriver::after_takeover(standby, inheritance, pair, now)
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        self.state.hear_foreigner(now);
+    }
+
+    /// What is due every now and then.
+    pub fn tick<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
+        self.state.tick(now);
+        if ports.has_mail_room()
+            && let Some(action) = self.state.next_action(now)
+        {
+            ports.post(ToControl::Act(action));
+        }
+        if ports.has_mail_room()
+            && let Some(question) = self.state.next_question()
+        {
+            ports.post(ToControl::Ask(question));
+        }
+    }
+}
