@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use dpdk_colo::cli::{
     Command, Options, USAGE, UsageError, VERSION, quiet_vhost, remove_dead_sockets,
     require_interfaces, split,
 };
-use dpdk_colo::config::Settings;
+use dpdk_colo::config::{Settings, link_key};
 use dpdk_colo::dpdk::Eal;
 use dpdk_colo::error_chain::chain;
 use dpdk_colo::monitor::log::Log;
@@ -25,6 +26,7 @@ const PARTING: Duration = Duration::from_secs(1);
 /// What a command line asks for.
 enum Task {
     Print(&'static str),
+    MakeLinkKey(PathBuf),
     Run(Box<Settings>),
 }
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
+        Ok(Task::MakeLinkKey(path)) => return make_link_key(&path),
         Err(error) => return wrong(&error),
     };
     panics::end_the_process();
@@ -43,6 +46,16 @@ fn main() -> ExitCode {
     let status = start(&settings, &log);
     log.drain(PARTING);
     status
+}
+
+fn make_link_key(path: &Path) -> ExitCode {
+    match link_key::make(path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "dpdk-colo: {error}");
+            ExitCode::from(FAILURE)
+        }
+    }
 }
 
 /// A wrong command line, which nobody may be there to hear of.
@@ -102,6 +115,7 @@ fn task() -> Result<Task, UsageError> {
     Ok(match Options::parse(parts.app)? {
         Command::Help => Task::Print(USAGE),
         Command::Version => Task::Print(VERSION),
+        Command::MakeLinkKey(path) => Task::MakeLinkKey(path),
         Command::Run(options) => Task::Run(Box::new(options.settings()?)),
     })
 }

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options, USAGE, UsageError};
-use dpdk_colo::config::{CaptureSettings, Place, QmpAddress, Role, RoleSettings, Settings};
+use dpdk_colo::config::{
+    CaptureSettings, LinkKey, Place, QmpAddress, Role, RoleSettings, Settings,
+};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -24,8 +26,10 @@ fn mistake(line: &str) -> String {
     text
 }
 
-const PRIMARY: &str = "--role primary --guest g0 --uplink u0 --link l0 --qmp /run/p.sock";
-const SECONDARY: &str = "--role secondary --guest g0 --link l0 --qmp localhost:4444";
+const PRIMARY: &str =
+    "--role primary --guest g0 --uplink u0 --link l0 --link-key /etc/k --qmp /run/p.sock";
+const SECONDARY: &str =
+    "--role secondary --guest g0 --link l0 --link-key none --qmp localhost:4444";
 const COMPARE: &str = "--role compare --primary-in a --secondary-in b --out c";
 
 #[test]
@@ -43,6 +47,7 @@ fn a_primary_has_its_ports_and_the_defaults() {
         pair.role.qmp(),
         Some(&QmpAddress::Unix("/run/p.sock".into()))
     );
+    assert_eq!(pair.role.link_key(), Some(&LinkKey::File("/etc/k".into())));
     let ports: Vec<_> = pair
         .ports()
         .map(|(place, port)| (place, port.as_str()))
@@ -64,6 +69,8 @@ fn a_primary_has_its_ports_and_the_defaults() {
 fn a_secondary_may_have_an_uplink() {
     let ports = |line: &str| settings(line).expect(line).pairs[0].ports().count();
     assert_eq!(ports(SECONDARY), 2);
+    let trusted = settings(SECONDARY).expect("complete");
+    assert_eq!(trusted.pairs[0].role.link_key(), Some(&LinkKey::Trusted));
     assert_eq!(ports(&format!("{SECONDARY} --uplink u0")), 3);
 }
 
@@ -118,6 +125,7 @@ fn help_and_version_win_over_what_is_missing() {
         ("--help", Command::Help),
         ("-h", Command::Help),
         ("--role primary -V", Command::Version),
+        ("--make-link-key k", Command::MakeLinkKey("k".into())),
         ("--version", Command::Version),
     ] {
         assert_eq!(Options::parse(words(line)).expect(line), command);
@@ -146,6 +154,15 @@ fn each_mistake_is_one_line_that_says_what_to_do() {
             "role primary needs --qmp SOCKET",
         ),
         (
+            "--role primary --guest a --uplink b --link c --qmp q".into(),
+            "role primary needs --link-key FILE, or none where nobody else can send frames on the link \
+             (--make-link-key FILE makes a key)",
+        ),
+        (
+            format!("{COMPARE} --link-key none"),
+            "role compare has no use for --link-key; remove it",
+        ),
+        (
             "--role secondary --guest a".into(),
             "role secondary needs --link PORT",
         ),
@@ -166,7 +183,7 @@ fn each_mistake_is_one_line_that_says_what_to_do() {
             "role compare has no use for --uplink; remove it",
         ),
         (
-            "--role primary --guest a --uplink b --link a --qmp q".into(),
+            "--role primary --guest a --uplink b --link a --link-key none --qmp q".into(),
             "port a is --link and also --guest; give each a port of its own",
         ),
         (with("--guest g1"), "--guest is given twice; give it once"),
@@ -258,6 +275,8 @@ fn the_usage_names_every_option() {
         "--guest",
         "--uplink",
         "--link",
+        "--link-key",
+        "--make-link-key",
         "--primary-in",
         "--secondary-in",
         "--out",

@@ -41,7 +41,7 @@ fn settings(toml: &str) -> Settings {
 
 fn primary() -> Settings {
     settings(
-        "role = 'primary'\nguest = 'net_vhost0'\nuplink = 'net_tap0'\nlink = 'net_virtio_user0'\n\
+        "role = 'primary'\nguest = 'net_vhost0'\nuplink = 'net_tap0'\nlink = 'net_virtio_user0'\nlink-key = 'none'\n\
          qmp = '/run/p.sock'\n[[policy]]\nname = 'ntp'\naction = 'exempt'\nprotocol = 'udp'\n\
          port = 123\n",
     )
@@ -207,7 +207,7 @@ fn telemetry_leaves_no_pair_out_without_a_word() {
     let summary = |pairs: u32| {
         let pair = |n| {
             let settings = settings(&format!(
-                "role = 'primary'\nguest = 'a{n}'\nuplink = 'b{n}'\nlink = 'c{n}'\n\
+                "role = 'primary'\nguest = 'a{n}'\nuplink = 'b{n}'\nlink = 'c{n}'\nlink-key = 'none'\n\
                  qmp = '/run/{n}.sock'\nvm-id = {n}\n"
             ));
             pair_at(&settings, 1, &counters)

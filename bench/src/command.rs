@@ -8,6 +8,7 @@ use crate::measure::{Part, Plan};
 /// What to type.
 pub const USAGE: &str = "\
 Usage: colo-bench [engine | workers | peer | ports | requests | scale | pair | all]... [options]
+       colo-bench seal
        colo-bench instructions [--check | --update] [--file FILE]
 Options:
   --quick        few short runs, and no pair unless it is named
@@ -36,6 +37,8 @@ pub enum Action {
         /// Where the expected ones are.
         file: PathBuf,
     },
+    /// The cost of the link's seal.
+    Seal,
     /// The part of `instructions` that valgrind watches.
     Workload(String),
 }
@@ -54,6 +57,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
             Long("help") | Short('h') => return Ok(Action::Help),
             Value(word) => match word.string()?.as_str() {
                 "workload" => return Ok(Action::Workload(parser.value()?.string()?)),
+                "seal" => return Ok(Action::Seal),
                 "instructions" => counts = true,
                 "all" => plan.parts.extend(Part::ALL),
                 name => match Part::ALL.into_iter().find(|part| part.name() == name) {

@@ -10,6 +10,7 @@
 //! | `scale` | how costs grow |
 //! | `pair` | real guests under both, beside unprotected ones |
 //! | `all` | these seven, and the targets that they make up |
+//! | `seal` | what a frame of the link costs with a key, beside `memcpy` and other MACs |
 //! | `instructions` | the engine in instructions, which repeat exactly; for continuous integration |
 //!
 //! Progress is on standard error, the table on standard output. A target that is missed is a
@@ -31,6 +32,7 @@ mod process;
 mod report;
 mod samples;
 mod scale;
+mod seal;
 mod targets;
 mod workers;
 
@@ -56,6 +58,10 @@ fn main() -> ExitCode {
         },
         Ok(Action::Instructions { mode, file }) => match count(mode, &file) {
             Ok(status) => status,
+            Err(error) => failure(&error),
+        },
+        Ok(Action::Seal) => match seal::run() {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => failure(&error),
         },
         Ok(Action::Workload(case)) if instructions::workload(&case) => ExitCode::SUCCESS,

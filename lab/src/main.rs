@@ -89,6 +89,7 @@ Options:
   --strict       captures: a deviation counts as a failure
   --no-offloads  guests send frames of wire size with checksums (no tso=1)
   --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
+  --trusted-link nodes have no key for the link between them
   --multifd N    the VMs' state goes over N connections at once (QEMU 11.0 and later)
   --disk         check, faults, matrix: guests have a disk, and what they acknowledged must be on the survivor's
   --keep         keep the run folder with all logs
@@ -145,6 +146,7 @@ struct Arguments {
     keep: bool,
     no_offloads: bool,
     vhost_client: bool,
+    trusted_link: bool,
     multifd: Option<u8>,
     disk: bool,
     words: Vec<String>,
@@ -193,6 +195,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         keep: false,
         no_offloads: false,
         vhost_client: false,
+        trusted_link: false,
         multifd: None,
         disk: false,
         words: Vec::new(),
@@ -223,6 +226,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("disk") => arguments.disk = true,
             Long("no-offloads") => arguments.no_offloads = true,
             Long("vhost-client") => arguments.vhost_client = true,
+            Long("trusted-link") => arguments.trusted_link = true,
             Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("image") => Command::Image,
@@ -313,6 +317,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         let ports = Ports {
             offloads: !arguments.no_offloads,
             vhost_client: arguments.vhost_client,
+            trusted_link: arguments.trusted_link,
         };
         let image = &arguments.image;
         let host = Host::prepare(image, qemu, arguments.keep, ports, audit.clone())?;

@@ -238,8 +238,9 @@ impl Node {
         // A vdev's name ends where its first argument begins.
         let link = colo.link.split(',').next().unwrap_or_default();
         line.push_str(&format!(
-            " -- --role {} --guest net_vhost0 --link {link} --qmp {} --idle-sleep 100 --summary {d}/{name}.json",
+            " -- --role {} --guest net_vhost0 --link {link} --link-key {} --qmp {} --idle-sleep 100 --summary {d}/{name}.json",
             colo.role,
+            link_key(colo)?,
             colo.qmp.display(),
         ));
         if colo.uplink.is_some() {
@@ -304,6 +305,19 @@ impl Node {
             other => other,
         }
     }
+}
+
+/// What a node's `--link-key` is: the run folder's key, made by the first node, or none.
+fn link_key(colo: &Colo<'_>) -> Result<String, LabError> {
+    if colo.host.trusted_link {
+        return Ok("none".to_owned());
+    }
+    let path = colo.dir.join("link.key");
+    let key = path.display().to_string();
+    if !path.exists() {
+        run(&[&colo.bin.display().to_string(), "--make-link-key", &key])?;
+    }
+    Ok(key)
 }
 
 /// The vdev that a guest attaches to. With `tso` it offers the guest to send TCP frames of up to 64 KB.

@@ -68,19 +68,23 @@ pub struct Host {
     pub offloads: bool,
     /// Whether nodes connect to their guests' vhost-user sockets, and do not listen.
     pub vhost_client: bool,
+    /// Whether nodes have no key for their link.
+    pub trusted_link: bool,
     /// Whether guests have a disk, replicated where there are two.
     pub disk: bool,
     /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
     pub audit: Option<PathBuf>,
 }
 
-/// What nodes' guest ports are like.
+/// What nodes' ports are like.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
     /// See [`Host::offloads`].
     pub offloads: bool,
     /// See [`Host::vhost_client`].
     pub vhost_client: bool,
+    /// See [`Host::trusted_link`].
+    pub trusted_link: bool,
 }
 
 impl Host {
@@ -129,6 +133,7 @@ impl Host {
             keep,
             offloads: ports.offloads,
             vhost_client: ports.vhost_client,
+            trusted_link: ports.trusted_link,
             disk: false,
             audit,
         })

@@ -114,4 +114,7 @@ pub enum ValueError {
     /// No number in range.
     #[error(transparent)]
     Number(#[from] OutOfRange),
+    /// Any word will do.
+    #[error(transparent)]
+    Any(#[from] std::convert::Infallible),
 }

@@ -11,11 +11,13 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 25] = [
+const OPTIONS: [&str; 27] = [
     "role",
     "guest",
     "uplink",
     "link",
+    "link-key",
+    "make-link-key",
     "primary-in",
     "secondary-in",
     "out",
@@ -38,6 +40,9 @@ const OPTIONS: [&str; 25] = [
     "capture-limit",
     "config",
 ];
+
+/// The option that makes a file and runs nothing.
+const MAKE_LINK_KEY: &str = "make-link-key";
 
 /// EAL options that are likely to end up behind `--`, for a better word than "unknown".
 const EAL_OPTIONS: [&str; 22] = [
@@ -73,6 +78,8 @@ pub enum Command {
     Help,
     /// Print [`VERSION`](super::VERSION).
     Version,
+    /// Make a file with a key for a link.
+    MakeLinkKey(PathBuf),
     /// Run.
     Run(Box<Options>),
 }
@@ -133,6 +140,9 @@ impl Options {
             if !seen.insert(option) {
                 return Err(UsageError::Repeated { option });
             }
+            if option == MAKE_LINK_KEY {
+                return Ok(Command::MakeLinkKey(value(&mut parser, option)?.into()));
+            }
             if option == "raw-secondary" {
                 options.pair.raw_secondary = Some(true);
             } else {
@@ -170,6 +180,7 @@ impl Options {
             "guest" => pair.guest = parsed(option, value)?,
             "uplink" => pair.uplink = parsed(option, value)?,
             "link" => pair.link = parsed(option, value)?,
+            "link-key" => pair.link_key = parsed(option, value)?,
             "primary-in" => pair.primary_in = parsed(option, value)?,
             "secondary-in" => pair.secondary_in = parsed(option, value)?,
             "out" => pair.out = parsed(option, value)?,
@@ -207,6 +218,12 @@ pub(super) fn names_app_option(arg: &OsStr) -> bool {
     };
     let name = name.split_once('=').map_or(name, |(name, _)| name);
     OPTIONS.contains(&name)
+}
+
+/// Whether `arg` asks for a key file.
+pub(super) fn asks_for_key(arg: &OsStr) -> bool {
+    let name = arg.to_str().and_then(|arg| arg.strip_prefix("--"));
+    name.and_then(|name| name.split('=').next()) == Some(MAKE_LINK_KEY)
 }
 
 /// Whether `arg` asks for the usage or the version.

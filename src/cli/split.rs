@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::UsageError;
-use super::options::{asks_for_text, names_app_option};
+use super::options::{asks_for_key, asks_for_text, names_app_option};
 
 /// The two halves of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Split {
 
 /// Parts `args`, the program's name first, at the first `--`.
 ///
-/// Without a `--`, a call for help or the version is this program's; the EAL's own help is
+/// Without a `--`, a call for help, the version or a key file is this program's; the EAL's own help is
 /// `-h --` with the rest behind it.
 ///
 /// # Errors
@@ -35,6 +35,11 @@ pub fn split(args: impl IntoIterator<Item = OsString>) -> Result<Split, UsageErr
             eal,
             app: Vec::new(),
         }),
+        Some(arg) if asks_for_key(arg) => {
+            let at = eal.iter().position(|arg| asks_for_key(arg));
+            let app = eal[at.unwrap_or(0)..].to_vec();
+            Ok(Split { eal, app })
+        }
         Some(arg) if asks_for_text(arg) => {
             let app = vec![arg.clone()];
             Ok(Split { eal, app })
@@ -76,6 +81,14 @@ mod tests {
     fn help_needs_no_double_dash() {
         for ask in ["-h", "--help", "-V", "--version"] {
             let halves = split(words(&format!("p -l 0 {ask}"))).expect(ask);
+            assert_eq!(halves.app, words(ask));
+        }
+    }
+
+    #[test]
+    fn a_key_file_needs_no_double_dash() {
+        for ask in ["--make-link-key k", "--make-link-key=k"] {
+            let halves = split(words(&format!("p {ask}"))).expect(ask);
             assert_eq!(halves.app, words(ask));
         }
     }

@@ -6,12 +6,13 @@ pub const VERSION: &str = concat!("dpdk-colo ", env!("CARGO_PKG_VERSION"));
 /// The answer to `--help`, with a line end.
 pub const USAGE: &str = "\
 Usage: dpdk-colo [EAL options] -- --role primary   --guest PORT --uplink PORT --link PORT
-                                  --qmp SOCKET [options]
+                                  --link-key FILE --qmp SOCKET [options]
        dpdk-colo [EAL options] -- --role secondary --guest PORT --link PORT [--uplink PORT]
-                                  --qmp SOCKET [options]
+                                  --link-key FILE --qmp SOCKET [options]
        dpdk-colo [EAL options] -- --role compare   --primary-in PORT --secondary-in PORT
                                   --out PORT [--qmp SOCKET] [options]
        dpdk-colo [EAL options] -- --config FILE [options]
+       dpdk-colo --make-link-key FILE
 
 A network proxy for COLO. The output of a primary VM leaves once its secondary has sent the same.
 Where the two differ, the node asks QEMU for a checkpoint, and the output leaves after it.
@@ -20,6 +21,8 @@ Ports (PORT is an ethdev's name, such as net_vhost0; each has one role):
   --guest PORT           vhost port to this node's VM
   --uplink PORT          port to the network; a secondary uses it after a failover
   --link PORT            port to the other node
+  --link-key FILE|none   secret that both nodes share: only frames sealed with it count; none
+                         declares the link trusted
   --primary-in PORT      compare: receives the primary VM's frames
   --secondary-in PORT    compare: receives the secondary VM's frames
   --out PORT             compare: transmits released frames
@@ -59,6 +62,7 @@ Reporting:
 
   --config FILE          TOML with the same keys, [[pair]] and [[policy]] tables; options on
                          the command line override it
+  --make-link-key FILE   write a new secret to FILE, mode 0600, and exit
   -h, --help             print this and exit
   -V, --version          print the version and exit
 

@@ -15,7 +15,8 @@ use super::keys::{
     StatsPeriod, VmId,
 };
 use super::{
-    FailoverMode, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress, Role,
+    FailoverMode, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress,
+    Role,
 };
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
@@ -31,6 +32,7 @@ macro_rules! table_with_pair_keys {
             guest: Option<PortName>,
             uplink: Option<PortName>,
             link: Option<PortName>,
+            link_key: Option<LinkKey>,
             primary_in: Option<PortName>,
             secondary_in: Option<PortName>,
             out: Option<PortName>,
@@ -56,6 +58,7 @@ macro_rules! table_with_pair_keys {
                     guest: self.guest.clone(),
                     uplink: self.uplink.clone(),
                     link: self.link.clone(),
+                    link_key: self.link_key.clone(),
                     primary_in: self.primary_in.clone(),
                     secondary_in: self.secondary_in.clone(),
                     out: self.out.clone(),

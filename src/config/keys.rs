@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, FailoverMode, OnPeerLost, PortName, QmpAddress, Role};
+use super::{Bounded, FailoverMode, LinkKey, OnPeerLost, PortName, QmpAddress, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -70,6 +70,8 @@ pub struct PairKeys {
     pub uplink: Option<PortName>,
     /// The port to the other node.
     pub link: Option<PortName>,
+    /// Which frames of the link count.
+    pub link_key: Option<LinkKey>,
     /// A comparator's port for the PVM's frames.
     pub primary_in: Option<PortName>,
     /// A comparator's port for the SVM's frames.
@@ -108,6 +110,7 @@ impl PairKeys {
             guest: self.guest.or(other.guest),
             uplink: self.uplink.or(other.uplink),
             link: self.link.or(other.link),
+            link_key: self.link_key.or(other.link_key),
             primary_in: self.primary_in.or(other.primary_in),
             secondary_in: self.secondary_in.or(other.secondary_in),
             out: self.out.or(other.out),

@@ -10,6 +10,7 @@
 mod failover;
 mod file;
 pub mod keys;
+pub mod link_key;
 mod policy;
 mod resolve;
 mod value;
@@ -19,6 +20,7 @@ pub use failover::{
 };
 pub use file::{ConfigError, File, PairTable};
 pub use keys::{PairKeys, ProcessKeys};
+pub use link_key::{KeyFileError, LinkKey};
 pub use policy::{Action, PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{PairFault, SettingsError, Where, resolve};
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
@@ -102,6 +104,8 @@ pub enum RoleSettings {
         uplink: PortName,
         /// The port to the secondary node.
         link: PortName,
+        /// Which of its frames count.
+        link_key: LinkKey,
         /// The PVM's QEMU.
         qmp: QmpAddress,
     },
@@ -113,6 +117,8 @@ pub enum RoleSettings {
         uplink: Option<PortName>,
         /// The port to the primary node.
         link: PortName,
+        /// Which of its frames count.
+        link_key: LinkKey,
         /// The SVM's QEMU.
         qmp: QmpAddress,
     },
@@ -178,6 +184,14 @@ impl RoleSettings {
             Self::Primary { .. } => Role::Primary,
             Self::Secondary { .. } => Role::Secondary,
             Self::Compare { .. } => Role::Compare,
+        }
+    }
+
+    /// Which frames of the link count, where there is a link.
+    pub fn link_key(&self) -> Option<&LinkKey> {
+        match self {
+            Self::Primary { link_key, .. } | Self::Secondary { link_key, .. } => Some(link_key),
+            Self::Compare { .. } => None,
         }
     }
 

@@ -201,6 +201,7 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             forbidden(keys.guest.is_some(), Place::Guest.key())?;
             forbidden(keys.uplink.is_some(), Place::Uplink.key())?;
             forbidden(keys.link.is_some(), Place::Link.key())?;
+            forbidden(keys.link_key.is_some(), "link-key")?;
             forbidden(keys.heartbeat.is_some(), "heartbeat")?;
             forbidden(keys.heartbeat_loss.is_some(), "heartbeat-loss")?;
             forbidden(keys.on_peer_lost.is_some(), "on-peer-lost")?;
@@ -214,6 +215,11 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             value: "PORT",
         })
     };
+    let link_key = PairFault::Missing {
+        role,
+        key: "link-key",
+        value: "FILE, or none where nobody else can send frames on the link (--make-link-key FILE makes a key)",
+    };
     let qmp = PairFault::Missing {
         role,
         key: "qmp",
@@ -225,12 +231,14 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             uplink: port(keys.uplink, Place::Uplink)?,
             link: port(keys.link, Place::Link)?,
             qmp: keys.qmp.ok_or(qmp)?,
+            link_key: keys.link_key.ok_or(link_key)?,
         },
         Role::Secondary => RoleSettings::Secondary {
             guest: port(keys.guest, Place::Guest)?,
             uplink: keys.uplink,
             link: port(keys.link, Place::Link)?,
             qmp: keys.qmp.ok_or(qmp)?,
+            link_key: keys.link_key.ok_or(link_key)?,
         },
         Role::Compare => RoleSettings::Compare {
             primary_in: port(keys.primary_in, Place::PrimaryIn)?,
@@ -485,6 +493,7 @@ mod tests {
         vm-id = 7
         guest = "b0"
         link = "b1"
+        link-key = "/etc/b.key"
         qmp = "/run/b.sock"
         compare-timeout = 50
         [[pair.policy]]
@@ -519,6 +528,11 @@ mod tests {
             .map(|(place, port)| (place.key(), port.as_str()))
             .collect();
         assert_eq!(places, [("guest", "b0"), ("link", "b1")]);
+        let key = super::super::LinkKey::File("/etc/b.key".into());
+        assert_eq!(
+            (web.role.link_key(), other.role.link_key()),
+            (None, Some(&key))
+        );
     }
 
     #[test]
@@ -564,6 +578,11 @@ mod tests {
             (
                 "role = 'primary'\nguest = 'g'\nuplink = 'u'\nlink = 'l'".to_owned(),
                 "--config: \"colo.toml\": role primary needs qmp SOCKET",
+            ),
+            (
+                "role = 'primary'\nguest = 'g'\nuplink = 'u'\nlink = 'l'\nqmp = '/q'".to_owned(),
+                "--config: \"colo.toml\": role primary needs link-key FILE, or none where nobody else can send frames on \
+                 the link (--make-link-key FILE makes a key)",
             ),
             (
                 format!("[[pair]]\nname = 'w'\nrole = 'compare'\nguest = 'g'\n{compare}"),

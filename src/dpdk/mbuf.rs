@@ -102,6 +102,12 @@ impl Mbuf {
         self.chain_of().last().map_or(0, Segment::tailroom)
     }
 
+    /// Whether [`Mbuf::prepend`] has room for `n` bytes.
+    #[inline]
+    pub fn can_prepend(&self, n: usize) -> bool {
+        self.first().is_writable() && self.headroom() >= n
+    }
+
     /// Puts `n` bytes of unspecified content in front and returns them; `None` where the frame
     /// is shared or the headroom is smaller.
     #[inline]

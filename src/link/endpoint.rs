@@ -85,6 +85,8 @@ const CONTROL_WINDOW: usize = 512;
 pub struct Endpoint {
     vm: u16,
     boot: u32,
+    /// Only what the peer of this session has sealed comes here.
+    sealed: bool,
     mac: [u8; 6],
     peer_mac: [u8; 6],
     /// 0 while unknown.
@@ -123,6 +125,7 @@ impl Endpoint {
         Self {
             vm,
             boot: boot.max(1),
+            sealed: false,
             mac,
             peer_mac: [0xff; 6],
             peer_boot: 0,
@@ -145,6 +148,20 @@ impl Endpoint {
             heard: now,
             events: VecDeque::with_capacity(8),
             counts: Counts::default(),
+        }
+    }
+
+    /// Says whether a guard ([`secure`](super::secure)) lets only the present peer's frames come here. Then boot
+    /// numbers are random and need no order: a frame of an earlier start cannot come.
+    pub fn behind_guard(self, sealed: bool) -> Self {
+        Self { sealed, ..self }
+    }
+
+    /// Somebody was heard who says that it is the peer and cannot prove it: it has another version or key. Before the
+    /// first session that is no silence, and nobody is to be shot for it; after it anybody could hide a dead peer so.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        if self.counts.sessions == 0 {
+            self.heard = now;
         }
     }
 
@@ -278,7 +295,8 @@ impl Endpoint {
             return Received::Ignored;
         };
         if header.boot != self.peer_boot {
-            if self.peer_boot != 0 && before(header.boot, self.peer_boot) {
+            let is_late = self.peer_boot != 0 && before(header.boot, self.peer_boot);
+            if is_late && !self.sealed {
                 self.counts.garbage += 1;
                 return Received::Ignored;
             }

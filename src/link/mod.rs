@@ -1,6 +1,7 @@
 //! The frames between the two nodes of a VM pair.
 //!
-//! [`wire`] is the codec, [`fragment`] carries frames longer than the link's MTU below it; [`Endpoint`] is one end: it numbers what it sends, detects what was lost
+//! [`wire`] is the codec, [`fragment`] carries frames longer than the link's MTU below it, [`secure`] lets only the peer's
+//! frames count; [`Endpoint`] is one end: it numbers what it sends, detects what was lost
 //! (rule R7), carries control messages reliably and in order, and lets the peer send only what there
 //! is room for, so that a slow SVM means wait, not drop. It knows no port: bytes and time go in,
 //! headers and messages come out.
@@ -10,6 +11,7 @@
 
 mod endpoint;
 pub mod fragment;
+pub mod secure;
 #[cfg(test)]
 mod tests;
 pub mod wire;

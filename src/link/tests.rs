@@ -3,7 +3,7 @@
 
 #[allow(dead_code)]
 #[path = "../../tests/properties/rng.rs"]
-mod rng;
+pub(super) mod rng;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -627,4 +627,36 @@ fn frames_fit_their_buffer() {
     let (payload, len) = message.encode();
     let frame = Transmit::new([0; DATA_HEADER], &payload[..len]);
     assert_eq!(frame.bytes().len(), DATA_HEADER + len);
+}
+
+/// A node whose clock was set back, or whose host has no battery, is not shut out where a guard says who is who.
+#[test]
+fn behind_a_guard_boot_numbers_need_no_order() {
+    for sealed in [false, true] {
+        let mut a = endpoint(10, 0).behind_guard(sealed);
+        let mut b = endpoint(225_020, 0);
+        converse(&mut a, &mut b, 0);
+        assert_eq!(events(&mut a), [Event::Session]);
+        // An hour earlier in steps of 16 ms.
+        let mut earlier = endpoint(20, 0);
+        converse(&mut a, &mut earlier, 1);
+        let expected: &[Event] = if sealed { &[Event::Session] } else { &[] };
+        assert_eq!(events(&mut a), expected, "{sealed}");
+    }
+}
+
+/// Who says that it is the peer and cannot prove it is no silence before the first session, and nothing after it.
+#[test]
+fn a_foreigner_hides_no_peer_that_was_there() {
+    let mut a = endpoint(10, 0);
+    for now in (0..20_000).step_by(100) {
+        a.hear_foreigner(now);
+        assert!(!a.is_silent(now));
+    }
+    assert!(a.is_silent(20_000 + TIMING.silence));
+    let (mut a, _) = session();
+    for now in 0..TIMING.silence {
+        a.hear_foreigner(now);
+    }
+    assert!(a.is_silent(TIMING.silence));
 }

@@ -237,6 +237,12 @@ counters! {
     Unreadable = "unreadable", Fault, Sum;
     /// Frames on the link that are not of its protocol.
     LinkGarbage = "link_garbage", Fault, Sum;
+    /// Frames on the link with a wrong tag.
+    LinkForged = "link_forged", Fault, Sum;
+    /// Frames on the link of an old session, or that had counted already.
+    LinkStale = "link_stale", Fault, Sum;
+    /// Frames on the link of a node with another version or key, or none, or of a second one with this key.
+    LinkForeign = "link_foreign", Fault, Sum;
     /// Frames that the rewriter could not translate.
     Untranslated = "untranslated", Fault, Sum;
     /// Connections whose numbers the secondary has no room for.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod fencing;
+mod link;
 mod look;
 mod offsets;
 mod pair;
@@ -145,6 +146,9 @@ impl Control {
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
         let period = look::begin(has_monitor, self.settings.idle_sleep);
+        for (pair, log) in self.pairs.iter().zip(&self.logs) {
+            pair.warn_of_trust(log);
+        }
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());
         let mut stdout = self

@@ -6,6 +6,7 @@ use crate::compare::{Comparator, Reason};
 use crate::config::Place;
 use crate::dpdk::{Mbuf, tsc};
 use crate::link::Endpoint;
+use crate::link::secure::Counts as Void;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::{Bare, Cause, Checkpoints, Primary, Secondary};
@@ -62,10 +63,10 @@ pub fn lanes_of_guest(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, link
 }
 
 /// What a primary counts.
-pub fn primary(writer: &Writer, state: &Primary<Mbuf>, clock: Clock) {
+pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
     front(writer, state.comparator());
     checkpoints(writer, state.checkpoints());
-    link(writer, state.link(), Counter::LinkLostOutput);
+    link(writer, state.link(), void, Counter::LinkLostOutput);
     peer(writer, state.link(), clock);
     let own = state.counts();
     writer.set(Counter::Mirrored, own.mirrored);
@@ -83,8 +84,8 @@ pub fn primary(writer: &Writer, state: &Primary<Mbuf>, clock: Clock) {
 }
 
 /// What a secondary counts.
-pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, clock: Clock) {
-    link(writer, state.link(), Counter::LinkLostInput);
+pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Clock) {
+    link(writer, state.link(), void, Counter::LinkLostInput);
     peer(writer, state.link(), clock);
     let own = state.counts();
     writer.set(Counter::PeerLosses, own.losses);
@@ -175,14 +176,17 @@ fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     }
 }
 
-/// The link's frames; `lost` is what a loss on the way here means.
-fn link(writer: &Writer, link: &Endpoint, lost: Counter) {
+/// The link's frames and what did not count of them; `lost` is what a loss on the way here means.
+fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
     let counts = link.counts();
     writer.set(lost, counts.lost);
     writer.set(Counter::LinkRetransmitted, counts.retransmitted);
     writer.set(Counter::LinkDuplicates, counts.duplicates);
     writer.set(Counter::LinkSessions, counts.sessions);
-    writer.set(Counter::LinkGarbage, counts.garbage);
+    writer.set(Counter::LinkGarbage, counts.garbage + void.garbage);
+    writer.set(Counter::LinkForged, void.forged);
+    writer.set(Counter::LinkStale, void.stale);
+    writer.set(Counter::LinkForeign, void.foreign);
 }
 
 /// When the peer was heard.

@@ -11,7 +11,7 @@ use crate::link::DATA_HEADER;
 use crate::monitor::capture::Place;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
-use crate::pair::{PairDriver, Port, Ports};
+use crate::pair::{PairDriver, Port, Ports, ToControl};
 
 /// The ports to the VM and to the other node.
 pub struct GuestAndLink {
@@ -151,12 +151,22 @@ impl GuestNode {
 
     /// One round; true if it found work.
     pub fn poll(&mut self, now: Ticks) -> bool {
-        self.driver.round(&mut self.ports, now)
+        let busy = self.driver.round(&mut self.ports, now);
+        if self.ports.inputs.link.take_foreigner() {
+            self.driver.hear_foreigner(now);
+        }
+        busy
     }
 
     /// What is due every now and then.
     pub fn tick(&mut self, now: Ticks) {
         self.driver.tick(&mut self.ports, now);
+        let (link, mail) = (&mut self.ports.inputs.link, &mut self.ports.mail);
+        if mail.has_room()
+            && let Some(notice) = link.next_notice()
+        {
+            mail.post(ToControl::Link(notice));
+        }
     }
 
     /// Makes the counters readable for others.
@@ -171,16 +181,17 @@ impl GuestNode {
         writer.set(Counter::InputIgnored, own.input_ignored);
         writer.set(Counter::ReportsLost, ports.mail.lost);
         if let Some(primary) = self.driver.primary() {
-            counts::primary(writer, primary.state(), ports.clock);
+            counts::primary(writer, primary.state(), link.void(), ports.clock);
             self.ports.tally.latency.publish();
         } else if let Some(secondary) = self.driver.secondary() {
-            counts::secondary(writer, secondary.state(), ports.clock);
+            counts::secondary(writer, secondary.state(), link.void(), ports.clock);
         }
     }
 
     /// Sends what is free to leave.
     pub fn finish(&mut self) {
         self.driver.finish(&mut self.ports);
+        self.ports.inputs.link.part();
     }
 
     /// The histograms, at the end.

@@ -2,12 +2,13 @@
 //! that waits for the transmit queue.
 //!
 //! Frames that the port cannot send as they are go through an [`Egress`] on their way, at the link
-//! through [`Splitting`]; they count as sent once it has taken them, in order with all others.
+//! through [`Sealing`]; they count as sent once it has taken them, in order with all others.
 
-use super::egress::{ETHERNET_HEADER, Egress};
-use super::fragments::{Joining, Splitting};
+use super::egress::Egress;
+use super::sealing::Sealing;
 use super::source::Source;
-use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue};
+use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue, tsc};
+use crate::link::secure::{Counts as Void, Guard, Notice};
 
 /// A port's queues before a poll core has taken them.
 pub struct Queues {
@@ -21,8 +22,8 @@ pub struct Queues {
     pub mtu: Option<usize>,
     /// Mbufs for cutting frames, where some may have to be cut.
     pub cutting: Option<Mempool>,
-    /// Whether its frames are the link's.
-    pub is_link: bool,
+    /// Of a link: which frames count, and mbufs for its own.
+    pub link: Option<(Guard, Mempool)>,
     /// Where its frames come from, where one that finds no mbufs would be lost.
     pub source: Option<Mempool>,
 }
@@ -34,7 +35,7 @@ enum Fit {
     /// Frames of guests and the network.
     Port(Egress),
     /// Frames of the link.
-    Link(Splitting),
+    Link(Box<Sealing>),
 }
 
 impl Fit {
@@ -43,7 +44,7 @@ impl Fit {
         match self {
             Fit::AsIs => false,
             Fit::Port(egress) => egress.is_cutting(),
-            Fit::Link(splitting) => splitting.is_splitting(),
+            Fit::Link(sealing) => sealing.is_busy(),
         }
     }
 
@@ -52,7 +53,15 @@ impl Fit {
         match self {
             Fit::AsIs => false,
             Fit::Port(egress) => egress.concerns(frame),
-            Fit::Link(splitting) => splitting.concerns(frame),
+            Fit::Link(sealing) => sealing.concerns(frame),
+        }
+    }
+
+    #[inline]
+    fn is_due(&self) -> bool {
+        match self {
+            Fit::AsIs | Fit::Port(_) => false,
+            Fit::Link(sealing) => sealing.is_due(),
         }
     }
 }
@@ -68,8 +77,6 @@ pub struct Lane {
     fit: Fit,
     /// Makes received frames fit for the port that they go to.
     ingress: Option<Egress>,
-    /// Makes fragments frames, at the link.
-    joining: Option<Joining>,
     /// Received frames that are not fit yet.
     raw: Burst,
     cutting: Option<Mempool>,
@@ -92,16 +99,15 @@ impl Lane {
             abilities,
             mtu,
             cutting,
-            is_link,
+            link,
             source,
         } = queues;
-        let fit = match (cutting.clone(), mtu) {
-            // The link's frames have no tags.
-            (Some(pool), Some(mtu)) if is_link => {
-                Splitting::new(mtu + ETHERNET_HEADER, pool).map_or(Fit::AsIs, Fit::Link)
+        let fit = match (link, cutting.clone()) {
+            (Some((guard, headers)), cutting) => {
+                Fit::Link(Box::new(Sealing::new(guard, headers, mtu, cutting)))
             }
-            (Some(pool), _) if !is_link => Fit::Port(Egress::new(abilities, mtu, pool)),
-            _ => Fit::AsIs,
+            (None, Some(pool)) => Fit::Port(Egress::new(abilities, mtu, pool)),
+            (None, None) => Fit::AsIs,
         };
         Self {
             rx: rx.enable(),
@@ -110,7 +116,6 @@ impl Lane {
             wire: Burst::new(),
             fit,
             ingress: None,
-            joining: is_link.then(Joining::default),
             raw: Burst::new(),
             cutting,
             source: source.map(Source::new),
@@ -143,11 +148,12 @@ impl Lane {
     /// The same, and at most `most`, where frames need not be cut or joined.
     #[inline]
     pub fn receive_most(&mut self, burst: &mut Burst, most: usize) -> usize {
-        if let Some(joining) = &mut self.joining {
+        if let Fit::Link(sealing) = &mut self.fit {
             let n = self.rx.rx(&mut self.raw);
             self.received += n as u64;
+            let now = tsc::now();
             for frame in self.raw.drain() {
-                if let Some(frame) = joining.accept(frame) {
+                if let Some(frame) = sealing.accept(frame, now) {
                     // No more frames come out than went in.
                     let _ = burst.push(frame);
                 }
@@ -195,6 +201,7 @@ impl Lane {
     pub fn flush(&mut self) -> usize {
         if !self.wire.is_empty()
             || self.fit.is_cutting()
+            || self.fit.is_due()
             || self.out.iter().any(|frame| self.fit.concerns(frame))
         {
             return self.flush_fitted();
@@ -214,7 +221,7 @@ impl Lane {
             left += match &mut self.fit {
                 Fit::AsIs => 0,
                 Fit::Port(egress) => egress.fill(out, wire, Some(&mut self.tx)),
-                Fit::Link(splitting) => splitting.fill(out, wire),
+                Fit::Link(sealing) => sealing.fill(out, wire),
             };
             if self.wire.is_empty() {
                 break;
@@ -224,13 +231,53 @@ impl Lane {
                 break;
             }
         }
-        let refused = match &mut self.fit {
-            Fit::Port(egress) => std::mem::take(&mut egress.refused),
-            _ => 0,
+        let (refused, unheard) = match &mut self.fit {
+            Fit::AsIs => (0, 0),
+            Fit::Port(egress) => (std::mem::take(&mut egress.refused), 0),
+            // Before there is a session nothing is said but that this node is there.
+            Fit::Link(sealing) => (0, std::mem::take(&mut sealing.unheard)),
         };
         self.dropped += refused;
-        self.sent += left as u64 - refused;
+        self.sent += (left as u64).saturating_sub(refused + unheard);
         left
+    }
+
+    fn guard(&mut self) -> Option<&mut Guard> {
+        match &mut self.fit {
+            Fit::AsIs | Fit::Port(_) => None,
+            Fit::Link(sealing) => Some(&mut sealing.guard),
+        }
+    }
+
+    /// Of a link: what did not count.
+    pub fn void(&self) -> Void {
+        match &self.fit {
+            Fit::AsIs | Fit::Port(_) => Void::default(),
+            Fit::Link(sealing) => *sealing.guard.counts(),
+        }
+    }
+
+    /// Of a link: what an operator should hear of its session and of strangers.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.guard()?.next_notice(tsc::now())
+    }
+
+    /// Of a link: see [`Guard::take_foreigner`].
+    pub fn take_foreigner(&mut self) -> bool {
+        self.guard().is_some_and(Guard::take_foreigner)
+    }
+
+    /// Of a link: tells the peer that this node ends, so that whoever is started in its place need not wait.
+    pub fn part(&mut self) {
+        self.flush();
+        if let Fit::Link(sealing) = &mut self.fit
+            && self.wire.is_empty()
+            && let Some(frame) = sealing.good_bye()
+        {
+            // The burst has room. A good-bye that the port does not take is only a delay.
+            let _ = self.wire.push(frame);
+            self.tx.tx(&mut self.wire);
+        }
     }
 
     /// Whether nothing waits to be sent.

@@ -26,6 +26,7 @@ mod pace;
 mod poll;
 mod pools;
 mod ports;
+mod sealing;
 mod setup;
 mod signals;
 mod source;
@@ -40,7 +41,7 @@ use std::thread;
 
 use self::poll::PollCore;
 use self::worker::WorkerCore;
-use crate::config::Settings;
+use crate::config::{KeyFileError, Settings};
 use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry, vhost};
 use crate::monitor::capture::CaptureError;
 use crate::monitor::latency::Recorder;
@@ -95,6 +96,9 @@ pub enum NodeError {
         /// Its name.
         name: String,
     },
+    /// The link's key cannot be had.
+    #[error(transparent)]
+    LinkKey(#[from] KeyFileError),
     /// Too little memory for the pools of all pairs.
     #[error(
         "the packet buffers of {pairs} VM pair{} need {least} MB at the least, EAL has {free} MB for them; \
@@ -148,7 +152,7 @@ impl NodeError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            NodeError::UnknownPort { .. } | NodeError::Device { .. }
+            NodeError::UnknownPort { .. } | NodeError::Device { .. } | NodeError::LinkKey(_)
         )
     }
 }

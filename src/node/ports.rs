@@ -112,7 +112,7 @@ impl Hardware {
             abilities,
             mtu: carries.mtu.map(usize::from),
             cutting,
-            is_link: place == Place::Link,
+            link: None,
             source: matches!(place, Place::Guest | Place::PrimaryIn | Place::SecondaryIn)
                 .then(|| pool.clone()),
         })

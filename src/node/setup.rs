@@ -22,12 +22,13 @@ use super::ports::Hardware;
 use super::worker::{Seat, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
-    self, FailoverMode, FailoverSettings, PairSettings, Place, PolicyRule, PortName, Protocol,
-    RoleSettings, Settings,
+    self, FailoverMode, FailoverSettings, LinkKey, PairSettings, Place, PolicyRule, PortName,
+    Protocol, RoleSettings, Settings, link_key,
 };
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
 use crate::error_chain::chain;
 use crate::link::Timing;
+use crate::link::secure::{Guard, Identity, Role};
 use crate::monitor::capture::{CaptureError, Files, Room};
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
@@ -220,6 +221,7 @@ fn wire_pair(
             guest,
             uplink,
             link,
+            link_key,
             ..
         } => {
             let output = pool(hardware, Purpose::Output);
@@ -229,7 +231,12 @@ fn wire_pair(
             let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(number, link, &svm, hardware)?;
             let (guest, watch) = open_guest(number, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &svm, cached);
+            let mut setup = setup(pair, clock, &output, &svm, cached)?;
+            let guard = guard(pair, link_key, Role::Primary, link_mac, setup.link)?;
+            let link = Queues {
+                link: Some((guard, headers.clone())),
+                ..link
+            };
             setup.link_mac = link_mac;
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
@@ -259,6 +266,7 @@ fn wire_pair(
         RoleSettings::Secondary {
             guest,
             link,
+            link_key,
             uplink,
             ..
         } => {
@@ -274,7 +282,12 @@ fn wire_pair(
             let headers = pool(hardware, Purpose::Headers);
             let (link, link_mac) = open_link(number, link, &input, hardware)?;
             let (guest, watch) = open_guest(number, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &input, 0);
+            let mut setup = setup(pair, clock, &output, &input, 0)?;
+            let guard = guard(pair, link_key, Role::Secondary, link_mac, setup.link)?;
+            let link = Queues {
+                link: Some((guard, headers.clone())),
+                ..link
+            };
             setup.window = setup
                 .window
                 .min((input.size() / 4).max(Burst::CAPACITY as u32 * 2));
@@ -317,7 +330,7 @@ fn wire_pair(
         } => {
             let p = pool(hardware, Purpose::Primary);
             let s = pool(hardware, Purpose::Secondary);
-            let mut setup = setup(pair, clock, &p, &s, cached);
+            let mut setup = setup(pair, clock, &p, &s, cached)?;
             if *raw_secondary {
                 setup.numbers = Numbers::OwnIsn;
             }
@@ -479,7 +492,35 @@ fn open_link(
     Ok((queues, hardware.last().map_or([0; 6], Port::mac)))
 }
 
-fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: usize) -> Setup {
+/// Who may speak on the link.
+fn guard(
+    pair: &PairSettings,
+    key: &LinkKey,
+    role: Role,
+    mac: [u8; 6],
+    timing: Timing,
+) -> Result<Guard, NodeError> {
+    Ok(match key {
+        LinkKey::Trusted => Guard::trusting(pair.vm_id, role, mac, timing),
+        LinkKey::File(path) => {
+            let identity = Identity {
+                vm: pair.vm_id,
+                role,
+                mac,
+                seed: link_key::random()?,
+            };
+            Guard::new(&link_key::read(path)?, &identity, timing)
+        }
+    })
+}
+
+fn setup(
+    pair: &PairSettings,
+    clock: Clock,
+    p: &Mempool,
+    s: &Mempool,
+    cached: usize,
+) -> Result<Setup, NodeError> {
     let room = |pool: &Mempool, in_flight: usize| {
         (pool.size() as usize)
             .saturating_sub(in_flight)
@@ -488,9 +529,15 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
     let hold = pair.hold_frames.get() as usize;
     let primary = hold.min(room(p, IN_FLIGHT));
     let secondary = hold.min(room(s, IN_FLIGHT + cached));
-    Setup {
+    let sealed = matches!(pair.role.link_key(), Some(LinkKey::File(_)));
+    let boot = match sealed {
+        true => u32::from_ne_bytes(link_key::random()?).max(1),
+        false => boot_number(),
+    };
+    Ok(Setup {
         vm: pair.vm_id,
-        boot: boot_number(),
+        boot,
+        sealed,
         link_mac: [0; 6],
         window: WINDOW as u32,
         link: Timing {
@@ -516,7 +563,7 @@ fn setup(pair: &PairSettings, clock: Clock, p: &Mempool, s: &Mempool, cached: us
         failover: failover(&pair.failover, clock),
         millisecond: clock.ticks(Duration::from_millis(1)),
         last_segments: 0,
-    }
+    })
 }
 
 fn failover(settings: &FailoverSettings, clock: Clock) -> Failover {
@@ -531,7 +578,8 @@ fn failover(settings: &FailoverSettings, clock: Clock) -> Failover {
     }
 }
 
-/// Grows with time, in steps of 16 ms, so that a node that starts again is known to be the later one.
+/// Grows with time, in steps of 16 ms, so that a node that starts again is known to be the later one. Where a
+/// guard knows that, a clock is not asked.
 fn boot_number() -> u32 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -113,6 +113,14 @@ impl<B: Burst> PairDriver<B> {
         }
     }
 
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        match self.role_mut() {
+            Role::Primary(primary) => primary.hear_foreigner(now),
+            Role::Secondary(secondary) => secondary.hear_foreigner(now),
+        }
+    }
+
     /// Sends what is free to leave when the node ends.
     pub fn finish<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
         if let Role::Primary(primary) = self.role_mut() {

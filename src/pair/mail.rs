@@ -2,6 +2,7 @@
 
 use crate::compare::Divergence;
 use crate::flow::FlowKey;
+use crate::link::secure::Notice;
 use crate::protect::{Action, Monitor, Request};
 use crate::rewrite::Offset;
 
@@ -19,6 +20,11 @@ pub enum ToPoll {
     },
     /// An offset that a node before this one had when it took over.
     Inherit(FlowKey, Offset),
+    /// A node before this one led in this place.
+    Led {
+        /// Takeovers before it did.
+        term: u32,
+    },
 }
 
 /// What a poll core tells the control thread.
@@ -34,5 +40,10 @@ pub enum ToControl<F> {
     /// An offset that the node has inherited from itself as the secondary.
     Offset(FlowKey, Offset),
     /// That was all of them.
-    OffsetsEnd,
+    OffsetsEnd {
+        /// Takeovers before this node led.
+        term: u32,
+    },
+    /// What an operator should hear of the link.
+    Link(Notice),
 }

@@ -140,7 +140,7 @@ impl<B: Burst> PrimaryDriver<B> {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 // Told to whoever has not taken over yet.
-                ToPoll::Inherit(..) => {}
+                ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
         }
     }
@@ -357,11 +357,18 @@ impl<B: Burst> PrimaryDriver<B> {
                 }
                 None => {
                     self.to_save = None;
-                    ToControl::OffsetsEnd
+                    ToControl::OffsetsEnd {
+                        term: self.state.term(),
+                    }
                 }
             };
             ports.post(message);
         }
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        self.state.hear_foreigner(now);
     }
 
     /// What is due every now and then.

@@ -109,6 +109,7 @@ impl<B: Burst> SecondaryDriver<B> {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
+                ToPoll::Led { term } => self.state.led(term),
             }
         }
     }
@@ -121,7 +122,7 @@ impl<B: Burst> SecondaryDriver<B> {
             ..
         } = &mut self.pair;
         let any = ports.receive(Port::Link, rx);
-        if any {
+        if !rx.is_empty() {
             counts.input_ignored += overheard.forget() as u64;
         }
         for mut frame in rx.drain() {
@@ -249,6 +250,11 @@ impl<B: Burst> SecondaryDriver<B> {
         pair.input.clear();
         let inheritance = state.into_inheritance();
         PrimaryDriver::after_takeover(standby, inheritance, pair, now)
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        self.state.hear_foreigner(now);
     }
 
     /// What is due every now and then.

@@ -159,6 +159,9 @@ pub struct Setup {
     pub vm: u16,
     /// Grows from one start of the node to the next; not 0.
     pub boot: u32,
+    /// Whether the link's frames come through a guard that lets only the peer's pass; see
+    /// [`Endpoint::behind_guard`](crate::link::Endpoint::behind_guard).
+    pub sealed: bool,
     /// Address of the link port.
     pub link_mac: [u8; 6],
     /// Input frames that may wait for the SVM.

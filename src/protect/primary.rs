@@ -108,7 +108,8 @@ impl<F: Frame> Primary<F> {
                 setup.window,
                 setup.link,
                 now,
-            ),
+            )
+            .behind_guard(setup.sealed),
             // Whether the VM is in COLO is not known before its monitor has told.
             stops: Stops::new(),
             untold: false,
@@ -174,6 +175,11 @@ impl<F: Frame> Primary<F> {
         self.protection.mode() == Mode::Alone
     }
 
+    /// Takeovers before this node led.
+    pub fn term(&self) -> u32 {
+        self.leadership.term()
+    }
+
     /// Whether it began as a secondary.
     pub fn has_taken_over(&self) -> bool {
         self.takeover.is_some()
@@ -201,6 +207,11 @@ impl<F: Frame> Primary<F> {
     /// The comparator, for its counters.
     pub fn comparator(&self) -> &Front<F> {
         self.protection.comparator()
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        self.link.hear_foreigner(now);
     }
 
     /// The link's end, for its counters.

@@ -154,7 +154,8 @@ impl<F: Frame> Secondary<F> {
                 setup.window,
                 setup.link,
                 now,
-            ),
+            )
+            .behind_guard(setup.sealed),
             rewriter: Rewriter::new(limits, hash_seed()),
             last: LastSegments::new(setup.last_segments, hash_seed()),
             announcer: Announcer::new(setup.millisecond),
@@ -205,6 +206,11 @@ impl<F: Frame> Secondary<F> {
     /// The epoch that the SVM runs, or ran last; 0 before the first.
     pub fn epoch(&self) -> u32 {
         self.bound.unwrap_or(0)
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub fn hear_foreigner(&mut self, now: Ticks) {
+        self.link.hear_foreigner(now);
     }
 
     /// The link's end, for its counters.
@@ -518,6 +524,11 @@ impl<F: Frame> Secondary<F> {
             stops: self.stops,
             migration: self.migration,
         }
+    }
+
+    /// A node before this one led in this place, after so many takeovers: to go on there is no other takeover.
+    pub fn led(&mut self, term: u32) {
+        self.term = term.wrapping_sub(1);
     }
 
     /// Takes in an offset that this node knew before it was started again, or its peer.

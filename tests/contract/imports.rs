@@ -25,7 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link",
         ],
     ),
-    ("config", &["qmp"]),
+    ("config", &["qmp", "link"]),
     ("cli", &["config"]),
     ("monitor", &["flow", "compare", "protect", "config", "cli"]),
     (

@@ -141,6 +141,8 @@ fn garbage_on_the_link_is_counted() {
             "net_null0",
             "--link",
             "net_pcap0",
+            "--link-key",
+            "none",
             "--qmp",
             dir.path().join("none.qmp").to_str().unwrap(),
             "--idle-sleep",

@@ -18,6 +18,7 @@ mod script;
 mod telemetry;
 mod traffic;
 
+mod attack;
 mod compare;
 mod failover;
 mod full;

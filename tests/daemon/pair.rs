@@ -5,6 +5,10 @@
 //! migration/colo.c): the SVM stops first, rings stop before STOP is told, MIGRATION_PASS comes in
 //! between, the SVM starts before the PVM, RESUME is told before the rings start.
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,6 +27,12 @@ pub const NETWORK: usize = 1;
 pub const SVM: usize = 2;
 /// The network at the secondary's uplink.
 pub const ELSEWHERE: usize = 3;
+
+/// The ends of a link that is a segment with room for others ([`Plan::segment`]).
+pub const LINK_OF_PRIMARY: usize = 4;
+pub const LINK_OF_SECONDARY: usize = 5;
+/// A place on that segment.
+pub const LINK_OF_THIRD: usize = 6;
 
 /// A checkpoint delay that is nobody's default.
 const DELAY: u32 = 12_345;
@@ -45,12 +55,48 @@ pub struct Pair {
     pub dir: TempDir,
 }
 
+/// What a node's `--link-key` is.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// The file that both nodes have.
+    Shared,
+    /// None.
+    None,
+    /// A file with these keys.
+    Own(&'a str),
+}
+
+impl Key<'_> {
+    /// The option's value; files lie in a directory.
+    pub fn word(self, dir: &Path, name: &str) -> String {
+        let (path, text) = match self {
+            Key::None => return "none".to_owned(),
+            Key::Shared => (dir.join("link.key"), SHARED),
+            Key::Own(text) => (dir.join(format!("{name}.key")), text),
+        };
+        let mut file = fs::OpenOptions::new();
+        file.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = file.open(&path).expect("a key file");
+        file.write_all(text.as_bytes()).expect("its text");
+        path.to_str().expect("a plain path").to_owned()
+    }
+}
+
+/// The key that both nodes have.
+const SHARED: &str = "6f1d3c5a7b9e8f0011223344556677889900aabbccddeeff0123456789abcdef\n";
+
 /// How a pair differs from the usual one.
 pub struct Plan<'a> {
     /// Cores of the primary node for polling and comparing.
     pub cores: u32,
     /// The primary's and the secondary's device of the link, if not virtio_user and vhost.
     pub link: Option<[(String, &'a str); 2]>,
+    /// Whether the link is a segment that the test can listen at and speak on.
+    pub segment: bool,
+    /// The primary's and the secondary's key.
+    pub keys: [Key<'a>; 2],
+    /// Whether the nodes are to find each other.
+    pub meets: bool,
     /// The primary's device of the network, if not vhost.
     pub uplink: Option<(String, &'a str)>,
     /// Whether the network leaves checksums and segmentation to the nodes. (A virtio_user device
@@ -69,6 +115,9 @@ impl Default for Plan<'_> {
         Self {
             cores: node::usual_cores(),
             link: None,
+            segment: false,
+            keys: [Key::Shared; 2],
+            meets: true,
             uplink: None,
             offloads: false,
             oob: true,
@@ -96,6 +145,10 @@ impl Pair {
         let pvm = Qemu::listen(&socket("pvm.qmp"), monitor.clone());
         let svm = Qemu::listen(&socket("svm.qmp"), monitor);
         let link = plan.link.unwrap_or_else(|| {
+            if plan.segment {
+                return ["link-p.sock", "link-s.sock"]
+                    .map(|name| (vhost(2, &socket(name)), "net_vhost2"));
+            }
             let link = socket("link.sock");
             [
                 (virtio_user(0, &link), "net_virtio_user0"),
@@ -109,6 +162,7 @@ impl Pair {
         let words = |role: &str,
                      devices: [String; 3],
                      [uplink, link]: [&str; 2],
+                     key: Key<'_>,
                      qmp: &str,
                      more: &[&str]| {
             let own = [
@@ -121,6 +175,8 @@ impl Pair {
                 uplink,
                 "--link",
                 link,
+                "--link-key",
+                &key.word(dir.path(), role),
                 "--qmp",
                 &text(qmp),
                 "--capture",
@@ -149,6 +205,7 @@ impl Pair {
                 primary_device,
             ],
             [primary_uplink, primary_link],
+            plan.keys[0],
             "pvm.qmp",
             plan.of_primary,
         );
@@ -160,6 +217,7 @@ impl Pair {
                 secondary_device,
             ],
             ["net_vhost1", secondary_link],
+            plan.keys[1],
             "svm.qmp",
             plan.of_secondary,
         );
@@ -173,7 +231,15 @@ impl Pair {
             socket("network.sock"),
             socket("svm.sock"),
             socket("elsewhere.sock"),
+            socket("link-p.sock"),
+            socket("link-s.sock"),
+            socket("third.sock"),
         ]);
+        if plan.segment {
+            frames.start(LINK_OF_PRIMARY);
+            frames.start(LINK_OF_SECONDARY);
+            frames.join(&[LINK_OF_PRIMARY, LINK_OF_SECONDARY]);
+        }
         frames.start(PVM);
         let networks = [is_vhost.then_some(NETWORK), Some(ELSEWHERE)];
         for network in networks.into_iter().flatten() {
@@ -182,7 +248,9 @@ impl Pair {
                 false => frames.start(network),
             }
         }
-        primary.wait_for("the link", |stats| stats["state"] == "pairing");
+        if plan.meets {
+            primary.wait_for("the link", |stats| stats["state"] == "pairing");
+        }
         Self {
             primary,
             secondary,

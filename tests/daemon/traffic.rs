@@ -72,6 +72,8 @@ pub struct Script {
     arrived: Vec<VecDeque<(Vec<u8>, Option<u16>)>>,
     /// Times at which the ports took frames.
     sent: Vec<VecDeque<u128>>,
+    /// Frames that came in at joined ports and went on to the others.
+    pub passed: Vec<Vec<Vec<u8>>>,
     /// Lines of other kinds.
     other: VecDeque<String>,
 }
@@ -103,6 +105,7 @@ impl Script {
             lines,
             arrived: sockets.iter().map(|_| VecDeque::new()).collect(),
             sent: sockets.iter().map(|_| VecDeque::new()).collect(),
+            passed: sockets.iter().map(|_| Vec::new()).collect(),
             other: VecDeque::new(),
         };
         script.wait_for("ready");
@@ -131,6 +134,27 @@ impl Script {
     pub fn stop(&mut self, port: usize) {
         self.say(&format!("stop {port}"));
         self.wait_for(&format!("stopped {port}"));
+    }
+
+    /// Makes ports one segment: what comes in at one leaves at the others, and at each what [`Script::post`] sends.
+    pub fn join(&mut self, ports: &[usize]) {
+        let ports: Vec<String> = ports.iter().map(usize::to_string).collect();
+        self.say(&format!("join {}", ports.join(" ")));
+        self.wait_for("joined");
+    }
+
+    /// What comes in at this joined port goes nowhere from now on.
+    pub fn mute(&mut self, port: usize) {
+        self.say(&format!("mute {port}"));
+        self.wait_for(&format!("muted {port}"));
+    }
+
+    /// Reads what has happened, for a while.
+    pub fn look(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.take(left);
+        }
     }
 
     /// Sends a frame; returns the time when the port had taken it.
@@ -213,11 +237,9 @@ impl Script {
         );
         match (verb, port, words.next()) {
             (Some("sent"), Some(port), None) => self.sent[port].push_back(at),
+            (Some("passed"), Some(port), Some(hex)) => self.passed[port].push(bytes(hex)),
             (Some("received"), Some(port), Some(hex)) => {
-                let frame = (0..hex.len())
-                    .step_by(2)
-                    .map(|n| u8::from_str_radix(&hex[n..n + 2], 16).expect("hex"))
-                    .collect();
+                let frame = bytes(hex);
                 let left = match (words.next(), words.next()) {
                     (Some("left"), Some(size)) => Some(size.parse().expect("a size")),
                     _ => None,
@@ -227,4 +249,11 @@ impl Script {
             _ => self.other.push_back(what.to_owned()),
         }
     }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|n| u8::from_str_radix(&hex[n..n + 2], 16).expect("hex"))
+        .collect()
 }

@@ -34,7 +34,7 @@ fn what_is_wrong_is_said_in_one_line() {
             "net_null0",
         ),
         (
-            "EAL -- --role primary --guest net_null0 --uplink net_null1 --link net_null2",
+            "EAL -- --role primary --guest net_null0 --uplink net_null1 --link net_null2 --link-key none",
             "--qmp",
         ),
         (

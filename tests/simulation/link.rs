@@ -1,16 +1,62 @@
-//! One direction of the network between the nodes.
+//! One direction of the network between the nodes, with the guards of both at its ends.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::link::secure::{Guard, Identity, KeyRing, Opened, Role, SEAL};
 
 use crate::rng::Rng;
+use crate::setup::TIMING;
 
 /// A frame under way; the oracle knows what it carries by its tag.
 pub struct Flight {
     arrives: Ticks,
     pub bytes: Vec<u8>,
     pub tag: Option<u64>,
+}
+
+/// What lets a node's frames count at the other one, as long as it runs.
+pub struct Station {
+    guard: Guard,
+    role: Role,
+    pub runs: bool,
+}
+
+impl Station {
+    pub fn new(role: Role, boot: u32) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            guard: guard(role, boot),
+            role,
+            runs: true,
+        }))
+    }
+
+    /// The node is started again, in the role that it had.
+    pub fn restart(&mut self, boot: u32) {
+        self.guard = guard(self.role, boot);
+        self.runs = true;
+    }
+
+    /// Another node is started in its place.
+    pub fn replace(&mut self, role: Role, boot: u32) {
+        self.role = role;
+        self.restart(boot);
+    }
+}
+
+fn guard(role: Role, boot: u32) -> Guard {
+    let mut seed = [0; 32];
+    seed[..4].copy_from_slice(&boot.to_be_bytes());
+    let identity = Identity {
+        vm: 1,
+        role,
+        mac: [2, 0, 0, 0, 9, boot as u8],
+        seed,
+    };
+    let ring = KeyRing::parse(&"5a".repeat(32)).expect("a key");
+    Guard::new(&ring, &identity, TIMING)
 }
 
 pub struct Channel {
@@ -21,20 +67,39 @@ pub struct Channel {
     /// Nothing passes before.
     pub dead_until: Ticks,
     rng: Rng,
+    /// The sender.
+    pub from: Rc<RefCell<Station>>,
+    to: Rc<RefCell<Station>>,
 }
 
 impl Channel {
-    pub fn new(seed: u64, delay: usize) -> Self {
+    pub fn new(
+        seed: u64,
+        delay: usize,
+        from: &Rc<RefCell<Station>>,
+        to: &Rc<RefCell<Station>>,
+    ) -> Self {
         Self {
             flights: VecDeque::new(),
             delay,
             loss: 0,
             dead_until: 0,
             rng: Rng::new(seed),
+            from: Rc::clone(from),
+            to: Rc::clone(to),
         }
     }
 
+    /// Sends a frame of the sender's, sealed; before there is a session it goes nowhere.
     pub fn send(&mut self, bytes: Vec<u8>, tag: Option<u64>, now: Ticks) {
+        let from = Rc::clone(&self.from);
+        let guard = &mut from.borrow_mut().guard;
+        if let Some(seal) = guard.seal(&bytes, std::iter::once(&bytes[..])) {
+            self.put([&seal[..], &bytes].concat(), tag, now);
+        }
+    }
+
+    fn put(&mut self, bytes: Vec<u8>, tag: Option<u64>, now: Ticks) {
         if now < self.dead_until || (self.loss > 0 && self.rng.one_in(self.loss)) {
             return;
         }
@@ -60,8 +125,23 @@ impl Channel {
         }
     }
 
+    /// The next frame that counts at the receiver.
     pub fn receive(&mut self, now: Ticks) -> Option<Flight> {
-        let due = self.flights.front().is_some_and(|f| f.arrives <= now);
-        if due { self.flights.pop_front() } else { None }
+        let (from, to) = (Rc::clone(&self.from), Rc::clone(&self.to));
+        if from.borrow().runs {
+            while let Some(greeting) = from.borrow_mut().guard.next_greeting(now) {
+                self.put(greeting.bytes().to_vec(), None, now);
+            }
+        }
+        while self.flights.front().is_some_and(|f| f.arrives <= now) {
+            let mut flight = self.flights.pop_front()?;
+            let bytes = &flight.bytes[..];
+            let guard = &mut to.borrow_mut().guard;
+            if guard.open(bytes, std::iter::once(bytes), now) == Opened::Sealed {
+                flight.bytes.drain(..SEAL);
+                return Some(flight);
+            }
+        }
+        None
     }
 }

@@ -6,11 +6,13 @@
 //! | `send N HEX SIZE` | the same, with its TCP or UDP checksum to be completed and, unless SIZE is 0, to be cut into segments of SIZE bytes of payload |
 //! | `start N` | connects a virtio_user device to the socket, as when a VM starts |
 //! | `start N offloads` | the same, for frames that leave checksums and segmentation to others |
+//! | `join N M ...` | what comes in at one of these is sent to the others, like on a segment, and shown as passed |
+//! | `mute N` | of those, what comes in at N goes nowhere |
 //! | `start N slowly` | as `start N`, but the device's ring runs for a while before its driver puts the first buffer into it |
 //! | `stop N` | stops it as QEMU stops a VM's (`GET_VRING_BASE`), and disconnects, which QEMU does not; what was not taken waits for the next start |
 //!
 //! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`,
-//! `stopped N`, `sent N` when the port has taken a frame, `received N HEX`, with
+//! `stopped N`, `joined`, `muted N`, `passed N HEX` for a frame that came in at N and was sent on, `sent N` when the port has taken a frame, `received N HEX`, with
 //! `left SIZE` behind it where checksum or segmentation are left to the receiver. The end of the
 //! input ends the program.
 
@@ -42,6 +44,8 @@ enum Command {
     Send(usize, Vec<u8>, Offload),
     Start(usize, Manner),
     Stop(usize),
+    Join(Vec<usize>),
+    Mute(usize),
 }
 
 /// Plays a script.
@@ -49,6 +53,7 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
     let mut lines: Vec<Line> = sockets.iter().map(|_| Line::new(pool)).collect();
     let commands = commands(sockets.len())?;
     let (mut burst, mut starts) = (Burst::new(), 0);
+    let (mut joined, mut muted) = (Vec::new(), Vec::new());
     say(format_args!("ready"))?;
     loop {
         let mut idle = true;
@@ -76,15 +81,31 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
                         lines[n].stop()?;
                         say(format_args!("stopped {n}"))?;
                     }
+                    Command::Join(ports) => {
+                        joined = ports;
+                        say(format_args!("joined"))?;
+                    }
+                    Command::Mute(n) => {
+                        muted.push(n);
+                        say(format_args!("muted {n}"))?;
+                    }
                 }
             }
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
+        for &n in &joined {
+            idle &= pass_on(n, &joined, &muted, &mut lines, &mut burst)? == 0;
+        }
         for (n, line) in lines.iter_mut().enumerate() {
             for _ in 0..line.flush() {
                 idle = false;
-                say(format_args!("sent {n}"))?;
+                if !joined.contains(&n) {
+                    say(format_args!("sent {n}"))?;
+                }
+            }
+            if joined.contains(&n) {
+                continue;
             }
             idle &= show(n, line, &mut burst)? == 0;
         }
@@ -109,6 +130,29 @@ fn show(n: usize, line: &mut Line, burst: &mut Burst) -> Result<usize, LineError
                 say(format_args!("received {n} {hex} left {size}"))?;
             }
         }
+    }
+    Ok(count)
+}
+
+/// Sends what has come to the other ports of the segment.
+fn pass_on(
+    n: usize,
+    joined: &[usize],
+    muted: &[usize],
+    lines: &mut [Line],
+    burst: &mut Burst,
+) -> Result<usize, LineError> {
+    let count = lines[n].receive(burst);
+    for frame in burst.drain() {
+        let bytes: Vec<u8> = frame.segments().flatten().copied().collect();
+        if muted.contains(&n) {
+            continue;
+        }
+        for &other in joined.iter().filter(|other| **other != n) {
+            lines[other].send(bytes.clone(), Offload::NONE);
+        }
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        say(format_args!("passed {n} {hex}"))?;
     }
     Ok(count)
 }
@@ -142,6 +186,12 @@ fn commands(ports: usize) -> Result<Receiver<Result<Command, LineError>>, LineEr
 }
 
 fn parse(line: &str, ports: usize) -> Option<Command> {
+    if let Some(joined) = line.strip_prefix("join ") {
+        let numbers = joined
+            .split(' ')
+            .map(|n| n.parse().ok().filter(|n| *n < ports));
+        return numbers.collect::<Option<_>>().map(Command::Join);
+    }
     let mut words = line.split(' ');
     let (verb, n) = (words.next()?, words.next()?.parse().ok()?);
     if n >= ports {
@@ -160,6 +210,7 @@ fn parse(line: &str, ports: usize) -> Option<Command> {
         ("start", Some("offloads"), None) => Some(Command::Start(n, Manner::Offloads)),
         ("start", Some("slowly"), None) => Some(Command::Start(n, Manner::Slowly)),
         ("stop", None, None) => Some(Command::Stop(n)),
+        ("mute", None, None) => Some(Command::Mute(n)),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
-//! The offsets of a node that has taken over, kept in a file for the node that is started in its
-//! place: they do not change any more, and its VM's old connections cannot do without.
+//! The offsets of a node that has taken over and the term of its lead, kept in a file for the node that is started in
+//! its place: they do not change any more, its VM's old connections cannot do without, and a node that led before must
+//! not find itself the later one.
 //!
 //! The file lies in EAL's runtime directory, which a restart of the host empties, as it ends the VM.
 
@@ -17,6 +18,22 @@ use crate::rewrite::Offset;
 struct Line {
     flow: Vec<u8>,
     offset: Offset,
+}
+
+/// What is in the file.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    term: u32,
+    offsets: Vec<Line>,
+}
+
+/// What a node that has taken over left for the next one.
+#[derive(Debug, PartialEq)]
+pub struct Left {
+    /// Takeovers before it led.
+    pub term: u32,
+    /// Its offsets.
+    pub offsets: Vec<(FlowKey, Offset)>,
 }
 
 /// The file of one pair.
@@ -42,38 +59,43 @@ impl OffsetFile {
         self.collected.push((flow, offset));
     }
 
-    /// Writes what was collected; gives back how many there were.
+    /// Writes what was collected, and the term of the lead; gives back how many offsets there were.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&mut self) -> io::Result<usize> {
+    pub fn write(&mut self, term: u32) -> io::Result<usize> {
         let collected = std::mem::take(&mut self.collected);
-        let lines: Vec<Line> = collected
+        let offsets: Vec<Line> = collected
             .iter()
             .map(|(flow, offset)| Line {
                 flow: flow.to_bytes().to_vec(),
                 offset: *offset,
             })
             .collect();
-        atomic_file::write(&self.path, &serde_json::to_vec(&lines)?)?;
-        Ok(lines.len())
+        let number = offsets.len();
+        let saved = Saved { term, offsets };
+        atomic_file::write(&self.path, &serde_json::to_vec(&saved)?)?;
+        Ok(number)
     }
 
-    /// What a node before this one wrote; nothing if there is no such file.
+    /// What a node before this one wrote: the term of its lead and the offsets; nothing if there is no such file.
     ///
     /// # Errors
     /// When the file cannot be read or understood.
-    pub fn read(&self) -> io::Result<Vec<(FlowKey, Offset)>> {
+    pub fn read(&self) -> io::Result<Option<Left>> {
         let bytes = match private::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,
         };
-        let lines: Vec<Line> = serde_json::from_slice(&bytes)?;
+        let saved: Saved = serde_json::from_slice(&bytes)?;
         let known = |line: &Line| {
             let flow = FlowKey::from_bytes(line.flow.as_slice().try_into().ok()?)?;
             Some((flow, line.offset))
         };
-        Ok(lines.iter().filter_map(known).collect())
+        Ok(Some(Left {
+            term: saved.term,
+            offsets: saved.offsets.iter().filter_map(known).collect(),
+        }))
     }
 
     /// The VM is another one: what is in the file does not concern it.
@@ -101,13 +123,17 @@ mod tests {
             isn: 7,
         };
         let mut file = OffsetFile::new(dir.path(), "web/1");
-        assert!(file.read().unwrap().is_empty());
+        assert_eq!(file.read().unwrap(), None);
         file.collect(flow, offset);
-        assert_eq!(file.write().unwrap(), 1);
+        assert_eq!(file.write(3).unwrap(), 1);
         let mut next = OffsetFile::new(dir.path(), "web/1");
-        assert_eq!(next.read().unwrap(), [(flow, offset)]);
+        let left = Left {
+            term: 3,
+            offsets: vec![(flow, offset)],
+        };
+        assert_eq!(next.read().unwrap(), Some(left));
         next.forget();
-        assert!(next.read().unwrap().is_empty());
+        assert_eq!(next.read().unwrap(), None);
         fs::write(dir.path().join("colo-offsets-web_1.json"), b"[{}]").unwrap();
         assert!(next.read().is_err());
     }

@@ -9,7 +9,8 @@ use rustix::event::PollFd;
 
 use super::advice::advice;
 use super::fencing::{Fencing, Outcome};
-use super::offsets::OffsetFile;
+use super::link;
+use super::offsets::{Left, OffsetFile};
 use super::waits::{Awaited, Change, Waits};
 
 use crate::compare;
@@ -198,6 +199,11 @@ impl ControlPair {
         self.figures.take().expect("the figures are given out once")
     }
 
+    /// Says at the start what it means that nobody has to prove anything on the link.
+    pub fn warn_of_trust(&self, log: &Log) {
+        link::warn_of_trust(&self.settings, log);
+    }
+
     /// The pair's name.
     pub fn name(&self) -> &str {
         &self.settings.name
@@ -232,7 +238,8 @@ impl ControlPair {
                 ToControl::Act(Action::FailOver) => self.fail_over(now, log),
                 ToControl::Ask(question) => self.ask_whether_it_runs(question, now),
                 ToControl::Offset(flow, offset) => self.offsets.collect(flow, offset),
-                ToControl::OffsetsEnd => self.save_offsets(log),
+                ToControl::OffsetsEnd { term } => self.save_offsets(term, log),
+                ToControl::Link(notice) => link::tell(notice, &self.settings, log),
             }
         }
         self.look_at_fencing(now, log);
@@ -386,9 +393,9 @@ impl ControlPair {
         }
     }
 
-    fn save_offsets(&mut self, log: &Log) {
+    fn save_offsets(&mut self, term: u32, log: &Log) {
         let name = &self.settings.name;
-        match self.offsets.write() {
+        match self.offsets.write(term) {
             Ok(n) => log.info(format_args!(
                 "pair {name}: this node has taken over; {n} connections are translated until they close"
             )),
@@ -413,7 +420,9 @@ impl ControlPair {
         }
         let name = &self.settings.name;
         match self.offsets.read() {
-            Ok(offsets) => {
+            Ok(None) => {}
+            Ok(Some(Left { term, offsets })) => {
+                self.tell(ToPoll::Led { term });
                 for (flow, offset) in offsets {
                     self.tell(ToPoll::Inherit(flow, offset));
                 }

@@ -602,3 +602,12 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     let data = say(&mut heir, data(), now);
     assert_eq!(numbers(&data), (101, 7));
 }
+
+/// The term of a lead outlives the process: a node that led earlier does not find itself the later one.
+#[test]
+fn a_survivor_that_is_started_again_leads_in_the_term_that_it_led_in() {
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    pair.secondary.led(5);
+    pair.secondary_is_told();
+    assert_eq!(pair.take_over().term(), 5);
+}

@@ -34,6 +34,7 @@ fn setup(boot: u32) -> Setup {
     Setup {
         vm: 1,
         boot,
+        sealed: false,
         link_mac: [2; 6],
         window: WINDOW,
         link: TIMING,

@@ -2,6 +2,7 @@
 //! that comes then.
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::link::secure::Role;
 use dpdk_colo::pair::ToPoll;
 use dpdk_colo::protect::Action;
 
@@ -94,6 +95,9 @@ impl World {
             self.deaths.renew = None;
             self.zombie = None;
             let setup = setup(self.boot, self.profile.failover);
+            let mut station = self.to_primary.from.borrow_mut();
+            station.replace(Role::Secondary, self.boot);
+            drop(station);
             self.boot += 1;
             self.secondary = Node::secondary(setup, self.owners.clone(), now);
             self.secondary_runs = true;
@@ -171,6 +175,7 @@ impl World {
         self.qemu.kill_primary(&mut self.oracle, self.now);
         if host {
             self.primary_runs = false;
+            self.to_secondary.from.borrow_mut().runs = false;
             self.qemu.pvm.seen = self.qemu.pvm.stops;
         }
     }
@@ -180,6 +185,7 @@ impl World {
         self.oracle.missed.clear();
         if host {
             self.secondary_runs = false;
+            self.to_primary.from.borrow_mut().runs = false;
             self.qemu.svm.seen = self.qemu.svm.stops;
         }
     }

@@ -74,6 +74,7 @@ impl World {
                 self.qemu.lose_primary_backend(now);
                 self.oracle.forget_held();
                 let setup = setup(self.boot, self.profile.failover);
+                self.to_secondary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.primary = Node::primary(setup, self.owners.clone(), now);
                 self.capture.start();
@@ -83,6 +84,7 @@ impl World {
             Fault::RestartSecondary => {
                 self.qemu.lose_backend(now);
                 let setup = setup(self.boot, self.profile.failover);
+                self.to_primary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.secondary = Node::secondary(setup, self.owners.clone(), now);
                 self.later(fault, 10 * MS);

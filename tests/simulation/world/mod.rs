@@ -8,13 +8,14 @@ mod takeover;
 use std::collections::VecDeque;
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
 use dpdk_colo::pair::ToControl;
 
 use crate::client::Clients;
 use crate::frame::{Numbered, Owners};
 use crate::guest::CALL_BACK;
-use crate::link::Channel;
+use crate::link::{Channel, Station};
 use crate::log::Capture;
 use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
@@ -88,13 +89,17 @@ impl World {
             0
         };
         qemu.pvm.ring = !late;
+        let (primary, secondary) = (
+            Station::new(Role::Primary, 1),
+            Station::new(Role::Secondary, 2),
+        );
         Self {
             profile,
             now: 1,
             primary: Node::primary(setup(1, profile.failover), owners.clone(), 0),
             secondary: Node::secondary(setup(2, profile.failover), owners.clone(), 0),
-            to_secondary: Channel::new(rng.next(), profile.link),
-            to_primary: Channel::new(rng.next(), profile.link),
+            to_secondary: Channel::new(rng.next(), profile.link, &primary, &secondary),
+            to_primary: Channel::new(rng.next(), profile.link, &secondary, &primary),
             uplink: Waiting::new(),
             standby_uplink: Waiting::new(),
             clients: Clients::new(&mut rng, profile.calls, profile.divergent, 80 * MS),
@@ -347,7 +352,7 @@ impl World {
                         "{now:>7} {reason} of {text} at {at:?} in epoch {epoch}"
                     ));
                 }
-                ToControl::Offset(..) | ToControl::OffsetsEnd => {}
+                ToControl::Offset(..) | ToControl::OffsetsEnd { .. } | ToControl::Link(_) => {}
             }
         }
     }
