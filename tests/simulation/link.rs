@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 
 use dpdk_colo::frame::Ticks;
 
+use crate::frame::Origin;
 use crate::rng::Rng;
 
-/// A frame under way; the oracle knows what it carries by its tag.
+/// A frame under way; the oracle knows by its origin what it carries.
 pub struct Flight {
     arrives: Ticks,
     pub bytes: Vec<u8>,
-    pub tag: Option<u64>,
+    pub origin: Origin,
 }
 
 pub struct Channel {
@@ -34,7 +35,7 @@ impl Channel {
         }
     }
 
-    pub fn send(&mut self, bytes: Vec<u8>, tag: Option<u64>, now: Ticks) {
+    pub fn send(&mut self, bytes: Vec<u8>, origin: Origin, now: Ticks) {
         if now < self.dead_until || (self.loss > 0 && self.rng.one_in(self.loss)) {
             return;
         }
@@ -42,7 +43,7 @@ impl Channel {
         let flight = Flight {
             arrives,
             bytes,
-            tag,
+            origin,
         };
         match self.flights.back() {
             // Now and then one frame overtakes another.
