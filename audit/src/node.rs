@@ -440,8 +440,9 @@ impl Node {
             policy: covering(&self.start.policy, packet).map(str::to_owned),
             vanished: self.vanished,
         };
-        // A node that is started again asks for the VM's neighbours, once its output may leave.
-        let asks = self.late && (self.committed > 0 || !self.colo) && is_discovery(packet);
+        // A node that is started again asks for the VM's neighbours, once its output may leave: behind its first
+        // commit, which need not follow a fence.
+        let asks = self.late && (self.judged.commits > 0 || !self.colo) && is_discovery(packet);
         let announces = asks || self.role != self.start.role && is_announcement(packet);
         let why = match self.flow(packet, lives) {
             (Flow::Datagrams(flow), _) if announces && !flow.waits() => Ok(Why::Announcement),

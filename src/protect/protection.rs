@@ -119,12 +119,14 @@ impl<F: Frame> Protection<F> {
 
     /// Whether a burst of P has room.
     pub fn has_room(&self) -> bool {
-        let room = match self.mode {
+        let has_room = match self.mode {
             // What leaves at once must not overtake what was held before.
-            Mode::Off | Mode::Alone => self.hold,
-            _ => BURST,
+            Mode::Off | Mode::Alone => {
+                self.comparator.room() >= self.hold && self.openings.len() == 0
+            }
+            _ => self.comparator.room() >= BURST,
         };
-        self.comparator.is_ready() && self.comparator.room() >= room
+        self.comparator.is_ready() && has_room
     }
 
     /// Whether a burst of S has room.

@@ -7,14 +7,15 @@ use std::rc::Rc;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::{Guard, Identity, KeyRing, Opened, Role, SEAL};
 
+use crate::frame::Origin;
 use crate::rng::Rng;
 use crate::setup::TIMING;
 
-/// A frame under way; the oracle knows what it carries by its tag.
+/// A frame under way; the oracle knows by its origin what it carries.
 pub struct Flight {
     arrives: Ticks,
     pub bytes: Vec<u8>,
-    pub tag: Option<u64>,
+    pub origin: Origin,
 }
 
 /// What lets a node's frames count at the other one, as long as it runs.
@@ -91,15 +92,15 @@ impl Channel {
     }
 
     /// Sends a frame of the sender's, sealed; before there is a session it goes nowhere.
-    pub fn send(&mut self, bytes: Vec<u8>, tag: Option<u64>, now: Ticks) {
+    pub fn send(&mut self, bytes: Vec<u8>, origin: Origin, now: Ticks) {
         let from = Rc::clone(&self.from);
         let guard = &mut from.borrow_mut().guard;
         if let Some(seal) = guard.seal(&bytes, std::iter::once(&bytes[..])) {
-            self.put([&seal[..], &bytes].concat(), tag, now);
+            self.put([&seal[..], &bytes].concat(), origin, now);
         }
     }
 
-    fn put(&mut self, bytes: Vec<u8>, tag: Option<u64>, now: Ticks) {
+    fn put(&mut self, bytes: Vec<u8>, origin: Origin, now: Ticks) {
         if now < self.dead_until || (self.loss > 0 && self.rng.one_in(self.loss)) {
             return;
         }
@@ -107,7 +108,7 @@ impl Channel {
         let flight = Flight {
             arrives,
             bytes,
-            tag,
+            origin,
         };
         match self.flights.back() {
             // Now and then one frame overtakes another.
@@ -130,7 +131,7 @@ impl Channel {
         let (from, to) = (Rc::clone(&self.from), Rc::clone(&self.to));
         if from.borrow().runs {
             while let Some(greeting) = from.borrow_mut().guard.next_greeting(now) {
-                self.put(greeting.bytes().to_vec(), None, now);
+                self.put(greeting.bytes().to_vec(), Origin::Own, now);
             }
         }
         while self.flights.front().is_some_and(|f| f.arrives <= now) {

@@ -2,7 +2,7 @@
 
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::monitor::capture::{self, Note};
-use dpdk_colo::packet::Packet;
+use dpdk_colo::packet::{Kind, Packet};
 use dpdk_colo::pair::View;
 use dpdk_colo::protect::{Migration, Monitor};
 use dpdk_colo_audit::read::Log;
@@ -118,8 +118,7 @@ impl Capture {
             .enumerate()
             .flat_map(|(run, records)| (0..records.len()).map(move |i| (run, i)))
             .filter(|&(run, i)| match &self.runs[run][i].body {
-                // A byte of the payload of a segment without options, or of a datagram.
-                Body::Frame { place, bytes, .. } => *place == Place::Out && bytes.len() > 80,
+                Body::Frame { place, bytes, .. } => *place == Place::Out && is_payload_last(bytes),
                 Body::Event(_) => false,
             })
             .collect();
@@ -138,6 +137,16 @@ impl Capture {
             "{violation}"
         );
     }
+}
+
+/// Whether the last byte of a frame is one of a payload that the VM has sent: of a datagram, or of a segment that is
+/// longer than headers with options. A question of the node's own for a neighbour has no original to differ from.
+fn is_payload_last(bytes: &[u8]) -> bool {
+    bytes.len() > 80
+        && matches!(
+            Packet::parse(bytes, bytes.len()).kind,
+            Kind::Tcp | Kind::Udp
+        )
 }
 
 /// What the monitor said, in the auditor's words.

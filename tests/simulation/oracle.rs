@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::packet::serial;
 
+use crate::frame::Origin;
 use crate::frames::{self, Content, Peer, Segment, Way};
 use crate::guest::Guest;
 use crate::outcome::Spoken;
@@ -186,10 +187,14 @@ impl Oracle {
         self.lineages.len() as u64 - 1
     }
 
-    /// The node has received these S, each while the PVM had stopped so often, and has taken all but `stale` of them as
-    /// ones of the present epoch.
-    pub fn compared(&mut self, heard: &[(u64, u64)], stale: u64) {
-        let other = |(tag, stops): &&(u64, u64)| self.lineages[*tag as usize] != *stops;
+    /// The node has received these as S, each while the PVM had stopped so often, and has taken all but `stale` of them as
+    /// ones of the present epoch. One that took over may still get input that the old primary had mirrored to it.
+    pub fn compared(&mut self, heard: &[(Origin, u64)], stale: u64) {
+        let other = |(origin, stops): &&(Origin, u64)| match origin {
+            Origin::S(tag) => self.lineages[*tag as usize] != *stops,
+            Origin::Input(_) if self.translates => true,
+            other => panic!("{other:?} is taken for an S"),
+        };
         let others = heard.iter().filter(other).count() as u64;
         assert!(
             others <= stale,

@@ -100,8 +100,8 @@ pub struct SimPorts<'a> {
     round: Round,
     /// How often the PVM had stopped for a checkpoint at this round's quiescent point; none yet.
     fenced: Option<u64>,
-    /// S that the link brought, and how often the PVM had stopped for all that the node knew.
-    heard: Vec<(u64, u64)>,
+    /// What the link brought as S, and how often the PVM had stopped for all that the node knew.
+    heard: Vec<(Origin, u64)>,
     reserved: usize,
 }
 
@@ -119,8 +119,8 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    /// What the round came to, who judges it, and the S that the link brought.
-    pub fn end(mut self) -> (Round, &'a mut Oracle, Vec<(u64, u64)>) {
+    /// What the round came to, who judges it, and what the link brought as S.
+    pub fn end(mut self) -> (Round, &'a mut Oracle, Vec<(Origin, u64)>) {
         self.round.now = self.now;
         (self.round, self.site.oracle, self.heard)
     }
@@ -184,12 +184,7 @@ impl<'a> SimPorts<'a> {
         while !burst.is_full()
             && let Some(flight) = self.site.from_link.receive(self.now)
         {
-            let origin = match flight.tag {
-                None => Origin::Own,
-                Some(tag) if self.is_secondary => Origin::Input(Some(tag)),
-                Some(tag) => Origin::S(tag),
-            };
-            let frame = Numbered::new(&flight.bytes, origin, &self.queues.owners);
+            let frame = Numbered::new(&flight.bytes, flight.origin, &self.queues.owners);
             assert!(burst.push(frame).is_ok(), "it had room");
         }
     }
@@ -270,8 +265,8 @@ impl Host for SimPorts<'_> {
 
     fn capture(&mut self, place: Place, epoch: u32, frames: &[Numbered]) {
         for frame in frames {
-            if let (Place::S, false, Origin::S(tag)) = (place, self.is_secondary, frame.origin()) {
-                self.heard.push((tag, self.fenced()));
+            if place == Place::S && !self.is_secondary {
+                self.heard.push((frame.origin(), self.fenced()));
             }
             if let Some(capture) = &mut self.site.capture {
                 capture.frame(place, epoch, &frame.bytes());
@@ -355,12 +350,12 @@ impl Ports for SimPorts<'_> {
         self.preempt();
         let n = self.some(self.queues.link.len(), self.queues.link_blocked_until);
         for frame in self.queues.link.take(n) {
-            let tag = match frame.origin() {
-                Origin::S(tag) | Origin::Input(Some(tag)) => Some(tag),
-                Origin::Own => None,
-                other => panic!("{other:?} goes over the link"),
-            };
-            self.site.to_link.send(frame.bytes(), tag, self.now);
+            let origin = frame.origin();
+            assert!(
+                !matches!(origin, Origin::P(_) | Origin::Input(None)),
+                "{origin:?} goes over the link"
+            );
+            self.site.to_link.send(frame.bytes(), origin, self.now);
         }
         n
     }

@@ -375,21 +375,26 @@ fn two_releasers_are_named() {
 
 #[test]
 fn a_node_that_is_started_again_asks_for_neighbours_behind_its_first_commit() {
-    let story = |running, checkpoint| {
+    // Checkpoints: none; one whose stop the node saw; one that had stopped the VM before the node came.
+    let story = |running, checkpoint: Option<bool>| {
         let mut story = Story::new(Role::Primary);
         let colo = true;
         story.event(Event::MonitorConnected { colo, running });
         story.state("uncertain");
-        if checkpoint {
-            story.checkpoint();
+        match checkpoint {
+            None => {}
+            Some(true) => story.checkpoint(),
+            Some(false) => story.load(),
         }
         let asked = story.out(&arp());
         story.agree(&Tcp(1).data(1, 1, b"both"));
         (audit(&[&story.end()]), asked)
     };
-    let (report, _) = story(true, true);
-    assert_eq!(report.status(), 0, "{report}");
-    for (running, checkpoint) in [(true, false), (false, true)] {
+    for fence in [true, false] {
+        let (report, _) = story(true, Some(fence));
+        assert_eq!(report.status(), 0, "{report}");
+    }
+    for (running, checkpoint) in [(true, None), (false, Some(true)), (false, Some(false))] {
         let (report, asked) = story(running, checkpoint);
         assert_eq!(broken(&report).1, asked);
     }

@@ -120,6 +120,11 @@ impl Story {
     /// A checkpoint, the commit included.
     pub fn checkpoint(&mut self) {
         self.fence();
+        self.load();
+    }
+
+    /// What the monitor tells of a checkpoint, and the commit.
+    pub fn load(&mut self) {
         self.event(Event::Stop);
         self.event(Event::Pass);
         self.event(Event::Resume);

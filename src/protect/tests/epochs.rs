@@ -243,3 +243,16 @@ fn what_leaves_at_once_does_not_overtake_what_was_held() {
     assert_eq!(pair.released(), [1]);
     assert_eq!(pair.output(datagram(2)).map(|f| says(&f)), Some(2));
 }
+
+#[test]
+fn what_leaves_at_once_does_not_overtake_what_waited_for_the_link() {
+    let mut pair = Pair::protected();
+    pair.cut = true;
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    assert!(pair.released().is_empty(), "the secondary has not heard");
+    pair.tell(Monitor::Migration(Migration::Completed));
+    assert!(!pair.primary.wants_output());
+    assert_eq!(pair.released().len(), 1);
+    assert!(pair.output(syn(100)).is_some());
+}
