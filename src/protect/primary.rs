@@ -733,6 +733,10 @@ impl<F: Frame> Primary<F> {
         let paired = self.protection.mode() != Mode::Off;
         let silent = self.link.is_silent(now);
         let found = self.leadership.observe(paired, silent, now);
+        if matches!(found, Found::Lost | Found::Back) {
+            // The peer may have taken over meanwhile, and acknowledge numbers that it has not learned (rule R6).
+            self.protection.revoke();
+        }
         if found == Found::Back {
             self.protection.checkpoints_mut().encourage();
         }

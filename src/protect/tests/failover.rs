@@ -555,6 +555,26 @@ fn nothing_overtakes_a_frame_that_opens_its_connection() {
 }
 
 #[test]
+fn who_comes_back_from_a_silence_need_not_know_what_it_acknowledges() {
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    pair.cut = true;
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    assert!(pair.released().is_empty(), "the secondary has not heard");
+    pair.silence();
+    // It acknowledges the numbers, and may speak for the VM by now, with others.
+    pair.cut = false;
+    pair.now += TIMING.retransmit;
+    pair.exchange();
+    pair.primary.tick(pair.now);
+    pair.exchange();
+    assert!(pair.released().is_empty());
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.released().len(), 1);
+}
+
+#[test]
 fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     let mut pair = Pair::protected();
     pair.output(syn(100));
