@@ -145,7 +145,12 @@ impl Sealing {
     /// Takes in what the port received; gives back a frame that counts and is whole.
     #[inline]
     pub fn accept(&mut self, mut frame: Mbuf, now: Ticks) -> Option<Mbuf> {
-        match self.guard.open(frame.head(), frame.segments(), now) {
+        let opened = self.guard.open(frame.head(), frame.segments(), now);
+        if self.guard.take_session() {
+            // Fragments of two sessions are no frame (rule R11).
+            self.joining = Joining::default();
+        }
+        match opened {
             Opened::Plain => {}
             Opened::Sealed if frame.trim_front(SEAL) => {}
             Opened::Sealed | Opened::Consumed | Opened::Void => return None,

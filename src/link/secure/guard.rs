@@ -95,6 +95,8 @@ struct Keyed {
     /// The nonce of the next session.
     nonce: Nonce,
     session: Option<Session>,
+    /// A session has begun since [`Guard::take_session`].
+    fresh: bool,
     answers: [Option<(Nonce, [u8; 6])>; ANSWERS],
     answered: usize,
     answers_since: Ticks,
@@ -127,6 +129,7 @@ impl Guard {
             source,
             instance,
             session: None,
+            fresh: false,
             answers: [None; ANSWERS],
             answered: 0,
             answers_since: 0,
@@ -177,6 +180,15 @@ impl Guard {
     /// What an operator should hear.
     pub fn next_notice(&mut self, now: Ticks) -> Option<Notice> {
         self.notices.next(now)
+    }
+
+    /// Whether a session has begun since the last call: what lies between two frames of an earlier one, such as an
+    /// open fragment, is void.
+    #[inline]
+    pub fn take_session(&mut self) -> bool {
+        self.keyed
+            .as_mut()
+            .is_some_and(|keyed| std::mem::take(&mut keyed.fresh))
     }
 
     /// Whether, since the last call, somebody was heard who claims to be this node's peer and cannot prove it.
@@ -387,6 +399,8 @@ impl Guard {
         if !tag.is_some_and(|tag| same(&tag, &received.tags[theirs])) {
             return self.void(Fault::Forged, head);
         }
+        // Who proves that it has the key is alive, though no session comes of it yet.
+        self.foreigner = true;
         if hello.role == Role::Primary && self.role == Role::Primary {
             return self.void(Fault::SameRole, head);
         }
@@ -491,6 +505,7 @@ impl Keyed {
             is_heard: false,
             ended: false,
         });
+        self.fresh = true;
         self.greet_at = now;
     }
 }

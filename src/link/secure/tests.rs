@@ -599,6 +599,32 @@ fn nodes_that_start_again_find_each_other_and_hear_nothing_of_lives_before() {
 }
 
 #[test]
+fn each_new_session_is_said_once() {
+    let (mut p, mut s) = session();
+    assert!(p.take_session() && !p.take_session());
+    assert!(s.take_session() && !s.take_session());
+    let later = 10 * TIMING.silence;
+    let mut next = secondary(3);
+    converse(&mut p, &mut next, later);
+    assert!(p.take_session() && next.take_session());
+    assert!(speaks(&mut next, &mut p, later) && !p.take_session());
+}
+
+#[test]
+fn who_has_the_key_is_alive_before_there_is_a_session() {
+    let (mut p, mut s) = (primary(1), secondary(2));
+    let greeting = says(&mut s, 0).remove(0);
+    open(&mut p, &greeting, 0);
+    assert!(!p.has_session() && p.take_foreigner());
+    let mut stranger = start(NEW, Role::Secondary, 3);
+    open(&mut p, &says(&mut stranger, 0)[0], 0);
+    assert!(
+        p.take_foreigner(),
+        "somebody with another key is alive, too"
+    );
+}
+
+#[test]
 fn a_greeting_without_the_key_proves_nothing() {
     let mut s = secondary(2);
     let named = says(&mut primary(1), 0).swap_remove(0);
