@@ -143,7 +143,7 @@ impl Work {
     }
 }
 
-/// Does it to so many frames.
+/// Runs the operation on this many frames.
 #[inline(never)]
 fn measured(work: &mut Work, frames: usize) {
     for n in 0..frames {

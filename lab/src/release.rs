@@ -243,7 +243,7 @@ impl Release {
         }
     }
 
-    /// The same release, whose VMs' state goes over so many connections at once.
+    /// The same release, whose VMs' state goes over this many connections at once.
     ///
     /// # Errors
     /// [`LabError::Claim`] before 11.0, where COLO and `multifd` exclude each other.

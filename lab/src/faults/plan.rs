@@ -239,7 +239,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A checkpoint's RAM has at least so many frames under the suite's load.
+/// A checkpoint's RAM has at least this many frames under the suite's load.
 const FRAMES: u64 = 24;
 
 /// One injection.

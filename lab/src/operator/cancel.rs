@@ -17,7 +17,7 @@ use crate::pair::{Host, Mode, Pair};
 use crate::qemu::Guest;
 use crate::qmp::QmpError;
 
-/// A state transfer is cancelled so many times this after its begin, by the round.
+/// Between a state transfer's begin and its cancellation, in the first round; later rounds wait a multiple.
 const ENTRY: Duration = Duration::from_millis(20);
 /// The same of a checkpoint, after its stop.
 const CHECKPOINT: Duration = Duration::from_millis(3);
