@@ -77,7 +77,7 @@ impl<B: Burst> StandaloneDriver<B> {
             ports.capture(Place::S, epoch, secondary);
             ports.capture(Place::P, epoch, primary);
             self.state
-                .bursts(&mut primary.drain(), &mut secondary.drain(), now);
+                .ingest(&mut primary.drain(), &mut secondary.drain(), now);
         }
         any
     }

@@ -114,29 +114,9 @@ impl<F: Frame> Bare<F> {
         self.comparator.is_settled()
     }
 
-    /// [`Bare::bursts`] of a P alone. The caller has seen [`Bare::wants_primary`].
-    #[cfg(test)]
-    pub(crate) fn primary(&mut self, frame: F, now: Ticks) {
-        if self.comparator.primary(frame, now).is_err() {
-            self.discarded += 1;
-        }
-        self.examine(now);
-    }
-
-    /// The same of an S.
-    #[cfg(test)]
-    pub(crate) fn secondary(&mut self, frame: F, now: Ticks) {
-        if self.stopped {
-            self.stale += 1;
-            return;
-        }
-        self.comparator.secondary(frame, now);
-        self.examine(now);
-    }
-
     /// Takes in at most a burst of P, of which the caller has none unless it has seen
     /// [`Bare::wants_primary`], and S.
-    pub(crate) fn bursts(
+    pub(crate) fn ingest(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         secondary: &mut impl Iterator<Item = F>,
@@ -144,10 +124,8 @@ impl<F: Frame> Bare<F> {
     ) {
         if self.stopped {
             self.stale += secondary.count() as u64;
-            self.comparator.primary_burst(primary, now);
-        } else {
-            self.comparator.both_bursts(primary, secondary, now);
         }
+        self.comparator.ingest(primary, secondary, now);
         self.discarded += primary.count() as u64;
         self.examine(now);
     }

@@ -5,7 +5,7 @@ use std::iter;
 
 use super::Shares;
 use super::control::Change;
-use super::remote::{Remote, Side};
+use super::remote::Remote;
 use super::ring::{FrontEnd, Report};
 use super::sorter::{Core, Sorter};
 use crate::compare::{
@@ -163,77 +163,27 @@ impl<F: Frame> Front<F> {
         self.remotes.iter().all(Remote::is_settled)
     }
 
-    /// Takes in a frame that the PVM sent. Without room it comes back.
-    #[inline]
+    /// [`Front::ingest`] of a P alone. Without room it comes back.
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        match self.worker_of(&frame) {
-            None => self.local.primary(frame, now),
-            Some(worker) if self.room() == 0 || self.remotes[worker].primary_room() == 0 => {
-                Err(frame)
-            }
-            Some(worker) => {
-                let buffers = frame.buffers();
-                self.remotes[worker].keep(Side::Primary, frame, buffers, now);
-                Ok(())
-            }
-        }
+        let mut frame = iter::once(frame);
+        self.ingest(&mut frame, &mut iter::empty(), now);
+        frame.next().map_or(Ok(()), Err)
     }
 
-    /// Takes in a frame that the SVM sent in the same epoch.
-    #[inline]
+    /// [`Front::ingest`] of an S alone.
     pub fn secondary(&mut self, frame: F, now: Ticks) {
-        match self.worker_of(&frame) {
-            None => self.local.secondary(frame, now),
-            Some(_) if self.suspended => {}
-            Some(worker) => {
-                let buffers = frame.buffers();
-                let kept = self.remotes[worker].secondary_room() > 0
-                    && self.has_room_for_secondaries(buffers);
-                if kept {
-                    self.secondary_buffers += buffers;
-                    self.remotes[worker].keep(Side::Secondary, frame, buffers, now);
-                }
-                self.overflows += u64::from(!kept);
-                self.overflowed |= !kept;
-            }
-        }
+        self.ingest(&mut iter::empty(), &mut iter::once(frame), now);
     }
 
-    /// The worker that compares a frame's flow.
-    #[inline]
-    fn worker_of(&self, frame: &F) -> Option<usize> {
-        if self.remotes.is_empty() {
-            return None;
-        }
-        self.sorter.core_of(frame, self.local.policy()).worker()
-    }
-
-    /// Takes in frames that the PVM sent. Those that there is no room for stay in the iterator.
-    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        if self.remotes.is_empty() {
-            return self.local.primary_burst(frames, now);
-        }
-        self.divide(frames, &mut iter::empty(), now);
-    }
-
-    /// Takes in frames that the SVM sent in the same epoch.
-    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        if self.remotes.is_empty() {
-            return self.local.secondary_burst(frames, now);
-        }
-        self.divide(&mut iter::empty(), frames, now);
-    }
-
-    /// Takes in frames of both VMs that arrived at the same time, as [`Front::primary_burst`] and
-    /// [`Front::secondary_burst`] do.
-    pub fn both_bursts(
+    /// Takes in what the PVM has sent and what the SVM has sent in the same epoch; see [`Comparator::ingest`].
+    pub fn ingest(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         secondary: &mut impl Iterator<Item = F>,
         now: Ticks,
     ) {
         if self.remotes.is_empty() {
-            return self.local.both_bursts(primary, secondary, now);
+            return self.local.ingest(primary, secondary, now);
         }
         self.divide(primary, secondary, now);
     }
@@ -253,7 +203,7 @@ impl<F: Frame> Front<F> {
             let taken = self.sorter.sort(primary, room, secondary, policy);
             let (mut p, mut s) = self.sorter.take(Core::OWN);
             if p.len() + s.len() > 0 {
-                self.local.both_bursts(&mut p, &mut s, now);
+                self.local.ingest(&mut p, &mut s, now);
             }
             drop((p, s));
             for worker in 0..self.remotes.len() {

@@ -1,7 +1,6 @@
 //! One worker as the front sees it.
 
 use std::collections::VecDeque;
-use std::iter;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
@@ -17,13 +16,6 @@ use crate::packet::Packet;
 
 /// Messages that may wait for the ring: one for each frame that does, and some controls.
 const WAITING: usize = 8 * BURST;
-
-/// The VM that a frame is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Primary,
-    Secondary,
-}
 
 /// The front's side of one worker.
 pub(super) struct Remote<F> {
@@ -178,34 +170,6 @@ impl<F: Frame> Remote<F> {
             self.flush();
         }
         self.note(run, buffers, secondary_buffers);
-    }
-
-    /// Lets a frame of so many buffers wait for others, for which there is room.
-    #[inline]
-    pub(super) fn keep(&mut self, side: Side, frame: F, buffers: usize, now: Ticks) {
-        let (lane, primary, secondary) = match side {
-            Side::Primary => (&mut self.primary, 1, 0),
-            Side::Secondary => (&mut self.secondary, 0, 1),
-        };
-        lane.keep(iter::once(frame));
-        let burst = lane.waiting() >= BURST;
-        let run = Run {
-            primary,
-            secondary,
-            now,
-        };
-        match self.waiting.back_mut() {
-            Some(Message::Frames(last)) if last.precedes(run) => last.append(run),
-            _ => self.waiting.push_back(Message::Frames(run)),
-        }
-        self.note(
-            run,
-            primary as usize * buffers,
-            secondary as usize * buffers,
-        );
-        if burst {
-            self.flush();
-        }
     }
 
     #[inline]

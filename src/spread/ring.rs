@@ -42,22 +42,6 @@ pub(super) struct Run {
     pub now: Ticks,
 }
 
-impl Run {
-    /// Whether frames that come next are of the same VM and time.
-    #[inline]
-    pub(super) fn precedes(&self, next: Self) -> bool {
-        let one_vm = self.primary + next.primary == 0 || self.secondary + next.secondary == 0;
-        one_vm && self.now == next.now
-    }
-
-    /// Takes these frames in.
-    #[inline]
-    pub(super) fn append(&mut self, next: Self) {
-        self.primary += next.primary;
-        self.secondary += next.secondary;
-    }
-}
-
 /// What a worker tells the front besides releases. `generation` is that of the last [`Control`]
 /// that the worker had seen.
 pub(super) enum Report<F> {

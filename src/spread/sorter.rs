@@ -88,13 +88,6 @@ impl<F: Frame> Sorter<F> {
         BURST
     }
 
-    /// The core that compares a frame's flow.
-    #[inline]
-    pub(super) fn core_of(&self, frame: &F, policy: &Policy) -> Core {
-        let plain = self.shallow_hash(frame, policy.is_default());
-        Core(plain.unwrap_or_else(|| self.core_of_any(frame, policy)))
-    }
-
     /// The core that compares a flow, whichever of its directions is named.
     pub(super) fn core_of_flow(&self, key: &FlowKey) -> Core {
         Core(self.shares.of(key))

@@ -1,6 +1,8 @@
 //! Single situations between a front and its workers; how they stand together over time is in
 //! `tests/properties`.
 
+use std::iter;
+
 use super::*;
 use crate::compare::{Limits, Numbers, Policy, Reason};
 use crate::frame::{BURST, Frame, HeapFrame};
@@ -122,8 +124,8 @@ fn a_burst_each_of_p_and_s_fits_behind_half_a_burst() {
     }
     assert!(front.is_ready());
     let (mut p, mut s) = (burst(0), burst(0));
-    front.secondary_burst(&mut s, 11);
-    front.primary_burst(&mut p, 12);
+    front.ingest(&mut iter::empty(), &mut s, 11);
+    front.ingest(&mut p, &mut iter::empty(), 12);
     assert_eq!((p.count(), s.count()), (0, 0), "nothing is left over");
     let mut left = 0;
     for _ in 0..BURST {

@@ -148,7 +148,7 @@ impl<F: Frame> Share<F> {
         let mut buffers = 0;
         let mut secondary = secondary.take(m).inspect(|s| buffers += s.buffers());
         self.comparator
-            .both_bursts(&mut primary.by_ref().take(n), &mut secondary, run.now);
+            .ingest(&mut primary.by_ref().take(n), &mut secondary, run.now);
         // The front counts, so that all P fit.
         let left = n - primary.iterated();
         for refused in primary.take(left) {

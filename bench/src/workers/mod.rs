@@ -258,7 +258,7 @@ impl<'a> Run<'a> {
             front, load, now, ..
         } = self;
         let mut p = load.p.drain(..BURST);
-        front.both_bursts(&mut p, &mut load.s.drain(..BURST), *now);
+        front.ingest(&mut p, &mut load.s.drain(..BURST), *now);
         assert_eq!(p.len(), 0, "there is room");
     }
 

@@ -108,7 +108,7 @@ impl Parts {
             front, load, now, ..
         } = self;
         let (mut p, mut s) = (load.p.drain(..BURST), load.s.drain(..BURST));
-        front.both_bursts(&mut p, &mut s, *now);
+        front.ingest(&mut p, &mut s, *now);
         front.exchange();
     }
 

@@ -18,10 +18,10 @@ fn bare_released(bare: &mut Bare<HeapFrame>) -> Vec<u8> {
 fn the_bare_comparator_commits_at_a_checkpoints_resume() {
     for pass in [false, true] {
         let mut bare = bare();
-        bare.primary(datagram(1), 1);
+        bare.ingest(&mut once(datagram(1)), &mut empty(), 1);
         bare.monitor(Monitor::Stop, 2);
         assert!(!bare.wants_primary());
-        bare.secondary(datagram(1), 2);
+        bare.ingest(&mut empty(), &mut once(datagram(1)), 2);
         if pass {
             bare.monitor(Monitor::Pass, 2);
         }
@@ -35,10 +35,10 @@ fn the_bare_comparator_commits_at_a_checkpoints_resume() {
 #[test]
 fn the_bare_comparator_compares_nothing_after_it_lost_its_monitor() {
     let mut bare = bare();
-    bare.primary(datagram(1), 1);
+    bare.ingest(&mut once(datagram(1)), &mut empty(), 1);
     bare.monitor(Monitor::Disconnected, 2);
     // Whatever happened meanwhile, these may be of two epochs.
-    bare.secondary(datagram(1), 3);
+    bare.ingest(&mut empty(), &mut once(datagram(1)), 3);
     assert_eq!(bare_released(&mut bare), NOTHING);
     bare.monitor(IN_COLO, 4);
     let request = bare.next_request(5).expect("a checkpoint is needed");

@@ -11,6 +11,8 @@ mod mirror;
 mod monitor;
 mod silence;
 
+use std::iter::{empty, once};
+
 use etherparse::{PacketBuilder, TcpHeader};
 
 use super::{
