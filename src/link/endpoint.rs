@@ -377,6 +377,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether [`Endpoint::next_event`] has something to tell.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// What the peer said.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -24,12 +24,12 @@ pub type ComparePorts = NodeHost<PrimaryAndSecondary>;
 impl Inputs for ComparePorts {
     #[inline]
     fn receive_primary(&mut self, burst: &mut Burst, most: usize) -> bool {
-        self.inputs.primary.receive_most(burst, most) > 0
+        self.inputs.primary.receive(burst, most) > 0
     }
 
     #[inline]
     fn receive_secondary(&mut self, burst: &mut Burst, most: usize) -> bool {
-        self.inputs.secondary.receive_most(burst, most) > 0
+        self.inputs.secondary.receive(burst, most) > 0
     }
 }
 

@@ -47,8 +47,9 @@ impl Ports for GuestPorts {
     }
 
     #[inline]
-    fn receive(&mut self, port: Port, burst: &mut Burst) -> bool {
-        self.lane(port).is_some_and(|lane| lane.receive(burst) > 0)
+    fn receive(&mut self, port: Port, burst: &mut Burst, most: usize) -> bool {
+        self.lane(port)
+            .is_some_and(|lane| lane.receive(burst, most) > 0)
     }
 
     #[inline]

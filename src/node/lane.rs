@@ -139,17 +139,11 @@ impl Lane {
             .map(|pool| Egress::new(abilities, None, pool));
     }
 
-    /// Takes frames from the port into an empty burst.
+    /// Takes frames from the port into an empty burst, at most `most` where frames need not be cut.
     #[inline]
-    pub fn receive(&mut self, burst: &mut Burst) -> usize {
-        self.receive_most(burst, Burst::CAPACITY)
-    }
-
-    /// The same, and at most `most`, where frames need not be cut or joined.
-    #[inline]
-    pub fn receive_most(&mut self, burst: &mut Burst, most: usize) -> usize {
+    pub fn receive(&mut self, burst: &mut Burst, most: usize) -> usize {
         if let Fit::Link(sealing) = &mut self.fit {
-            let n = self.rx.rx(&mut self.raw);
+            let n = self.rx.rx_most(&mut self.raw, most);
             self.received += n as u64;
             let now = tsc::now();
             for frame in self.raw.drain() {

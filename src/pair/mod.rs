@@ -19,6 +19,8 @@ mod primary;
 mod secondary;
 mod standalone;
 mod state;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use driver::PairDriver;

@@ -105,8 +105,9 @@ pub trait Ports: Host {
     /// Returns how often the ring has stopped.
     fn quiesce(&mut self) -> u64;
 
-    /// Takes frames from a port into an empty burst; returns whether there were any, fragments of a frame included.
-    fn receive(&mut self, port: Port, burst: &mut Self::Burst) -> bool;
+    /// Takes frames from a port into an empty burst, at most `most` where the port can tell; returns whether there were
+    /// any, fragments of a frame included.
+    fn receive(&mut self, port: Port, burst: &mut Self::Burst, most: usize) -> bool;
 
     /// Gives input to the guest's ring in the name of this epoch; what it does not take stays. Returns how many it took.
     fn give(&mut self, epoch: u32, input: &mut Self::Burst) -> usize;

@@ -124,7 +124,7 @@ impl<B: Burst> SecondaryDriver<B> {
             counts,
             ..
         } = &mut self.pair;
-        let any = ports.receive(Port::Link, rx);
+        let any = ports.receive(Port::Link, rx, B::CAPACITY);
         if !rx.is_empty() {
             counts.input_ignored += overheard.forget() as u64;
         }
@@ -167,7 +167,7 @@ impl<B: Burst> SecondaryDriver<B> {
         {
             return false;
         }
-        let any = ports.receive(Port::Guest, &mut self.pair.rx);
+        let any = ports.receive(Port::Guest, &mut self.pair.rx, B::CAPACITY);
         for frame in self.pair.rx.drain() {
             ports.capture(Place::Raw, self.state.epoch(), slice::from_ref(&frame));
             let Some(outgoing) = self.state.output(frame, now) else {
@@ -207,7 +207,7 @@ impl<B: Burst> SecondaryDriver<B> {
             counts,
             ..
         } = &mut self.pair;
-        if ports.receive(Port::Uplink, rx) {
+        if ports.receive(Port::Uplink, rx, B::CAPACITY) {
             counts.input_ignored += overheard.add(rx.drain(), now) as u64;
         }
     }

@@ -319,7 +319,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
-    /// [`Primary::output`] or [`Primary::svm_output`]. A frame that was just taken has no other owner.
+    /// [`Primary::ingest`]. A frame that was just taken has no other owner.
     pub(crate) fn outward(&mut self, frame: F, now: Ticks) -> Option<F> {
         let Some(takeover) = &mut self.takeover else {
             return Some(frame);
@@ -403,38 +403,63 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
-    /// because nothing is protected. The caller has seen [`Primary::wants_output`].
-    pub(crate) fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
-        self.protection.primary(frame, now)
+    /// Whether what the PVM sends is compared. If not, nothing is protected, and it may leave at once.
+    pub(crate) fn compares(&self) -> bool {
+        self.protection.compares()
     }
 
-    /// Takes in a frame from the link; gives back the bytes to skip of one that carries output of
-    /// the SVM, which the caller strips and passes to [`Primary::svm_output`].
+    /// How many P and S the next round should take at most, where it finds more.
+    #[inline]
+    pub(crate) fn take_budget(&mut self) -> [usize; 2] {
+        self.protection.take_budget()
+    }
+
+    /// Takes in P, of which the caller has a burst at most and has seen [`Primary::wants_output`], and S that
+    /// [`Primary::admits`] has let pass. Between that and this nothing else was taken in.
+    pub(crate) fn ingest(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        self.protection.ingest(primary, secondary, now);
+    }
+
+    /// Takes in a frame from the link; gives back the epoch and the length of output of the SVM that it carries. What
+    /// else it says waits for [`Primary::link_events`] and comes before that output, and behind what came in earlier
+    /// frames.
     pub(crate) fn link_frame(
         &mut self,
         head: &[u8],
         frame_len: usize,
         now: Ticks,
     ) -> Option<(u32, usize)> {
-        let received = self.link.receive(head, frame_len, now);
-        while let Some(event) = self.link.next_event() {
-            self.link_event(event, now);
-        }
-        match received {
+        match self.link.receive(head, frame_len, now) {
             Received::Data { epoch, length, .. } => Some((epoch, length as usize)),
             Received::Consumed | Received::Ignored => None,
         }
     }
 
-    /// Takes in a frame that the SVM sent in an epoch.
-    pub(crate) fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
-        let runs = self.protection.mode() == Mode::On && !self.stops.is_stopped();
-        if runs && epoch == self.epoch() {
-            self.protection.secondary(frame, now);
-        } else {
-            self.stale += 1;
+    /// Whether the link has said something besides output of the SVM.
+    #[inline]
+    pub(crate) fn has_link_events(&self) -> bool {
+        self.link.has_events()
+    }
+
+    /// Takes in what the link has said. All S from earlier frames were taken in before.
+    pub(crate) fn link_events(&mut self, now: Ticks) {
+        while let Some(event) = self.link.next_event() {
+            self.link_event(event, now);
         }
+    }
+
+    /// Whether output of the SVM from this epoch is compared; counts it if it is not.
+    #[inline]
+    pub(crate) fn admits(&mut self, epoch: u32) -> bool {
+        let runs = self.protection.mode() == Mode::On && !self.stops.is_stopped();
+        let admits = runs && epoch == self.epoch();
+        self.stale += u64::from(!admits);
+        admits
     }
 
     fn link_event(&mut self, event: Event, now: Ticks) {

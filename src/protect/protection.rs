@@ -146,22 +146,23 @@ impl<F: Frame> Protection<F> {
         self.comparator.is_settled()
     }
 
-    /// Takes in a P; gives it back where nothing is compared.
-    pub fn primary(&mut self, frame: F, now: Ticks) -> Option<F> {
-        if !self.compares() {
-            return Some(frame);
-        }
-        // A frame that does not fit is dropped, which no caller that asks first will see.
-        if self.comparator.primary(frame, now).is_err() {
-            self.discarded += 1;
-        }
-        self.examine(now);
-        None
+    /// How many P and S the next round should take at most, where it finds more.
+    #[inline]
+    pub fn take_budget(&mut self) -> [usize; 2] {
+        self.comparator.take_budget()
     }
 
-    /// Takes in an S of the epoch that the PVM runs.
-    pub fn secondary(&mut self, frame: F, now: Ticks) {
-        self.comparator.secondary(frame, now);
+    /// Takes in P and S of the epoch that the PVM runs.
+    pub fn ingest(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        debug_assert!(self.compares(), "what is not compared does not come here");
+        self.comparator.ingest(primary, secondary, now);
+        // What does not fit is dropped, which no caller that asks first will see.
+        self.discarded += primary.count() as u64;
         self.examine(now);
     }
 

@@ -165,9 +165,9 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    fn receive_guest(&mut self, burst: &mut Frames) {
+    fn receive_guest(&mut self, burst: &mut Frames, most: usize) {
         let vm = self.site.machine.vm();
-        while !burst.is_full()
+        while burst.len() < most
             && vm.ring
             && let Some(bytes) = vm.guest.tx.pop_front()
         {
@@ -180,8 +180,8 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    fn receive_link(&mut self, burst: &mut Frames) {
-        while !burst.is_full()
+    fn receive_link(&mut self, burst: &mut Frames, most: usize) {
+        while burst.len() < most
             && let Some(flight) = self.site.from_link.receive(self.now)
         {
             let frame = Numbered::new(&flight.bytes, flight.origin, &self.queues.owners);
@@ -302,14 +302,14 @@ impl Ports for SimPorts<'_> {
         vm.stops.into()
     }
 
-    fn receive(&mut self, port: Port, burst: &mut Frames) -> bool {
+    fn receive(&mut self, port: Port, burst: &mut Frames, most: usize) -> bool {
         assert!(burst.is_empty(), "a burst is received into an empty one");
         self.preempt();
         self.fenced();
         match port {
-            Port::Guest => self.receive_guest(burst),
+            Port::Guest => self.receive_guest(burst, most),
             Port::Uplink => self.receive_uplink(burst),
-            Port::Link => self.receive_link(burst),
+            Port::Link => self.receive_link(burst, most),
         }
         !burst.is_empty()
     }

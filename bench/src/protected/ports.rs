@@ -113,13 +113,13 @@ impl Ports for Queues {
     }
 
     #[inline]
-    fn receive(&mut self, port: Port, burst: &mut Burst) -> bool {
+    fn receive(&mut self, port: Port, burst: &mut Burst, most: usize) -> bool {
         let queue = match port {
             Port::Guest => &mut self.guest,
             Port::Link => &mut self.from_link,
             Port::Uplink => &mut self.uplink,
         };
-        burst.fill(queue, BURST) > 0
+        burst.fill(queue, most) > 0
     }
 
     #[inline]

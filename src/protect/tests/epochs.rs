@@ -58,7 +58,7 @@ fn what_bears_the_number_of_an_epoch_that_is_over_is_void() {
         old.wrapping_sub(1),
         pair.primary.epoch().wrapping_add(1),
     ] {
-        pair.primary.svm_output(datagram(1), epoch, pair.now);
+        pair.svm_output(datagram(1), epoch);
     }
     assert_eq!(pair.released(), NOTHING);
     assert_eq!(pair.primary.counts().stale, 3);
@@ -69,7 +69,7 @@ fn what_bears_the_number_of_an_epoch_to_come_is_void() {
     let mut pair = Pair::protected();
     pair.stop(1);
     let next = pair.primary.epoch();
-    pair.primary.svm_output(datagram(1), next, pair.now);
+    pair.svm_output(datagram(1), next);
     pair.resume();
     pair.output(datagram(1));
     assert_eq!(pair.released(), NOTHING, "it was sent before the commit");

@@ -428,8 +428,7 @@ fn exchange_heartbeats(pair: &mut Pair) {
         }
         while let Some(t) = pair.secondary.next_transmit(pair.now) {
             if t.bytes()[KIND] != CONTROL {
-                let (bytes, len) = (t.bytes(), t.bytes().len());
-                pair.primary.link_frame(bytes, len, pair.now);
+                hear(&mut pair.primary, t.bytes(), pair.now);
             }
         }
     }

@@ -58,7 +58,7 @@ impl Pair {
 /// What the guest sends leaves at once.
 pub(super) fn say(heir: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> HeapFrame {
     let frame = heir.outward(frame, now).unwrap();
-    heir.output(frame, now).unwrap()
+    output(heir, frame, now).unwrap()
 }
 
 pub(super) fn segment(from_guest: bool, seq: u32, ack: u32, payload: &[u8]) -> HeapFrame {
@@ -236,14 +236,14 @@ fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
         heir.inherit(secondary.into_inheritance(), now);
         for _ in 0..4 {
             while let Some(t) = heir.next_transmit(now) {
-                primary.link_frame(t.bytes(), t.bytes().len(), now);
+                hear(&mut primary, t.bytes(), now);
             }
             while let Some(t) = primary.next_transmit(now) {
-                heir.link_frame(t.bytes(), t.bytes().len(), now);
+                hear(&mut heir, t.bytes(), now);
             }
         }
         primary.tick(now);
-        assert_eq!(primary.output(datagram(2), now), None);
+        assert_eq!(output(&mut primary, datagram(2), now), None);
         primary.monitor(Monitor::Migration(Migration::Completed), now);
         primary.tick(now + 10 * TIMING.silence);
         assert!(primary.next_release().is_none());

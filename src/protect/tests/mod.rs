@@ -104,6 +104,22 @@ fn says(frame: &HeapFrame) -> u8 {
     *frame.to_vec().last().unwrap()
 }
 
+/// The VM of a primary sends; what leaves at once is given back.
+fn output(primary: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> Option<HeapFrame> {
+    if !primary.compares() {
+        return Some(frame);
+    }
+    primary.ingest(&mut once(frame), &mut empty(), now);
+    None
+}
+
+/// A primary gets a frame of the link; the epoch and the length of output in it.
+fn hear(primary: &mut Primary<HeapFrame>, bytes: &[u8], now: Ticks) -> Option<(u32, usize)> {
+    let data = primary.link_frame(bytes, bytes.len(), now);
+    primary.link_events(now);
+    data
+}
+
 /// Both nodes of a pair on a link without loss or delay.
 struct Pair {
     primary: Primary<HeapFrame>,
@@ -235,8 +251,7 @@ impl Pair {
             }
             while let Some(t) = self.secondary.next_transmit(self.now) {
                 if !self.cut {
-                    let (bytes, len) = (t.bytes(), t.bytes().len());
-                    self.primary.link_frame(bytes, len, self.now);
+                    hear(&mut self.primary, t.bytes(), self.now);
                 }
             }
         }
@@ -246,7 +261,7 @@ impl Pair {
     fn output(&mut self, frame: HeapFrame) -> Option<HeapFrame> {
         assert!(self.primary.wants_output(), "the ring must not be polled");
         let frame = self.primary.outward(frame, self.now)?;
-        self.primary.output(frame, self.now)
+        output(&mut self.primary, frame, self.now)
     }
 
     /// The client sends, and the PVM has taken it.
@@ -268,13 +283,18 @@ impl Pair {
         }
         let mut bytes = outgoing.header.to_vec();
         bytes.extend(outgoing.frame.to_vec());
-        let (epoch, length) = self
-            .primary
-            .link_frame(&bytes, bytes.len(), self.now)
-            .unwrap();
+        let (epoch, length) = hear(&mut self.primary, &bytes, self.now).unwrap();
         let payload = HeapFrame::new(&bytes[DATA_HEADER..DATA_HEADER + length]);
         let payload = self.primary.outward(payload, self.now).unwrap();
-        self.primary.svm_output(payload, epoch, self.now);
+        self.svm_output(payload, epoch);
+    }
+
+    /// The link brings what the SVM has sent in an epoch.
+    fn svm_output(&mut self, frame: HeapFrame, epoch: u32) {
+        if self.primary.admits(epoch) {
+            self.primary
+                .ingest(&mut empty(), &mut once(frame), self.now);
+        }
     }
 
     fn released(&mut self) -> Vec<u8> {
