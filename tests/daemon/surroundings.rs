@@ -252,9 +252,10 @@ fn what_keeps_eal_from_starting_is_named() {
             ["Is another primary process running", "--file-prefix"],
         ),
         (
-            format!("--no-huge --in-memory --no-pci -l 0 --file-prefix {p} {NULL}"),
+            // DPDK 25.11 takes --no-huge, which stands for --legacy-mem, together with --in-memory.
+            format!("--legacy-mem --in-memory --no-pci -l 0 --file-prefix {p} {NULL}"),
             2,
-            ["--in-memory", "--no-huge"],
+            ["--in-memory", "--legacy-mem"],
         ),
         (
             format!("--huge-dir {huge} --no-pci -l 0 --file-prefix {p} {NULL}"),
