@@ -81,6 +81,15 @@ struct Fields {
 /// Control messages that may be unacknowledged.
 const CONTROL_WINDOW: usize = 512;
 
+/// What this end does not acknowledge yet.
+#[derive(Clone, Copy, Debug)]
+struct Withheld {
+    /// The peer has to receive this message first.
+    until: u32,
+    /// What was acknowledged before.
+    received: u32,
+}
+
 /// One end of the link.
 pub struct Endpoint {
     vm: u16,
@@ -108,6 +117,7 @@ pub struct Endpoint {
     /// Number behind the last message that was ever transmitted.
     control_end: u32,
     received_control: u32,
+    withheld: Option<Withheld>,
     acknowledge: bool,
     transmitted: Ticks,
     /// When the first unacknowledged message was transmitted, or became the first.
@@ -137,11 +147,13 @@ impl Endpoint {
             peer_grant: 0,
             backlog: 0,
             advertised: 0,
-            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW),
+            // One more for `take_lead`.
+            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW + 1),
             first_control: 1,
             next_control: 1,
             control_end: 1,
             received_control: 0,
+            withheld: None,
             acknowledge: true,
             transmitted: now,
             unanswered_since: now,
@@ -225,6 +237,22 @@ impl Endpoint {
         }
         self.unacknowledged.push_back(message);
         Ok(())
+    }
+
+    /// Sends a message that changes what this end's acknowledgments mean, such as a takeover: until the peer has
+    /// received it, or another session begins, it acknowledges nothing new. What was never transmitted is dropped.
+    pub(crate) fn take_lead(&mut self, message: Message) {
+        if !self.established {
+            // The next session begins without what is said now.
+            return;
+        }
+        let transmitted = distance(self.first_control, self.control_end).max(0);
+        self.unacknowledged.truncate(transmitted as usize);
+        self.unacknowledged.push_back(message);
+        self.withheld = Some(Withheld {
+            until: self.sent_control(),
+            received: self.acknowledges(),
+        });
     }
 
     /// The bytes to put in front of a data frame. The caller has seen [`Endpoint::room`].
@@ -371,6 +399,12 @@ impl Endpoint {
             .wrapping_add(self.window)
     }
 
+    /// The number up to which it says that it has received control messages.
+    fn acknowledges(&self) -> u32 {
+        self.withheld
+            .map_or(self.received_control, |withheld| withheld.received)
+    }
+
     fn sent_control(&self) -> u32 {
         self.first_control
             .wrapping_add(self.unacknowledged.len() as u32)
@@ -389,7 +423,7 @@ impl Endpoint {
             epoch: fields.epoch,
             data: fields.data,
             control: fields.control,
-            control_ack: self.received_control,
+            control_ack: self.acknowledges(),
             grant: self.advertised,
             length: fields.length,
         }
@@ -410,6 +444,7 @@ impl Endpoint {
         self.next_control = 1;
         self.control_end = 1;
         self.received_control = 0;
+        self.withheld = None;
         self.events.clear();
         self.acknowledge = true;
     }
@@ -428,6 +463,10 @@ impl Endpoint {
         }
         // What was to be sent again has come after all.
         self.next_control = max(self.next_control, self.first_control);
+        if (self.withheld).is_some_and(|withheld| before(withheld.until, self.first_control)) {
+            self.withheld = None;
+            self.acknowledge = true;
+        }
     }
 
     /// The peer's next data frame has this number: what lies before it and has not come is lost.

@@ -270,6 +270,62 @@ fn an_acknowledgment_that_comes_after_all_counts() {
 }
 
 #[test]
+fn who_takes_the_lead_acknowledges_nothing_new_before_that_was_heard() {
+    let (mut a, mut b) = session();
+    a.send(Message::Epoch(1)).unwrap();
+    converse(&mut a, &mut b, 0);
+    assert!(a.is_settled());
+    // One message of b's was transmitted and lost, another was not.
+    b.send(Message::Bound(1)).unwrap();
+    b.next_transmit(0).expect("the message that is lost");
+    b.send(Message::InputLost(1)).unwrap();
+    b.take_lead(Message::Leads(1));
+    a.send(Message::Epoch(2)).unwrap();
+    let mut now = 0;
+    for _ in 0..4 {
+        while let Some(frame) = a.next_transmit(now) {
+            b.receive(frame.bytes(), frame.bytes().len(), now);
+        }
+        while let Some(frame) = b.next_transmit(now) {
+            if Header::decode(frame.bytes(), frame.bytes().len())
+                .is_some_and(|(header, _)| header.kind != Kind::Control)
+            {
+                a.receive(frame.bytes(), frame.bytes().len(), now);
+            }
+        }
+        assert!(!a.is_settled(), "it believes what was acknowledged");
+        now += TIMING.retransmit;
+    }
+    assert_eq!(events(&mut b)[1..], [Event::Message(Message::Epoch(2))]);
+    converse(&mut a, &mut b, now);
+    let said = [Message::Bound(1), Message::Leads(1)].map(Event::Message);
+    assert_eq!(events(&mut a), said);
+    assert!(a.is_settled() && b.is_settled());
+    // Another session begins with nothing withheld.
+    b.take_lead(Message::Leads(2));
+    let mut next = endpoint(30, now);
+    converse(&mut next, &mut b, now);
+    next.send(Message::Epoch(3)).unwrap();
+    converse(&mut next, &mut b, now);
+    assert!(next.is_settled());
+}
+
+#[test]
+fn a_full_queue_keeps_nobody_from_taking_the_lead() {
+    let (mut a, mut b) = session();
+    for i in 0.. {
+        if b.send(Message::InputLost(i)).is_err() {
+            break;
+        }
+        b.next_transmit(0).expect("it is lost");
+    }
+    b.take_lead(Message::Leads(1));
+    converse(&mut a, &mut b, TIMING.retransmit);
+    let last = events(&mut a).pop();
+    assert_eq!(last, Some(Event::Message(Message::Leads(1))));
+}
+
+#[test]
 fn a_window_of_any_size_ends_the_talk() {
     for window in 0..9 {
         let mut a = Endpoint::new(VM, 1, [2; 6], window, TIMING, 0);

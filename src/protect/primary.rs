@@ -152,7 +152,8 @@ impl<F: Frame> Primary<F> {
         self.run_untold = true;
         self.connected = true;
         self.leadership.succeed(term);
-        self.tell_lead();
+        // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
+        self.link.take_lead(Message::Leads(term));
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }

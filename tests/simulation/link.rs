@@ -5,11 +5,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use dpdk_colo::frame::Ticks;
+use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::link::secure::{Guard, Identity, KeyRing, Opened, Role, SEAL};
 
 use crate::frame::Origin;
 use crate::rng::Rng;
 use crate::setup::TIMING;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 
 /// A frame under way; the oracle knows by its origin what it carries.
 pub struct Flight {
@@ -60,6 +64,12 @@ fn guard(role: Role, boot: u32) -> Guard {
     Guard::new(&ring, &identity, TIMING)
 }
 
+/// Whether a frame is the control message `Leads` (`link::wire`).
+fn tells_who_leads(frame: &[u8]) -> bool {
+    let (kind, message) = (frame.get(ETHERNET + 3), frame.get(DATA_HEADER));
+    (kind, message) == (Some(&2), Some(&5))
+}
+
 pub struct Channel {
     flights: VecDeque<Flight>,
     delay: usize,
@@ -67,6 +77,8 @@ pub struct Channel {
     pub loss: usize,
     /// Nothing passes before.
     pub dead_until: Ticks,
+    /// So many of the next frames that tell who leads are lost.
+    pub loses_leads: u32,
     rng: Rng,
     /// The sender.
     pub from: Rc<RefCell<Station>>,
@@ -85,6 +97,7 @@ impl Channel {
             delay,
             loss: 0,
             dead_until: 0,
+            loses_leads: 0,
             rng: Rng::new(seed),
             from: Rc::clone(from),
             to: Rc::clone(to),
@@ -93,6 +106,10 @@ impl Channel {
 
     /// Sends a frame of the sender's, sealed; before there is a session it goes nowhere.
     pub fn send(&mut self, bytes: Vec<u8>, origin: Origin, now: Ticks) {
+        if self.loses_leads > 0 && tells_who_leads(&bytes) {
+            self.loses_leads -= 1;
+            return;
+        }
         let from = Rc::clone(&self.from);
         let guard = &mut from.borrow_mut().guard;
         if let Some(seal) = guard.seal(&bytes, std::iter::once(&bytes[..])) {
