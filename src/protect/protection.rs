@@ -6,7 +6,7 @@
 //! stays inside (rules R1 to R3); a doubt holds everything until the next commit (rule R8); what
 //! waits for longer than the timeout wants a checkpoint (rule R9).
 
-use super::opening::Openings;
+use super::opening::{Openings, Told};
 use super::{Cause, Checkpoints, Request, Setup};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
@@ -292,9 +292,12 @@ impl<F: Frame> Protection<F> {
     /// The next P that may leave. The link is told of a connection's ISNs before any frame of it
     /// leaves.
     pub fn next_release(&mut self, link: &mut Endpoint) -> Option<Release<F>> {
-        let epoch = (self.mode == Mode::On).then_some(self.epoch);
-        self.openings
-            .next_release(&mut self.comparator, link, epoch)
+        let told = match self.mode {
+            Mode::On => Told::In(self.epoch),
+            Mode::Uncertain => Told::Later,
+            Mode::Off | Mode::Alone => Told::Nobody,
+        };
+        self.openings.next_release(&mut self.comparator, link, told)
     }
 
     /// The next checkpoint request, if QEMU can take one.
