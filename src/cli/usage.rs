@@ -42,7 +42,7 @@ When the other node is lost (primary, secondary):
   --heartbeat-udp LOCAL,REMOTE
                          addresses with ports, over which the control threads of both nodes
                          report that their poll cores run; needs a key, not --link-key none
-  --stall-limit MS       wait so long for a peer whose poll core gets no CPU, by its reports
+  --peer-stall-limit MS       wait so long for a peer whose poll core gets no CPU, by its reports
                          (default 5000)
   --restart-limit MS     wait so long for a peer whose restart was announced: SIGUSR1 announces
                          one (default 30000)

@@ -104,7 +104,7 @@ pub struct FailoverSettings {
     /// Ends of the datagrams by which the control threads report that their poll cores run.
     pub heartbeat_udp: Option<HeartbeatUdp>,
     /// A peer whose poll core does not run, by these reports, is lost after this long without a frame.
-    pub stall_limit: Duration,
+    pub peer_stall_limit: Duration,
     /// A restart that the peer has announced may take this long.
     pub restart_limit: Duration,
     /// What makes the loss certain.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::keys::{
     CaptureLimit, CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu,
-    RestartLimit, StallLimit, StatsPeriod, VmId,
+    PeerStallLimit, RestartLimit, StatsPeriod, VmId,
 };
 use super::{
     FailoverMode, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys,
@@ -47,7 +47,7 @@ macro_rules! table_with_pair_keys {
             heartbeat: Option<Heartbeat>,
             heartbeat_loss: Option<HeartbeatLoss>,
             heartbeat_udp: Option<HeartbeatUdp>,
-            stall_limit: Option<StallLimit>,
+            peer_stall_limit: Option<PeerStallLimit>,
             restart_limit: Option<RestartLimit>,
             on_peer_lost: Option<OnPeerLost>,
             failover: Option<FailoverMode>,
@@ -75,7 +75,7 @@ macro_rules! table_with_pair_keys {
                     heartbeat: self.heartbeat,
                     heartbeat_loss: self.heartbeat_loss,
                     heartbeat_udp: self.heartbeat_udp,
-                    stall_limit: self.stall_limit,
+                    peer_stall_limit: self.peer_stall_limit,
                     restart_limit: self.restart_limit,
                     on_peer_lost: self.on_peer_lost.clone(),
                     failover: self.failover,

@@ -26,7 +26,7 @@ pub type Heartbeat = Bounded<1, 10_000>;
 /// Heartbeats in a row that must fail to come.
 pub type HeartbeatLoss = Bounded<2, 10_000>;
 /// How long a peer that lacks CPU is waited for, in milliseconds.
-pub type StallLimit = Bounded<0, 600_000>;
+pub type PeerStallLimit = Bounded<0, 600_000>;
 /// How long an announced restart of the peer may take, in milliseconds.
 pub type RestartLimit = Bounded<1000, 600_000>;
 /// Size of a flow table.
@@ -103,7 +103,7 @@ pub struct PairKeys {
     /// Ends of the control threads' datagrams.
     pub heartbeat_udp: Option<HeartbeatUdp>,
     /// Milliseconds.
-    pub stall_limit: Option<StallLimit>,
+    pub peer_stall_limit: Option<PeerStallLimit>,
     /// Milliseconds.
     pub restart_limit: Option<RestartLimit>,
     /// What makes a loss certain.
@@ -134,7 +134,7 @@ impl PairKeys {
             heartbeat: self.heartbeat.or(other.heartbeat),
             heartbeat_loss: self.heartbeat_loss.or(other.heartbeat_loss),
             heartbeat_udp: self.heartbeat_udp.or(other.heartbeat_udp),
-            stall_limit: self.stall_limit.or(other.stall_limit),
+            peer_stall_limit: self.peer_stall_limit.or(other.peer_stall_limit),
             restart_limit: self.restart_limit.or(other.restart_limit),
             on_peer_lost: self.on_peer_lost.or(other.on_peer_lost),
             failover: self.failover.or(other.failover),

@@ -571,7 +571,7 @@ fn setup(
             silence: clock.ticks(pair.failover.silence()),
             // A core that sleeps looks when it wakes.
             gap: clock.ticks(pair.failover.heartbeat + 2 * idle_sleep.unwrap_or_default()),
-            stall: clock.ticks(pair.failover.stall_limit),
+            stall: clock.ticks(pair.failover.peer_stall_limit),
             restart: clock.ticks(pair.failover.restart_limit),
         },
         limits: Limits {
