@@ -50,6 +50,8 @@ Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)
   --idle-sleep US        sleep after a run of empty polls (default 0: never sleep)
+  --stall-limit S        end this process when QEMU has waited so long for a poll core that
+                         stands still (default 30; 0: never)
 
 Reporting:
   --stats-period S       print a table every S seconds (default 0: none)

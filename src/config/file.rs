@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{
-    CaptureLimit, CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu,
+    CaptureLimit, CompareTimeout, Flows, Heartbeat, HoldFrames, IdleSleep, Mtu, StallLimit,
     StatsPeriod, VmId,
 };
 use super::{
@@ -83,6 +83,7 @@ table_with_pair_keys! {
     /// A whole file.
     File {
         idle_sleep: Option<IdleSleep>,
+        stall_limit: Option<StallLimit>,
         stats_period: Option<StatsPeriod>,
         summary: Option<PathBuf>,
         report_dir: Option<PathBuf>,
@@ -149,6 +150,7 @@ impl File {
     pub fn process_keys(&self) -> ProcessKeys {
         ProcessKeys {
             idle_sleep: self.idle_sleep,
+            stall_limit: self.stall_limit,
             stats_period: self.stats_period,
             summary: self.summary.clone(),
             report_dir: self.report_dir.clone(),

@@ -9,6 +9,8 @@ use super::{Bounded, FailoverMode, LinkKey, OnPeerLost, PortName, QmpAddress, Ro
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
+/// Time in seconds that QEMU waits for a poll core at most; 0 is for ever.
+pub type StallLimit = Bounded<0, 3600>;
 /// Bound on the bytes of all captures in MiB; 0 is none.
 pub type CaptureLimit = Bounded<0, 1_073_741_824>;
 /// Period of the table in seconds; 0 is no table.
@@ -34,6 +36,8 @@ pub struct ProcessKeys {
     /// Microseconds.
     pub idle_sleep: Option<IdleSleep>,
     /// Seconds.
+    pub stall_limit: Option<StallLimit>,
+    /// Seconds.
     pub stats_period: Option<StatsPeriod>,
     /// A file that is written at the end.
     pub summary: Option<PathBuf>,
@@ -50,6 +54,7 @@ impl ProcessKeys {
     pub fn or(self, other: Self) -> Self {
         Self {
             idle_sleep: self.idle_sleep.or(other.idle_sleep),
+            stall_limit: self.stall_limit.or(other.stall_limit),
             stats_period: self.stats_period.or(other.stats_period),
             summary: self.summary.or(other.summary),
             report_dir: self.report_dir.or(other.report_dir),

@@ -19,6 +19,7 @@ use super::outlet::Outlet;
 use super::poll::{Builder, Pair, PollCore};
 use super::pools::{CACHED, IN_FLIGHT, Purpose, WINDOW};
 use super::ports::Hardware;
+use super::stall::{Patience, Stall};
 use super::worker::{Seat, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
@@ -151,6 +152,8 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
         let place = Cores {
             poll: *lcore,
             comparing: &comparing,
+            patience: Patience::new(&settings.process),
+            log,
         };
         let wired = wire_pair(eal, pair, number, clock, place, tap, &mut hardware)?;
         core.pairs.push((number, wired.builder));
@@ -182,6 +185,9 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
 struct Cores<'a> {
     poll: u32,
     comparing: &'a [u32],
+    /// With the one that polls, where QEMU waits for it.
+    patience: Patience,
+    log: &'a Log,
 }
 
 /// A pair ready to run.
@@ -230,7 +236,7 @@ fn wire_pair(
             let headers = pool(hardware, Purpose::Headers);
             let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(number, link, &svm, hardware)?;
-            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
+            let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, &output, &svm, cached)?;
             let guard = guard(pair, link_key, Role::Primary, link_mac, setup.link)?;
             let link = Queues {
@@ -281,7 +287,7 @@ fn wire_pair(
             };
             let headers = pool(hardware, Purpose::Headers);
             let (link, link_mac) = open_link(number, link, &input, hardware)?;
-            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
+            let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, &output, &input, 0)?;
             let guard = guard(pair, link_key, Role::Secondary, link_mac, setup.link)?;
             let link = Queues {
@@ -434,8 +440,10 @@ impl<'a> Team<'a> {
 /// has passed a quiescent point (rule R3).
 fn open_guest(
     number: usize,
+    pair: &PairSettings,
     name: &PortName,
     pool: &Mempool,
+    cores: Cores<'_>,
     hardware: &mut Hardware,
 ) -> Result<(Queues, GuestWatch), NodeError> {
     let queues = hardware.open(number, Place::Guest, name, pool)?;
@@ -443,10 +451,13 @@ fn open_guest(
     let (tell, events) = unbounded();
     let stops = AtomicU32::new(0);
     let callback_fence = fence.clone();
+    let (lcore, patience) = (cores.poll, cores.patience);
+    let (log, pair) = (cores.log.of(&pair.name), pair.name.clone());
     let on_change = move |up: bool| {
         if !up {
             stops.fetch_add(1, Ordering::Relaxed);
-            callback_fence.close_and_wait();
+            let mut stall = Stall::new(lcore, patience, &log, &pair);
+            callback_fence.close_and_wait(|time| stall.lasts(time));
         }
         let stops = stops.load(Ordering::Relaxed);
         // The control thread ends after the ports are closed, or nobody wants to hear it.

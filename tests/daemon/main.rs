@@ -28,6 +28,7 @@ mod offload;
 mod pair;
 mod pools;
 mod quiet;
+mod stall;
 mod surroundings;
 mod unresponsive;
 mod uplink;
