@@ -113,8 +113,12 @@ impl Control {
             .as_deref()
             .map(|dir| Reports::open(dir, DEFAULT_LIMIT))
             .transpose()?;
+        let mut figures: Vec<pair::Figures> = pairs.iter_mut().map(ControlPair::figures).collect();
+        if reports.is_some() {
+            figures.iter_mut().for_each(pair::Figures::show_records);
+        }
         let board = Arc::new(Mutex::new(Board {
-            pairs: pairs.iter_mut().map(ControlPair::figures).collect(),
+            pairs: figures,
             pools,
             started: Instant::now(),
         }));

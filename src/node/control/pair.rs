@@ -29,6 +29,7 @@ use crate::monitor::counters;
 use crate::monitor::latency::{self, Set};
 use crate::monitor::log::Log;
 use crate::monitor::report::Reports;
+use crate::monitor::summary::RecordSummary;
 use crate::node::clock::Clock;
 use crate::node::mailbox::{ControlEnd, ToControl, ToPoll};
 use crate::protect::{Action, Migration, State};
@@ -47,6 +48,7 @@ pub struct ControlPair {
     figures: Option<Figures>,
     asked: Option<Asked>,
     waits: Waits,
+    records: RecordSummary,
     /// The cause whose way to the monitor was measured last; a repeated request has the same.
     measured: Option<Ticks>,
     stopped: Option<Instant>,
@@ -84,6 +86,7 @@ impl ControlPair {
             own: Set::new(),
             checkpoints: CheckpointTimes::default(),
             monitor: None,
+            records: None,
         };
         Self {
             settings,
@@ -96,6 +99,7 @@ impl ControlPair {
             figures: Some(figures),
             asked: None,
             waits: Waits::default(),
+            records: RecordSummary::default(),
             measured: None,
             stopped: None,
             ring: None,
@@ -186,7 +190,9 @@ impl ControlPair {
                 self.settings.name, record.reason, record.flow
             ));
             if let Some(reports) = reports.as_deref_mut() {
-                reports.file(&record, log);
+                reports.file(&record, log, &mut self.records);
+                let counts = self.records;
+                figures(&mut |figures| figures.records = Some(counts));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::config::PairSettings;
 use crate::monitor::checkpoints::CheckpointTimes;
 use crate::monitor::counters::{self, Snapshot};
 use crate::monitor::latency::{self, Recorder, Set};
-use crate::monitor::summary::{self, MonitorSummary, PairSummary};
+use crate::monitor::summary::{self, MonitorSummary, PairSummary, RecordSummary};
 
 /// A pair's figures, shared with the telemetry thread.
 pub struct Figures {
@@ -18,6 +18,7 @@ pub struct Figures {
     pub(super) own: Set,
     pub(super) checkpoints: CheckpointTimes,
     pub(super) monitor: Option<MonitorSummary>,
+    pub(super) records: Option<RecordSummary>,
 }
 
 impl Figures {
@@ -39,7 +40,13 @@ impl Figures {
             checkpoints: &self.checkpoints,
         });
         summary.monitor = self.monitor;
+        summary.records = self.records;
         summary
+    }
+
+    /// Shows what becomes of records, of which there is none yet.
+    pub fn show_records(&mut self) {
+        self.records = Some(RecordSummary::default());
     }
 
     /// Takes in what the poll core has recorded.
