@@ -1,6 +1,7 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
 mod advice;
+mod backlog;
 mod fencing;
 mod link;
 mod look;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
-pub use pair::{ControlPair, GuestEvent};
+pub use pair::{ControlPair, GuestEvent, guest_events};
 
 use super::NodeError;
 use super::clock::Clock;

@@ -4,13 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 
 use super::NodeError;
 use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::{CompareNode, ComparePorts, PrimaryAndSecondary};
-use super::control::{Control, ControlPair, GuestEvent};
+use super::control::{Control, ControlPair, GuestEvent, guest_events};
 use super::counts::Tally;
 use super::guest::{GuestAndLink, GuestNode, GuestPorts};
 use super::lane::{Lane, Queues};
@@ -448,7 +448,7 @@ fn open_guest(
 ) -> Result<(Queues, GuestWatch), NodeError> {
     let queues = hardware.open(number, Place::Guest, name, pool)?;
     let fence = Fence::new();
-    let (tell, events) = unbounded();
+    let (teller, events) = guest_events();
     let stops = AtomicU32::new(0);
     let callback_fence = fence.clone();
     let (lcore, patience) = (cores.poll, cores.patience);
@@ -460,8 +460,7 @@ fn open_guest(
             callback_fence.close_and_wait(|time| stall.lasts(time));
         }
         let stops = stops.load(Ordering::Relaxed);
-        // The control thread ends after the ports are closed, or nobody wants to hear it.
-        let _ = tell.send(if up {
+        teller.tell(if up {
             GuestEvent::Started { stops }
         } else {
             GuestEvent::Stopped

@@ -7,7 +7,6 @@ mod peer;
 mod record;
 mod told;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,8 +14,9 @@ use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
 pub use self::figures::Figures;
-pub use self::guest::GuestEvent;
+pub use self::guest::{GuestEvent, guest_events};
 use self::monitor::Asked;
+use super::backlog::Backlog;
 use super::fencing::Fencing;
 use super::link;
 use super::offsets::OffsetFile;
@@ -40,7 +40,7 @@ pub struct ControlPair {
     settings: PairSettings,
     mail: ControlEnd,
     /// Messages that found the poll core's ring full.
-    backlog: VecDeque<ToPoll>,
+    backlog: Backlog,
     client: Option<Client>,
     connected: bool,
     version: Option<Version>,
@@ -91,7 +91,7 @@ impl ControlPair {
         Self {
             settings,
             mail,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             client,
             connected: false,
             version: None,
@@ -139,7 +139,9 @@ impl ControlPair {
 
     /// What to wait for at the monitor's socket.
     pub fn monitor_fd(&self) -> Option<PollFd<'_>> {
-        self.client.as_ref().and_then(Client::poll_fd)
+        // What is not read now must not wake this thread.
+        let client = self.client.as_ref().filter(|_| !self.backlog.is_full());
+        client.and_then(Client::poll_fd)
     }
 
     /// One look at everything; `figures` gives access to the pair's own.
@@ -166,23 +168,19 @@ impl ControlPair {
             }
         }
         self.look_at_fencing(now, log);
-        while let Some(event) = self
-            .guest
-            .as_ref()
-            .and_then(|(_, events)| events.try_recv().ok())
+        while !self.backlog.is_full()
+            && let Some((_, events)) = &self.guest
+            && let Ok(event) = events.try_recv()
         {
             self.guest_event(event, now);
         }
-        while let Some(event) = self.client.as_mut().and_then(|client| client.poll(now)) {
+        while !self.backlog.is_full()
+            && let Some(event) = self.client.as_mut().and_then(|client| client.poll(now))
+        {
             self.monitor_event(event, clock, log, &mut figures);
         }
         self.look_at_link(now, log);
-        while let Some(message) = self.backlog.pop_front() {
-            if let Err(rtrb::PushError::Full(message)) = self.mail.outbox.push(message) {
-                self.backlog.push_front(message);
-                break;
-            }
-        }
+        self.backlog.pass_on(&mut self.mail.outbox);
         for (divergence, epoch) in records {
             let record = self.record(divergence, epoch, clock);
             log.info(format_args!(
@@ -198,6 +196,6 @@ impl ControlPair {
     }
 
     fn tell(&mut self, message: ToPoll) {
-        self.backlog.push_back(message);
+        self.backlog.push(message);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
 use super::ControlPair;
 use crate::config::Role;
 use crate::monitor::log::Log;
@@ -23,6 +25,33 @@ pub enum GuestEvent {
     },
     /// The ring has stopped.
     Stopped,
+}
+
+/// Events that wait at most. A guest can stop and start its ring without end, and only the last of it matters.
+const WAITING: usize = 64;
+
+/// Where the driver's callback puts events; it never waits.
+pub struct GuestTeller {
+    events: Sender<GuestEvent>,
+    oldest: Receiver<GuestEvent>,
+}
+
+/// The way from a guest port's callback to the control thread.
+pub fn guest_events() -> (GuestTeller, Receiver<GuestEvent>) {
+    let (events, told) = bounded(WAITING);
+    let oldest = told.clone();
+    (GuestTeller { events, oldest }, told)
+}
+
+impl GuestTeller {
+    /// Tells of an event, in the place of the oldest one where too many wait.
+    pub fn tell(&self, event: GuestEvent) {
+        let mut event = event;
+        while let Err(TrySendError::Full(back)) = self.events.try_send(event) {
+            let _ = self.oldest.try_recv();
+            event = back;
+        }
+    }
 }
 
 impl ControlPair {
@@ -85,5 +114,26 @@ impl ControlPair {
             // Without a connection the question is asked on the next one.
             let _ = client.barrier(u64::from(stops), now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_events_the_last_ones_are_told_in_order() {
+        let (teller, told) = guest_events();
+        for stops in 0..1_000 {
+            teller.tell(GuestEvent::Started { stops });
+        }
+        let stops: Vec<u32> = told
+            .try_iter()
+            .map(|event| match event {
+                GuestEvent::Started { stops } => stops,
+                GuestEvent::Stopped => panic!("it did not stop"),
+            })
+            .collect();
+        assert_eq!(stops, (1_000 - WAITING as u32..1_000).collect::<Vec<_>>());
     }
 }
