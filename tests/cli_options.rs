@@ -111,6 +111,23 @@ fn every_option_reaches_the_settings() {
 }
 
 #[test]
+fn a_few_lost_heartbeats_make_no_loss() {
+    for few in ["1", "2", "3"] {
+        let text = mistake(&format!("{PRIMARY} --heartbeat-loss {few}"));
+        for word in [
+            "--heartbeat-loss",
+            few,
+            "from 4 to 10000",
+            "a shorter --heartbeat",
+        ] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+    let least = settings(&format!("{PRIMARY} --heartbeat-loss 4")).expect("valid");
+    assert_eq!(least.pairs[0].failover.heartbeat_loss, 4);
+}
+
+#[test]
 fn zero_is_off_where_that_is_the_default() {
     let off = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
     assert_eq!(off.process, Default::default());

@@ -38,7 +38,8 @@ QEMU:
 
 When the other node is lost (primary, secondary):
   --heartbeat MS         send on the link at least this often (default 20)
-  --heartbeat-loss N     the peer is lost after N missed heartbeats in a row (default 25)
+  --heartbeat-loss N     the peer is lost after N missed heartbeats in a row, at least 4
+                         (default 25)
   --on-peer-lost ACTION  how the node becomes certain that the peer is fenced:
                          hold (default): QEMU takes x-colo-lost-heartbeat;
                          release: at once, where no secondary ever takes over;

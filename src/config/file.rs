@@ -15,8 +15,8 @@ use super::keys::{
     StatsPeriod, VmId,
 };
 use super::{
-    FailoverMode, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress,
-    Role,
+    FailoverMode, HeartbeatLoss, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys,
+    QmpAddress, Role,
 };
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
@@ -215,6 +215,11 @@ mod tests {
                 "flows = -1",
                 "--config: \"colo.toml\" line 1: ",
                 "from 1 to 16777216",
+            ),
+            (
+                "heartbeat-loss = 3",
+                "--config: \"colo.toml\" line 1: ",
+                "from 4 to 10000",
             ),
             (
                 "guest = ''",

@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, FailoverMode, LinkKey, OnPeerLost, PortName, QmpAddress, Role};
+use super::{
+    Bounded, FailoverMode, HeartbeatLoss, LinkKey, OnPeerLost, PortName, QmpAddress, Role,
+};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -25,8 +27,6 @@ pub type Mtu = Bounded<68, 9216>;
 pub type HoldFrames = Bounded<1, 1_048_576>;
 /// Time between two heartbeats in milliseconds.
 pub type Heartbeat = Bounded<1, 10_000>;
-/// Heartbeats in a row that must fail to come.
-pub type HeartbeatLoss = Bounded<2, 10_000>;
 /// Size of a flow table.
 pub type Flows = Bounded<1, 16_777_216>;
 

@@ -16,7 +16,8 @@ mod resolve;
 mod value;
 
 pub use failover::{
-    FailoverMode, FailoverModeError, FailoverSettings, OnPeerLost, OnPeerLostError,
+    FailoverMode, FailoverModeError, FailoverSettings, HeartbeatLoss, HeartbeatLossError,
+    OnPeerLost, OnPeerLostError,
 };
 pub use file::{ConfigError, File, PairTable};
 pub use keys::{PairKeys, ProcessKeys};
