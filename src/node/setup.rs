@@ -27,6 +27,7 @@ use crate::config::{
     Protocol, RoleSettings, Settings, link_key,
 };
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
+use crate::dumps;
 use crate::error_chain::chain;
 use crate::link::Timing;
 use crate::link::secure::{Guard, Identity, Role};
@@ -513,6 +514,7 @@ fn guard(
     Ok(match key {
         LinkKey::Trusted => Guard::trusting(pair.vm_id, role, mac, timing),
         LinkKey::File(path) => {
+            dumps::forbid()?;
             let identity = Identity {
                 vm: pair.vm_id,
                 role,
