@@ -187,6 +187,7 @@ impl Control {
             }
             if now.duration_since(collected) >= COLLECT {
                 collected = now;
+                self.log.tell_left_out(now);
                 let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
                 let pairs = self.pairs.iter_mut().zip(&mut board.pairs);
                 for ((pair, figures), log) in pairs.zip(&self.logs) {
