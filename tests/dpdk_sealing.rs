@@ -19,7 +19,6 @@ use dpdk_colo::{dpdk, frame, link, packet};
 
 use dpdk::{Burst, Eal, Mbuf, tsc};
 use dpdk_support::{TestEal, bytes_of, pool};
-use frame::Frame;
 use link::Timing;
 use link::secure::{Guard, Identity, KeyRing, Role};
 use sealing::Sealing;
@@ -31,6 +30,9 @@ const TIMING: Timing = Timing {
     heartbeat: 1_000,
     retransmit: 500,
     silence: 100 * SECOND,
+    gap: u64::MAX,
+    stall: 0,
+    restart: 0,
 };
 
 /// One end of the link.

@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 30] = [
+const OPTIONS: [&str; 31] = [
     "role",
     "guest",
     "uplink",
@@ -36,6 +36,7 @@ const OPTIONS: [&str; 30] = [
     "on-peer-lost",
     "failover",
     "idle-sleep",
+    "stall-limit",
     "stats-period",
     "summary",
     "report-dir",
@@ -201,6 +202,7 @@ impl Options {
             "on-peer-lost" => pair.on_peer_lost = parsed(option, value)?,
             "failover" => pair.failover = parsed(option, value)?,
             "idle-sleep" => process.idle_sleep = parsed(option, value)?,
+            "stall-limit" => process.stall_limit = parsed(option, value)?,
             "stats-period" => process.stats_period = parsed(option, value)?,
             "summary" => process.summary = Some(value.into()),
             "report-dir" => process.report_dir = Some(value.into()),

@@ -55,6 +55,10 @@ pub fn resolve(
                 .idle_sleep
                 .and_then(|us| at_least_one(us.value()))
                 .map(microseconds),
+            stall_limit: match process.stall_limit {
+                None => ProcessSettings::default().stall_limit,
+                Some(limit) => at_least_one(limit.value()).map(seconds),
+            },
             stats_period: process
                 .stats_period
                 .and_then(|s| at_least_one(s.value()))

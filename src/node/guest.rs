@@ -185,7 +185,11 @@ impl GuestNode {
         let own = self.driver.counts();
         writer.set(Counter::InputWaits, own.input_waits);
         writer.set(Counter::InputIgnored, own.input_ignored);
-        writer.set(Counter::ReportsLost, ports.mail.lost);
+        let unrecorded = self
+            .driver
+            .primary()
+            .map_or(0, |primary| primary.state().unrecorded());
+        writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         if let Some(primary) = self.driver.primary() {
             counts::primary(writer, primary.state(), link.void(), ports.clock);
             self.ports.tally.latency.publish();

@@ -613,6 +613,11 @@ impl<F: Frame> Primary<F> {
         self.witness != Some(false) && self.link.is_up(now)
     }
 
+    /// Divergences that were found while an earlier one still waited to be written down.
+    pub fn unrecorded(&self) -> u64 {
+        self.protection.unrecorded()
+    }
+
     /// The secondary's reports of loads.
     pub fn reports(&self) -> Reports {
         self.reports

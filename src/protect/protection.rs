@@ -41,6 +41,7 @@ pub(super) struct Protection<F> {
     hold: usize,
     timeout: Ticks,
     record: Option<Divergence<F>>,
+    unrecorded: u64,
     discarded: u64,
 }
 
@@ -57,6 +58,7 @@ impl<F: Frame> Protection<F> {
             epoch: 0,
             committed: None,
             record: None,
+            unrecorded: 0,
             discarded: 0,
         }
     }
@@ -104,6 +106,11 @@ impl<F: Frame> Protection<F> {
     /// P that were dropped because their VM is gone.
     pub fn discarded(&self) -> u64 {
         self.discarded
+    }
+
+    /// Divergences that were found while an earlier one still waited to be written down.
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
     }
 
     /// Frames that are in here.
@@ -261,7 +268,10 @@ impl<F: Frame> Protection<F> {
 
     fn diverged(&mut self, divergence: Divergence<F>) {
         self.want(Cause::Difference(divergence.reason), divergence.seen);
-        self.record.get_or_insert(divergence);
+        match self.record {
+            Some(_) => self.unrecorded += 1,
+            None => self.record = Some(divergence),
+        }
     }
 
     /// Wants a checkpoint.

@@ -28,6 +28,7 @@ mod offload;
 mod pair;
 mod pools;
 mod quiet;
+mod stall;
 mod starved;
 mod surroundings;
 mod thread_stop;
