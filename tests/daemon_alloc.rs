@@ -7,7 +7,7 @@
 use allocation_counter::measure;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
 use dpdk_colo::frame::Frame;
-use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
+use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 use etherparse::{PacketBuilder, TcpHeader};
 
 /// A frame whose bytes live for ever, so that neither a share nor a drop concerns the allocator.
@@ -163,21 +163,22 @@ fn nothing_is_allocated_after_the_start() {
 #[test]
 fn spreading_flows_over_workers_allocates_nothing_either() {
     let frames = frames();
-    let shares = Shares::even(3, 7);
+    let table = RedirectionTable::even(3, 7);
     let policy = Policy::new(Vec::new());
-    let (fronts, theirs): (Vec<_>, Vec<_>) = (1..3).map(|_| ends(Sizes::default())).unzip();
-    let mut front = Front::new(
+    let (dispatcher_ends, worker_ends): (Vec<_>, Vec<_>) =
+        (1..3).map(|_| rings(RingSizes::default())).unzip();
+    let mut dispatcher = Dispatcher::new(
         LIMITS,
         Numbers::Translated,
         policy.clone(),
-        fronts,
-        shares.clone(),
+        dispatcher_ends,
+        table.clone(),
     );
-    let mut workers: Vec<Worker<Still>> = theirs
+    let mut workers: Vec<Worker<Still>> = worker_ends
         .into_iter()
         .enumerate()
         .map(|(i, end)| {
-            let limits = shares.limits(&LIMITS, i + 1);
+            let limits = table.limits(&LIMITS, i + 1);
             Worker::new(end, limits, Numbers::Translated, policy.clone())
         })
         .collect();
@@ -186,36 +187,36 @@ fn spreading_flows_over_workers_allocates_nothing_either() {
     let mut drive = |rounds: std::ops::Range<u64>| {
         for now in rounds {
             let frame = frames[random.below(frames.len())];
-            let takes = front.is_ready() && front.room() > 0;
+            let takes = dispatcher.is_ready() && dispatcher.room() > 0;
             let mut p = (takes && random.below(20) > 0).then_some(frame);
-            let mut s = (front.wants_secondary() && random.below(20) > 0).then_some(frame);
+            let mut s = (dispatcher.wants_secondary() && random.below(20) > 0).then_some(frame);
             if now % 2 == 0 {
                 let (mut p, mut s) = (p.take().into_iter(), s.take().into_iter());
-                front.both_bursts(&mut p, &mut s, now);
+                dispatcher.both_bursts(&mut p, &mut s, now);
                 assert_eq!(p.len(), 0);
             }
             if let Some(p) = p {
-                assert!(front.primary(p, now).is_ok());
+                assert!(dispatcher.primary(p, now).is_ok());
             }
             if let Some(s) = s {
-                front.secondary(s, now);
+                dispatcher.secondary(s, now);
             }
             if now % 16 == 0 {
-                reports += u64::from(front.overdue(now).is_some());
-                front.age(now, 32);
+                reports += u64::from(dispatcher.overdue(now).is_some());
+                dispatcher.age(now, 32);
             }
             if now % 8 == 0 {
                 workers[random.below(2)].poll();
-                front.exchange();
+                dispatcher.exchange();
             }
-            while front.next_synchronized().is_some() {}
-            while front.next_release().is_some() {
+            while dispatcher.next_synchronized().is_some() {}
+            while dispatcher.next_release().is_some() {
                 released += 1;
             }
-            reports += u64::from(front.take_divergence().is_some());
-            if now % 1_000 == 999 || front.room() == 0 {
-                front.fence();
-                front.commit(now);
+            reports += u64::from(dispatcher.take_divergence().is_some());
+            if now % 1_000 == 999 || dispatcher.room() == 0 {
+                dispatcher.fence();
+                dispatcher.commit(now);
             }
         }
     };
