@@ -97,7 +97,7 @@ pub struct FailoverModeError;
 pub struct FailoverSettings {
     /// Something is sent on the link at least this often.
     pub heartbeat: Duration,
-    /// The peer is lost when so many heartbeats in a row did not come, at least 2.
+    /// The peer is lost when this many heartbeats in a row did not come, at least 2.
     pub heartbeat_loss: u32,
     /// What makes the loss certain.
     pub on_peer_lost: OnPeerLost,

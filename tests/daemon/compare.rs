@@ -34,7 +34,7 @@ pub fn compare(
     compare_on(node::usual_cores(), dir, p, s, more, settled)
 }
 
-/// The same on so many cores.
+/// The same on `cores` cores.
 pub fn compare_on(
     cores: u32,
     dir: &Path,

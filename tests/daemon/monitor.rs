@@ -180,7 +180,7 @@ impl Qemu {
         self.lock().requests.clone()
     }
 
-    /// Waits for so many requests in all.
+    /// Waits for `n` requests in all.
     pub fn wait_for_requests(&self, n: usize) -> Vec<Request> {
         let since = Instant::now();
         loop {

@@ -2,8 +2,8 @@
 //! scripted monitors play the COLO sequence.
 //!
 //! The order of stops, events and starts is QEMU's (`colo_do_checkpoint_transaction` in
-//! migration/colo.c): the SVM stops first, rings stop before STOP is told, MIGRATION_PASS comes in
-//! between, the SVM starts before the PVM, RESUME is told before the rings start.
+//! migration/colo.c): the SVM stops first, rings stop before STOP is sent, MIGRATION_PASS comes in
+//! between, the SVM starts before the PVM, RESUME is sent before the rings start.
 
 use std::fs;
 use std::io::Write;

@@ -19,7 +19,7 @@ impl Random {
         Self::seeded(seed)
     }
 
-    /// From a seed of one's own.
+    /// From the given seed.
     pub fn seeded(seed: u64) -> Self {
         Self((seed << 1 | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
@@ -37,7 +37,7 @@ impl Random {
         range.start + (self.bits() >> 32) as usize % (range.end - range.start)
     }
 
-    /// So many bytes.
+    /// `n` bytes.
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n).map(|_| self.bits() as u8).collect()
     }

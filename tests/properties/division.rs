@@ -165,7 +165,7 @@ fn what_is_equal_of_a_long_frame_leaves_and_no_byte_more() {
             assert!(stuck || network.bytes.len() == bytes.len(), "nothing waits");
             assert!(comparator.take_divergence().is_none());
         } else if s.sent > flip.unwrap_or(0) {
-            assert!(comparator.take_divergence().is_some(), "it is told");
+            assert!(comparator.take_divergence().is_some(), "it is reported");
         }
         comparator.fence();
         comparator.commit(now);

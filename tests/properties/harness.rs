@@ -99,7 +99,7 @@ impl Frame for Numbered {
     }
 }
 
-/// Bounds that no case reaches, for so many frames; waiting is overdue only in [`Harness::overdue`].
+/// Limits for this many P and S that no case reaches. A frame is overdue only in [`Harness::overdue`].
 pub fn ample(primary: usize, secondary: usize) -> Limits {
     Limits {
         primary: primary + 1,
@@ -178,7 +178,7 @@ impl Harness {
         let now = self.now;
         match sent.map(|sent| (sent.flow, &sent.meaning)) {
             Some((flow, Meaning::Tcp(segment))) => {
-                eprintln!("{now}: {what} flow {flow} {}", segment.told());
+                eprintln!("{now}: {what} flow {flow} {}", segment.describe());
             }
             other => eprintln!("{now}: {what} {other:?}"),
         }

@@ -140,7 +140,7 @@ pub struct Epoch {
     pub diverges: bool,
     /// The epoch lasts until everything was sent.
     pub last: bool,
-    /// One of so many S is lost; 0 for none, and for no other shortage either.
+    /// One S in this many is lost; 0: none, and no other shortage either.
     pub loss: usize,
 }
 

@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 /// The distance between the seeds of two cases.
-const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A splitmix64 generator: fast, and any seed will do.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ impl Rng {
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(STRIDE);
+        self.0 = self.0.wrapping_add(GAMMA);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -100,7 +100,7 @@ pub fn for_cases(property: &str, usual: usize, mut case: impl FnMut(&mut Rng)) -
     let first = number("DPDK_COLO_SEED").unwrap_or_else(|| RandomState::new().hash_one(property));
     let cases = number("DPDK_COLO_CASES").unwrap_or(usual as u64);
     for i in 0..cases {
-        let seed = first.wrapping_add(i.wrapping_mul(STRIDE.rotate_left(17)));
+        let seed = first.wrapping_add(i.wrapping_mul(GAMMA.rotate_left(17)));
         let _replay = Replay { property, seed };
         case(&mut Rng::new(seed));
     }

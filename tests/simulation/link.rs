@@ -63,7 +63,7 @@ fn guard(role: Role, boot: u32) -> Guard {
 pub struct Channel {
     flights: VecDeque<Flight>,
     delay: usize,
-    /// One in so many frames is lost; 0: none.
+    /// One frame in this many is lost; 0: none.
     pub loss: usize,
     /// Nothing passes before.
     pub dead_until: Ticks,

@@ -169,7 +169,7 @@ fn monitor(said: Monitor) -> Option<Event> {
         Monitor::Barrier { migration, .. } => Event::Barrier {
             colo: migration == Migration::Colo,
         },
-        // The primary is told of none.
+        // The primary gets none of them.
         Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
             return None;
         }

@@ -115,7 +115,7 @@ fn differing_answers_leave_after_a_commit() {
 
 #[test]
 fn a_checkpoint_hardly_ever_leads_to_another() {
-    // So many cases that their number of requests strays little.
+    // Enough cases that the number of requests varies little.
     let Family { sum, seed } = family(
         "checkpoints",
         200,
@@ -517,7 +517,7 @@ fn everything_at_once() {
 }
 
 #[test]
-fn whoever_mistakes_a_load_does_no_harm() {
+fn a_node_that_mistakes_a_load_does_no_harm() {
     let profile = Profile {
         confused: true,
         ..EVERYTHING

@@ -88,7 +88,7 @@ pub struct Site<'a> {
     pub oracle: &'a mut Oracle,
     pub capture: Option<&'a mut Capture>,
     pub rng: &'a mut Rng,
-    /// One in so many calls finds that the node's thread did not run for a while; 0: none.
+    /// One call in this many finds that the node's thread did not run for a while; 0: none.
     pub preempt: usize,
 }
 
@@ -150,12 +150,12 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    /// What this round's fence has told: it comes before mail, frames and releases (rule R3).
+    /// The generation of this round's fence, which comes before mail, frames and releases (rule R3).
     fn fenced(&self) -> u64 {
         self.fenced.expect("R3: a round begins with its fence")
     }
 
-    /// How many of so many frames a port takes, often all.
+    /// The number of frames of `n` that a port takes, often all.
     fn some(&mut self, n: usize, blocked_until: Ticks) -> usize {
         match n {
             _ if self.now < blocked_until => 0,

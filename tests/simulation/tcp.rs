@@ -64,8 +64,8 @@ impl Tcp {
         }
     }
 
-    /// Where it stands, in words.
-    pub fn told(&self) -> String {
+    /// Its state as text.
+    pub fn describe(&self) -> String {
         let Self { una, next, top, .. } = self;
         format!(
             "iss {:#x}, irs {:x?}, una {una}, next {next}, top {top} of {}, received {}, clock {:x?}",

@@ -34,9 +34,9 @@ use tally::{Finding, Kind, Tally};
 use vary::Variation;
 use weave::Order;
 
-/// Frames of a capture that are taken if not told otherwise.
+/// Frames of a capture that are taken by default.
 pub const FRAMES: usize = 2_000;
-/// Examples of each kind of finding if not told otherwise.
+/// Examples of each kind of finding by default.
 pub const EXAMPLES: usize = 3;
 
 /// What the command line asks for.

@@ -158,7 +158,7 @@ fn quotes_of_the_svm_come_in_with_its_own_number() {
 }
 
 /// The SVM quotes the client in its own numbers. The client is to see those it sent, as far as the
-/// quote reaches; what is cut off cannot be told from other bytes, but the checksum is right.
+/// quote reaches; what is cut off looks like any other bytes, but the checksum is right.
 #[test]
 fn quotes_of_the_client_go_out_with_the_numbers_it_sent() {
     for_seeds(20_000, |random| {
