@@ -1,8 +1,10 @@
 //! Single situations between a dispatcher and its worker. `tests/properties` has random ones.
 
+use colo_testkit::packets::{self, Ends, Segment};
+
 use super::*;
 use crate::compare::{Limits, Numbers, Policy, Reason};
-use crate::frame::{BURST, Frame, HeapFrame};
+use crate::frame::{BURST, HeapFrame};
 use crate::packet::Packet;
 
 const TIMEOUT: u64 = 100;
@@ -32,13 +34,13 @@ fn one_worker(sizes: RingSizes) -> (Dispatcher<HeapFrame>, Worker<HeapFrame>) {
 
 /// A UDP datagram of a flow.
 fn datagram(flow: u16, content: u16) -> HeapFrame {
-    let mut bytes = vec![2; 12];
-    bytes.extend([0x08, 0x00, 0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0, 0]);
-    bytes.extend([192, 0, 2, 1, 198, 51, 100, 1]);
-    bytes.extend(flow.to_be_bytes());
-    bytes.extend([0, 53, 0, 10, 0, 0]);
-    bytes.extend(content.to_be_bytes());
-    HeapFrame::new(&bytes)
+    let ends = Ends {
+        peer: 9,
+        port: flow,
+        peer_port: 53,
+        ..Ends::default()
+    };
+    HeapFrame::new(&packets::udp(&ends, &content.to_be_bytes(), 0))
 }
 
 /// Lets the worker process everything, and the dispatcher take all results.
@@ -238,41 +240,50 @@ fn a_discard_frees_the_room() {
     assert_eq!(released(&mut dispatcher), 0);
 }
 
-/// A TCP segment from the guest, or from its client.
-fn segment(from_guest: bool, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> HeapFrame {
-    let (guest, client) = ([192, 0, 2, 1], [198, 51, 100, 1]);
-    let mut bytes = vec![2; 12];
-    let length = 40 + payload.len() as u8;
-    bytes.extend([0x08, 0x00, 0x45, 0, 0, length, 0, 0, 0, 0, 64, 6, 0, 0]);
-    let (ends, ports) = match from_guest {
-        true => ([guest, client], [80u16, 40_000]),
-        false => ([client, guest], [40_000, 80]),
+fn connection() -> Ends {
+    Ends {
+        peer: 9,
+        port: 80,
+        peer_port: 40_000,
+        ..Ends::default()
+    }
+}
+
+/// A TCP segment of the guest.
+fn segment(seq: u32, payload: &[u8]) -> HeapFrame {
+    let segment = Segment {
+        seq,
+        ack: Some(601),
+        window: 256,
+        payload: payload.to_vec(),
+        ..Segment::default()
     };
-    bytes.extend(ends.concat());
-    bytes.extend(ports.map(u16::to_be_bytes).concat());
-    bytes.extend(seq.to_be_bytes());
-    bytes.extend(ack.to_be_bytes());
-    bytes.extend([0x50, flags, 1, 0, 0, 0, 0, 0]);
-    bytes.extend(payload);
-    HeapFrame::new(&bytes)
+    HeapFrame::new(&packets::tcp(&connection(), &segment, 0))
+}
+
+/// The RST of the segments' client.
+fn client_reset(seq: u32) -> Packet {
+    let segment = Segment {
+        seq,
+        rst: true,
+        ..Segment::default()
+    };
+    let bytes = packets::tcp(&connection().reversed(), &segment, 0);
+    Packet::parse(&bytes, bytes.len())
 }
 
 #[test]
 fn a_worker_gets_a_client_s_reset_in_order() {
-    const ACK: u8 = 0x10;
-    const RST: u8 = 0x04;
     for (seq, dropped) in [(601, 3), (600, 0)] {
         let (mut dispatcher, mut worker) = one_worker(RingSizes::default());
-        let equal = segment(true, 1000, 601, ACK, b"equal");
+        let equal = segment(1000, b"equal");
         assert!(dispatcher.primary(equal.clone(), 10).is_ok());
         dispatcher.secondary(equal, 10);
         for n in 0..3 {
-            let ahead = segment(true, 1005 + 5 * n, 601, ACK, b"ahead");
+            let ahead = segment(1005 + 5 * n, b"ahead");
             assert!(dispatcher.primary(ahead, 10).is_ok());
         }
-        let reset = segment(false, seq, 0, RST, b"");
-        let reset = Packet::parse(reset.head(), reset.len());
-        dispatcher.client_reset(&reset, 10);
+        dispatcher.client_reset(&client_reset(seq), 10);
         settle(&mut dispatcher, &mut worker);
         assert_eq!(released(&mut dispatcher), 1);
         assert_eq!(dispatcher.room(), LIMITS.primary - 3);
@@ -294,8 +305,7 @@ fn a_worker_gets_a_client_s_reset_in_order() {
 #[test]
 fn resets_beyond_the_ring_are_dropped() {
     let (mut dispatcher, mut worker) = one_worker(RingSizes::default());
-    let reset = segment(false, 601, 0, 0x04, b"");
-    let reset = Packet::parse(reset.head(), reset.len());
+    let reset = client_reset(601);
     for _ in 0..1000 {
         dispatcher.client_reset(&reset, 10);
     }

@@ -69,6 +69,7 @@ const SEARCHED: &[&str] = &[
     "lab",
     "bench",
     "tests",
+    "testkit",
     "hugepages",
     "scripts",
     "README.md",
@@ -152,7 +153,11 @@ fn searched() -> Vec<File> {
         .iter()
         .flat_map(|below| files(below, &extensions))
         .filter(|file| file.path != LIST)
-        .filter(|file| !EDITED_ELSEWHERE.iter().any(|below| file.path.starts_with(below)))
+        .filter(|file| {
+            !EDITED_ELSEWHERE
+                .iter()
+                .any(|below| file.path.starts_with(below))
+        })
         .collect()
 }
 

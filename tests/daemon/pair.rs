@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use colo_testkit::qmp::Monitor;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,7 +19,6 @@ use crate::audit;
 use crate::frames::{Flow, ack_of, payload_of, seq_of};
 use crate::monitor::Qemu;
 use crate::node::{self, Node, vhost, virtio_user};
-use crate::script::Monitor;
 use crate::traffic::Script;
 
 /// The ports of `colo-traffic`.

@@ -8,12 +8,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use colo_testkit::qmp::Monitor;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
-use crate::script::Monitor;
 
 /// Two periods of the table, and ample time to fall over it.
 const A_WHILE: Duration = Duration::from_millis(2500);

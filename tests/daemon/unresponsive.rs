@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use colo_testkit::qmp::Monitor;
+
 use crate::frames::Flow;
 use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
 use crate::pair::{A_WHILE, NETWORK, PVM, Pair};
-use crate::script::Monitor;
 
 /// A comparator on idle null devices with a monitor.
 fn compare(qmp: &[&str]) -> Node {

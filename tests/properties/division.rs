@@ -3,13 +3,13 @@
 
 use std::num::NonZeroU16;
 
+use colo_testkit::packets::{self, Ends};
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
 use dpdk_colo::frame::{Frame, HeapFrame, Offload};
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::harness::ample;
-use crate::packets::{self, Ends};
-use crate::rng::{Rng, for_cases};
 use crate::traffic::ends;
 
 const SIZE: u16 = 100;

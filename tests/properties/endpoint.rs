@@ -3,8 +3,9 @@
 //!
 //! Positions count from the first byte of a stream; a FIN takes the position behind the last one.
 
+use colo_testkit::rng::Rng;
+
 use crate::model::Segment;
-use crate::rng::Rng;
 
 /// How a VM sends.
 #[derive(Clone, Debug)]

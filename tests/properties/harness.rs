@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy, Reason};
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::frame::{Frame, HeapFrame, Offload};
@@ -17,7 +18,6 @@ use dpdk_colo::packet::checksum::verify;
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::model::{Flow, Meaning, Overtook, Wire};
-use crate::rng::Rng;
 use crate::traffic::Side;
 
 /// A frame as a VM sends it.

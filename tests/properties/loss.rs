@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use colo_testkit::packets::{self, Ends};
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Limits, Numbers, Reason};
 use dpdk_colo::packet::Packet;
 use etherparse::TcpHeader;
@@ -14,8 +16,6 @@ use etherparse::TcpHeader;
 use crate::endpoint::{Answer, Client, Habits, Vm};
 use crate::harness::{Harness, Sent, ample};
 use crate::model::{Meaning, Overtook, Segment};
-use crate::packets::{self, Ends};
-use crate::rng::{Rng, for_cases};
 use crate::script::Script;
 use crate::traffic::{Opening, Side, ends};
 

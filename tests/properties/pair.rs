@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::packets::Ends;
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::{Harness, Sent};
 use crate::model::{Meaning, Segment};
-use crate::packets::Ends;
-use crate::rng::Rng;
 use crate::streams::spoil;
 use crate::traffic::{Connection, Opening, Side, ends, merge};
 

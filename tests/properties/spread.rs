@@ -10,13 +10,13 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Comparator, Counts, Divergence, Limits, Policy, Reason, Release};
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::packet::Kind;
 use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 use crate::harness::as_sent;
-use crate::rng::{Rng, for_cases};
 use crate::script::{Script, Step, Tagged};
 
 /// In steps.

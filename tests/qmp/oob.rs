@@ -1,10 +1,10 @@
 //! Commands out of band: when they are enabled, and what they free.
 
+use colo_testkit::qmp::{Monitor, event};
 use dpdk_colo::qmp::{Event, ProtocolError, RequestFailure, Yanked};
 use serde_json::{Value, json};
 
 use crate::pair::{Pair, TIMING};
-use crate::script::{Monitor, event};
 
 fn in_colo() -> Monitor {
     Monitor {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use colo_testkit::qmp::{Monitor, event};
 use dpdk_colo::qmp::{
     ColoExitReason, ColoMode, Event, MigrationStatus, NoColo, Probe, ProtocolError, RequestError,
     RequestFailure, RunState, Stamp, Version,
 };
 
 use crate::pair::{Pair, TIMING};
-use crate::script::{Monitor, event};
 
 #[test]
 fn the_probe_tells_what_the_monitor_said() {

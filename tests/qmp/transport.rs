@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use colo_testkit::qmp::{Monitor, event};
 use dpdk_colo::qmp::{
     Address, Client, Event, Options, ProtocolError, QmpError, RequestError, RequestFailure,
 };
 use tempfile::TempDir;
 
-use crate::script::{Monitor, during, event, options, until};
+use crate::drive::{during, options, until};
 
 /// Reply timeout of the tests that wait for it.
 const IMPATIENCE: Duration = Duration::from_secs(1);

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 
 use crate::frames::{self, Content, Peer, Segment, Way};
 use crate::guest::{CALL_BACK, Kind, request};
-use crate::rng::Rng;
 use crate::tcp::{Tcp, WINDOW};
 
 /// One connection of a client.

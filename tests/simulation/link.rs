@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::{Guard, Identity, KeyRing, Opened, Role, SEAL};
 
 use crate::frame::Origin;
-use crate::rng::Rng;
 use crate::setup::TIMING;
 
 /// A frame under way; the oracle knows by its origin what it carries.

@@ -17,17 +17,14 @@ mod outcome;
 mod ports;
 mod profile;
 mod qemu;
-#[allow(dead_code)]
-#[path = "../properties/rng.rs"]
-mod rng;
 mod setup;
 mod tcp;
 mod world;
 
+use colo_testkit::rng::for_cases;
 use outcome::Outcome;
 use profile::{Fault, Profile};
 use qemu::Release;
-use rng::for_cases;
 use world::World;
 
 /// What a family's runs came to, and the seed that replays them with as many cases.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Release;
 use dpdk_colo::frame::{Offload, Ticks};
 use dpdk_colo::link::DATA_HEADER;
@@ -17,7 +18,6 @@ use crate::monitor::Line;
 use crate::nodes::{Round, Waiting};
 use crate::oracle::Oracle;
 use crate::qemu::Qemu;
-use crate::rng::Rng;
 
 /// Longest time for which a node's thread does not run.
 pub const PREEMPTED: Ticks = 5_000;

@@ -1,13 +1,13 @@
 //! The two QEMUs: COLO's checkpoints step by step in QEMU's order, what their monitors say, and
 //! what an operator or a guest's driver does in between.
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::protect::{Migration, Monitor};
 
 use crate::guest::{Guest, Vm};
 use crate::monitor::Line;
 use crate::oracle::Oracle;
-use crate::rng::Rng;
 
 /// What comes next in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

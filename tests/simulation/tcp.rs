@@ -1,10 +1,10 @@
 //! One end of a TCP connection, simple but with habits of its own: it cuts its stream, delays its
 //! acknowledgments and retransmits as its dice say.
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 
 use crate::frames::Segment;
-use crate::rng::Rng;
 
 /// Largest segment.
 const MSS: usize = 600;

@@ -1,12 +1,14 @@
 //! Frames in the one VM's numbers against the same frames built anew, checksums included, in the
 //! other's; segments, and what ICMP errors quote of them.
 
+use colo_testkit::rng::{Rng, for_seeds};
+
 use super::*;
-use crate::packet::tests::{damage, for_seeds, frame};
+use crate::packet::tests::{damage, frame};
 
 /// A rewriter that knows the connection of `segment`, and the SVM's numbers minus the PVM's.
-fn connected(random: &mut Random, segment: &Segment) -> (Rewriter, Offsets) {
-    let opening = |random: &mut Random| Opening {
+fn connected(random: &mut Rng, segment: &Segment) -> (Rewriter, Offsets) {
+    let opening = |random: &mut Rng| Opening {
         isn: number(random),
         timestamp: random.one_in(2).then(|| number(random)),
     };

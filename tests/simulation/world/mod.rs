@@ -7,6 +7,7 @@ mod takeover;
 
 use std::collections::VecDeque;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
@@ -23,7 +24,6 @@ use crate::outcome::Outcome;
 use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
-use crate::rng::Rng;
 use crate::setup::{MS, setup};
 use deaths::{Deaths, Side};
 use judge::Judge;
