@@ -63,6 +63,8 @@ fn count(writer: &Writer) {
     writer.add(Counter::Polls, 50_000_000);
     writer.add(Counter::BusyCycles, 300);
     writer.add(Counter::IdleCycles, 700);
+    writer.raise(Counter::LongestRound, 2_500_000);
+    writer.add(Counter::LostTime, 1_500_000);
     writer.add(Counter::PolicyArp, 12);
     writer.add(Counter::Mirrored, 800_000);
     writer.add(Counter::LinkGarbage, 1);

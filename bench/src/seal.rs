@@ -89,6 +89,9 @@ fn guard(role: Role, seed: u8) -> Guard {
         heartbeat: 1,
         retransmit: 1,
         silence: 1000,
+        gap: 1000,
+        stall: 0,
+        restart: 0,
     };
     Guard::new(&ring, &identity, timing)
 }

@@ -41,6 +41,7 @@ mod qmp;
 mod release;
 mod series;
 mod short;
+mod stall;
 mod table;
 mod wire;
 mod workload;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    ConfigError, FailoverModeError, OnPeerLostError, OutOfRange, PortNameError, QmpAddressError,
-    SettingsError, UnknownRole,
+    ConfigError, FailoverModeError, HeartbeatUdpError, OnPeerLostError, OutOfRange, PortNameError,
+    QmpAddressError, SettingsError, UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -111,6 +111,9 @@ pub enum ValueError {
     /// Nobody to tell QEMU.
     #[error(transparent)]
     Failover(#[from] FailoverModeError),
+    /// No two addresses.
+    #[error(transparent)]
+    HeartbeatUdp(#[from] HeartbeatUdpError),
     /// No number in range.
     #[error(transparent)]
     Number(#[from] OutOfRange),

@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 27] = [
+const OPTIONS: [&str; 30] = [
     "role",
     "guest",
     "uplink",
@@ -30,6 +30,9 @@ const OPTIONS: [&str; 27] = [
     "flows",
     "heartbeat",
     "heartbeat-loss",
+    "heartbeat-udp",
+    "stall-limit",
+    "restart-limit",
     "on-peer-lost",
     "failover",
     "idle-sleep",
@@ -192,6 +195,9 @@ impl Options {
             "flows" => pair.flows = parsed(option, value)?,
             "heartbeat" => pair.heartbeat = parsed(option, value)?,
             "heartbeat-loss" => pair.heartbeat_loss = parsed(option, value)?,
+            "heartbeat-udp" => pair.heartbeat_udp = parsed(option, value)?,
+            "stall-limit" => pair.stall_limit = parsed(option, value)?,
+            "restart-limit" => pair.restart_limit = parsed(option, value)?,
             "on-peer-lost" => pair.on_peer_lost = parsed(option, value)?,
             "failover" => pair.failover = parsed(option, value)?,
             "idle-sleep" => process.idle_sleep = parsed(option, value)?,

@@ -39,6 +39,13 @@ QEMU:
 When the other node is lost (primary, secondary):
   --heartbeat MS         send on the link at least this often (default 20)
   --heartbeat-loss N     the peer is lost after N missed heartbeats in a row (default 25)
+  --heartbeat-udp LOCAL,REMOTE
+                         addresses with ports, over which the control threads of both nodes
+                         report that their poll cores run; needs a key, not --link-key none
+  --stall-limit MS       wait so long for a peer whose poll core gets no CPU, by its reports
+                         (default 5000)
+  --restart-limit MS     wait so long for a peer whose restart was announced: SIGUSR1 announces
+                         one (default 30000)
   --on-peer-lost ACTION  how the node becomes certain that the peer is fenced:
                          hold (default): QEMU takes x-colo-lost-heartbeat;
                          release: at once, where no secondary ever takes over;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::HeartbeatUdp;
+
 /// What makes it certain that a lost peer's VM sends nothing any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -99,6 +101,12 @@ pub struct FailoverSettings {
     pub heartbeat: Duration,
     /// The peer is lost when this many heartbeats in a row did not come, at least 2.
     pub heartbeat_loss: u32,
+    /// Ends of the datagrams by which the control threads report that their poll cores run.
+    pub heartbeat_udp: Option<HeartbeatUdp>,
+    /// A peer whose poll core does not run, by these reports, is lost after this long without a frame.
+    pub stall_limit: Duration,
+    /// A restart that the peer has announced may take this long.
+    pub restart_limit: Duration,
     /// What makes the loss certain.
     pub on_peer_lost: OnPeerLost,
     /// Who tells QEMU.

@@ -12,11 +12,11 @@ use serde::{Deserialize, Deserializer};
 
 use super::keys::{
     CaptureLimit, CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu,
-    StatsPeriod, VmId,
+    RestartLimit, StallLimit, StatsPeriod, VmId,
 };
 use super::{
-    FailoverMode, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys, QmpAddress,
-    Role,
+    FailoverMode, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys,
+    QmpAddress, Role,
 };
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
@@ -46,6 +46,9 @@ macro_rules! table_with_pair_keys {
             flows: Option<Flows>,
             heartbeat: Option<Heartbeat>,
             heartbeat_loss: Option<HeartbeatLoss>,
+            heartbeat_udp: Option<HeartbeatUdp>,
+            stall_limit: Option<StallLimit>,
+            restart_limit: Option<RestartLimit>,
             on_peer_lost: Option<OnPeerLost>,
             failover: Option<FailoverMode>,
         }
@@ -71,6 +74,9 @@ macro_rules! table_with_pair_keys {
                     flows: self.flows,
                     heartbeat: self.heartbeat,
                     heartbeat_loss: self.heartbeat_loss,
+                    heartbeat_udp: self.heartbeat_udp,
+                    stall_limit: self.stall_limit,
+                    restart_limit: self.restart_limit,
                     on_peer_lost: self.on_peer_lost.clone(),
                     failover: self.failover,
                 }

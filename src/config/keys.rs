@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, FailoverMode, LinkKey, OnPeerLost, PortName, QmpAddress, Role};
+use super::{Bounded, FailoverMode, HeartbeatUdp, LinkKey, OnPeerLost, PortName, QmpAddress, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -25,6 +25,10 @@ pub type HoldFrames = Bounded<1, 1_048_576>;
 pub type Heartbeat = Bounded<1, 10_000>;
 /// Heartbeats in a row that must fail to come.
 pub type HeartbeatLoss = Bounded<2, 10_000>;
+/// How long a peer that lacks CPU is waited for, in milliseconds.
+pub type StallLimit = Bounded<0, 600_000>;
+/// How long an announced restart of the peer may take, in milliseconds.
+pub type RestartLimit = Bounded<1000, 600_000>;
 /// Size of a flow table.
 pub type Flows = Bounded<1, 16_777_216>;
 
@@ -96,6 +100,12 @@ pub struct PairKeys {
     pub heartbeat: Option<Heartbeat>,
     /// Heartbeats.
     pub heartbeat_loss: Option<HeartbeatLoss>,
+    /// Ends of the control threads' datagrams.
+    pub heartbeat_udp: Option<HeartbeatUdp>,
+    /// Milliseconds.
+    pub stall_limit: Option<StallLimit>,
+    /// Milliseconds.
+    pub restart_limit: Option<RestartLimit>,
     /// What makes a loss certain.
     pub on_peer_lost: Option<OnPeerLost>,
     /// Who tells QEMU.
@@ -123,6 +133,9 @@ impl PairKeys {
             flows: self.flows.or(other.flows),
             heartbeat: self.heartbeat.or(other.heartbeat),
             heartbeat_loss: self.heartbeat_loss.or(other.heartbeat_loss),
+            heartbeat_udp: self.heartbeat_udp.or(other.heartbeat_udp),
+            stall_limit: self.stall_limit.or(other.stall_limit),
+            restart_limit: self.restart_limit.or(other.restart_limit),
             on_peer_lost: self.on_peer_lost.or(other.on_peer_lost),
             failover: self.failover.or(other.failover),
         }
@@ -140,6 +153,7 @@ impl PairKeys {
             (self.out.is_some(), "out"),
             (self.qmp.is_some(), "qmp"),
             (self.vm_id.is_some(), "vm-id"),
+            (self.heartbeat_udp.is_some(), "heartbeat-udp"),
         ]
         .into_iter()
         .find_map(|(present, key)| present.then_some(key))

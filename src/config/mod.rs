@@ -9,6 +9,7 @@
 
 mod failover;
 mod file;
+mod heartbeat_udp;
 pub mod keys;
 pub mod link_key;
 mod policy;
@@ -19,6 +20,7 @@ pub use failover::{
     FailoverMode, FailoverModeError, FailoverSettings, OnPeerLost, OnPeerLostError,
 };
 pub use file::{ConfigError, File, PairTable};
+pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub use keys::{PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
 pub use policy::{Action, PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};

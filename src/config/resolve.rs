@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::keys::CaptureLimit;
 use super::{
-    CaptureSettings, FailoverMode, FailoverSettings, File, OnPeerLost, PairKeys, PairSettings,
-    Place, PolicyRule, PortName, ProcessKeys, ProcessSettings, QmpAddress, Role, RoleSettings,
-    RuleName, Settings,
+    CaptureSettings, FailoverMode, FailoverSettings, File, LinkKey, OnPeerLost, PairKeys,
+    PairSettings, Place, PolicyRule, PortName, ProcessKeys, ProcessSettings, QmpAddress, Role,
+    RoleSettings, RuleName, Settings,
 };
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
@@ -22,6 +22,8 @@ const DEFAULT_FLOWS: u32 = 65_536;
 const DEFAULT_CAPTURE_LIMIT_MIB: u32 = 16_384;
 const DEFAULT_HEARTBEAT_MS: u32 = 20;
 const DEFAULT_HEARTBEAT_LOSS: u32 = 25;
+const DEFAULT_STALL_LIMIT_MS: u32 = 5_000;
+const DEFAULT_RESTART_LIMIT_MS: u32 = 30_000;
 
 /// Makes settings of the command line's keys and of the file, which its path names in errors.
 ///
@@ -168,9 +170,26 @@ fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
         heartbeat_loss: keys
             .heartbeat_loss
             .map_or(DEFAULT_HEARTBEAT_LOSS, |n| n.value()),
+        heartbeat_udp: keys.heartbeat_udp,
+        stall_limit: Duration::from_millis(
+            keys.stall_limit
+                .map_or(DEFAULT_STALL_LIMIT_MS, |ms| ms.value())
+                .into(),
+        ),
+        restart_limit: Duration::from_millis(
+            keys.restart_limit
+                .map_or(DEFAULT_RESTART_LIMIT_MS, |ms| ms.value())
+                .into(),
+        ),
         on_peer_lost: keys.on_peer_lost.clone().unwrap_or_default(),
         mode: keys.failover.unwrap_or_default(),
     };
+    if settings.heartbeat_udp.is_some() && keys.link_key == Some(LinkKey::Trusted) {
+        return Err(PairFault::ReportsWithoutKey);
+    }
+    if settings.heartbeat_udp.is_none() && keys.stall_limit.is_some() {
+        return Err(PairFault::LimitWithoutReports);
+    }
     match (keys.role, settings.mode, &settings.on_peer_lost) {
         (Some(Role::Secondary), FailoverMode::Auto, OnPeerLost::Release) => {
             Err(PairFault::SplitBrain)
@@ -204,6 +223,9 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             forbidden(keys.link_key.is_some(), "link-key")?;
             forbidden(keys.heartbeat.is_some(), "heartbeat")?;
             forbidden(keys.heartbeat_loss.is_some(), "heartbeat-loss")?;
+            forbidden(keys.heartbeat_udp.is_some(), "heartbeat-udp")?;
+            forbidden(keys.stall_limit.is_some(), "stall-limit")?;
+            forbidden(keys.restart_limit.is_some(), "restart-limit")?;
             forbidden(keys.on_peer_lost.is_some(), "on-peer-lost")?;
             forbidden(keys.failover.is_some(), "failover")?;
         }
@@ -375,6 +397,10 @@ pub enum PairFault {
     SplitBrain,
     /// A node that is to tell QEMU once it is certain, and never is.
     NeverCertain,
+    /// Reports that nothing authenticates.
+    ReportsWithoutKey,
+    /// A limit on what nobody reports.
+    LimitWithoutReports,
     /// Another pair has the name.
     NameTwice,
     /// A name that cannot be a counter's.
@@ -442,6 +468,16 @@ impl fmt::Display for SettingsError {
                 f,
                 "{dashes}failover auto never acts with {dashes}on-peer-lost hold; give \
                  {dashes}on-peer-lost exec:COMMAND, or {dashes}failover manual"
+            ),
+            PairFault::ReportsWithoutKey => write!(
+                f,
+                "{dashes}heartbeat-udp needs a key, because anybody can send such datagrams; give \
+                 {dashes}link-key FILE"
+            ),
+            PairFault::LimitWithoutReports => write!(
+                f,
+                "{dashes}stall-limit has no effect without {dashes}heartbeat-udp, by which the peer reports that its \
+                 poll core gets no CPU"
             ),
             PairFault::NameTwice => {
                 f.write_str("another pair has this name; give each its own `name` or `vm-id`")

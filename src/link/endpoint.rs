@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::silence::{Limits, Silence};
 use super::wire::{DATA_HEADER, Header, Kind, Message, Transmit};
 use crate::frame::Ticks;
 use crate::packet::serial::{at_or_before, before, distance, max};
@@ -15,6 +16,23 @@ pub struct Timing {
     pub retransmit: Ticks,
     /// The peer counts as gone when nothing came for this long.
     pub silence: Ticks,
+    /// A node that runs looks at the link at least this often.
+    pub gap: Ticks,
+    /// Reports that the peer lacks CPU count until nothing came for this long.
+    pub stall: Ticks,
+    /// A restart that the peer has announced may take this long.
+    pub restart: Ticks,
+}
+
+impl Timing {
+    fn limits(&self) -> Limits {
+        Limits {
+            silence: self.silence,
+            gap: self.gap,
+            stall: self.stall,
+            restart: self.restart,
+        }
+    }
 }
 
 /// What an endpoint has counted since it began.
@@ -112,7 +130,7 @@ pub struct Endpoint {
     transmitted: Ticks,
     /// When the first unacknowledged message was transmitted, or became the first.
     unanswered_since: Ticks,
-    heard: Ticks,
+    silence: Silence,
     events: VecDeque<Event>,
     counts: Counts,
 }
@@ -145,7 +163,7 @@ impl Endpoint {
             acknowledge: true,
             transmitted: now,
             unanswered_since: now,
-            heard: now,
+            silence: Silence::new(timing.limits(), now),
             events: VecDeque::with_capacity(8),
             counts: Counts::default(),
         }
@@ -161,7 +179,7 @@ impl Endpoint {
     /// first session that is no silence, and nobody is to be shot for it; after it anybody could hide a dead peer so.
     pub fn hear_foreigner(&mut self, now: Ticks) {
         if self.counts.sessions == 0 {
-            self.heard = now;
+            self.silence.hear(now);
         }
     }
 
@@ -175,14 +193,40 @@ impl Endpoint {
         self.established && !self.is_silent(now)
     }
 
-    /// Whether the peer was not heard for too long, the endpoint's beginning aside.
+    /// Whether the peer is lost by its silence; see [`Silence`].
     pub fn is_silent(&self, now: Ticks) -> bool {
-        self.since_heard(now) >= self.timing.silence
+        self.silence.is_over(now)
     }
 
     /// How long ago the peer was heard, or the endpoint began.
     pub fn since_heard(&self, now: Ticks) -> Ticks {
-        now.saturating_sub(self.heard)
+        self.silence.since_heard(now)
+    }
+
+    /// This node runs; to be called before anything asks how long the peer has been silent, in each round.
+    #[inline]
+    pub fn look(&mut self, now: Ticks) {
+        self.silence.look(now);
+    }
+
+    /// The peer's control thread has reported that its poll core does not run.
+    pub fn excuse_stall(&mut self, now: Ticks) {
+        self.silence.excuse_stall(now);
+    }
+
+    /// The peer has announced that its node restarts.
+    pub fn expect_restart(&mut self, now: Ticks) {
+        self.silence.expect_restart(now);
+    }
+
+    /// The peer's VM is gone, so that no restart is waited for any more.
+    pub fn end_restart(&mut self) {
+        self.silence.end_restart();
+    }
+
+    /// Whether the peer has announced a restart and is waited for.
+    pub fn is_restart_expected(&self, now: Ticks) -> bool {
+        self.silence.is_restart_expected(now)
     }
 
     /// Whether both ends know each other.
@@ -302,7 +346,7 @@ impl Endpoint {
             }
             self.restart(header.boot, from);
         }
-        self.heard = now;
+        self.silence.hear(now);
         if header.peer_boot != self.boot {
             self.acknowledge = true;
             return Received::Consumed;
@@ -313,6 +357,7 @@ impl Endpoint {
             // Nothing was transmitted yet, and what was to be said concerns what was before.
             self.unacknowledged.clear();
             self.counts.sessions += 1;
+            self.silence.end_restart();
             self.events.push_back(Event::Session);
         }
         if before(self.peer_grant, header.grant) {

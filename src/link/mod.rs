@@ -12,6 +12,7 @@
 mod endpoint;
 pub mod fragment;
 pub mod secure;
+mod silence;
 #[cfg(test)]
 mod tests;
 pub mod wire;

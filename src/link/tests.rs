@@ -19,6 +19,9 @@ const TIMING: Timing = Timing {
     heartbeat: 100,
     retransmit: 50,
     silence: 5_000,
+    gap: Ticks::MAX,
+    stall: 0,
+    restart: 0,
 };
 const VM: u16 = 7;
 
@@ -59,13 +62,14 @@ fn receive_data(end: &mut Endpoint, header: [u8; DATA_HEADER], length: usize) ->
 }
 
 fn any_message(rng: &mut Rng) -> Message {
-    match rng.below(7) {
+    match rng.below(8) {
         0 => Message::Epoch(rng.word()),
         1 => Message::Bound(rng.word()),
         2 => Message::InputLost(rng.word()),
         3 => Message::Runs(rng.word()),
         4 => Message::Loaded(rng.one_in(2).then(|| rng.word())),
         5 => Message::Witnesses(rng.one_in(2)),
+        6 => Message::Restarts,
         _ => {
             let address = |rng: &mut Rng| {
                 let ip: std::net::IpAddr = if rng.one_in(2) {

@@ -5,7 +5,7 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
-//! | 2 | 1 | version 3 |
+//! | 2 | 1 | version 4 |
 //! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
 //! | 4 | 2 | VM id |
 //! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of a control message |
@@ -39,7 +39,7 @@ pub const DATA_HEADER: usize = ETHERNET + HEADER;
 const ETHERNET: usize = 14;
 const HEADER: usize = 44;
 const MAGIC: u16 = 0xc010;
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 /// Offset of what is left to do to the payload.
 const OFFLOAD: usize = ETHERNET + 40;
 /// Offset of the header's checksum.
@@ -161,6 +161,8 @@ pub enum Message {
     Loaded(Option<u32>),
     /// Secondary: whether it can report loads.
     Witnesses(bool),
+    /// Either: the node is about to restart, as an operator has announced; its VM goes on.
+    Restarts,
 }
 
 impl Message {
@@ -180,6 +182,7 @@ impl Message {
             Message::Loaded(None) => (10, &0),
             Message::Witnesses(false) => (11, &0),
             Message::Witnesses(true) => (11, &1),
+            Message::Restarts => (12, &0),
         };
         out[0] = kind;
         out[1..5].copy_from_slice(&number.to_be_bytes());
@@ -225,6 +228,7 @@ impl Message {
             9 => Message::Loaded(Some(number)),
             10 => Message::Loaded(None),
             11 => Message::Witnesses(number != 0),
+            12 => Message::Restarts,
             _ => return None,
         })
     }

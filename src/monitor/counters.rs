@@ -140,6 +140,10 @@ counters! {
     BusyCycles = "busy_cycles", Node, Sum;
     /// Cycles in rounds that found none.
     IdleCycles = "idle_cycles", Node, Sum;
+    /// Nanoseconds of the longest time from one round to the next, `--idle-sleep` aside.
+    LongestRound = "longest_round_ns", Node, Max;
+    /// Nanoseconds of rounds beyond a millisecond each: the core had no CPU.
+    LostTime = "lost_time_ns", Node, Max;
 
     /// Frames of the PVM that were compared together with the SVM's.
     PathPaired = "paired", Path, Sum;
@@ -353,6 +357,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// One value, as it is now.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.block.values[counter as usize].load(Ordering::Relaxed)
+    }
+
     /// All values, each as it is now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {

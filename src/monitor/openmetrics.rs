@@ -40,6 +40,16 @@ enum Kind {
 }
 use Kind::{Counter, Gauge};
 
+impl Kind {
+    /// Its name, and what a sample's name ends with.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Counter => ("counter", "_total"),
+            Gauge => ("gauge", ""),
+        }
+    }
+}
+
 const FAMILIES: &[Family] = &[
     (
         "colo_state",
@@ -251,6 +261,24 @@ const FAMILIES: &[Family] = &[
     ),
 ];
 
+/// A family whose one sample is a time: its name, its type, what it tells, and how to read its nanoseconds.
+type Time = (&'static str, Kind, &'static str, fn(&PairSummary) -> u64);
+
+const TIMES: &[Time] = &[
+    (
+        "colo_longest_round_seconds",
+        Gauge,
+        "Longest time from one round of a core to the next, --idle-sleep aside.",
+        |p| p.longest_round_ns,
+    ),
+    (
+        "colo_lost_time_seconds",
+        Counter,
+        "Time of rounds beyond a millisecond each: the core had no CPU.",
+        |p| p.lost_time_ns,
+    ),
+];
+
 fn one(value: u64) -> Vec<Sample> {
     vec![(Vec::new(), value)]
 }
@@ -278,15 +306,23 @@ fn ports(pair: &PairSummary, count: fn(&PortSummary) -> u64) -> Vec<Sample> {
 /// OpenMetrics wants all samples of a family together, so families come before pairs.
 fn write_families(text: &mut String, pairs: &[&PairSummary]) -> fmt::Result {
     for (name, kind, help, samples) in FAMILIES {
-        let (kind, suffix) = match kind {
-            Counter => ("counter", "_total"),
-            Gauge => ("gauge", ""),
-        };
+        let (kind, suffix) = kind.words();
         writeln!(text, "# TYPE {name} {kind}\n# HELP {name} {help}")?;
         for pair in pairs {
             for (labels, value) in samples(pair) {
                 write_sample(text, &format!("{name}{suffix}"), pair, &labels, value)?;
             }
+        }
+    }
+    for (name, kind, help, ns) in TIMES {
+        let (kind, suffix) = kind.words();
+        writeln!(
+            text,
+            "# TYPE {name} {kind}\n# UNIT {name} seconds\n# HELP {name} {help}"
+        )?;
+        for pair in pairs {
+            let seconds = ns(pair) as f64 / 1e9;
+            write_sample(text, &format!("{name}{suffix}"), pair, &[], seconds)?;
         }
     }
     for (at, interval) in Interval::ALL.into_iter().enumerate() {

@@ -90,6 +90,10 @@ pub struct PairSummary {
     pub busy_cycles: u64,
     /// Cycles in rounds that found none.
     pub idle_cycles: u64,
+    /// Nanoseconds of the longest time from one round to the next.
+    pub longest_round_ns: u64,
+    /// Nanoseconds of rounds beyond a millisecond each, of the core that lacks CPU most.
+    pub lost_time_ns: u64,
     /// The cores that these figures come from, by their lcores.
     pub workers: BTreeMap<String, WorkerSummary>,
     /// Frames that left uncompared, by the rule that let them.
@@ -292,6 +296,8 @@ impl PairSummary {
             polls: value(Counter::Polls),
             busy_cycles: value(Counter::BusyCycles),
             idle_cycles: value(Counter::IdleCycles),
+            longest_round_ns: value(Counter::LongestRound),
+            lost_time_ns: value(Counter::LostTime),
             workers: cores
                 .iter()
                 .enumerate()

@@ -2,10 +2,12 @@
 
 mod advice;
 mod fencing;
+mod heartbeat;
 mod link;
 mod look;
 mod offsets;
 mod pair;
+mod starvation;
 mod waits;
 
 use std::io::ErrorKind;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
+pub use heartbeat::{HeartbeatUdpError, ProgressReports};
 pub use pair::{ControlPair, GuestEvent};
 
 use super::NodeError;
@@ -163,6 +166,11 @@ impl Control {
                     "SIGHUP is ignored: settings are read at the start only; start again to change them"
                 ));
             }
+            if signals.restart.swap(false, Ordering::Relaxed) {
+                for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {
+                    pair.announce_restart(log);
+                }
+            }
             let now = Instant::now();
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut board = None;
@@ -244,10 +252,10 @@ impl Control {
         !closed
     }
 
-    /// Sleeps until a monitor has something to say or the poll cores are to be looked at.
+    /// Sleeps until a socket has something to say or the poll cores are to be looked at.
     fn wait(&self, time: Duration) {
-        let monitors = self.pairs.iter().filter_map(ControlPair::monitor_fd);
-        let mut polled: Vec<PollFd<'_>> = monitors.collect();
+        let mut polled: Vec<PollFd<'_>> =
+            self.pairs.iter().flat_map(ControlPair::poll_fds).collect();
         let timeout = Timespec::try_from(time).ok();
         // An interrupted wait is as good as one that is over.
         let _ = poll(&mut polled, timeout.as_ref());

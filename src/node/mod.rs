@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use self::control::HeartbeatUdpError;
 use self::poll::PollCore;
 use self::worker::WorkerCore;
 use crate::config::{KeyFileError, Settings};
@@ -99,6 +100,9 @@ pub enum NodeError {
     /// The link's key cannot be had.
     #[error(transparent)]
     LinkKey(#[from] KeyFileError),
+    /// The control threads' datagrams have no way.
+    #[error(transparent)]
+    HeartbeatUdp(#[from] HeartbeatUdpError),
     /// Too little memory for the pools of all pairs.
     #[error(
         "the packet buffers of {pairs} VM pair{} need {least} MB at the least, EAL has {free} MB for them; \

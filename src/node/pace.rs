@@ -13,6 +13,8 @@ use crate::monitor::counters::{Counter, Writer};
 
 /// Rounds without work before a core sleeps.
 const IDLE_ROUNDS: u32 = 64;
+/// A round that takes longer had no CPU for the rest: one over 28 pairs with full bursts takes a part of it.
+const LONG_ROUND: Duration = Duration::from_millis(1);
 /// Time between two publications of the counters.
 const PUBLISH: Duration = Duration::from_millis(1);
 
@@ -26,6 +28,10 @@ pub struct Pace {
     polls: u64,
     busy_cycles: u64,
     idle_cycles: u64,
+    clock: Clock,
+    long_round: Ticks,
+    longest_round: Ticks,
+    lost: Ticks,
 }
 
 impl Pace {
@@ -45,6 +51,10 @@ impl Pace {
             polls: 0,
             busy_cycles: 0,
             idle_cycles: 0,
+            clock,
+            long_round: clock.ticks(LONG_ROUND),
+            longest_round: 0,
+            lost: 0,
         }
     }
 
@@ -57,14 +67,19 @@ impl Pace {
     pub fn end_round(&mut self, busy: bool) -> bool {
         self.polls += 1;
         self.idle_rounds = if busy { 0 } else { self.idle_rounds + 1 };
+        let mut asleep = 0;
         if self.idle_rounds >= IDLE_ROUNDS
             && let Some(sleep) = self.idle_sleep
         {
             self.idle_rounds = 0;
             thread::sleep(sleep);
+            asleep = self.clock.ticks(sleep);
         }
         let began = std::mem::replace(&mut self.now, tsc::now());
         let cycles = self.now.wrapping_sub(began);
+        let awake = cycles.saturating_sub(asleep);
+        self.longest_round = self.longest_round.max(awake);
+        self.lost += awake.saturating_sub(self.long_round);
         if busy {
             self.busy_cycles += cycles;
         } else {
@@ -82,5 +97,7 @@ impl Pace {
         writer.set(Counter::Polls, self.polls);
         writer.set(Counter::BusyCycles, self.busy_cycles);
         writer.set(Counter::IdleCycles, self.idle_cycles);
+        writer.set(Counter::LongestRound, self.clock.ns(self.longest_round));
+        writer.set(Counter::LostTime, self.clock.ns(self.lost));
     }
 }

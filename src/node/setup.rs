@@ -10,7 +10,7 @@ use super::NodeError;
 use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::{CompareNode, ComparePorts, PrimaryAndSecondary};
-use super::control::{Control, ControlPair, GuestEvent};
+use super::control::{Control, ControlPair, GuestEvent, ProgressReports};
 use super::counts::Tally;
 use super::guest::{GuestAndLink, GuestNode, GuestPorts};
 use super::lane::{Lane, Queues};
@@ -28,7 +28,7 @@ use crate::config::{
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
 use crate::error_chain::chain;
 use crate::link::Timing;
-use crate::link::secure::{Guard, Identity, Role};
+use crate::link::secure::{Guard, Identity, ProgressExchange, Role};
 use crate::monitor::capture::{CaptureError, Files, Room};
 use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
@@ -150,6 +150,7 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
         let place = Cores {
             poll: *lcore,
             comparing: &comparing,
+            idle_sleep,
         };
         let wired = wire_pair(eal, pair, number, clock, place, tap, &mut hardware)?;
         core.pairs.push((number, wired.builder));
@@ -181,6 +182,8 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
 struct Cores<'a> {
     poll: u32,
     comparing: &'a [u32],
+    /// How long the one that polls sleeps.
+    idle_sleep: Option<Duration>,
 }
 
 /// A pair ready to run.
@@ -230,7 +233,7 @@ fn wire_pair(
             let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(number, link, &svm, hardware)?;
             let (guest, watch) = open_guest(number, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &svm, cached)?;
+            let mut setup = setup(pair, clock, cores.idle_sleep, &output, &svm, cached)?;
             let guard = guard(pair, link_key, Role::Primary, link_mac, setup.link)?;
             let link = Queues {
                 link: Some((guard, headers.clone())),
@@ -281,7 +284,7 @@ fn wire_pair(
             let headers = pool(hardware, Purpose::Headers);
             let (link, link_mac) = open_link(number, link, &input, hardware)?;
             let (guest, watch) = open_guest(number, guest, &output, hardware)?;
-            let mut setup = setup(pair, clock, &output, &input, 0)?;
+            let mut setup = setup(pair, clock, cores.idle_sleep, &output, &input, 0)?;
             let guard = guard(pair, link_key, Role::Secondary, link_mac, setup.link)?;
             let link = Queues {
                 link: Some((guard, headers.clone())),
@@ -329,7 +332,7 @@ fn wire_pair(
         } => {
             let p = pool(hardware, Purpose::Primary);
             let s = pool(hardware, Purpose::Secondary);
-            let mut setup = setup(pair, clock, &p, &s, cached)?;
+            let mut setup = setup(pair, clock, cores.idle_sleep, &p, &s, cached)?;
             if *raw_secondary {
                 setup.numbers = Numbers::OwnIsn;
             }
@@ -353,6 +356,8 @@ fn wire_pair(
             })
         }
     };
+    let (_, core) = &team.counters[0];
+    let reports = progress_reports(pair, core.clone())?;
     let mut control = ControlPair::new(
         pair.clone(),
         control_mail,
@@ -362,6 +367,9 @@ fn wire_pair(
     );
     if let Some((watch, events)) = watched {
         control.watch(watch, events);
+    }
+    if let Some(reports) = reports {
+        control.report_progress(reports);
     }
     Ok(WiredPair {
         builder,
@@ -514,9 +522,26 @@ fn guard(
     })
 }
 
+/// The exchange of the control threads, where one is configured.
+fn progress_reports(
+    pair: &PairSettings,
+    core: counters::Reader,
+) -> Result<Option<ProgressReports>, NodeError> {
+    let (Some(ends), Some(LinkKey::File(path))) =
+        (pair.failover.heartbeat_udp, pair.role.link_key())
+    else {
+        return Ok(None);
+    };
+    let ring = link_key::read(path)?;
+    let exchange = ProgressExchange::new(&ring, pair.vm_id, &link_key::random()?);
+    let reports = ProgressReports::open(ends, exchange, pair.failover.heartbeat, core)?;
+    Ok(Some(reports))
+}
+
 fn setup(
     pair: &PairSettings,
     clock: Clock,
+    idle_sleep: Option<Duration>,
     p: &Mempool,
     s: &Mempool,
     cached: usize,
@@ -544,6 +569,10 @@ fn setup(
             heartbeat: clock.ticks(pair.failover.heartbeat),
             retransmit: clock.ticks(RETRANSMIT),
             silence: clock.ticks(pair.failover.silence()),
+            // A core that sleeps looks when it wakes.
+            gap: clock.ticks(pair.failover.heartbeat + 2 * idle_sleep.unwrap_or_default()),
+            stall: clock.ticks(pair.failover.stall_limit),
+            restart: clock.ticks(pair.failover.restart_limit),
         },
         limits: Limits {
             primary,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 
 /// The signals that the process has got.
@@ -14,6 +14,8 @@ pub struct Signals {
     pub stop: Arc<AtomicBool>,
     /// SIGHUP, which a terminal sends that closes, and a log's rotation.
     pub hangup: Arc<AtomicBool>,
+    /// SIGUSR1: to announce to the peer that this node restarts.
+    pub restart: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -29,6 +31,7 @@ impl Signals {
             flag::register(signal, Arc::clone(&signals.stop))?;
         }
         flag::register(SIGHUP, Arc::clone(&signals.hangup))?;
+        flag::register(SIGUSR1, Arc::clone(&signals.restart))?;
         // The write to a file at its limit then fails, as it does on a full disk.
         flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         Ok(signals)

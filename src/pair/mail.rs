@@ -20,6 +20,10 @@ pub enum ToPoll {
     },
     /// An offset that a node before this one had when it took over.
     Inherit(FlowKey, Offset),
+    /// The peer's control thread has reported that its poll core does not run.
+    PeerStalls,
+    /// An operator has announced that this node restarts.
+    AnnounceRestart,
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.
@@ -44,6 +48,8 @@ pub enum ToControl<F> {
         /// Takeovers before this node led.
         term: u32,
     },
+    /// The peer has received the announcement of this node's restart.
+    RestartAcknowledged,
     /// What an operator should hear of the link.
     Link(Notice),
 }

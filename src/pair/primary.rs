@@ -100,6 +100,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// One round; true if it found work.
     pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        self.state.begin_round(now);
         self.fence(ports);
         self.mail(ports, now);
         let mut busy = self.tx_pending(ports);
@@ -139,6 +140,8 @@ impl<B: Burst> PrimaryDriver<B> {
                     self.watch(ports, now);
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
+                ToPoll::PeerStalls => self.state.peer_stalls(now),
+                ToPoll::AnnounceRestart => self.state.announce_restart(),
                 // Told to whoever has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
@@ -342,6 +345,9 @@ impl<B: Burst> PrimaryDriver<B> {
             && let Some(action) = self.state.next_action(now)
         {
             ports.post(ToControl::Act(action));
+        }
+        if ports.has_mail_room() && self.state.take_restart_acknowledged() {
+            ports.post(ToControl::RestartAcknowledged);
         }
         while let Some(slot) = self.to_save
             && ports.has_mail_room()

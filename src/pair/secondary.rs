@@ -63,6 +63,7 @@ impl<B: Burst> SecondaryDriver<B> {
 
     /// One round; true if it found work.
     pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+        self.state.begin_round(now);
         self.fence(ports);
         self.mail(ports, now);
         if self.state.takes_over() {
@@ -108,6 +109,8 @@ impl<B: Burst> SecondaryDriver<B> {
                     self.state.monitor(event);
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
+                ToPoll::PeerStalls => self.state.peer_stalls(now),
+                ToPoll::AnnounceRestart => self.state.announce_restart(),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }
@@ -264,6 +267,9 @@ impl<B: Burst> SecondaryDriver<B> {
             && let Some(action) = self.state.next_action(now)
         {
             ports.post(ToControl::Act(action));
+        }
+        if ports.has_mail_room() && self.state.take_restart_acknowledged() {
+            ports.post(ToControl::RestartAcknowledged);
         }
         if ports.has_mail_room()
             && let Some(question) = self.state.next_question()

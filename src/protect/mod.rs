@@ -19,6 +19,7 @@ mod peer;
 mod primary;
 mod protection;
 mod request;
+mod restart;
 mod secondary;
 mod stop;
 mod takeover;

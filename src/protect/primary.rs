@@ -20,6 +20,7 @@ use super::last::LastSegment;
 use super::leadership::{Found, Leadership};
 use super::peer::Action;
 use super::protection::{BURST, Mode, Protection};
+use super::restart::RestartNotice;
 use super::stop::{Resumed, Stops, Takes};
 use super::takeover::Takeover;
 use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
@@ -63,6 +64,7 @@ pub struct Reports {
 pub struct Primary<F> {
     protection: Protection<F>,
     link: Endpoint,
+    restart: RestartNotice,
     stops: Stops,
     /// The secondary is to be told of the epoch.
     untold: bool,
@@ -101,6 +103,7 @@ impl<F: Frame> Primary<F> {
     pub fn with_workers(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares, now: Ticks) -> Self {
         Self {
             timeout: setup.limits.timeout,
+            restart: RestartNotice::default(),
             link: Endpoint::new(
                 setup.vm,
                 setup.boot,
@@ -212,6 +215,27 @@ impl<F: Frame> Primary<F> {
     /// Somebody on the link says that it is the peer and cannot prove it.
     pub fn hear_foreigner(&mut self, now: Ticks) {
         self.link.hear_foreigner(now);
+    }
+
+    /// A round begins: what comes next may ask how long the peer has been silent.
+    #[inline]
+    pub(crate) fn begin_round(&mut self, now: Ticks) {
+        self.link.look(now);
+    }
+
+    /// The peer's control thread has reported that its poll core does not run.
+    pub(crate) fn peer_stalls(&mut self, now: Ticks) {
+        self.link.excuse_stall(now);
+    }
+
+    /// An operator has announced that this node restarts.
+    pub(crate) fn announce_restart(&mut self) {
+        self.restart.announce();
+    }
+
+    /// Whether the peer has received that announcement; true once.
+    pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
+        self.restart.take_acknowledged(&self.link)
     }
 
     /// The link's end, for its counters.
@@ -416,6 +440,7 @@ impl<F: Frame> Primary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
+                self.restart.session();
                 // It knows no epoch, and learns the next one when that is committed.
                 self.untold = false;
                 self.run_untold = !self.stops.is_stopped();
@@ -446,6 +471,7 @@ impl<F: Frame> Primary<F> {
                     self.end();
                 }
             }
+            Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Witnesses(able)) => {
                 self.witness = Some(able);
                 self.protection.checkpoints_mut().encourage();
@@ -512,6 +538,7 @@ impl<F: Frame> Primary<F> {
             Monitor::Pass => self.stops.pass(),
             Monitor::Migration(migration) => self.migrated(migration, now),
             Monitor::ColoExit => {
+                self.link.end_restart();
                 if self.protection.mode() != Mode::Off {
                     self.end();
                 }
@@ -587,7 +614,9 @@ impl<F: Frame> Primary<F> {
             _ => self.protection.commit(now),
         }
         if self.link.is_silent(now) {
-            // QEMU's own connection works. What the VM sends next waits for the next commit.
+            // QEMU's own connection works. What the VM sends next waits for the next commit. The loss is noted, so that
+            // the link's return is: it may come before the next tick.
+            self.leadership.observe(true, true, now);
             self.protection.suspend();
         }
         if self.stops.awaits_report() {
@@ -840,6 +869,7 @@ impl<F: Frame> Primary<F> {
             takeover.tell(&mut self.link);
         }
         self.tell();
+        self.restart.send(&mut self.link);
         self.link.next_transmit(now)
     }
 }

@@ -18,6 +18,7 @@ use super::announce::{Announcement, Announcer};
 use super::coverage::Coverage;
 use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
+use super::restart::RestartNotice;
 use super::takeover::Inheritance;
 use super::{Migration, Monitor, Setup, State};
 use crate::flow::FlowKey;
@@ -75,6 +76,7 @@ pub struct Last {
 /// The secondary node of one VM pair.
 pub struct Secondary<F> {
     link: Endpoint,
+    restart: RestartNotice,
     rewriter: Rewriter,
     last: LastSegments<F>,
     announcer: Announcer,
@@ -147,6 +149,7 @@ impl<F: Frame> Secondary<F> {
         // The window counts frames that were granted; heartbeats in between may let a few more come.
         let input_limit = setup.window as usize * 2;
         Self {
+            restart: RestartNotice::default(),
             link: Endpoint::new(
                 setup.vm,
                 setup.boot,
@@ -211,6 +214,27 @@ impl<F: Frame> Secondary<F> {
     /// Somebody on the link says that it is the peer and cannot prove it.
     pub fn hear_foreigner(&mut self, now: Ticks) {
         self.link.hear_foreigner(now);
+    }
+
+    /// A round begins: what comes next may ask how long the peer has been silent.
+    #[inline]
+    pub(crate) fn begin_round(&mut self, now: Ticks) {
+        self.link.look(now);
+    }
+
+    /// The peer's control thread has reported that its poll core does not run.
+    pub(crate) fn peer_stalls(&mut self, now: Ticks) {
+        self.link.excuse_stall(now);
+    }
+
+    /// An operator has announced that this node restarts.
+    pub(crate) fn announce_restart(&mut self) {
+        self.restart.announce();
+    }
+
+    /// Whether the peer has received that announcement; true once.
+    pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
+        self.restart.take_acknowledged(&self.link)
     }
 
     /// The link's end, for its counters.
@@ -389,7 +413,10 @@ impl<F: Frame> Secondary<F> {
                 self.tell_loss();
             }
             Monitor::Migration(migration) => self.migrated(migration),
-            Monitor::ColoExit => self.ended = self.migration == Migration::Colo,
+            Monitor::ColoExit => {
+                self.link.end_restart();
+                self.ended = self.migration == Migration::Colo;
+            }
             Monitor::Resume => {
                 self.unexplained = 0;
                 self.report();
@@ -560,6 +587,7 @@ impl<F: Frame> Secondary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
+                self.restart.session();
                 self.bound = None;
                 self.coverage.forget();
                 self.told_witness = None;
@@ -588,6 +616,7 @@ impl<F: Frame> Secondary<F> {
                 }
             }
             Event::Message(Message::Leads(term)) => self.term = term,
+            Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
         }
@@ -654,6 +683,7 @@ impl<F: Frame> Secondary<F> {
     /// The next frame of the link's own.
     pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
         self.tell_whether_it_witnesses();
+        self.restart.send(&mut self.link);
         self.link.next_transmit(now)
     }
 }

@@ -24,6 +24,8 @@ mod offload;
 mod pair;
 mod pools;
 mod quiet;
+mod stall;
+mod starved;
 mod surroundings;
 mod unresponsive;
 mod uplink;

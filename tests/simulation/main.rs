@@ -431,15 +431,45 @@ fn who_fences_first_goes_on() {
         Profile {
             faults: &[Fault::Partition, Fault::KillPrimary, Fault::Checkpoint],
             divergent: 10,
-            failover: dpdk_colo::protect::Failover {
-                on_peer_lost: dpdk_colo::protect::OnPeerLost::Fence,
-                auto: true,
-                retry: 1_000,
-            },
+            failover: FENCING,
             ..Profile::CALM
         },
     );
     assert!(sum.survivals > 0, "nobody went on: {sum:?}");
+}
+
+/// A node fences its peer by itself once that is lost.
+const FENCING: dpdk_colo::protect::Failover = dpdk_colo::protect::Failover {
+    on_peer_lost: dpdk_colo::protect::OnPeerLost::Fence,
+    auto: true,
+    retry: 1_000,
+};
+
+#[test]
+fn a_node_without_cpu_is_waited_for() {
+    let profile = Profile {
+        faults: &[Fault::Starve, Fault::Checkpoint],
+        divergent: 10,
+        failover: FENCING,
+        ..Profile::CALM
+    };
+    let Family { sum, seed } = family("starve", 40, profile);
+    assert_eq!(
+        sum.fences, 0,
+        "a living node is fenced, DPDK_COLO_SEED={seed:#x}"
+    );
+}
+
+#[test]
+fn a_node_that_dies_is_fenced_though_another_had_no_cpu() {
+    let profile = Profile {
+        faults: &[Fault::Starve, Fault::KillPrimary, Fault::KillSecondary],
+        divergent: 10,
+        failover: FENCING,
+        ..Profile::CALM
+    };
+    let Family { sum, .. } = family("starve_deaths", 40, profile);
+    assert!(sum.fences > 0, "{sum:?}");
 }
 
 #[test]

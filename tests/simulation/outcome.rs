@@ -42,6 +42,8 @@ pub struct Outcome {
     pub backlog: u64,
     /// Rounds in which the node's thread did not run for a while.
     pub preempted: u64,
+    /// Fencing commands that a node ran.
+    pub fences: u64,
     /// What checkpoints were asked for.
     pub causes: BTreeMap<&'static str, u64>,
     /// What went wrong, as far as it had an effect.
@@ -61,6 +63,7 @@ impl AddAssign for Outcome {
         self.reminded += other.reminded;
         self.backlog += other.backlog;
         self.preempted += other.preempted;
+        self.fences += other.fences;
         for (cause, n) in other.causes {
             *self.causes.entry(cause).or_default() += n;
         }

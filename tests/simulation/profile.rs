@@ -18,6 +18,8 @@ pub enum Fault {
     OperatorBlink,
     RestartPrimary,
     RestartSecondary,
+    /// A node's poll core gets no CPU, and its control thread reports so to the peer.
+    Starve,
     StallSecondary,
     StallPrimary,
     BlockUplink,

@@ -14,6 +14,9 @@ pub const TIMING: Timing = Timing {
     heartbeat: MS,
     retransmit: MS / 2,
     silence: 15 * MS,
+    gap: MS,
+    stall: 150 * MS,
+    restart: 300 * MS,
 };
 /// What detection may take beyond the timeout: a round, a tick, the link's own times.
 pub const SLACK: Ticks = 2 * MS;

@@ -28,6 +28,8 @@ const RAM: u32 = 192;
 const LOAD: Duration = Duration::from_secs(60);
 /// Where the secondary's QEMU waits for the VM's state, if by TCP.
 const STATE_PORT: u16 = 4444;
+/// Where nodes report whether their poll cores run, on the same network.
+const REPORT_PORT: u16 = 4445;
 
 /// What all pairs of a run share.
 #[derive(Debug)]
@@ -116,6 +118,8 @@ pub struct Bounds {
     pub hold: Option<u64>,
     /// It fences its peer, with the command that [`Cluster::arm`] has made, and tells QEMU itself.
     pub decides: bool,
+    /// The nodes report to each other, by the QEMUs' way, whether their poll cores run.
+    pub reports: bool,
     /// QEMUs exchange the VM's state by TCP, over a wire that can be cut.
     pub tcp: bool,
 }
@@ -126,6 +130,7 @@ impl Bounds {
         memory: MEMORY,
         hold: None,
         decides: false,
+        reports: false,
         tcp: false,
     };
 }
@@ -246,6 +251,11 @@ fn launch(site: &Site<'_>, dir: &Path, place: &Place<'_>) -> Result<Node, LabErr
             " --failover auto --on-peer-lost exec:{}",
             command.display()
         ));
+    }
+    if place.bounds.reports {
+        let [own, other] = [place.host, 1 - place.host]
+            .map(|host| format!("{}:{REPORT_PORT}", state_address(host)));
+        options.push_str(&format!(" --heartbeat-udp {own},{other}"));
     }
     Node::launch(&Colo {
         bin: &site.bin,

@@ -19,6 +19,7 @@ use crate::error::LabError;
 use crate::interrupt;
 use crate::load::{Load, Record, written};
 use crate::process::Handle;
+use crate::stall;
 use crate::wire::{Cutter, Direction, Impairment, Wire};
 use crate::workload::{Family, TrafficError, differ, echo, wall_clock};
 
@@ -47,6 +48,12 @@ const ALONE: Bounds = Bounds {
 };
 /// Of hosts that may vanish.
 const APART: Bounds = Bounds { tcp: true, ..ALONE };
+
+/// Of nodes that report to each other whether their poll cores run.
+const REPORTING: Bounds = Bounds {
+    reports: true,
+    ..APART
+};
 
 /// What came of an injection.
 #[derive(Debug)]
@@ -136,6 +143,7 @@ fn attempt(site: &Site<'_>, number: usize, outcome: &mut Outcome) -> Result<(), 
         Kind::Memory => LITTLE,
         Kind::Fence(_) => ALONE,
         Kind::Vanish(_) => APART,
+        Kind::Stall(_) => REPORTING,
         _ => Bounds::AMPLE,
     };
     let mut cluster = Cluster::start(site, number, plan.seed, bounds)?;
@@ -470,6 +478,14 @@ impl Injection<'_> {
                     }
                     interrupt::check()?;
                 }
+            }
+            Kind::Stall(side) => {
+                // A node that shoots its peer does so.
+                cluster.arm(Side::Primary)?;
+                cluster.arm(Side::Secondary)?;
+                let node = member(cluster, side).node.as_ref();
+                let node = node.expect("nothing has ended the node");
+                stall::poll_core(node.id(), lasts)?;
             }
             Kind::Restart(side) => {
                 let member = member(cluster, side);

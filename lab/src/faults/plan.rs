@@ -65,6 +65,8 @@ pub enum Kind {
     QmpClosed(Side),
     /// The session between a node and its monitor says nothing for a while.
     QmpFrozen(Side),
+    /// A node's poll core gets no CPU for 1 to 3 s, while both nodes fence a peer that is lost.
+    Stall(Side),
     /// A part of the secondary host runs half of the time.
     Slow(Part),
     /// All that a host sends or is sent is dropped until the other's node fences it, and tells its own QEMU.
@@ -83,7 +85,7 @@ pub enum Kind {
 pub const ALL: &[Kind] = {
     use Kind::{
         Cut, Delay, Down, Fence, Loss, Memory, Partition, QmpClosed, QmpFrozen, Reorder, Restart,
-        Slow, Twice, Vanish,
+        Slow, Stall, Twice, Vanish,
     };
     use Part::{Host, Node, Vm};
     use Side::{Primary, Secondary};
@@ -123,6 +125,8 @@ pub const ALL: &[Kind] = {
         Twice(Primary),
         Twice(Secondary),
         Memory,
+        Stall(Primary),
+        Stall(Secondary),
     ]
 };
 
@@ -159,6 +163,7 @@ impl fmt::Display for Kind {
             Self::Delay => f.write_str("delay"),
             Self::QmpClosed(side) => write!(f, "qmp-closed-{side}"),
             Self::QmpFrozen(side) => write!(f, "qmp-frozen-{side}"),
+            Self::Stall(side) => write!(f, "stall-{side}-core"),
             Self::Slow(part) => write!(f, "slow-secondary-{part}"),
             Self::Fence(side) => write!(f, "fence-{side}"),
             Self::Vanish(side) => write!(f, "vanish-{side}"),
@@ -296,6 +301,10 @@ impl Plan {
             Phase::Requested | Phase::Resumed | Phase::Transfer => Duration::ZERO,
         };
         let lasts = Duration::from_millis(1000 + below(1500));
+        let lasts = match kind {
+            Kind::Stall(_) => lasts + Duration::from_millis(seed % 501),
+            _ => lasts,
+        };
         let notice = Duration::from_millis(below(300));
         let loser = match (kind, below(2)) {
             (

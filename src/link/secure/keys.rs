@@ -84,6 +84,16 @@ impl KeyRing {
         )
     }
 
+    /// The keys of the control threads' reports for one VM.
+    pub(super) fn progress_keys(&self, vm: u16) -> [Option<Hmac<Sha256>>; KEYS] {
+        [Some(self.first), self.second].map(|secret| {
+            let root = Hkdf::<Sha256>::new(Some(SALT), &secret?);
+            let mut key = [0; 32];
+            expand(&root, &[b"progress", &vm.to_be_bytes()], &mut key);
+            Some(hmac(&key))
+        })
+    }
+
     /// What is derived from each key for one VM.
     pub(super) fn of_vm(&self, vm: u16) -> [Option<VmKey>; KEYS] {
         [

@@ -5,12 +5,13 @@
 //! what it is for.
 //!
 //! [`keys`] derives, [`mac`] seals, [`wire`] is the codec, [`window`] lets a number count once, [`guard`] is the state
-//! machine, [`notice`] what an operator hears of it.
+//! machine, [`notice`] what an operator hears of it. [`progress`] is beside the link: what control threads report.
 
 mod guard;
 mod keys;
 mod mac;
 mod notice;
+mod progress;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -19,4 +20,5 @@ mod wire;
 pub use guard::{Counts, Guard, Identity, Opened};
 pub use keys::{KeyError, KeyRing};
 pub use notice::{Fault, Notice};
+pub use progress::{Heard, PROGRESS, ProgressExchange};
 pub use wire::{Greeting, Role, SEAL};

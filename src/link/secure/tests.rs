@@ -13,6 +13,9 @@ const TIMING: Timing = Timing {
     heartbeat: 20,
     retransmit: 5,
     silence: 500,
+    gap: Ticks::MAX,
+    stall: 0,
+    restart: 0,
 };
 /// A living session gives way after this.
 const GIVES_WAY: Ticks = TIMING.silence / 2;
@@ -365,9 +368,9 @@ fn who_has_no_key_is_named_on_both_sides() {
     assert!(notices(&mut p).is_empty() && !p.take_foreigner());
     assert_eq!(p.counts().garbage, 2);
     let mut later = plain(1);
-    later[16] = 4;
+    later[16] = 5;
     assert_eq!(open(&mut trusting, &later, 0), Opened::Plain);
-    assert_eq!(faults(&mut trusting), [Fault::Version(4)]);
+    assert_eq!(faults(&mut trusting), [Fault::Version(5)]);
     let mut greeting = says(&mut primary(9), 0).swap_remove(0);
     greeting[16] = 9;
     open(&mut p, &greeting, 0);

@@ -9,8 +9,10 @@ use rustix::event::PollFd;
 
 use super::advice::advice;
 use super::fencing::{Fencing, Outcome};
+use super::heartbeat::ProgressReports;
 use super::link;
 use super::offsets::{Left, OffsetFile};
+use super::starvation::Starvation;
 use super::waits::{Awaited, Change, Waits};
 
 use crate::compare;
@@ -138,6 +140,8 @@ pub struct ControlPair {
     migration: Migration,
     fencing: Option<Fencing>,
     offsets: OffsetFile,
+    reports: Option<ProgressReports>,
+    starvation: Starvation,
     /// Whether it was told that the VM has no way to the network.
     mute: bool,
     state: State,
@@ -184,6 +188,8 @@ impl ControlPair {
             migration: Migration::None,
             fencing: None,
             offsets,
+            reports: None,
+            starvation: Starvation::default(),
             mute: false,
             state: State::Solo,
         }
@@ -192,6 +198,23 @@ impl ControlPair {
     /// Hears of the guest port's stops and starts.
     pub fn watch(&mut self, watch: LinkWatch, events: Receiver<GuestEvent>) {
         self.guest = Some((watch, events));
+    }
+
+    /// Exchanges reports with the peer's control thread from now on.
+    pub fn report_progress(&mut self, reports: ProgressReports) {
+        self.reports = Some(reports);
+    }
+
+    /// Announces to the peer that this node restarts.
+    pub fn announce_restart(&mut self, log: &Log) {
+        if self.settings.role.role() == Role::Compare {
+            return;
+        }
+        log.info(format_args!(
+            "pair {}: SIGUSR1: announcing to the peer that this node restarts",
+            self.settings.name
+        ));
+        self.tell(ToPoll::AnnounceRestart);
     }
 
     /// Gives the figures out, once.
@@ -214,9 +237,11 @@ impl ControlPair {
         self.client.is_some()
     }
 
-    /// What to wait for at the monitor's socket.
-    pub fn monitor_fd(&self) -> Option<PollFd<'_>> {
-        self.client.as_ref().and_then(Client::poll_fd)
+    /// What to wait for at its sockets.
+    pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let monitor = self.client.as_ref().and_then(Client::poll_fd);
+        let reports = self.reports.as_ref().map(ProgressReports::poll_fd);
+        monitor.into_iter().chain(reports)
     }
 
     /// One look at everything; `figures` gives access to the pair's own.
@@ -239,10 +264,23 @@ impl ControlPair {
                 ToControl::Ask(question) => self.ask_whether_it_runs(question, now),
                 ToControl::Offset(flow, offset) => self.offsets.collect(flow, offset),
                 ToControl::OffsetsEnd { term } => self.save_offsets(term, log),
+                ToControl::RestartAcknowledged => log.warning(
+                    "restart",
+                    format_args!(
+                        "pair {}: the peer has received the announcement of this node's restart; end this process and \
+                         start it again within the peer's --restart-limit",
+                        self.settings.name
+                    ),
+                ),
                 ToControl::Link(notice) => link::tell(notice, &self.settings, log),
             }
         }
         self.look_at_fencing(now, log);
+        if let Some(reports) = &mut self.reports
+            && reports.work(now, &self.settings.name, log)
+        {
+            self.tell(ToPoll::PeerStalls);
+        }
         while let Some(event) = self
             .guest
             .as_ref()
@@ -693,6 +731,8 @@ impl ControlPair {
         let Some((_, counters)) = figures.cores.first() else {
             return;
         };
+        self.starvation
+            .look(&figures.cores, &self.settings.name, log);
         let counters = counters.snapshot();
         self.tell_lack_of_evidence(counters.value(Counter::UnprovenStops), log);
         let code = counters.value(Counter::State) as usize;

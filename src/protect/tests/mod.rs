@@ -9,6 +9,7 @@ mod exempt;
 mod failover;
 mod mirror;
 mod monitor;
+mod silence;
 
 use etherparse::{PacketBuilder, TcpHeader};
 
@@ -26,6 +27,9 @@ const TIMING: Timing = Timing {
     heartbeat: 100,
     retransmit: 50,
     silence: 100_000,
+    gap: Ticks::MAX,
+    stall: 1_000_000,
+    restart: 3_000_000,
 };
 const WINDOW: u32 = 64;
 const NOTHING: [u8; 0] = [];

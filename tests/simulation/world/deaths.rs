@@ -42,6 +42,7 @@ impl World {
             Action::Fence(number) => {
                 let at = self.now + self.rng.between(100, 4_000) as Ticks;
                 self.story.push(format!("{:>7} {side:?} fences", self.now));
+                self.outcome.fences += 1;
                 self.deaths.fences.push((at, side, number));
             }
             Action::FailOver => self.deaths.decide = Some((self.now, side)),

@@ -89,6 +89,11 @@ impl World {
                 self.secondary = Node::secondary(setup, self.owners.clone(), now);
                 self.later(fault, 10 * MS);
             }
+            Fault::Starve => {
+                // Several times the silence after which a peer is lost.
+                let until = now + self.rng.between(20, 100) as Ticks * MS;
+                self.starved_until[self.rng.below(2)] = until;
+            }
             Fault::StallSecondary => {
                 self.qemu.svm.stalls_until = now + self.rng.between(5, 60) as Ticks * MS;
             }

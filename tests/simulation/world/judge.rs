@@ -43,6 +43,13 @@ impl World {
         if !self.primary_runs {
             return;
         }
+        if self.now < self.starved_until[0] {
+            // It keeps no time while it does not run.
+            self.judge.unprotected = self.now;
+            self.judge.deaf = self.now;
+            self.judge.another();
+            return;
+        }
         if !self.primary.is_protecting() {
             self.judge.unprotected = self.now;
         }
@@ -110,7 +117,7 @@ impl World {
             let dead = [p, s]
                 .map(|queues| queues.link_blocked_until.max(queues.short_until))
                 .into_iter()
-                .fold(dead, Ticks::max);
+                .fold(dead.max(self.starved_until[1]), Ticks::max);
             let backend = if self.qemu.backend { 0 } else { now };
             let noticed = at.max(dead).max(self.judge.unprotected).max(backend);
             let noticed = noticed.max(self.judge.deaf);

@@ -11,7 +11,7 @@ use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
-use dpdk_colo::pair::ToControl;
+use dpdk_colo::pair::{ToControl, ToPoll};
 
 use crate::client::Clients;
 use crate::frame::{Numbered, Owners};
@@ -24,7 +24,7 @@ use crate::outcome::Outcome;
 use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
-use crate::setup::{MS, setup};
+use crate::setup::{MS, TIMING, setup};
 use deaths::{Deaths, Side};
 use judge::Judge;
 use takeover::Zombie;
@@ -56,6 +56,10 @@ pub struct World {
     primary_runs: bool,
     secondary_runs: bool,
     zombie: Option<Zombie>,
+    /// Until when a node's poll core gets no CPU, by side.
+    starved_until: [Ticks; 2],
+    /// When the control threads report next.
+    next_report: Ticks,
     /// The network knows that the VM has moved to the secondary.
     moved: bool,
     deaths: Deaths,
@@ -113,6 +117,8 @@ impl World {
             primary_runs: true,
             secondary_runs: true,
             zombie: None,
+            starved_until: [0; 2],
+            next_report: 0,
             moved: false,
             deaths: Deaths::default(),
             outcome: Outcome::default(),
@@ -259,11 +265,24 @@ impl World {
                 self.route(frame);
             }
         }
-        if self.qemu.primary_backend && self.primary_runs && !self.rng.one_in(4) {
+        let [primary_starves, secondary_starves] = self.starved_until.map(|until| now < until);
+        let primary_lives = self.qemu.primary_backend && self.primary_runs;
+        if primary_lives && !self.rng.one_in(4) && !primary_starves {
             self.poll_primary();
         }
-        if self.qemu.backend && self.secondary_runs && !self.rng.one_in(4) {
+        let secondary_lives = self.qemu.backend && self.secondary_runs;
+        if secondary_lives && !self.rng.one_in(4) && !secondary_starves {
             self.poll_secondary();
+        }
+        if now >= self.next_report {
+            self.next_report = now + TIMING.heartbeat;
+            // The control threads run, each over a way of its own.
+            if primary_lives && primary_starves {
+                self.secondary.tell(ToPoll::PeerStalls);
+            }
+            if secondary_lives && secondary_starves {
+                self.primary.tell(ToPoll::PeerStalls);
+            }
         }
         self.poll_zombie();
         let now = self.now;
@@ -342,6 +361,7 @@ impl World {
                     self.judge.asked();
                     self.qemu.request(self.now);
                 }
+                ToControl::RestartAcknowledged => unreachable!("nobody announces a restart"),
                 ToControl::Act(action) => self.act(side, action),
                 ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
                 ToControl::Record(divergence, epoch) => {
