@@ -21,8 +21,8 @@ use dpdk_colo::node::{self, Signals};
 use dpdk_colo::panics;
 
 const FAILURE: u8 = 1;
-/// How long the end waits for whoever reads stderr.
-const PARTING: Duration = Duration::from_secs(1);
+/// How long the program waits at its end for the reader of stderr.
+const STDERR_WAIT: Duration = Duration::from_secs(1);
 
 /// What a command line asks for.
 enum Task {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     panics::end_the_process();
     let log = Log::stderr();
     let status = start(&settings, &log);
-    log.drain(PARTING);
+    log.drain(STDERR_WAIT);
     status
 }
 

@@ -1,7 +1,7 @@
 //! Instructions per pair under callgrind, which repeat exactly where nanoseconds do not.
 //!
 //! `measure` runs this program again under valgrind, which counts only inside [`crate::engine`]'s
-//! measured part, or in that of a front or of a worker in [`crate::workers`]. The counts that are expected stand in
+//! measured part, or in that of a dispatcher or of a worker in [`crate::workers`]. The counts that are expected stand in
 //! `bench/instructions.json`, together with the compiler that made them: another compiler makes
 //! other code, so there a comparison says nothing.
 
@@ -82,7 +82,7 @@ pub enum Error {
     },
 }
 
-/// What is counted: a comparator's pairs, or those that a front leaves to a worker.
+/// What is counted: a comparator's pairs, or those that a dispatcher leaves to a worker.
 struct Workload {
     case: Case,
     part: Option<Part>,

@@ -139,7 +139,7 @@ pub struct HeartbeatLossError;
 pub struct FailoverSettings {
     /// Something is sent on the link at least this often.
     pub heartbeat: Duration,
-    /// The peer is lost when so many heartbeats in a row did not come, at least 4.
+    /// The peer is lost when this many heartbeats in a row did not come, at least 4.
     pub heartbeat_loss: u32,
     /// Ends of the datagrams by which the control threads report that their poll cores run.
     pub heartbeat_udp: Option<HeartbeatUdp>,

@@ -2,8 +2,8 @@
 //!
 //! In go the keys as written ([`keys`]), from up to three places that override each other: the
 //! command line, a `[[pair]]` table, the file's top level. Out come [`Settings`]: complete,
-//! checked, with every default applied, and with exactly the ports that each role needs. Whoever
-//! holds [`Settings`] has nothing left to check but whether the ports exist.
+//! checked, with every default applied, and with exactly the ports that each role needs. The
+//! caller has only to check that the ports exist.
 
 #![warn(unreachable_pub)]
 

@@ -196,7 +196,7 @@ fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
     }
     match (keys.role, settings.mode, &settings.on_peer_lost) {
         (Some(Role::Secondary), FailoverMode::Auto, OnPeerLost::Release) => {
-            Err(PairFault::TwoSpeakers)
+            Err(PairFault::SplitBrain)
         }
         (_, FailoverMode::Auto, OnPeerLost::Hold) => Err(PairFault::NeverCertain),
         _ => Ok(settings),
@@ -398,7 +398,7 @@ pub enum PairFault {
         other_pair: String,
     },
     /// A secondary that takes over by itself though nothing makes sure of the primary.
-    TwoSpeakers,
+    SplitBrain,
     /// A node that is to tell QEMU once it is certain, and never is.
     NeverCertain,
     /// Reports that nothing authenticates.
@@ -463,7 +463,7 @@ impl fmt::Display for SettingsError {
                 "{dashes}qmp {monitor} is also the monitor of pair {other_pair:?}; give each pair the monitor of \
                  its own QEMU"
             ),
-            PairFault::TwoSpeakers => write!(
+            PairFault::SplitBrain => write!(
                 f,
                 "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
                  for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"

@@ -286,7 +286,7 @@ impl Frame for Mbuf {
     fn buffers(&self) -> usize {
         let segments = self.segment_count();
         if segments == 1 {
-            // What comes behind is told by the mbuf's other cache line.
+            // `next` lies in the mbuf's second cache line, which a single segment does not need.
             return 1;
         }
         let second = self.first().next();

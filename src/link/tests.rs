@@ -1,14 +1,11 @@
 //! Two ends over a network that loses, repeats and reorders, under the eyes of a model that knows
 //! what each end said.
 
-#[allow(dead_code)]
-#[path = "../../tests/properties/rng.rs"]
-pub(super) mod rng;
-
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
-use self::rng::{Rng, for_cases};
+use colo_testkit::rng::{Rng, for_cases};
+
 use super::secure::Begun;
 use super::wire::{Header, Kind};
 use super::{

@@ -22,7 +22,7 @@ pub const REPEAT_PERIOD: Duration = Duration::from_secs(10);
 pub enum Level {
     /// A step that an operator expects, such as a change of state.
     Info,
-    /// Something went wrong and is dealt with.
+    /// Something went wrong, and the node handles it.
     Warning,
     /// Something is broken until somebody acts.
     Error,
@@ -346,13 +346,13 @@ mod tests {
         // The thread ends with the log, and with it the text.
         drop(log);
         let text = reader.join().expect("a reader");
-        let told = text.lines().filter_map(|line| {
+        let reported = text.lines().filter_map(|line| {
             let (_, rest) = line.split_once("(nobody read stderr: ")?;
             rest.split(' ').next()?.parse::<usize>().ok()
         });
-        let (told, written) = (told.sum::<usize>(), text.lines().count());
-        assert_eq!(told + written, lines + 1);
-        assert!(told > 0 && text.contains("dpdk-colo: warning: last"));
+        let (unread, written) = (reported.sum::<usize>(), text.lines().count());
+        assert_eq!(unread + written, lines + 1);
+        assert!(unread > 0 && text.contains("dpdk-colo: warning: last"));
     }
 
     #[test]

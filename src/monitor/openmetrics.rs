@@ -1,4 +1,4 @@
-//! The same figures as OpenMetrics text (version 1.0.0), for whoever scrapes them.
+//! The same figures as OpenMetrics text (version 1.0.0), for a scraper.
 //!
 //! Only the text is made here; who serves it is no concern of this module.
 

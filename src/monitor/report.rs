@@ -3,8 +3,9 @@
 //!
 //! In goes a [`Divergence`], whose frames a control thread has copied out of their mbufs; out come
 //! `divergence-<epoch>-<n>.<random>.json` and `.pcapng` in the directory of `--report-dir`, the JSON last and
-//! whole, so that whoever sees it finds the other; nobody can guess the random part. Records and bytes in the directory are bounded, those of
-//! earlier runs included, and a disk that fails costs records, never the service.
+//! whole, so that its reader finds the other file too. Nobody can guess the random part. The number and the bytes of the
+//! records in the directory are bounded, those of earlier runs included. A disk that fails costs records, never the
+//! service.
 
 use std::fs;
 use std::io::{self, Write};
@@ -231,7 +232,7 @@ impl Reports {
         })
     }
 
-    /// Whether a record of so many bytes finds room; somebody may have made some.
+    /// Whether there is room for a record of `bytes`. Deleted records make room.
     fn has_room(&mut self, bytes: u64) -> bool {
         let fits = |there: &There| {
             there.records < self.limit.records

@@ -107,7 +107,7 @@ pub struct PairSummary {
     /// Whether the other node is there; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub peer: BTreeMap<String, u64>,
-    /// The QEMU of this node's VM, filled in by whoever talks to it; `None` for a comparator that has none.
+    /// The QEMU of this node's VM, filled in by the control thread; `None` for a comparator that has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<MonitorSummary>,
     /// What became of the divergence records, filled in by whoever writes them; `None` without `--report-dir`.
@@ -115,7 +115,7 @@ pub struct PairSummary {
     pub records: Option<RecordSummary>,
     /// Bad input and exhausted bounds; only those that occurred.
     pub faults: BTreeMap<String, u64>,
-    /// Mempools by name, filled in by whoever knows them.
+    /// Mempools by name, filled in by the control thread.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mempools: BTreeMap<String, MempoolSummary>,
 }

@@ -20,11 +20,11 @@ pub struct GuestAndLink {
     pub guest: Lane,
     /// The link.
     pub link: Lane,
-    /// The poll core's place at the guest port's fence.
+    /// This poll core's part of the guest port's fence.
     pub fence: FenceCore,
     /// Mbufs for headers and the link's own frames.
     pub headers: Mempool,
-    /// Headers that are set aside; empty between two rounds.
+    /// Reserved headers; empty between two rounds.
     pub reserved: Burst,
 }
 
@@ -164,7 +164,7 @@ impl GuestNode {
         busy
     }
 
-    /// What is due every now and then.
+    /// Does the periodic work.
     pub fn tick(&mut self, now: Ticks) {
         self.driver.tick(&mut self.ports, now);
         let (link, mail) = (&mut self.ports.inputs.link, &mut self.ports.mail);
@@ -175,7 +175,7 @@ impl GuestNode {
         }
     }
 
-    /// Makes the counters readable for others.
+    /// Publishes the counters.
     pub fn publish(&mut self) {
         let ports = &self.ports;
         let (guest, link) = (&ports.inputs.guest, &ports.inputs.link);
@@ -198,10 +198,10 @@ impl GuestNode {
         }
     }
 
-    /// Sends what is free to leave.
+    /// Sends the released frames.
     pub fn finish(&mut self) {
         self.driver.finish(&mut self.ports);
-        self.ports.inputs.link.part();
+        self.ports.inputs.link.send_good_bye();
     }
 
     /// The histograms, at the end.

@@ -92,7 +92,7 @@ impl Node {
         Self::start_on(usual_cores(), eal, own)
     }
 
-    /// Starts it with a file prefix, so many cores for polling and comparing, and these words: the
+    /// Starts it with a file prefix, `cores` cores for polling and comparing, and these words: the
     /// devices, `--` and its own options. Both may have been another process's before.
     pub fn start_at(prefix: String, cores: u32, words: &[String]) -> Self {
         let all = eal_options(&prefix, 1 + cores)
@@ -116,7 +116,7 @@ impl Node {
         self.prefix.clone()
     }
 
-    /// The same as [`Node::start`] with so many cores for polling and comparing.
+    /// The same as [`Node::start`] with `cores` cores for polling and comparing.
     pub fn start_on<A: AsRef<str>, B: AsRef<str>>(cores: u32, eal: &[A], own: &[B]) -> Self {
         let prefix = prefix();
         let mut words = eal_options(&prefix, 1 + cores);

@@ -1,5 +1,5 @@
-//! What surrounds the program: whoever reads its output, terminals, disks, devices. Nothing of it ends the
-//! daemon, and what keeps it from starting is named.
+//! The program's surroundings: the reader of its output, terminals, disks, devices. None of them ends the daemon. If one
+//! keeps it from starting, the error names it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Write};
@@ -9,12 +9,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use colo_testkit::qmp::Monitor;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
-use crate::script::Monitor;
 use crate::telemetry;
 
 /// Two periods of the table, and ample time to fall over it.
@@ -117,7 +117,7 @@ fn a_stderr_that_is_closed_full_or_unread_ends_nothing() {
 }
 
 #[test]
-fn sighup_ends_nothing_and_is_told() {
+fn sighup_ends_nothing_and_is_logged() {
     let _turn = node::beside_others();
     let mut node = start(&[], Stdio::piped(), Stdio::piped());
     node.wait_for_line("ready");

@@ -68,7 +68,7 @@ pub struct Script {
     _traffic: Traffic,
     input: ChildStdin,
     lines: Receiver<String>,
-    /// Frames, and what is left to do to them: segments of so many bytes to make, 0 for none.
+    /// Frames, and the work left to the port: the segment size in bytes.
     arrived: Vec<VecDeque<(Vec<u8>, Option<u16>)>>,
     /// Times at which the ports took frames.
     sent: Vec<VecDeque<u128>>,

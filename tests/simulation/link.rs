@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::link::secure::{Begun, Guard, Identity, KeyRing, Opened, Role, SEAL};
 
 use crate::frame::Origin;
-use crate::rng::Rng;
 use crate::setup::TIMING;
 
 /// Bytes of an Ethernet header.
@@ -77,7 +77,7 @@ fn tells_who_leads(frame: &[u8]) -> bool {
 pub struct Channel {
     flights: VecDeque<Flight>,
     delay: usize,
-    /// One in so many frames is lost; 0: none.
+    /// One frame in this many is lost; 0: none.
     pub loss: usize,
     /// Nothing passes before.
     pub dead_until: Ticks,

@@ -38,7 +38,7 @@ fn breaks(mut story: Story, sent: &[u8], left: &[u8], rule: Rule) {
 }
 
 #[test]
-fn what_the_rule_allows_passes() {
+fn frames_that_may_overtake_pass() {
     let mut story = ahead();
     story.p(&old(12));
     story.out(&old(12));
@@ -150,7 +150,7 @@ fn a_retransmission_with_another_byte_is_named() {
 }
 
 #[test]
-fn what_overtakes_where_nothing_may_is_named() {
+fn overtaking_where_nothing_may_is_reported() {
     // The connection has diverged.
     let mut story = ahead();
     story.s(&FLOW.stamped(NEW, 1, 90, b"nXw"));

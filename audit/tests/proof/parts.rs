@@ -1,4 +1,4 @@
-//! Segments that leave in parts.
+//! Segments that a node splits.
 
 use dpdk_colo_audit::Rule;
 use dpdk_colo_audit::record::Role;
@@ -25,7 +25,7 @@ fn part(seq: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn parts_of_segments_with_the_same_bytes_are_told_apart_by_what_follows() {
+fn parts_of_segments_with_the_same_bytes_differ_by_what_follows() {
     let mut story = twice();
     // A part of the second, which could be one of the first.
     story.out(&part(4, b"abc"));

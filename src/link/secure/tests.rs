@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use colo_testkit::rng::{Rng, for_cases};
+
 use super::notice::{Fault, Notice};
 use super::*;
 use crate::frame::Ticks;
-use crate::link::tests::rng::{Rng, for_cases};
 use crate::link::{Endpoint, Event, Message, Timing};
 
 const TIMING: Timing = Timing {

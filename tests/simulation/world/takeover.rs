@@ -33,9 +33,9 @@ impl World {
         let setup = setup(self.boot, self.profile.failover);
         self.boot += 1;
         let fresh = Node::secondary(setup, self.owners.clone(), now);
-        let heir = std::mem::replace(&mut self.secondary, fresh);
-        self.outcome.overheard += heir.waiting_input() as u64;
-        let node = std::mem::replace(&mut self.primary, heir);
+        let standby = std::mem::replace(&mut self.secondary, fresh);
+        self.outcome.backlog += standby.waiting_input() as u64;
+        let node = std::mem::replace(&mut self.primary, standby);
         let next = self.oracle.after_takeover();
         let oracle = std::mem::replace(&mut self.oracle, next);
         self.outcome.spoken += oracle.spoken;
