@@ -356,7 +356,7 @@ fn wire_pair(
             })
         }
     };
-    let (_, core) = &team.counters[0];
+    let (_, core) = &cores_of_pair.counters[0];
     let reports = progress_reports(pair, core.clone())?;
     let mut control = ControlPair::new(
         pair.clone(),
@@ -434,7 +434,7 @@ impl<'a> PairCores<'a> {
             });
             dispatcher_end
         });
-        (ends.collect(), shares)
+        (ends.collect(), table)
     }
 }
 
