@@ -13,9 +13,10 @@ use dpdk_colo::cli::{
     require_interfaces, split,
 };
 use dpdk_colo::config::{Settings, link_key};
-use dpdk_colo::dpdk::Eal;
+use dpdk_colo::dpdk::{Eal, telemetry};
 use dpdk_colo::error_chain::chain;
 use dpdk_colo::monitor::log::Log;
+use dpdk_colo::monitor::telemetry as figures;
 use dpdk_colo::node::{self, Signals};
 use dpdk_colo::panics;
 
@@ -86,6 +87,10 @@ fn start(settings: &Settings, log: &Log) -> ExitCode {
             "socket",
             format_args!("cannot remove a stale vhost-user socket: {error}"),
         );
+    }
+    if let Err(error) = telemetry::declare(figures::COMMAND, figures::HELP, figures::absent()) {
+        log.error("telemetry", format_args!("{}", chain(&error)));
+        return ExitCode::from(FAILURE);
     }
     let eal = match Eal::init(&quiet_vhost(words)) {
         Ok(eal) => eal,

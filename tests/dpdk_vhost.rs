@@ -68,7 +68,7 @@ fn host() {
             let event = if up {
                 Event::Up
             } else {
-                let Closed::Quiet(generation) = fence.close_and_wait() else {
+                let Closed::Quiet(generation) = fence.close_and_wait(|_| ()) else {
                     return;
                 };
                 Event::Down {

@@ -15,6 +15,7 @@ pub mod extras;
 pub mod node;
 pub mod pair;
 pub mod policy;
+pub mod ranges;
 pub mod read;
 pub mod record;
 pub mod report;

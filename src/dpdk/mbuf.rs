@@ -273,7 +273,7 @@ impl Frame for Mbuf {
         head.append(headers)?
             .copy_from_slice(self.head().get(..headers)?);
         let (flags, lengths) = self.first().work_left();
-        let mut bytes = Slices::new(self.share());
+        let mut bytes = Slices::new(self.share())?;
         bytes.skip(start);
         let part = bytes.take_into(len, || self.alloc_beside())?;
         let mut whole = Self::chain(head, part).ok()?;

@@ -206,6 +206,23 @@ const FAMILIES: &[Family] = &[
         },
     ),
     (
+        "colo_records",
+        Counter,
+        "Divergence records by what became of them.",
+        |p| {
+            let records = p.records.iter().flat_map(|records| {
+                [
+                    ("written", records.written),
+                    ("over_limit", records.over_limit),
+                    ("failed", records.failed),
+                ]
+            });
+            records
+                .map(|(outcome, n)| (vec![("outcome", outcome.to_owned())], n))
+                .collect()
+        },
+    ),
+    (
         "colo_faults",
         Counter,
         "Bad input and exhausted bounds.",

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::headers::Headers;
 use super::log::Log;
+use super::summary::RecordSummary;
 use super::{atomic_file, pcapng, private, rfc3339};
 use crate::config::Role;
 
@@ -251,9 +252,15 @@ impl Reports {
         fits(&there)
     }
 
-    /// Writes a record, and what hinders it as a line of the log.
-    pub fn file(&mut self, divergence: &Divergence, log: &Log) {
-        match self.write(divergence) {
+    /// Writes a record and counts it, and what hinders it as a line of the log.
+    pub fn file(&mut self, divergence: &Divergence, log: &Log, counts: &mut RecordSummary) {
+        let written = self.write(divergence);
+        match &written {
+            Ok(Outcome::Written(_)) => counts.written += 1,
+            Ok(Outcome::OverLimit) => counts.over_limit += 1,
+            Err(_) => counts.failed += 1,
+        }
+        match written {
             Ok(Outcome::Written(_)) => {}
             Ok(Outcome::OverLimit) => log.warning(
                 "report-limit",

@@ -66,7 +66,8 @@ impl CompareNode {
             let inputs = &ports.inputs;
             counts::lanes(writer, [&inputs.primary, &inputs.secondary, &out.lane]);
         }
-        writer.set(Counter::ReportsLost, ports.mail.lost);
+        let unrecorded = self.driver.state().unrecorded();
+        writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         counts::standalone(writer, self.driver.state());
         ports.tally.latency.publish();
     }

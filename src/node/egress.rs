@@ -135,9 +135,8 @@ impl Egress {
             let plan = self
                 .payload_size(&packet, size)
                 .and_then(|size| Segmentation::new(&packet, size));
-            return Ok(plan.map_or(TxPrep::Drop, |plan| {
-                TxPrep::Segment(Cut::new(frame.share(), plan))
-            }));
+            let cut = plan.and_then(|plan| Cut::new(frame.share(), plan));
+            return Ok(cut.map_or(TxPrep::Drop, TxPrep::Segment));
         }
         if too_long {
             return Ok(TxPrep::Drop);
@@ -153,7 +152,10 @@ impl Egress {
             return Ok(TxPrep::Ready);
         }
         // The headers have another owner, too, so they must not be changed.
-        let mut other = with_own_headers(frame, &self.pool).ok_or(NoBuffers)?;
+        let Some(rest) = Slices::new(frame.share()) else {
+            return Ok(TxPrep::Drop);
+        };
+        let mut other = with_own_headers(rest, &self.pool).ok_or(NoBuffers)?;
         complete(&mut other, &packet);
         Ok(TxPrep::Replace(other))
     }
@@ -169,10 +171,11 @@ impl Egress {
 }
 
 impl Cut {
-    fn new(frame: Mbuf, plan: Segmentation) -> Self {
-        let mut payload = Slices::new(frame);
+    /// `None` for a frame that has fewer bytes than the plan.
+    fn new(frame: Mbuf, plan: Segmentation) -> Option<Self> {
+        let mut payload = Slices::new(frame)?;
         payload.skip(plan.headers());
-        Self { payload, plan }
+        Some(Self { payload, plan })
     }
 
     fn next(&mut self, pool: &Mempool) -> Result<Option<Mbuf>, NoBuffers> {
@@ -266,11 +269,11 @@ fn complete(frame: &mut Mbuf, packet: &Packet) -> bool {
 }
 
 /// The same frame with headers that nobody else owns; `None` when `pool` is short.
-fn with_own_headers(frame: &Mbuf, pool: &Mempool) -> Option<Mbuf> {
+fn with_own_headers(mut rest: Slices, pool: &Mempool) -> Option<Mbuf> {
     let mut head = pool.alloc()?;
+    let frame = rest.frame();
     let own = frame.head().len().min(HEADERS_MAX);
     head.append(own)?.copy_from_slice(&frame.head()[..own]);
-    let mut rest = Slices::new(frame.share());
     rest.skip(own);
     match rest.left() {
         0 => Some(head),

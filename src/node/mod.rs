@@ -30,6 +30,7 @@ mod sealing;
 mod setup;
 mod signals;
 mod source;
+mod stall;
 mod stamps;
 mod worker;
 

@@ -29,7 +29,7 @@ pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     let headers = frame.head().get(DATA_HEADER..)?;
     let headers = &headers[..headers.len().min(HEADERS_MAX)];
     let mut own = pool.copy_of(headers)?;
-    let mut rest = Slices::new(frame.share());
+    let mut rest = Slices::new(frame.share())?;
     rest.skip(DATA_HEADER + headers.len());
     if let left @ 1.. = rest.left() {
         own = Mbuf::with_header(own, rest.take(left, pool)?).ok()?;

@@ -8,7 +8,7 @@ use super::egress::ETHERNET_HEADER;
 use super::fragments::{MbufFragmenter, MbufReassembler};
 use crate::dpdk::{Burst, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
-use crate::link::secure::{Guard, Opened, SEAL};
+use crate::link::secure::{Begun, Guard, Opened, SEAL};
 
 /// Seals and opens the frames of one link port.
 pub struct Sealing {
@@ -20,6 +20,8 @@ pub struct Sealing {
     headers: Mempool,
     /// Frames of the right length that have no seal yet.
     unsealed: Burst,
+    /// The last session that has begun, until the caller takes it.
+    begun: Option<Begun>,
     /// Frames that were dropped because no peer could have opened them.
     pub unheard: u64,
 }
@@ -42,6 +44,7 @@ impl Sealing {
             reassembler: MbufReassembler::default(),
             headers,
             unsealed: Burst::new(),
+            begun: None,
             unheard: 0,
         }
     }
@@ -148,17 +151,24 @@ impl Sealing {
     /// Takes in a frame that the port received. Returns a frame that counts and is whole.
     #[inline]
     pub fn accept(&mut self, mut frame: Mbuf, now: Ticks) -> Option<Mbuf> {
-        let opened = self.guard.open(frame.head(), frame.segments(), now);
-        if self.guard.take_session() {
-            // Fragments of two sessions are no frame (rule R11).
-            self.reassembler = MbufReassembler::default();
-        }
-        match opened {
+        match self.guard.open(frame.head(), frame.segments(), now) {
             Opened::Plain => {}
             Opened::Sealed if frame.trim_front(SEAL) => {}
+            Opened::Begun(session) => {
+                self.begun = Some(session);
+                // Fragments of two sessions are no frame (rule R11).
+                self.reassembler = MbufReassembler::default();
+                return None;
+            }
             Opened::Sealed | Opened::Consumed | Opened::Void => return None,
         }
         self.reassembler.accept(frame)
+    }
+
+    /// The session that has begun since the last call.
+    #[inline]
+    pub fn take_session(&mut self) -> Option<Begun> {
+        self.begun.take()
     }
 
     /// The good-bye for the peer, if there is a session.

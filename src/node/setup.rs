@@ -4,13 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 
 use super::NodeError;
 use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::{CompareNode, ComparePorts, PrimaryAndSecondary};
-use super::control::{Control, ControlPair, GuestEvent, ProgressReports};
+use super::control::{Control, ControlPair, GuestEvent, ProgressReports, guest_events};
 use super::counts::Tally;
 use super::guest::{GuestAndLink, GuestNode, GuestPorts};
 use super::lane::{Lane, Queues};
@@ -19,6 +19,7 @@ use super::outlet::Outlet;
 use super::poll::{Builder, Pair, PollCore};
 use super::pools::{CACHED, IN_FLIGHT, Purpose, WINDOW};
 use super::ports::Hardware;
+use super::stall::{Patience, Stall};
 use super::worker::{WorkerConfig, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
@@ -26,6 +27,7 @@ use crate::config::{
     Protocol, RoleSettings, Settings, link_key,
 };
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
+use crate::dumps;
 use crate::error_chain::chain;
 use crate::link::Timing;
 use crate::link::secure::{Guard, Identity, ProgressExchange, Role};
@@ -151,6 +153,8 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
             poll: *lcore,
             comparing: &comparing,
             idle_sleep,
+            patience: Patience::new(&settings.process),
+            log,
         };
         let wired = wire_pair(eal, pair, number, clock, place, tap, &mut hardware)?;
         core.pairs.push((number, wired.builder));
@@ -184,6 +188,9 @@ struct Cores<'a> {
     comparing: &'a [u32],
     /// How long the one that polls sleeps.
     idle_sleep: Option<Duration>,
+    /// With the one that polls, where QEMU waits for it.
+    patience: Patience,
+    log: &'a Log,
 }
 
 /// A pair ready to run.
@@ -232,7 +239,7 @@ fn wire_pair(
             let headers = pool(hardware, Purpose::Headers);
             let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(number, link, &svm, hardware)?;
-            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
+            let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, cores.idle_sleep, &output, &svm, cached)?;
             let guard = guard(pair, link_key, Role::Primary, link_mac, setup.link)?;
             let link = Queues {
@@ -283,7 +290,7 @@ fn wire_pair(
             };
             let headers = pool(hardware, Purpose::Headers);
             let (link, link_mac) = open_link(number, link, &input, hardware)?;
-            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
+            let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, cores.idle_sleep, &output, &input, 0)?;
             let guard = guard(pair, link_key, Role::Secondary, link_mac, setup.link)?;
             let link = Queues {
@@ -442,23 +449,27 @@ impl<'a> PairCores<'a> {
 /// has passed a quiescent point (rule R3).
 fn open_guest(
     number: usize,
+    pair: &PairSettings,
     name: &PortName,
     pool: &Mempool,
+    cores: Cores<'_>,
     hardware: &mut Hardware,
 ) -> Result<(Queues, GuestWatch), NodeError> {
     let queues = hardware.open(number, Place::Guest, name, pool)?;
     let fence = Fence::new();
-    let (tell, events) = unbounded();
+    let (teller, events) = guest_events();
     let stops = AtomicU32::new(0);
     let callback_fence = fence.clone();
+    let (lcore, patience) = (cores.poll, cores.patience);
+    let (log, pair) = (cores.log.of(&pair.name), pair.name.clone());
     let on_change = move |up: bool| {
         if !up {
             stops.fetch_add(1, Ordering::Relaxed);
-            callback_fence.close_and_wait();
+            let mut stall = Stall::new(lcore, patience, &log, &pair);
+            callback_fence.close_and_wait(|time| stall.lasts(time));
         }
         let stops = stops.load(Ordering::Relaxed);
-        // Without the control thread nobody needs the event.
-        let _ = tell.send(if up {
+        teller.tell(if up {
             GuestEvent::Started { stops }
         } else {
             GuestEvent::Stopped
@@ -511,6 +522,7 @@ fn guard(
     Ok(match key {
         LinkKey::Trusted => Guard::trusting(pair.vm_id, role, mac, timing),
         LinkKey::File(path) => {
+            dumps::forbid()?;
             let identity = Identity {
                 vm: pair.vm_id,
                 role,
@@ -571,7 +583,7 @@ fn setup(
             silence: clock.ticks(pair.failover.silence()),
             // A core that sleeps looks when it wakes.
             gap: clock.ticks(pair.failover.heartbeat + 2 * idle_sleep.unwrap_or_default()),
-            stall: clock.ticks(pair.failover.stall_limit),
+            stall: clock.ticks(pair.failover.peer_stall_limit),
             restart: clock.ticks(pair.failover.restart_limit),
         },
         limits: Limits {

@@ -27,6 +27,7 @@ use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup,
 use crate::compare::{Divergence, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
+use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::{self, Packet};
 use crate::rewrite::Offset;
@@ -155,7 +156,8 @@ impl<F: Frame> Primary<F> {
         self.run_untold = true;
         self.connected = true;
         self.leadership.succeed(term);
-        self.tell_lead();
+        // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
+        self.link.take_lead(Message::Leads(term));
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }
@@ -418,12 +420,22 @@ impl<F: Frame> Primary<F> {
         now: Ticks,
     ) -> Option<(u32, usize)> {
         let received = self.link.receive(head, frame_len, now);
-        while let Some(event) = self.link.next_event() {
-            self.link_event(event, now);
-        }
+        self.link_events(now);
         match received {
             Received::Data { epoch, length, .. } => Some((epoch, length as usize)),
             Received::Consumed | Received::Ignored => None,
+        }
+    }
+
+    /// The link's guard has begun a session.
+    pub(crate) fn link_begins(&mut self, session: Begun, now: Ticks) {
+        self.link.begin(session);
+        self.link_events(now);
+    }
+
+    fn link_events(&mut self, now: Ticks) {
+        while let Some(event) = self.link.next_event() {
+            self.link_event(event, now);
         }
     }
 
@@ -599,6 +611,11 @@ impl<F: Frame> Primary<F> {
     /// Whether the secondary is heard and may report loads: it has not said that it cannot.
     pub fn is_witnessed(&self, now: Ticks) -> bool {
         self.witness != Some(false) && self.link.is_up(now)
+    }
+
+    /// Divergences that were found while an earlier one still waited to be written down.
+    pub fn unrecorded(&self) -> u64 {
+        self.protection.unrecorded()
     }
 
     /// The secondary's reports of loads.

@@ -27,6 +27,7 @@ mod quiet;
 mod stall;
 mod starved;
 mod surroundings;
+mod thread_stop;
 mod unresponsive;
 mod uplink;
 mod usage;

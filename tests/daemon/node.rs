@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -143,6 +144,25 @@ impl Node {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
         command.args(words);
+        Self::run(prefix, command, dir, summary, out, err)
+    }
+
+    /// Starts it with exactly these words as a member of another group.
+    pub fn spawn_in_group(group: u32, prefix: String, words: Vec<String>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
+        command.args(words).gid(group);
+        Self::run(prefix, command, dir, false, Stdio::piped(), Stdio::piped())
+    }
+
+    fn run(
+        prefix: String,
+        mut command: Command,
+        dir: TempDir,
+        summary: bool,
+        out: Stdio,
+        err: Stdio,
+    ) -> Self {
         if summary {
             command
                 .arg("--summary")
@@ -204,10 +224,11 @@ impl Node {
         }
     }
 
-    /// Waits until telemetry answers.
+    /// Waits until telemetry answers with figures.
     pub fn wait_for_telemetry(&self) {
         let since = Instant::now();
-        while telemetry::ask(&self.prefix, "/colo/stats").is_err() {
+        let has_figures = |stats: Value| stats.get("polls").is_some();
+        while !telemetry::ask(&self.prefix, "/colo/stats").is_ok_and(has_figures) {
             assert!(since.elapsed() < PATIENCE, "no answer");
             thread::sleep(Duration::from_millis(10));
         }

@@ -136,6 +136,19 @@ impl Script {
         self.wait_for(&format!("stopped {port}"));
     }
 
+    /// Begins to stop a port's device; back before it has stopped.
+    pub fn begin_stop(&mut self, port: usize) {
+        self.say(&format!("stop {port}"));
+    }
+
+    /// Whether a port's device that began to stop has stopped meanwhile.
+    pub fn has_stopped(&mut self, port: usize) -> bool {
+        self.look(Duration::from_millis(100));
+        let stopped = format!("stopped {port}");
+        let at = self.other.iter().position(|line| *line == stopped);
+        at.is_some_and(|at| self.other.remove(at).is_some())
+    }
+
     /// Makes ports one segment: what comes in at one leaves at the others, and at each what [`Script::post`] sends.
     pub fn join(&mut self, ports: &[usize]) {
         let ports: Vec<String> = ports.iter().map(usize::to_string).collect();

@@ -424,6 +424,19 @@ fn a_partition_makes_nobody_speak_twice() {
 }
 
 #[test]
+fn nothing_opens_beside_an_svm_that_goes_on_unheard() {
+    family(
+        "usurp",
+        40,
+        Profile {
+            faults: &[Fault::Usurp],
+            calls: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
 fn who_fences_first_goes_on() {
     let Family { sum, .. } = family(
         "fence",

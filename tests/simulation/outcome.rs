@@ -96,7 +96,7 @@ impl Outcome {
             covered("a preempted round", self.preempted);
         }
         let lets = |fault: Fault| profile.faults.contains(&fault);
-        if lets(Fault::KillPrimary) || lets(Fault::Split) {
+        if lets(Fault::KillPrimary) || lets(Fault::Split) || lets(Fault::Usurp) {
             covered("a takeover", self.takeovers);
             covered("an announcement", self.spoken.announcements);
             covered("a segment sent once more", self.spoken.repeated);

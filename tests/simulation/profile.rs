@@ -42,6 +42,9 @@ pub enum Fault {
     Partition,
     /// The same, and an operator lets the SVM go on.
     Split,
+    /// An operator lets the SVM go on beside a PVM that lives and lags. The link works, but the frames that tell who
+    /// leads are lost for a while.
+    Usurp,
 }
 
 /// What a family of runs is like.

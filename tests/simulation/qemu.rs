@@ -491,6 +491,16 @@ impl Qemu {
         splits
     }
 
+    /// The SVM's QEMU gets the failover command. It finds out at the next checkpoint that its peer is lost.
+    pub fn usurp(&mut self, now: Ticks) -> bool {
+        let usurps = self.step == Step::Idle && self.colo;
+        if usurps {
+            self.secondary.emit(Monitor::ColoExit, now);
+            self.step = Step::Orphan;
+        }
+        usurps
+    }
+
     /// A new SVM waits for a state; COLO may begin again.
     pub fn renew_secondary(&mut self, now: Ticks) {
         self.svm = Vm::new(self.rng.next(), 80);

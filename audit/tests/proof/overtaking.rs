@@ -61,6 +61,28 @@ fn frames_that_may_overtake_pass() {
 }
 
 #[test]
+fn what_a_commit_covers_has_not_left_before_it_does() {
+    let bare = |seq, value| FLOW.stamped(seq, 1, value, b"");
+    // The node had let an acknowledgment overtake before the commit, and the uplink took it afterwards.
+    let mut story = Story::new(Role::Primary);
+    story.protect();
+    story.agree(&old(10));
+    story.p(&FLOW.stamped(OLD + 1, 1, 12, b"ld!new"));
+    story.p(&bare(END, 13));
+    story.checkpoint();
+    story.out(&bare(NEW, 13));
+    story.out(&FLOW.stamped(OLD + 1, 1, 13, b"ld!new"));
+    let report = audit(&[&story.end()]);
+    assert_eq!(report.status(), 0, "{report}");
+    // The order of what leaves for the first time stays.
+    let mut story = ahead();
+    story.p(&FLOW.stamped(END, 1, 12, b"more"));
+    story.checkpoint();
+    let out = story.out(&FLOW.stamped(END, 1, 12, b"more"));
+    assert_eq!(broken(&audit(&[&story.end()])), (Rule::R5, out));
+}
+
+#[test]
 fn a_segment_with_one_new_byte_that_overtakes_is_named() {
     let joined = FLOW.stamped(OLD, 1, 12, b"old!n");
     let mut story = ahead();

@@ -10,7 +10,7 @@ use crate::monitor::Line;
 use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
 use crate::ports::{Machine, Site};
-use crate::setup::{SLACK, setup};
+use crate::setup::{SLACK, TIMING, setup};
 
 /// A primary whose SVM has taken over and that may not know.
 pub struct Zombie {
@@ -50,6 +50,7 @@ impl World {
             capture: Capture::default(),
             knows_at: now.max(self.to_secondary.dead_until)
                 + 2 * self.profile.link as Ticks
+                + Ticks::from(self.to_secondary.loses_leads) * 2 * TIMING.retransmit
                 + SLACK,
             uplink: Waiting::new(),
         });
