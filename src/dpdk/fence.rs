@@ -106,8 +106,8 @@ impl Fence {
     /// has left, or the fence is shut down. To be called where nothing new can be polled: in the
     /// callback that reports the stop.
     ///
-    /// While it waits it tells `waits` for how long. There is no other way out: to return before a
-    /// core is quiet would break rule R3, so whoever has lost patience ends the process.
+    /// While it waits it calls `waits` with the time so far. There is no other way out: to return before a
+    /// core is quiet would break rule R3. So a caller that may wait no longer ends the process.
     pub fn close_and_wait(&self, mut waits: impl FnMut(Duration)) -> Closed {
         let generation = self.0.generation.fetch_add(1, Ordering::SeqCst) + 1;
         let mut spins = 0;
@@ -245,21 +245,21 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_long_is_told_how_long() {
+    fn a_long_wait_reports_its_time() {
         let fence = Fence::new();
         let mut core = fence.join().unwrap();
-        let mut told = Vec::new();
+        let mut times = Vec::new();
         let since = Instant::now();
         let closed = fence.close_and_wait(|time| {
-            told.push(time);
+            times.push(time);
             if time >= A_WHILE {
                 core.quiesce();
             }
         });
         assert_eq!(closed, Closed::Quiet(1));
         assert!(
-            told.is_sorted() && told.last() >= Some(&A_WHILE),
-            "{told:?}"
+            times.is_sorted() && times.last() >= Some(&A_WHILE),
+            "{times:?}"
         );
         assert!(since.elapsed() >= A_WHILE);
     }

@@ -205,7 +205,7 @@ impl<'a> Segment<'a> {
         SegmentMut(self).set_nb_segs(2);
     }
 
-    /// Lets it say that its chain has so many segments.
+    /// Sets the number of segments in its header.
     #[cfg(test)]
     pub(super) fn made_of(self, segments: u16) {
         SegmentMut(self).set_nb_segs(segments);

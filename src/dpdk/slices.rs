@@ -155,7 +155,7 @@ mod tests {
     }
 
     impl Made {
-        /// Of so many bytes, which says another length of its chain.
+        /// An mbuf of `len` bytes whose header gives `whole` as the length of its chain.
         fn new(len: u16, whole: u32) -> Box<Self> {
             // SAFETY: an mbuf is plain numbers and pointers, for which zeros are values.
             let mut made: Box<Self> = Box::new(unsafe { std::mem::zeroed() });

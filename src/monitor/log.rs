@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_told_though_nothing_follows() {
+    fn the_number_of_lines_left_out_is_reported_though_nothing_follows() {
         let lines = Lines::default();
         let log = Log::to(lines.clone());
         let start = Instant::now();

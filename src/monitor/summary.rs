@@ -110,7 +110,7 @@ pub struct PairSummary {
     /// The QEMU of this node's VM, filled in by the control thread; `None` for a comparator that has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<MonitorSummary>,
-    /// What became of the divergence records, filled in by whoever writes them; `None` without `--report-dir`.
+    /// Counts of the divergence records, filled in by the control thread; `None` without `--report-dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordSummary>,
     /// Bad input and exhausted bounds; only those that occurred.

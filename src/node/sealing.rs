@@ -20,7 +20,7 @@ pub struct Sealing {
     headers: Mempool,
     /// Frames of the right length that have no seal yet.
     unsealed: Burst,
-    /// The last session that has begun, until it was taken.
+    /// The last session that has begun, until the caller takes it.
     begun: Option<Begun>,
     /// Frames that were dropped because no peer could have opened them.
     pub unheard: u64,

@@ -1,9 +1,8 @@
-//! A poll core that stands still while QEMU waits for it.
+//! A poll core that stalls while QEMU waits for it.
 //!
-//! QEMU waits in its main loop until the fence's callback returns, and its monitor and all other VMs' vhost ports
-//! of this process wait with it. The callback must not return before the core is quiet (rule R3). So the wait is told
-//! after a second, and the process ends after a time that the operator chooses: its sockets then close, and QEMU goes
-//! on.
+//! QEMU waits in its main loop until the fence's callback returns. Its monitor and all other vhost ports of this
+//! process wait with it. The callback must not return before the core is quiet (rule R3). So the log reports the wait
+//! after a second. The process ends after a time that the operator chooses: its sockets then close, and QEMU goes on.
 
 use std::process;
 use std::time::Duration;
@@ -11,24 +10,24 @@ use std::time::Duration;
 use crate::config::ProcessSettings;
 use crate::monitor::log::Log;
 
-/// What may take so long is not told, nor what a sleeping core takes.
+/// A wait of this length is not reported, and neither is a core's sleep.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the last line may take.
+/// How long the program waits for the reader of its last line.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// When the wait for a core is told, and when it is given up.
+/// When a wait for a core is reported, and when the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    tell: Duration,
+    report: Duration,
     end: Option<Duration>,
 }
 
 impl Patience {
-    /// What the settings say; a core's own sleep does not count.
+    /// The limits of the settings. A core's own sleep does not count.
     pub fn new(settings: &ProcessSettings) -> Self {
         let sleep = settings.idle_sleep.unwrap_or_default();
         Self {
-            tell: PATIENCE + sleep,
+            report: PATIENCE + sleep,
             end: settings.stall_limit.map(|limit| limit + sleep),
         }
     }
@@ -41,7 +40,7 @@ pub struct Stall<'a> {
     log: &'a Log,
     pair: &'a str,
     time: Duration,
-    told: bool,
+    reported: bool,
 }
 
 impl<'a> Stall<'a> {
@@ -53,11 +52,11 @@ impl<'a> Stall<'a> {
             log,
             pair,
             time: Duration::ZERO,
-            told: false,
+            reported: false,
         }
     }
 
-    /// It lasts for so long; ends the process where that is too long.
+    /// The wait has lasted for `time`. Ends the process if that is too long.
     pub fn lasts(&mut self, time: Duration) {
         self.time = time;
         if self.patience.end.is_some_and(|end| time >= end) {
@@ -74,8 +73,8 @@ impl<'a> Stall<'a> {
             self.log.drain(LAST_WORDS);
             process::abort();
         }
-        if !self.told && time >= self.patience.tell {
-            self.told = true;
+        if !self.reported && time >= self.patience.report {
+            self.reported = true;
             self.log.alert(format_args!(
                 "pair {}: the poll core of lcore {} stands still for {:.1} s; QEMU has stopped the VM and waits for \
                  it, its monitor too; look whether the lcore has its CPU for itself; {}",
@@ -90,7 +89,7 @@ impl<'a> Stall<'a> {
 
 impl Drop for Stall<'_> {
     fn drop(&mut self) {
-        if self.told {
+        if self.reported {
             self.log.info(format_args!(
                 "pair {}: lcore {} goes on after {:.1} s",
                 self.pair,
@@ -101,7 +100,7 @@ impl Drop for Stall<'_> {
     }
 }
 
-/// What comes of it if the core does not go on.
+/// What happens if the core does not go on.
 struct Outlook(Option<Duration>);
 
 impl std::fmt::Display for Outlook {
@@ -123,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// What a wait of these looks, in milliseconds, has said.
+    /// The log of a wait with calls at these times, in milliseconds.
     fn said(settings: &ProcessSettings, looks: &[u64]) -> String {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let log = Log::to(writer);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_wait_is_told_once_and_so_is_its_end() {
+    fn a_long_wait_is_reported_once_and_so_is_its_end() {
         let settings = ProcessSettings::default();
         assert_eq!(said(&settings, &[0, 500, 999]), "");
         let text = said(&settings, &[0, 1000, 1500, 29_000]);

@@ -66,7 +66,7 @@ impl Drop for Held {
 }
 
 #[test]
-fn qemu_waits_for_a_poll_core_that_stands_still_and_that_is_told() {
+fn qemu_waits_for_a_stalled_poll_core_and_the_log_reports_it() {
     let _turn = node::beside_others();
     let mut pair = Pair::new();
     let Some(held) = Held::poll_core(&pair.primary) else {

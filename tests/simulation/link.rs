@@ -26,7 +26,7 @@ pub struct Flight {
 pub struct Station {
     guard: Guard,
     role: Role,
-    /// The session that has begun, until the node was told.
+    /// The session that has begun, until the node takes it.
     begun: Option<Begun>,
     pub runs: bool,
 }
@@ -81,7 +81,7 @@ pub struct Channel {
     pub loss: usize,
     /// Nothing passes before.
     pub dead_until: Ticks,
-    /// So many of the next frames that tell who leads are lost.
+    /// This many of the next frames about the lead are lost.
     pub loses_leads: u32,
     rng: Rng,
     /// The sender.

@@ -491,7 +491,7 @@ impl Qemu {
         splits
     }
 
-    /// The SVM's QEMU is told that it has lost its peer, which finds that out at the next checkpoint.
+    /// The SVM's QEMU gets the failover command. It finds out at the next checkpoint that its peer is lost.
     pub fn usurp(&mut self, now: Ticks) -> bool {
         let usurps = self.step == Step::Idle && self.colo;
         if usurps {

@@ -36,7 +36,7 @@ impl Taken {
         self.goes_on_with(self.left, packet, out)
     }
 
-    /// Whether `out` is the next part of this segment, were so many bytes of it gone.
+    /// Whether `out` is the next part of this segment if `left` bytes of it have left.
     fn goes_on_with(&self, left: u32, packet: &Packet, out: &[u8]) -> bool {
         let (own, other) = (self.packet.tcp, packet.tcp);
         let at = payload_at(&self.packet).wrapping_add(left);
@@ -154,7 +154,8 @@ impl Flow {
         found
     }
 
-    /// Sets how much segments have left; gives back what it was. What has left whole does not wait.
+    /// Sets how many bytes of each segment have left. Returns the former numbers. A segment that has left whole does
+    /// not wait.
     fn set_left(&mut self, lefts: &Lefts) -> Lefts {
         let mut before = Vec::with_capacity(lefts.len());
         for &(record, left) in lefts {

@@ -46,7 +46,7 @@ fn pushed(seq: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn parts_of_three_segments_are_told_apart_by_what_follows() {
+fn parts_of_three_segments_differ_by_what_follows() {
     let mut story = Story::new(Role::Primary);
     story.protect();
     story.agree(&FLOW.data(1, 1, b"old"));
