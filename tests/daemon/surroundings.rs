@@ -332,6 +332,7 @@ fn telemetry_says_that_there_are_no_figures_yet() {
     loop {
         assert!(since.elapsed() < node::PATIENCE, "no figures");
         let Ok(stats) = telemetry::ask(&node.prefix(), "/colo/stats") else {
+            thread::sleep(Duration::from_millis(1));
             continue;
         };
         if stats.get("polls").is_some() {
