@@ -695,7 +695,7 @@ fn behind_a_guard_boot_numbers_need_no_order() {
     converse(&mut a, &mut b, 0);
     events(&mut a);
     converse(&mut a, &mut earlier, 1);
-    assert_eq!(events(&mut a), []);
+    assert!(events(&mut a).is_empty());
 
     let [mut a, mut b] = [10, 20].map(|boot| endpoint(boot, 0).behind_guard(true));
     assert!(

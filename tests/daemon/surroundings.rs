@@ -254,10 +254,11 @@ fn what_keeps_eal_from_starting_is_named() {
             ["Is another primary process running", "--file-prefix"],
         ),
         (
-            // DPDK 25.11 takes --no-huge, which stands for --legacy-mem, together with --in-memory.
+            // DPDK 25.11 takes --no-huge, which stands for --legacy-mem, together with --in-memory, and names these two
+            // without their dashes.
             format!("--legacy-mem --in-memory --no-pci -l 0 --file-prefix {p} {NULL}"),
             2,
-            ["--in-memory", "--legacy-mem"],
+            ["in-memory", "legacy-mem"],
         ),
         (
             format!("--huge-dir {huge} --no-pci -l 0 --file-prefix {p} {NULL}"),

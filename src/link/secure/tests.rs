@@ -698,7 +698,7 @@ fn a_node_that_comes_back_after_another_took_its_place_is_heard() {
             let until = now + rng.between(100, 400) as Ticks;
             p.heard = (0, 0);
             let (said, heard) = (p.said, half.heard.1);
-            talk([&mut p, half], now, until);
+            talk([&mut p, &mut *half], now, until);
             assert!(p.heard.1 > 0, "it hears nothing of peer {times}");
             let is_heard = p.said > said && half.heard.1 > heard;
             assert!(is_heard, "peer {times} hears nothing");
