@@ -69,7 +69,7 @@ mod dpdk {
                 println!(
                     "cargo::error=DPDK {OLDEST} or newer is needed: install Debian's packages \
                      libdpdk-dev and libclang-dev (or point PKG_CONFIG_PATH at libdpdk.pc). To \
-                     build only the rooms that need no DPDK, use --no-default-features"
+                     build only the modules that need no DPDK, use --no-default-features"
                 );
                 for line in error
                     .to_string()

@@ -1,4 +1,4 @@
-//! What the pure rooms know of a frame and of time.
+//! The pure modules' view of a frame and of time.
 //!
 //! A [`Frame`] owns bytes that arrived on a port, perhaps in several segments. The daemon's frames
 //! are DPDK mbufs; tests, fuzzers and the simulation use [`HeapFrame`].
@@ -11,19 +11,19 @@ pub const BURST: usize = 32;
 
 /// A point in time in ticks of the caller's monotonic clock (the TSC in the daemon).
 ///
-/// The pure rooms only subtract ticks and compare the difference with limits given in ticks, so
+/// The pure modules only subtract ticks and compare the difference with limits given in ticks, so
 /// any unit serves as long as one caller keeps to it.
 pub type Ticks = u64;
 
-/// What the sender of a frame left for whoever puts it on a wire, as in virtio's frame header
-/// (virtio 1.1, 5.1.6) and in an mbuf's offload flags. Where the checksum lies, and whose it is,
-/// the frame's own headers tell.
+/// Work that the sender of a frame left to the port that transmits it, as in virtio's frame header
+/// (virtio 1.1, 5.1.6) and in an mbuf's offload flags. The frame's own headers give the place and the protocol
+/// of the checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Offload {
     /// The transport checksum holds only the pseudo-header's sum (`NEEDS_CSUM`,
     /// `RTE_MBUF_F_TX_*_CKSUM`).
     pub partial_checksum: bool,
-    /// The frame is to be cut into TCP segments of at most so many bytes of payload (`gso_size`,
+    /// The port cuts the frame into TCP segments of at most this payload, in bytes (`gso_size`,
     /// `tso_segsz`), each with these headers.
     pub segment: Option<NonZeroU16>,
 }

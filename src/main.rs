@@ -13,15 +13,16 @@ use dpdk_colo::cli::{
     require_interfaces, split,
 };
 use dpdk_colo::config::{Settings, link_key};
-use dpdk_colo::dpdk::Eal;
+use dpdk_colo::dpdk::{Eal, telemetry};
 use dpdk_colo::error_chain::chain;
 use dpdk_colo::monitor::log::Log;
+use dpdk_colo::monitor::telemetry as figures;
 use dpdk_colo::node::{self, Signals};
 use dpdk_colo::panics;
 
 const FAILURE: u8 = 1;
-/// How long the end waits for whoever reads stderr.
-const PARTING: Duration = Duration::from_secs(1);
+/// How long the program waits at its end for the reader of stderr.
+const STDERR_WAIT: Duration = Duration::from_secs(1);
 
 /// What a command line asks for.
 enum Task {
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     panics::end_the_process();
     let log = Log::stderr();
     let status = start(&settings, &log);
-    log.drain(PARTING);
+    log.drain(STDERR_WAIT);
     status
 }
 
@@ -86,6 +87,10 @@ fn start(settings: &Settings, log: &Log) -> ExitCode {
             "socket",
             format_args!("cannot remove a stale vhost-user socket: {error}"),
         );
+    }
+    if let Err(error) = telemetry::declare(figures::COMMAND, figures::HELP, figures::absent()) {
+        log.error("telemetry", format_args!("{}", chain(&error)));
+        return ExitCode::from(FAILURE);
     }
     let eal = match Eal::init(&quiet_vhost(words)) {
         Ok(eal) => eal,

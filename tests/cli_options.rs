@@ -77,12 +77,13 @@ fn a_secondary_may_have_an_uplink() {
 #[test]
 fn every_option_reaches_the_settings() {
     let settings = settings(&format!(
-        "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stats-period 2 \
+        "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stall-limit 7 --stats-period 2 \
          --summary s.json --report-dir reports --capture log --capture-limit 3 --raw-secondary --vm-id 65535 --hold-frames 1 \
          --flows 16777216 --mtu 9000"
     ))
     .expect("complete");
     assert_eq!(settings.process.idle_sleep, Some(Duration::from_micros(50)));
+    assert_eq!(settings.process.stall_limit, Some(Duration::from_secs(7)));
     assert_eq!(settings.process.stats_period, Some(Duration::from_secs(2)));
     assert_eq!(settings.process.summary, Some("s.json".into()));
     assert_eq!(settings.process.report_dir, Some("reports".into()));
@@ -110,9 +111,29 @@ fn every_option_reaches_the_settings() {
 }
 
 #[test]
+fn a_few_lost_heartbeats_make_no_loss() {
+    for few in ["1", "2", "3"] {
+        let text = mistake(&format!("{PRIMARY} --heartbeat-loss {few}"));
+        for word in [
+            "--heartbeat-loss",
+            few,
+            "from 4 to 10000",
+            "a shorter --heartbeat",
+        ] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+    let least = settings(&format!("{PRIMARY} --heartbeat-loss 4")).expect("valid");
+    assert_eq!(least.pairs[0].failover.heartbeat_loss, 4);
+}
+
+#[test]
 fn zero_is_off_where_that_is_the_default() {
     let off = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
     assert_eq!(off.process, Default::default());
+    assert_eq!(off.process.stall_limit, Some(Duration::from_secs(30)));
+    let never = settings(&format!("{COMPARE} --stall-limit 0")).expect("valid");
+    assert_eq!(never.process.stall_limit, None);
     for (more, limit) in [("", 16 << 30), ("--capture-limit 0", u64::MAX)] {
         let settings = settings(&format!("{COMPARE} --capture c {more}")).expect("valid");
         assert_eq!(settings.process.capture.expect("one").limit, limit);

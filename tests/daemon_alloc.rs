@@ -5,10 +5,11 @@
 //! allocation in it counts.
 
 use allocation_counter::measure;
+use colo_testkit::packets::{self, Ends, Segment};
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
 use dpdk_colo::frame::Frame;
-use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
-use etherparse::{PacketBuilder, TcpHeader};
+use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 /// A frame whose bytes live for ever, so that neither a share nor a drop concerns the allocator.
 #[derive(Clone, Copy)]
@@ -61,44 +62,38 @@ fn still(bytes: Vec<u8>) -> Still {
 
 /// Segment `n` of a flow: its SYN, data, or its FIN.
 fn segment(flow: u16, n: u32, payload: &[u8]) -> Still {
-    let mut header = TcpHeader::new(80, 40_000 + flow, 1_000 + n * 8, 64_240);
-    header.acknowledgment_number = 5_000;
-    header.ack = true;
-    header.syn = n == 0;
-    header.fin = n == 15;
-    let payload = if header.syn || header.fin {
-        &[]
-    } else {
-        payload
+    let ends = Ends {
+        peer: flow as u8,
+        port: 80,
+        peer_port: 40_000 + flow,
+        ..Ends::default()
     };
-    let mut bytes = Vec::new();
-    PacketBuilder::ethernet2([2; 6], [4; 6])
-        .ipv4([192, 0, 2, 1], [198, 51, 100, flow as u8], 64)
-        .tcp_header(header)
-        .write(&mut bytes, payload)
-        .expect("a frame");
-    still(bytes)
+    let (syn, fin) = (n == 0, n == 15);
+    let segment = Segment {
+        seq: 1_000 + n * 8,
+        ack: Some(5_000),
+        syn,
+        fin,
+        window: 64_240,
+        payload: if syn || fin {
+            Vec::new()
+        } else {
+            payload.to_vec()
+        },
+        ..Segment::default()
+    };
+    still(packets::tcp(&ends, &segment, 0))
 }
 
 fn datagram(flow: u16, n: u32) -> Still {
-    let mut bytes = Vec::new();
-    PacketBuilder::ethernet2([2; 6], [4; 6])
-        .ipv6([7; 16], [8; 16], 64)
-        .udp(53, 40_000 + flow)
-        .write(&mut bytes, &n.to_be_bytes())
-        .expect("a frame");
-    still(bytes)
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % n
-    }
+    let ends = Ends {
+        v6: true,
+        peer: 8,
+        port: 53,
+        peer_port: 40_000 + flow,
+        ..Ends::default()
+    };
+    still(packets::udp(&ends, &n.to_be_bytes(), 0))
 }
 
 /// Frames of all kinds.
@@ -121,7 +116,7 @@ fn frames() -> Vec<Still> {
 fn nothing_is_allocated_after_the_start() {
     let frames = frames();
     let mut comparator = Comparator::new(LIMITS, Numbers::Translated, Policy::new(Vec::new()));
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Rng::new(1);
     let (mut released, mut divergences, mut commits) = (0u64, 0u64, 0u64);
     let mut drive = |rounds: std::ops::Range<u64>| {
         for now in rounds {
@@ -163,59 +158,60 @@ fn nothing_is_allocated_after_the_start() {
 #[test]
 fn spreading_flows_over_workers_allocates_nothing_either() {
     let frames = frames();
-    let shares = Shares::even(3, 7);
+    let table = RedirectionTable::even(3, 7);
     let policy = Policy::new(Vec::new());
-    let (fronts, theirs): (Vec<_>, Vec<_>) = (1..3).map(|_| ends(Sizes::default())).unzip();
-    let mut front = Front::new(
+    let (dispatcher_ends, worker_ends): (Vec<_>, Vec<_>) =
+        (1..3).map(|_| rings(RingSizes::default())).unzip();
+    let mut dispatcher = Dispatcher::new(
         LIMITS,
         Numbers::Translated,
         policy.clone(),
-        fronts,
-        shares.clone(),
+        dispatcher_ends,
+        table.clone(),
     );
-    let mut workers: Vec<Worker<Still>> = theirs
+    let mut workers: Vec<Worker<Still>> = worker_ends
         .into_iter()
         .enumerate()
         .map(|(i, end)| {
-            let limits = shares.limits(&LIMITS, i + 1);
+            let limits = table.limits(&LIMITS, i + 1);
             Worker::new(end, limits, Numbers::Translated, policy.clone())
         })
         .collect();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Rng::new(1);
     let (mut released, mut reports) = (0u64, 0u64);
     let mut drive = |rounds: std::ops::Range<u64>| {
         for now in rounds {
             let frame = frames[random.below(frames.len())];
-            let takes = front.is_ready() && front.room() > 0;
+            let takes = dispatcher.is_ready() && dispatcher.room() > 0;
             let mut p = (takes && random.below(20) > 0).then_some(frame);
-            let mut s = (front.wants_secondary() && random.below(20) > 0).then_some(frame);
+            let mut s = (dispatcher.wants_secondary() && random.below(20) > 0).then_some(frame);
             if now % 2 == 0 {
                 let (mut p, mut s) = (p.take().into_iter(), s.take().into_iter());
-                front.ingest(&mut p, &mut s, now);
+                dispatcher.ingest(&mut p, &mut s, now);
                 assert_eq!(p.len(), 0);
             }
             if let Some(p) = p {
-                assert!(front.primary(p, now).is_ok());
+                assert!(dispatcher.primary(p, now).is_ok());
             }
             if let Some(s) = s {
-                front.secondary(s, now);
+                dispatcher.secondary(s, now);
             }
             if now % 16 == 0 {
-                reports += u64::from(front.overdue(now).is_some());
-                front.age(now, 32);
+                reports += u64::from(dispatcher.overdue(now).is_some());
+                dispatcher.age(now, 32);
             }
             if now % 8 == 0 {
                 workers[random.below(2)].poll();
-                front.exchange();
+                dispatcher.exchange();
             }
-            while front.next_synchronized().is_some() {}
-            while front.next_release().is_some() {
+            while dispatcher.next_synchronized().is_some() {}
+            while dispatcher.next_release().is_some() {
                 released += 1;
             }
-            reports += u64::from(front.take_divergence().is_some());
-            if now % 1_000 == 999 || front.room() == 0 {
-                front.fence();
-                front.commit(now);
+            reports += u64::from(dispatcher.take_divergence().is_some());
+            if now % 1_000 == 999 || dispatcher.room() == 0 {
+                dispatcher.fence();
+                dispatcher.commit(now);
             }
         }
     };

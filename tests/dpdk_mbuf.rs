@@ -82,7 +82,7 @@ fn ends_grow_and_shrink(frames: &Mempool, _: &Mempool) {
 fn slices_share_a_frames_bytes(frames: &Mempool, headers: &Mempool) {
     let bytes: Vec<u8> = (0..9000u32).map(|n| (n * 7) as u8).collect();
     for step in [1, 700, 2048, 2049, 9000] {
-        let mut slices = Slices::new(frames.copy_of(&bytes).unwrap());
+        let mut slices = Slices::new(frames.copy_of(&bytes).unwrap()).unwrap();
         slices.skip(100);
         let (mut all, mut taken) = (Vec::new(), Vec::new());
         while slices.left() > 0 && taken.len() < 100 {
@@ -108,7 +108,7 @@ fn slices_share_a_frames_bytes(frames: &Mempool, headers: &Mempool) {
 
     // A pool that is short gives all or nothing.
     let held: Vec<Mbuf> = (1..headers.size()).map_while(|_| headers.alloc()).collect();
-    let mut slices = Slices::new(frames.copy_of(&bytes).unwrap());
+    let mut slices = Slices::new(frames.copy_of(&bytes).unwrap()).unwrap();
     assert!(slices.take(4096, headers).is_none());
     assert_eq!(
         (slices.left(), headers.in_use()),

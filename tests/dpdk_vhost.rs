@@ -68,7 +68,7 @@ fn host() {
             let event = if up {
                 Event::Up
             } else {
-                let Closed::Quiet(generation) = fence.close_and_wait() else {
+                let Closed::Quiet(generation) = fence.close_and_wait(|_| ()) else {
                     return;
                 };
                 Event::Down {
@@ -158,7 +158,7 @@ struct Host {
 }
 
 impl Host {
-    /// Checks and answers frames until told to stop. Returns their number by generation.
+    /// Checks and answers frames until `stop` is set. Returns their number by generation.
     fn poll(&self, fence: &Fence, rx: RxQueue, tx: TxQueue, pool: &Mempool) -> Vec<u64> {
         let (mut rx, mut tx) = (rx.enable(), tx.enable());
         let mut place = fence.join().unwrap();

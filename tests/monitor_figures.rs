@@ -12,7 +12,7 @@ use dpdk_colo::monitor::counters::{Counter, Group, Snapshot, Writer, published};
 use dpdk_colo::monitor::latency::{Interval, Set};
 use dpdk_colo::monitor::openmetrics;
 use dpdk_colo::monitor::summary::{
-    Figures, MempoolSummary, MonitorState, MonitorSummary, PairSummary, Summary,
+    Figures, MempoolSummary, MonitorState, MonitorSummary, PairSummary, RecordSummary, Summary,
 };
 use dpdk_colo::monitor::table::Table;
 use dpdk_colo::monitor::telemetry::answer;
@@ -100,6 +100,11 @@ fn pair_at(settings: &Settings, seconds: u64, counters: &Snapshot) -> PairSummar
         waits_ms: 1_500,
         unresponsive: 2,
         longest_ms: 4_000,
+    });
+    pair.records = Some(RecordSummary {
+        written: 7,
+        over_limit: 2,
+        failed: 1,
     });
     pair
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use dpdk_colo::config::Role;
 use dpdk_colo::monitor::log::Log;
 use dpdk_colo::monitor::report::{Capture, Divergence, Limit, Outcome, Reports};
+use dpdk_colo::monitor::summary::RecordSummary;
 use etherparse::PacketBuilder;
 use serde_json::{Value, json};
 
@@ -257,8 +258,9 @@ fn a_failing_disk_is_one_line_and_nothing_more() {
     std::fs::remove_dir(&gone).expect("an empty directory");
     let lines = Lines::default();
     let log = Log::to(lines.clone());
+    let mut counts = RecordSummary::default();
     for _ in 0..5 {
-        reports.file(&divergence(), &log);
+        reports.file(&divergence(), &log, &mut counts);
     }
     let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("UTF-8");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -267,7 +269,13 @@ fn a_failing_disk_is_one_line_and_nothing_more() {
         "{text}"
     );
     std::fs::create_dir(&gone).expect("the directory again");
-    written(reports.write(&divergence()).expect("the disk works again"));
+    reports.file(&divergence(), &log, &mut counts);
+    let expected = RecordSummary {
+        written: 1,
+        over_limit: 0,
+        failed: 5,
+    };
+    assert_eq!(counts, expected);
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! The bytes of a stream by position, as far as they are known.
+//! The known bytes of a stream, by position.
 //!
-//! Positions are 32-bit numbers that wrap; they are taken to lie within 2^31 of the furthest one
-//! known. What lies far behind that one is forgotten, so that memory is bounded however long a
-//! stream is.
+//! Positions are 32-bit numbers that wrap. They are taken to lie within 2^31 of the furthest known one. Bytes far
+//! behind that one are dropped, so that memory is bounded for a stream of any length.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +16,14 @@ struct Page {
     known: [u64; PAGE / 64],
 }
 
-/// Two values for one position.
+/// A byte that has two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Offset in the bytes that were given.
+    /// Offset in the bytes given.
     pub offset: usize,
-    /// What was known.
+    /// The known value.
     pub known: u8,
-    /// What was given.
+    /// The value given.
     pub given: u8,
 }
 
@@ -34,7 +33,7 @@ pub struct ByteMap {
     pages: BTreeMap<i64, Box<Page>>,
     /// One behind the furthest position, unwrapped.
     top: Option<i64>,
-    /// Keep everything.
+    /// All bytes are kept.
     pub everything: bool,
 }
 
@@ -42,13 +41,12 @@ impl ByteMap {
     fn unwrapped(&self, at: u32) -> i64 {
         match self.top {
             Some(top) => top + i64::from(distance(top as u32, at)),
-            // Far enough from 0 for anything that may come before it.
+            // Far enough from 0 for positions before the first one.
             None => (1 << 40) + i64::from(at),
         }
     }
 
-    /// Notes bytes from `at` on; what is known stays. Returns the first that differs from what was
-    /// known.
+    /// Adds bytes from `at` on. Known bytes stay. Returns the first byte that differs from a known one.
     pub fn insert(&mut self, at: u32, bytes: &[u8]) -> Option<Conflict> {
         if bytes.is_empty() {
             return None;
@@ -96,7 +94,7 @@ impl ByteMap {
         conflict
     }
 
-    /// What is known of `n` bytes from `at` on.
+    /// The known ones of `n` bytes from `at` on.
     pub fn read(&self, at: u32, n: usize) -> Vec<Option<u8>> {
         let mut found = Vec::with_capacity(n);
         if self.top.is_none() {

@@ -1,4 +1,4 @@
-//! What a client got: every byte of the VM's in its capture must have left a node, as it left.
+//! Checks a client's capture: every byte of the VM's in it must have left a node, with the same value.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use crate::tcp::{Life, payload, payload_at};
 /// First bytes of a pcapng file.
 const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
-/// Looks up the TCP segments of a client's capture (pcap or pcapng) among what left.
+/// Looks up the TCP segments of a client's capture (pcap or pcapng) among the bytes that left.
 ///
 /// # Errors
 /// When the capture cannot be read.
@@ -93,7 +93,7 @@ fn judge(number: u64, packet: &Packet, piece: &[u8], lives: &[&Life], report: &m
     });
 }
 
-/// Gives each Ethernet frame of a capture that is whole.
+/// Calls a function with each whole Ethernet frame of a capture.
 fn each_frame(path: &Path, mut tell: impl FnMut(&[u8])) -> Result<(), ClientError> {
     let open = |source| ClientError::Open {
         path: path.to_owned(),

@@ -19,7 +19,7 @@ struct Taken {
     bytes: Box<[u8]>,
 }
 
-/// Which of the SVM's datagrams one of the VM's may be.
+/// The SVM's datagrams that may be the counterpart of one of the VM's.
 #[derive(Default)]
 struct Candidates {
     datagrams: BTreeSet<u32>,
@@ -32,11 +32,11 @@ struct Candidates {
 pub struct Flow {
     waiting: VecDeque<Taken>,
     epoch: u32,
-    /// What the SVM sent in this epoch, and how often.
+    /// The SVM's datagrams of this epoch, and their number.
     said: HashMap<Vec<u8>, u64>,
-    /// The SVM's datagrams that had such a fragment.
+    /// The SVM's datagrams that have such a fragment.
     datagrams: HashMap<Vec<u8>, BTreeSet<u32>>,
-    /// Of the VM's datagram the SVM's that have had all fragments that left of it.
+    /// For each of the VM's datagrams: the SVM's datagrams that have all fragments that left of it.
     candidates: HashMap<u32, Candidates>,
     synced: u64,
 }
@@ -55,7 +55,7 @@ impl Flow {
         self.candidates.clear();
     }
 
-    /// Whether the SVM had the fragments that have left of a datagram, and this one, in one datagram.
+    /// Whether one datagram of the SVM has all fragments that have left of the VM's datagram, and this one.
     fn is_of_one_datagram(&mut self, packet: &Packet, out: &[u8]) -> bool {
         if packet.kind != Kind::Fragment {
             return true;
@@ -88,7 +88,7 @@ impl Flow {
         });
     }
 
-    /// Whether something waits to leave.
+    /// Whether a frame waits to leave.
     pub fn waits(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -179,8 +179,8 @@ impl Flow {
     }
 }
 
-/// What must be alike: the payload, options, extension headers and bytes behind a UDP datagram, of
-/// fragments also their place, of ICMP not the checksum.
+/// The bytes that must be equal: the payload, options, extension headers and bytes behind a UDP datagram. The place of
+/// a fragment is one of them, the checksum of ICMP is not.
 fn content(packet: &Packet, bytes: &[u8]) -> Vec<u8> {
     let mut content = crate::tcp::payload(packet, bytes).to_vec();
     if packet.kind == Kind::Icmp && content.len() >= 4 {

@@ -1,10 +1,10 @@
-//! What frames say beside payload and ordinary fields, as far as an end system could act on it: read here
-//! once more, without the comparator's code.
+//! Options, extension headers, urgent data and other parts of a frame that an end system could act on. The auditor
+//! reads them without the comparator's code.
 
 use dpdk_colo::flow::FlowClass;
 use dpdk_colo::packet::{Kind, Packet, TcpFlags};
 
-/// What a SYN says apart from its numbers: control and reserved bits, and its options, sorted.
+/// A SYN without its numbers: control and reserved bits, and its options, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     bits: u16,
@@ -77,7 +77,7 @@ pub fn network(packet: &Packet, bytes: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// What follows a UDP datagram within its IP datagram.
+/// The bytes behind a UDP datagram within its IP datagram.
 pub fn surplus<'a>(packet: &Packet, bytes: &'a [u8]) -> &'a [u8] {
     let l3 = usize::from(packet.l3);
     let end = match (packet.kind, is_v6(packet, bytes)) {
@@ -97,7 +97,7 @@ pub fn identification(packet: &Packet, bytes: &[u8]) -> u32 {
     }
 }
 
-/// What a SYN says.
+/// The fields of a SYN.
 pub fn opening(packet: &Packet, bytes: &[u8]) -> Opening {
     let at = usize::from(packet.l4) + 12;
     let not_said = (TcpFlags::PSH | TcpFlags::FIN | TcpFlags::URG).0;
@@ -120,7 +120,7 @@ pub fn opening(packet: &Packet, bytes: &[u8]) -> Opening {
     }
 }
 
-/// The options of any other segment that say something; of MPTCP's data sequence signal nothing.
+/// The options of any other segment that an end system acts on, without MPTCP's data sequence signal.
 pub fn signals(packet: &Packet, bytes: &[u8]) -> Vec<Vec<u8>> {
     let says = |option: &Vec<u8>| match option[0] {
         5 | 19 | 29 => false,

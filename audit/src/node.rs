@@ -1,9 +1,9 @@
-//! One node's log: its epochs, what a commit covers, and each flow's judge.
+//! One node's log: its epochs, the frames that a commit covers, and a judge for each flow.
 //!
-//! That a commit was due is not taken on the node's word: the log has what the monitor said and what the
-//! secondary reported. A commit that does not follow a fence, STOP and RESUME with no P taken in between is
-//! a violation (rule R3), and so is one for which no report of a load covers what was taken, unless the
-//! secondary could report none and MIGRATION_PASS came (`docs/commit-evidence.md`).
+//! The auditor does not trust the node that a commit was due. The log has the monitor's events and the secondary's
+//! reports. A commit must follow a fence, STOP and RESUME with no P taken in between. A report of a load must cover the
+//! frames that were taken. If the secondary can report none, MIGRATION_PASS must have come
+//! (`docs/commit-evidence.md`). Any other commit violates rule R3.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ use crate::{datagram, tcp};
 /// All connections, whichever node released them.
 pub type Lives = HashMap<FlowKey, Vec<Life>>;
 
-/// Why a frame was free to leave.
+/// Why a frame was allowed to leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The SVM has sent the same.
@@ -31,16 +31,16 @@ pub enum Why {
     Open,
     /// A policy rule names it.
     Policy(String),
-    /// The node itself tells the network where the VM is.
+    /// The node announces the VM's place to the network.
     Announcement,
 }
 
-/// What is wrong with a frame or an event.
+/// A frame or event that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The rule that it breaks.
     pub rule: Rule,
-    /// Where in the flow.
+    /// The position in the flow.
     pub position: Option<String>,
     /// Other records that show it.
     pub records: Vec<u64>,
@@ -59,7 +59,7 @@ pub struct Standing {
     pub fences: u64,
     /// Nothing was protected.
     pub open: bool,
-    /// The node's turn; what was seen in one turn has no order.
+    /// The node's turn. Frames of one turn have no order.
     pub turn: u64,
 }
 
@@ -76,7 +76,7 @@ impl Standing {
     }
 }
 
-/// When an S was heard.
+/// When an S was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
     /// Its record.
@@ -87,9 +87,9 @@ pub struct Heard {
     pub turn: u64,
 }
 
-/// What the judge of a flow must know of the node when a frame leaves.
+/// The node's state for the judge of a flow, when a frame leaves.
 pub struct Releasing {
-    /// What was taken before so many fences is covered by a commit.
+    /// A commit covers the frames that were taken before this many fences.
     pub committed: u64,
     /// Nothing is protected now.
     pub open: bool,
@@ -104,9 +104,9 @@ enum Flow {
     Datagrams(datagram::Flow),
 }
 
-/// How far the monitor has told of a checkpoint.
+/// The events of a checkpoint that the monitor has sent.
 #[derive(Clone, Copy, Default)]
-struct Told {
+struct CheckpointEvents {
     stop: bool,
     pass: bool,
     /// RESUME came as it must before a commit.
@@ -116,17 +116,17 @@ struct Told {
     passed: bool,
 }
 
-/// How far a secondary's monitor has told of a load.
+/// The events of a load that a secondary's monitor has sent.
 #[derive(Default)]
 struct Load {
     stop: bool,
     colo: bool,
 }
 
-/// EtherType of reverse ARP, by which a host that took over a VM tells switches of it.
+/// EtherType of reverse ARP, by which a host that took over a VM announces it to switches.
 const RARP: u16 = 0x8035;
 
-/// Whether a frame may be one by which a node tells the network where its VM is now.
+/// Whether a frame may be a node's announcement of its VM's place.
 fn is_announcement(packet: &Packet) -> bool {
     is_discovery(packet)
         || matches!(packet.kind, Kind::Igmp | Kind::Mld)
@@ -138,7 +138,7 @@ fn is_discovery(packet: &Packet) -> bool {
     matches!(packet.kind, Kind::Arp | Kind::NeighbourDiscovery)
 }
 
-/// Whether it says that there is no way to a host; a node says so of the time before its takeover.
+/// Whether a frame is an ICMP error "unreachable". A node sends them for the time before its takeover.
 fn is_unreachable(packet: &Packet) -> bool {
     let kind = packet.key.icmp().map(|(kind, _)| kind);
     let ipv6 = packet.key.src_ip().is_some_and(|ip| ip.is_ipv6());
@@ -151,38 +151,38 @@ const OPEN: [&str; 3] = ["solo", "pairing", "alone"];
 /// The judge of one run of one node.
 pub struct Node {
     start: Start,
-    /// What it is now: a secondary may become a primary.
+    /// The present role: a secondary may become a primary.
     role: Role,
     flows: HashMap<FlowKey, Flow>,
     keep: bool,
     epoch: u32,
     fences: u64,
     committed: u64,
-    /// Turns, told apart by what left or happened between them, and whether one has ended.
+    /// Turns, separated by a frame that left or an event, and whether one has ended.
     turn: u64,
     turned: bool,
-    told: Told,
-    /// Reports since the last P was taken that cover it, and that no commit has used up.
+    events: CheckpointEvents,
+    /// Reports that cover the last P, and that no commit has used.
     loads: u64,
     /// The epoch of the last P that no commit covers.
     taken: Option<u32>,
     witness: bool,
-    /// What the secondary's monitor has told of a load.
+    /// The events of a load, at a secondary.
     load: Load,
     colo: bool,
     /// The VM ran before the node did.
     late: bool,
     open: bool,
-    /// Somebody decided that this node serves without a comparison.
+    /// An operator or a takeover decided that this node serves without a comparison.
     decided: bool,
     discarded: u64,
     vanished: u64,
-    /// What was judged.
+    /// Counts of the judged frames.
     pub judged: Judged,
 }
 
 impl Node {
-    /// A node that has just begun; `keep`: all bytes are to be remembered.
+    /// A node that has just begun. With `keep` all bytes are kept.
     pub fn new(start: Start, keep: bool) -> Self {
         Self {
             open: start.role == Role::Primary,
@@ -195,7 +195,7 @@ impl Node {
             committed: 0,
             turn: 0,
             turned: false,
-            told: Told::default(),
+            events: CheckpointEvents::default(),
             loads: 0,
             taken: None,
             witness: false,
@@ -223,7 +223,7 @@ impl Node {
             Event::Fence { epoch } => {
                 self.fences += 1;
                 self.epoch = *epoch;
-                self.told.ended = false;
+                self.events.ended = false;
             }
             Event::MonitorConnected { colo, running } => {
                 self.colo = *colo;
@@ -232,7 +232,7 @@ impl Node {
             Event::Migration { colo } | Event::Barrier { colo } => self.colo = *colo,
             Event::MonitorLost => {
                 // What a RESUME has ended stays ended.
-                (self.told.stop, self.told.pass) = (false, false);
+                (self.events.stop, self.events.pass) = (false, false);
                 self.load = Load::default();
             }
             Event::Stop => {
@@ -240,17 +240,17 @@ impl Node {
                     stop: true,
                     colo: false,
                 };
-                self.told = Told {
+                self.events = CheckpointEvents {
                     stop: true,
                     pass: false,
-                    ..self.told
+                    ..self.events
                 };
                 if self.role == Role::Compare {
                     // Without a guest port STOP is the fence.
                     self.fences += 1;
                 }
             }
-            Event::Pass => self.told.pass = self.told.stop,
+            Event::Pass => self.events.pass = self.events.stop,
             Event::RunState { colo } => self.load.colo |= *colo,
             Event::Witness { able } => self.witness = *able,
             Event::Loaded { covers } => {
@@ -262,12 +262,12 @@ impl Node {
             Event::Resume => {
                 self.load = Load::default();
                 // Protection begins with the first RESUME in COLO, which nothing has to prove.
-                let counts = self.colo && self.told.stop;
-                self.told = Told {
-                    ended: counts || self.told.ended,
+                let counts = self.colo && self.events.stop;
+                self.events = CheckpointEvents {
+                    ended: counts || self.events.ended,
                     begins: counts && self.open,
-                    passed: counts && self.told.pass || self.told.ended && self.told.passed,
-                    ..Told::default()
+                    passed: counts && self.events.pass || self.events.ended && self.events.passed,
+                    ..CheckpointEvents::default()
                 };
             }
             Event::Commit { epoch } => self.commit(*epoch)?,
@@ -293,28 +293,28 @@ impl Node {
     fn commit(&mut self, epoch: u32) -> Result<(), Fault> {
         self.judged.commits += 1;
         let proven = match self.role {
-            // Nobody reports anything to a comparator.
-            Role::Compare => self.told.passed,
-            _ => self.loads > 0 || !self.witness && self.told.passed,
+            // A comparator gets no reports.
+            Role::Compare => self.events.passed,
+            _ => self.loads > 0 || !self.witness && self.events.passed,
         };
-        if !self.told.ended || !(self.told.begins || proven) {
+        if !self.events.ended || !(self.events.begins || proven) {
             return Err(Fault {
                 rule: Rule::R3,
                 position: None,
                 records: Vec::new(),
                 what: format!(
-                    "epoch {epoch} begins with a commit, but since the fence the monitor has not told \
+                    "epoch {epoch} begins with a commit, but since the fence the monitor has not sent \
                      STOP and RESUME in state colo, or no report of a load covers what was taken \
                      (reports that do: {}, the secondary can report: {}, MIGRATION_PASS: {})",
-                    self.loads, self.witness, self.told.passed
+                    self.loads, self.witness, self.events.passed
                 ),
             });
         }
-        // A stop that the monitor has told of since then is another one.
-        self.told = Told {
-            stop: self.told.stop,
-            pass: self.told.pass,
-            ..Told::default()
+        // A STOP that the monitor has sent since then belongs to another checkpoint.
+        self.events = CheckpointEvents {
+            stop: self.events.stop,
+            pass: self.events.pass,
+            ..CheckpointEvents::default()
         };
         self.loads = self.loads.saturating_sub(1);
         self.taken = None;
@@ -385,8 +385,8 @@ impl Node {
     }
 
     fn taken(&mut self, record: u64, epoch: u32, packet: Packet, bytes: &[u8], lives: &mut Lives) {
-        // The ring runs, so whatever the monitor has told of a stop is over.
-        self.told = Told::default();
+        // The ring runs, so every stop that the monitor has reported is over.
+        self.events = CheckpointEvents::default();
         (self.loads, self.taken) = (0, Some(epoch));
         let standing = Standing {
             record,
@@ -411,7 +411,7 @@ impl Node {
         bytes: &[u8],
         lives: &mut Lives,
     ) {
-        // An S of an epoch that is over says nothing, and a secondary hears none.
+        // An S of an ended epoch does not count, and a secondary gets none.
         if epoch != self.epoch || self.role == Role::Secondary {
             return;
         }

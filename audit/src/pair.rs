@@ -9,16 +9,16 @@ use crate::read::{Ending, Log, ReadError};
 use crate::record::{Body, Event, Place, Record, Role, Start};
 use crate::report::{Report, Rule, Violation};
 
-/// What an audit is told beside the logs.
+/// Options of an audit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// How far the hosts' wall clocks may differ, in nanoseconds; `None`: unknown.
     pub clock_error: Option<u64>,
-    /// Every byte that left is to be remembered, for a capture of the client.
+    /// All bytes that left are kept, to check a client's capture.
     pub keep: bool,
 }
 
-/// One node's place in the audit: its runs, one after the other.
+/// One node of the audit: its runs, one after the other.
 struct Side {
     runs: Vec<Log>,
     run: usize,
@@ -28,16 +28,16 @@ struct Side {
     shift: i128,
     may_release: bool,
     released: bool,
-    /// This side was asked to judge no more.
+    /// Nothing more of this side is judged.
     over: bool,
-    /// Loads of its VM that its monitor has told, and reports of the other side's loads that came.
+    /// Loads of its VM by its monitor's events, and reports of the other side's loads that came.
     loads: u64,
     reports: u64,
     /// A run of it has no end mark, so that loads may be missing.
     cut: bool,
 }
 
-/// Who released last, since when.
+/// The side that released last, and since when.
 #[derive(Clone, Copy)]
 struct Releaser {
     side: usize,
@@ -212,7 +212,7 @@ impl Audit {
     fn reported(&self, number: usize) -> Result<(), Fault> {
         let reports = self.sides[number].reports;
         for (other, side) in self.sides.iter().enumerate() {
-            // A log that goes on has all that came before.
+            // A log that goes on has all earlier records.
             let knows = self.one_clock && side.next.is_some() && !side.cut && !side.over;
             if other != number && knows && side.loads < reports {
                 return Err(Fault {
@@ -220,7 +220,7 @@ impl Audit {
                     position: None,
                     records: Vec::new(),
                     what: format!(
-                        "the node counts report {reports} of a load, but the other node's monitor has told \
+                        "the node counts report {reports} of a load, but the other node's monitor has sent \
                          STOP, run state colo and RESUME only {} times",
                         side.loads
                     ),
@@ -257,7 +257,7 @@ impl Audit {
                         None => "it leaves a node that has not taken over".to_owned(),
                     },
                 }),
-                // Nobody can tell who was first; the report says so.
+                // The order is unknown, and the report says so.
                 _ => Ok(()),
             };
         }
@@ -308,7 +308,7 @@ fn begin(side: &mut Side, one_clock: bool, keep: bool) {
     } else {
         i128::from(start.wall_ns) - i128::from(start.ns)
     };
-    // A node that starts again may release: who it was before, its command line says.
+    // A restarted node may release by its role on the command line.
     side.may_release |= start.role != Role::Secondary;
     side.node = Some(Node::new(start, keep));
 }

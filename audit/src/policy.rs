@@ -1,4 +1,4 @@
-//! Which frames a policy rule lets leave uncompared.
+//! The frames that leave uncompared by a policy rule.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Reading logs: the two files of each run, put back into one order.
+//! Reads logs: merges the two files of each run into one order.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use crate::record::{Body, Event, Place, Record, Start};
 pub enum Ending {
     /// With the node's own end, and with every record.
     Whole,
-    /// With the node's death: what came behind this record was not written.
+    /// With the node's death: later records were not written.
     Cut {
         /// The last record.
         after: u64,
@@ -34,7 +34,7 @@ pub enum Ending {
 
 /// The log of one run of a node.
 pub struct Log {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
     /// Who wrote it.
     pub start: Start,
@@ -130,7 +130,7 @@ impl Log {
         Ok(log)
     }
 
-    /// The next record, or `None` at the end, which [`Log::ending`] then tells.
+    /// The next record, or `None` at the end; see [`Log::ending`].
     ///
     /// # Errors
     /// When the frames cannot be read.
@@ -150,7 +150,7 @@ impl Log {
         Ok(next)
     }
 
-    /// How it ends, once [`Log::next_record`] has given everything.
+    /// How the log ends, once [`Log::next_record`] has returned all records.
     pub fn ending(&self) -> Ending {
         let after = self.last;
         let rest = self.ahead.is_some() || !self.events.is_empty();
@@ -350,7 +350,7 @@ pub enum ReadError {
         /// The role.
         roles: String,
     },
-    /// Which pair?
+    /// Logs of several pairs, and none is named.
     #[error("{dir:?} has logs of several pairs ({first}, {second}); choose one with --pair")]
     SeveralPairs {
         /// The directory.

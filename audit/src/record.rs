@@ -1,4 +1,4 @@
-//! What a node's log consists of: frames and events under one sequence of numbers.
+//! The records of a node's log: frames and events, numbered in one order.
 
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The place that an interface of the capture is named after.
+    /// The place with the name of an interface of the capture.
     pub fn of_interface(name: &str) -> Self {
         match name {
             "P" => Self::P,
@@ -52,7 +52,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// What an entry is.
+/// The content of an entry.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// A frame.
@@ -76,17 +76,17 @@ pub enum Role {
     Primary,
     /// Feeds the SVM, and serves the network after a takeover.
     Secondary,
-    /// Compares what somebody else mirrors.
+    /// Compares mirrored traffic.
     Compare,
 }
 
-/// How the SVM's sequence numbers come.
+/// The numbering of the SVM's segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Numbers {
-    /// All but its SYN carry the PVM's.
+    /// All but its SYN carry the PVM's numbers.
     Translated,
-    /// They are its own.
+    /// All carry the SVM's own numbers.
     OwnIsn,
 }
 
@@ -124,7 +124,7 @@ pub struct Start {
     pub policy: Vec<PolicyRule>,
 }
 
-/// What may happen to a node.
+/// An event of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -178,35 +178,35 @@ pub enum Event {
         /// Migration state is `colo`.
         colo: bool,
     },
-    /// What the node does.
+    /// The node's state.
     State {
         /// The word.
         state: String,
         /// The epoch.
         epoch: u32,
     },
-    /// What was held may leave.
+    /// The held frames may leave.
     Commit {
         /// The epoch that begins.
         epoch: u32,
     },
     /// Held frames were dropped.
     Discarded {
-        /// So many since the node began.
+        /// Their number since the node began.
         frames: u64,
     },
     /// A secondary is the primary from now on.
     Takeover,
-    /// The node goes on without the other by somebody's decision: its VM's output leaves uncompared.
+    /// The node goes on without its peer, by a decision: its VM's output leaves uncompared.
     Alone,
     /// Records were lost.
     Gap {
-        /// So many since the node began.
+        /// Their number since the node began.
         lost: u64,
     },
     /// The node ended by itself.
     End,
-    /// Anything that needs no judging: requests, divergences, starts of a ring.
+    /// Any event that is not judged: requests, divergences, starts of a ring.
     #[serde(other)]
     Other,
 }

@@ -1,4 +1,4 @@
-//! What an audit finds, for people and for programs.
+//! The report of an audit, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +39,7 @@ pub struct Violation {
     pub epoch: u32,
     /// The flow, if it is about a frame.
     pub flow: Option<String>,
-    /// Where in the flow: a byte of the stream, or a sequence number.
+    /// The position in the flow: a byte of the stream, or a sequence number.
     pub position: Option<String>,
     /// Other records that show it, by number.
     pub records: Vec<u64>,
@@ -71,7 +71,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What was judged, so that "clean" says how much is.
+/// Counts of the judged records, which show how much a clean result covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Judged {
     /// Records read.
@@ -104,14 +104,14 @@ impl Judged {
     }
 }
 
-/// What an audit came to.
+/// The result of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The first violation.
     pub violation: Option<Violation>,
     /// What could not be proven, each in a line.
     pub unproven: Vec<String>,
-    /// What a reader should know beside.
+    /// Notes for the reader.
     pub notes: Vec<String>,
     /// How much was judged.
     pub judged: Judged,

@@ -1,8 +1,8 @@
-//! Whether what left is what the VM sent.
+//! Checks that a frame left as the VM sent it.
 //!
-//! A node may lower a segment's window (the smaller of both VMs' wins) and leaves checksums to the
-//! port, so these fields are not looked at. It may also raise a TSval and lower the sequence number of
-//! a bare acknowledgment; whether it had to, [`crate::tcp`] judges. Every other byte is looked at.
+//! A node may lower a segment's window to the smaller of both VMs', and leaves checksums to the port. So these fields
+//! are not compared. It may also raise a TSval and lower the sequence number of a bare acknowledgment; [`crate::tcp`]
+//! judges whether it had to. Every other byte is compared.
 
 use dpdk_colo::packet::{Kind, Packet, TcpFlags};
 
@@ -51,7 +51,7 @@ pub fn is_signed(packet: &Packet, bytes: &[u8]) -> bool {
     options(packet, bytes).any(|(_, option)| SIGNATURES.contains(&option[0]))
 }
 
-/// Whether a segment says only what has come of the peer's bytes.
+/// Whether a segment is a bare acknowledgment.
 pub fn is_bare_ack(packet: &Packet) -> bool {
     let silent = TcpFlags::PSH | TcpFlags::ECE | TcpFlags::CWR;
     packet.payload_len == 0 && packet.tcp.flags.0 & !silent.0 == TcpFlags::ACK.0
@@ -75,7 +75,7 @@ fn changeable(packet: &Packet, bytes: &[u8]) -> [Option<(usize, usize)>; 5] {
     }
 }
 
-/// Offset of the first byte in which two frames differ that may not; `None` where they agree.
+/// Offset of the first byte in which two frames must not differ and do; `None` if there is none.
 pub fn first_difference(p: &[u8], packet: &Packet, out: &[u8]) -> Option<usize> {
     if p == out {
         return None;

@@ -20,6 +20,7 @@ use dpdk_colo::packet::{Packet, TcpFlags};
 use crate::bytes::ByteMap;
 use crate::extras::{self, Opening};
 use crate::node::{Fault, Heard, Releasing, Standing, Why};
+use crate::ranges::Ranges;
 use crate::record::Numbers;
 use crate::report::Rule;
 use crate::same::first_difference;
@@ -31,6 +32,8 @@ pub struct Life {
     pub isn: Option<u32>,
     /// Bytes that left or that a commit covers.
     pub bytes: ByteMap,
+    /// Sequence numbers that left, a FIN's included: what a commit covers may wait still.
+    left: Ranges,
     ack: Option<u32>,
     openings: Vec<Opening>,
     /// Urgent positions that were announced.
@@ -213,6 +216,8 @@ pub struct Flow {
     differs: Option<u64>,
     /// Highest TSval that has left, and of which life.
     stamp: Option<(usize, u32)>,
+    /// Sequence numbers that left through this node, and of which life: it knows of no others.
+    own: (usize, Ranges),
 }
 
 impl Flow {
@@ -237,6 +242,7 @@ impl Flow {
             client_resets: Vec::new(),
             differs: None,
             stamp: None,
+            own: (last, Ranges::default()),
         }
     }
 
@@ -563,6 +569,12 @@ impl Flow {
         }
         lives[life].free(&taken.packet, &taken.bytes, from, piece);
         taken.left += piece.len() as u32;
+        let (at, end) = numbers(packet, piece);
+        lives[life].left.insert(at, end);
+        if self.own.0 != life {
+            self.own = (life, Ranges::default());
+        }
+        self.own.1.insert(at, end);
         let is_whole = taken.left == taken.packet.payload_len;
         let in_parts = piece.len() < taken.packet.payload_len as usize;
         if is_whole
@@ -846,6 +858,18 @@ fn base_of_pvm(numbers: Numbers, life: Option<&Life>) -> u32 {
 pub fn payload_at(packet: &Packet) -> u32 {
     let syn = packet.tcp.flags.contains(TcpFlags::SYN);
     packet.tcp.seq.wrapping_add(u32::from(syn))
+}
+
+/// The sequence numbers that a segment takes behind its SYN, a FIN's included: the first, and the one behind the last.
+pub fn numbers(packet: &Packet, payload: &[u8]) -> (u32, u32) {
+    let flags = packet.tcp.flags;
+    let at = payload_at(packet);
+    let fin = flags.contains(TcpFlags::FIN) && !flags.contains(TcpFlags::RST);
+    let length = match flags.contains(TcpFlags::RST) {
+        true => 0,
+        false => payload.len() as u32,
+    };
+    (at, at.wrapping_add(length).wrapping_add(fin.into()))
 }
 
 /// The payload, as far as the frame has it.

@@ -1,5 +1,5 @@
-//! The program on files: what a node writes is read back, a death is told from a gap, and the exit
-//! status says what came of it.
+//! The program on files: it reads what a node writes, distinguishes a death from a gap, and sets the exit
+//! status.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ impl Writer {
     }
 }
 
-/// Exit status, and what it wrote to both outputs.
+/// The exit status and the text on both outputs.
 fn audit(dir: &Path, more: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_dpdk-colo-audit"))
         .arg("--primary")
@@ -143,7 +143,7 @@ fn what_a_node_writes_is_judged() {
 }
 
 #[test]
-fn a_death_is_told_from_a_gap() {
+fn a_death_and_a_gap_are_distinguished() {
     // The node died in the middle of a line and of a block.
     let (dir, mut writer) = log();
     writer.files.flush().expect("written");
@@ -227,7 +227,7 @@ fn what_is_no_log_is_named() {
 }
 
 #[test]
-fn the_client_got_nothing_else() {
+fn a_client_s_capture_holds_only_bytes_that_left() {
     let (dir, writer) = log();
     writer.end();
     let client = |frames: &[Vec<u8>]| -> PathBuf {

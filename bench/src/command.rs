@@ -26,7 +26,7 @@ Options:
 
 /// What the command line asks for.
 pub enum Action {
-    /// To be told how to use it.
+    /// The help text.
     Help,
     /// Measurements.
     Measure(Plan),

@@ -1,7 +1,7 @@
 //! Instructions per pair under callgrind, which repeat exactly where nanoseconds do not.
 //!
 //! `measure` runs this program again under valgrind, which counts only inside [`crate::engine`]'s
-//! measured part, in that of a front or of a worker in [`crate::workers`], or in the round of a primary in
+//! measured part, in that of a dispatcher or of a worker in [`crate::workers`], or in the round of a primary in
 //! [`crate::protected`]. The counts that are expected stand in `bench/instructions.json`, together with the compiler
 //! that made them: another compiler makes other code, so there a comparison says nothing.
 
@@ -88,7 +88,7 @@ pub enum Error {
 enum Subject {
     /// A comparator's.
     Engine,
-    /// Those that a front leaves to a worker, or the worker's own.
+    /// Those that a dispatcher leaves to a worker, or the worker's own.
     Workers(Part),
     /// A protected primary's.
     Primary(Traffic),

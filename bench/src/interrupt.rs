@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP as a flag that every wait and every measurement's turn looks at.
 //!
-//! No wait is ended by force: whoever waits returns [`BenchError::Interrupted`], and what is on the
-//! stack puts programs and folders away. Programs that were started have process groups of their
+//! No wait is ended by force: it returns [`BenchError::Interrupted`], and the values on the stack remove programs and
+//! folders when they are dropped. Programs that were started have process groups of their
 //! own, so that the terminal's Ctrl-C reaches this one alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};

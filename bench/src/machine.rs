@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::bed::{Bed, free_hugepages};
+use crate::fixture::{Fixture, free_hugepages};
 use crate::peer;
 
 /// Absolute figures mean something only together with these.
@@ -37,7 +37,7 @@ pub struct Machine {
 
 impl Machine {
     /// This one.
-    pub fn look(bed: &Bed) -> Self {
+    pub fn look(fixture: &Fixture) -> Self {
         let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
         let info = read("/proc/cpuinfo").unwrap_or_default();
         let model = info
@@ -55,7 +55,7 @@ impl Machine {
                 || "unknown".to_owned(),
                 |model| model.trim_start_matches(['\t', ' ', ':']).to_owned(),
             ),
-            cores: bed.cpu_count(),
+            cores: fixture.cpu_count(),
             governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").ok(),
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
             memory_mib: kib.unwrap_or(0) / 1024,

@@ -16,11 +16,11 @@
 //! Progress is on standard error, the table on standard output. A target that is missed is a
 //! result: only what could not be measured ends with status 1.
 
-mod bed;
 mod command;
 mod engine;
 mod error;
 mod figure;
+mod fixture;
 mod instructions;
 mod interrupt;
 mod machine;

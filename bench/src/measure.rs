@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
-use crate::bed::{Bed, Effort, say};
 use crate::error::BenchError;
 use crate::figure::Figure;
+use crate::fixture::{Effort, Fixture, say};
 use crate::machine::Machine;
 use crate::report::{Earlier, Report};
 use crate::samples::Samples;
@@ -70,7 +70,7 @@ pub struct Plan {
     pub quick: bool,
     /// Engine and workers: part of the names of the cases.
     pub only: String,
-    /// Workers: shares of the front.
+    /// Workers: shares of the dispatcher.
     pub shares: Vec<u32>,
     /// The guest image.
     pub image: PathBuf,
@@ -123,14 +123,14 @@ impl Plan {
 pub fn run(plan: &Plan) -> Result<(), BenchError> {
     interrupt::catch()?;
     let began = Instant::now();
-    let mut bed = Bed::new(
+    let mut fixture = Fixture::new(
         plan.image.clone(),
         Effort {
             seed: plan.seed,
             quick: plan.quick,
         },
     )?;
-    let machine = Machine::look(&bed);
+    let machine = Machine::look(&fixture);
     let earlier = match plan.add {
         true => Earlier::read(&plan.json)?,
         false => Earlier::default(),
@@ -140,16 +140,16 @@ pub fn run(plan: &Plan) -> Result<(), BenchError> {
     figures.iter().for_each(|figure| samples.add_figure(figure));
     let seeds = (0..plan.rounds).map(|round| plan.seed(round));
     for round in 0..plan.rounds {
-        bed.effort.seed = plan.seed(round);
+        fixture.effort.seed = plan.seed(round);
         for part in &plan.parts {
             say(format_args!(
                 "round {} of {}, seed {}: {}",
                 round + 1,
                 plan.rounds,
-                bed.effort.seed,
+                fixture.effort.seed,
                 part.name()
             ));
-            let figures = run_part(*part, plan, &bed)?;
+            let figures = run_part(*part, plan, &fixture)?;
             figures.iter().for_each(|figure| samples.add_figure(figure));
         }
     }
@@ -168,35 +168,35 @@ pub fn run(plan: &Plan) -> Result<(), BenchError> {
     Ok(())
 }
 
-fn run_part(part: Part, plan: &Plan, bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+fn run_part(part: Part, plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     match part {
-        Part::Engine => run_engine(plan, bed),
-        Part::Workers => run_workers(plan, bed),
-        Part::Ports => ports::run(bed),
-        Part::Requests => ports::requests(bed),
-        Part::Peer => peer::run(bed),
-        Part::Pair => pair::run(bed),
-        Part::Scale => scale::run(bed),
+        Part::Engine => run_engine(plan, fixture),
+        Part::Workers => run_workers(plan, fixture),
+        Part::Ports => ports::run(fixture),
+        Part::Requests => ports::requests(fixture),
+        Part::Peer => peer::run(fixture),
+        Part::Pair => pair::run(fixture),
+        Part::Scale => scale::run(fixture),
     }
 }
 
-fn run_engine(plan: &Plan, bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+fn run_engine(plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     let usual = engine::Options::default();
     engine::run(&engine::Options {
-        pairs: bed.effort.pick(usual.pairs, usual.pairs / 4),
+        pairs: fixture.effort.pick(usual.pairs, usual.pairs / 4),
         only: plan.only.clone(),
     })
 }
 
-fn run_workers(plan: &Plan, bed: &Bed) -> Result<Vec<Figure>, BenchError> {
-    if bed.cpu_count() < 2 {
+fn run_workers(plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
+    if fixture.cpu_count() < 2 {
         say("workers: left out, there is one CPU");
         return Ok(Vec::new());
     }
     let usual = workers::Options::default();
     let options = workers::Options {
         runs: 1,
-        pairs: bed.effort.pick(usual.pairs, usual.pairs / 4),
+        pairs: fixture.effort.pick(usual.pairs, usual.pairs / 4),
         shares: plan.shares.clone(),
         only: plan.only.clone(),
     };

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::{Bed, say};
 use crate::error::BenchError;
 use crate::figure::Figure;
+use crate::fixture::{Fixture, say};
 use crate::process::Process;
 use crate::samples::Samples;
 
@@ -34,32 +34,32 @@ const COLUMNS: [(&str, &str, &str, f64); 6] = [
 
 /// All set-ups once. Guests behind testpmd make frames of wire size with checksums, so the pair is
 /// measured without offloads, too.
-pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
     let rows = ["stock", "pair", "unprotected", "both"];
-    table(bed, &rows, &[], "", &mut samples)?;
+    table(fixture, &rows, &[], "", &mut samples)?;
     let plain = ["--no-offloads"];
-    table(bed, &["pair"], &plain, "-no-offloads", &mut samples)?;
+    table(fixture, &["pair"], &plain, "-no-offloads", &mut samples)?;
     Ok(samples.into_figures())
 }
 
 /// Some rows of the lab's table; `suffix` goes behind their names.
 fn table(
-    bed: &Bed,
+    fixture: &Fixture,
     rows: &[&str],
     options: &[&str],
     suffix: &str,
     samples: &mut Samples,
 ) -> Result<(), BenchError> {
-    let folder = bed.folder()?;
+    let folder = fixture.folder()?;
     let json = folder.path().join("table.json");
     let mut words = vec![
         "table".to_owned(),
         "--brief".to_owned(),
         "--bin".to_owned(),
-        bed.program("dpdk-colo").display().to_string(),
+        fixture.program("dpdk-colo").display().to_string(),
         "--image".to_owned(),
-        bed.image.display().to_string(),
+        fixture.image.display().to_string(),
         "--json".to_owned(),
         json.display().to_string(),
     ];
@@ -67,7 +67,7 @@ fn table(
     for &row in rows {
         words.extend(["--only", row].map(str::to_owned));
     }
-    let program = bed.program("colo-lab");
+    let program = fixture.program("colo-lab");
     Process::start("colo-lab", &program, &words, folder.path())?.complete(LIMIT)?;
     let text = fs::read_to_string(&json).map_err(BenchError::file(&json))?;
     let document: Value = serde_json::from_str(&text).unwrap_or_default();

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_and_its_limit_are_told_apart() {
+    fn the_value_and_its_limit_are_distinguished() {
         let outcomes = judge(&[measured("requests/differing/written/p99", &[40.0])]);
         let json = serde_json::to_value(&outcomes[0]).expect("plain data");
         assert_eq!(

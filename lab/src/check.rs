@@ -32,9 +32,9 @@ const REQUEST_NS: u64 = 1_000_000;
 /// A byte that one VM has not sent is asked about only after the comparator's timeout: so long must one wait before
 /// "no checkpoint" means anything.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Divergences from which on the median of the requests' times tells something.
+/// Divergences from which on the median of the requests' times is significant.
 const SAMPLE: usize = 10;
-/// After so many failed loads nothing new is learnt from this pair.
+/// Failed loads after which the check ends: more of them show nothing new.
 const ENOUGH: usize = 3;
 
 /// How much of each load.

@@ -33,7 +33,7 @@ pub enum LabError {
         /// What it wrote to standard error.
         output: String,
     },
-    /// A long-lived process ended before it was told to.
+    /// A long-lived process ended by itself.
     #[error("{name} ended early with {status}; its last lines:\n{tail}")]
     Died {
         /// Which process.

@@ -101,19 +101,19 @@ const USAGE_ERROR: u8 = 2;
 /// Exit status after SIGINT, as shells report it.
 const INTERRUPTED: u8 = 130;
 
-/// Rounds of `operator` if not told.
+/// Rounds of `operator` by default.
 const OPERATOR_ROUNDS: usize = 5;
-/// Injections of `faults` if not told: each kind twice.
+/// Injections of `faults` by default: each kind twice.
 const INJECTIONS: usize = 60;
-/// Injections of `matrix` on each release if not told, and the first one's seed.
+/// Injections of `matrix` on each release by default, and the first one's seed.
 const OF_EACH: usize = 8;
 const OF_EACH_SEED: u64 = 3000;
-/// Connections of `short` if not told.
+/// Connections of `short` by default.
 const CONNECTIONS: usize = 10_000;
 
-/// Rounds of `loss` if not told.
+/// Rounds of `loss` by default.
 const ROUNDS: usize = 5;
-/// Pages of each load of pages of `loss` if not told.
+/// Pages of each load of pages of `loss` by default.
 const PAGES: usize = 200;
 
 /// A seed that no two runs share.

@@ -178,7 +178,7 @@ impl Node {
             && !status.success()
         {
             return Err(LabError::Died {
-                name: format!("the {} node, told to end,", self.role),
+                name: format!("the {} node, after SIGTERM,", self.role),
                 status,
                 tail: self.process.tail(),
             });

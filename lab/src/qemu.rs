@@ -2,7 +2,7 @@
 //!
 //! Machine type `pc`, guest RAM a shared memfd (a vhost-user backend maps it), `guest_announce=off`
 //! (an announcement after each checkpoint would make the secondary differ), two QMP sockets: one
-//! for the lab and one for whoever protects the guest.
+//! for the lab and one for the program that protects the guest.
 
 use std::fs;
 use std::path::{Path, PathBuf};

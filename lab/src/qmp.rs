@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_events_and_refusals_are_told_apart() {
+    fn answers_events_and_refusals_are_distinguished() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("qmp");
         let listener = UnixListener::bind(&path).expect("a socket");

@@ -278,7 +278,7 @@ impl Release {
     /// bits without telling the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages that
     /// the TLB holds as writable are then written without being marked, the next checkpoint does not carry them, and the
     /// secondary VM runs on RAM of two different moments until its kernel crashes. Any other block is synchronised page
-    /// by page, and the TLB is told.
+    /// by page, and the TLB is flushed.
     pub fn ram_kib(&self, accel: Accel, mib: u32) -> u32 {
         let whole = mib * 1024;
         match self.needs_odd_ram(accel) {

@@ -79,7 +79,7 @@ struct Orders {
 #[derive(Debug, Default)]
 struct Lane {
     orders: Mutex<Orders>,
-    /// So many frames still pass before the wire is cut; 0 if it is not to be.
+    /// Frames that still pass before the wire is cut; 0 if it is not cut.
     fuse: AtomicU32,
     passed: AtomicU64,
     lost: AtomicU64,

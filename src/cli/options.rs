@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 30] = [
+const OPTIONS: [&str; 31] = [
     "role",
     "guest",
     "uplink",
@@ -31,11 +31,12 @@ const OPTIONS: [&str; 30] = [
     "heartbeat",
     "heartbeat-loss",
     "heartbeat-udp",
-    "stall-limit",
+    "peer-stall-limit",
     "restart-limit",
     "on-peer-lost",
     "failover",
     "idle-sleep",
+    "stall-limit",
     "stats-period",
     "summary",
     "report-dir",
@@ -196,11 +197,12 @@ impl Options {
             "heartbeat" => pair.heartbeat = parsed(option, value)?,
             "heartbeat-loss" => pair.heartbeat_loss = parsed(option, value)?,
             "heartbeat-udp" => pair.heartbeat_udp = parsed(option, value)?,
-            "stall-limit" => pair.stall_limit = parsed(option, value)?,
+            "peer-stall-limit" => pair.peer_stall_limit = parsed(option, value)?,
             "restart-limit" => pair.restart_limit = parsed(option, value)?,
             "on-peer-lost" => pair.on_peer_lost = parsed(option, value)?,
             "failover" => pair.failover = parsed(option, value)?,
             "idle-sleep" => process.idle_sleep = parsed(option, value)?,
+            "stall-limit" => process.stall_limit = parsed(option, value)?,
             "stats-period" => process.stats_period = parsed(option, value)?,
             "summary" => process.summary = Some(value.into()),
             "report-dir" => process.report_dir = Some(value.into()),

@@ -13,8 +13,8 @@ use std::path::Path;
 
 use super::devices::devices;
 
-/// Removes the dead sockets on which the devices in EAL's half of a command line would listen; gives back the
-/// first error, which EAL would name less well.
+/// Removes the dead sockets on which the devices in EAL's half of a command line would listen. Returns the
+/// first error, which EAL would report less clearly.
 ///
 /// # Errors
 /// When a dead socket cannot be removed.

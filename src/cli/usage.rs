@@ -38,11 +38,12 @@ QEMU:
 
 When the other node is lost (primary, secondary):
   --heartbeat MS         send on the link at least this often (default 20)
-  --heartbeat-loss N     the peer is lost after N missed heartbeats in a row (default 25)
+  --heartbeat-loss N     the peer is lost after N missed heartbeats in a row, at least 4
+                         (default 25)
   --heartbeat-udp LOCAL,REMOTE
                          addresses with ports, over which the control threads of both nodes
                          report that their poll cores run; needs a key, not --link-key none
-  --stall-limit MS       wait so long for a peer whose poll core gets no CPU, by its reports
+  --peer-stall-limit MS  wait so long for a peer whose poll core gets no CPU, by its reports
                          (default 5000)
   --restart-limit MS     wait so long for a peer whose restart was announced: SIGUSR1 announces
                          one (default 30000)
@@ -57,6 +58,8 @@ Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)
   --idle-sleep US        sleep after a run of empty polls (default 0: never sleep)
+  --stall-limit S        end this process when QEMU has waited so long for a poll core that
+                         stands still (default 30; 0: never)
 
 Reporting:
   --stats-period S       print a table every S seconds (default 0: none)

@@ -2,10 +2,11 @@
 
 use std::iter;
 
+use colo_testkit::packets::{self, Ends, Segment};
+
 use super::*;
 use crate::frame::{BURST, HeapFrame};
 use crate::packet::Packet;
-use packets::{Ends, Segment};
 
 mod ageing;
 mod division;
@@ -13,10 +14,6 @@ mod ended;
 mod membership;
 mod overtake;
 mod unequal;
-
-#[path = "../../tests/properties/packets.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod packets;
 
 const TIMEOUT: Ticks = 1000;
 
@@ -536,7 +533,7 @@ fn outcome(comparator: &mut Comparator<HeapFrame>) -> (Vec<(HeapFrame, Ticks)>, 
 /// More flows than the table has room for come and go within the bursts.
 #[test]
 fn a_burst_is_its_frames_one_by_one() {
-    crate::packet::tests::for_seeds(2000, |random| {
+    colo_testkit::rng::for_seeds(2000, |random| {
         let limits = Limits {
             // Enough that nothing is given up for want of room: the two may give up different S.
             primary: 1024,

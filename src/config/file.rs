@@ -11,12 +11,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{
-    CaptureLimit, CompareTimeout, Flows, Heartbeat, HeartbeatLoss, HoldFrames, IdleSleep, Mtu,
+    CaptureLimit, CompareTimeout, Flows, Heartbeat, HoldFrames, IdleSleep, Mtu, PeerStallLimit,
     RestartLimit, StallLimit, StatsPeriod, VmId,
 };
 use super::{
-    FailoverMode, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName, ProcessKeys,
-    QmpAddress, Role,
+    FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName,
+    ProcessKeys, QmpAddress, Role,
 };
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
@@ -47,7 +47,7 @@ macro_rules! table_with_pair_keys {
             heartbeat: Option<Heartbeat>,
             heartbeat_loss: Option<HeartbeatLoss>,
             heartbeat_udp: Option<HeartbeatUdp>,
-            stall_limit: Option<StallLimit>,
+            peer_stall_limit: Option<PeerStallLimit>,
             restart_limit: Option<RestartLimit>,
             on_peer_lost: Option<OnPeerLost>,
             failover: Option<FailoverMode>,
@@ -75,7 +75,7 @@ macro_rules! table_with_pair_keys {
                     heartbeat: self.heartbeat,
                     heartbeat_loss: self.heartbeat_loss,
                     heartbeat_udp: self.heartbeat_udp,
-                    stall_limit: self.stall_limit,
+                    peer_stall_limit: self.peer_stall_limit,
                     restart_limit: self.restart_limit,
                     on_peer_lost: self.on_peer_lost.clone(),
                     failover: self.failover,
@@ -89,6 +89,7 @@ table_with_pair_keys! {
     /// A whole file.
     File {
         idle_sleep: Option<IdleSleep>,
+        stall_limit: Option<StallLimit>,
         stats_period: Option<StatsPeriod>,
         summary: Option<PathBuf>,
         report_dir: Option<PathBuf>,
@@ -155,6 +156,7 @@ impl File {
     pub fn process_keys(&self) -> ProcessKeys {
         ProcessKeys {
             idle_sleep: self.idle_sleep,
+            stall_limit: self.stall_limit,
             stats_period: self.stats_period,
             summary: self.summary.clone(),
             report_dir: self.report_dir.clone(),
@@ -219,6 +221,11 @@ mod tests {
                 "flows = -1",
                 "--config: \"colo.toml\" line 1: ",
                 "from 1 to 16777216",
+            ),
+            (
+                "heartbeat-loss = 3",
+                "--config: \"colo.toml\" line 1: ",
+                "from 4 to 10000",
             ),
             (
                 "guest = ''",

@@ -5,10 +5,15 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, FailoverMode, HeartbeatUdp, LinkKey, OnPeerLost, PortName, QmpAddress, Role};
+use super::{
+    Bounded, FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PortName, QmpAddress,
+    Role,
+};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
+/// Time in seconds that QEMU waits for a poll core at most; 0 is for ever.
+pub type StallLimit = Bounded<0, 3600>;
 /// Bound on the bytes of all captures in MiB; 0 is none.
 pub type CaptureLimit = Bounded<0, 1_073_741_824>;
 /// Period of the table in seconds; 0 is no table.
@@ -23,10 +28,8 @@ pub type Mtu = Bounded<68, 9216>;
 pub type HoldFrames = Bounded<1, 1_048_576>;
 /// Time between two heartbeats in milliseconds.
 pub type Heartbeat = Bounded<1, 10_000>;
-/// Heartbeats in a row that must fail to come.
-pub type HeartbeatLoss = Bounded<2, 10_000>;
 /// How long a peer that lacks CPU is waited for, in milliseconds.
-pub type StallLimit = Bounded<0, 600_000>;
+pub type PeerStallLimit = Bounded<0, 600_000>;
 /// How long an announced restart of the peer may take, in milliseconds.
 pub type RestartLimit = Bounded<1000, 600_000>;
 /// Size of a flow table.
@@ -37,6 +40,8 @@ pub type Flows = Bounded<1, 16_777_216>;
 pub struct ProcessKeys {
     /// Microseconds.
     pub idle_sleep: Option<IdleSleep>,
+    /// Seconds.
+    pub stall_limit: Option<StallLimit>,
     /// Seconds.
     pub stats_period: Option<StatsPeriod>,
     /// A file that is written at the end.
@@ -54,6 +59,7 @@ impl ProcessKeys {
     pub fn or(self, other: Self) -> Self {
         Self {
             idle_sleep: self.idle_sleep.or(other.idle_sleep),
+            stall_limit: self.stall_limit.or(other.stall_limit),
             stats_period: self.stats_period.or(other.stats_period),
             summary: self.summary.or(other.summary),
             report_dir: self.report_dir.or(other.report_dir),
@@ -103,7 +109,7 @@ pub struct PairKeys {
     /// Ends of the control threads' datagrams.
     pub heartbeat_udp: Option<HeartbeatUdp>,
     /// Milliseconds.
-    pub stall_limit: Option<StallLimit>,
+    pub peer_stall_limit: Option<PeerStallLimit>,
     /// Milliseconds.
     pub restart_limit: Option<RestartLimit>,
     /// What makes a loss certain.
@@ -134,7 +140,7 @@ impl PairKeys {
             heartbeat: self.heartbeat.or(other.heartbeat),
             heartbeat_loss: self.heartbeat_loss.or(other.heartbeat_loss),
             heartbeat_udp: self.heartbeat_udp.or(other.heartbeat_udp),
-            stall_limit: self.stall_limit.or(other.stall_limit),
+            peer_stall_limit: self.peer_stall_limit.or(other.peer_stall_limit),
             restart_limit: self.restart_limit.or(other.restart_limit),
             on_peer_lost: self.on_peer_lost.or(other.on_peer_lost),
             failover: self.failover.or(other.failover),

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use rustix::process::geteuid;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::link::secure::{KeyError, KeyRing};
 
@@ -16,6 +17,8 @@ use crate::link::secure::{KeyError, KeyRing};
 const TOO_OPEN: u32 = 0o027;
 /// Longest key file.
 const LONGEST: u64 = 65_536;
+/// What the standard library reads into to see that a file has ended.
+const PROBE: usize = 64;
 
 /// Which frames of the link count.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -144,7 +147,8 @@ pub fn read(path: &Path) -> Result<KeyRing, KeyFileError> {
             mode: found.mode() & 0o7777,
         });
     }
-    let mut text = String::new();
+    // A text that grew would leave a copy where it was.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize + PROBE));
     file.take(LONGEST)
         .read_to_string(&mut text)
         .map_err(failed)?;
@@ -159,7 +163,8 @@ pub fn read(path: &Path) -> Result<KeyRing, KeyFileError> {
 /// # Errors
 /// When there is anything by that name, or the system refuses.
 pub fn make(path: &Path) -> Result<(), KeyFileError> {
-    let text = KeyRing::text(&random()?);
+    let key = Zeroizing::new(random()?);
+    let text = KeyRing::text(&key);
     let failed = |source| KeyFileError::Make {
         path: path.to_owned(),
         source,

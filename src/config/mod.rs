@@ -2,8 +2,8 @@
 //!
 //! In go the keys as written ([`keys`]), from up to three places that override each other: the
 //! command line, a `[[pair]]` table, the file's top level. Out come [`Settings`]: complete,
-//! checked, with every default applied, and with exactly the ports that each role needs. Whoever
-//! holds [`Settings`] has nothing left to check but whether the ports exist.
+//! checked, with every default applied, and with exactly the ports that each role needs. The
+//! caller has only to check that the ports exist.
 
 #![warn(unreachable_pub)]
 
@@ -17,7 +17,8 @@ mod resolve;
 mod value;
 
 pub use failover::{
-    FailoverMode, FailoverModeError, FailoverSettings, OnPeerLost, OnPeerLostError,
+    FailoverMode, FailoverModeError, FailoverSettings, HeartbeatLoss, HeartbeatLossError,
+    OnPeerLost, OnPeerLostError,
 };
 pub use file::{ConfigError, File, PairTable};
 pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
@@ -37,6 +38,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Longer than a poll core stands still that shares its CPU, and shorter than an operator takes to look.
+const DEFAULT_STALL_LIMIT: Duration = Duration::from_secs(30);
+
 /// Everything one process is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -47,10 +51,12 @@ pub struct Settings {
 }
 
 /// What concerns the process as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
     /// How long a poll core sleeps after a run of empty polls; `None` is never.
     pub idle_sleep: Option<Duration>,
+    /// How long QEMU waits for a poll core that stands still before the process ends; `None` is for ever.
+    pub stall_limit: Option<Duration>,
     /// Time between two prints of the table on stdout; `None` prints none.
     pub stats_period: Option<Duration>,
     /// Where the JSON summary goes at the end.
@@ -59,6 +65,19 @@ pub struct ProcessSettings {
     pub report_dir: Option<PathBuf>,
     /// The captures that an audit reads.
     pub capture: Option<CaptureSettings>,
+}
+
+impl Default for ProcessSettings {
+    fn default() -> Self {
+        Self {
+            idle_sleep: None,
+            stall_limit: Some(DEFAULT_STALL_LIMIT),
+            stats_period: None,
+            summary: None,
+            report_dir: None,
+            capture: None,
+        }
+    }
 }
 
 /// Where captures go.

@@ -22,7 +22,7 @@ const DEFAULT_FLOWS: u32 = 65_536;
 const DEFAULT_CAPTURE_LIMIT_MIB: u32 = 16_384;
 const DEFAULT_HEARTBEAT_MS: u32 = 20;
 const DEFAULT_HEARTBEAT_LOSS: u32 = 25;
-const DEFAULT_STALL_LIMIT_MS: u32 = 5_000;
+const DEFAULT_PEER_STALL_LIMIT_MS: u32 = 5_000;
 const DEFAULT_RESTART_LIMIT_MS: u32 = 30_000;
 
 /// Makes settings of the command line's keys and of the file, which its path names in errors.
@@ -55,6 +55,10 @@ pub fn resolve(
                 .idle_sleep
                 .and_then(|us| at_least_one(us.value()))
                 .map(microseconds),
+            stall_limit: match process.stall_limit {
+                None => ProcessSettings::default().stall_limit,
+                Some(limit) => at_least_one(limit.value()).map(seconds),
+            },
             stats_period: process
                 .stats_period
                 .and_then(|s| at_least_one(s.value()))
@@ -171,9 +175,9 @@ fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
             .heartbeat_loss
             .map_or(DEFAULT_HEARTBEAT_LOSS, |n| n.value()),
         heartbeat_udp: keys.heartbeat_udp,
-        stall_limit: Duration::from_millis(
-            keys.stall_limit
-                .map_or(DEFAULT_STALL_LIMIT_MS, |ms| ms.value())
+        peer_stall_limit: Duration::from_millis(
+            keys.peer_stall_limit
+                .map_or(DEFAULT_PEER_STALL_LIMIT_MS, |ms| ms.value())
                 .into(),
         ),
         restart_limit: Duration::from_millis(
@@ -187,12 +191,12 @@ fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
     if settings.heartbeat_udp.is_some() && keys.link_key == Some(LinkKey::Trusted) {
         return Err(PairFault::ReportsWithoutKey);
     }
-    if settings.heartbeat_udp.is_none() && keys.stall_limit.is_some() {
+    if settings.heartbeat_udp.is_none() && keys.peer_stall_limit.is_some() {
         return Err(PairFault::LimitWithoutReports);
     }
     match (keys.role, settings.mode, &settings.on_peer_lost) {
         (Some(Role::Secondary), FailoverMode::Auto, OnPeerLost::Release) => {
-            Err(PairFault::TwoSpeakers)
+            Err(PairFault::SplitBrain)
         }
         (_, FailoverMode::Auto, OnPeerLost::Hold) => Err(PairFault::NeverCertain),
         _ => Ok(settings),
@@ -224,7 +228,7 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             forbidden(keys.heartbeat.is_some(), "heartbeat")?;
             forbidden(keys.heartbeat_loss.is_some(), "heartbeat-loss")?;
             forbidden(keys.heartbeat_udp.is_some(), "heartbeat-udp")?;
-            forbidden(keys.stall_limit.is_some(), "stall-limit")?;
+            forbidden(keys.peer_stall_limit.is_some(), "peer-stall-limit")?;
             forbidden(keys.restart_limit.is_some(), "restart-limit")?;
             forbidden(keys.on_peer_lost.is_some(), "on-peer-lost")?;
             forbidden(keys.failover.is_some(), "failover")?;
@@ -394,7 +398,7 @@ pub enum PairFault {
         other_pair: String,
     },
     /// A secondary that takes over by itself though nothing makes sure of the primary.
-    TwoSpeakers,
+    SplitBrain,
     /// A node that is to tell QEMU once it is certain, and never is.
     NeverCertain,
     /// Reports that nothing authenticates.
@@ -459,7 +463,7 @@ impl fmt::Display for SettingsError {
                 "{dashes}qmp {monitor} is also the monitor of pair {other_pair:?}; give each pair the monitor of \
                  its own QEMU"
             ),
-            PairFault::TwoSpeakers => write!(
+            PairFault::SplitBrain => write!(
                 f,
                 "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
                  for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
@@ -476,7 +480,7 @@ impl fmt::Display for SettingsError {
             ),
             PairFault::LimitWithoutReports => write!(
                 f,
-                "{dashes}stall-limit has no effect without {dashes}heartbeat-udp, by which the peer reports that its \
+                "{dashes}peer-stall-limit has no effect without {dashes}heartbeat-udp, by which the peer reports that its \
                  poll core gets no CPU"
             ),
             PairFault::NameTwice => {

@@ -24,6 +24,7 @@ use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
@@ -35,6 +36,12 @@ const FREE: u64 = u64::MAX;
 
 /// How often the waiting thread looks before it lets others run.
 const SPINS: u32 = 200;
+/// A wait this long is not over soon: the waiting thread sleeps between two looks.
+const SHORT: Duration = Duration::from_millis(1);
+/// Time between two looks of a longer wait.
+const LOOK: Duration = Duration::from_micros(50);
+/// What counts of the time between two looks, at most: a process that was stopped has not waited.
+const STEP: Duration = Duration::from_millis(100);
 
 /// How [`Fence::close_and_wait`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +105,13 @@ impl Fence {
     /// Starts a new generation and waits until every core has passed a quiescent point in it, or
     /// has left, or the fence is shut down. To be called where nothing new can be polled: in the
     /// callback that reports the stop.
-    pub fn close_and_wait(&self) -> Closed {
+    ///
+    /// While it waits it calls `waits` with the time so far. There is no other way out: to return before a
+    /// core is quiet would break rule R3. So a caller that may wait no longer ends the process.
+    pub fn close_and_wait(&self, mut waits: impl FnMut(Duration)) -> Closed {
         let generation = self.0.generation.fetch_add(1, Ordering::SeqCst) + 1;
         let mut spins = 0;
+        let mut wait = Wait::default();
         for slot in &self.0.seen {
             // FREE is larger than any generation. Acquire: what the core did before its quiescent
             // point has happened before this returns.
@@ -109,10 +120,18 @@ impl Fence {
                     return Closed::ShutDown;
                 }
                 spins += 1;
-                if spins % SPINS == 0 {
+                if spins % SPINS != 0 {
+                    hint::spin_loop();
+                    continue;
+                }
+                let time = wait.look(Instant::now());
+                waits(time);
+                if time < SHORT {
                     thread::yield_now();
                 } else {
-                    hint::spin_loop();
+                    thread::sleep(LOOK);
+                    // The next look is due at once.
+                    spins = SPINS - 1;
                 }
             }
         }
@@ -122,6 +141,22 @@ impl Fence {
     /// Lets every present and future wait end at once: the process is going down.
     pub fn shut_down(&self) {
         self.0.shut_down.store(true, Ordering::Release);
+    }
+}
+
+/// How long somebody has waited, as far as he ran meanwhile.
+#[derive(Default)]
+struct Wait {
+    looked: Option<Instant>,
+    time: Duration,
+}
+
+impl Wait {
+    /// The time until `now`.
+    fn look(&mut self, now: Instant) -> Duration {
+        let last = self.looked.replace(now).unwrap_or(now);
+        self.time += now.saturating_duration_since(last).min(STEP);
+        self.time
     }
 }
 
@@ -158,7 +193,6 @@ impl Drop for FenceCore {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{self, RecvTimeoutError};
-    use std::time::Duration;
 
     use super::*;
 
@@ -166,7 +200,7 @@ mod tests {
     fn close_elsewhere(fence: &Fence) -> mpsc::Receiver<Closed> {
         let (done, closed) = mpsc::channel();
         let fence = fence.clone();
-        thread::spawn(move || done.send(fence.close_and_wait()));
+        thread::spawn(move || done.send(fence.close_and_wait(|_| ())));
         closed
     }
 
@@ -176,8 +210,8 @@ mod tests {
     #[test]
     fn without_cores_there_is_nothing_to_wait_for() {
         let fence = Fence::new();
-        assert_eq!(fence.close_and_wait(), Closed::Quiet(1));
-        assert_eq!(fence.close_and_wait(), Closed::Quiet(2));
+        assert_eq!(fence.close_and_wait(|_| ()), Closed::Quiet(1));
+        assert_eq!(fence.close_and_wait(|_| ()), Closed::Quiet(2));
     }
 
     #[test]
@@ -208,6 +242,36 @@ mod tests {
         assert_eq!(closed.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
         fence.shut_down();
         assert_eq!(closed.recv_timeout(SOON), Ok(Closed::ShutDown));
+    }
+
+    #[test]
+    fn a_long_wait_reports_its_time() {
+        let fence = Fence::new();
+        let mut core = fence.join().unwrap();
+        let mut times = Vec::new();
+        let since = Instant::now();
+        let closed = fence.close_and_wait(|time| {
+            times.push(time);
+            if time >= A_WHILE {
+                core.quiesce();
+            }
+        });
+        assert_eq!(closed, Closed::Quiet(1));
+        assert!(
+            times.is_sorted() && times.last() >= Some(&A_WHILE),
+            "{times:?}"
+        );
+        assert!(since.elapsed() >= A_WHILE);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_has_not_waited() {
+        let start = Instant::now();
+        let mut wait = Wait::default();
+        let at = |ms| start + Duration::from_millis(ms);
+        for (ms, time) in [(0, 0), (10, 10), (60_000, 110), (60_020, 130)] {
+            assert_eq!(wait.look(at(ms)), Duration::from_millis(time));
+        }
     }
 
     #[test]
@@ -257,7 +321,7 @@ mod tests {
 
         for generation in 1..=STOPS {
             ring.fetch_add(1, Ordering::AcqRel);
-            assert_eq!(fence.close_and_wait(), Closed::Quiet(generation));
+            assert_eq!(fence.close_and_wait(|_| ()), Closed::Quiet(generation));
             let at_stop: Vec<u64> = recorded.iter().map(|r| r.load(Ordering::Relaxed)).collect();
             thread::yield_now();
             let later: Vec<u64> = recorded.iter().map(|r| r.load(Ordering::Relaxed)).collect();

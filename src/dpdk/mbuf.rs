@@ -273,7 +273,7 @@ impl Frame for Mbuf {
         head.append(headers)?
             .copy_from_slice(self.head().get(..headers)?);
         let (flags, lengths) = self.first().work_left();
-        let mut bytes = Slices::new(self.share());
+        let mut bytes = Slices::new(self.share())?;
         bytes.skip(start);
         let part = bytes.take_into(len, || self.alloc_beside())?;
         let mut whole = Self::chain(head, part).ok()?;
@@ -286,7 +286,7 @@ impl Frame for Mbuf {
     fn buffers(&self) -> usize {
         let segments = self.segment_count();
         if segments == 1 {
-            // What comes behind is told by the mbuf's other cache line.
+            // `next` lies in the mbuf's second cache line, which a single segment does not need.
             return 1;
         }
         let second = self.first().next();

@@ -187,6 +187,30 @@ impl<'a> Segment<'a> {
         }
     }
 
+    /// Makes what no pool has made: its buffer, its bytes, what it says of its chain, its owners.
+    #[cfg(test)]
+    pub(super) fn made(self, buffer: *mut u8, len: u16, whole: u32, owners: u16) {
+        let mut this = SegmentMut(self);
+        this.write(sys::SHIM_MBUF_BUF_ADDR, buffer);
+        this.write(sys::SHIM_MBUF_DATA_LEN, len);
+        this.set_pkt_len(whole);
+        this.set_nb_segs(1);
+        self.refcnt_cell().store(owners, Ordering::Relaxed);
+    }
+
+    /// Hangs another one behind it.
+    #[cfg(test)]
+    pub(super) fn made_before(self, next: NonNull<rte_mbuf>) {
+        SegmentMut(self).write(sys::SHIM_MBUF_NEXT, next.as_ptr());
+        SegmentMut(self).set_nb_segs(2);
+    }
+
+    /// Sets the number of segments in its header.
+    #[cfg(test)]
+    pub(super) fn made_of(self, segments: u16) {
+        SegmentMut(self).set_nb_segs(segments);
+    }
+
     /// Whether the caller is the only owner, and the bytes lie in this mbuf's own buffer.
     #[inline]
     pub(super) fn is_writable(self) -> bool {

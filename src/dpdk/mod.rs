@@ -1,6 +1,6 @@
 //! The layer over DPDK: EAL, ports and queues, pools and mbufs, lcores, link events, telemetry.
 //!
-//! This is the only room with unsafe code. What it gives out is safe: a queue is polled by one
+//! This is the only module with unsafe code. What it gives out is safe: a queue is polled by one
 //! thread, an mbuf is freed once, shared bytes are not written, and nothing outlives EAL.
 //!
 //! In: frames from ports as [`Mbuf`]s in [`Burst`]s, link events of vhost ports. Out: frames to

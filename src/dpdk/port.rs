@@ -495,8 +495,8 @@ impl Port {
         })
     }
 
-    /// Receives all frames, whatever their destination. `false` where the driver cannot be told;
-    /// most virtual devices do it anyhow.
+    /// Receives all frames, whatever their destination. `false` where the driver has no promiscuous mode;
+    /// most virtual devices receive all frames without it.
     pub fn receive_all(&mut self) -> bool {
         let core = self.core();
         let state = core.lock();

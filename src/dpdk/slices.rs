@@ -1,5 +1,6 @@
 //! [`Slices`]: one frame given out piece by piece, without a copy.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::dpdk_sys::{self, rte_mbuf};
@@ -22,14 +23,16 @@ pub struct Slices {
 unsafe impl Send for Slices {}
 
 impl Slices {
-    /// All bytes of the frame.
-    pub fn new(frame: Mbuf) -> Self {
-        Self {
+    /// All bytes of the frame; `None` for one whose segments have fewer bytes than its length says. No
+    /// driver should make one, and its missing bytes would be waited for without end.
+    pub fn new(frame: Mbuf) -> Option<Self> {
+        let there: usize = frame.segments().map(<[u8]>::len).sum();
+        (there >= frame.len()).then(|| Self {
             at: frame.as_raw(),
             offset: 0,
             left: frame.len(),
             frame,
-        }
+        })
     }
 
     /// The frame whose bytes they are.
@@ -89,8 +92,10 @@ impl Slices {
             self.settle();
             // SAFETY: as in `settle`.
             let len = usize::from(unsafe { super::mbuf_fields::Segment::new(self.at) }.data_len());
-            let now = wanted.min(len - self.offset);
-            let Some(part) = alloc() else {
+            let now = wanted.min(len.saturating_sub(self.offset));
+            debug_assert!(now > 0, "the length agrees with the segments");
+            let part = (now > 0).then(&mut alloc).flatten();
+            let Some(part) = part else {
                 (self.at, self.offset) = before;
                 return None;
             };
@@ -104,26 +109,94 @@ impl Slices {
                     now as u16,
                 );
             }
-            whole = Some(match whole {
-                None => part,
-                Some(head) => {
-                    let tail = std::mem::ManuallyDrop::new(part);
-                    // SAFETY: both chains were made here and have no other owner; the tail's
-                    // reference goes over to the head. A slice has no more segments than its
-                    // frame, so their number fits.
-                    unsafe {
-                        dpdk_sys::shim_pktmbuf_chain(
-                            head.as_raw().as_ptr(),
-                            tail.as_raw().as_ptr(),
-                        );
-                    }
-                    head
-                }
-            });
+            whole = match whole {
+                None => Some(part),
+                Some(head) => append(head, part),
+            };
+            if whole.is_none() {
+                (self.at, self.offset) = before;
+                return None;
+            }
             self.offset += now;
             wanted -= now;
         }
         self.left -= n;
         whole
+    }
+}
+
+/// One chain of two; `None`, and both freed, where it would have more segments than an mbuf counts.
+fn append(head: Mbuf, tail: Mbuf) -> Option<Mbuf> {
+    let tail = ManuallyDrop::new(tail);
+    // SAFETY: both chains were made here and have no other owner. Where they are joined the tail's
+    // reference goes over to the head; else neither was changed.
+    let refused =
+        unsafe { dpdk_sys::shim_pktmbuf_chain(head.as_raw().as_ptr(), tail.as_raw().as_ptr()) };
+    if refused != 0 {
+        drop(ManuallyDrop::into_inner(tail));
+        return None;
+    }
+    Some(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mbuf_fields::Segment;
+    use super::*;
+
+    /// Owners enough that no owner's end frees an mbuf that no pool made.
+    const OWNERS: u16 = 1_000;
+
+    /// The memory of an mbuf and its buffer behind it, as a pool lays them out.
+    #[repr(C, align(128))]
+    struct Made {
+        mbuf: rte_mbuf,
+        buffer: [u8; 256],
+    }
+
+    impl Made {
+        /// An mbuf of `len` bytes whose header gives `whole` as the length of its chain.
+        fn new(len: u16, whole: u32) -> Box<Self> {
+            // SAFETY: an mbuf is plain numbers and pointers, for which zeros are values.
+            let mut made: Box<Self> = Box::new(unsafe { std::mem::zeroed() });
+            let buffer = made.buffer.as_mut_ptr();
+            // SAFETY: the mbuf lives as long as its box, and nobody else has it yet.
+            unsafe { Segment::new(NonNull::from(&mut made.mbuf)) }.made(buffer, len, whole, OWNERS);
+            made
+        }
+
+        fn frame(&mut self) -> Mbuf {
+            // SAFETY: it is initialised, and has references enough for each that is given up.
+            unsafe { Mbuf::from_raw(NonNull::from(&mut self.mbuf)) }
+        }
+    }
+
+    /// A chain of 100 and 50 bytes that says another length; it goes before its memory.
+    fn chain(says: u32) -> ([Box<Made>; 2], Mbuf) {
+        let (mut first, mut second) = (Made::new(100, says), Made::new(50, 50));
+        // SAFETY: as in `Made::new`.
+        unsafe { Segment::new(NonNull::from(&mut first.mbuf)) }
+            .made_before(NonNull::from(&mut second.mbuf));
+        let frame = first.frame();
+        ([first, second], frame)
+    }
+
+    #[test]
+    fn a_frame_that_is_shorter_than_it_says_has_no_slices() {
+        for (says, has) in [(149, true), (150, true), (151, false), (u32::MAX, false)] {
+            let (_made, frame) = chain(says);
+            assert_eq!(Slices::new(frame).is_some(), has, "{says}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_chained_is_none() {
+        let (_heads, head) = chain(150);
+        let (_tails, tail) = chain(150);
+        // SAFETY: as in `Made::new`.
+        unsafe { Segment::new(head.as_raw()) }.made_of(u16::MAX);
+        let len = head.len();
+        assert!(append(head.share(), tail).is_none());
+        assert_eq!((head.len(), head.segments().count()), (len, 2));
     }
 }

@@ -18,7 +18,7 @@
 //!
 //! The closure runs on the client's telemetry thread, never on a poll core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
@@ -59,36 +59,50 @@ pub enum TelemetryError {
 /// Gets the part of the request behind the comma, or an empty string.
 type Handler = dyn Fn(&str) -> Value + Send + Sync;
 
-/// Handlers by path. DPDK forgets no command: `None` is one whose handler is gone.
-static HANDLERS: RwLock<BTreeMap<String, Option<Arc<Handler>>>> = RwLock::new(BTreeMap::new());
+/// What answers a command. DPDK forgets none.
+struct Entry {
+    handler: Option<Arc<Handler>>,
+    /// The answer without a handler.
+    otherwise: Value,
+}
 
-/// A registered command. Once it is dropped, the command answers null.
+/// By path.
+static ENTRIES: RwLock<BTreeMap<String, Entry>> = RwLock::new(BTreeMap::new());
+
+/// A registered command. Once it is dropped, the command answers as before.
 pub struct TelemetryCommand {
     path: String,
 }
 
-/// Answers the command `path` (such as `/colo/stats`) with what `handler` returns.
-pub fn register(
-    _eal: &Eal,
+/// Answers the command `path` with `otherwise` while nothing else is registered for it. To be called before EAL
+/// starts: its socket answers from then on, and says null for a command that it does not know, as for one whose
+/// figures are missing.
+pub fn declare(path: &str, help: &str, otherwise: Value) -> Result<(), TelemetryError> {
+    entry(
+        &mut ENTRIES.write().unwrap_or_else(PoisonError::into_inner),
+        path,
+        help,
+    )?
+    .otherwise = otherwise;
+    Ok(())
+}
+
+/// The entry of a command, which DPDK gets to know where it does not.
+fn entry<'a>(
+    entries: &'a mut BTreeMap<String, Entry>,
     path: &str,
     help: &str,
-    handler: impl Fn(&str) -> Value + Send + Sync + 'static,
-) -> Result<TelemetryCommand, TelemetryError> {
-    let zero_byte = |_| TelemetryError::ZeroByte {
-        path: path.to_owned(),
-    };
-    let c_path = CString::new(path).map_err(zero_byte)?;
-    let c_help = CString::new(help).map_err(zero_byte)?;
-    let mut handlers = HANDLERS.write().unwrap_or_else(PoisonError::into_inner);
-    match handlers.get(path) {
-        Some(Some(_)) => {
-            return Err(TelemetryError::Taken {
+) -> Result<&'a mut Entry, TelemetryError> {
+    match entries.entry(path.to_owned()) {
+        btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
+        btree_map::Entry::Vacant(vacant) => {
+            let zero_byte = |_| TelemetryError::ZeroByte {
                 path: path.to_owned(),
-            });
-        }
-        Some(None) => {}
-        None => {
-            // SAFETY: EAL is initialised; DPDK copies both strings and keeps the function.
+            };
+            let c_path = CString::new(path).map_err(zero_byte)?;
+            let c_help = CString::new(help).map_err(zero_byte)?;
+            // SAFETY: DPDK copies both strings and keeps the function. Its own libraries register theirs before EAL
+            // starts as well.
             let ret = unsafe {
                 dpdk_sys::rte_telemetry_register_cmd(
                     c_path.as_ptr(),
@@ -100,9 +114,29 @@ pub fn register(
                 path: path.to_owned(),
                 errno,
             })?;
+            Ok(vacant.insert(Entry {
+                handler: None,
+                otherwise: Value::Null,
+            }))
         }
     }
-    handlers.insert(path.to_owned(), Some(Arc::new(handler)));
+}
+
+/// Answers the command `path` (such as `/colo/stats`) with what `handler` returns.
+pub fn register(
+    _eal: &Eal,
+    path: &str,
+    help: &str,
+    handler: impl Fn(&str) -> Value + Send + Sync + 'static,
+) -> Result<TelemetryCommand, TelemetryError> {
+    let mut entries = ENTRIES.write().unwrap_or_else(PoisonError::into_inner);
+    let entry = entry(&mut entries, path, help)?;
+    if entry.handler.is_some() {
+        return Err(TelemetryError::Taken {
+            path: path.to_owned(),
+        });
+    }
+    entry.handler = Some(Arc::new(handler));
     Ok(TelemetryCommand {
         path: path.to_owned(),
     })
@@ -110,9 +144,9 @@ pub fn register(
 
 impl Drop for TelemetryCommand {
     fn drop(&mut self) {
-        let mut handlers = HANDLERS.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handler) = handlers.get_mut(&self.path) {
-            *handler = None;
+        let mut entries = ENTRIES.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(&self.path) {
+            entry.handler = None;
         }
     }
 }
@@ -131,23 +165,30 @@ unsafe extern "C" fn on_request(
         unsafe { CStr::from_ptr(s) }.to_string_lossy().into_owned()
     };
     let (path, parameters) = (text(path), text(parameters));
-    let handler = HANDLERS
+    let known = ENTRIES
         .read()
         .unwrap_or_else(PoisonError::into_inner)
         .get(&path)
-        .cloned()
-        .flatten();
-    let (Some(handler), Some(reply)) = (handler, NonNull::new(reply)) else {
+        .map(|entry| (entry.handler.clone(), entry.otherwise.clone()));
+    let (Some((handler, otherwise)), Some(reply)) = (known, NonNull::new(reply)) else {
         return -1;
     };
-    match panic::catch_unwind(AssertUnwindSafe(|| handler(&parameters))) {
-        // From here on no failure is reported: DPDK would not free what is attached already.
-        Ok(value) => {
-            Node(reply).answer(&value);
-            0
+    let answer = match handler {
+        None => otherwise,
+        Some(handler) => {
+            let Ok(answer) = panic::catch_unwind(AssertUnwindSafe(|| handler(&parameters))) else {
+                return -1;
+            };
+            answer
         }
-        Err(_) => -1,
+    };
+    if answer.is_null() {
+        // DPDK then says null.
+        return -1;
     }
+    // From here on no failure is reported: DPDK would not free what is attached already.
+    Node(reply).answer(&answer);
+    0
 }
 
 /// A telemetry value that is being filled: the reply itself, or a container attached to it.

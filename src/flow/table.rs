@@ -477,8 +477,9 @@ mod tests {
     use std::collections::{HashMap, VecDeque};
     use std::net::SocketAddr;
 
+    use colo_testkit::rng::for_seeds;
+
     use super::*;
-    use crate::packet::tests::for_seeds;
 
     fn key(number: usize) -> FlowKey {
         let [a, b, c, _, ..] = (number as u32).to_le_bytes();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::secure::Begun;
 use super::silence::{Limits, Silence};
 use super::wire::{DATA_HEADER, Header, Kind, Message, Transmit};
 use crate::frame::Ticks;
@@ -75,7 +76,8 @@ pub enum Received {
 /// What the peer said, or what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A session began; nothing that was sent or told before counts any more.
+    /// A session begins; nothing that was sent or told before counts any more. What is sent from now on waits until
+    /// the peer has begun it, too.
     Session,
     /// A control message, each exactly once and in order.
     Message(Message),
@@ -99,11 +101,22 @@ struct Fields {
 /// Control messages that may be unacknowledged.
 const CONTROL_WINDOW: usize = 512;
 
+const EVERYBODY: [u8; 6] = [0xff; 6];
+
+/// What this end does not acknowledge yet.
+#[derive(Clone, Copy, Debug)]
+struct Withheld {
+    /// The peer has to receive this message first.
+    until: u32,
+    /// What was acknowledged before.
+    received: u32,
+}
+
 /// One end of the link.
 pub struct Endpoint {
     vm: u16,
     boot: u32,
-    /// Only what the peer of this session has sealed comes here.
+    /// A guard tells of sessions, and only what their peer has sealed comes here.
     sealed: bool,
     mac: [u8; 6],
     peer_mac: [u8; 6],
@@ -126,6 +139,7 @@ pub struct Endpoint {
     /// Number behind the last message that was ever transmitted.
     control_end: u32,
     received_control: u32,
+    withheld: Option<Withheld>,
     acknowledge: bool,
     transmitted: Ticks,
     /// When the first unacknowledged message was transmitted, or became the first.
@@ -137,7 +151,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint that has heard nothing yet. `boot` is not 0 and grows from one start of the
-    /// node to the next; `window` is how many data frames the peer may send ahead of
+    /// node to the next, unless there is a guard; `window` is how many data frames the peer may send ahead of
     /// [`Endpoint::set_backlog`].
     pub fn new(vm: u16, boot: u32, mac: [u8; 6], window: u32, timing: Timing, now: Ticks) -> Self {
         Self {
@@ -145,7 +159,7 @@ impl Endpoint {
             boot: boot.max(1),
             sealed: false,
             mac,
-            peer_mac: [0xff; 6],
+            peer_mac: EVERYBODY,
             peer_boot: 0,
             established: false,
             timing,
@@ -155,11 +169,13 @@ impl Endpoint {
             peer_grant: 0,
             backlog: 0,
             advertised: 0,
-            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW),
+            // One more for `take_lead`.
+            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW + 1),
             first_control: 1,
             next_control: 1,
             control_end: 1,
             received_control: 0,
+            withheld: None,
             acknowledge: true,
             transmitted: now,
             unanswered_since: now,
@@ -169,10 +185,26 @@ impl Endpoint {
         }
     }
 
-    /// Says whether a guard ([`secure`](super::secure)) lets only the present peer's frames come here. Then boot
-    /// numbers are random and need no order: a frame of an earlier start cannot come.
+    /// Says whether a guard ([`secure`](super::secure)) tells of sessions ([`Endpoint::begin`]); before the first one
+    /// nothing counts.
     pub fn behind_guard(self, sealed: bool) -> Self {
-        Self { sealed, ..self }
+        let boot = if sealed { 0 } else { self.boot };
+        Self {
+            sealed,
+            boot,
+            ..self
+        }
+    }
+
+    /// The guard has begun a session. Both ends begin anew with it, whatever either knows of the other: the numbers of
+    /// the session stand in the place of boot numbers, so that what was said before it bears others.
+    pub fn begin(&mut self, session: Begun) {
+        debug_assert!(
+            self.sealed,
+            "who has no guard learns of sessions from the peer"
+        );
+        self.boot = session.own;
+        self.restart(session.peer, EVERYBODY);
     }
 
     /// Somebody was heard who says that it is the peer and cannot prove it: it has another version or key. Before the
@@ -271,6 +303,18 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Sends a message that changes what this end's acknowledgments mean, such as a takeover: until the peer has
+    /// received it, or another session begins, it acknowledges nothing new. What was never transmitted is dropped.
+    pub(crate) fn take_lead(&mut self, message: Message) {
+        let transmitted = distance(self.first_control, self.control_end).max(0);
+        self.unacknowledged.truncate(transmitted as usize);
+        self.unacknowledged.push_back(message);
+        self.withheld = Some(Withheld {
+            until: self.sent_control(),
+            received: self.acknowledges(),
+        });
+    }
+
     /// The bytes to put in front of a data frame. The caller has seen [`Endpoint::room`].
     pub fn data_header(&mut self, epoch: u32, length: u32, now: Ticks) -> [u8; DATA_HEADER] {
         let number = self.next_data;
@@ -288,6 +332,10 @@ impl Endpoint {
 
     /// The next frame of the link's own: a control message, an acknowledgment, a heartbeat.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        if self.boot == 0 {
+            // The guard has no session.
+            return None;
+        }
         if self.established {
             let sent = distance(self.first_control, self.next_control) as usize;
             if sent > 0 && now.saturating_sub(self.unanswered_since) >= self.timing.retransmit {
@@ -338,12 +386,16 @@ impl Endpoint {
             self.counts.garbage += 1;
             return Received::Ignored;
         };
-        if header.boot != self.peer_boot {
-            let is_late = self.peer_boot != 0 && before(header.boot, self.peer_boot);
-            if is_late && !self.sealed {
-                self.counts.garbage += 1;
-                return Received::Ignored;
-            }
+        let is_new = header.boot != self.peer_boot;
+        let is_old = match self.sealed {
+            true => is_new || header.peer_boot != self.boot,
+            false => is_new && self.peer_boot != 0 && before(header.boot, self.peer_boot),
+        };
+        if is_old {
+            self.counts.garbage += 1;
+            return Received::Ignored;
+        }
+        if is_new {
             self.restart(header.boot, from);
         }
         self.silence.hear(now);
@@ -354,11 +406,9 @@ impl Endpoint {
         if !self.established {
             self.established = true;
             self.acknowledge = true;
-            // Nothing was transmitted yet, and what was to be said concerns what was before.
-            self.unacknowledged.clear();
+            self.peer_mac = from;
             self.counts.sessions += 1;
             self.silence.end_restart();
-            self.events.push_back(Event::Session);
         }
         if before(self.peer_grant, header.grant) {
             self.peer_grant = header.grant;
@@ -422,6 +472,12 @@ impl Endpoint {
             .wrapping_add(self.window)
     }
 
+    /// The number up to which it says that it has received control messages.
+    fn acknowledges(&self) -> u32 {
+        self.withheld
+            .map_or(self.received_control, |withheld| withheld.received)
+    }
+
     fn sent_control(&self) -> u32 {
         self.first_control
             .wrapping_add(self.unacknowledged.len() as u32)
@@ -440,7 +496,7 @@ impl Endpoint {
             epoch: fields.epoch,
             data: fields.data,
             control: fields.control,
-            control_ack: self.received_control,
+            control_ack: self.acknowledges(),
             grant: self.advertised,
             length: fields.length,
         }
@@ -461,8 +517,10 @@ impl Endpoint {
         self.next_control = 1;
         self.control_end = 1;
         self.received_control = 0;
-        self.events.clear();
+        self.withheld = None;
         self.acknowledge = true;
+        self.events.clear();
+        self.events.push_back(Event::Session);
     }
 
     /// The peer has received control messages up to this one.
@@ -479,6 +537,10 @@ impl Endpoint {
         }
         // What was to be sent again has come after all.
         self.next_control = max(self.next_control, self.first_control);
+        if (self.withheld).is_some_and(|withheld| before(withheld.until, self.first_control)) {
+            self.withheld = None;
+            self.acknowledge = true;
+        }
     }
 
     /// The peer's next data frame has this number: what lies before it and has not come is lost.

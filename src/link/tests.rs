@@ -1,14 +1,12 @@
 //! Two ends over a network that loses, repeats and reorders, under the eyes of a model that knows
 //! what each end said.
 
-#[allow(dead_code)]
-#[path = "../../tests/properties/rng.rs"]
-pub(super) mod rng;
-
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
-use self::rng::{Rng, for_cases};
+use colo_testkit::rng::{Rng, for_cases};
+
+use super::secure::Begun;
 use super::wire::{Header, Kind};
 use super::{
     DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit, offload, set_offload,
@@ -271,6 +269,62 @@ fn an_acknowledgment_that_comes_after_all_counts() {
         a.next_transmit(TIMING.retransmit).is_none(),
         "nothing is left to be sent again"
     );
+}
+
+#[test]
+fn who_takes_the_lead_acknowledges_nothing_new_before_that_was_heard() {
+    let (mut a, mut b) = session();
+    a.send(Message::Epoch(1)).unwrap();
+    converse(&mut a, &mut b, 0);
+    assert!(a.is_settled());
+    // One message of b's was transmitted and lost, another was not.
+    b.send(Message::Bound(1)).unwrap();
+    b.next_transmit(0).expect("the message that is lost");
+    b.send(Message::InputLost(1)).unwrap();
+    b.take_lead(Message::Leads(1));
+    a.send(Message::Epoch(2)).unwrap();
+    let mut now = 0;
+    for _ in 0..4 {
+        while let Some(frame) = a.next_transmit(now) {
+            b.receive(frame.bytes(), frame.bytes().len(), now);
+        }
+        while let Some(frame) = b.next_transmit(now) {
+            if Header::decode(frame.bytes(), frame.bytes().len())
+                .is_some_and(|(header, _)| header.kind != Kind::Control)
+            {
+                a.receive(frame.bytes(), frame.bytes().len(), now);
+            }
+        }
+        assert!(!a.is_settled(), "it believes what was acknowledged");
+        now += TIMING.retransmit;
+    }
+    assert_eq!(events(&mut b)[1..], [Event::Message(Message::Epoch(2))]);
+    converse(&mut a, &mut b, now);
+    let said = [Message::Bound(1), Message::Leads(1)].map(Event::Message);
+    assert_eq!(events(&mut a), said);
+    assert!(a.is_settled() && b.is_settled());
+    // Another session begins with nothing withheld.
+    b.take_lead(Message::Leads(2));
+    let mut next = endpoint(30, now);
+    converse(&mut next, &mut b, now);
+    next.send(Message::Epoch(3)).unwrap();
+    converse(&mut next, &mut b, now);
+    assert!(next.is_settled());
+}
+
+#[test]
+fn a_full_queue_keeps_nobody_from_taking_the_lead() {
+    let (mut a, mut b) = session();
+    for i in 0.. {
+        if b.send(Message::InputLost(i)).is_err() {
+            break;
+        }
+        b.next_transmit(0).expect("it is lost");
+    }
+    b.take_lead(Message::Leads(1));
+    converse(&mut a, &mut b, TIMING.retransmit);
+    let last = events(&mut a).pop();
+    assert_eq!(last, Some(Event::Message(Message::Leads(1))));
 }
 
 #[test]
@@ -636,16 +690,40 @@ fn frames_fit_their_buffer() {
 /// A node whose clock was set back, or whose host has no battery, is not shut out where a guard says who is who.
 #[test]
 fn behind_a_guard_boot_numbers_need_no_order() {
-    for sealed in [false, true] {
-        let mut a = endpoint(10, 0).behind_guard(sealed);
-        let mut b = endpoint(225_020, 0);
-        converse(&mut a, &mut b, 0);
+    // An hour earlier in steps of 16 ms.
+    let (mut a, mut b, mut earlier) = (endpoint(10, 0), endpoint(225_020, 0), endpoint(20, 0));
+    converse(&mut a, &mut b, 0);
+    events(&mut a);
+    converse(&mut a, &mut earlier, 1);
+    assert!(events(&mut a).is_empty());
+
+    let [mut a, mut b] = [10, 20].map(|boot| endpoint(boot, 0).behind_guard(true));
+    assert!(
+        a.next_transmit(TIMING.heartbeat).is_none(),
+        "who could read it?"
+    );
+    let mut late = Vec::new();
+    for (of_a, of_b) in [(9, 8), (7, 6)] {
+        a.begin(Begun {
+            own: of_a,
+            peer: of_b,
+        });
+        b.begin(Begun {
+            own: of_b,
+            peer: of_a,
+        });
+        for frame in late.drain(..) {
+            let frame: Transmit = frame;
+            let received = b.receive(frame.bytes(), frame.bytes().len(), 0);
+            assert_eq!(received, Received::Ignored, "it is of the session before");
+        }
+        // The peer begins the session a little later than this end.
+        a.send(Message::Epoch(of_a)).unwrap();
+        late.extend(a.next_transmit(0));
+        converse(&mut a, &mut b, TIMING.retransmit);
         assert_eq!(events(&mut a), [Event::Session]);
-        // An hour earlier in steps of 16 ms.
-        let mut earlier = endpoint(20, 0);
-        converse(&mut a, &mut earlier, 1);
-        let expected: &[Event] = if sealed { &[Event::Session] } else { &[] };
-        assert_eq!(events(&mut a), expected, "{sealed}");
+        let message = Event::Message(Message::Epoch(of_a));
+        assert_eq!(events(&mut b), [Event::Session, message]);
     }
 }
 

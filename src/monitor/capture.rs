@@ -222,7 +222,7 @@ impl Room {
         })
     }
 
-    /// Takes so many bytes, all or none.
+    /// Takes all `bytes` or none.
     fn take(&self, bytes: u64) -> Result<(), CaptureError> {
         let taken = self
             .left
@@ -319,12 +319,12 @@ impl Files {
         self.line(&fields);
     }
 
-    /// Says that records were lost, so many since the node began.
+    /// Writes that `lost` records were lost since the node began.
     pub fn lost(&mut self, ns: u64, lost: u64) {
         self.line(&json!({"event": "gap", "ns": ns, "lost": lost}));
     }
 
-    /// Says that the node ended by itself, after so many records.
+    /// Writes that the node ended by itself, after `records` records.
     pub fn end(&mut self, ns: u64, records: u64) {
         self.line(&json!({"event": "end", "seq": records + 1, "ns": ns}));
     }

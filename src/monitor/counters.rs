@@ -257,7 +257,7 @@ counters! {
     SecondaryOverflow = "secondary_overflow", Fault, Sum;
     /// Flows that found the table full.
     FlowTableFull = "flow_table_full", Fault, Sum;
-    /// Divergences without a record, because the control thread was behind.
+    /// Divergences without a record: found while an earlier one still waited for the control thread.
     ReportsLost = "reports_lost", Fault, Sum;
 }
 

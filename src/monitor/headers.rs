@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use etherparse::{LaxPacketHeaders, LinkExtHeader, LinkHeader, NetHeaders, TransportHeader};
 use serde::Serialize;
 
-/// What can be told of a frame's headers.
+/// The headers of a frame, as far as they can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Headers {
     #[serde(skip_serializing_if = "Option::is_none")]

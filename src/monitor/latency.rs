@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use rtrb::{Consumer, Producer, RingBuffer};
 use serde::Serialize;
 
-/// Greatest value that is told apart, 60 s in nanoseconds; a greater one counts as this.
+/// Greatest value of a histogram, 60 s in nanoseconds. A greater one counts as this.
 pub const MAX_NS: u64 = 60_000_000_000;
 
 /// Significant decimal digits of a reported value. Two keep a histogram at 30 KB, so that four of
@@ -185,8 +185,8 @@ impl Recorder {
         self.current.record_times(interval, ns, times);
     }
 
-    /// Hands over what was recorded, if the control thread has asked. Costs one load if not; a poll
-    /// core calls it every so many rounds.
+    /// Hands over the recorded values if the control thread has asked, which otherwise costs one load. A poll core
+    /// calls it once in some rounds.
     #[inline]
     pub fn publish(&mut self) {
         if let Ok(empty) = self.empties.pop() {

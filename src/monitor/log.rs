@@ -1,7 +1,7 @@
 //! The log: one line on stderr for what an operator should know, `dpdk-colo: warning: ...`.
 //!
 //! Only control threads write it. A source of one pair that repeats itself gets one line in
-//! [`REPEAT_PERIOD`]; the next line that it gets says how many were left out. What comes from
+//! [`REPEAT_PERIOD`]; then the last one that was left out follows, and says how many there were. What comes from
 //! outside (a peer's message, a path) cannot break a line or reach the terminal's control codes.
 //! Once the poll cores run a thread of its own writes to stderr: a reader that hangs or has gone costs lines,
 //! never time.
@@ -22,7 +22,7 @@ pub const REPEAT_PERIOD: Duration = Duration::from_secs(10);
 pub enum Level {
     /// A step that an operator expects, such as a change of state.
     Info,
-    /// Something went wrong and is dealt with.
+    /// Something went wrong, and the node handles it.
     Warning,
     /// Something is broken until somebody acts.
     Error,
@@ -59,6 +59,14 @@ struct Inner {
 struct Repeat {
     last: Instant,
     left_out: u64,
+    /// The last line that was left out.
+    line: String,
+}
+
+impl Repeat {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) >= REPEAT_PERIOD
+    }
 }
 
 impl Log {
@@ -100,8 +108,9 @@ impl Log {
         }
     }
 
-    /// Waits until all lines are written, for `limit` at most; whether they are.
+    /// Writes what was left out, and waits until all lines are written, for `limit` at most; whether they are.
     pub fn drain(&self, limit: Duration) -> bool {
+        self.tell(|_| true, Instant::now());
         let outlet = match &self.lock().sink {
             Sink::Thread(outlet) => outlet.clone(),
             Sink::Here(_) => return true,
@@ -133,19 +142,42 @@ impl Log {
         let mut inner = self.lock();
         let key = (level, Arc::clone(&self.scope), source);
         let left_out = match inner.repeats.get_mut(&key) {
-            Some(repeat) if now.saturating_duration_since(repeat.last) < REPEAT_PERIOD => {
+            Some(repeat) if !repeat.is_over(now) => {
                 repeat.left_out += 1;
+                repeat.line = line.to_string();
                 return;
             }
-            Some(repeat) => std::mem::take(&mut repeat.left_out),
+            Some(repeat) => repeat.left_out,
             None => 0,
         };
         let fresh = Repeat {
             last: now,
             left_out: 0,
+            line: String::new(),
         };
         inner.repeats.insert(key, fresh);
         inner.put(level, line, left_out);
+    }
+
+    /// Writes the last line of each source that was left out, once its time is over. To be called now and then: a
+    /// source that falls silent leaves nothing untold.
+    pub fn tell_left_out(&self, now: Instant) {
+        self.tell(|repeat| repeat.is_over(now), now);
+    }
+
+    fn tell(&self, is_due: impl Fn(&Repeat) -> bool, now: Instant) {
+        let mut inner = self.lock();
+        let mut due = Vec::new();
+        for ((level, ..), repeat) in &mut inner.repeats {
+            if repeat.left_out > 0 && is_due(repeat) {
+                let more = std::mem::take(&mut repeat.left_out) - 1;
+                due.push((*level, std::mem::take(&mut repeat.line), more));
+                repeat.last = now;
+            }
+        }
+        for (level, line, more) in due {
+            inner.put(level, format_args!("{line}"), more);
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -256,6 +288,31 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_lines_left_out_is_reported_though_nothing_follows() {
+        let lines = Lines::default();
+        let log = Log::to(lines.clone());
+        let start = Instant::now();
+        for n in 0..4 {
+            let line = format_args!("{n}");
+            log.limited(Level::Warning, "a", line, start);
+        }
+        assert_eq!(lines.take(), "dpdk-colo: warning: 0\n");
+        log.tell_left_out(start + REPEAT_PERIOD / 2);
+        assert_eq!(lines.take(), "");
+        log.tell_left_out(start + REPEAT_PERIOD);
+        assert_eq!(lines.take(), "dpdk-colo: warning: 3 (and 2 more like it)\n");
+        // It is a line like another: the next one has to wait.
+        let later = start + REPEAT_PERIOD + Duration::from_secs(1);
+        log.limited(Level::Warning, "a", format_args!("4"), later);
+        log.tell_left_out(start + REPEAT_PERIOD * 3 / 2);
+        assert_eq!(lines.take(), "");
+        assert!(log.drain(Duration::ZERO));
+        assert_eq!(lines.take(), "dpdk-colo: warning: 4\n");
+        log.tell_left_out(start + REPEAT_PERIOD * 9);
+        assert_eq!(lines.take(), "");
+    }
+
+    #[test]
     fn the_repeats_of_one_pair_are_not_anothers() {
         let lines = Lines::default();
         let log = Log::to(lines.clone());
@@ -289,13 +346,13 @@ mod tests {
         // The thread ends with the log, and with it the text.
         drop(log);
         let text = reader.join().expect("a reader");
-        let told = text.lines().filter_map(|line| {
+        let reported = text.lines().filter_map(|line| {
             let (_, rest) = line.split_once("(nobody read stderr: ")?;
             rest.split(' ').next()?.parse::<usize>().ok()
         });
-        let (told, written) = (told.sum::<usize>(), text.lines().count());
-        assert_eq!(told + written, lines + 1);
-        assert!(told > 0 && text.contains("dpdk-colo: warning: last"));
+        let (unread, written) = (reported.sum::<usize>(), text.lines().count());
+        assert_eq!(unread + written, lines + 1);
+        assert!(unread > 0 && text.contains("dpdk-colo: warning: last"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The same figures as OpenMetrics text (version 1.0.0), for whoever scrapes them.
+//! The same figures as OpenMetrics text (version 1.0.0), for a scraper.
 //!
 //! Only the text is made here; who serves it is no concern of this module.
 
@@ -202,6 +202,23 @@ const FAMILIES: &[Family] = &[
             let monitor = p.monitor.iter();
             monitor
                 .map(|monitor| (Vec::new(), monitor.unresponsive))
+                .collect()
+        },
+    ),
+    (
+        "colo_records",
+        Counter,
+        "Divergence records by what became of them.",
+        |p| {
+            let records = p.records.iter().flat_map(|records| {
+                [
+                    ("written", records.written),
+                    ("over_limit", records.over_limit),
+                    ("failed", records.failed),
+                ]
+            });
+            records
+                .map(|(outcome, n)| (vec![("outcome", outcome.to_owned())], n))
                 .collect()
         },
     ),

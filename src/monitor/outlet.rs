@@ -1,8 +1,8 @@
-//! A way out for text that may be slow, full or closed, such as stdout and stderr: a thread writes, and
-//! nobody else ever waits for it or ends with it.
+//! Writes text to a stream that may be slow, full or closed, such as stdout and stderr. A thread of its own writes, so
+//! that no other thread waits for the stream.
 //!
-//! In go whole texts; those that find the queue full are counted and gone. Whoever puts them in asks
-//! now and then what went wrong.
+//! The queue takes whole texts. If it is full, the text is counted and dropped. The sender asks for errors from time to
+//! time.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,15 +39,15 @@ impl Outlet {
     pub fn new(thread: &str, mut sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (texts, waiting) = bounded::<Vec<u8>>(WAITING);
         let shared = Arc::new(Shared::default());
-        let told = Arc::clone(&shared);
+        let writer = Arc::clone(&shared);
         thread::Builder::new()
             .name(thread.to_owned())
             .spawn(move || {
                 for text in waiting {
                     if let Err(error) = sink.write_all(&text).and_then(|()| sink.flush()) {
-                        *told.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        *writer.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     }
-                    told.unwritten.fetch_sub(1, Ordering::Release);
+                    writer.unwritten.fetch_sub(1, Ordering::Release);
                 }
             })?;
         Ok(Self { texts, shared })
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_and_a_full_disk_are_told() {
+    fn a_closed_pipe_and_a_full_disk_are_reported() {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
         let full: File = OpenOptions::new()

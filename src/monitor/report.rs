@@ -3,8 +3,9 @@
 //!
 //! In goes a [`Divergence`], whose frames a control thread has copied out of their mbufs; out come
 //! `divergence-<epoch>-<n>.<random>.json` and `.pcapng` in the directory of `--report-dir`, the JSON last and
-//! whole, so that whoever sees it finds the other; nobody can guess the random part. Records and bytes in the directory are bounded, those of
-//! earlier runs included, and a disk that fails costs records, never the service.
+//! whole, so that its reader finds the other file too. Nobody can guess the random part. The number and the bytes of the
+//! records in the directory are bounded, those of earlier runs included. A disk that fails costs records, never the
+//! service.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::headers::Headers;
 use super::log::Log;
+use super::summary::RecordSummary;
 use super::{atomic_file, pcapng, private, rfc3339};
 use crate::config::Role;
 
@@ -230,7 +232,7 @@ impl Reports {
         })
     }
 
-    /// Whether a record of so many bytes finds room; somebody may have made some.
+    /// Whether there is room for a record of `bytes`. Deleted records make room.
     fn has_room(&mut self, bytes: u64) -> bool {
         let fits = |there: &There| {
             there.records < self.limit.records
@@ -250,9 +252,15 @@ impl Reports {
         fits(&there)
     }
 
-    /// Writes a record, and what hinders it as a line of the log.
-    pub fn file(&mut self, divergence: &Divergence, log: &Log) {
-        match self.write(divergence) {
+    /// Writes a record and counts it, and what hinders it as a line of the log.
+    pub fn file(&mut self, divergence: &Divergence, log: &Log, counts: &mut RecordSummary) {
+        let written = self.write(divergence);
+        match &written {
+            Ok(Outcome::Written(_)) => counts.written += 1,
+            Ok(Outcome::OverLimit) => counts.over_limit += 1,
+            Err(_) => counts.failed += 1,
+        }
+        match written {
             Ok(Outcome::Written(_)) => {}
             Ok(Outcome::OverLimit) => log.warning(
                 "report-limit",

@@ -107,12 +107,15 @@ pub struct PairSummary {
     /// Whether the other node is there; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub peer: BTreeMap<String, u64>,
-    /// The QEMU of this node's VM, filled in by whoever talks to it; `None` for a comparator that has none.
+    /// The QEMU of this node's VM, filled in by the control thread; `None` for a comparator that has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<MonitorSummary>,
+    /// Counts of the divergence records, filled in by the control thread; `None` without `--report-dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordSummary>,
     /// Bad input and exhausted bounds; only those that occurred.
     pub faults: BTreeMap<String, u64>,
-    /// Mempools by name, filled in by whoever knows them.
+    /// Mempools by name, filled in by the control thread.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mempools: BTreeMap<String, MempoolSummary>,
 }
@@ -214,6 +217,17 @@ pub struct MonitorSummary {
     pub longest_ms: u64,
 }
 
+/// What became of the divergence records of `--report-dir`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RecordSummary {
+    /// Records that lie in the directory.
+    pub written: u64,
+    /// Those for which it had no room.
+    pub over_limit: u64,
+    /// Those that could not be written.
+    pub failed: u64,
+}
+
 /// Buffers of a mempool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MempoolSummary {
@@ -309,6 +323,7 @@ impl PairSummary {
             peer: between_nodes(Group::Peer),
             faults: occurred(Group::Fault),
             monitor: None,
+            records: None,
             mempools: BTreeMap::new(),
         }
     }

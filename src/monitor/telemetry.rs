@@ -19,6 +19,11 @@ const ENTRIES: usize = 256;
 /// Entries of an array (`RTE_TEL_MAX_ARRAY_ENTRIES`).
 const ITEMS: usize = 512;
 
+/// The answer while there are no figures.
+pub fn absent() -> Value {
+    json!({ "error": "the node is starting or ending and has no figures" })
+}
+
 /// The answer to the command with this parameter.
 pub fn answer(summary: &Summary, parameter: &str) -> Value {
     let pairs = summary.pairs();

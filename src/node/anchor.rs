@@ -1,15 +1,15 @@
-//! One moment on two clocks: the TSC, which stamps what a poll core does, and `CLOCK_MONOTONIC`, which all
-//! processes of a host share.
+//! Converts times of the TSC, which stamps events of a poll core, to `CLOCK_MONOTONIC`, which all processes of a host
+//! share.
 //!
-//! The order of two nodes' records rests on it, so its error must be below the time that a frame takes from one
-//! node to the other.
+//! Two nodes' records are put in order by these times. So the error must be below a frame's transit time between the
+//! nodes.
 
 use super::clock::Clock;
 use crate::frame::Ticks;
 
-/// How often both clocks are read at most.
+/// Limit of the reads of both clocks.
 const TRIES: usize = 8;
-/// Reads of the TSC that are as close as this have lost no CPU in between.
+/// Between two reads of the TSC that are as close as this the thread has not lost its CPU.
 const CLOSE_NS: u64 = 1_000;
 
 /// A moment, read on both clocks.
@@ -21,8 +21,8 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Reads both clocks. A thread that loses its CPU between two reads would shift every time by as long, so the
-    /// TSC is read before and after, and the closest of some tries counts.
+    /// Reads both clocks. If the thread lost its CPU between two reads, every time would be shifted by that pause. So
+    /// the TSC is read before and after, and the closest of some tries counts.
     pub fn take(
         clock: Clock,
         mut ticks: impl FnMut() -> Ticks,

@@ -1,10 +1,9 @@
-//! `--capture`: what a pair's poll core sees and does, on its way to a thread that writes it down.
+//! `--capture`: passes the frames and events of a pair's poll core to a thread that writes them to files.
 //!
-//! A [`Tap`] numbers frames and notes in the one order in which the poll core meets them and copies
-//! them into two rings; the [`Recorder`]'s thread writes the files. Frames are copied and not
-//! shared: a second owner would keep a P from getting the smaller window, an S from getting its
-//! header, and a slow disk would empty the guests' pools. A ring that is full costs records, whose
-//! numbers are then missing, and never the service. Without `--capture` a tap is one branch.
+//! A [`Tap`] numbers frames and notes in the order of the poll core and copies them into two rings. The [`Recorder`]'s
+//! thread writes the files. Frames are copied and not shared: a shared P could not get the smaller window, a shared S
+//! could not get its header, and a slow disk would empty the guests' pools. A full ring costs records, whose numbers
+//! are then missing, and never the service. Without `--capture` a tap is one branch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,23 +23,23 @@ use crate::monitor::capture::{Files, Note, Place};
 use crate::monitor::log::Log;
 use crate::pair::View;
 
-/// Bytes of frames on their way, headers included.
+/// Size of the ring of frames in bytes, headers included.
 const FRAMES: usize = 64 << 20;
-/// Notes on their way.
+/// Slots of the ring of notes.
 const NOTES: usize = 4096;
 /// Bytes in front of each frame in the ring.
 const HEADER: usize = 32;
 /// A burst of the longest frames that IP knows.
 const SCRATCH: usize = Burst::CAPACITY * (HEADER + 66_000);
-/// How long the thread sleeps when there was nothing: what a killed node loses at most.
+/// How long the thread sleeps when there is nothing to write. A killed node loses at most the records of this time.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What the two sides tell each other besides the rings.
+/// What the poll core and the thread share besides the rings.
 #[derive(Default)]
 struct Shared {
     /// Records that found no room.
     lost: AtomicU64,
-    /// Records in all, once the tap is gone.
+    /// Number of all records, set when the tap is dropped.
     records: AtomicU64,
 }
 
@@ -58,7 +57,7 @@ struct Inner {
     notes: Producer<Noted>,
     shared: Arc<Shared>,
     scratch: Vec<u8>,
-    /// Where the records in the scratch end.
+    /// The end of each record in the scratch.
     ends: [usize; Burst::CAPACITY],
     seq: u64,
     seen: Option<View>,
@@ -87,7 +86,7 @@ impl Tap {
         }
     }
 
-    /// Looks at the state and records what has changed.
+    /// Records the changes of the state since the last call.
     #[inline]
     pub fn watch(&mut self, view: impl FnOnce() -> View) {
         if let Some(inner) = &mut self.0 {
@@ -95,7 +94,7 @@ impl Tap {
         }
     }
 
-    /// Sends what waits for a lane, and records what the port took as it was before.
+    /// Sends the frames that wait in a lane. Records those that the port took, as they were before.
     #[inline]
     pub fn flush(&mut self, place: Place, epoch: u32, lane: &mut Lane) -> usize {
         let Some(inner) = &mut self.0 else {
@@ -107,7 +106,7 @@ impl Tap {
         taken
     }
 
-    /// Sends what a burst holds, and records what the port took as it was before.
+    /// Sends the frames of a burst. Records those that the port took, as they were before.
     #[inline]
     pub fn transmit(
         &mut self,
@@ -127,7 +126,7 @@ impl Tap {
 }
 
 impl Inner {
-    /// Copies frames into the scratch, numbered from the next number on; returns how many fitted.
+    /// Copies frames into the scratch, numbered from the next number on. Returns the number that fitted.
     fn stage(&mut self, place: Place, epoch: u32, frames: &[Mbuf]) -> usize {
         self.scratch.clear();
         let at = tsc::now();
@@ -204,10 +203,10 @@ struct Sink {
     shared: Arc<Shared>,
     bytes: Vec<u8>,
     noted: Vec<Noted>,
-    told_lost: u64,
+    reported_lost: u64,
 }
 
-/// Writes down what the taps of all pairs say.
+/// Writes the records of all pairs' taps.
 pub struct Recorder {
     sinks: Vec<Sink>,
     clock: Clock,
@@ -234,7 +233,7 @@ impl Recorder {
             shared: Arc::clone(&shared),
             bytes: Vec::new(),
             noted: Vec::with_capacity(NOTES),
-            told_lost: 0,
+            reported_lost: 0,
         });
         Tap(Some(Box::new(Inner {
             frames,
@@ -253,7 +252,7 @@ impl Recorder {
             let mut any = false;
             let clock = self.clock;
             self.sinks.retain_mut(|sink| {
-                // Asked first: what comes in between is taken by this look or a later one.
+                // Checked first: records that come in between are read now or in a later pass.
                 let over = sink.frames.is_abandoned();
                 any |= sink.work(clock, log);
                 if over {
@@ -269,7 +268,7 @@ impl Recorder {
 }
 
 impl Sink {
-    /// Writes what has come; true if anything has.
+    /// Writes the records in the rings. Returns whether there were any.
     fn work(&mut self, clock: Clock, log: &Log) -> bool {
         let waiting = self.frames.slots();
         self.bytes.resize(waiting, 0);
@@ -277,7 +276,7 @@ impl Sink {
         self.noted
             .extend(std::iter::from_fn(|| self.notes.pop().ok()));
         let mut any = frames || !self.noted.is_empty();
-        // Each batch counts from its own time, taken behind everything in it.
+        // Times are converted with an anchor that is later than all records of the batch.
         let anchor = Anchor::take(clock, tsc::now, monotonic_ns);
         if frames && let Some(files) = &mut self.files {
             each_frame(&self.bytes, |place, seq, at, epoch, frame| {
@@ -290,8 +289,8 @@ impl Sink {
             }
         }
         let lost = self.shared.lost.load(Ordering::Relaxed);
-        if lost != self.told_lost {
-            self.told_lost = lost;
+        if lost != self.reported_lost {
+            self.reported_lost = lost;
             any = true;
             if let Some(files) = &mut self.files {
                 files.lost(anchor.ns, lost);
@@ -324,7 +323,7 @@ impl Sink {
     }
 }
 
-/// Takes records apart that [`Inner::stage`] has put together.
+/// Reads the records that [`Inner::stage`] has written.
 fn each_frame(mut bytes: &[u8], mut tell: impl FnMut(Place, u64, Ticks, u32, &[u8])) {
     let word = |header: &[u8], at: usize| {
         let mut word = [0; 8];

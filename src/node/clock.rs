@@ -1,4 +1,4 @@
-//! Ticks of the TSC and the units that people use.
+//! Converts ticks of the TSC to nanoseconds and back.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock of so many ticks per second.
+    /// A clock of `hz` ticks per second.
     pub fn new(hz: u64) -> Self {
         let hz = hz.max(1);
         Self {

@@ -53,12 +53,12 @@ impl CompareNode {
         self.driver.round(&mut self.ports, now)
     }
 
-    /// What is due every now and then.
+    /// Does the periodic work.
     pub fn tick(&mut self, now: Ticks) {
         self.driver.tick(&mut self.ports, now);
     }
 
-    /// Makes the counters readable for others.
+    /// Publishes the counters.
     pub fn publish(&mut self) {
         let ports = &mut self.ports;
         let writer = ports.tally.writer();
@@ -66,12 +66,13 @@ impl CompareNode {
             let inputs = &ports.inputs;
             counts::lanes(writer, [&inputs.primary, &inputs.secondary, &out.lane]);
         }
-        writer.set(Counter::ReportsLost, ports.mail.lost);
+        let unrecorded = self.driver.state().unrecorded();
+        writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         counts::standalone(writer, self.driver.state());
         ports.tally.latency.publish();
     }
 
-    /// Sends what is free to leave.
+    /// Sends the released frames.
     pub fn finish(&mut self) {
         self.driver.finish(&mut self.ports);
     }

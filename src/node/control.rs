@@ -1,6 +1,7 @@
 //! The control thread: monitors, statistics, divergence records, the log.
 
 mod advice;
+mod backlog;
 mod fencing;
 mod heartbeat;
 mod link;
@@ -19,7 +20,7 @@ use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
 pub use heartbeat::{HeartbeatUdpError, ProgressReports};
-pub use pair::{ControlPair, GuestEvent};
+pub use pair::{ControlPair, GuestEvent, guest_events};
 
 use super::NodeError;
 use super::clock::Clock;
@@ -116,8 +117,12 @@ impl Control {
             .as_deref()
             .map(|dir| Reports::open(dir, DEFAULT_LIMIT))
             .transpose()?;
+        let mut figures: Vec<pair::Figures> = pairs.iter_mut().map(ControlPair::figures).collect();
+        if reports.is_some() {
+            figures.iter_mut().for_each(pair::Figures::show_records);
+        }
         let board = Arc::new(Mutex::new(Board {
-            pairs: pairs.iter_mut().map(ControlPair::figures).collect(),
+            pairs: figures,
             pools,
             started: Instant::now(),
         }));
@@ -190,6 +195,7 @@ impl Control {
             }
             if now.duration_since(collected) >= COLLECT {
                 collected = now;
+                self.log.tell_left_out(now);
                 let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
                 let pairs = self.pairs.iter_mut().zip(&mut board.pairs);
                 for ((pair, figures), log) in pairs.zip(&self.logs) {

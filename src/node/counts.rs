@@ -1,4 +1,4 @@
-//! How the pure rooms' counters become published ones.
+//! Publishes the counters of the pure modules.
 
 use super::clock::Clock;
 use super::lane::Lane;
@@ -10,7 +10,7 @@ use crate::link::secure::Counts as Void;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
 use crate::protect::{Bare, Cause, Checkpoints, Primary, Secondary};
-use crate::spread::Front;
+use crate::spread::Dispatcher;
 
 /// Where one pair's poll core leaves its figures.
 pub struct Tally {
@@ -64,7 +64,7 @@ pub fn lanes_of_guest(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, link
 
 /// What a primary counts.
 pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
-    front(writer, state.comparator());
+    dispatcher(writer, state.comparator());
     checkpoints(writer, state.checkpoints());
     link(writer, state.link(), void, Counter::LinkLostOutput);
     peer(writer, state.link(), clock);
@@ -101,7 +101,7 @@ pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Cl
 
 /// What a standalone comparator counts.
 pub fn standalone(writer: &Writer, state: &Bare<Mbuf>) {
-    front(writer, state.comparator());
+    dispatcher(writer, state.comparator());
     checkpoints(writer, state.checkpoints());
     writer.set(Counter::SecondaryDroppedStale, state.stale());
     writer.set(Counter::Discarded, state.discarded());
@@ -110,10 +110,10 @@ pub fn standalone(writer: &Writer, state: &Bare<Mbuf>) {
     writer.set(Counter::State, state.state() as u64);
 }
 
-/// What the core that polls the ports counts of its comparing; other cores count their own.
-fn front(writer: &Writer, front: &Front<Mbuf>) {
-    comparator(writer, front.local());
-    let overflows = front.local().counts().secondary_overflow + front.overflows();
+/// Publishes the counters of the polling core's comparator. Each worker publishes its own.
+fn dispatcher(writer: &Writer, dispatcher: &Dispatcher<Mbuf>) {
+    comparator(writer, dispatcher.local());
+    let overflows = dispatcher.local().counts().secondary_overflow + dispatcher.overflows();
     writer.set(Counter::SecondaryOverflow, overflows);
 }
 

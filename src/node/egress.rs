@@ -1,9 +1,8 @@
-//! What a frame still needs before a port can send it.
+//! Does the work that a frame still needs before a port can send it.
 //!
-//! A guest with offloads sends TCP frames of up to 64 KB with partial checksums. They are held,
-//! compared and mirrored as they came. At the last moment a port that can cut and sum them is
-//! asked to; for one that cannot it is done here: segments share the frame's payload and get
-//! headers of their own, so nothing is copied but headers.
+//! A guest with offloads sends TCP frames of up to 64 KB with partial checksums. They are held, compared and mirrored
+//! as they came. A port with TSO and checksum offload then segments and sums them. For other ports this module does it:
+//! segments share the frame's payload and get headers of their own, so only headers are copied.
 
 use std::num::NonZeroU16;
 
@@ -16,41 +15,41 @@ use crate::packet::{Kind, Packet};
 /// Bytes of an Ethernet header without tags.
 pub const ETHERNET_HEADER: usize = 14;
 
-/// What leads to a port: its abilities, and where headers and slices come from.
+/// Prepares frames for one port.
 pub struct Egress {
     abilities: Abilities,
     /// Bytes of the longest frame that the port sends, without Ethernet header and tags.
     mtu: Option<usize>,
     pool: Mempool,
-    /// The frame that is being cut.
+    /// The frame that is being segmented.
     cut: Option<Cut>,
-    /// Frames that no port could send: too long, and not to be cut.
+    /// Frames that exceed the MTU and cannot be segmented.
     pub refused: u64,
 }
 
-/// A frame being cut, its payload and the plan.
+/// A frame that is being segmented: its payload and the plan.
 struct Cut {
     payload: Slices,
     plan: Segmentation,
 }
 
-/// What becomes of a frame.
-enum Fitted {
-    /// It can be sent as it is now.
+/// How to send a frame.
+enum TxPrep {
+    /// Send it as it is now.
     Ready,
-    /// This one is to be sent instead.
-    Instead(Mbuf),
-    /// Its segments are to be sent.
-    Cut(Cut),
-    /// It cannot be sent.
-    Refused,
+    /// Send this one in its place.
+    Replace(Mbuf),
+    /// Send its segments.
+    Segment(Cut),
+    /// Drop it: it cannot be sent.
+    Drop,
 }
 
-/// No mbufs for headers or slices; they come back as ports send.
-struct Short;
+/// No mbufs for headers or slices. There will be some again when ports have sent.
+struct NoBuffers;
 
 impl Egress {
-    /// The way to a port with these abilities and this MTU, if it has one.
+    /// Prepares frames for a port with these abilities and this MTU, if it has one.
     pub fn new(abilities: Abilities, mtu: Option<usize>, pool: Mempool) -> Self {
         Self {
             abilities,
@@ -61,7 +60,7 @@ impl Egress {
         }
     }
 
-    /// Whether the frame is to go through [`Egress::fill`].
+    /// Whether the frame must go through [`Egress::fill`].
     #[inline]
     pub fn concerns(&self, frame: &Mbuf) -> bool {
         frame.offload() != Offload::NONE
@@ -74,8 +73,8 @@ impl Egress {
         self.cut.is_some()
     }
 
-    /// Moves frames from `from` to `to`, in order, fit to be sent by `port`, as far as there is room
-    /// and memory. Returns how many left `from`.
+    /// Moves frames from `from` to `to`, in order, ready for `port`. It ends where room or memory ends. Returns the
+    /// number of frames that left `from`.
     pub fn fill(
         &mut self,
         from: &mut Burst,
@@ -88,56 +87,59 @@ impl Egress {
                 match cut.next(&self.pool) {
                     Ok(Some(segment)) => drop(to.push(segment)),
                     Ok(None) => self.cut = None,
-                    Err(Short) => break,
+                    Err(NoBuffers) => break,
                 }
                 continue;
             }
             let Some(frame) = from.first_mut() else { break };
-            let Ok(fitted) = self.fit(frame, port.as_deref_mut()) else {
+            let Ok(prepared) = self.prepare(frame, port.as_deref_mut()) else {
                 break;
             };
             let Some(frame) = from.pop_front() else { break };
             taken += 1;
-            match fitted {
-                Fitted::Ready => drop(to.push(frame)),
-                Fitted::Instead(other) => drop(to.push(other)),
-                Fitted::Cut(cut) => self.cut = Some(cut),
-                Fitted::Refused => self.refused += 1,
+            match prepared {
+                TxPrep::Ready => drop(to.push(frame)),
+                TxPrep::Replace(other) => drop(to.push(other)),
+                TxPrep::Segment(cut) => self.cut = Some(cut),
+                TxPrep::Drop => self.refused += 1,
             }
         }
         taken
     }
 
-    fn fit(&self, frame: &mut Mbuf, mut port: Option<&mut TxPoller>) -> Result<Fitted, Short> {
+    fn prepare(
+        &self,
+        frame: &mut Mbuf,
+        mut port: Option<&mut TxPoller>,
+    ) -> Result<TxPrep, NoBuffers> {
         let offload = frame.offload();
         let is_longer_than = |header| self.mtu.is_some_and(|mtu| frame.len() > mtu + header);
         if offload == Offload::NONE && !is_longer_than(ETHERNET_HEADER) {
-            return Ok(Fitted::Ready);
+            return Ok(TxPrep::Ready);
         }
         let packet = Packet::parse(frame.head(), frame.len());
         // Tags are not counted in an MTU.
         let too_long = is_longer_than(usize::from(packet.l3).max(ETHERNET_HEADER));
         if offload == Offload::NONE {
             return Ok(match too_long {
-                true => Fitted::Refused,
-                false => Fitted::Ready,
+                true => TxPrep::Drop,
+                false => TxPrep::Ready,
             });
         }
         if let Some(size) = offload.segment
             && packet.kind == Kind::Tcp
         {
             if self.abilities.segmentation && ask(frame, &packet, offload, port.as_deref_mut()) {
-                return Ok(Fitted::Ready);
+                return Ok(TxPrep::Ready);
             }
             let plan = self
                 .payload_size(&packet, size)
                 .and_then(|size| Segmentation::new(&packet, size));
-            return Ok(plan.map_or(Fitted::Refused, |plan| {
-                Fitted::Cut(Cut::new(frame.share(), plan))
-            }));
+            let cut = plan.and_then(|plan| Cut::new(frame.share(), plan));
+            return Ok(cut.map_or(TxPrep::Drop, TxPrep::Segment));
         }
         if too_long {
-            return Ok(Fitted::Refused);
+            return Ok(TxPrep::Drop);
         }
         let offload = Offload {
             segment: None,
@@ -147,12 +149,15 @@ impl Egress {
             || (self.abilities.checksums && ask(frame, &packet, offload, port))
             || complete(frame, &packet)
         {
-            return Ok(Fitted::Ready);
+            return Ok(TxPrep::Ready);
         }
-        // Somebody else owns the headers, too.
-        let mut other = with_own_headers(frame, &self.pool).ok_or(Short)?;
+        // The headers have another owner, too, so they must not be changed.
+        let Some(rest) = Slices::new(frame.share()) else {
+            return Ok(TxPrep::Drop);
+        };
+        let mut other = with_own_headers(rest, &self.pool).ok_or(NoBuffers)?;
         complete(&mut other, &packet);
-        Ok(Fitted::Instead(other))
+        Ok(TxPrep::Replace(other))
     }
 
     /// What the frame asks for, or less where the port's frames are shorter.
@@ -166,20 +171,21 @@ impl Egress {
 }
 
 impl Cut {
-    fn new(frame: Mbuf, plan: Segmentation) -> Self {
-        let mut payload = Slices::new(frame);
+    /// `None` for a frame that has fewer bytes than the plan.
+    fn new(frame: Mbuf, plan: Segmentation) -> Option<Self> {
+        let mut payload = Slices::new(frame)?;
         payload.skip(plan.headers());
-        Self { payload, plan }
+        Some(Self { payload, plan })
     }
 
-    fn next(&mut self, pool: &Mempool) -> Result<Option<Mbuf>, Short> {
+    fn next(&mut self, pool: &Mempool) -> Result<Option<Mbuf>, NoBuffers> {
         let Some(piece) = self.plan.peek() else {
             return Ok(None);
         };
-        let mut head = pool.alloc().ok_or(Short)?;
+        let mut head = pool.alloc().ok_or(NoBuffers)?;
         let payload = match piece.len {
             0 => None,
-            len => Some(self.payload.take(len, pool).ok_or(Short)?),
+            len => Some(self.payload.take(len, pool).ok_or(NoBuffers)?),
         };
         let sum = payload.as_ref().and_then(|p| p.sum(0, piece.len));
         let headers = self.plan.headers();
@@ -263,11 +269,11 @@ fn complete(frame: &mut Mbuf, packet: &Packet) -> bool {
 }
 
 /// The same frame with headers that nobody else owns; `None` when `pool` is short.
-fn with_own_headers(frame: &Mbuf, pool: &Mempool) -> Option<Mbuf> {
+fn with_own_headers(mut rest: Slices, pool: &Mempool) -> Option<Mbuf> {
     let mut head = pool.alloc()?;
+    let frame = rest.frame();
     let own = frame.head().len().min(HEADERS_MAX);
     head.append(own)?.copy_from_slice(&frame.head()[..own]);
-    let mut rest = Slices::new(frame.share());
     rest.skip(own);
     match rest.left() {
         0 => Some(head),

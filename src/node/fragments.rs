@@ -1,22 +1,22 @@
-//! Link frames longer than the link port sends, as fragments; and fragments as frames again.
+//! Fragments link frames that are longer than the link port's MTU, and reassembles them.
 //!
-//! Nothing is copied: a fragment is a header and slices of the frame's own mbufs, and what was put
-//! together is the chain of the mbufs in which the fragments came.
+//! Nothing is copied. A fragment is a header and slices of the frame's own mbufs. A reassembled frame is the chain of
+//! the mbufs in which its fragments came.
 
 use crate::dpdk::{Burst, Mbuf, Mempool, Slices};
 use crate::frame::Frame;
 use crate::link::fragment::{FRAGMENT_HEADER, Fragment, Fragmenter, Reassembly, Step};
 
-/// The way to a link port that sends frames of a bounded length.
-pub struct Splitting {
+/// Fragments frames for a link port.
+pub struct MbufFragmenter {
     fragmenter: Fragmenter,
     longest: usize,
     pool: Mempool,
-    /// What is left of the frame that is being split.
+    /// The rest of the frame that is being fragmented.
     rest: Option<Slices>,
 }
 
-impl Splitting {
+impl MbufFragmenter {
     /// For frames of up to `longest` bytes; `None` where no fragment fits.
     pub fn new(longest: usize, pool: Mempool) -> Option<Self> {
         Some(Self {
@@ -27,20 +27,20 @@ impl Splitting {
         })
     }
 
-    /// Whether the frame is too long.
+    /// Whether the frame must be fragmented.
     #[inline]
     pub fn concerns(&self, frame: &Mbuf) -> bool {
         frame.len() > self.longest
     }
 
-    /// Whether fragments of a frame that was taken are still to come.
+    /// Whether fragments of a frame are still to come.
     #[inline]
-    pub fn is_splitting(&self) -> bool {
+    pub fn is_fragmenting(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// Moves frames from `from` to `to`, in order and in fragments where they are too long, as far as
-    /// there is room and memory. Returns how many left `from`.
+    /// Moves frames from `from` to `to`, in order, and fragments those that are too long. It ends where room or memory
+    /// ends. Returns the number of frames that left `from`.
     pub fn fill(&mut self, from: &mut Burst, to: &mut Burst) -> usize {
         let mut taken = 0;
         while !to.is_full() {
@@ -70,7 +70,8 @@ impl Splitting {
             };
             taken += 1;
             if self.concerns(&frame) && self.fragmenter.begin(frame.head(), frame.len()) {
-                self.rest = Some(Slices::new(frame));
+                // A frame that is shorter than it says is lost here, as on the link: the peer misses it.
+                self.rest = Slices::new(frame);
             } else {
                 let _ = to.push(frame);
             }
@@ -79,15 +80,15 @@ impl Splitting {
     }
 }
 
-/// Where fragments become frames.
+/// Reassembles frames from fragments.
 #[derive(Default)]
-pub struct Joining {
+pub struct MbufReassembler {
     reassembly: Reassembly,
     open: Option<Mbuf>,
 }
 
-impl Joining {
-    /// Takes in what the link port received; gives back a frame that is whole.
+impl MbufReassembler {
+    /// Takes in a frame that the link port received. Returns a frame that is whole.
     #[inline]
     pub fn accept(&mut self, frame: Mbuf) -> Option<Mbuf> {
         match Fragment::is_one(frame.head()) {

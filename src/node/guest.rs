@@ -8,6 +8,7 @@ use super::own::{reclaim, strip};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Offload, Ticks};
 use crate::link::DATA_HEADER;
+use crate::link::secure::Begun;
 use crate::monitor::capture::Place;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
@@ -19,11 +20,11 @@ pub struct GuestAndLink {
     pub guest: Lane,
     /// The link.
     pub link: Lane,
-    /// The poll core's place at the guest port's fence.
+    /// This poll core's part of the guest port's fence.
     pub fence: FenceCore,
     /// Mbufs for headers and the link's own frames.
     pub headers: Mempool,
-    /// Headers that are set aside; empty between two rounds.
+    /// Reserved headers; empty between two rounds.
     pub reserved: Burst,
 }
 
@@ -50,6 +51,11 @@ impl Ports for GuestPorts {
     fn receive(&mut self, port: Port, burst: &mut Burst, most: usize) -> bool {
         self.lane(port)
             .is_some_and(|lane| lane.receive(burst, most) > 0)
+    }
+
+    #[inline]
+    fn next_session(&mut self) -> Option<Begun> {
+        self.inputs.link.take_session()
     }
 
     #[inline]
@@ -159,7 +165,7 @@ impl GuestNode {
         busy
     }
 
-    /// What is due every now and then.
+    /// Does the periodic work.
     pub fn tick(&mut self, now: Ticks) {
         self.driver.tick(&mut self.ports, now);
         let (link, mail) = (&mut self.ports.inputs.link, &mut self.ports.mail);
@@ -170,7 +176,7 @@ impl GuestNode {
         }
     }
 
-    /// Makes the counters readable for others.
+    /// Publishes the counters.
     pub fn publish(&mut self) {
         let ports = &self.ports;
         let (guest, link) = (&ports.inputs.guest, &ports.inputs.link);
@@ -180,7 +186,11 @@ impl GuestNode {
         let own = self.driver.counts();
         writer.set(Counter::InputWaits, own.input_waits);
         writer.set(Counter::InputIgnored, own.input_ignored);
-        writer.set(Counter::ReportsLost, ports.mail.lost);
+        let unrecorded = self
+            .driver
+            .primary()
+            .map_or(0, |primary| primary.state().unrecorded());
+        writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         if let Some(primary) = self.driver.primary() {
             counts::primary(writer, primary.state(), link.void(), ports.clock);
             self.ports.tally.latency.publish();
@@ -189,10 +199,10 @@ impl GuestNode {
         }
     }
 
-    /// Sends what is free to leave.
+    /// Sends the released frames.
     pub fn finish(&mut self) {
         self.driver.finish(&mut self.ports);
-        self.ports.inputs.link.part();
+        self.ports.inputs.link.send_good_bye();
     }
 
     /// The histograms, at the end.

@@ -1,4 +1,5 @@
-//! What every pair's driver uses, with DPDK: the way to the network, the mailbox, the tap, the figures.
+//! The part of [`Ports`](crate::pair::Ports) that all roles share, with DPDK: the output port, the mailbox, the tap,
+//! the metrics.
 
 use std::thread;
 use std::time::Duration;
@@ -14,20 +15,20 @@ use crate::frame::Ticks;
 use crate::monitor::capture::{Note, Place};
 use crate::pair::{self, Host, View};
 
-/// Time between two tries to send what is left when the node ends, while workers have something left to do.
+/// When the node ends and workers still have frames: time between two tries to send the rest.
 const LAST_WAIT: Duration = Duration::from_micros(100);
 
-/// A pair's surroundings on its poll core; `inputs` are the ports besides the one to the network.
+/// A pair's ports and channels on its poll core. `inputs` are the ports besides the output port.
 pub struct NodeHost<I> {
-    /// The ports that frames come from.
+    /// The input ports.
     pub inputs: I,
     /// The port to the network; a secondary may have none.
     pub out: Option<Outlet>,
     /// The poll core's end of the mailbox.
     pub mail: PollEnd,
-    /// Where counters and latencies go.
+    /// Counters and latencies.
     pub tally: Tally,
-    /// Where captured frames go.
+    /// The capture.
     pub tap: Tap,
     /// The TSC's rate.
     pub clock: Clock,

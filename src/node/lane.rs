@@ -1,40 +1,39 @@
-//! One port of a pair as the poll core uses it: a receive queue, a transmit queue, and the burst
-//! that waits for the transmit queue.
+//! One port of a pair on its poll core: a receive queue, a transmit queue, and a burst that waits for the latter.
 //!
-//! Frames that the port cannot send as they are go through an [`Egress`] on their way, at the link
-//! through [`Sealing`]; they count as sent once it has taken them, in order with all others.
+//! A frame that the port cannot send as it is goes through an [`Egress`], at the link through [`Sealing`]. It counts as
+//! sent once that stage has taken it. All frames keep their order.
 
 use super::egress::Egress;
 use super::sealing::Sealing;
 use super::source::Source;
 use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue, tsc};
-use crate::link::secure::{Counts as Void, Guard, Notice};
+use crate::link::secure::{Begun, Counts as Void, Guard, Notice};
 
 /// A port's queues before a poll core has taken them.
 pub struct Queues {
-    /// To take frames from.
+    /// The receive queue.
     pub rx: RxQueue,
-    /// To give frames to.
+    /// The transmit queue.
     pub tx: TxQueue,
-    /// What the port does to frames that ask for it.
+    /// The offloads that the port does.
     pub abilities: Abilities,
     /// Bytes of the longest frame that it sends, without Ethernet header and tags; `None` for any.
     pub mtu: Option<usize>,
-    /// Mbufs for cutting frames, where some may have to be cut.
+    /// Mbufs for segments, if frames may have to be segmented.
     pub cutting: Option<Mempool>,
-    /// Of a link: which frames count, and mbufs for its own.
+    /// At a link: its guard, and mbufs for the guard's own frames.
     pub link: Option<(Guard, Mempool)>,
-    /// Where its frames come from, where one that finds no mbufs would be lost.
+    /// The pool that it receives into, if a frame without mbufs would be lost.
     pub source: Option<Mempool>,
 }
 
-/// What makes frames fit for the port.
+/// The stage that prepares frames for the port.
 enum Fit {
-    /// They go as they are.
+    /// None.
     AsIs,
-    /// Frames of guests and the network.
+    /// For frames of guests and of the network.
     Port(Egress),
-    /// Frames of the link.
+    /// For frames of the link.
     Link(Box<Sealing>),
 }
 
@@ -72,12 +71,12 @@ pub struct Lane {
     tx: TxPoller,
     /// Frames to send, in order.
     pub out: Burst,
-    /// Frames fit for the port that it has not taken yet; they come before `out`.
+    /// Prepared frames that the port has not taken yet. They come before `out`.
     wire: Burst,
     fit: Fit,
-    /// Makes received frames fit for the port that they go to.
+    /// Prepares received frames for the port that they go to.
     ingress: Option<Egress>,
-    /// Received frames that are not fit yet.
+    /// Received frames that are not prepared yet.
     raw: Burst,
     cutting: Option<Mempool>,
     source: Option<Source>,
@@ -86,7 +85,7 @@ pub struct Lane {
     pub received: u64,
     /// Frames that the port took.
     pub sent: u64,
-    /// Frames that it did not take and that were given up.
+    /// Frames that the port did not take and that were dropped.
     pub dropped: u64,
 }
 
@@ -126,12 +125,12 @@ impl Lane {
         }
     }
 
-    /// What the port does to frames that ask for it.
+    /// The offloads that the port does.
     pub fn abilities(&self) -> Abilities {
         self.abilities
     }
 
-    /// Cuts and marks what is received, so that a port of these abilities can take it.
+    /// Prepares received frames for a port with these abilities.
     pub fn feeds(&mut self, abilities: Abilities) {
         self.ingress = self
             .cutting
@@ -179,7 +178,7 @@ impl Lane {
         burst.len()
     }
 
-    /// Sends what a burst holds; the rest stays in it. The frames are fit for the port.
+    /// Sends the frames of a burst, which are prepared for the port. Frames that the port does not take stay in it.
     #[inline]
     pub fn transmit(&mut self, burst: &mut Burst) -> usize {
         if burst.is_empty() {
@@ -190,7 +189,7 @@ impl Lane {
         n
     }
 
-    /// Sends what waits; returns how many frames left.
+    /// Sends the frames that wait. Returns the number that left.
     #[inline]
     pub fn flush(&mut self) -> usize {
         if !self.wire.is_empty()
@@ -228,7 +227,7 @@ impl Lane {
         let (refused, unheard) = match &mut self.fit {
             Fit::AsIs => (0, 0),
             Fit::Port(egress) => (std::mem::take(&mut egress.refused), 0),
-            // Before there is a session nothing is said but that this node is there.
+            // Before there is a session, only the guard's greetings leave.
             Fit::Link(sealing) => (0, std::mem::take(&mut sealing.unheard)),
         };
         self.dropped += refused;
@@ -243,7 +242,7 @@ impl Lane {
         }
     }
 
-    /// Of a link: what did not count.
+    /// At a link: counts of the frames that did not count.
     pub fn void(&self) -> Void {
         match &self.fit {
             Fit::AsIs | Fit::Port(_) => Void::default(),
@@ -251,18 +250,27 @@ impl Lane {
         }
     }
 
-    /// Of a link: what an operator should hear of its session and of strangers.
+    /// At a link: the next notice for the log about its session or about foreign frames.
     pub fn next_notice(&mut self) -> Option<Notice> {
         self.guard()?.next_notice(tsc::now())
     }
 
-    /// Of a link: see [`Guard::take_foreigner`].
+    /// At a link: the session that its guard has begun since the last call.
+    #[inline]
+    pub fn take_session(&mut self) -> Option<Begun> {
+        match &mut self.fit {
+            Fit::AsIs | Fit::Port(_) => None,
+            Fit::Link(sealing) => sealing.take_session(),
+        }
+    }
+
+    /// At a link: see [`Guard::take_foreigner`].
     pub fn take_foreigner(&mut self) -> bool {
         self.guard().is_some_and(Guard::take_foreigner)
     }
 
-    /// Of a link: tells the peer that this node ends, so that whoever is started in its place need not wait.
-    pub fn part(&mut self) {
+    /// At a link: sends the peer a good-bye, so that a node started in this one's place need not wait.
+    pub fn send_good_bye(&mut self) {
         self.flush();
         if let Fit::Link(sealing) = &mut self.fit
             && self.wire.is_empty()
@@ -279,19 +287,19 @@ impl Lane {
         self.out.is_empty() && self.wire.is_empty() && !self.fit.is_cutting()
     }
 
-    /// Drops what waits and counts it, with `more` frames that would have come behind.
+    /// Drops and counts the frames that wait, and counts `more` frames that would have followed.
     pub fn give_up(&mut self, more: usize) {
         self.dropped += (self.out.len() + more) as u64;
         self.out.clear();
     }
 
-    /// Frames that still fit behind those that wait.
+    /// Frames that may still be queued.
     #[inline]
     pub fn room(&self) -> usize {
         Burst::CAPACITY - self.out.len()
     }
 
-    /// Puts a frame behind those that wait. The caller has seen [`Lane::room`].
+    /// Queues a frame. There must be [`Lane::room`].
     #[inline]
     pub fn push(&mut self, frame: Mbuf) {
         if self.out.push(frame).is_err() {

@@ -8,21 +8,21 @@ use crate::pair;
 
 pub use crate::pair::ToPoll;
 
-/// What a poll core tells the control thread.
+/// A message of a poll core to the control thread.
 pub type ToControl = pair::ToControl<Mbuf>;
 
 /// The poll core's end.
 pub struct PollEnd {
-    /// What the control thread says.
+    /// Messages of the control thread.
     pub inbox: Consumer<ToPoll>,
     outbox: Producer<ToControl>,
-    /// Messages that found the ring full.
+    /// Messages that were dropped because the ring was full.
     pub lost: u64,
 }
 
 /// The control thread's end.
 pub struct ControlEnd {
-    /// What the poll core says.
+    /// Messages of the poll core.
     pub inbox: Consumer<ToControl>,
     /// For the poll core.
     pub outbox: Producer<ToPoll>,
@@ -46,7 +46,7 @@ pub fn pair() -> (PollEnd, ControlEnd) {
 }
 
 impl PollEnd {
-    /// Sends without waiting; a message that finds no room is counted and gone.
+    /// Sends without waiting. If the ring is full, the message is counted and dropped.
     pub fn post(&mut self, message: ToControl) -> bool {
         let posted = self.outbox.push(message).is_ok();
         self.lost += u64::from(!posted);

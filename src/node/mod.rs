@@ -1,12 +1,12 @@
-//! The running node: ports, poll loop, control thread, and what wires the pure rooms to them.
+//! The running node: ports, poll loop, control thread, and the wiring of the pure modules to them.
 //!
-//! A poll core runs its VM pairs to completion: [`poll`] goes round, [`guest`] and [`compare`] give a pair's driver
-//! ([`crate::pair`]) its ports, which are [`lane`]s, and the rest of its surroundings ([`host`]). Cores that have no pair of their own compare for the others
-//! ([`worker`]), see [`crate::spread`].
-//! Everything that may block, allocate or make a system call is on the [`control`] thread: the
-//! monitors, the statistics, the divergence records, the log. The two meet in [`mailbox`] rings.
-//! A pair's state belongs to one poll core alone and a flow's to one comparator, so that cores share
-//! pairs and flows without a lock.
+//! A poll core runs its VM pairs to completion. [`poll`] is the loop. [`guest`] and [`compare`] give a pair's driver
+//! ([`crate::pair`]) its ports ([`lane`]), and [`host`] gives it the rest. Cores without a pair of their own compare
+//! for the others ([`worker`]; see [`crate::spread`]).
+//!
+//! The [`control`] thread does everything that may block, allocate or make a system call: the monitors, the
+//! statistics, the divergence records, the log. [`mailbox`] rings connect it to the poll cores. One poll core owns a
+//! pair's state, and one comparator a flow's, so the cores need no lock.
 
 mod anchor;
 mod capture;
@@ -30,6 +30,7 @@ mod sealing;
 mod setup;
 mod signals;
 mod source;
+mod stall;
 mod stamps;
 mod worker;
 
@@ -208,17 +209,17 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
     let controlled = control_thread
         .join()
         .map_err(|_| NodeError::Panicked { thread: "control" });
-    // The taps are gone with the poll core.
+    // The poll cores have dropped the taps, so the recorder ends.
     recorder_thread
         .join()
         .map_err(|_| NodeError::Panicked { thread: "capture" })?;
-    // The queues are given up by now, so the ports can be stopped.
+    // The poll cores have dropped the queues, so the ports can be stopped.
     hardware.close();
     controlled??.complete(polled?)?;
     Ok(())
 }
 
-/// Sets the flag when it goes, be it by a panic: no core runs on alone.
+/// Sets the flag when it is dropped, also by a panic, so that no core runs on alone.
 struct StopAtEnd(Arc<AtomicBool>);
 
 impl Drop for StopAtEnd {
@@ -227,14 +228,14 @@ impl Drop for StopAtEnd {
     }
 }
 
-/// Runs all cores until they have ended; gives back the pairs' histograms in the pairs' order.
+/// Runs all cores until they have ended. Returns the pairs' histograms in the pairs' order.
 fn run_cores(
     eal: &Eal,
     poll: Vec<(u32, PollCore)>,
     workers: Vec<(u32, WorkerCore)>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Recorder>, NodeError> {
-    // A worker ends when the cores that it works for have, so nothing that fails here leaves one behind.
+    // A worker ends after the cores that it works for, so an error here leaves no worker behind.
     let compare = workers
         .into_iter()
         .map(|(lcore, core)| {

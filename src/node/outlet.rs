@@ -1,4 +1,4 @@
-//! The port that a pair's output leaves through, with the times of what waits for it.
+//! The output port of a pair, with the times of the frames that wait for it.
 
 use super::capture::Tap;
 use super::clock::Clock;
@@ -25,7 +25,7 @@ impl Outlet {
         }
     }
 
-    /// Puts a compared frame behind those that wait.
+    /// Queues a frame that was compared.
     #[inline]
     pub fn release(&mut self, release: Release<Mbuf>) {
         self.stamps
@@ -33,14 +33,14 @@ impl Outlet {
         self.lane.push(release.frame);
     }
 
-    /// Puts a frame that was not compared behind those that wait.
+    /// Queues a frame that was not compared.
     #[inline]
     pub fn pass(&mut self, frame: Mbuf) {
         self.stamps.push_silent();
         self.lane.push(frame);
     }
 
-    /// Sends what waits; returns how many frames left.
+    /// Sends the frames that wait. Returns the number that left.
     #[inline]
     pub fn flush(
         &mut self,
@@ -56,7 +56,7 @@ impl Outlet {
         left
     }
 
-    /// Drops what waits and counts it, with `more` frames that would have come behind.
+    /// Drops and counts the frames that wait, and counts `more` frames that would have followed.
     pub fn give_up(&mut self, more: usize) {
         self.stamps = Stamps::new();
         self.lane.give_up(more);

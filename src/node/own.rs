@@ -1,4 +1,4 @@
-//! The link's headers, as both roles take them off.
+//! Removes the link's headers, for both roles.
 
 use super::egress::mark;
 use crate::dpdk::{Abilities, Mbuf, Mempool, Slices};
@@ -6,8 +6,8 @@ use crate::frame::Frame;
 use crate::link::DATA_HEADER;
 use crate::packet::segmentation::HEADERS_MAX;
 
-/// Takes the link's header off, and the padding that a short frame got on the way; false where
-/// the frame is shorter than it says.
+/// Removes the link's header, and the padding that a short frame got on the link. Returns false if the frame is shorter
+/// than its header says.
 pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
     if !frame.trim_front(DATA_HEADER) || frame.len() < length {
         return false;
@@ -16,8 +16,8 @@ pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
     padding == 0 || frame.trim_end(padding)
 }
 
-/// A frame that went over the link, without the link's header. While the port still owns it, too, it
-/// gets headers of its own from `pool`; `None` where that is short, or the frame still to be cut.
+/// A frame that went over the link, without the link's header. If the port still owns it, too, it gets headers of its
+/// own from `pool`. `None` if the pool is empty, or if the frame is still to be segmented.
 pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     if frame.trim_front(DATA_HEADER) {
         return Some(frame);
@@ -29,7 +29,7 @@ pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     let headers = frame.head().get(DATA_HEADER..)?;
     let headers = &headers[..headers.len().min(HEADERS_MAX)];
     let mut own = pool.copy_of(headers)?;
-    let mut rest = Slices::new(frame.share());
+    let mut rest = Slices::new(frame.share())?;
     rest.skip(DATA_HEADER + headers.len());
     if let left @ 1.. = rest.left() {
         own = Mbuf::with_header(own, rest.take(left, pool)?).ok()?;

@@ -1,4 +1,4 @@
-//! The rhythm of a core's rounds: when it sleeps, what its cycles went into, when it publishes.
+//! Times a core's rounds: when it sleeps, how many cycles were busy, when it publishes its counters.
 
 use std::num::NonZeroU64;
 use std::thread;
@@ -58,12 +58,12 @@ impl Pace {
         }
     }
 
-    /// When this round began.
+    /// The start of this round.
     pub fn now(&self) -> Ticks {
         self.now
     }
 
-    /// Ends a round, perhaps by a sleep; true if counters are to be published.
+    /// Ends a round, and sleeps if that is due. Returns whether to publish the counters.
     pub fn end_round(&mut self, busy: bool) -> bool {
         self.polls += 1;
         self.idle_rounds = if busy { 0 } else { self.idle_rounds + 1 };
@@ -92,7 +92,7 @@ impl Pace {
         due
     }
 
-    /// Makes its own figures readable for others.
+    /// Publishes the core's own counters.
     pub fn publish(&self, writer: &Writer) {
         writer.set(Counter::Polls, self.polls);
         writer.set(Counter::BusyCycles, self.busy_cycles);

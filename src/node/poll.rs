@@ -1,7 +1,7 @@
-//! The poll loop: round after round over the pairs of this core.
+//! The poll loop: it polls the pairs of this core in rounds.
 //!
-//! No allocation, lock, log line or system call happens here, except the sleep that
-//! `--idle-sleep` asks for after a run of rounds that found nothing.
+//! It does not allocate, lock, log or make a system call, except for the sleep of `--idle-sleep` after a run of rounds
+//! without work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::frame::Ticks;
 use crate::monitor::counters::Writer;
 use crate::monitor::latency::Recorder;
 
-/// Time between two looks at what depends on time alone.
+/// Period of the work that depends on time alone.
 const TICK: Duration = Duration::from_micros(50);
 
 /// One pair, by role.
@@ -70,12 +70,12 @@ impl Pair {
     }
 }
 
-/// Makes a pair on the core that will poll it: pollers never leave their thread.
+/// Makes a pair. It runs on the core that will poll the pair, because pollers cannot move between threads.
 pub type Builder = Box<dyn FnOnce() -> Pair + Send>;
 
-/// What one poll core is to do.
+/// A poll core before it starts.
 pub struct PollCore {
-    /// The pairs, yet to be made on the core, by their numbers in the settings.
+    /// Builders of the pairs, with the pairs' numbers in the settings.
     pub pairs: Vec<(usize, Builder)>,
     /// The TSC's rate.
     pub clock: Clock,
@@ -84,8 +84,8 @@ pub struct PollCore {
 }
 
 impl PollCore {
-    /// Polls until told to stop, and gives the pairs' histograms back. What was free to leave is
-    /// sent before the end; frames still held stay held, and nothing that was not compared leaves.
+    /// Polls until `stop` is set. Returns the pairs' histograms. Before the end it sends the frames that are released;
+    /// frames still held do not leave.
     pub fn run(self, stop: &AtomicBool) -> Vec<(usize, Recorder)> {
         let (numbers, mut pairs): (Vec<usize>, Vec<Pair>) = self
             .pairs

@@ -1,5 +1,5 @@
-//! The pools of all pairs: one for each purpose, planned together and made together, so that pairs
-//! share scarce memory alike (rule R10).
+//! The pools of all pairs, one for each purpose. They are planned and made together, so that pairs share scarce memory
+//! alike (rule R10).
 
 use super::NodeError;
 use crate::config::{PairSettings, Place, RoleSettings};
@@ -9,7 +9,7 @@ use crate::monitor::log::Log;
 use crate::plan::Wish;
 use crate::plan::memory::divide;
 
-/// Mbufs that rings, bursts and caches may hold besides what is held on purpose.
+/// Mbufs that rings, bursts and caches may hold, besides held frames.
 pub const IN_FLIGHT: usize = 4096;
 /// Mbufs of a pool that the cache of one more lcore may hold.
 pub const CACHED: usize = 512;
@@ -24,8 +24,7 @@ const HEADROOM: u16 = 128;
 const HEADER_ROOM: u16 = 512;
 /// Mbufs for headers and the link's own frames.
 const HEADERS: usize = 4096;
-/// Mbufs for the headers and slices of frames that are cut: some fifteen frames of 64 KB on their
-/// way at a time.
+/// Mbufs for the headers and slices of segmented frames: enough for some fifteen frames of 64 KB at a time.
 const CUTTING: usize = 2048;
 /// Mbufs cached per lcore.
 const CACHE: u32 = 256;
@@ -34,7 +33,7 @@ const LEAST: u32 = 1024;
 /// Bytes that a driver may take for a port's rings when it is started.
 const PORT: usize = 1 << 20;
 
-/// What a pool is for.
+/// The purpose of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Frames that the guest sends.
@@ -51,7 +50,7 @@ pub enum Purpose {
     Secondary,
     /// Headers and the link's own frames.
     Headers,
-    /// Headers and slices of frames that are cut.
+    /// Headers and slices of segmented frames.
     Cutting,
 }
 
@@ -84,8 +83,8 @@ struct Wanted {
 pub struct Pools(Vec<(usize, Purpose, Mempool)>);
 
 impl Pools {
-    /// Plans and makes them. A pair's frames are compared by `comparing` lcores besides the one that
-    /// polls; `buffer` says what a port needs of its buffers, in bytes without headroom.
+    /// Plans and makes the pools. `comparing` is the number of lcores that compare for each pair, besides the one that
+    /// polls. `buffer` gives the buffer size that a port needs, in bytes without headroom.
     pub fn make(
         eal: &Eal,
         pairs: &[PairSettings],
@@ -111,7 +110,7 @@ impl Pools {
             .collect();
         let ports: usize = pairs.iter().map(|pair| pair.ports().count()).sum();
         let memory = Memory::of(eal);
-        // Hugepage memory grows on demand; then only DPDK can tell how far.
+        // Hugepage memory grows on demand, and only DPDK knows how far.
         let mut free = match eal.has_hugepages() {
             true => usize::MAX,
             false => memory.free.saturating_sub(ports * PORT),
@@ -153,7 +152,7 @@ impl Pools {
         }
     }
 
-    /// The pool of a pair, by its number, for a purpose of its role.
+    /// The pool of the pair with this number for a purpose of its role.
     ///
     /// # Panics
     /// Where the role has no such purpose, which is a bug.
@@ -241,7 +240,7 @@ fn wanted(
             small(Purpose::Headers, HEADERS),
         ]),
         RoleSettings::Secondary { uplink, .. } => {
-            // After a takeover what the VM sends may have to be held, and what a new SVM does.
+            // After a takeover the VM's output may have to be held, and a new SVM's.
             let held = uplink.as_ref().map_or(0, |_| hold);
             let waiting = held.max(2 * WINDOW);
             pools.extend([
@@ -254,7 +253,7 @@ fn wanted(
             }
         }
         RoleSettings::Compare { .. } => {
-            // What comes in at the port where released frames leave is the second pool's, too.
+            // The output port receives into the second pool, too.
             let mut secondary = frames(
                 Purpose::Secondary,
                 hold + IN_FLIGHT + cached,

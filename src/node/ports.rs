@@ -1,4 +1,4 @@
-//! The ports of all pairs: looked at before anything is made, then opened one by one.
+//! The ports of all pairs. All are inspected before any pool is made, then opened one by one.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ struct Found {
     carries: Carries,
 }
 
-/// What has to be closed at the end, in this order: ports, then nothing else.
+/// Open ports and their pools.
 pub struct Hardware {
     /// By name.
     found: HashMap<String, Found>,
@@ -26,8 +26,8 @@ pub struct Hardware {
 }
 
 impl Hardware {
-    /// Looks at all ports of the settings and makes the pools for them. Of the lcores `comparing`
-    /// compare for each pair besides the one that polls.
+    /// Inspects all ports of the settings and makes the pools for them. `comparing` is the number of lcores that
+    /// compare for each pair, besides the one that polls.
     ///
     /// # Errors
     /// Where a port does not exist, or would lose frames as it is; where memory does not suffice.
@@ -69,8 +69,8 @@ impl Hardware {
         })
     }
 
-    /// Starts a port of the pair with one queue each way, with offloads but on the link, whose frames
-    /// are nobody else's.
+    /// Starts a port of the pair with one queue each way. It enables offloads, except on the link, whose frames the
+    /// peer node makes.
     pub fn open(
         &mut self,
         pair: usize,
@@ -126,13 +126,13 @@ impl Hardware {
     /// Stops and closes all ports.
     pub fn close(&mut self) {
         for port in self.ports.drain(..) {
-            // A port that does not close goes with the process.
+            // A port that does not close ends with the process.
             let _ = port.close();
         }
     }
 }
 
-/// Takes a port and works out what frames it carries.
+/// Inspects a port and computes which frames it carries.
 fn look_at(
     eal: &Eal,
     place: Place,

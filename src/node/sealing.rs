@@ -1,30 +1,33 @@
-//! The way to and from the link: frames are split, then sealed; what counts is opened, then put together.
+//! The stage between the node and the link port. Outward it fragments frames, then seals them. Inward it opens the
+//! seals, then reassembles the frames that count.
 //!
-//! A seal is put into a frame's own headroom where nobody else owns the frame, else in front of it as an mbuf of
-//! its own. What is sealed or opened is read where it lies, in as many segments as it has.
+//! The seal goes into the frame's own headroom if the frame has one owner, else into a separate mbuf in front of it.
+//! The frame's bytes are sealed and opened in place, in all its segments.
 
 use super::egress::ETHERNET_HEADER;
-use super::fragments::{Joining, Splitting};
+use super::fragments::{MbufFragmenter, MbufReassembler};
 use crate::dpdk::{Burst, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
-use crate::link::secure::{Guard, Opened, SEAL};
+use crate::link::secure::{Begun, Guard, Opened, SEAL};
 
-/// A link port's stage between the node and the driver.
+/// Seals and opens the frames of one link port.
 pub struct Sealing {
-    /// Which frames count.
+    /// Decides which frames count.
     pub guard: Guard,
-    splitting: Option<Splitting>,
-    joining: Joining,
+    fragmenter: Option<MbufFragmenter>,
+    reassembler: MbufReassembler,
     /// Mbufs for seals and the guard's own frames.
     headers: Mempool,
     /// Frames of the right length that have no seal yet.
     unsealed: Burst,
-    /// Frames that were dropped since nobody could have opened them.
+    /// The last session that has begun, until the caller takes it.
+    begun: Option<Begun>,
+    /// Frames that were dropped because no peer could have opened them.
     pub unheard: u64,
 }
 
 impl Sealing {
-    /// For a port that sends frames of this MTU, if it has one; `cutting` is where slices come from.
+    /// For a port with this MTU, if it has one. Slices come from the pool `cutting`.
     pub fn new(
         guard: Guard,
         headers: Mempool,
@@ -36,38 +39,41 @@ impl Sealing {
         let longest = mtu.map(|mtu| (mtu + ETHERNET_HEADER).saturating_sub(overhead));
         Self {
             guard,
-            splitting: (longest.zip(cutting))
-                .and_then(|(longest, pool)| Splitting::new(longest, pool)),
-            joining: Joining::default(),
+            fragmenter: (longest.zip(cutting))
+                .and_then(|(longest, pool)| MbufFragmenter::new(longest, pool)),
+            reassembler: MbufReassembler::default(),
             headers,
             unsealed: Burst::new(),
+            begun: None,
             unheard: 0,
         }
     }
 
-    /// Whether frames that were taken are still to come.
+    /// Whether frames wait to be sealed or fragmented further.
     #[inline]
     pub fn is_busy(&self) -> bool {
-        !self.unsealed.is_empty() || (self.splitting.as_ref()).is_some_and(Splitting::is_splitting)
+        !self.unsealed.is_empty()
+            || (self.fragmenter.as_ref()).is_some_and(MbufFragmenter::is_fragmenting)
     }
 
-    /// Whether a frame cannot go as it is.
+    /// Whether a frame must be sealed or fragmented.
     #[inline]
     pub fn concerns(&self, frame: &Mbuf) -> bool {
-        self.guard.seals() || (self.splitting.as_ref()).is_some_and(|s| s.concerns(frame))
+        self.guard.seals() || (self.fragmenter.as_ref()).is_some_and(|s| s.concerns(frame))
     }
 
-    /// Whether the guard has something to say.
+    /// Whether the guard has a frame to send.
     #[inline]
     pub fn is_due(&self) -> bool {
         self.guard.seals() && self.guard.is_due(tsc::now())
     }
 
-    /// Moves frames from `from` to `to`, in order, as far as there is room and memory. Returns how many left `from`.
+    /// Moves frames from `from` to `to`, in order. It ends where room or memory ends. Returns the number of frames that
+    /// left `from`.
     pub fn fill(&mut self, from: &mut Burst, to: &mut Burst) -> usize {
         if !self.guard.seals() {
-            return match &mut self.splitting {
-                Some(splitting) => splitting.fill(from, to),
+            return match &mut self.fragmenter {
+                Some(fragmenter) => fragmenter.fill(from, to),
                 None => pass(from, to),
             };
         }
@@ -78,8 +84,8 @@ impl Sealing {
             if !self.unsealed.is_empty() {
                 return taken;
             }
-            taken += match &mut self.splitting {
-                Some(splitting) => splitting.fill(from, &mut self.unsealed),
+            taken += match &mut self.fragmenter {
+                Some(fragmenter) => fragmenter.fill(from, &mut self.unsealed),
                 None => pass(from, &mut self.unsealed),
             };
             if self.unsealed.is_empty() {
@@ -102,7 +108,7 @@ impl Sealing {
         }
     }
 
-    /// Seals what has none, as far as there is room and memory.
+    /// Seals the waiting frames. It ends where room or memory ends.
     fn seal(&mut self, to: &mut Burst) {
         while !to.is_full()
             && let Some(frame) = self.unsealed.iter().next()
@@ -142,23 +148,30 @@ impl Sealing {
         }
     }
 
-    /// Takes in what the port received; gives back a frame that counts and is whole.
+    /// Takes in a frame that the port received. Returns a frame that counts and is whole.
     #[inline]
     pub fn accept(&mut self, mut frame: Mbuf, now: Ticks) -> Option<Mbuf> {
-        let opened = self.guard.open(frame.head(), frame.segments(), now);
-        if self.guard.take_session() {
-            // Fragments of two sessions are no frame (rule R11).
-            self.joining = Joining::default();
-        }
-        match opened {
+        match self.guard.open(frame.head(), frame.segments(), now) {
             Opened::Plain => {}
             Opened::Sealed if frame.trim_front(SEAL) => {}
+            Opened::Begun(session) => {
+                self.begun = Some(session);
+                // Fragments of two sessions are no frame (rule R11).
+                self.reassembler = MbufReassembler::default();
+                return None;
+            }
             Opened::Sealed | Opened::Consumed | Opened::Void => return None,
         }
-        self.joining.accept(frame)
+        self.reassembler.accept(frame)
     }
 
-    /// The frame that says good-bye, if there is anybody to say it to.
+    /// The session that has begun since the last call.
+    #[inline]
+    pub fn take_session(&mut self) -> Option<Begun> {
+        self.begun.take()
+    }
+
+    /// The good-bye for the peer, if there is a session.
     pub fn good_bye(&mut self) -> Option<Mbuf> {
         let bytes = self.guard.good_bye()?;
         self.headers.copy_of(&bytes)

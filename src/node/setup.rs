@@ -1,16 +1,16 @@
-//! From settings to a wired node: pools, ports, fences, mailboxes, state machines.
+//! Wires a node from its settings: pools, ports, fences, mailboxes, state machines.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 
 use super::NodeError;
 use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::{CompareNode, ComparePorts, PrimaryAndSecondary};
-use super::control::{Control, ControlPair, GuestEvent, ProgressReports};
+use super::control::{Control, ControlPair, GuestEvent, ProgressReports, guest_events};
 use super::counts::Tally;
 use super::guest::{GuestAndLink, GuestNode, GuestPorts};
 use super::lane::{Lane, Queues};
@@ -19,13 +19,15 @@ use super::outlet::Outlet;
 use super::poll::{Builder, Pair, PollCore};
 use super::pools::{CACHED, IN_FLIGHT, Purpose, WINDOW};
 use super::ports::Hardware;
-use super::worker::{Seat, WorkerCore};
+use super::stall::{Patience, Stall};
+use super::worker::{WorkerConfig, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
     self, FailoverMode, FailoverSettings, LinkKey, PairSettings, Place, PolicyRule, PortName,
     Protocol, RoleSettings, Settings, link_key,
 };
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
+use crate::dumps;
 use crate::error_chain::chain;
 use crate::link::Timing;
 use crate::link::secure::{Guard, Identity, ProgressExchange, Role};
@@ -34,18 +36,18 @@ use crate::monitor::log::Log;
 use crate::monitor::{counters, latency};
 use crate::pair::{Ports, PrimaryDriver, SecondaryDriver, Times};
 use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
-use crate::spread::{self, FrontEnd, Shares, Sizes};
+use crate::spread::{self, DispatcherEnd, RedirectionTable, RingSizes};
 
-/// Shares of the flows, where other cores compare, of the core that polls the ports and of each of
-/// the others. To poll three ports costs more than to compare what comes in.
-const FRONT_WEIGHT: u32 = 0;
+/// Weights in the redirection table of the core that polls the ports and of each comparison worker. The polling core
+/// compares no flow itself: to poll three ports costs it more than the workers' comparisons cost them.
+const POLL_CORE_WEIGHT: u32 = 0;
 const WORKER_WEIGHT: u32 = 1;
 /// Connections that the rewriter knows.
 const CONNECTIONS: usize = 65536;
-/// Of the S kept, the share that may be history: few enough that they stay in a core's second-level
-/// cache, since each S that is taken in is written into the mbuf of the oldest.
+/// The history's share of the kept S. It is small enough for a core's second-level cache, because each new S is written
+/// into the mbuf of the oldest one.
 const HISTORY_SHARE: usize = 16;
-/// Of the SVM's output, the share that may be kept to be sent again at a takeover.
+/// The share of the SVM's output that may be kept, to be sent again at a takeover.
 const LAST_SHARE: usize = 8;
 
 const RETRANSMIT: Duration = Duration::from_millis(5);
@@ -57,15 +59,14 @@ const EVIDENCE: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(120);
 /// Longest time that a Linux kernel waits for an answer after the last SYN or SYN+ACK that it sends: `tcp_syn_retries`
-/// is 6, so that it sends the last of them 63 s after the first and gives up after 127 s; with a `tcp_synack_retries` of
-/// 5 those are 31 s and 63 s.
+/// is 6, so that it sends the last of them 63 s after the first and gives up after 127 s; with a `tcp_synack_retries`
+/// of 5 those are 31 s and 63 s.
 const HALF_OPEN: Duration = Duration::from_secs(64);
-/// How long the equal part of a long frame waits for the rest: about what one VM is behind the
-/// other.
+/// How long the equal part of a long frame waits for the rest: about the lag between the VMs.
 const PART_PATIENCE: Duration = Duration::from_millis(1);
 /// How long input waits for a guest that takes none while nothing is protected.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// How late what the network has sent may reach a VM that takes over.
+/// Greatest age of the input that a VM gets at its takeover.
 const LATEST: Duration = Duration::from_secs(1);
 
 /// A node ready to run.
@@ -82,7 +83,7 @@ pub struct Wired {
     pub hardware: Hardware,
 }
 
-/// A pair's tap. A disk that takes nothing more keeps no node from starting: a VM may have no network without.
+/// A pair's tap. A node starts even if the disk is full, because a VM may have no network without the node.
 fn tap(
     recorder: &mut Recorder,
     room: &Room,
@@ -100,8 +101,8 @@ fn tap(
     }
 }
 
-/// Opens everything that the settings name. The pairs are dealt out to the worker lcores in turn;
-/// lcores that get none compare for all pairs. Without worker lcores the main one polls.
+/// Opens everything that the settings name. It assigns the pairs to the worker lcores round-robin. Lcores that
+/// get none compare for all pairs. Without worker lcores the main lcore polls.
 pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeError> {
     let clock = Clock::new(tsc::hz(eal));
     let idle_sleep = settings.process.idle_sleep;
@@ -125,9 +126,9 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
     let mut workers: Vec<(u32, WorkerCore)> = comparing
         .iter()
         .map(|&lcore| {
-            let seats = Vec::new();
+            let workers = Vec::new();
             let core = WorkerCore {
-                seats,
+                workers,
                 clock,
                 idle_sleep,
             };
@@ -152,15 +153,17 @@ pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeErro
             poll: *lcore,
             comparing: &comparing,
             idle_sleep,
+            patience: Patience::new(&settings.process),
+            log,
         };
         let wired = wire_pair(eal, pair, number, clock, place, tap, &mut hardware)?;
         core.pairs.push((number, wired.builder));
         pairs.push(wired.control);
-        for ((_, worker), seat) in workers.iter_mut().zip(wired.seats) {
-            worker.seats.push(seat);
+        for ((_, worker), config) in workers.iter_mut().zip(wired.workers) {
+            worker.workers.push(config);
         }
     }
-    workers.retain(|(_, worker)| !worker.seats.is_empty());
+    workers.retain(|(_, worker)| !worker.workers.is_empty());
     let control = Control::new(
         eal,
         &settings.process,
@@ -185,17 +188,20 @@ struct Cores<'a> {
     comparing: &'a [u32],
     /// How long the one that polls sleeps.
     idle_sleep: Option<Duration>,
+    /// With the one that polls, where QEMU waits for it.
+    patience: Patience,
+    log: &'a Log,
 }
 
 /// A pair ready to run.
 struct WiredPair {
     builder: Builder,
-    /// For the cores that compare with the one that polls, in their order.
-    seats: Vec<Seat>,
+    /// For each comparing core, in order.
+    workers: Vec<WorkerConfig>,
     control: ControlPair,
 }
 
-/// The fence of a guest port and who hears of its stops and starts.
+/// The fence of a guest port, and the receiver of the port's stops and starts.
 struct GuestWatch {
     fence: Fence,
     watch: LinkWatch,
@@ -216,7 +222,7 @@ fn wire_pair(
     let (writer, counters) = counters::published(pair.policy.len());
     let (recorder, latencies) = latency::exchange();
     let tally = Tally::new(writer, recorder);
-    let mut team = Team::new(cores, counters);
+    let mut cores_of_pair = PairCores::new(cores, counters);
     let mut watched = None;
     let cached = cores.comparing.len() * CACHED;
     let builder: Builder = match &pair.role {
@@ -233,7 +239,7 @@ fn wire_pair(
             let headers = pool(hardware, Purpose::Headers);
             let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(number, link, &svm, hardware)?;
-            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
+            let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, cores.idle_sleep, &output, &svm, cached)?;
             let guard = guard(pair, link_key, Role::Primary, link_mac, setup.link)?;
             let link = Queues {
@@ -243,7 +249,7 @@ fn wire_pair(
             setup.link_mac = link_mac;
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
-            let (ends, shares) = team.spread(&setup);
+            let (ends, table) = cores_of_pair.spread(&setup);
             Box::new(move || {
                 let guest = Lane::new(guest);
                 let uplink = uplink_of(&guest, uplink);
@@ -261,7 +267,7 @@ fn wire_pair(
                     tap,
                     clock,
                 };
-                let state = Primary::with_workers(setup, ends, shares, tsc::now());
+                let state = Primary::with_workers(setup, ends, table, tsc::now());
                 let driver = PrimaryDriver::new(state, ports.quiesce(), times(clock));
                 Pair::Guest(Box::new(GuestNode::new(driver, ports)))
             })
@@ -284,7 +290,7 @@ fn wire_pair(
             };
             let headers = pool(hardware, Purpose::Headers);
             let (link, link_mac) = open_link(number, link, &input, hardware)?;
-            let (guest, watch) = open_guest(number, guest, &output, hardware)?;
+            let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, cores.idle_sleep, &output, &input, 0)?;
             let guard = guard(pair, link_key, Role::Secondary, link_mac, setup.link)?;
             let link = Queues {
@@ -341,7 +347,7 @@ fn wire_pair(
             let secondary_in = hardware.open(number, Place::SecondaryIn, secondary_in, &s)?;
             let out = hardware.open(number, Place::Out, out, &s)?;
             let ports = [primary_in, secondary_in, out];
-            let (ends, shares) = team.spread(&setup);
+            let (ends, table) = cores_of_pair.spread(&setup);
             Box::new(move || {
                 let [primary, secondary, out] = ports.map(Lane::new);
                 let ports = ComparePorts {
@@ -352,17 +358,17 @@ fn wire_pair(
                     tap,
                     clock,
                 };
-                let state = Bare::with_workers(setup, ends, shares);
+                let state = Bare::with_workers(setup, ends, table);
                 Pair::Compare(Box::new(CompareNode::new(state, ports)))
             })
         }
     };
-    let (_, core) = &team.counters[0];
+    let (_, core) = &cores_of_pair.counters[0];
     let reports = progress_reports(pair, core.clone())?;
     let mut control = ControlPair::new(
         pair.clone(),
         control_mail,
-        team.counters,
+        cores_of_pair.counters,
         latencies,
         &eal.runtime_dir(),
     );
@@ -374,7 +380,7 @@ fn wire_pair(
     }
     Ok(WiredPair {
         builder,
-        seats: team.seats,
+        workers: cores_of_pair.workers,
         control,
     })
 }
@@ -394,47 +400,48 @@ fn times(clock: Clock) -> Times {
     }
 }
 
-/// The cores of a pair and what they need of each other.
-struct Team<'a> {
+/// The cores of one pair.
+struct PairCores<'a> {
     comparing: &'a [u32],
-    /// By lcore, the core that polls first.
+    /// The counters of each lcore, the polling core's first.
     counters: Vec<(u32, counters::Reader)>,
-    seats: Vec<Seat>,
+    workers: Vec<WorkerConfig>,
 }
 
-impl<'a> Team<'a> {
-    /// The core that polls, with nobody beside it.
+impl<'a> PairCores<'a> {
+    /// The polling core alone.
     fn new(cores: Cores<'a>, counters: counters::Reader) -> Self {
         Self {
             comparing: cores.comparing,
             counters: vec![(cores.poll, counters)],
-            seats: Vec::new(),
+            workers: Vec::new(),
         }
     }
 
-    /// Spreads a pair's flows: the polling core's ends of the rings, and who compares what.
-    fn spread(&mut self, setup: &Setup) -> (Vec<FrontEnd<Mbuf>>, Shares) {
-        let weights: Vec<u32> = std::iter::once(FRONT_WEIGHT)
+    /// Gives the pair a worker on each comparing core. Returns the dispatcher's ends of their rings, and the
+    /// redirection table.
+    fn spread(&mut self, setup: &Setup) -> (Vec<DispatcherEnd<Mbuf>>, RedirectionTable) {
+        let weights: Vec<u32> = std::iter::once(POLL_CORE_WEIGHT)
             .chain(self.comparing.iter().map(|_| WORKER_WEIGHT))
             .collect();
-        let shares = match self.comparing {
-            [] => Shares::even(1, 1),
-            _ => Shares::weighted(&weights, RandomState::new().hash_one(setup.boot)),
+        let table = match self.comparing {
+            [] => RedirectionTable::even(1, 1),
+            _ => RedirectionTable::weighted(&weights, RandomState::new().hash_one(setup.boot)),
         };
         let ends = self.comparing.iter().enumerate().map(|(i, lcore)| {
-            let (front, end) = spread::ends(Sizes::default());
+            let (dispatcher_end, end) = spread::rings(RingSizes::default());
             let (writer, counters) = counters::published(0);
             self.counters.push((*lcore, counters));
-            self.seats.push(Seat {
+            self.workers.push(WorkerConfig {
                 end,
-                limits: shares.limits(&setup.limits, i + 1),
+                limits: table.limits(&setup.limits, i + 1),
                 numbers: setup.numbers,
                 policy: setup.policy.clone(),
                 writer,
             });
-            front
+            dispatcher_end
         });
-        (ends.collect(), shares)
+        (ends.collect(), table)
     }
 }
 
@@ -442,23 +449,27 @@ impl<'a> Team<'a> {
 /// has passed a quiescent point (rule R3).
 fn open_guest(
     number: usize,
+    pair: &PairSettings,
     name: &PortName,
     pool: &Mempool,
+    cores: Cores<'_>,
     hardware: &mut Hardware,
 ) -> Result<(Queues, GuestWatch), NodeError> {
     let queues = hardware.open(number, Place::Guest, name, pool)?;
     let fence = Fence::new();
-    let (tell, events) = unbounded();
+    let (teller, events) = guest_events();
     let stops = AtomicU32::new(0);
     let callback_fence = fence.clone();
+    let (lcore, patience) = (cores.poll, cores.patience);
+    let (log, pair) = (cores.log.of(&pair.name), pair.name.clone());
     let on_change = move |up: bool| {
         if !up {
             stops.fetch_add(1, Ordering::Relaxed);
-            callback_fence.close_and_wait();
+            let mut stall = Stall::new(lcore, patience, &log, &pair);
+            callback_fence.close_and_wait(|time| stall.lasts(time));
         }
         let stops = stops.load(Ordering::Relaxed);
-        // The control thread ends after the ports are closed, or nobody wants to hear it.
-        let _ = tell.send(if up {
+        teller.tell(if up {
             GuestEvent::Started { stops }
         } else {
             GuestEvent::Stopped
@@ -500,7 +511,7 @@ fn open_link(
     Ok((queues, hardware.last().map_or([0; 6], Port::mac)))
 }
 
-/// Who may speak on the link.
+/// The guard of the link.
 fn guard(
     pair: &PairSettings,
     key: &LinkKey,
@@ -511,6 +522,7 @@ fn guard(
     Ok(match key {
         LinkKey::Trusted => Guard::trusting(pair.vm_id, role, mac, timing),
         LinkKey::File(path) => {
+            dumps::forbid()?;
             let identity = Identity {
                 vm: pair.vm_id,
                 role,
@@ -571,7 +583,7 @@ fn setup(
             silence: clock.ticks(pair.failover.silence()),
             // A core that sleeps looks when it wakes.
             gap: clock.ticks(pair.failover.heartbeat + 2 * idle_sleep.unwrap_or_default()),
-            stall: clock.ticks(pair.failover.stall_limit),
+            stall: clock.ticks(pair.failover.peer_stall_limit),
             restart: clock.ticks(pair.failover.restart_limit),
         },
         limits: Limits {
@@ -607,8 +619,8 @@ fn failover(settings: &FailoverSettings, clock: Clock) -> Failover {
     }
 }
 
-/// Grows with time, in steps of 16 ms, so that a node that starts again is known to be the later one. Where a
-/// guard knows that, a clock is not asked.
+/// A number that grows with time, in steps of 16 ms. By it a peer knows that a restarted node is the later one. A guard
+/// with a key knows that without a clock.
 fn boot_number() -> u32 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -616,7 +628,7 @@ fn boot_number() -> u32 {
     ((since.as_millis() >> 4) as u32).max(1)
 }
 
-/// A configured rule as the comparison matches it.
+/// A configured rule in the form that the comparator matches.
 fn rules(rule: &PolicyRule) -> Option<Rule> {
     let protocols: &[u8] = match rule.protocol {
         Protocol::Tcp => &[6],

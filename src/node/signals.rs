@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 
-/// What the process was told by signals.
+/// The signals that the process has got.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     /// SIGINT or SIGTERM: to end.

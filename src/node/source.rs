@@ -1,8 +1,8 @@
-//! The pool that a port receives into, looked at before each burst.
+//! Checks before each burst that the pool of a receiving port suffices.
 //!
-//! DPDK's vhost library drops a frame of several mbufs when the pool runs out in its middle. A P must
-//! not get lost that way (rule R8), so a ring is polled only while there is room for a whole burst
-//! of the longest frames; otherwise it waits, and the guest with it.
+//! DPDK's vhost library drops a frame of several mbufs if the pool runs out in its middle. No P may be lost that way
+//! (rule R8). So a ring is polled only while the pool has mbufs for a burst of the longest frames. Otherwise the frames
+//! wait in the guest's ring.
 
 use crate::dpdk::{Burst, Mempool};
 use crate::frame::Frame;
@@ -12,17 +12,17 @@ const LONGEST: u32 = 33;
 /// Mbufs that count as free but lie in the caches of other lcores.
 const ELSEWHERE: u32 = 512;
 
-/// What is known to be free.
+/// A pool and a lower bound of its free mbufs.
 pub struct Source {
     pool: Mempool,
-    /// At least so many mbufs were free when last counted, less those taken since.
+    /// Mbufs that were free at the last count, less those taken since: a lower bound.
     free: u32,
     needed: u32,
 }
 
 impl Source {
-    /// Mbufs come from this pool. One that is too small for a burst of long frames is polled as long
-    /// as half of it is free.
+    /// Mbufs come from this pool. If the pool is too small for a burst of long frames, the port is polled while half of
+    /// it is free.
     pub fn new(pool: Mempool) -> Self {
         let burst = LONGEST * Burst::CAPACITY as u32 + ELSEWHERE;
         Self {
@@ -32,8 +32,8 @@ impl Source {
         }
     }
 
-    /// Whether a burst may be received. Counting costs a walk over all lcores, so it is done only
-    /// when what was free may be used up.
+    /// Whether a burst may be received. Counting walks over all lcores' caches, so it is done only when the lower bound
+    /// is too low.
     #[inline]
     pub fn suffices(&mut self) -> bool {
         if self.free < self.needed {

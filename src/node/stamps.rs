@@ -1,21 +1,19 @@
-//! Times of the frames that wait for a port, and what becomes of them when they have left.
+//! Times of the frames that wait for a port, which are recorded when the frames leave.
 //!
-//! Frames of a burst mostly share their times, so equal neighbours are one run: it is recorded
-//! once, whatever its length.
+//! Frames of a burst mostly have the same times. So neighbours with equal times form a run, which is recorded at once.
 
 use super::clock::Clock;
 use crate::dpdk::Burst;
 use crate::frame::Ticks;
 use crate::monitor::latency::{Interval, Recorder};
 
-/// Frames with the same times, one behind the other: when they arrived, were cleared, and when
-/// their counterparts came.
+/// Consecutive frames with the same times: of their arrival, their release, and their counterparts' arrival.
 #[derive(Clone, Copy, Default)]
 struct Run {
     arrived: Ticks,
     cleared: Ticks,
     witnessed: Option<Ticks>,
-    /// Not compared: nothing to tell.
+    /// Not compared: nothing to record.
     silent: bool,
     frames: u32,
 }
@@ -30,7 +28,7 @@ impl Run {
     }
 }
 
-/// Times of the frames in a port's burst, in their order.
+/// Times of the frames in a port's burst, in order.
 pub struct Stamps {
     runs: [Run; Burst::CAPACITY],
     len: usize,
@@ -45,7 +43,7 @@ impl Stamps {
         }
     }
 
-    /// One more, of a released frame.
+    /// Adds the times of a released frame.
     #[inline]
     pub fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
         self.add(Run {
@@ -57,7 +55,7 @@ impl Stamps {
         });
     }
 
-    /// One more, of a frame that was not compared.
+    /// Adds a frame that was not compared.
     #[inline]
     pub fn push_silent(&mut self) {
         self.add(Run {
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_not_compared_keeps_its_place_and_tells_nothing() {
+    fn a_frame_that_was_not_compared_keeps_its_place_and_records_nothing() {
         let (mut recorder, _reader) = exchange();
         let mut stamps = Stamps::new();
         stamps.push_silent();

@@ -1,7 +1,7 @@
-//! A core that compares for pairs whose ports another core polls.
+//! A core that compares flows of pairs whose ports another core polls.
 //!
-//! It serves one share of every such pair in turn. Under the same rules as the poll loop: no
-//! allocation, lock, log line or system call, but for the sleep of `--idle-sleep`.
+//! It runs one worker for each such pair, in turn. The rules of the poll loop hold here too: no allocation, lock, log
+//! line or system call, except for the sleep of `--idle-sleep`.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ use crate::dpdk::Mbuf;
 use crate::monitor::counters::Writer;
 use crate::spread::{Worker, WorkerEnd};
 
-/// One pair's share, before the core has taken it.
-pub struct Seat {
+/// What a core needs to make its worker for one pair.
+pub struct WorkerConfig {
     /// The rings to the core that polls the pair's ports.
     pub end: WorkerEnd<Mbuf>,
-    /// The share's bounds.
+    /// The limits of the worker's comparator.
     pub limits: Limits,
-    /// How the SVM's numbers come.
+    /// The numbering of the SVM's segments.
     pub numbers: Numbers,
     /// The pair's policy.
     pub policy: Policy,
-    /// Where the share's counters go.
+    /// Publishes the worker's counters.
     pub writer: Writer,
 }
 
-/// A share in work.
-struct Share {
+/// A worker that runs.
+struct RunningWorker {
     worker: Worker<Mbuf>,
     writer: Writer,
 }
 
-impl Share {
-    fn new(seat: Seat) -> Self {
-        let Seat {
+impl RunningWorker {
+    fn new(config: WorkerConfig) -> Self {
+        let WorkerConfig {
             end,
             limits,
             numbers,
             policy,
             writer,
-        } = seat;
+        } = config;
         Self {
             worker: Worker::new(end, limits, numbers, policy),
             writer,
@@ -54,10 +54,10 @@ impl Share {
     }
 }
 
-/// What one comparing core is to do.
+/// A comparing core before it starts.
 pub struct WorkerCore {
-    /// The shares, whose comparators are made on the core.
-    pub seats: Vec<Seat>,
+    /// Its workers, one for each pair. The core itself makes their comparators, so that their memory is local to it.
+    pub workers: Vec<WorkerConfig>,
     /// The TSC's rate.
     pub clock: Clock,
     /// How long to sleep after a run of rounds without work.
@@ -65,19 +65,20 @@ pub struct WorkerCore {
 }
 
 impl WorkerCore {
-    /// Compares until all cores that it compares for have ended. What it still holds then is freed.
+    /// Compares until all cores that it compares for have ended. Then it frees the frames that it still holds.
     pub fn run(self) {
-        let mut shares: Vec<Share> = self.seats.into_iter().map(Share::new).collect();
+        let workers = self.workers.into_iter();
+        let mut workers: Vec<RunningWorker> = workers.map(RunningWorker::new).collect();
         let mut pace = Pace::new(self.clock, self.idle_sleep);
-        while !shares.iter().all(|share| share.worker.is_over()) {
+        while !workers.iter().all(|running| running.worker.is_over()) {
             let mut busy = false;
-            for share in &mut shares {
-                busy |= share.worker.poll();
+            for running in &mut workers {
+                busy |= running.worker.poll();
             }
             if pace.end_round(busy) {
-                shares.iter().for_each(|share| share.publish(&pace));
+                workers.iter().for_each(|running| running.publish(&pace));
             }
         }
-        shares.iter().for_each(|share| share.publish(&pace));
+        workers.iter().for_each(|running| running.publish(&pace));
     }
 }

@@ -16,7 +16,7 @@ pub const ARP_PACKET: usize = 28;
 /// Bytes of a neighbour solicitation or advertisement with one option.
 pub const DISCOVERY: usize = 32;
 
-/// Whoever is asked, or has answered, by ARP: a MAC address and an IPv4 address.
+/// The target or the sender of an ARP packet: a MAC address and an IPv4 address.
 pub type ArpEnd = ([u8; 6], [u8; 4]);
 
 /// A frame of at most `N` bytes that is being built.

@@ -1,6 +1,6 @@
 //! The Internet checksum: in full (RFC 1071) and by the difference (RFC 1624).
 //!
-//! Whoever changes a field of a frame updates its checksum by the difference, which also keeps a
+//! Code that changes a field of a frame updates its checksum by the difference, which also keeps a
 //! wrong checksum wrong. The full sum is for slow paths and for tests, as the oracle.
 
 use std::net::IpAddr;

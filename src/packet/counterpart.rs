@@ -19,6 +19,9 @@ const V6_LENGTHS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xf0, 0, 0, 0, 0xff, 0xf
 pub(super) const PORTS_AND_LENGTH: u64 =
     u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 
+/// From the 13th byte of the TCP header on: the data offset, and SYN. Options of a SYN are no extras, so a SYN and another
+/// segment with the same options are not read alike.
+const OFFSET_AND_SYN: u16 = 0xf002;
 /// From the TCP header on: both ports.
 pub(super) const PORTS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
@@ -84,7 +87,7 @@ impl Packet {
             return false;
         };
         let payload = usize::from(self.payload);
-        let offset = (a[L4 + 12] ^ b[L4 + 12]) >> 4;
+        let offset_and_syn = (u16_at(a, L4 + 12) ^ u16_at(b, L4 + 12)) & OFFSET_AND_SYN;
         let options = match payload - END {
             0 => 0,
             ALIGNED_STAMPS if payload <= other.len() => word(a, END) ^ word(b, END),
@@ -93,7 +96,7 @@ impl Packet {
         let differs = network_differs::<L4, WORD>(a, b)
             | (double(a, L4) ^ double(b, L4)) & common.0
             | u64::from(options)
-            | u64::from(offset);
+            | u64::from(offset_and_syn);
         differs == 0
     }
 }

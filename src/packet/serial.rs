@@ -2,7 +2,7 @@
 //!
 //! Two numbers can be ordered while they lie less than 2^31 apart, which TCP's window guarantees.
 //! At a distance of exactly 2^31 RFC 1982 leaves the order undefined; here each of the two then
-//! counts as before the other, so whoever must not run ahead asks for [`at_or_before`] in the
+//! counts as before the other. So a caller that must not run ahead asks for [`at_or_before`] in the
 //! direction that refuses.
 
 /// How far `to` lies ahead of `from`; negative when it lies behind.

@@ -1,8 +1,7 @@
 //! Shallow parse: the flow of a plain frame, as a NIC's receive-side scaling reads it.
 //!
-//! [`Packet::parse`](super::Packet::parse) decides what a frame is, and whoever compares it
-//! reads it that way. To pass it on its flow is enough. What is read here is what `parse` reads, or
-//! nothing.
+//! [`Packet::parse`](super::Packet::parse) decides what a frame is, and the comparator uses it. To choose a frame's
+//! core, its flow is enough. A shallow parse reads the same flow as `parse`, or none.
 
 use super::counterpart::{PORTS, PORTS_AND_LENGTH, double, network_differs};
 use super::parse::{ETHERNET_HEADER, TCP_HEADER, UDP_HEADER, V4, V6};

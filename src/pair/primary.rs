@@ -191,6 +191,10 @@ impl<B: Burst> PrimaryDriver<B> {
             ..
         } = self;
         let any = ports.receive(Port::Link, rx, most);
+        if let Some(session) = ports.next_session() {
+            state.link_begins(session, now);
+            ports.watch(|| view(state, now));
+        }
         for mut frame in rx.drain() {
             let data = state.link_frame(frame.head(), frame.len(), now);
             if state.has_link_events() {

@@ -12,7 +12,7 @@ pub struct Driver {
     pub one_queue: Option<&'static str>,
     /// Gathers the segments of a frame, but does not say so.
     pub gathers: bool,
-    /// Its peer leaves checksums to whoever puts a frame on a wire.
+    /// Its peer leaves checksums to the port that transmits a frame.
     pub partial_checksums: bool,
     /// Its peer is given a long frame whole, its IP header included, so that segmentation needs no IPv4
     /// checksum.

@@ -19,6 +19,7 @@ pub struct Bare<F> {
     pass: bool,
     epoch: u32,
     record: Option<Divergence<F>>,
+    unrecorded: u64,
     /// The frame that was reported as overdue last; without a monitor it stays the oldest.
     reported: Option<Ticks>,
     stale: u64,
@@ -42,6 +43,7 @@ impl<F: Frame> Bare<F> {
             pass: false,
             epoch: 1,
             record: None,
+            unrecorded: 0,
             reported: None,
             stale: 0,
             discarded: 0,
@@ -80,6 +82,11 @@ impl<F: Frame> Bare<F> {
     /// P that found no room, which a caller that asks first will not see.
     pub fn discarded(&self) -> u64 {
         self.discarded
+    }
+
+    /// Divergences that were found while an earlier one still waited to be written down.
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
     }
 
     /// Frames that are in here.
@@ -195,7 +202,10 @@ impl<F: Frame> Bare<F> {
     fn diverged(&mut self, divergence: Divergence<F>) {
         self.checkpoints
             .want(Cause::Difference(divergence.reason), divergence.seen);
-        self.record.get_or_insert(divergence);
+        match self.record {
+            Some(_) => self.unrecorded += 1,
+            None => self.record = Some(divergence),
+        }
     }
 
     /// What depends on time alone.

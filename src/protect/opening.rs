@@ -28,12 +28,28 @@ struct Waiting<F> {
     release: Release<F>,
 }
 
+/// Who is told of numbers that were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The secondary, in this epoch.
+    In(u32),
+    /// Nobody before a commit.
+    Later,
+    /// Nobody needs to be.
+    Nobody,
+}
+
 /// The frames that wait, in their order.
 pub(super) struct Openings<F> {
     waiting: VecDeque<Waiting<F>>,
     freed: usize,
     /// Numbers that the link has had no room for yet.
     untold: Option<Synchronized>,
+    /// Numbers were found since the last commit.
+    found: bool,
+    /// Some of those were not told, or not to the peer that is there now: whose frames are still to come out of the
+    /// comparator nobody knows.
+    void: bool,
 }
 
 impl<F: Frame> Openings<F> {
@@ -43,6 +59,8 @@ impl<F: Frame> Openings<F> {
             waiting: VecDeque::with_capacity(WAITING),
             freed: 0,
             untold: None,
+            found: false,
+            void: false,
         }
     }
 
@@ -57,33 +75,35 @@ impl<F: Frame> Openings<F> {
         Some(waits.release.arrived)
     }
 
-    /// The next frame that may leave. `epoch` is the one that the secondary is told numbers of; with
-    /// none they are void.
+    /// The next frame that may leave.
     pub fn next_release(
         &mut self,
         comparator: &mut Front<F>,
         link: &mut Endpoint,
-        epoch: Option<u32>,
+        told: Told,
     ) -> Option<Release<F>> {
         if let Some(release) = self.heard(link) {
             return Some(release);
         }
         loop {
             if let Some(synchronized) = self.untold {
-                if let Some(epoch) = epoch
-                    && link.send(message(epoch, synchronized)).is_err()
-                {
-                    return None;
+                match told {
+                    Told::In(epoch) if link.send(message(epoch, synchronized)).is_err() => {
+                        return None;
+                    }
+                    Told::In(_) | Told::Nobody => {}
+                    Told::Later => self.void = true,
                 }
                 self.untold = None;
             }
             self.untold = comparator.next_synchronized();
             if self.untold.is_some() {
+                self.found = true;
                 continue;
             }
             // What became free to leave before the protection was in doubt still follows what opens
             // its connection.
-            if epoch.is_none() && self.waiting.is_empty() {
+            if told == Told::Nobody && self.waiting.is_empty() {
                 return comparator.next_release();
             }
             if self.waiting.len() == WAITING {
@@ -99,18 +119,19 @@ impl<F: Frame> Openings<F> {
     /// Gives the frame back, unless it opens a connection of which the peer may not have heard or
     /// follows such a frame.
     fn admit(&mut self, release: Release<F>, link: &Endpoint) -> Option<Release<F>> {
-        if link.is_settled() && self.waiting.is_empty() {
+        let heard = link.is_settled() && !self.void;
+        if heard && self.waiting.is_empty() {
             return Some(release);
         }
         let packet = Packet::parse(release.frame.head(), release.frame.len());
         let opens = packet.kind == Kind::Tcp && packet.tcp.flags.contains(TcpFlags::SYN);
-        let waits = opens && !link.is_settled();
+        let waits = opens && !heard;
         if !waits && !self.waiting.iter().any(|other| other.key == packet.key) {
             return Some(release);
         }
         self.waiting.push_back(Waiting {
             key: packet.key,
-            control: Some(link.sent()),
+            control: (!self.void).then(|| link.sent()),
             release,
         });
         None
@@ -130,12 +151,15 @@ impl<F: Frame> Openings<F> {
 
     /// The SVM is about to load numbers that have no offset: those that were not told are void.
     pub fn fence(&mut self, comparator: &mut Front<F>) {
-        self.untold = None;
-        while comparator.next_synchronized().is_some() {}
+        self.void |= self.untold.take().is_some();
+        while comparator.next_synchronized().is_some() {
+            self.void = true;
+        }
     }
 
-    /// What was told is void: all wait for a commit.
+    /// What was told is void: all wait for a commit, and so does what opens a connection and is still to come.
     pub fn revoke(&mut self) {
+        self.void |= self.found;
         for waiting in self.waiting.iter_mut().skip(self.freed) {
             waiting.control = None;
         }
@@ -144,6 +168,7 @@ impl<F: Frame> Openings<F> {
     /// Nobody needs to be told any more: all may leave.
     pub fn free(&mut self) {
         self.freed = self.waiting.len();
+        (self.found, self.void) = (false, false);
     }
 
     /// Drops all; gives back how many.
@@ -151,6 +176,7 @@ impl<F: Frame> Openings<F> {
         let dropped = self.waiting.len();
         self.waiting.clear();
         self.freed = 0;
+        (self.found, self.void) = (false, false);
         dropped
     }
 }

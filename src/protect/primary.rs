@@ -27,6 +27,7 @@ use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup,
 use crate::compare::{Divergence, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
+use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::{self, Packet};
 use crate::rewrite::Offset;
@@ -155,7 +156,8 @@ impl<F: Frame> Primary<F> {
         self.run_untold = true;
         self.connected = true;
         self.leadership.succeed(term);
-        self.tell_lead();
+        // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
+        self.link.take_lead(Message::Leads(term));
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }
@@ -440,6 +442,12 @@ impl<F: Frame> Primary<F> {
         }
     }
 
+    /// The link's guard has begun a session. All S from earlier frames were taken in before.
+    pub(crate) fn link_begins(&mut self, session: Begun, now: Ticks) {
+        self.link.begin(session);
+        self.link_events(now);
+    }
+
     /// Whether the link has said something besides output of the SVM.
     #[inline]
     pub(crate) fn has_link_events(&self) -> bool {
@@ -624,6 +632,11 @@ impl<F: Frame> Primary<F> {
     /// Whether the secondary is heard and may report loads: it has not said that it cannot.
     pub fn is_witnessed(&self, now: Ticks) -> bool {
         self.witness != Some(false) && self.link.is_up(now)
+    }
+
+    /// Divergences that were found while an earlier one still waited to be written down.
+    pub fn unrecorded(&self) -> u64 {
+        self.protection.unrecorded()
     }
 
     /// The secondary's reports of loads.

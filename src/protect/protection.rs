@@ -6,7 +6,7 @@
 //! stays inside (rules R1 to R3); a doubt holds everything until the next commit (rule R8); what
 //! waits for longer than the timeout wants a checkpoint (rule R9).
 
-use super::opening::Openings;
+use super::opening::{Openings, Told};
 use super::{Cause, Checkpoints, Request, Setup};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
@@ -41,6 +41,7 @@ pub(super) struct Protection<F> {
     hold: usize,
     timeout: Ticks,
     record: Option<Divergence<F>>,
+    unrecorded: u64,
     discarded: u64,
 }
 
@@ -57,6 +58,7 @@ impl<F: Frame> Protection<F> {
             epoch: 0,
             committed: None,
             record: None,
+            unrecorded: 0,
             discarded: 0,
         }
     }
@@ -104,6 +106,11 @@ impl<F: Frame> Protection<F> {
     /// P that were dropped because their VM is gone.
     pub fn discarded(&self) -> u64 {
         self.discarded
+    }
+
+    /// Divergences that were found while an earlier one still waited to be written down.
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
     }
 
     /// Frames that are in here.
@@ -262,7 +269,10 @@ impl<F: Frame> Protection<F> {
 
     fn diverged(&mut self, divergence: Divergence<F>) {
         self.want(Cause::Difference(divergence.reason), divergence.seen);
-        self.record.get_or_insert(divergence);
+        match self.record {
+            Some(_) => self.unrecorded += 1,
+            None => self.record = Some(divergence),
+        }
     }
 
     /// Wants a checkpoint.
@@ -293,9 +303,12 @@ impl<F: Frame> Protection<F> {
     /// The next P that may leave. The link is told of a connection's ISNs before any frame of it
     /// leaves.
     pub fn next_release(&mut self, link: &mut Endpoint) -> Option<Release<F>> {
-        let epoch = (self.mode == Mode::On).then_some(self.epoch);
-        self.openings
-            .next_release(&mut self.comparator, link, epoch)
+        let told = match self.mode {
+            Mode::On => Told::In(self.epoch),
+            Mode::Uncertain => Told::Later,
+            Mode::Off | Mode::Alone => Told::Nobody,
+        };
+        self.openings.next_release(&mut self.comparator, link, told)
     }
 
     /// The next checkpoint request, if QEMU can take one.

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_hosts_are_told_apart_and_written_back() {
+    fn paths_and_hosts_are_distinguished_and_written_back() {
         for (text, want) in [
             ("/run/x.qmp", Address::Unix("/run/x.qmp".into())),
             ("x.qmp", Address::Unix("x.qmp".into())),

@@ -62,8 +62,8 @@ pub struct Client {
     pause: Duration,
     attempt: usize,
     next_id: u64,
-    /// The reason that was told last, until a connection stands again.
-    told: Option<String>,
+    /// The reason that was reported last, until a connection stands again.
+    reported: Option<String>,
 }
 
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Client {
             attempt: 0,
             // Replies to an earlier process on the same monitor must not look like ours.
             next_id: u64::from(std::process::id()) << 24,
-            told: None,
+            reported: None,
             options,
         }
     }
@@ -380,7 +380,7 @@ impl Client {
         while let Some(event) = session.next_event() {
             if matches!(event, Event::Connected(_)) {
                 self.pause = self.options.reconnect_min;
-                self.told = None;
+                self.reported = None;
             }
             self.events.push_back(event);
         }
@@ -404,8 +404,8 @@ impl Client {
             self.next_id = next_id;
         }
         let reason = error.to_string();
-        if self.told.as_ref() != Some(&reason) {
-            self.told = Some(reason);
+        if self.reported.as_ref() != Some(&reason) {
+            self.reported = Some(reason);
             self.events.push_back(Event::Disconnected(error));
         }
     }

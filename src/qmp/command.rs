@@ -63,7 +63,7 @@ impl Command {
         }
     }
 
-    /// What the caller is told of a failure of what it asked for.
+    /// The event for the caller if a command that it asked for fails.
     pub(super) fn failed(self, cause: RequestFailure) -> Option<Event> {
         match self {
             Self::Checkpoint(token) => Some(Event::RequestFailed { token, cause }),

@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::{Probe, QmpError, RequestFailure, Yanked};
 
-/// One thing that happened, in the order in which the monitor's stream told it.
+/// One thing that happened. Events come in the order of the monitor's stream.
 #[derive(Debug)]
 pub enum Event {
     /// The monitor has been greeted and probed. Everything that QEMU emitted before is contained
     /// in the probe; what follows comes as events.
     Connected(Box<Probe>),
     /// The connection is gone or could not be made; the client goes on trying. While attempts
-    /// fail for one and the same reason it is told once.
+    /// fail for one and the same reason this comes once.
     Disconnected(QmpError),
 
     /// STOP: the virtual machine no longer runs.
@@ -94,13 +94,13 @@ pub enum Event {
 
     /// QEMU goes on with this virtual machine alone.
     FailOverAccepted,
-    /// QEMU was not told that the other side is lost, or refused.
+    /// The failover command was not sent, or QEMU refused it.
     FailOverFailed {
         /// Why.
         cause: RequestFailure,
     },
 
-    /// QEMU has cut a connection to the other side, before it is told of its loss.
+    /// QEMU has cut a connection to the other side, before the failover command.
     Yanked {
         /// Which.
         what: Yanked,
@@ -120,7 +120,7 @@ pub enum Event {
         after: Duration,
     },
 
-    /// QEMU is told to give this NIC its link ([`Session::raise_links`]).
+    /// A command to raise the link of this NIC was sent ([`Session::raise_links`]).
     ///
     /// [`Session::raise_links`]: super::Session::raise_links
     LinkRaised {

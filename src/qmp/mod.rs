@@ -12,7 +12,7 @@
 //!   polled by a control thread, starts none of its own, and no call of it blocks (a host *name*
 //!   as the address is the exception: the system's resolver is asked at each connect).
 //!
-//! Facts of the protocol this room relies on (QEMU `docs/interop/qmp-spec`, `monitor/qmp.c`):
+//! Facts of the protocol this module relies on (QEMU `docs/interop/qmp-spec`, `monitor/qmp.c`):
 //! - Replies come in the order of the commands, and events and replies share one ordered stream. So a reply to
 //!   [`Client::barrier`] proves that every event before it has been delivered. With the capability `oob`, which is
 //!   enabled where it is offered, that holds for all but the commands out of band: `yank`, and whether QEMU answers.

@@ -106,7 +106,7 @@ impl Pipeline {
         &self.output
     }
 
-    /// The first `count` bytes of [`Pipeline::output`] were handed to the kernel. Gives back the
+    /// The first `count` bytes of [`Pipeline::output`] were handed to the kernel. Returns the
     /// commands whose last byte is among them.
     pub(super) fn written(&mut self, count: usize) -> impl Iterator<Item = Command> {
         let count = count.min(self.output.len());

@@ -324,7 +324,7 @@ impl Session {
         self.oob && self.findings.schema.yanks && !matches!(self.phase, Phase::Greeting(_))
     }
 
-    /// Asked while QEMU answers: when it is told of a loss, it may not.
+    /// Asks while QEMU answers. At a failover its main loop may not answer.
     fn look_for_replicas(&mut self, now: Instant) {
         let asked = |one| matches!(one, Command::Instances | Command::BlockGraph);
         if self.frees() && !self.pipeline.pending().any(asked) {

@@ -1,9 +1,9 @@
-//! What clients have heard of the PVM's clock, below which the SVM's must not fall at a takeover.
+//! The PVM's last time stamps that clients have seen. At a takeover the SVM's must not be lower.
 //!
-//! A VM that stood still while it was told to go on is behind the one that its clients know, and they drop its
-//! segments as strays of long ago (PAWS; RFC 7323, section 5.3): its first answers are lost, and wait for a
-//! retransmission timer. In go the time stamps that clients echo; out comes the least that a connection's next segment must
-//! bear. It bears that until the VM's own clock has come so far, and then the connection is forgotten here.
+//! A VM that stood still before the takeover has a clock behind the one that its clients know. They drop its segments
+//! as old duplicates (PAWS; RFC 7323, section 5.3), and its first answers wait for a retransmission timer. The input
+//! is the time stamps that clients echo, the output the least time stamp that a connection's next segment must bear.
+//! It bears that one until the VM's own clock has reached it; then the connection is removed here.
 //!
 //! What the client then echoes lies ahead of the VM's clock, of which a sender makes no use (Linux
 //! `tcp_rtt_tsopt_us`: no sample of a round trip).

@@ -120,9 +120,10 @@ impl Connection {
         self.seq == 0 && self.timestamp == 0
     }
 
-    /// Whether `told` only repeats what is known of this connection.
-    pub(super) fn continues(&self, told: &Self) -> bool {
-        (self.svm_isn, self.seq, self.timestamp) == (told.svm_isn, told.seq, told.timestamp)
+    /// Whether `announced` only repeats what is known of this connection.
+    pub(super) fn continues(&self, announced: &Self) -> bool {
+        (self.svm_isn, self.seq, self.timestamp)
+            == (announced.svm_isn, announced.seq, announced.timestamp)
     }
 
     /// Whether both directions are closed, or a reset has ended them.

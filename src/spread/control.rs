@@ -1,11 +1,11 @@
-//! What ends and begins epochs, as a worker is told of it.
+//! Ends and beginnings of epochs, as a worker gets them.
 
 use crate::frame::Ticks;
 
 /// A change that concerns all frames before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Control {
-    /// Counts the changes; the two sides know by it of which epoch the other speaks.
+    /// Counts the changes. A report carries it, so that the dispatcher knows the report's epoch.
     pub generation: u32,
     pub change: Change,
 }

@@ -1,40 +1,43 @@
-//! One VM pair's flows spread over several cores.
+//! Steers one VM pair's flows to several cores.
 //!
-//! The core that polls the ports holds the [`Front`], which takes the comparator's place there: it
-//! compares the flows of its own [`Shares`] and passes the other frames on to [`Worker`]s, each a
-//! comparator on a core of its own. Without workers the front is the comparator, and no ring is there.
+//! The core that polls the ports owns the [`Dispatcher`], which has the comparator's methods. It compares the flows
+//! that the [`RedirectionTable`] gives to this core, and passes the other frames to [`Worker`]s. Each worker is a
+//! comparator on a core of its own. Without workers the dispatcher is the comparator, and there are no rings.
 //!
-//! What happened goes through one ring of messages, strictly in order: so many frames, the time, and the
-//! fences, commits and discards between them. The frames lie in rings of their own, and a message
-//! counts them. So no worker compares a frame in another epoch than the front took it in (rules R1 to
-//! R3), and the frames of a flow, which always go to the same worker, keep their order. A ring that is
-//! full pushes back on the ports (rule R8).
+//! One ring of messages per worker keeps the order of events. A message gives the number of frames and their time, or
+//! a fence, a commit or a discard. The frames lie in rings of their own. So a worker compares each frame in the epoch
+//! in which the dispatcher took it in (rules R1 to R3). All frames of a flow go to one worker and keep their order. A
+//! full ring stops the polling of the ports (rule R8).
 //!
 //! | ring | carries |
 //! | --- | --- |
-//! | P and S, front → worker, one for each VM | the frames |
-//! | messages, front → worker | what the worker is to do, in the order in which it happened |
-//! | releases, worker → front | P that may leave |
-//! | reports, worker → front | the ISNs that releases depend on, divergences, what became of a discard |
+//! | P and S, dispatcher → worker, one for each VM | the frames |
+//! | messages, dispatcher → worker | the worker's orders, in the order of the events |
+//! | releases, worker → dispatcher | P that may leave |
+//! | reports, worker → dispatcher | the ISNs that releases depend on, divergences, the results of a discard |
 //!
-//! Nothing here knows a thread: whoever owns a worker calls [`Worker::poll`], and tests let workers
-//! run in any turn.
+//! The module has no threads. The owner of a worker calls [`Worker::poll`], and tests poll workers in any order.
 
 #![warn(unreachable_pub)]
 
+mod classifier;
 mod control;
-mod front;
-mod gauge;
-mod lane;
-mod remote;
+mod dispatcher;
+mod frame_queue;
+mod redirection;
 mod ring;
-mod shares;
-mod sorter;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod worker_handle;
+mod worker_status;
 
-pub use front::Front;
-pub use ring::{FrontEnd, Sizes, WorkerEnd, ends};
-pub use shares::{ENTRIES, Shares};
+pub use dispatcher::Dispatcher;
+pub use redirection::{ENTRIES, RedirectionTable};
+pub use ring::{DispatcherEnd, RingSizes, WorkerEnd, rings};
 pub use worker::Worker;
+
+// Names that `protect` still uses.
+pub use dispatcher::Dispatcher as Front;
+pub use redirection::RedirectionTable as Shares;
+pub use ring::DispatcherEnd as FrontEnd;

@@ -1,8 +1,7 @@
-//! The rings between the front and one worker: single producer, single consumer, allocated once.
+//! The rings between the dispatcher and one worker. Each has one producer and one consumer, and is allocated once.
 //!
-//! Frames have rings of their own, one for each VM, and nothing else is in there: a cache line that
-//! goes from core to core carries eight. In which order they came, when, and what came between them
-//! is told by messages, one for all frames that a round of the poll loop found.
+//! Frames have rings of their own, one for each VM, so that a cache line carries eight of them between the cores. The
+//! messages carry their order, their times and the events between them: one message for all frames of a round.
 
 use std::sync::Arc;
 
@@ -11,41 +10,40 @@ use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::control::Control;
-use super::gauge::Gauge;
+use super::worker_status::WorkerStatus;
 use crate::compare::{Divergence, Release, Synchronized};
 use crate::frame::Ticks;
 use crate::packet::Packet;
 
-/// What the front tells a worker.
+/// An event that the dispatcher sends to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Frames that the VMs sent, those of the SVM in the same epoch. They are in their rings before
-    /// they are told of.
+    /// Frames of one epoch. They are in their rings before this message is sent.
     Frames(Run),
-    /// The epoch ends, or was committed.
+    /// The epoch ends, or is committed.
     Control(Control),
-    /// Quiet flows are to be forgotten.
+    /// Remove the flows that are idle.
     Age(Ticks),
-    /// A client has reset a connection: the next of the resets' ring.
+    /// A client has reset a connection. Its packet is the next one in the ring of resets.
     ClientReset(Ticks),
-    /// What has waited for too long is to be reported.
+    /// Report the frame that is overdue, if any.
     Overdue(Ticks),
 }
 
 /// Frames that arrived at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// P.
+    /// Number of P.
     pub primary: u32,
-    /// S.
+    /// Number of S.
     pub secondary: u32,
     pub now: Ticks,
 }
 
-/// What a worker tells the front besides releases. `generation` is that of the last [`Control`]
-/// that the worker had seen.
+/// What a worker sends to the dispatcher besides releases. `generation` is that of the last [`Control`] that the worker
+/// had processed.
 pub(super) enum Report<F> {
-    /// ISNs that must be told before any frame released later leaves.
+    /// ISNs that the secondary must get before any later release leaves.
     Synchronized {
         generation: u32,
         synchronized: Synchronized,
@@ -55,45 +53,44 @@ pub(super) enum Report<F> {
         generation: u32,
         divergence: Divergence<F>,
     },
-    /// An S found no room.
+    /// The worker dropped an S, because it may keep no more.
     Overflow { generation: u32 },
     /// The answer to [`Message::Overdue`].
     Overdue {
         generation: u32,
         divergence: Option<Divergence<F>>,
     },
-    /// So many P were dropped as a discard asks.
+    /// P that the worker dropped for a discard, or because it may hold no more.
     Discarded(Amount),
-    /// So many P became of others than came, since parts of long ones left.
-    Divided(Amount),
-    /// The number of P dropped because their client had reset the connection.
+    /// P that the worker added when it split P.
+    Split(Amount),
+    /// P that the worker dropped because their client had reset the connection.
     ResetDropped(Amount),
 }
 
-/// Some P and the buffers that they have.
+/// A number of P and of their buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Amount {
     pub frames: usize,
     pub buffers: usize,
 }
 
-/// Resets by clients that may be on their way to a worker. One that finds no room costs a checkpoint
-/// at most.
+/// Slots of the ring of client resets. A reset that does not fit is dropped, which costs at most a checkpoint.
 const RESETS: usize = 64;
 
-/// Items that may be on their way in each of a worker's rings, at least 1.
+/// Slots of each of a worker's rings, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// P from the front, as many S, and as many messages about them.
+pub struct RingSizes {
+    /// P to the worker, as many S, and as many messages.
     pub frames: usize,
     /// P that may leave.
     pub releases: usize,
-    /// Everything else that a worker says.
+    /// Reports of the worker.
     pub reports: usize,
 }
 
-impl Default for Sizes {
-    /// A few bursts, so that a worker that the system holds up for a moment holds up nobody else.
+impl Default for RingSizes {
+    /// Some bursts: if the system preempts a worker for a moment, the dispatcher need not wait.
     fn default() -> Self {
         Self {
             frames: 1024,
@@ -103,18 +100,18 @@ impl Default for Sizes {
     }
 }
 
-/// The front's end.
-pub struct FrontEnd<F> {
+/// The dispatcher's end of one worker's rings.
+pub struct DispatcherEnd<F> {
     pub(super) primary: Producer<F>,
     pub(super) secondary: Producer<F>,
     pub(super) messages: Producer<Message>,
     pub(super) resets: Producer<Packet>,
     pub(super) releases: Consumer<Release<F>>,
     pub(super) reports: Consumer<Report<F>>,
-    pub(super) gauge: Arc<CachePadded<Gauge>>,
+    pub(super) status: Arc<CachePadded<WorkerStatus>>,
 }
 
-/// A worker's end.
+/// The worker's end of its rings.
 pub struct WorkerEnd<F> {
     pub(super) primary: Consumer<F>,
     pub(super) secondary: Consumer<F>,
@@ -122,41 +119,41 @@ pub struct WorkerEnd<F> {
     pub(super) resets: Consumer<Packet>,
     pub(super) releases: Producer<Release<F>>,
     pub(super) reports: Producer<Report<F>>,
-    pub(super) gauge: Arc<CachePadded<Gauge>>,
+    pub(super) status: Arc<CachePadded<WorkerStatus>>,
 }
 
-/// The two ends of one worker's rings.
-pub fn ends<F>(sizes: Sizes) -> (FrontEnd<F>, WorkerEnd<F>) {
-    let (p_to_worker, p_from_front) = RingBuffer::new(sizes.frames.max(1));
-    let (s_to_worker, s_from_front) = RingBuffer::new(sizes.frames.max(1));
-    let (to_worker, from_front) = RingBuffer::new(sizes.frames.max(1));
-    let (resets_to_worker, resets_from_front) = RingBuffer::new(RESETS);
-    let (give_back, released) = RingBuffer::new(sizes.releases.max(1));
-    let (tell, told) = RingBuffer::new(sizes.reports.max(1));
-    let gauge = Arc::default();
+/// Makes one worker's rings and returns their two ends.
+pub fn rings<F>(sizes: RingSizes) -> (DispatcherEnd<F>, WorkerEnd<F>) {
+    let (p_to_worker, p_from_dispatcher) = RingBuffer::new(sizes.frames.max(1));
+    let (s_to_worker, s_from_dispatcher) = RingBuffer::new(sizes.frames.max(1));
+    let (to_worker, from_dispatcher) = RingBuffer::new(sizes.frames.max(1));
+    let (resets_to_worker, resets_from_dispatcher) = RingBuffer::new(RESETS);
+    let (send_release, released) = RingBuffer::new(sizes.releases.max(1));
+    let (send_report, reported) = RingBuffer::new(sizes.reports.max(1));
+    let status = Arc::default();
     (
-        FrontEnd {
+        DispatcherEnd {
             primary: p_to_worker,
             secondary: s_to_worker,
             messages: to_worker,
             resets: resets_to_worker,
             releases: released,
-            reports: told,
-            gauge: Arc::clone(&gauge),
+            reports: reported,
+            status: Arc::clone(&status),
         },
         WorkerEnd {
-            primary: p_from_front,
-            secondary: s_from_front,
-            messages: from_front,
-            resets: resets_from_front,
-            releases: give_back,
-            reports: tell,
-            gauge,
+            primary: p_from_dispatcher,
+            secondary: s_from_dispatcher,
+            messages: from_dispatcher,
+            resets: resets_from_dispatcher,
+            releases: send_release,
+            reports: send_report,
+            status,
         },
     )
 }
 
-/// Slots of a ring that are free, as far as `wanted` asks to know.
+/// Free slots of a ring. The value is exact only below `wanted`.
 #[inline]
 pub(super) fn free<T>(ring: &Producer<T>, wanted: usize) -> usize {
     match ring.cached_slots() {
@@ -165,7 +162,7 @@ pub(super) fn free<T>(ring: &Producer<T>, wanted: usize) -> usize {
     }
 }
 
-/// Moves up to `n` items into a ring, as far as there is room; returns how many.
+/// Moves up to `n` items into a ring, as many as fit. Returns their number.
 #[inline]
 pub(super) fn push_some<T>(
     ring: &mut Producer<T>,
@@ -178,7 +175,7 @@ pub(super) fn push_some<T>(
     };
     match ring.write_chunk_uninit(n) {
         Ok(chunk) => chunk.fill_from_iter(items),
-        // A consumer only makes room.
+        // Not reached: the consumer only frees slots.
         Err(ChunkError::TooFewSlots(_)) => 0,
     }
 }

@@ -6,50 +6,52 @@ use crossbeam_utils::CachePadded;
 use rtrb::{Consumer, Producer};
 
 use super::control::{Change, Control};
-use super::gauge::Gauge;
 use super::ring::{Amount, Message, Report, Run, WorkerEnd, push_some};
+use super::worker_status::WorkerStatus;
 use crate::compare::{Comparator, Divergence, Limits, Numbers, Policy, Release, Synchronized};
 use crate::frame::{BURST, Frame};
 use crate::packet::Packet;
 
-/// Frames and other messages after which a worker answers, and releases that it gives back then.
-const MOST: usize = 2 * BURST;
+/// Limit of one poll: frames and other messages processed, and P released.
+const POLL_LIMIT: usize = 2 * BURST;
 
-/// One worker's share of a VM pair's flows.
+/// Compares the flows that the redirection table gives to its core.
 pub struct Worker<F> {
     messages: Consumer<Message>,
     resets: Consumer<Packet>,
     primary: Consumer<F>,
     secondary: Consumer<F>,
-    share: Share<F>,
+    state: State<F>,
 }
 
-/// All but the rings that it is told through.
-struct Share<F> {
+/// The comparator and the rings for its results. It is a struct of its own because it is borrowed together with the
+/// input rings.
+struct State<F> {
     comparator: Comparator<F>,
     releases: Producer<Release<F>>,
     reports: Producer<Report<F>>,
-    gauge: Arc<CachePadded<Gauge>>,
+    status: Arc<CachePadded<WorkerStatus>>,
     generation: u32,
-    /// Frames and other messages worked through.
+    /// Frames and other messages processed.
     done: u64,
     /// Buffers of the S among them.
     secondary_buffers: u64,
-    overflow_seen: u64,
-    due: Due<F>,
+    /// The comparator's overflow counter as last reported.
+    overflow_reported: u64,
+    pending: Pending<F>,
 }
 
-/// What waits for room among the reports.
-struct Due<F> {
-    /// While it waits nothing is released.
+/// Reports that wait for a free slot.
+struct Pending<F> {
+    /// While this waits, nothing is released.
     synchronized: Option<Synchronized>,
     overdue: Option<Option<Divergence<F>>>,
     discarded: Amount,
 }
 
 impl<F: Frame> Worker<F> {
-    /// A worker with its comparator; to be called on the core that will run it, where its memory
-    /// is then close by. The bounds and the policy are those that the front was made with.
+    /// A worker with its comparator. Call it on the core that will poll the worker, so that the memory is local to that
+    /// core. `limits` come from [`super::RedirectionTable::limits`]; `numbers` and `policy` are the dispatcher's.
     pub fn new(end: WorkerEnd<F>, limits: Limits, numbers: Numbers, policy: Policy) -> Self {
         let WorkerEnd {
             primary,
@@ -58,23 +60,23 @@ impl<F: Frame> Worker<F> {
             resets,
             releases,
             reports,
-            gauge,
+            status,
         } = end;
         Self {
             messages,
             resets,
             primary,
             secondary,
-            share: Share {
+            state: State {
                 comparator: Comparator::new(limits, numbers, policy),
                 releases,
                 reports,
-                gauge,
+                status,
                 generation: 0,
                 done: 0,
                 secondary_buffers: 0,
-                overflow_seen: 0,
-                due: Due {
+                overflow_reported: 0,
+                pending: Pending {
                     synchronized: None,
                     overdue: None,
                     discarded: Amount::default(),
@@ -83,63 +85,63 @@ impl<F: Frame> Worker<F> {
         }
     }
 
-    /// Works through what the front has told, some bursts at most; true if there was anything to do.
+    /// Processes messages, up to a limit, and sends results. Returns whether there was anything to do.
     pub fn poll(&mut self) -> bool {
         let mut taken = 0;
-        while taken < MOST
+        while taken < POLL_LIMIT
             && let Ok(message) = self.messages.pop()
         {
-            taken += self.take(message);
+            taken += self.process(message);
         }
-        let answered = self.share.answer();
+        let answered = self.state.send_results();
         let busy = taken > 0 || answered;
         if busy {
-            let share = &mut self.share;
-            share.done += taken as u64;
-            share
-                .gauge
-                .show(&share.comparator, share.done, share.secondary_buffers);
+            let state = &mut self.state;
+            state.done += taken as u64;
+            state
+                .status
+                .update(&state.comparator, state.done, state.secondary_buffers);
         }
         busy
     }
 
-    /// Does what a message says; returns for how many frames or other messages it stands.
+    /// Processes one message. Returns its number of frames, or 1 for any other message.
     #[inline]
-    fn take(&mut self, message: Message) -> usize {
+    fn process(&mut self, message: Message) -> usize {
         match message {
             Message::Frames(run) => {
-                let share = &mut self.share;
-                share.frames(&mut self.primary, &mut self.secondary, run);
+                let state = &mut self.state;
+                state.compare(&mut self.primary, &mut self.secondary, run);
                 return (run.primary + run.secondary) as usize;
             }
-            Message::Control(control) => self.share.control(control),
+            Message::Control(control) => self.state.control(control),
             Message::ClientReset(now) => {
-                // It was there before the message.
+                // The dispatcher pushes the packet before the message.
                 if let Ok(packet) = self.resets.pop() {
-                    self.share.comparator.client_reset(&packet, now);
+                    self.state.comparator.client_reset(&packet, now);
                 }
             }
-            Message::Age(now) => self.share.comparator.age(now, BURST),
+            Message::Age(now) => self.state.comparator.age(now, BURST),
             Message::Overdue(now) => {
-                self.share.due.overdue = Some(self.share.comparator.overdue(now));
+                self.state.pending.overdue = Some(self.state.comparator.overdue(now));
             }
         }
         1
     }
 
-    /// Whether the front is gone and nothing is left to do.
+    /// Whether the dispatcher is gone and every message is processed.
     pub fn is_over(&self) -> bool {
         self.messages.is_abandoned() && self.messages.is_empty()
     }
 
     /// The comparator, for its counters.
     pub fn comparator(&self) -> &Comparator<F> {
-        &self.share.comparator
+        &self.state.comparator
     }
 }
 
-impl<F: Frame> Share<F> {
-    fn frames(&mut self, primary: &mut Consumer<F>, secondary: &mut Consumer<F>, run: Run) {
+impl<F: Frame> State<F> {
+    fn compare(&mut self, primary: &mut Consumer<F>, secondary: &mut Consumer<F>, run: Run) {
         let (n, m) = (run.primary as usize, run.secondary as usize);
         let (Some(mut primary), Some(secondary)) = (upcoming(primary, n), upcoming(secondary, m))
         else {
@@ -149,11 +151,11 @@ impl<F: Frame> Share<F> {
         let mut secondary = secondary.take(m).inspect(|s| buffers += s.buffers());
         self.comparator
             .ingest(&mut primary.by_ref().take(n), &mut secondary, run.now);
-        // The front counts, so that all P fit.
+        // None is refused as a rule: the dispatcher counts the P of all cores.
         let left = n - primary.iterated();
         for refused in primary.take(left) {
-            self.due.discarded.frames += 1;
-            self.due.discarded.buffers += refused.buffers();
+            self.pending.discarded.frames += 1;
+            self.pending.discarded.buffers += refused.buffers();
         }
         self.secondary_buffers += buffers as u64;
     }
@@ -165,26 +167,26 @@ impl<F: Frame> Share<F> {
             Change::Commit(now) => self.comparator.commit(now),
             Change::Discard => {
                 let before = self.comparator.primary_buffers();
-                self.due.discarded.frames += self.comparator.discard();
-                self.due.discarded.buffers += before - self.comparator.primary_buffers();
+                self.pending.discarded.frames += self.comparator.discard();
+                self.pending.discarded.buffers += before - self.comparator.primary_buffers();
             }
         }
-        // What the epoch before would have asked for, the change has settled.
-        self.due.synchronized = None;
+        // ISNs and overflows of the ended epoch are void.
+        self.pending.synchronized = None;
         while self.comparator.next_synchronized().is_some() {}
-        self.overflow_seen = self.comparator.counts().secondary_overflow;
+        self.overflow_reported = self.comparator.counts().secondary_overflow;
     }
 
-    /// Gives the front what it may have; true if there was anything.
-    fn answer(&mut self) -> bool {
-        // Reports before releases: a frame must not leave before the ISNs that it depends on.
-        self.report() | (self.due.synchronized.is_none() && self.release())
+    /// Sends reports and releases. Returns whether there were any.
+    fn send_results(&mut self) -> bool {
+        // Reports go first: a frame must not leave before the ISNs that it depends on.
+        self.report() | (self.pending.synchronized.is_none() && self.release())
     }
 
     fn release(&mut self) -> bool {
         let comparator = &mut self.comparator;
         let released = std::iter::from_fn(|| comparator.next_release());
-        push_some(&mut self.releases, MOST, released) > 0
+        push_some(&mut self.releases, POLL_LIMIT, released) > 0
     }
 
     fn report(&mut self) -> bool {
@@ -195,15 +197,15 @@ impl<F: Frame> Share<F> {
             };
             any |= self.reports.push(report).is_ok();
         }
-        if self.due.synchronized.is_none() {
-            self.due.synchronized = self.comparator.next_synchronized();
+        if self.pending.synchronized.is_none() {
+            self.pending.synchronized = self.comparator.next_synchronized();
         }
         any
     }
 
     fn next_report(&mut self) -> Option<Report<F>> {
         let generation = self.generation;
-        let synchronized = self.due.synchronized.take();
+        let synchronized = self.pending.synchronized.take();
         if let Some(synchronized) = synchronized.or_else(|| self.comparator.next_synchronized()) {
             return Some(Report::Synchronized {
                 generation,
@@ -217,11 +219,11 @@ impl<F: Frame> Share<F> {
             });
         }
         let overflow = self.comparator.counts().secondary_overflow;
-        if overflow != self.overflow_seen {
-            self.overflow_seen = overflow;
+        if overflow != self.overflow_reported {
+            self.overflow_reported = overflow;
             return Some(Report::Overflow { generation });
         }
-        if let Some(divergence) = self.due.overdue.take() {
+        if let Some(divergence) = self.pending.overdue.take() {
             return Some(Report::Overdue {
                 generation,
                 divergence,
@@ -229,24 +231,24 @@ impl<F: Frame> Share<F> {
         }
         let (frames, buffers) = self.comparator.take_divided();
         if frames > 0 {
-            return Some(Report::Divided(Amount { frames, buffers }));
+            return Some(Report::Split(Amount { frames, buffers }));
         }
         let (frames, buffers) = self.comparator.take_dropped();
         if frames > 0 {
             return Some(Report::ResetDropped(Amount { frames, buffers }));
         }
-        match std::mem::take(&mut self.due.discarded) {
+        match std::mem::take(&mut self.pending.discarded) {
             Amount { frames: 0, .. } => None,
             discarded => Some(Report::Discarded(discarded)),
         }
     }
 }
 
-/// The next frames of a ring, at least `n`, which it has: no frame is told of that is not there.
+/// The next frames of a ring, at least `n`. The ring has `n`: a message follows its frames.
 ///
-/// Another core has written them last, and it takes far longer to get a line from there than to compare a
-/// frame. So those behind the `n`, as far as they have come, are asked for now: where the next `n`
-/// lie was asked for a call ago.
+/// A cache miss on a line that another core wrote takes much longer than a comparison. So this call prefetches frames
+/// that later calls will take, as far as the ring has them: the bytes of the next `n`, whose descriptors the call
+/// before prefetched, and the descriptors of the `n` behind those.
 #[inline]
 fn upcoming<F: Frame>(
     ring: &mut Consumer<F>,
@@ -256,7 +258,7 @@ fn upcoming<F: Frame>(
         known if known >= 2 * n => known,
         _ => ring.slots(),
     };
-    debug_assert!(known >= n, "all frames that were told of are there");
+    debug_assert!(known >= n, "the frames of a message are in the ring");
     let chunk = ring.read_chunk(known.min(3 * n)).ok()?;
     let (first, second) = chunk.as_slices();
     let behind = |from: usize| first.iter().chain(second).skip(from);

@@ -10,6 +10,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("error_chain", &[]),
     ("panics", &[]),
+    ("dumps", &[]),
     ("proto", &[]),
     ("flow", &["proto"]),
     ("qmp", &[]),
@@ -40,6 +41,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "frame",
             "error_chain",
+            "dumps",
             "flow",
             "qmp",
             "plan",

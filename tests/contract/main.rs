@@ -1,6 +1,5 @@
-//! What the repository says about itself, checked against its files: which module may know which,
-//! that the page of the rules names what there is, that links lead somewhere, that every counter is counted, and that the
-//! versions that are supported are the same everywhere.
+//! What the repository says about itself, checked against its files: the imports between modules, the page of the
+//! rules, links, counters, the versions that are supported, and the words.
 
 mod counters;
 mod imports;
@@ -8,3 +7,4 @@ mod links;
 mod rules;
 mod source;
 mod versions;
+mod words;

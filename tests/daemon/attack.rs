@@ -1,5 +1,5 @@
-//! Whoever can read and send frames on the link and has no key: against nodes that have one, where nothing that it
-//! does changes what leaves, who leads or who is lost; and against nodes that trust their link, where all of it works.
+//! An attacker who can read and send frames on the link, and has no key. Against nodes with a key, nothing that it does
+//! changes the output, the lead or the peer's state. Against nodes that trust their link, each attack works.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const CONTROL: usize = 38;
 const LENGTH: usize = 50;
 const PAYLOAD: usize = 58;
 /// Messages.
-const EPOCH_TOLD: u8 = 1;
+const EPOCH_MESSAGE: u8 = 1;
 const LEADS: u8 = 5;
 const LOADED: u8 = 9;
 
@@ -179,7 +179,7 @@ fn nothing_that_a_stranger_does_to_a_sealed_link_counts() {
     for number in [1, 2, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
         pair.forge_control(LINK_OF_SECONDARY, LEADS, number);
         pair.forge_control(LINK_OF_PRIMARY, LEADS, number);
-        pair.forge_control(LINK_OF_PRIMARY, EPOCH_TOLD, number);
+        pair.forge_control(LINK_OF_PRIMARY, EPOCH_MESSAGE, number);
         let boots = [LINK_OF_PRIMARY, LINK_OF_SECONDARY].map(|end| (end, pair.heartbeat(end)));
         for (end, heartbeat) in boots {
             let boot = word(&heartbeat[SEAL..], BOOT);
@@ -315,7 +315,7 @@ fn on_a_trusted_link_a_stranger_moves_the_epoch_and_shuts_the_peer_out() {
     let _turn = node::beside_others();
     let mut pair = pair([Key::None; 2]);
     pair.enter_colo();
-    pair.forge_control(LINK_OF_PRIMARY, EPOCH_TOLD, 9);
+    pair.forge_control(LINK_OF_PRIMARY, EPOCH_MESSAGE, 9);
     pair.secondary
         .wait_for("another epoch", |stats| stats["epoch"] == 9);
     // The true peer's boot number is older than this one from now on, as after an hour of a clock that was set back.

@@ -10,7 +10,7 @@ pub fn pair(dir: &Path) -> Report {
     check(dir, &["primary", "secondary"])
 }
 
-/// Audits the log of a comparator that has released so many frames.
+/// Audits the log of a comparator that has released `released` frames.
 pub fn comparator(dir: &Path, released: u64) {
     assert_eq!(check(dir, &["compare"]).judged.released, released);
 }

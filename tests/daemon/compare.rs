@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::packet::Packet;
 use serde_json::Value;
 
@@ -13,7 +14,6 @@ use crate::audit;
 use crate::capture;
 use crate::frames::{Flow, Numbering, connection, payload_of, seq_of};
 use crate::node::{self, Ended, Node, comparator, pcap};
-use crate::random::Random;
 
 /// What became of two captures.
 pub struct Compared {
@@ -34,7 +34,7 @@ pub fn compare(
     compare_on(node::usual_cores(), dir, p, s, more, settled)
 }
 
-/// The same on so many cores.
+/// The same on `cores` cores.
 pub fn compare_on(
     cores: u32,
     dir: &Path,
@@ -110,7 +110,7 @@ pub fn assert_whole(released: &[Vec<u8>], p: &[Vec<u8>]) {
 
 /// Traffic of all kinds from two VMs that agree; the SVM's numbers are those of `numbering`.
 pub fn agreeing(
-    random: &mut Random,
+    random: &mut Rng,
     numbering: impl Fn(u32, u32) -> Numbering,
 ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut p, mut s) = (Vec::new(), Vec::new());
@@ -127,9 +127,9 @@ pub fn agreeing(
         let pvm = if n == 0 {
             u32::MAX - 5_000
         } else {
-            random.bits() as u32
+            random.next() as u32
         };
-        let svm = random.bits() as u32;
+        let svm = random.next() as u32;
         let stream = random.bytes(60_000);
         p.push(connection(flow, Numbering::own(pvm), &stream, random));
         s.push(connection(flow, numbering(pvm, svm), &stream, random));
@@ -162,7 +162,7 @@ pub fn agreeing(
 #[test]
 fn equal_traffic_leaves_whole_and_in_order() {
     let _turn = node::beside_others();
-    let mut random = Random::new("equal_traffic_leaves_whole_and_in_order");
+    let mut random = Rng::for_test("equal_traffic_leaves_whole_and_in_order");
     let dir = tempfile::tempdir().unwrap();
     let (p, s) = agreeing(&mut random, |pvm, svm| Numbering {
         isn: svm,
@@ -177,7 +177,7 @@ fn equal_traffic_leaves_whole_and_in_order() {
 #[test]
 fn a_raw_secondary_is_compared_by_its_own_numbers() {
     let _turn = node::beside_others();
-    let mut random = Random::new("a_raw_secondary_is_compared_by_its_own_numbers");
+    let mut random = Rng::for_test("a_raw_secondary_is_compared_by_its_own_numbers");
     let dir = tempfile::tempdir().unwrap();
     let (p, s) = agreeing(&mut random, |_, svm| Numbering::own(svm));
     let all = p.len() as u64;
@@ -189,12 +189,12 @@ fn a_raw_secondary_is_compared_by_its_own_numbers() {
 #[test]
 fn from_the_first_difference_on_nothing_of_the_flow_leaves() {
     let _turn = node::beside_others();
-    let mut random = Random::new("from_the_first_difference_on_nothing_of_the_flow_leaves");
+    let mut random = Rng::for_test("from_the_first_difference_on_nothing_of_the_flow_leaves");
     let dir = tempfile::tempdir().unwrap();
     let reports = dir.path().join("reports");
     let (mut p, mut s) = (Vec::new(), Vec::new());
     for n in 1..6 {
-        let (pvm, svm) = (random.bits() as u32, random.bits() as u32);
+        let (pvm, svm) = (random.next() as u32, random.next() as u32);
         let stream = random.bytes(50_000);
         let translated = Numbering {
             isn: svm,

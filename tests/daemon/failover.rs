@@ -30,8 +30,8 @@ fn open(pair: &mut Pair, flow: &Flow) {
     assert_eq!(pair.frames.receive(NETWORK), opened);
 }
 
-/// QEMU of the SVM is told to go on alone. The VM's driver fills its ring late, as on a machine that is busy.
-fn tell_svm(pair: &mut Pair) {
+/// The SVM's QEMU gets the failover command. The VM's driver fills its ring late, as on a machine that is busy.
+fn fail_over_svm(pair: &mut Pair) {
     pair.svm.emit(
         "COLO_EXIT",
         "{\"mode\": \"secondary\", \"reason\": \"error\"}",
@@ -90,19 +90,19 @@ fn a_secondary_takes_over_and_its_node_may_restart() {
     let unserved = Flow::v4(9).udp(b"unserved");
     pair.frames.send(ELSEWHERE, &unserved);
     pair.frames.silent(SVM, A_WHILE);
-    let told = Instant::now();
-    tell_svm(&mut pair);
+    let commanded = Instant::now();
+    fail_over_svm(&mut pair);
     let announced = pair.frames.receive(ELSEWHERE);
     println!(
         "the first announcement left {:?} after the command",
-        told.elapsed()
+        commanded.elapsed()
     );
     assert_eq!(announced[6..12], [2, 0, 0, 0, 0, 1]);
     pair.secondary
         .wait_for("the takeover", |stats| stats["peer"]["taken_over"] == 1);
     assert_eq!(pair.frames.receive(SVM), unserved);
 
-    // What was lost leaves by itself, and the client is told to send again.
+    // The node sends the lost segment again by itself, and asks the client to retransmit.
     let again = flow.data(S + 1, CLIENT + 1, b"lost");
     let heard = next(&mut pair, ELSEWHERE);
     assert_eq!(
@@ -177,7 +177,7 @@ fn a_partition_makes_both_hold() {
 }
 
 #[test]
-fn a_fencing_command_decides_and_qemu_is_told() {
+fn a_fencing_command_decides_and_qemu_gets_the_failover_command() {
     let _turn = node::beside_others();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let flag = dir.path().join("fenced");
@@ -229,23 +229,23 @@ fn a_fencing_command_decides_and_qemu_is_told() {
     );
 }
 
-/// What the PVM's monitor was told of a loss: each command's verb and arguments.
-fn told(pair: &Pair) -> Vec<(String, Value)> {
-    let mut told = Vec::new();
+/// The commands that the PVM's monitor got after the loss: each one's verb and arguments.
+fn loss_commands(pair: &Pair) -> Vec<(String, Value)> {
+    let mut commands = Vec::new();
     for command in pair.pvm.commands() {
         for verb in ["execute", "exec-oob"] {
             if command[verb] == "yank" || command[verb] == "x-colo-lost-heartbeat" {
-                told.push((
+                commands.push((
                     format!("{verb} {}", command[verb]),
                     command["arguments"].clone(),
                 ));
             }
         }
     }
-    told
+    commands
 }
 
-/// The secondary's host vanishes, and the first attempt to fence it fails; the monitor is told of the loss at last.
+/// The secondary's host vanishes, and the first attempt to fence it fails; the monitor gets the failover command at last.
 fn lose_secondary(oob: bool, hangs: bool) -> (Pair, Vec<(String, Value)>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (tried, down) = (dir.path().join("tried"), dir.path().join("down"));
@@ -262,20 +262,20 @@ fn lose_secondary(oob: bool, hangs: bool) -> (Pair, Vec<(String, Value)>) {
     pair.secondary.signal(rustix::process::Signal::KILL);
     pair.primary.wait_for("an attempt", |_| tried.exists());
     pair.frames.silent(NETWORK, A_WHILE);
-    assert!(told(&pair).is_empty(), "nothing is certain yet");
+    assert!(loss_commands(&pair).is_empty(), "nothing is certain yet");
     fs::write(&down, "").expect("a file");
     pair.pvm.wait_for_command("x-colo-lost-heartbeat");
-    let told = told(&pair);
-    (pair, told)
+    let commands = loss_commands(&pair);
+    (pair, commands)
 }
 
 #[test]
-fn qemu_that_waits_for_a_lost_peer_is_freed_before_it_is_told() {
+fn qemu_that_waits_for_a_lost_peer_is_freed_before_the_failover_command() {
     let _turn = node::beside_others();
-    let (mut pair, told) = lose_secondary(true, true);
+    let (mut pair, commands) = lose_secondary(true, true);
     let migration = json!({"instances": [{"type": "migration"}]});
     assert_eq!(
-        told[..2],
+        commands[..2],
         [
             ("exec-oob \"yank\"".to_owned(), migration),
             ("execute \"x-colo-lost-heartbeat\"".to_owned(), Value::Null),
@@ -301,16 +301,16 @@ fn qemu_that_waits_for_a_lost_peer_is_freed_before_it_is_told() {
 }
 
 #[test]
-fn a_monitor_without_oob_is_told_alone() {
+fn a_monitor_without_oob_gets_the_failover_command_alone() {
     let _turn = node::beside_others();
-    let (pair, told) = lose_secondary(false, false);
+    let (pair, commands) = lose_secondary(false, false);
     assert_eq!(
-        told[0],
+        commands[0],
         ("execute \"x-colo-lost-heartbeat\"".to_owned(), Value::Null)
     );
     assert!(
-        told.iter().all(|(name, _)| !name.contains("yank")),
-        "{told:?}"
+        commands.iter().all(|(name, _)| !name.contains("yank")),
+        "{commands:?}"
     );
     drop(pair.frames);
     pair.primary.stop();

@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use colo_testkit::rng::Rng;
 use etherparse::{
     IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, PacketBuilder,
     PacketBuilderStep, TcpHeader, TcpOptionElement,
 };
-
-use crate::random::Random;
 
 /// Sequence number of the client, whose bytes the VMs acknowledge.
 pub const CLIENT: u32 = 7_000;
@@ -213,7 +212,7 @@ pub fn connection(
     flow: &Flow,
     numbering: Numbering,
     stream: &[u8],
-    random: &mut Random,
+    random: &mut Rng,
 ) -> Vec<Vec<u8>> {
     let mut frames = vec![flow.syn(numbering.isn, Some(CLIENT + 1))];
     let first = numbering.stream.wrapping_add(1);

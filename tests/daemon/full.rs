@@ -1,12 +1,12 @@
 //! More output than may be held: the node pushes back on the PVM's ring, asks for one checkpoint,
 //! and loses nothing.
 
+use colo_testkit::qmp::Monitor;
 use serde_json::Value;
 
 use crate::frames::Flow;
 use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator};
-use crate::script::Monitor;
 use crate::traffic::Script;
 use crate::vhost::Sockets;
 

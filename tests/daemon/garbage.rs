@@ -1,13 +1,14 @@
 //! Frames that no VM should send, at every port: nothing breaks, and none is let out.
 
+use colo_testkit::rng::Rng;
+
 use crate::compare::compare;
 use crate::frames::{Flow, Numbering, connection};
 use crate::node::{self, Node, pcap};
-use crate::random::Random;
 use crate::{capture, frames};
 
 /// Truncated and lying frames.
-fn malformed(random: &mut Random) -> Vec<Vec<u8>> {
+fn malformed(random: &mut Rng) -> Vec<Vec<u8>> {
     let whole = [
         Flow::v4(90).data(1, 1, &[7; 100]),
         Flow::v6(91).data(1, 1, &[7; 100]),
@@ -72,7 +73,7 @@ fn malformed(random: &mut Random) -> Vec<Vec<u8>> {
 #[test]
 fn malformed_frames_are_held() {
     let _turn = node::beside_others();
-    let mut random = Random::new("malformed_frames_are_held");
+    let mut random = Rng::for_test("malformed_frames_are_held");
     let dir = tempfile::tempdir().unwrap();
     let stream = random.bytes(30_000);
     let flow = Flow::v4(1);
@@ -113,7 +114,7 @@ fn malformed_frames_are_held() {
 #[test]
 fn garbage_on_the_link_is_counted() {
     let _turn = node::beside_others();
-    let mut random = Random::new("garbage_on_the_link_is_counted");
+    let mut random = Rng::for_test("garbage_on_the_link_is_counted");
     let dir = tempfile::tempdir().unwrap();
     let mut garbage = malformed(&mut random);
     // Frames of the link's EtherType that get further and further.
@@ -166,7 +167,7 @@ fn garbage_on_the_link_is_counted() {
 }
 
 /// A link frame with a right checksum and lies in every other field, for VM 0.
-fn link_frame(n: u32, random: &mut Random) -> Vec<u8> {
+fn link_frame(n: u32, random: &mut Rng) -> Vec<u8> {
     let mut frame = vec![0xff; 12];
     frame.extend_from_slice(&0x88b5u16.to_be_bytes());
     frame.extend_from_slice(&[0xc0, 0x10, 2, (n % 3) as u8, 0, 0, 0, 0]);

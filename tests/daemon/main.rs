@@ -11,10 +11,6 @@ mod capture;
 mod frames;
 mod monitor;
 mod node;
-mod random;
-#[path = "../qmp/script.rs"]
-#[allow(dead_code, reason = "the QMP client's own tests use the rest")]
-mod script;
 mod telemetry;
 mod traffic;
 
@@ -31,6 +27,7 @@ mod quiet;
 mod stall;
 mod starved;
 mod surroundings;
+mod thread_stop;
 mod unresponsive;
 mod uplink;
 mod usage;

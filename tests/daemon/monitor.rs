@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use colo_testkit::qmp::{Monitor, event};
 use serde_json::Value;
 
 use crate::node::PATIENCE;
-use crate::script::{Monitor, event};
 
 /// A client that asks does so within this.
 const A_MOMENT: Duration = Duration::from_millis(500);
@@ -180,7 +180,7 @@ impl Qemu {
         self.lock().requests.clone()
     }
 
-    /// Waits for so many requests in all.
+    /// Waits for `n` requests in all.
     pub fn wait_for_requests(&self, n: usize) -> Vec<Request> {
         let since = Instant::now();
         loop {

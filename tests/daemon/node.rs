@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,7 +92,7 @@ impl Node {
         Self::start_on(usual_cores(), eal, own)
     }
 
-    /// Starts it with a file prefix, so many cores for polling and comparing, and these words: the
+    /// Starts it with a file prefix, `cores` cores for polling and comparing, and these words: the
     /// devices, `--` and its own options. Both may have been another process's before.
     pub fn start_at(prefix: String, cores: u32, words: &[String]) -> Self {
         let all = eal_options(&prefix, 1 + cores)
@@ -115,7 +116,7 @@ impl Node {
         self.prefix.clone()
     }
 
-    /// The same as [`Node::start`] with so many cores for polling and comparing.
+    /// The same as [`Node::start`] with `cores` cores for polling and comparing.
     pub fn start_on<A: AsRef<str>, B: AsRef<str>>(cores: u32, eal: &[A], own: &[B]) -> Self {
         let prefix = prefix();
         let mut words = eal_options(&prefix, 1 + cores);
@@ -143,6 +144,25 @@ impl Node {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
         command.args(words);
+        Self::run(prefix, command, dir, summary, out, err)
+    }
+
+    /// Starts it with exactly these words as a member of another group.
+    pub fn spawn_in_group(group: u32, prefix: String, words: Vec<String>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
+        command.args(words).gid(group);
+        Self::run(prefix, command, dir, false, Stdio::piped(), Stdio::piped())
+    }
+
+    fn run(
+        prefix: String,
+        mut command: Command,
+        dir: TempDir,
+        summary: bool,
+        out: Stdio,
+        err: Stdio,
+    ) -> Self {
         if summary {
             command
                 .arg("--summary")
@@ -204,10 +224,11 @@ impl Node {
         }
     }
 
-    /// Waits until telemetry answers.
+    /// Waits until telemetry answers with figures.
     pub fn wait_for_telemetry(&self) {
         let since = Instant::now();
-        while telemetry::ask(&self.prefix, "/colo/stats").is_err() {
+        let has_figures = |stats: Value| stats.get("polls").is_some();
+        while !telemetry::ask(&self.prefix, "/colo/stats").is_ok_and(has_figures) {
             assert!(since.elapsed() < PATIENCE, "no answer");
             thread::sleep(Duration::from_millis(10));
         }

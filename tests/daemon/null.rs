@@ -111,7 +111,7 @@ fn it_runs_and_ends_at_either_signal() {
             );
             thread::sleep(Duration::from_millis(50));
         }
-        let told = node.stats();
+        let telemetry = node.stats();
         node.signal(signal);
         let ended = node.wait();
         assert_eq!(ended.status.code(), Some(0), "{signal:?}: {}", ended.stderr);
@@ -122,12 +122,12 @@ fn it_runs_and_ends_at_either_signal() {
             ended.stdout
         );
         let mut written = shape_of(ended.summary());
-        // Telemetry has no empty objects to tell.
-        written.retain(|path| told.pointer(path).is_some() || !path.starts_with("/faults"));
+        // Telemetry omits empty objects.
+        written.retain(|path| telemetry.pointer(path).is_some() || !path.starts_with("/faults"));
         assert_eq!(
-            shape_of(&told),
+            shape_of(&telemetry),
             written,
-            "telemetry tells another tree than the summary"
+            "telemetry shows another tree than the summary"
         );
         for pool in ended.summary()["mempools"]
             .as_object()

@@ -2,8 +2,8 @@
 //! scripted monitors play the COLO sequence.
 //!
 //! The order of stops, events and starts is QEMU's (`colo_do_checkpoint_transaction` in
-//! migration/colo.c): the SVM stops first, rings stop before STOP is told, MIGRATION_PASS comes in
-//! between, the SVM starts before the PVM, RESUME is told before the rings start.
+//! migration/colo.c): the SVM stops first, rings stop before STOP is sent, MIGRATION_PASS comes in
+//! between, the SVM starts before the PVM, RESUME is sent before the rings start.
 
 use std::fs;
 use std::io::Write;
@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use colo_testkit::qmp::Monitor;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,7 +19,6 @@ use crate::audit;
 use crate::frames::{Flow, ack_of, payload_of, seq_of};
 use crate::monitor::Qemu;
 use crate::node::{self, Node, vhost, virtio_user};
-use crate::script::Monitor;
 use crate::traffic::Script;
 
 /// The ports of `colo-traffic`.

@@ -21,7 +21,7 @@ fn pairs(n: usize) -> (String, Vec<String>) {
     (file, devices)
 }
 
-/// Starts so many pairs with so many megabytes.
+/// Starts `n` pairs with this much memory.
 fn start(n: usize, megabytes: u32) -> (Node, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("colo.toml");

@@ -14,10 +14,10 @@ use crate::traffic::Traffic;
 use crate::vhost::Sockets;
 
 /// How EAL names its first worker, by version of DPDK.
-const WORKER: [&str; 3] = ["rte-worker-1", "lcore-worker-1", "dpdk-worker1"];
+pub const WORKER: [&str; 3] = ["rte-worker-1", "lcore-worker-1", "dpdk-worker1"];
 
 /// The id of a process's thread that has one of these names.
-fn thread_of(process: u32, names: &[&str]) -> i32 {
+pub fn thread_of(process: u32, names: &[&str]) -> i32 {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the threads");
     tasks
         .filter_map(|task| {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::node::{self, Node};
 use crate::pair::{NETWORK, PVM, Pair, Plan};
-use crate::stall;
+use crate::thread_stop;
 
 /// Longer than the silence after which a peer is lost, shorter than the usual limit of a stall.
 const STALL: Duration = Duration::from_millis(1500);
@@ -29,7 +29,7 @@ fn pair(reports: bool, limit: Option<&str>) -> (Pair, tempfile::TempDir) {
             words.extend(["--heartbeat-udp", leak(ends[at].clone())]);
         }
         if let Some(limit) = limit {
-            words.extend(["--stall-limit", leak(limit.to_owned())]);
+            words.extend(["--peer-stall-limit", leak(limit.to_owned())]);
         }
         words
     };
@@ -73,7 +73,7 @@ fn a_peer_without_cpu_is_waited_for_and_a_dead_one_is_fenced() {
         (s, &mut pair.primary, "secondary"),
         (p, &mut pair.secondary, "primary"),
     ] {
-        stall::poll_core(stalled, STALL);
+        thread_stop::poll_core(stalled, STALL);
         waits.wait_for_line("the peer reports that its poll core gets no CPU");
         waits.wait_for_line("the peer's poll core runs again");
         assert!(!is_fenced(dir.path(), who), "{who} lives");
@@ -96,7 +96,7 @@ fn a_peer_without_cpu_is_waited_for_and_a_dead_one_is_fenced() {
 fn without_reports_a_peer_without_cpu_is_fenced() {
     let _turn = node::beside_others();
     let (pair, dir) = pair(false, None);
-    stall::poll_core(pair.secondary.id(), STALL);
+    thread_stop::poll_core(pair.secondary.id(), STALL);
     wait_for_fence(dir.path(), "secondary");
 }
 
@@ -104,7 +104,7 @@ fn without_reports_a_peer_without_cpu_is_fenced() {
 fn a_peer_without_cpu_for_longer_than_the_limit_is_fenced() {
     let _turn = node::beside_others();
     let (pair, dir) = pair(true, Some("300"));
-    stall::poll_core(pair.secondary.id(), STALL);
+    thread_stop::poll_core(pair.secondary.id(), STALL);
     wait_for_fence(dir.path(), "secondary");
 }
 

@@ -1,19 +1,21 @@
-//! What surrounds the program: whoever reads its output, terminals, disks, devices. Nothing of it ends the
-//! daemon, and what keeps it from starting is named.
+//! The program's surroundings: the reader of its output, terminals, disks, devices. None of them ends the daemon. If one
+//! keeps it from starting, the error names it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use colo_testkit::qmp::Monitor;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
-use crate::script::Monitor;
+use crate::telemetry;
 
 /// Two periods of the table, and ample time to fall over it.
 const A_WHILE: Duration = Duration::from_millis(2500);
@@ -115,7 +117,7 @@ fn a_stderr_that_is_closed_full_or_unread_ends_nothing() {
 }
 
 #[test]
-fn sighup_ends_nothing_and_is_told() {
+fn sighup_ends_nothing_and_is_logged() {
     let _turn = node::beside_others();
     let mut node = start(&[], Stdio::piped(), Stdio::piped());
     node.wait_for_line("ready");
@@ -252,9 +254,11 @@ fn what_keeps_eal_from_starting_is_named() {
             ["Is another primary process running", "--file-prefix"],
         ),
         (
-            format!("--no-huge --in-memory --no-pci -l 0 --file-prefix {p} {NULL}"),
+            // DPDK 25.11 takes --no-huge, which stands for --legacy-mem, together with --in-memory, and names these two
+            // without their dashes.
+            format!("--legacy-mem --in-memory --no-pci -l 0 --file-prefix {p} {NULL}"),
             2,
-            ["--in-memory", "--no-huge"],
+            ["in-memory", "legacy-mem"],
         ),
         (
             format!("--huge-dir {huge} --no-pci -l 0 --file-prefix {p} {NULL}"),
@@ -317,4 +321,92 @@ fn two_pairs_on_one_monitor_are_refused() {
         said.contains("/run/one.sock") && said.contains("vm0"),
         "{said}"
     );
+}
+
+#[test]
+fn telemetry_says_that_there_are_no_figures_yet() {
+    let _turn = node::beside_others();
+    let node = start(&[], Stdio::piped(), Stdio::piped());
+    let since = Instant::now();
+    // DPDK answers before the node has ports, and null to what it does not know.
+    loop {
+        assert!(since.elapsed() < node::PATIENCE, "no figures");
+        let Ok(stats) = telemetry::ask(&node.prefix(), "/colo/stats") else {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        };
+        if stats.get("polls").is_some() {
+            break;
+        }
+        let error = stats["error"].as_str().unwrap_or_default();
+        assert!(error.contains("is starting"), "{stats}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_node_that_has_a_key_leaves_no_core_dump() {
+    /// The group of files of a process of which there may be a dump is its own, else root's.
+    const GROUP: u32 = 12_345;
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = dir.path().join("link.key");
+    let text = format!("{}\n", "0123456789abcdef".repeat(4));
+    fs::write(&key, text).expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the owner may");
+    for (n, (key, group)) in [(key.to_str().expect("UTF-8"), 0), ("none", GROUP)]
+        .into_iter()
+        .enumerate()
+    {
+        let prefix = prefix();
+        let mut words = eal_options(&prefix, 2);
+        words.extend((0..3).map(|port| {
+            let socket = dir.path().join(format!("{n}.{port}.sock"));
+            node::vhost(port, &socket)
+        }));
+        let own = "-- --role primary --idle-sleep 50 --guest net_vhost0 --uplink net_vhost1 --link net_vhost2 \
+                   --qmp /nonexistent/qmp.sock --link-key";
+        words.extend(own.split_whitespace().map(str::to_owned));
+        words.push(key.to_owned());
+        let mut node = Node::spawn_in_group(GROUP, prefix, words);
+        node.wait_for_line("ready");
+        let found = fs::metadata(format!("/proc/{}/environ", node.id())).expect("it runs");
+        assert_eq!(found.gid(), group, "--link-key {key}");
+        node.stop();
+    }
+}
+
+#[test]
+fn records_that_find_no_room_are_counted() {
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a directory");
+    let reports = dir.path().join("reports");
+    fs::create_dir(&reports).expect("a directory");
+    // Another run's records.
+    for n in 0..1000 {
+        File::create(reports.join(format!("divergence-1-{n}.0.json"))).expect("a file");
+    }
+    let prefix = prefix();
+    let mut words = eal_options(&prefix, 2);
+    // Zeros that no other VM sends.
+    let devices = ["net_null0", "net_null1,no-rx=1", "net_null2,no-rx=1"];
+    words.extend(devices.map(|device| format!("--vdev={device}")));
+    words.push("--".into());
+    words.extend(comparator("net_null"));
+    let path = reports.to_str().expect("UTF-8");
+    let more = ["--report-dir", path, "--compare-timeout", "1"];
+    words.extend(more.map(str::to_owned));
+    let mut node = Node::spawn(prefix, words, true);
+    node.wait_for_line("ready");
+    node.wait_for("records without room", |stats| {
+        stats["records"]["over_limit"].as_u64() > Some(0)
+    });
+    node.wait_for_line("holds 1000 records");
+    let ended = node.stop();
+    let records = &ended.summary()["records"];
+    assert_eq!(
+        (&records["written"], &records["failed"]),
+        (&0.into(), &0.into())
+    );
+    assert!(records["over_limit"].as_u64() > Some(0), "{records}");
 }

@@ -68,7 +68,7 @@ pub struct Script {
     _traffic: Traffic,
     input: ChildStdin,
     lines: Receiver<String>,
-    /// Frames, and what is left to do to them: segments of so many bytes to make, 0 for none.
+    /// Frames, and the work left to the port: the segment size in bytes.
     arrived: Vec<VecDeque<(Vec<u8>, Option<u16>)>>,
     /// Times at which the ports took frames.
     sent: Vec<VecDeque<u128>>,
@@ -134,6 +134,19 @@ impl Script {
     pub fn stop(&mut self, port: usize) {
         self.say(&format!("stop {port}"));
         self.wait_for(&format!("stopped {port}"));
+    }
+
+    /// Begins to stop a port's device; back before it has stopped.
+    pub fn begin_stop(&mut self, port: usize) {
+        self.say(&format!("stop {port}"));
+    }
+
+    /// Whether a port's device that began to stop has stopped meanwhile.
+    pub fn has_stopped(&mut self, port: usize) -> bool {
+        self.look(Duration::from_millis(100));
+        let stopped = format!("stopped {port}");
+        let at = self.other.iter().position(|line| *line == stopped);
+        at.is_some_and(|at| self.other.remove(at).is_some())
     }
 
     /// Makes ports one segment: what comes in at one leaves at the others, and at each what [`Script::post`] sends.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use colo_testkit::qmp::Monitor;
+
 use crate::frames::Flow;
 use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
 use crate::pair::{A_WHILE, NETWORK, PVM, Pair};
-use crate::script::Monitor;
 
 /// A comparator on idle null devices with a monitor.
 fn compare(qmp: &[&str]) -> Node {
@@ -19,7 +20,7 @@ fn compare(qmp: &[&str]) -> Node {
 }
 
 #[test]
-fn a_qemu_that_does_not_answer_is_told_counted_and_shown() {
+fn a_qemu_that_does_not_answer_is_logged_counted_and_shown() {
     let _turn = node::beside_others();
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("qmp.sock");
@@ -48,7 +49,7 @@ fn a_qemu_that_does_not_answer_is_told_counted_and_shown() {
 }
 
 #[test]
-fn a_checkpoint_whose_steps_do_not_come_is_told() {
+fn a_checkpoint_whose_steps_do_not_come_is_reported() {
     let _turn = node::beside_others();
     let mut pair = Pair::new();
     pair.enter_colo();

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use colo_testkit::rng::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::frames::Flow;
 use crate::node::{self, Node, comparator, vhost, virtio_user};
-use crate::random::Random;
 use crate::traffic::{Script, Traffic};
 
 /// Streams that are cut off.
@@ -63,7 +63,7 @@ fn assert_only_held(node: &Node) -> Value {
 #[test]
 fn streams_survive_a_peer_that_dies() {
     let _turn = node::beside_others();
-    let mut random = Random::new("streams_survive_a_peer_that_dies");
+    let mut random = Rng::for_test("streams_survive_a_peer_that_dies");
     let sockets = Sockets::new();
     let node = Node::start(&sockets.backends(), &comparator("net_vhost"));
 

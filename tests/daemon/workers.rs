@@ -1,12 +1,12 @@
 //! Several cores compare as one does: the same frames leave, in the same order within each flow, and
 //! no mbuf is lost. The lcores are more than the CPUs, so workers are held up at any moment.
 
+use colo_testkit::rng::Rng;
 use serde_json::Value;
 
 use crate::compare::{agreeing, assert_whole, by_flow, compare_on};
 use crate::frames::{Flow, Numbering, connection, payload_of};
 use crate::node;
-use crate::random::Random;
 
 const CORES: [u32; 3] = [1, 2, 4];
 
@@ -19,7 +19,7 @@ fn shares(summary: &Value) -> Vec<&Value> {
 #[test]
 fn one_two_and_four_cores_release_the_same() {
     let _turn = node::beside_others();
-    let mut random = Random::new("one_two_and_four_cores_release_the_same");
+    let mut random = Rng::for_test("one_two_and_four_cores_release_the_same");
     let (p, s) = agreeing(&mut random, |pvm, svm| Numbering {
         isn: svm,
         stream: pvm,
@@ -53,10 +53,10 @@ fn one_two_and_four_cores_release_the_same() {
 #[test]
 fn a_difference_holds_its_flow_on_whatever_core() {
     let _turn = node::beside_others();
-    let mut random = Random::new("a_difference_holds_its_flow_on_whatever_core");
+    let mut random = Rng::for_test("a_difference_holds_its_flow_on_whatever_core");
     let (mut p, mut s) = (Vec::new(), Vec::new());
     for n in 1..8 {
-        let (pvm, svm) = (random.bits() as u32, random.bits() as u32);
+        let (pvm, svm) = (random.next() as u32, random.next() as u32);
         let stream = random.bytes(20_000);
         let translated = Numbering {
             isn: svm,

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::Frame;
 use dpdk_colo::dpdk::{Burst, Eal, Mbuf, Mempool, MempoolConfig, RxPoller, TxPoller, mempool};
 
@@ -72,16 +73,10 @@ pub fn pool(eal: &Eal, name: &str, mbufs: u32) -> Mempool {
 
 /// The bytes of test frame `n`: a length of 60 to 1514 and a content that depend on it.
 pub fn pattern(n: u64) -> Vec<u8> {
-    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let len = 60 + (state >> 33) as usize % 1455;
+    let mut rng = Rng::new(n);
+    let len = rng.between(60, 1514);
     let mut bytes = n.to_be_bytes().to_vec();
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_be_bytes());
-    }
-    bytes.truncate(len);
+    bytes.extend(rng.bytes(len - bytes.len()));
     bytes
 }
 

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Comparator, Numbers, Policy};
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::frame::{Frame, HeapFrame};
 use dpdk_colo::packet::Packet;
 
 use crate::harness::{Harness, Sent, ample, as_sent, in_segments};
-use crate::rng::{Rng, for_cases};
 use crate::streams::spoil;
 use crate::traffic::{Connection, Side, ends};
 

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::packets::{self, Ends, Fragment};
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::{Harness, Sent, ample};
 use crate::model::Meaning;
-use crate::packets::{self, Ends, Fragment};
-use crate::rng::{Rng, for_cases};
 use crate::traffic::{Side, content, ends, merge};
 
 #[derive(Clone, Copy, Debug)]

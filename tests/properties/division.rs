@@ -3,13 +3,13 @@
 
 use std::num::NonZeroU16;
 
+use colo_testkit::packets::{self, Ends};
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
 use dpdk_colo::frame::{Frame, HeapFrame, Offload};
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::harness::ample;
-use crate::packets::{self, Ends};
-use crate::rng::{Rng, for_cases};
 use crate::traffic::ends;
 
 const SIZE: u16 = 100;
@@ -165,7 +165,7 @@ fn what_is_equal_of_a_long_frame_leaves_and_no_byte_more() {
             assert!(stuck || network.bytes.len() == bytes.len(), "nothing waits");
             assert!(comparator.take_divergence().is_none());
         } else if s.sent > flip.unwrap_or(0) {
-            assert!(comparator.take_divergence().is_some(), "it is told");
+            assert!(comparator.take_divergence().is_some(), "it is reported");
         }
         comparator.fence();
         comparator.commit(now);

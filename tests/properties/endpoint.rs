@@ -3,8 +3,9 @@
 //!
 //! Positions count from the first byte of a stream; a FIN takes the position behind the last one.
 
+use colo_testkit::rng::Rng;
+
 use crate::model::Segment;
-use crate::rng::Rng;
 
 /// How a VM sends.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub struct Habits {
     pub rto: u64,
     /// Longest delay of an acknowledgment.
     pub delay: usize,
-    /// One in so many turns repeats something for no reason.
+    /// One turn in this many repeats something for no reason.
     pub spurious: usize,
     /// A probe of a closed window has a byte of data (RFC 9293, 3.8.6.1); else it is a bare
     /// acknowledgment below what is expected, as Linux sends it.
@@ -158,8 +159,8 @@ impl Vm {
         self.una == self.end() && self.acknowledge_at.is_none()
     }
 
-    /// Where it stands, in words.
-    pub fn told(&self) -> String {
+    /// Its state as text.
+    pub fn describe(&self) -> String {
         let Self {
             una,
             next,
@@ -367,7 +368,7 @@ impl Client {
         self.received
     }
 
-    /// It has so many bytes and all that it sends was acknowledged.
+    /// It has all bytes up to `end`, and all that it sends was acknowledged.
     pub fn is_done(&self, end: u32) -> bool {
         self.received == end && self.una == self.total && self.acknowledge == 0
     }

@@ -1,10 +1,10 @@
 //! Epochs: comparing goes on from the PVM's state after each commit, and over port reuse.
 
+use colo_testkit::rng::for_cases;
 use dpdk_colo::compare::{Limits, Numbers};
 
 use crate::harness::{Harness, ample};
 use crate::pair::{Conversation, Epoch, fence_to_commit, run};
-use crate::rng::for_cases;
 
 #[test]
 fn comparing_goes_on_from_the_primary_s_state() {

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::Numbers;
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::harness::{Harness, Sent, ample};
 use crate::model::Meaning;
-use crate::rng::{Rng, for_cases};
 use crate::traffic::{Connection, Side, ends, merge};
 
 /// Any bytes, or a good frame with some of them changed, cut or added.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy, Reason};
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::frame::{Frame, HeapFrame, Offload};
@@ -17,7 +18,6 @@ use dpdk_colo::packet::checksum::verify;
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::model::{Flow, Meaning, Overtook, Wire};
-use crate::rng::Rng;
 use crate::traffic::Side;
 
 /// A frame as a VM sends it.
@@ -99,7 +99,7 @@ impl Frame for Numbered {
     }
 }
 
-/// Bounds that no case reaches, for so many frames; waiting is overdue only in [`Harness::overdue`].
+/// Limits for this many P and S that no case reaches. A frame is overdue only in [`Harness::overdue`].
 pub fn ample(primary: usize, secondary: usize) -> Limits {
     Limits {
         primary: primary + 1,
@@ -178,7 +178,7 @@ impl Harness {
         let now = self.now;
         match sent.map(|sent| (sent.flow, &sent.meaning)) {
             Some((flow, Meaning::Tcp(segment))) => {
-                eprintln!("{now}: {what} flow {flow} {}", segment.told());
+                eprintln!("{now}: {what} flow {flow} {}", segment.describe());
             }
             other => eprintln!("{now}: {what} {other:?}"),
         }

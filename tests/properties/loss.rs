@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use colo_testkit::packets::{self, Ends};
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Limits, Numbers, Reason};
 use dpdk_colo::packet::Packet;
 use etherparse::TcpHeader;
@@ -14,8 +16,6 @@ use etherparse::TcpHeader;
 use crate::endpoint::{Answer, Client, Habits, Vm};
 use crate::harness::{Harness, Sent, ample};
 use crate::model::{Meaning, Overtook, Segment};
-use crate::packets::{self, Ends};
-use crate::rng::{Rng, for_cases};
 use crate::script::Script;
 use crate::traffic::{Opening, Side, ends};
 
@@ -168,7 +168,7 @@ struct World {
     /// How long the SVM gets its input later, and how seldom it gets to send.
     lag: u64,
     slow: usize,
-    /// One frame in so many is lost either way; 0: none.
+    /// One frame in this many is lost either way; 0: none.
     loss: [usize; 2],
     end: u32,
     /// The PVM repeats another byte.
@@ -321,12 +321,12 @@ impl World {
         self.to_svm.clear();
     }
 
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         let (client, end) = (&self.client, self.end);
         format!(
             "end {end}, {client:?}, PVM {}, SVM {}",
-            self.pvm.told(),
-            self.svm.told()
+            self.pvm.describe(),
+            self.svm.describe()
         )
     }
 
@@ -436,7 +436,7 @@ fn run(rng: &mut Rng, profile: Profile, numbers: Numbers) -> Outcome {
             now < 60_000,
             "liveness: {} P wait, {:#?}",
             outcome.harness.waiting(),
-            worlds.iter().map(World::told).collect::<Vec<_>>()
+            worlds.iter().map(World::describe).collect::<Vec<_>>()
         );
     }
     if fenced_until.is_some() {

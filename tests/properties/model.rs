@@ -27,8 +27,8 @@ impl Segment {
         self.at + self.data.len() as u32
     }
 
-    /// What it says, in words.
-    pub fn told(&self) -> String {
+    /// Its fields as text.
+    pub fn describe(&self) -> String {
         let bits = [(self.syn, " SYN"), (self.fin, " FIN"), (self.rst, " RST")];
         let bits: String = bits.iter().filter(|b| b.0).map(|b| b.1).collect();
         let (at, end, data) = (self.at, self.end(), &self.data);

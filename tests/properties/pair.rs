@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::packets::Ends;
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::{Harness, Sent};
 use crate::model::{Meaning, Segment};
-use crate::packets::Ends;
-use crate::rng::Rng;
 use crate::streams::spoil;
 use crate::traffic::{Connection, Opening, Side, ends, merge};
 
@@ -140,7 +140,7 @@ pub struct Epoch {
     pub diverges: bool,
     /// The epoch lasts until everything was sent.
     pub last: bool,
-    /// One of so many S is lost; 0 for none, and for no other shortage either.
+    /// One S in this many is lost; 0: none, and no other shortage either.
     pub loss: usize,
 }
 

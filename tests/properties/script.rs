@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use colo_testkit::packets::{ethernet, udp};
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Numbers;
 use dpdk_colo::frame::{Frame, HeapFrame};
 use dpdk_colo::packet::Packet;
@@ -11,9 +13,7 @@ use crate::garbage::garbage;
 use crate::harness::{Sent, in_segments};
 use crate::loss::Given;
 use crate::model::Meaning;
-use crate::packets::{ethernet, udp};
 use crate::pair::{Conversation, Epoch, whole_output};
-use crate::rng::Rng;
 use crate::traffic::{Side, content, ends, merge};
 
 /// A frame with a number, whose owners are counted.

@@ -2,7 +2,7 @@
 //! comparator alone, never earlier, and in the end nothing less.
 //!
 //! A comparator alone goes through a script first, and the step at which each P left it is noted. A
-//! P that leaves a front at an earlier step was let out by a worker that knew too little, or knew of
+//! P that leaves a dispatcher at an earlier step was let out by a worker that knew too little, or knew of
 //! a commit too early; one that is still inside when all workers have done everything was kept by
 //! a worker that knew too late (rules R1 to R3).
 
@@ -10,13 +10,13 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Comparator, Counts, Divergence, Limits, Policy, Reason, Release};
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::packet::Kind;
-use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
+use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 use crate::harness::as_sent;
-use crate::rng::{Rng, for_cases};
 use crate::script::{Script, Step, Tagged};
 
 /// In steps.
@@ -96,7 +96,7 @@ fn add(total: &mut Counts, counts: &Counts) {
     }
 }
 
-/// The script in rounds: frames that follow one another, at most so many, arrive at one time.
+/// The script in rounds: up to `most` frames that follow one another arrive at one time.
 fn rounds<'a>(rng: &mut Rng, script: &'a Script, most: usize) -> Vec<&'a [Step]> {
     let is_frame = |step: &Step| matches!(step, Step::Primary(_) | Step::Secondary(_));
     let mut rest = &script.steps[..];
@@ -142,7 +142,7 @@ fn alone(script: &Script, rounds: &[&[Step]], rests: &[bool]) -> Outcome {
     let mut comparator: Comparator<Tagged> = Comparator::new(LIMITS, script.numbers, policy);
     let mut outcome = Outcome::default();
     let mut epoch = 0;
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     let single = rounds.len() == script.steps.len();
     for (at, round) in rounds.iter().enumerate() {
         let now = at as u64;
@@ -163,15 +163,15 @@ fn alone(script: &Script, rounds: &[&[Step]], rests: &[bool]) -> Outcome {
             Step::Age => comparator.age(now, 32),
         }
         epoch += u64::from(matches!(step, Step::Fence | Step::Commit | Step::Discard));
-        let known = told.len();
+        let known = sent.len();
         while let Some(synchronized) = comparator.next_synchronized() {
-            told.push((epoch, synchronized.flow));
+            sent.push((epoch, synchronized.flow));
         }
         while let Some(release) = comparator.next_release() {
             outcome.leaves(&release, at);
             // What left in the same round as ISNs were found may have left before.
-            let known = if single { told.len() } else { known };
-            if told[..known].contains(&(epoch, release.frame.packet().key)) {
+            let known = if single { sent.len() } else { known };
+            if sent[..known].contains(&(epoch, release.frame.packet().key)) {
                 outcome.synchronized.insert(release.frame.number, epoch);
             }
         }
@@ -192,10 +192,10 @@ fn alone(script: &Script, rounds: &[&[Step]], rests: &[bool]) -> Outcome {
     outcome
 }
 
-/// A front with workers that get their turns at random.
-struct Crew<'a> {
+/// A dispatcher with workers that get their turns at random.
+struct Steered<'a> {
     alone: &'a Outcome,
-    front: Front<Tagged>,
+    dispatcher: Dispatcher<Tagged>,
     workers: Vec<Worker<Tagged>>,
     /// Of sixteen turns, how many each worker takes.
     speeds: Vec<usize>,
@@ -203,31 +203,38 @@ struct Crew<'a> {
     epoch: u64,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> Steered<'a> {
     fn new(rng: &mut Rng, script: &Script, cores: usize, alone: &'a Outcome) -> Self {
         let weights: Vec<u32> = (0..cores).map(|_| rng.below(4) as u32 + 1).collect();
-        let shares = match rng.below(3) {
-            0 => Shares::weighted(&weights, rng.next()),
-            _ => Shares::even(cores, rng.next()),
+        let table = match rng.below(3) {
+            0 => RedirectionTable::weighted(&weights, rng.next()),
+            _ => RedirectionTable::even(cores, rng.next()),
         };
         let sizes = match rng.below(3) {
-            0 => Sizes::default(),
-            _ => Sizes {
+            0 => RingSizes::default(),
+            _ => RingSizes {
                 frames: rng.between(1, 9),
                 releases: rng.between(1, 9),
                 reports: rng.between(1, 3),
             },
         };
-        let (fronts, theirs): (Vec<_>, Vec<_>) = (1..cores).map(|_| ends(sizes)).unzip();
-        let workers = theirs.into_iter().enumerate().map(|(i, end)| {
-            let limits = shares.limits(&LIMITS, i + 1);
+        let (dispatcher_ends, worker_ends): (Vec<_>, Vec<_>) =
+            (1..cores).map(|_| rings(sizes)).unzip();
+        let workers = worker_ends.into_iter().enumerate().map(|(i, end)| {
+            let limits = table.limits(&LIMITS, i + 1);
             Worker::new(end, limits, script.numbers, Policy::default())
         });
         Self {
             alone,
             speeds: vec![16; cores - 1],
             workers: workers.collect(),
-            front: Front::new(LIMITS, script.numbers, Policy::default(), fronts, shares),
+            dispatcher: Dispatcher::new(
+                LIMITS,
+                script.numbers,
+                Policy::default(),
+                dispatcher_ends,
+                table,
+            ),
             synchronized: Vec::new(),
             epoch: 0,
         }
@@ -253,23 +260,23 @@ impl<'a> Crew<'a> {
 
     /// Takes what may leave and what was found.
     fn take(&mut self, at: usize, outcome: &mut Outcome) {
-        self.front.exchange();
-        outcome.discarded += self.front.take_discarded() as u64;
-        while let Some(synchronized) = self.front.next_synchronized() {
+        self.dispatcher.exchange();
+        outcome.discarded += self.dispatcher.take_discarded() as u64;
+        while let Some(synchronized) = self.dispatcher.next_synchronized() {
             self.synchronized.push((self.epoch, synchronized.flow));
         }
-        while let Some(release) = self.front.next_release() {
+        while let Some(release) = self.dispatcher.next_release() {
             // After a fence the SVM is about to load the PVM's numbers, and nobody wants its own.
             let behind = self.alone.synchronized.get(&release.frame.number);
-            let told = (self.epoch, release.frame.packet().key);
+            let isns = (self.epoch, release.frame.packet().key);
             assert!(
-                behind != Some(&self.epoch) || self.synchronized.contains(&told),
-                "P {} leaves before the ISNs of its flow were told",
+                behind != Some(&self.epoch) || self.synchronized.contains(&isns),
+                "P {} leaves before the ISNs of its flow were sent",
                 release.frame.number
             );
             outcome.leaves(&release, at);
         }
-        if let Some(divergence) = self.front.take_divergence() {
+        if let Some(divergence) = self.dispatcher.take_divergence() {
             let (reason, flow) = (divergence.reason, divergence.flow);
             outcome.reported.push((self.epoch, reason, flow));
         }
@@ -282,7 +289,7 @@ impl<'a> Crew<'a> {
                 worker.poll();
             });
             self.take(at, outcome);
-            if self.front.is_settled() {
+            if self.dispatcher.is_settled() {
                 return;
             }
         }
@@ -291,7 +298,7 @@ impl<'a> Crew<'a> {
 
     fn overdue(&mut self, at: usize, outcome: &mut Outcome) -> Option<Overdue> {
         for _ in 0..3 {
-            if let Some(d) = self.front.overdue(at as u64) {
+            if let Some(d) = self.dispatcher.overdue(at as u64) {
                 return Some(named(d));
             }
             self.settle(at, outcome);
@@ -300,7 +307,7 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// The same script through a front with `cores - 1` workers.
+/// The same script through a dispatcher with `cores - 1` workers.
 fn spread(
     rng: &mut Rng,
     script: &Script,
@@ -310,68 +317,68 @@ fn spread(
     alone: &Outcome,
 ) -> Outcome {
     let owners = Arc::new(());
-    let mut crew = Crew::new(rng, script, cores, alone);
+    let mut steered = Steered::new(rng, script, cores, alone);
     let mut outcome = Outcome::default();
     for (at, round) in rounds.iter().enumerate() {
         let now = at as u64;
-        while !crew.front.is_ready() || crew.front.room() < round.len() {
+        while !steered.dispatcher.is_ready() || steered.dispatcher.room() < round.len() {
             // The rings push back; even the slowest worker gets on at some time.
-            crew.turn(rng, at, &mut outcome);
-            crew.speeds.iter_mut().for_each(|s| *s = (*s).max(1));
-            crew.take(at, &mut outcome);
+            steered.turn(rng, at, &mut outcome);
+            steered.speeds.iter_mut().for_each(|s| *s = (*s).max(1));
+            steered.take(at, &mut outcome);
         }
         let step = &round[0];
         match step {
             Step::Primary(_) | Step::Secondary(_) if round.len() > 1 => {
                 let (p, s) = bursts(round, &owners);
                 let mut p = p.into_iter();
-                let front = &mut crew.front;
-                front.ingest(&mut p, &mut s.into_iter(), now);
+                let dispatcher = &mut steered.dispatcher;
+                dispatcher.ingest(&mut p, &mut s.into_iter(), now);
                 assert_eq!(p.len(), 0, "there is room");
             }
             Step::Primary(frame) => {
-                let taken = crew.front.primary(frame.counted(&owners), now);
+                let taken = steered.dispatcher.primary(frame.counted(&owners), now);
                 assert!(taken.is_ok(), "there is room");
             }
-            Step::Secondary(frame) => crew.front.secondary(frame.counted(&owners), now),
+            Step::Secondary(frame) => steered.dispatcher.secondary(frame.counted(&owners), now),
             Step::Fence => {
-                crew.front.fence();
-                while crew.front.next_synchronized().is_some() {}
+                steered.dispatcher.fence();
+                while steered.dispatcher.next_synchronized().is_some() {}
             }
-            Step::Commit => crew.front.commit(now),
-            Step::Discard => outcome.discarded += crew.front.discard() as u64,
-            Step::Age => crew.front.age(now, 32),
+            Step::Commit => steered.dispatcher.commit(now),
+            Step::Discard => outcome.discarded += steered.dispatcher.discard() as u64,
+            Step::Age => steered.dispatcher.age(now, 32),
         }
-        crew.epoch += u64::from(matches!(step, Step::Fence | Step::Commit | Step::Discard));
-        crew.turn(rng, at, &mut outcome);
+        steered.epoch += u64::from(matches!(step, Step::Fence | Step::Commit | Step::Discard));
+        steered.turn(rng, at, &mut outcome);
         if rests[at] {
-            crew.settle(at, &mut outcome);
+            steered.settle(at, &mut outcome);
             if alone.overdue.contains_key(&at) {
-                let found = crew.overdue(at, &mut outcome);
+                let found = steered.overdue(at, &mut outcome);
                 outcome.overdue.insert(at, found);
             }
             assert_present(&outcome, alone, at);
             assert_eq!(
                 Arc::strong_count(&owners) - 1,
-                crew.front.frames(),
+                steered.dispatcher.frames(),
                 "frames"
             );
         }
     }
     let last = rounds.len();
-    crew.settle(last, &mut outcome);
-    assert!(!crew.front.take_overflow(), "an S found no room");
-    outcome.held = crew.front.held();
-    add(&mut outcome.counts, crew.front.local().counts());
-    for worker in &crew.workers {
+    steered.settle(last, &mut outcome);
+    assert!(!steered.dispatcher.take_overflow(), "an S found no room");
+    outcome.held = steered.dispatcher.held();
+    add(&mut outcome.counts, steered.dispatcher.local().counts());
+    for worker in &steered.workers {
         add(&mut outcome.counts, worker.comparator().counts());
         assert!(!worker.is_over());
     }
-    let inside = crew.front.frames();
+    let inside = steered.dispatcher.frames();
     assert_eq!(Arc::strong_count(&owners) - 1, inside, "frames");
-    drop(crew.front);
-    assert!(crew.workers.iter().all(Worker::is_over));
-    crew.workers.clear();
+    drop(steered.dispatcher);
+    assert!(steered.workers.iter().all(Worker::is_over));
+    steered.workers.clear();
     assert_eq!(Arc::strong_count(&owners), 1, "frames that nobody owns");
     outcome
 }
@@ -445,7 +452,7 @@ fn any_number_of_workers_releases_what_a_comparator_alone_does() {
         let rounds = rounds(rng, &script, 1);
         let rests = rests(rng, &rounds);
         let alone = alone(&script, &rounds, &rests);
-        compare_crews(rng, &script, &rounds, &rests, &alone);
+        compare_with_workers(rng, &script, &rounds, &rests, &alone);
     });
 }
 
@@ -462,7 +469,7 @@ fn any_number_of_workers_releases_bursts_as_a_comparator_alone_does() {
         let rests = rests(rng, &rounds);
         let alone = alone(&script, &rounds, &rests);
         if script.is_plain && alone.reported.is_empty() {
-            compare_crews(rng, &script, &rounds, &rests, &alone);
+            compare_with_workers(rng, &script, &rounds, &rests, &alone);
             compared.set(compared.get() + alone.counts.released);
         }
     });
@@ -477,11 +484,11 @@ fn any_number_of_workers_lets_the_same_overtake() {
         let rounds = rounds(rng, &script, 1);
         let rests = rests(rng, &rounds);
         let alone = alone(&script, &rounds, &rests);
-        compare_crews(rng, &script, &rounds, &rests, &alone);
+        compare_with_workers(rng, &script, &rounds, &rests, &alone);
     });
 }
 
-fn compare_crews(
+fn compare_with_workers(
     rng: &mut Rng,
     script: &Script,
     rounds: &[&[Step]],
@@ -503,9 +510,11 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
         let never = vec![false; rounds.len()];
         let alone = alone(&script, &rounds, &never);
         let owners = Arc::new(());
-        let Crew {
-            mut front, workers, ..
-        } = Crew::new(rng, &script, 3, &alone);
+        let Steered {
+            mut dispatcher,
+            workers,
+            ..
+        } = Steered::new(rng, &script, 3, &alone);
         let last = script.steps.len();
         let (released, total) = std::thread::scope(|scope| {
             let running: Vec<_> = workers
@@ -524,29 +533,29 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
             let mut released = Outcome::default();
             for (at, step) in script.steps.iter().enumerate() {
                 let now = at as u64;
-                while !front.is_ready() || front.room() == 0 {
-                    take(&mut front, &mut released, at);
+                while !dispatcher.is_ready() || dispatcher.room() == 0 {
+                    take(&mut dispatcher, &mut released, at);
                     std::thread::yield_now();
                 }
                 match step {
                     Step::Primary(frame) => {
-                        assert!(front.primary(frame.counted(&owners), now).is_ok());
+                        assert!(dispatcher.primary(frame.counted(&owners), now).is_ok());
                     }
-                    Step::Secondary(frame) => front.secondary(frame.counted(&owners), now),
-                    Step::Fence => front.fence(),
-                    Step::Commit => front.commit(now),
-                    Step::Discard => released.discarded += front.discard() as u64,
-                    Step::Age => front.age(now, 32),
+                    Step::Secondary(frame) => dispatcher.secondary(frame.counted(&owners), now),
+                    Step::Fence => dispatcher.fence(),
+                    Step::Commit => dispatcher.commit(now),
+                    Step::Discard => released.discarded += dispatcher.discard() as u64,
+                    Step::Age => dispatcher.age(now, 32),
                 }
-                take(&mut front, &mut released, at);
+                take(&mut dispatcher, &mut released, at);
             }
-            while !front.is_settled() {
-                take(&mut front, &mut released, last);
+            while !dispatcher.is_settled() {
+                take(&mut dispatcher, &mut released, last);
                 std::thread::yield_now();
             }
-            released.held = front.held();
-            add(&mut released.counts, front.local().counts());
-            drop(front);
+            released.held = dispatcher.held();
+            add(&mut released.counts, dispatcher.local().counts());
+            drop(dispatcher);
             let mut total = released.counts;
             for worker in running {
                 add(&mut total, &worker.join().expect("a worker"));
@@ -563,11 +572,11 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
 }
 
 /// Takes what has come from the workers.
-fn take(front: &mut Front<Tagged>, outcome: &mut Outcome, at: usize) {
-    front.exchange();
-    outcome.discarded += front.take_discarded() as u64;
-    while front.next_synchronized().is_some() {}
-    while let Some(release) = front.next_release() {
+fn take(dispatcher: &mut Dispatcher<Tagged>, outcome: &mut Outcome, at: usize) {
+    dispatcher.exchange();
+    outcome.discarded += dispatcher.take_discarded() as u64;
+    while dispatcher.next_synchronized().is_some() {}
+    while let Some(release) = dispatcher.next_release() {
         outcome.leaves(&release, at);
     }
 }

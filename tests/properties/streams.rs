@@ -1,10 +1,10 @@
 //! Two byte streams: equal ones leave whole, different ones do not leave at all.
 
+use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Numbers, Reason};
 
 use crate::harness::{Harness, Sent, ample};
 use crate::model::{Meaning, Segment};
-use crate::rng::{Rng, for_cases};
 use crate::traffic::{Close, Connection, Side, ends, merge};
 
 fn numbers(rng: &mut Rng) -> Numbers {

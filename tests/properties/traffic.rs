@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
+use colo_testkit::packets::{self, Ends};
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Numbers;
 
 use crate::harness::Sent;
 use crate::model::{Meaning, Segment};
-use crate::packets::{self, Ends};
-use crate::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -64,6 +64,7 @@ pub fn ends(rng: &mut Rng, flow: usize) -> Ends {
         peer: 2 + rng.below(3) as u8,
         port: 1000 + flow as u16,
         peer_port: 40_000,
+        ..Ends::default()
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use colo_testkit::qmp::{Monitor, event};
+use colo_testkit::rng::Rng;
 use dpdk_colo::qmp::{ProtocolError, Session};
 
 use crate::pair::{Pair, TIMING};
-use crate::script::{Monitor, event};
 
 #[test]
 fn what_is_not_qmp_is_named() {
@@ -165,31 +166,9 @@ fn chunks_make_no_difference() {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-}
-
 #[test]
 fn damaged_conversations_end_in_an_error_and_chunks_still_make_no_difference() {
-    let seed = match std::env::var("QMP_SEED") {
-        Ok(text) => text.parse().expect("QMP_SEED is a number"),
-        Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-    };
-    println!("replay with QMP_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Rng::for_test("damaged_conversations");
     let stages = conversation();
     let pieces: [&[u8]; 10] = [
         b"{",
@@ -226,9 +205,8 @@ fn damaged_conversations_end_in_an_error_and_chunks_still_make_no_difference() {
                     stage.splice(at..at, other);
                 }
                 _ => {
-                    let garbage: Vec<u8> =
-                        (0..random.below(50)).map(|_| random.next() as u8).collect();
-                    stage.splice(at..at, garbage);
+                    let length = random.below(50);
+                    stage.splice(at..at, random.bytes(length));
                 }
             }
         }

@@ -11,7 +11,7 @@ use dpdk_colo::qmp::{
 };
 use tempfile::TempDir;
 
-use crate::script::{during, options, until};
+use crate::drive::{during, options, until};
 
 const QEMU: &str = "qemu-system-x86_64";
 

@@ -1,9 +1,9 @@
 //! The QMP client: its session alone, over sockets with a scripted monitor, and against QEMU.
 
 mod bytes;
+mod drive;
 mod live;
 mod oob;
 mod pair;
-mod script;
 mod session;
 mod transport;

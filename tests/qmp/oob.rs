@@ -1,10 +1,10 @@
 //! Commands out of band: when they are enabled, and what they free.
 
+use colo_testkit::qmp::{Monitor, event};
 use dpdk_colo::qmp::{Event, ProtocolError, RequestFailure, Yanked};
 use serde_json::{Value, json};
 
 use crate::pair::{Pair, TIMING};
-use crate::script::{Monitor, event};
 
 fn in_colo() -> Monitor {
     Monitor {
@@ -13,14 +13,14 @@ fn in_colo() -> Monitor {
     }
 }
 
-/// The commands that tell QEMU of a loss, as they came.
-fn told(monitor: &Monitor) -> Vec<Value> {
-    let tells = |command: &&Value| {
+/// The commands for a lost peer, as they came.
+fn loss_commands(monitor: &Monitor) -> Vec<Value> {
+    let is_one = |command: &&Value| {
         command["exec-oob"] == "yank"
             || command["execute"] == "yank"
             || command["execute"] == "x-colo-lost-heartbeat"
     };
-    let mut all: Vec<Value> = monitor.seen.iter().filter(tells).cloned().collect();
+    let mut all: Vec<Value> = monitor.seen.iter().filter(is_one).cloned().collect();
     for command in &mut all {
         command.as_object_mut().expect("an object").remove("id");
     }
@@ -39,7 +39,7 @@ fn oob_is_enabled_where_it_is_offered_and_nowhere_else() {
 }
 
 #[test]
-fn what_leads_to_the_other_host_is_cut_before_qemu_is_told() {
+fn connections_to_the_other_host_are_cut_before_the_failover_command() {
     let (mut pair, _) = Pair::connected(Monitor {
         replicated: true,
         ..in_colo()
@@ -49,7 +49,7 @@ fn what_leads_to_the_other_host_is_cut_before_qemu_is_told() {
     let yank =
         |instance: Value| json!({"exec-oob": "yank", "arguments": {"instances": [instance]}});
     assert_eq!(
-        told(&pair.monitor),
+        loss_commands(&pair.monitor),
         [
             yank(json!({"type": "migration"})),
             yank(json!({"type": "block-node", "node-name": "nbd0"})),
@@ -96,11 +96,11 @@ fn nothing_is_cut_for_any_other_reason() {
     pair.talk();
     pair.pass(TIMING.reply_timeout);
     pair.talk();
-    assert_eq!(told(&pair.monitor), [] as [Value; 0]);
+    assert_eq!(loss_commands(&pair.monitor), [] as [Value; 0]);
 }
 
 #[test]
-fn without_oob_or_yank_qemu_is_told_alone() {
+fn without_oob_or_yank_qemu_gets_the_failover_command_alone() {
     for (oob, yanks) in [(false, true), (true, false)] {
         let (mut pair, _) = Pair::connected(Monitor {
             oob,
@@ -110,7 +110,7 @@ fn without_oob_or_yank_qemu_is_told_alone() {
         pair.session.fail_over(pair.now).unwrap();
         pair.talk();
         assert_eq!(
-            told(&pair.monitor),
+            loss_commands(&pair.monitor),
             [json!({"execute": "x-colo-lost-heartbeat"})]
         );
         assert!(matches!(&pair.events()[..], [Event::FailOverAccepted]));

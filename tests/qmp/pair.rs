@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use colo_testkit::qmp::Monitor;
 use dpdk_colo::qmp::{Event, Probe, QemuTime, Session, Stamp, Timing};
-
-use crate::script::Monitor;
 
 /// The times that sessions keep here.
 pub const TIMING: Timing = Timing {

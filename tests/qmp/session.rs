@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use colo_testkit::qmp::{Monitor, event};
 use dpdk_colo::qmp::{
     ColoExitReason, ColoMode, Event, MigrationStatus, NoColo, Probe, ProtocolError, RequestError,
     RequestFailure, RunState, Stamp, Version,
 };
 
 use crate::pair::{Pair, TIMING};
-use crate::script::{Monitor, event};
 
 #[test]
 fn the_probe_tells_what_the_monitor_said() {
@@ -128,7 +128,7 @@ fn every_nic_gets_its_link() {
 }
 
 #[test]
-fn what_a_stop_is_for_is_told_in_its_place_among_the_events() {
+fn the_reason_of_a_stop_comes_in_its_place_among_the_events() {
     for (run, want) in [
         ("colo", RunState::Colo),
         ("paused", RunState::Paused),
@@ -167,7 +167,7 @@ fn a_migration_that_is_failing_is_no_protocol_error() {
 }
 
 #[test]
-fn a_checkpoint_is_told_step_by_step() {
+fn a_checkpoint_s_steps_come_as_events() {
     let (mut pair, _) = Pair::connected(Monitor {
         migration: "colo",
         ..Monitor::default()

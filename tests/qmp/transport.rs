@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use colo_testkit::qmp::{Monitor, event};
 use dpdk_colo::qmp::{
     Address, Client, Event, Options, ProtocolError, QmpError, RequestError, RequestFailure,
 };
 use tempfile::TempDir;
 
-use crate::script::{Monitor, during, event, options, until};
+use crate::drive::{during, options, until};
 
 /// Reply timeout of the tests that wait for it.
 const IMPATIENCE: Duration = Duration::from_secs(1);
@@ -149,7 +150,7 @@ fn silence_is_given_up_and_tried_again() {
     ));
     assert!(reason(&events).to_string().contains("one client at a time"));
     assert!(begun.elapsed() >= IMPATIENCE);
-    // The second attempt fails for the same reason, which is not told again.
+    // The second attempt fails for the same reason, which is not reported again.
     let events = until(&mut client, is_connected);
     assert_eq!(events.len(), 1, "{events:?}");
     drop(client);
@@ -179,7 +180,7 @@ fn the_end_of_the_stream_may_come_before_any_reply() {
 }
 
 #[test]
-fn what_is_outstanding_fails_before_the_loss_is_told() {
+fn what_is_outstanding_fails_before_the_loss_is_reported() {
     for silent in [false, true] {
         let server = Server::new(1, move |_, stream| {
             let copy = stream.try_clone().unwrap();
@@ -196,10 +197,10 @@ fn what_is_outstanding_fails_before_the_loss_is_told() {
         client.barrier(2, Instant::now()).unwrap();
         let events = until(&mut client, is_disconnected);
         // A monitor that is silent in band may still answer out of band, so it is asked.
-        let mut told = events
+        let mut in_band = events
             .iter()
             .filter(|event| !matches!(event, Event::Late { .. }));
-        let mut next = || told.next().expect("one more event");
+        let mut next = || in_band.next().expect("one more event");
         assert!(matches!(next(), Event::RequestWritten { token: 1, .. }));
         if !silent {
             assert!(matches!(next(), Event::Shutdown { .. }), "{events:?}");
@@ -232,7 +233,7 @@ fn what_is_outstanding_fails_before_the_loss_is_told() {
 }
 
 #[test]
-fn each_loss_of_a_connection_is_told_though_the_reason_is_the_same() {
+fn each_loss_of_a_connection_is_reported_though_the_reason_is_the_same() {
     let server = Server::new(3, |_, stream| {
         serve(stream, |line| line.contains("migrate-set-parameters"));
     });
@@ -287,7 +288,7 @@ fn a_flood_neither_blocks_nor_grows() {
 }
 
 #[test]
-fn a_missing_monitor_is_told_once_with_what_to_do() {
+fn a_missing_monitor_is_reported_once_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.qmp");
     let mut client = Client::new(Address::Unix(path.clone()), options());

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 
 use crate::frames::{self, Content, Peer, Segment, Way};
 use crate::guest::{CALL_BACK, Kind, request};
-use crate::rng::Rng;
 use crate::tcp::{Tcp, WINDOW};
 
 /// One connection of a client.
@@ -42,7 +42,7 @@ const UDP: Peer = Peer {
 };
 
 impl Clients {
-    /// So many clients; `divergent` of a hundred questions ask the machine itself.
+    /// `calls` clients. Of a hundred questions, `divergent` ask the machine itself.
     pub fn new(rng: &mut Rng, calls: usize, divergent: usize, until: Ticks) -> Self {
         let begin = |rng: &mut Rng| rng.below(until as usize) as Ticks;
         let kind = |rng: &mut Rng| match rng.below(100) {

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 
 use crate::frames::{self, Content, Peer, Way};
-use crate::rng::Rng;
 use crate::tcp::{Tcp, WINDOW};
 
 /// Frames that the ring for output holds.

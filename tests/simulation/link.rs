@@ -4,12 +4,16 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::link::secure::{Guard, Identity, KeyRing, Opened, Role, SEAL};
+use dpdk_colo::link::DATA_HEADER;
+use dpdk_colo::link::secure::{Begun, Guard, Identity, KeyRing, Opened, Role, SEAL};
 
 use crate::frame::Origin;
-use crate::rng::Rng;
 use crate::setup::TIMING;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 
 /// A frame under way; the oracle knows by its origin what it carries.
 pub struct Flight {
@@ -22,6 +26,8 @@ pub struct Flight {
 pub struct Station {
     guard: Guard,
     role: Role,
+    /// The session that has begun, until the node takes it.
+    begun: Option<Begun>,
     pub runs: bool,
 }
 
@@ -30,6 +36,7 @@ impl Station {
         Rc::new(RefCell::new(Self {
             guard: guard(role, boot),
             role,
+            begun: None,
             runs: true,
         }))
     }
@@ -37,6 +44,7 @@ impl Station {
     /// The node is started again, in the role that it had.
     pub fn restart(&mut self, boot: u32) {
         self.guard = guard(self.role, boot);
+        self.begun = None;
         self.runs = true;
     }
 
@@ -60,13 +68,21 @@ fn guard(role: Role, boot: u32) -> Guard {
     Guard::new(&ring, &identity, TIMING)
 }
 
+/// Whether a frame is the control message `Leads` (`link::wire`).
+fn tells_who_leads(frame: &[u8]) -> bool {
+    let (kind, message) = (frame.get(ETHERNET + 3), frame.get(DATA_HEADER));
+    (kind, message) == (Some(&2), Some(&5))
+}
+
 pub struct Channel {
     flights: VecDeque<Flight>,
     delay: usize,
-    /// One in so many frames is lost; 0: none.
+    /// One frame in this many is lost; 0: none.
     pub loss: usize,
     /// Nothing passes before.
     pub dead_until: Ticks,
+    /// This many of the next frames about the lead are lost.
+    pub loses_leads: u32,
     rng: Rng,
     /// The sender.
     pub from: Rc<RefCell<Station>>,
@@ -85,6 +101,7 @@ impl Channel {
             delay,
             loss: 0,
             dead_until: 0,
+            loses_leads: 0,
             rng: Rng::new(seed),
             from: Rc::clone(from),
             to: Rc::clone(to),
@@ -93,6 +110,10 @@ impl Channel {
 
     /// Sends a frame of the sender's, sealed; before there is a session it goes nowhere.
     pub fn send(&mut self, bytes: Vec<u8>, origin: Origin, now: Ticks) {
+        if self.loses_leads > 0 && tells_who_leads(&bytes) {
+            self.loses_leads -= 1;
+            return;
+        }
         let from = Rc::clone(&self.from);
         let guard = &mut from.borrow_mut().guard;
         if let Some(seal) = guard.seal(&bytes, std::iter::once(&bytes[..])) {
@@ -126,6 +147,11 @@ impl Channel {
         }
     }
 
+    /// The session that the receiver's guard has begun since the last call.
+    pub fn take_session(&mut self) -> Option<Begun> {
+        self.to.borrow_mut().begun.take()
+    }
+
     /// The next frame that counts at the receiver.
     pub fn receive(&mut self, now: Ticks) -> Option<Flight> {
         let (from, to) = (Rc::clone(&self.from), Rc::clone(&self.to));
@@ -137,10 +163,14 @@ impl Channel {
         while self.flights.front().is_some_and(|f| f.arrives <= now) {
             let mut flight = self.flights.pop_front()?;
             let bytes = &flight.bytes[..];
-            let guard = &mut to.borrow_mut().guard;
-            if guard.open(bytes, std::iter::once(bytes), now) == Opened::Sealed {
-                flight.bytes.drain(..SEAL);
-                return Some(flight);
+            let mut to = to.borrow_mut();
+            match to.guard.open(bytes, std::iter::once(bytes), now) {
+                Opened::Sealed => {
+                    flight.bytes.drain(..SEAL);
+                    return Some(flight);
+                }
+                Opened::Begun(session) => to.begun = Some(session),
+                Opened::Plain | Opened::Consumed | Opened::Void => {}
             }
         }
         None

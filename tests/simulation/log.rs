@@ -1,5 +1,6 @@
 //! What a node would have captured: the log of each run of the primary, for the auditor.
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::monitor::capture::{self, Note};
 use dpdk_colo::packet::{Kind, Packet};
@@ -8,8 +9,6 @@ use dpdk_colo::protect::{Migration, Monitor};
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options, Report, Rule};
-
-use crate::rng::Rng;
 
 /// The present run's records, and those of the runs before.
 #[derive(Default)]
@@ -169,7 +168,7 @@ fn monitor(said: Monitor) -> Option<Event> {
         Monitor::Barrier { migration, .. } => Event::Barrier {
             colo: migration == Migration::Colo,
         },
-        // The primary is told of none.
+        // The primary gets none of them.
         Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
             return None;
         }

@@ -17,17 +17,14 @@ mod outcome;
 mod ports;
 mod profile;
 mod qemu;
-#[allow(dead_code)]
-#[path = "../properties/rng.rs"]
-mod rng;
 mod setup;
 mod tcp;
 mod world;
 
+use colo_testkit::rng::for_cases;
 use outcome::Outcome;
 use profile::{Fault, Profile};
 use qemu::Release;
-use rng::for_cases;
 use world::World;
 
 /// What a family's runs came to, and the seed that replays them with as many cases.
@@ -115,7 +112,7 @@ fn differing_answers_leave_after_a_commit() {
 
 #[test]
 fn a_checkpoint_hardly_ever_leads_to_another() {
-    // So many cases that their number of requests strays little.
+    // Enough cases that the number of requests varies little.
     let Family { sum, seed } = family(
         "checkpoints",
         200,
@@ -427,6 +424,19 @@ fn a_partition_makes_nobody_speak_twice() {
 }
 
 #[test]
+fn nothing_opens_beside_an_svm_that_goes_on_unheard() {
+    family(
+        "usurp",
+        40,
+        Profile {
+            faults: &[Fault::Usurp],
+            calls: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
 fn who_fences_first_goes_on() {
     let Family { sum, .. } = family(
         "fence",
@@ -547,7 +557,7 @@ fn everything_at_once() {
 }
 
 #[test]
-fn whoever_mistakes_a_load_does_no_harm() {
+fn a_node_that_mistakes_a_load_does_no_harm() {
     let profile = Profile {
         confused: true,
         ..EVERYTHING

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
-
-use crate::rng::Rng;
 
 pub struct Line<E> {
     pub up: bool,

@@ -39,7 +39,7 @@ pub struct Outcome {
     /// Reminders that a client heeded.
     pub reminded: u64,
     /// Frames that came while nobody served the VM, and that waited for it at its takeover.
-    pub overheard: u64,
+    pub backlog: u64,
     /// Rounds in which the node's thread did not run for a while.
     pub preempted: u64,
     /// Fencing commands that a node ran.
@@ -61,7 +61,7 @@ impl AddAssign for Outcome {
         self.overtook += other.overtook;
         self.spoken += other.spoken;
         self.reminded += other.reminded;
-        self.overheard += other.overheard;
+        self.backlog += other.backlog;
         self.preempted += other.preempted;
         self.fences += other.fences;
         for (cause, n) in other.causes {
@@ -96,14 +96,14 @@ impl Outcome {
             covered("a preempted round", self.preempted);
         }
         let lets = |fault: Fault| profile.faults.contains(&fault);
-        if lets(Fault::KillPrimary) || lets(Fault::Split) {
+        if lets(Fault::KillPrimary) || lets(Fault::Split) || lets(Fault::Usurp) {
             covered("a takeover", self.takeovers);
             covered("an announcement", self.spoken.announcements);
             covered("a segment sent once more", self.spoken.repeated);
             covered("a reminder", self.spoken.reminders);
         }
         if lets(Fault::KillPrimary) {
-            covered("input that was overheard", self.overheard);
+            covered("input in the standby backlog", self.backlog);
         }
         if lets(Fault::KillSecondary) {
             covered("a PVM that went on", self.survivals);

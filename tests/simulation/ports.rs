@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Release;
 use dpdk_colo::frame::{Offload, Ticks};
 use dpdk_colo::link::DATA_HEADER;
+use dpdk_colo::link::secure::Begun;
 use dpdk_colo::monitor::capture::{Note, Place};
 use dpdk_colo::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
 use dpdk_colo::protect::Monitor;
@@ -17,7 +19,6 @@ use crate::monitor::Line;
 use crate::nodes::{Round, Waiting};
 use crate::oracle::Oracle;
 use crate::qemu::Qemu;
-use crate::rng::Rng;
 
 /// Longest time for which a node's thread does not run.
 pub const PREEMPTED: Ticks = 5_000;
@@ -88,7 +89,7 @@ pub struct Site<'a> {
     pub oracle: &'a mut Oracle,
     pub capture: Option<&'a mut Capture>,
     pub rng: &'a mut Rng,
-    /// One in so many calls finds that the node's thread did not run for a while; 0: none.
+    /// One call in this many finds that the node's thread did not run for a while; 0: none.
     pub preempt: usize,
 }
 
@@ -150,12 +151,12 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    /// What this round's fence has told: it comes before mail, frames and releases (rule R3).
+    /// The generation of this round's fence, which comes before mail, frames and releases (rule R3).
     fn fenced(&self) -> u64 {
         self.fenced.expect("R3: a round begins with its fence")
     }
 
-    /// How many of so many frames a port takes, often all.
+    /// The number of frames of `n` that a port takes, often all.
     fn some(&mut self, n: usize, blocked_until: Ticks) -> usize {
         match n {
             _ if self.now < blocked_until => 0,
@@ -312,6 +313,10 @@ impl Ports for SimPorts<'_> {
             Port::Link => self.receive_link(burst, most),
         }
         !burst.is_empty()
+    }
+
+    fn next_session(&mut self) -> Option<Begun> {
+        self.site.from_link.take_session()
     }
 
     fn give(&mut self, epoch: u32, input: &mut Frames) -> usize {

@@ -42,6 +42,9 @@ pub enum Fault {
     Partition,
     /// The same, and an operator lets the SVM go on.
     Split,
+    /// An operator lets the SVM go on beside a PVM that lives and lags. The link works, but the frames that tell who
+    /// leads are lost for a while.
+    Usurp,
 }
 
 /// What a family of runs is like.
@@ -62,12 +65,12 @@ pub struct Profile {
     pub late_driver: bool,
     /// The SVM's ring never runs.
     pub mute: bool,
-    /// Between node and client one frame in so many is lost in some runs, either way; 0: none ever.
+    /// Between node and client one frame in this many is lost in some runs, either way; 0: none ever.
     pub loss: usize,
-    /// What both QEMUs are; any if not told.
+    /// The release of both QEMUs; `None`: any.
     pub release: Option<Release>,
     pub failover: Failover,
-    /// One in so many of a node's calls to its ports finds that its thread did not run for a while; 0: none.
+    /// One in this many of a node's calls to its ports finds that its thread did not run for a while; 0: none.
     pub preempt: usize,
 }
 

@@ -1,13 +1,13 @@
 //! The two QEMUs: COLO's checkpoints step by step in QEMU's order, what their monitors say, and
 //! what an operator or a guest's driver does in between.
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::protect::{Migration, Monitor};
 
 use crate::guest::{Guest, Vm};
 use crate::monitor::Line;
 use crate::oracle::Oracle;
-use crate::rng::Rng;
 
 /// What comes next in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub struct Qemu {
     requests: Vec<Ticks>,
     pub checkpoints: u64,
     stopped_by_operator: bool,
-    told_stop: bool,
+    stop_sent: bool,
     /// State of the PVM's migration before COLO.
     before: Migration,
     rng: Rng,
@@ -149,7 +149,7 @@ impl Qemu {
             requests: Vec::new(),
             checkpoints: 0,
             stopped_by_operator: false,
-            told_stop: false,
+            stop_sent: false,
             before: Migration::None,
             rng: Rng::new(rng.next()),
         }
@@ -161,8 +161,8 @@ impl Qemu {
         self.at = now;
     }
 
-    /// Where it is, in words.
-    pub fn told(&self) -> String {
+    /// Its state as text.
+    pub fn describe(&self) -> String {
         let ring = |up: bool| if up { "up" } else { "down" };
         format!(
             "{:?}, rings {} and {}, monitors {} and {}",
@@ -311,14 +311,14 @@ impl Qemu {
                 (Step::StopPrimary, self.soon(now, 300))
             }
             Step::StopPrimary => {
-                self.told_stop = self.pvm.running;
+                self.stop_sent = self.pvm.running;
                 self.stop_ring();
                 self.pvm.running = false;
                 oracle.stop();
                 (Step::TellStop, now)
             }
             Step::TellStop => {
-                if self.told_stop {
+                if self.stop_sent {
                     self.primary.emit(Monitor::Stop, now);
                 }
                 (Step::Move, self.soon(now, 1_000))
@@ -432,7 +432,7 @@ impl Qemu {
         match self.step {
             // The PVM stays stopped.
             Step::TellStop | Step::Move | Step::Load => {
-                if self.step == Step::TellStop && self.told_stop {
+                if self.step == Step::TellStop && self.stop_sent {
                     self.primary.emit(Monitor::Stop, now);
                 }
                 self.primary.emit(Monitor::ColoExit, now);
@@ -489,6 +489,16 @@ impl Qemu {
             self.step = Step::Orphan;
         }
         splits
+    }
+
+    /// The SVM's QEMU gets the failover command. It finds out at the next checkpoint that its peer is lost.
+    pub fn usurp(&mut self, now: Ticks) -> bool {
+        let usurps = self.step == Step::Idle && self.colo;
+        if usurps {
+            self.secondary.emit(Monitor::ColoExit, now);
+            self.step = Step::Orphan;
+        }
+        usurps
     }
 
     /// A new SVM waits for a state; COLO may begin again.

@@ -1,10 +1,10 @@
 //! One end of a TCP connection, simple but with habits of its own: it cuts its stream, delays its
 //! acknowledgments and retransmits as its dice say.
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 
 use crate::frames::Segment;
-use crate::rng::Rng;
 
 /// Largest segment.
 const MSS: usize = 600;
@@ -64,8 +64,8 @@ impl Tcp {
         }
     }
 
-    /// Where it stands, in words.
-    pub fn told(&self) -> String {
+    /// Its state as text.
+    pub fn describe(&self) -> String {
         let Self { una, next, top, .. } = self;
         format!(
             "iss {:#x}, irs {:x?}, una {una}, next {next}, top {top} of {}, received {}, clock {:x?}",

@@ -8,8 +8,9 @@
 use dpdk_colo::packet::serial::{at_or_before, before, min};
 use dpdk_colo::packet::{Packet, TcpFlags};
 
-use super::{Flow, Life, Order, Taken, payload_at};
+use super::{Flow, Life, Order, Taken, numbers};
 use crate::node::{Fault, Releasing, Why};
+use crate::ranges::Ranges;
 use crate::report::Rule;
 use crate::same::{is_bare_ack, is_signed, stamp};
 
@@ -26,13 +27,10 @@ impl Life {
     /// Whether all sequence numbers of a segment, or of a piece of it, have left.
     fn has(&self, packet: &Packet, piece: &[u8]) -> bool {
         let flags = packet.tcp.flags;
-        let at = payload_at(packet);
-        let end = at.wrapping_add(piece.len() as u32);
-        let fin = flags.contains(TcpFlags::FIN);
-        (fin || !piece.is_empty())
+        let (at, end) = numbers(packet, piece);
+        at != end
             && !flags.intersects(TcpFlags::SYN | TcpFlags::RST)
-            && (!fin || self.fin == Some(end))
-            && self.bytes.read(at, piece.len()).iter().all(Option::is_some)
+            && self.left.first_missing(at, end).is_none()
     }
 }
 
@@ -80,21 +78,17 @@ impl Flow {
         Ok(())
     }
 
-    /// The first sequence number that waits at one of the first `count` places and has not left.
-    fn unleft(&self, count: usize, lives: &[Life]) -> Option<u32> {
+    /// The first sequence number that waits at one of the first `count` places and is not among those that left.
+    fn unleft(&self, count: usize, left: &Ranges) -> Option<u32> {
         let first = |taken: &Taken| {
-            let life = &lives[taken.life];
-            let (at, own) = taken.rest();
-            let known = life.bytes.read(at, own.len());
-            let fin = taken.packet.tcp.flags.contains(TcpFlags::FIN);
-            let end = at.wrapping_add(own.len() as u32);
-            match known.iter().position(Option::is_none) {
-                Some(i) => Some(at.wrapping_add(i as u32)),
-                None => (fin && life.fin != Some(end)).then_some(end),
-            }
+            let (at, end) = numbers(&taken.packet, taken.payload());
+            left.first_missing(at, end)
         };
-        let waiting = self.waiting.iter().take(count);
-        waiting.filter_map(first).reduce(min)
+        self.waiting
+            .iter()
+            .take(count)
+            .filter_map(first)
+            .reduce(min)
     }
 
     /// The sequence number is the VM's, or that of the first byte that has not left.
@@ -110,16 +104,24 @@ impl Flow {
             return Ok(());
         }
         let own = taken.packet.tcp.seq;
-        let expected = match (order, self.unleft(index, lives)) {
+        let lowered = |left| match (order, self.unleft(index, left)) {
             (Order::Overtakes, Some(unleft)) => min(own, unleft),
             _ => own,
         };
-        // The node takes for new what has left before it began, or before the commit that now covers it.
+        let expected = lowered(&lives[taken.life].left);
+        // The node takes for new what has left before it began, and what lies before a gap.
         let number = packet.tcp.seq;
+        let nothing = Ranges::default();
+        let known = if self.own.0 == taken.life {
+            &self.own.1
+        } else {
+            &nothing
+        };
         let mut older = self.waiting.iter().take(index);
         let is_new_to_node = *order == Order::Overtakes
             && at_or_before(number, expected)
-            && older.any(|older| !is_bare_ack(&older.packet) && older.rest().0 == number);
+            && (number == lowered(known)
+                || older.any(|older| !is_bare_ack(&older.packet) && older.rest().0 == number));
         if number == expected || is_new_to_node {
             return Ok(());
         }

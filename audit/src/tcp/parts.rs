@@ -2,7 +2,7 @@
 //!
 //! A node lets the part of a segment leave that was found equal, and the uplink's port cuts long ones. Where
 //! the VM has sent the same bytes more than once, a part does not say whose it is, so it is taken for the
-//! first that it fits. Where something later fits none, two segments exchange how far they have left: each
+//! first that it fits. Where something later fits none, segments exchange how far they have left: each
 //! byte still leaves as often as the VM has sent it, and no more (rule R5).
 
 use dpdk_colo::packet::{Packet, TcpFlags};
@@ -23,13 +23,24 @@ impl Taken {
     /// The first sequence number of what has not left, and its payload.
     pub(super) fn rest(&self) -> (u32, &[u8]) {
         let at = payload_at(&self.packet).wrapping_add(self.left);
-        (at, &self.payload()[self.left as usize..])
+        (at, self.behind(self.left))
+    }
+
+    /// The payload behind its first bytes.
+    fn behind(&self, left: u32) -> &[u8] {
+        self.payload().get(left as usize..).unwrap_or_default()
     }
 
     /// Whether `out` is the next part of this segment.
     pub(super) fn begins_with(&self, packet: &Packet, out: &[u8]) -> bool {
+        self.goes_on_with(self.left, packet, out)
+    }
+
+    /// Whether `out` is the next part of this segment if `left` bytes of it have left.
+    fn goes_on_with(&self, left: u32, packet: &Packet, out: &[u8]) -> bool {
         let (own, other) = (self.packet.tcp, packet.tcp);
-        let (at, rest) = self.rest();
+        let at = payload_at(&self.packet).wrapping_add(left);
+        let rest = self.behind(left);
         let piece = payload(packet, out);
         // FIN and PSH leave with the last part.
         let ends = |flag| own.flags.contains(flag) && piece.len() == rest.len();
@@ -49,37 +60,43 @@ impl Taken {
         (left <= self.packet.payload_len).then_some(left)
     }
 
-    fn between(&self, from: u32, to: u32) -> Option<&[u8]> {
-        let (from, to) = (self.left_up_to(from)?, self.left_up_to(to)?);
-        self.payload().get(from as usize..to as usize)
-    }
-
     /// Whether a FIN of this segment has left.
     fn has_ended(&self) -> bool {
         self.packet.tcp.flags.contains(TcpFlags::FIN) && self.left == self.packet.payload_len
     }
 
-    /// What both have left if they exchange how far that is; `None` where a part of one cannot be the other's.
-    fn exchanged(&self, other: &Self) -> Option<[u32; 2]> {
-        let alike = self.life == other.life
+    /// Whether all of it has left.
+    fn is_whole(&self) -> bool {
+        self.left == self.packet.payload_len
+    }
+
+    /// Whether a part of this segment may be the other's.
+    fn is_like(&self, other: &Self) -> bool {
+        self.life == other.life
             && self.packet.tcp.ack == other.packet.tcp.ack
             && shared(&self.packet) == shared(&other.packet)
             && !self.has_ended()
             && !other.has_ended()
             && self.packet.payload_len > 0
-            && other.packet.payload_len > 0;
-        let (own, theirs) = (self.rest().0, other.rest().0);
-        if !alike || own == theirs {
+            && other.packet.payload_len > 0
+    }
+
+    /// How much of this segment has left if it has left as far as another one now; `None` where that cannot be.
+    fn takes(&self, other: &Self, life: &Life) -> Option<u32> {
+        if !self.is_like(other) {
             return None;
         }
-        let (from, to) = match self.left_up_to(theirs)? {
-            left if left < self.left => (theirs, own),
-            _ => (own, theirs),
-        };
-        let is_equal = self.between(from, to)? == other.between(from, to)?;
-        is_equal.then_some([self.left_up_to(theirs)?, other.left_up_to(own)?])
+        let left = self.left_up_to(other.rest().0)?;
+        let (at, rest) = self.rest();
+        let gained = left.saturating_sub(self.left) as usize;
+        let known = life.bytes.read(at, gained);
+        let is_equal = (known.iter().zip(rest)).all(|(known, byte)| *known == Some(*byte));
+        is_equal.then_some(left)
     }
 }
+
+/// How much segments have left, by their records.
+type Lefts = Vec<(u64, u32)>;
 
 impl Flow {
     /// Keeps a segment that has left in parts.
@@ -90,7 +107,7 @@ impl Flow {
         self.gone.push_back(taken);
     }
 
-    /// Lets two segments exchange how far they have left, so that what left now may be a part of one of them:
+    /// Lets segments exchange how far they have left, so that what left now may be a part of one of them:
     /// its index among those that wait, and why and in which order it may leave.
     pub(super) fn exchange(
         &mut self,
@@ -99,76 +116,107 @@ impl Flow {
         cx: &Releasing,
         lives: &[Life],
     ) -> Option<(usize, Why, Order)> {
-        for second in 0..self.waiting.len() {
-            for first in 0..second {
-                let found = self.exchange_pair([first, second], packet, out, cx, lives);
-                if found.is_some() {
-                    return found;
+        for (record, lefts) in self.exchanges(packet, out, lives) {
+            let before = self.set_left(&lefts);
+            let index = self.place(record);
+            if let Ok((why, order)) = self.judge(index, packet, out, cx, lives) {
+                while self.gone.len() > KEPT {
+                    self.gone.pop_front();
                 }
+                return Some((index, why, order));
             }
-            for gone in 0..self.gone.len() {
-                if self.gone[gone].exchanged(&self.waiting[second]).is_none() {
-                    continue;
-                }
-                let first = self.bring_back(gone);
-                let second = second + usize::from(first <= second);
-                let found = self.exchange_pair([first, second], packet, out, cx, lives);
-                if found.is_some() {
-                    return found;
-                }
-                let taken = self.waiting.remove(first).expect("it was brought back");
-                self.gone.insert(gone, taken);
-            }
+            self.set_left(&before);
         }
         None
     }
 
-    fn exchange_pair(
-        &mut self,
-        pair: [usize; 2],
-        packet: &Packet,
-        out: &[u8],
-        cx: &Releasing,
-        lives: &[Life],
-    ) -> Option<(usize, Why, Order)> {
-        let [one, other] = pair;
-        let exchanged = self.waiting[one].exchanged(&self.waiting[other])?;
-        let before = pair.map(|index| self.waiting[index].left);
-        self.set_left(pair, exchanged);
-        let found = pair.into_iter().find_map(|index| {
-            let fits = self.waiting[index].begins_with(packet, out);
-            let judged = fits.then(|| self.judge(index, packet, out, cx, lives))?;
-            judged.ok().map(|(why, order)| (index, why, order))
-        });
-        let Some((index, why, order)) = found else {
-            self.set_left(pair, before);
-            return None;
-        };
-        let rest = if index == one { other } else { one };
-        let is_whole = self.waiting[rest].left == self.waiting[rest].packet.payload_len;
-        if is_whole && let Some(taken) = self.waiting.remove(rest) {
-            self.keep(taken);
+    /// The segments that would go on with what left if others took over how far they have left, and what all of
+    /// these would have left then.
+    fn exchanges(&self, packet: &Packet, out: &[u8], lives: &[Life]) -> Vec<(u64, Lefts)> {
+        let all: Vec<&Taken> = self.waiting.iter().chain(&self.gone).collect();
+        let holds = |taken: &&&Taken| taken.rest().0 == packet.tcp.seq;
+        let mut found = Vec::new();
+        for taken in &all {
+            let life = &lives[taken.life];
+            // The first whose place it takes; that one takes another's, and so on until one takes its own.
+            let is_another = |other: &&&Taken| other.standing.record != taken.standing.record;
+            for holder in all.iter().filter(holds).filter(is_another) {
+                let fits = (taken.takes(holder, life))
+                    .filter(|left| taken.goes_on_with(*left, packet, out));
+                let chain = fits.and_then(|_| chain(holder, taken, &all, life));
+                if let (Some(left), Some(mut lefts)) = (fits, chain) {
+                    lefts.push((taken.standing.record, left));
+                    found.push((taken.standing.record, lefts));
+                    break;
+                }
+            }
         }
-        let index = index - usize::from(is_whole && rest < index);
-        // One place ahead is free now.
-        let order = if index == 0 { Order::Next } else { order };
-        Some((index, why, order))
+        found
     }
 
-    fn set_left(&mut self, pair: [usize; 2], left: [u32; 2]) {
-        for (index, left) in pair.into_iter().zip(left) {
-            self.waiting[index].left = left;
+    /// Sets how many bytes of each segment have left. Returns the former numbers. A segment that has left whole does
+    /// not wait.
+    fn set_left(&mut self, lefts: &Lefts) -> Lefts {
+        let mut before = Vec::with_capacity(lefts.len());
+        for &(record, left) in lefts {
+            let mut all = self.waiting.iter_mut().chain(&mut self.gone);
+            if let Some(taken) = all.find(|taken| taken.standing.record == record) {
+                before.push((record, std::mem::replace(&mut taken.left, left)));
+            }
         }
+        for &(record, _) in lefts {
+            let is_it = |taken: &Taken| taken.standing.record == record;
+            if let Some(index) = self.gone.iter().position(is_it)
+                && !self.gone[index].is_whole()
+                && let Some(taken) = self.gone.remove(index)
+            {
+                self.waiting.insert(self.place(record), taken);
+            } else if let Some(taken) = self.waiting.get(self.place(record))
+                && taken.is_whole()
+                && is_it(taken)
+                && let Some(taken) = self.waiting.remove(self.place(record))
+            {
+                self.gone.push_back(taken);
+            }
+        }
+        before
     }
 
-    /// Lets a segment wait again, in its place, which is the result.
-    fn bring_back(&mut self, index: usize) -> usize {
-        let taken = self.gone.remove(index).expect("it was found there");
-        let record = taken.standing.record;
-        let place = self
-            .waiting
-            .partition_point(|waits| waits.standing.record < record);
-        self.waiting.insert(place, taken);
-        place
+    /// The place of a record among those that wait.
+    fn place(&self, record: u64) -> usize {
+        self.waiting
+            .partition_point(|waits| waits.standing.record < record)
     }
+}
+
+/// Who takes whose place so that `last` gives up its own: the shortest chain from `first` on, with what each has
+/// left then.
+fn chain(first: &Taken, last: &Taken, all: &[&Taken], life: &Life) -> Option<Lefts> {
+    let record = |taken: &Taken| taken.standing.record;
+    // Who was reached, from where, and what that one has left then.
+    let mut reached: Vec<(&Taken, usize, u32)> = vec![(first, 0, 0)];
+    let mut next = 0;
+    while next < reached.len() {
+        let (taken, ..) = reached[next];
+        if record(taken) == record(last) {
+            let mut lefts = Vec::new();
+            let mut at = next;
+            while at != 0 {
+                let (_, from, left) = reached[at];
+                lefts.push((record(reached[from].0), left));
+                at = from;
+            }
+            return Some(lefts);
+        }
+        for &other in all {
+            let is_new = reached
+                .iter()
+                .all(|(known, ..)| record(known) != record(other));
+            if is_new && let Some(left) = taken.takes(other, life) {
+                reached.push((other, next, left));
+            }
+        }
+        next += 1;
+    }
+    None
 }

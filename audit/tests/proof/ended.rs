@@ -1,4 +1,4 @@
-//! What may happen behind the end of a connection, and what may not.
+//! Frames behind the end of a connection.
 
 use super::*;
 
@@ -124,7 +124,7 @@ fn a_keepalive_leaves_if_both_vms_have_sent_it() {
 }
 
 #[test]
-fn only_a_client_s_reset_lets_segments_vanish() {
+fn only_a_client_s_reset_drops_held_segments() {
     let (isn, again) = (seq(500), Tcp(1).syn(seq(500), 9_001));
     for (reset, clean) in [
         (Some(CLIENT + 10), true),

@@ -1,4 +1,4 @@
-//! What a commit must rest on: the other node's report of a load, told by that node's monitor as well.
+//! The evidence for a commit: the other node's report of a load, which that node's monitor must confirm.
 
 use super::*;
 
@@ -82,12 +82,12 @@ fn a_report_counts_once() {
 }
 
 #[test]
-fn a_report_that_the_other_nodes_monitor_did_not_tell_is_a_lie() {
-    for told in [true, false] {
+fn a_report_that_the_other_node_s_monitor_does_not_confirm_breaks_r3() {
+    for confirmed in [true, false] {
         let (mut story, p) = waiting();
         let mut other = Story::new(Role::Secondary);
         other.event(Event::Stop);
-        other.event(Event::RunState { colo: told });
+        other.event(Event::RunState { colo: confirmed });
         other.event(Event::Resume);
         // The other log goes on behind the report.
         story.event(Event::Stop);
@@ -100,7 +100,7 @@ fn a_report_that_the_other_nodes_monitor_did_not_tell_is_a_lie() {
             other.state("protected");
         }
         let report_of = audit(&[&story.end(), &other.end()]);
-        match told {
+        match confirmed {
             true => assert_eq!(report_of.status(), 0, "{report_of}"),
             false => assert_eq!(broken(&report_of), (Rule::R3, report)),
         }

@@ -98,5 +98,7 @@ pub fn done(
 pub const PAYLOAD: usize = 54;
 /// Offset of the acknowledgment number.
 pub const ACK: usize = 42;
+/// Offset of the control bits.
+pub const FLAGS: usize = 47;
 /// Offset of the window.
 pub const WINDOW: usize = 48;

@@ -1,5 +1,4 @@
-//! The auditor itself is proven: a clean log passes, and each way to break a rule that is put into
-//! it is named, with the record that shows it.
+//! Tests of the auditor: a clean log passes. Each break of a rule that is put into it is reported, with its record.
 
 mod ended;
 mod evidence;
@@ -23,7 +22,7 @@ fn seq(offset: u32) -> u32 {
     ISN.wrapping_add(1).wrapping_add(offset)
 }
 
-/// Where the interesting records of [`clean`] are.
+/// Numbers of records in [`clean`].
 struct Places {
     /// The first data of flow 1: P, S, OUT.
     first: [usize; 3],
@@ -39,7 +38,7 @@ struct Places {
     datagram: [usize; 3],
 }
 
-/// Everything that may happen, as it should.
+/// A clean log with every kind of event.
 fn clean() -> (Story, Places) {
     let mut story = Story::new(Role::Primary);
     let old = Tcp(9);
@@ -48,7 +47,7 @@ fn clean() -> (Story, Places) {
     story.p(&alone);
     story.out(&alone);
     story.protect();
-    // A connection from before goes on, and says again what the client has not acknowledged.
+    // An older connection goes on, and retransmits what the client has not acknowledged.
     story.agree(&old.data(105, CLIENT, b"together"));
     story.p(&alone);
     story.out(&alone);
@@ -98,7 +97,7 @@ fn clean() -> (Story, Places) {
     let differs = [p, s, out];
     story.out(&behind);
 
-    // The flow goes on from the PVM's state, and says again what left at the commit.
+    // The flow goes on from the PVM's state, and retransmits bytes that left at the commit.
     story.p(&own);
     story.out(&own);
     let after = flow.data(seq(214), CLIENT + 30, b"after");
@@ -204,7 +203,7 @@ fn an_early_release_is_named() {
     let (mut story, at) = clean();
     story.move_to(at.differs[2] + 1, at.commit);
     assert_eq!(broken(&audit(&[&story])), (Rule::R2, at.commit));
-    // The SVM said first this, then that.
+    // The SVM sent these bytes, then others.
     let (mut story, at) = clean();
     let mut other = story.records[at.second[1]].clone();
     if let Body::Frame { bytes, .. } = &mut other.body {
@@ -281,7 +280,7 @@ fn a_moved_acknowledgment_is_named() {
 }
 
 #[test]
-fn what_is_doubled_or_skipped_is_named() {
+fn bytes_doubled_or_skipped_are_reported() {
     let (mut story, at) = clean();
     let again = story.records[at.first[2]].clone();
     story.records.insert(at.first[2] + 1, again);
@@ -364,7 +363,7 @@ fn two_releasers_are_named() {
     secondary.remove(takeover);
     assert_eq!(broken(&audit(&[&primary, &secondary])).0, Rule::R6);
 
-    // It says something else than the client has heard.
+    // It sends other bytes than the client has got.
     let (primary, mut secondary) = failover();
     for record in [6, 7] {
         secondary.bytes(record)[PAYLOAD] ^= 1;
@@ -401,7 +400,7 @@ fn a_node_that_is_started_again_asks_for_neighbours_behind_its_first_commit() {
 }
 
 #[test]
-fn a_gap_proves_nothing_behind_it() {
+fn nothing_is_proven_behind_a_gap() {
     let (mut story, at) = clean();
     story.bytes(at.second[2])[PAYLOAD] ^= 1;
     let mut records = story.records.clone();

@@ -38,7 +38,7 @@ fn breaks(mut story: Story, sent: &[u8], left: &[u8], rule: Rule) {
 }
 
 #[test]
-fn what_the_rule_allows_passes() {
+fn frames_that_may_overtake_pass() {
     let mut story = ahead();
     story.p(&old(12));
     story.out(&old(12));
@@ -58,6 +58,28 @@ fn what_the_rule_allows_passes() {
     story.agree(&FLOW.stamped(END, 1, 16, b"more"));
     let report = audit(&[&story.end()]);
     assert_eq!(report.status(), 0, "{report}");
+}
+
+#[test]
+fn what_a_commit_covers_has_not_left_before_it_does() {
+    let bare = |seq, value| FLOW.stamped(seq, 1, value, b"");
+    // The node had let an acknowledgment overtake before the commit, and the uplink took it afterwards.
+    let mut story = Story::new(Role::Primary);
+    story.protect();
+    story.agree(&old(10));
+    story.p(&FLOW.stamped(OLD + 1, 1, 12, b"ld!new"));
+    story.p(&bare(END, 13));
+    story.checkpoint();
+    story.out(&bare(NEW, 13));
+    story.out(&FLOW.stamped(OLD + 1, 1, 13, b"ld!new"));
+    let report = audit(&[&story.end()]);
+    assert_eq!(report.status(), 0, "{report}");
+    // The order of what leaves for the first time stays.
+    let mut story = ahead();
+    story.p(&FLOW.stamped(END, 1, 12, b"more"));
+    story.checkpoint();
+    let out = story.out(&FLOW.stamped(END, 1, 12, b"more"));
+    assert_eq!(broken(&audit(&[&story.end()])), (Rule::R5, out));
 }
 
 #[test]
@@ -128,7 +150,7 @@ fn a_retransmission_with_another_byte_is_named() {
 }
 
 #[test]
-fn what_overtakes_where_nothing_may_is_named() {
+fn overtaking_where_nothing_may_is_reported() {
     // The connection has diverged.
     let mut story = ahead();
     story.s(&FLOW.stamped(NEW, 1, 90, b"nXw"));

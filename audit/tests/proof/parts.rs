@@ -1,10 +1,10 @@
-//! Segments that leave in parts.
+//! Segments that a node splits.
 
 use dpdk_colo_audit::Rule;
 use dpdk_colo_audit::record::Role;
 
 use crate::broken;
-use crate::frames::Tcp;
+use crate::frames::{FLAGS, Tcp};
 use crate::story::{Story, audit};
 
 const FLOW: Tcp = Tcp(1);
@@ -25,7 +25,7 @@ fn part(seq: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn parts_of_segments_with_the_same_bytes_are_told_apart_by_what_follows() {
+fn parts_of_segments_with_the_same_bytes_differ_by_what_follows() {
     let mut story = twice();
     // A part of the second, which could be one of the first.
     story.out(&part(4, b"abc"));
@@ -36,6 +36,38 @@ fn parts_of_segments_with_the_same_bytes_are_told_apart_by_what_follows() {
     story.out(&part(10, b"g"));
     let report = audit(&[&story.end()]);
     assert_eq!(report.status(), 0, "{report}");
+}
+
+/// With PSH, which leaves with the last part.
+fn pushed(seq: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = part(seq, payload);
+    frame[FLAGS] |= 8;
+    frame
+}
+
+#[test]
+fn parts_of_three_segments_differ_by_what_follows() {
+    let mut story = Story::new(Role::Primary);
+    story.protect();
+    story.agree(&FLOW.data(1, 1, b"old"));
+    story.agree(&part(4, b"abcdefgh"));
+    story.p(&pushed(4, b"abcdefghijkl"));
+    story.p(&pushed(6, b"cdefghijk"));
+    story.p(&pushed(4, b"abcdef"));
+    // Of the second, the third, the second; the last two could be of the first.
+    story.out(&part(6, b"cd"));
+    story.out(&part(4, b"abcd"));
+    story.out(&part(8, b"efgh"));
+    // The end of the third.
+    story.out(&pushed(8, b"ef"));
+    let mut again = story.clone();
+    story.s(&part(12, b"ijkl"));
+    story.out(&pushed(4, b"abcdefghijkl"));
+    story.out(&pushed(12, b"ijk"));
+    let report = audit(&[&story.end()]);
+    assert_eq!(report.status(), 0, "{report}");
+    let out = again.out(&pushed(8, b"ef"));
+    assert_eq!(broken(&audit(&[&again.end()])), (Rule::R5, out));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Logs told step by step: what two nodes of a protected pair would have written.
+//! Builds logs step by step, as two nodes of a protected pair write them.
 
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, PolicyRule, Record, Role, Start};
@@ -123,7 +123,7 @@ impl Story {
         self.load();
     }
 
-    /// What the monitor tells of a checkpoint, and the commit.
+    /// The monitor's events of a checkpoint, and the commit.
     pub fn load(&mut self) {
         self.event(Event::Stop);
         self.event(Event::Pass);

@@ -1,4 +1,4 @@
-//! What an end system could act on must be equal, and what each stack makes anew need not be.
+//! Bytes that an end system could act on must be equal. Fields that each stack chooses itself need not be.
 
 use dpdk_colo_audit::Rule;
 use dpdk_colo_audit::record::Role;
@@ -85,7 +85,7 @@ fn urgent_positions_are_judged() {
 }
 
 #[test]
-fn what_a_syn_says_is_judged_each_time() {
+fn each_copy_of_a_syn_is_judged() {
     let syn = |flags: u8, mss: u8| {
         let mut frame = Tcp(3).syn(7, CLIENT);
         frame[47] |= flags;
@@ -132,7 +132,7 @@ fn fragments_of_one_datagram_are_judged_together() {
 }
 
 #[test]
-fn the_same_number_begins_another_life_behind_the_end() {
+fn the_same_isn_begins_another_connection_behind_the_end() {
     let flow = Tcp(3);
     let isn = seq(0).wrapping_sub(1);
     let (syn, fin) = (flow.syn(isn, CLIENT), flow.fin(seq(5), CLIENT));

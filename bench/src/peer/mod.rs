@@ -8,10 +8,10 @@ mod qemu;
 
 use std::time::Duration;
 
-use crate::bed::{Bed, say};
 use crate::engine::{Case, case};
 use crate::error::BenchError;
 use crate::figure::Figure;
+use crate::fixture::{Fixture, say};
 use crate::samples::Samples;
 pub use qemu::PROGRAM;
 use qemu::Qemu;
@@ -23,13 +23,13 @@ const TURNS: usize = 3;
 
 /// Pairs per second and CPU time of each: the best of a few turns, since what else runs on the
 /// machine costs CPU time, too.
-pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
     let cases = case::for_peer();
     let mut best = vec![(f64::INFINITY, 0.0f64); cases.len()];
     for _ in 0..TURNS {
         for (case, (cpu_ns, mpps)) in cases.iter().zip(&mut best) {
-            let turn = measure(bed, case)?;
+            let turn = measure(fixture, case)?;
             (*cpu_ns, *mpps) = (cpu_ns.min(turn.0), mpps.max(turn.1));
         }
     }
@@ -45,13 +45,13 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
 }
 
 /// Nanoseconds of CPU time per pair, and millions of pairs per second.
-fn measure(bed: &Bed, case: &Case) -> Result<(f64, f64), BenchError> {
-    let folder = bed.folder()?;
+fn measure(fixture: &Fixture, case: &Case) -> Result<(f64, f64), BenchError> {
+    let folder = fixture.folder()?;
     let (qemu, sockets) = Qemu::start(folder.path())?;
     let mut feed = feed::Feed::new(case, sockets);
     feed.run(WARM_UP)?;
     let before = qemu.cpu_time()?;
-    let passed = feed.run(bed.effort.pick(4 * WARM_UP, 2 * WARM_UP))?;
+    let passed = feed.run(fixture.effort.pick(4 * WARM_UP, 2 * WARM_UP))?;
     let cpu = qemu.cpu_time()? - before;
     qemu.end();
     let pairs = passed.pairs as f64;

@@ -4,9 +4,9 @@
 //! the secondary's to a net_null: it does all that the comparator does, but compare. Both poll on
 //! one core; `colo-traffic load` has the other. In each round the set-ups take turns.
 
-mod manners;
 mod monitor;
 mod requests;
+mod sched_policy;
 mod script;
 
 pub use requests::run as requests;
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::{Bed, say};
 use crate::error::BenchError;
 use crate::figure::Figure;
+use crate::fixture::{Fixture, say};
 use crate::process::Process;
 use crate::samples::Samples;
 
@@ -88,14 +88,14 @@ impl Best {
 }
 
 /// Rates and delays of all set-ups.
-pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
     for frame in FRAMES {
         let subjects = [Subject::Equal, Subject::Testpmd, Subject::Shifted];
         let mut best = subjects.map(|_| None);
         for _ in 0..TURNS {
             for (subject, best) in subjects.into_iter().zip(&mut best) {
-                let turn = Best::of(&measure(bed, subject, frame)?)?;
+                let turn = Best::of(&measure(fixture, subject, frame)?)?;
                 *best = Some(match best.take() {
                     Some(earlier) => turn.or(earlier),
                     None => turn,
@@ -131,14 +131,14 @@ fn number(report: &Value, pointer: &str) -> Result<f64, BenchError> {
     })
 }
 
-fn measure(bed: &Bed, subject: Subject, frame: usize) -> Result<Value, BenchError> {
-    let folder = bed.folder()?;
+fn measure(fixture: &Fixture, subject: Subject, frame: usize) -> Result<Value, BenchError> {
+    let folder = fixture.folder()?;
     let dir = folder.path();
     let middle = match subject {
-        Subject::Testpmd => testpmd(bed, dir)?,
-        Subject::Equal | Subject::Shifted => comparator(bed, dir, &[])?,
+        Subject::Testpmd => testpmd(fixture, dir)?,
+        Subject::Equal | Subject::Shifted => comparator(fixture, dir, &[])?,
     };
-    let mut words = bed.eal_of_generator();
+    let mut words = fixture.eal_of_generator();
     words.extend(["--file-prefix".to_owned(), "generator".to_owned()]);
     for (n, port) in PORTS.iter().enumerate() {
         words.push(format!(
@@ -146,8 +146,8 @@ fn measure(bed: &Bed, subject: Subject, frame: usize) -> Result<Value, BenchErro
             dir.join(port).display()
         ));
     }
-    let ms = bed.effort.pick(600, 300);
-    let (frame, seed) = (frame.to_string(), bed.effort.seed.to_string());
+    let ms = fixture.effort.pick(600, 300);
+    let (frame, seed) = (frame.to_string(), fixture.effort.seed.to_string());
     let (ms_word, flows) = (ms.to_string(), FLOWS.to_string());
     let own = [
         "--",
@@ -170,7 +170,7 @@ fn measure(bed: &Bed, subject: Subject, frame: usize) -> Result<Value, BenchErro
         Subject::Shifted => words.push("--shifted".to_owned()),
         Subject::Testpmd => words.push("--from-primary".to_owned()),
     }
-    let generator = Process::start("generator", &bed.program("colo-traffic"), &words, dir)?;
+    let generator = Process::start("generator", &fixture.program("colo-traffic"), &words, dir)?;
     let said = generator.complete(Duration::from_millis(4 * ms) + Duration::from_secs(60))?;
     match subject {
         // It ends by the signal itself.
@@ -189,8 +189,8 @@ fn measure(bed: &Bed, subject: Subject, frame: usize) -> Result<Value, BenchErro
 const PORTS: [&str; 3] = ["p.sock", "s.sock", "out.sock"];
 
 /// A running comparator on three vhost ports, with further options of its own.
-fn comparator(bed: &Bed, dir: &Path, more: &[&str]) -> Result<Process, BenchError> {
-    let mut words = bed.eal_of_subject(MEMORY);
+fn comparator(fixture: &Fixture, dir: &Path, more: &[&str]) -> Result<Process, BenchError> {
+    let mut words = fixture.eal_of_subject(MEMORY);
     words.extend(["--file-prefix".to_owned(), "middle".to_owned()]);
     for (n, port) in PORTS.iter().enumerate() {
         let socket = dir.join(port);
@@ -208,15 +208,15 @@ fn comparator(bed: &Bed, dir: &Path, more: &[&str]) -> Result<Process, BenchErro
         "net_vhost2",
     ];
     words.extend(own.iter().chain(more).map(|&word| word.to_owned()));
-    let mut process = Process::start("comparator", &bed.program("dpdk-colo"), &words, dir)?;
+    let mut process = Process::start("comparator", &fixture.program("dpdk-colo"), &words, dir)?;
     process.wait_for_line("dpdk-colo: info: ready")?;
     Ok(process)
 }
 
 /// A running testpmd on the same ports. In the paired topology it forwards between the first and
 /// the second port and between the third and the fourth.
-fn testpmd(bed: &Bed, dir: &Path) -> Result<Process, BenchError> {
-    let mut words = bed.eal_of_subject(MEMORY);
+fn testpmd(fixture: &Fixture, dir: &Path) -> Result<Process, BenchError> {
+    let mut words = fixture.eal_of_subject(MEMORY);
     words.extend(["--file-prefix".to_owned(), "middle".to_owned()]);
     for (n, port) in ["p.sock", "out.sock", "s.sock"].iter().enumerate() {
         let socket = dir.join(port);

@@ -1,5 +1,5 @@
 //! A monitor of a VM in COLO, as far as a comparator asks: it notes when a request comes, and
-//! plays a checkpoint when told.
+//! plays a checkpoint on command.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::manners::Manners;
+use super::sched_policy::SchedPolicy;
 use crate::error::BenchError;
 
 /// How long a comparator may take for what it does at once.
@@ -26,13 +26,13 @@ pub struct Monitor {
 
 impl Monitor {
     /// Listens at a path.
-    pub fn listen(path: &Path, manners: Manners) -> Result<Self, BenchError> {
+    pub fn listen(path: &Path, policy: SchedPolicy) -> Result<Self, BenchError> {
         let listener = UnixListener::bind(path).map_err(BenchError::file(path))?;
         let client = Arc::new(Mutex::new(None));
         let (tell, requests) = channel();
         let shared = Arc::clone(&client);
         thread::spawn(move || {
-            manners.take_on();
+            policy.apply();
             while let Ok((stream, _)) = listener.accept() {
                 let Ok(reader) = stream.try_clone() else {
                     return;
@@ -88,7 +88,7 @@ fn lock(client: &Mutex<Option<UnixStream>>) -> MutexGuard<'_, Option<UnixStream>
 
 fn say(client: &Mutex<Option<UnixStream>>, what: &Value) {
     if let Some(stream) = &mut *lock(client) {
-        // A client that is gone will be missed by whoever waits for its request.
+        // If the client is gone, the wait for its request fails.
         let _ = stream.write_all(format!("{what}\r\n").as_bytes());
     }
 }

@@ -16,13 +16,13 @@ use etherparse::PacketBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::manners::Manners;
 use super::monitor::Monitor;
+use super::sched_policy::SchedPolicy;
 use super::script::Script;
 use super::{comparator, number};
-use crate::bed::{Bed, say};
 use crate::error::BenchError;
 use crate::figure::Figure;
+use crate::fixture::{Fixture, say};
 use crate::interrupt;
 use crate::process::Process;
 use crate::samples::{Samples, quantile};
@@ -41,11 +41,11 @@ const SECONDARY: usize = 1;
 const OUT: usize = 2;
 
 /// Measures both, some times over.
-pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
-    let mut stage = Stage::set(bed, Manners::Aside)?;
+    let mut stage = Stage::set(fixture, SchedPolicy::Idle)?;
     let mut read = Vec::new();
-    for flow in 0..bed.effort.pick(200, 50) {
+    for flow in 0..fixture.effort.pick(200, 50) {
         interrupt::check()?;
         let p = frame(flow, 1);
         stage.script.send(PRIMARY, std::slice::from_ref(&p))?;
@@ -63,8 +63,8 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
         samples.add(format!("requests/differing/written/{key}"), "µs", written);
     }
 
-    let mut stage = Stage::set(bed, Manners::Usual)?;
-    let open = bed.effort.pick(OPEN, OPEN / 10);
+    let mut stage = Stage::set(fixture, SchedPolicy::Normal)?;
+    let open = fixture.effort.pick(OPEN, OPEN / 10);
     say(format_args!("requests: opens {open} flows"));
     for first in (0..open).step_by(PART as usize) {
         interrupt::check()?;
@@ -73,7 +73,7 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
         stage.script.send(SECONDARY, &frames)?;
     }
     let mut late = Vec::new();
-    for flow in open..open + bed.effort.pick(20, 5) {
+    for flow in open..open + fixture.effort.pick(20, 5) {
         interrupt::check()?;
         let p = frame(flow, 1);
         let seen = stage.script.send(PRIMARY, std::slice::from_ref(&p))?;
@@ -93,11 +93,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(bed: &Bed, manners: Manners) -> Result<Self, BenchError> {
-        let folder = bed.folder()?;
+    fn set(fixture: &Fixture, policy: SchedPolicy) -> Result<Self, BenchError> {
+        let folder = fixture.folder()?;
         let dir = folder.path();
         let path = |name: &str| dir.join(name).display().to_string();
-        let monitor = Monitor::listen(&dir.join("monitor.sock"), manners)?;
+        let monitor = Monitor::listen(&dir.join("monitor.sock"), policy)?;
         let options = [
             ["--qmp", &path("monitor.sock")],
             ["--summary", &path("summary.json")],
@@ -106,8 +106,8 @@ impl Stage {
         ];
         Ok(Self {
             monitor,
-            middle: comparator(bed, dir, &options.concat())?,
-            script: Script::start(bed, dir, manners)?,
+            middle: comparator(fixture, dir, &options.concat())?,
+            script: Script::start(fixture, dir, policy)?,
             folder,
         })
     }

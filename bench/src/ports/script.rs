@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::PORTS;
-use super::manners::Manners;
-use crate::bed::Bed;
+use super::sched_policy::SchedPolicy;
 use crate::error::BenchError;
+use crate::fixture::Fixture;
 use crate::process::Process;
 
 /// How long a line may take to come.
@@ -24,16 +24,16 @@ pub struct Script {
 
 impl Script {
     /// Connects to all three ports of a running comparator.
-    pub fn start(bed: &Bed, dir: &Path, manners: Manners) -> Result<Self, BenchError> {
-        let mut words = bed.eal_of_generator();
+    pub fn start(fixture: &Fixture, dir: &Path, policy: SchedPolicy) -> Result<Self, BenchError> {
+        let mut words = fixture.eal_of_generator();
         words.extend(["--file-prefix", "generator", "--", "script"].map(str::to_owned));
         words.extend(PORTS.map(|port| dir.join(port).display().to_string()));
-        let (program, words) = manners.start(bed.program("colo-traffic"), words);
+        let (program, words) = policy.command(fixture.program("colo-traffic"), words);
         let (process, stdout) = Process::piped("generator", &program, &words, dir)?;
         let (tell, lines) = channel();
         // It ends with the program, whose output ends then.
         thread::spawn(move || {
-            manners.take_on();
+            policy.apply();
             let mut said = BufReader::new(stdout).lines().map_while(Result::ok);
             said.try_for_each(|line| tell.send(line))
         });

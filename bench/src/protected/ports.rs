@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use dpdk_colo::compare::Release;
 use dpdk_colo::link::DATA_HEADER;
+use dpdk_colo::link::secure::Begun;
 use dpdk_colo::monitor::capture::{Note, Place};
 use dpdk_colo::pair::{Burst as _, Host, Port, Ports, ToControl, ToPoll, View};
 use dpdk_colo::{Frame, Offload, Ticks};
@@ -120,6 +121,11 @@ impl Ports for Queues {
             Port::Uplink => &mut self.uplink,
         };
         burst.fill(queue, most) > 0
+    }
+
+    #[inline]
+    fn next_session(&mut self) -> Option<Begun> {
+        None
     }
 
     #[inline]

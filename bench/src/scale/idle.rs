@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::Bed;
 use crate::error::BenchError;
+use crate::fixture::Fixture;
 use crate::process::Process;
 
 /// Memory of the process, in MiB.
 const MEMORY: u64 = 1024;
 
-/// Nanoseconds of a round over so many pairs, each a comparator on three ports of net_null.
-pub fn round_ns(bed: &Bed, pairs: usize) -> Result<f64, BenchError> {
-    let folder = bed.folder()?;
+/// Nanoseconds of a round over `pairs` pairs, each a comparator on three ports of net_null.
+pub fn round_ns(fixture: &Fixture, pairs: usize) -> Result<f64, BenchError> {
+    let folder = fixture.folder()?;
     let dir = folder.path();
     let (config, summary) = (dir.join("colo.toml"), dir.join("summary.json"));
     let mut text = String::new();
-    let mut words = bed.eal_of_subject(MEMORY);
+    let mut words = fixture.eal_of_subject(MEMORY);
     words.extend(["--file-prefix", "middle"].map(str::to_owned));
     for pair in 0..pairs {
         let [p, s, out] = [0, 1, 2].map(|port| 3 * pair + port);
@@ -37,9 +37,9 @@ pub fn round_ns(bed: &Bed, pairs: usize) -> Result<f64, BenchError> {
     words.push(config.display().to_string());
     words.push("--summary".to_owned());
     words.push(summary.display().to_string());
-    let mut process = Process::start("comparator", &bed.program("dpdk-colo"), &words, dir)?;
+    let mut process = Process::start("comparator", &fixture.program("dpdk-colo"), &words, dir)?;
     process.wait_for_line("dpdk-colo: info: ready")?;
-    thread::sleep(Duration::from_millis(bed.effort.pick(500, 200)));
+    thread::sleep(Duration::from_millis(fixture.effort.pick(500, 200)));
     process.end()?;
     let text = fs::read_to_string(&summary).map_err(BenchError::file(&summary))?;
     let value: Value = serde_json::from_str(&text).unwrap_or_default();

@@ -5,10 +5,10 @@ mod idle;
 
 use std::fs;
 
-use crate::bed::Bed;
 use crate::engine::{Case, Drive, case, clock};
 use crate::error::BenchError;
 use crate::figure::Figure;
+use crate::fixture::Fixture;
 use crate::interrupt;
 use crate::samples::Samples;
 
@@ -22,9 +22,9 @@ const PAIRS: [usize; 4] = [1, 2, 4, 8];
 const LARGE_FRAME: usize = case::LARGE + 54;
 
 /// One round of all of it.
-pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
+pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     let mut samples = Samples::default();
-    let pairs = bed.effort.pick(200_000, 50_000);
+    let pairs = fixture.effort.pick(200_000, 50_000);
     let span = clock::Span::begin();
     let mut ticks = Vec::new();
     for flows in FLOWS {
@@ -35,7 +35,7 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
         };
         ticks.push((format!("scale/flows/{flows}"), cost(&case, pairs)));
     }
-    for megabytes in held(bed) {
+    for megabytes in held(fixture) {
         interrupt::check()?;
         let case = Case {
             payload: case::LARGE,
@@ -59,7 +59,7 @@ pub fn run(bed: &Bed) -> Result<Vec<Figure>, BenchError> {
         samples.add(name, unit, ticks * ns_per_tick);
     }
     for pairs in PAIRS {
-        let ns = idle::round_ns(bed, pairs)?;
+        let ns = idle::round_ns(fixture, pairs)?;
         samples.add(format!("scale/vm-pairs/{pairs}"), "ns/round", ns);
     }
     Ok(samples.into_figures())
@@ -71,13 +71,13 @@ fn cost(case: &Case, pairs: usize) -> f64 {
 }
 
 /// The amounts for which there is memory, with as much again for the rest of the machine.
-fn held(bed: &Bed) -> Vec<usize> {
+fn held(fixture: &Fixture) -> Vec<usize> {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"));
     let available = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     let megabytes = available.unwrap_or(0usize) / 1024;
-    let most = bed.effort.pick(1024, 128).min(megabytes / 3);
+    let most = fixture.effort.pick(1024, 128).min(megabytes / 3);
     HELD.into_iter().filter(|held| *held <= most).collect()
 }

@@ -27,7 +27,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Of a case, whose flows take turns in random order, with so many bytes of frames at a time.
+    /// The load of a case. The flows take turns in random order. A chunk has `bytes` bytes of frames.
     pub fn new(case: &Case, bytes: usize) -> Self {
         let template = Template::new(case, case.payload);
         // A header beside each frame.

@@ -3,7 +3,7 @@
 //! | figure | what it is |
 //! | --- | --- |
 //! | `1` | a comparator alone |
-//! | `2` | a front and a worker, each on its core, with the given share of the flows at the front |
+//! | `2` | a dispatcher and a worker, each on its core, with the given share of the flows at the dispatcher |
 //! | `apart` | two comparators that share nothing but the machine: the most that two cores can do |
 //!
 //! Time runs from the first frame of a chunk until the last has come out.
@@ -21,7 +21,7 @@ use std::thread;
 
 use dpdk_colo::Ticks;
 use dpdk_colo::compare::{Limits, Numbers, Policy};
-use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
+use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 use crate::engine::{Case, LARGE, SMALL, Span, ticks};
 use crate::figure::Figure;
@@ -36,7 +36,7 @@ pub struct Options {
     pub runs: usize,
     /// Pairs of a run, at least.
     pub pairs: usize,
-    /// Entries of the indirection table that are the front's, of 128.
+    /// Entries of the redirection table that are the dispatcher's, of 128.
     pub shares: Vec<u32>,
     /// Only cases whose name has this in it.
     pub only: String,
@@ -57,7 +57,7 @@ impl Default for Options {
 #[derive(Clone, Copy)]
 enum Way {
     Alone,
-    Spread { front: u32 },
+    Spread { dispatcher: u32 },
     Apart,
 }
 
@@ -65,7 +65,7 @@ impl Way {
     fn name(self) -> String {
         match self {
             Way::Alone => "1".into(),
-            Way::Spread { front } => format!("2-front-{front}"),
+            Way::Spread { dispatcher } => format!("2-front-{dispatcher}"),
             Way::Apart => "apart".into(),
         }
     }
@@ -80,7 +80,12 @@ pub fn run(options: &Options) -> Vec<Figure> {
         .collect();
     let ways: Vec<Way> = [Way::Alone, Way::Apart]
         .into_iter()
-        .chain(options.shares.iter().map(|&front| Way::Spread { front }))
+        .chain(
+            options
+                .shares
+                .iter()
+                .map(|&dispatcher| Way::Spread { dispatcher }),
+        )
         .collect();
     let mut values = vec![vec![Vec::new(); ways.len()]; cases.len()];
     let mut lines = Vec::new();
@@ -111,7 +116,7 @@ fn measure(case: &Case, way: Way, pairs: usize) -> f64 {
     let span = Span::begin();
     let per_pair = match way {
         Way::Alone => alone(case, pairs, FIRST),
-        Way::Spread { front } => spread(case, pairs, front),
+        Way::Spread { dispatcher } => spread(case, pairs, dispatcher),
         Way::Apart => apart(case, pairs),
     };
     per_pair * span.ns_per_tick()
@@ -146,8 +151,8 @@ fn limits(case: &Case) -> Limits {
 
 fn alone(case: &Case, pairs: usize, core: usize) -> f64 {
     pin(core);
-    let front = Front::alone(limits(case), Numbers::Translated, Policy::default());
-    Run::new(case, front, &mut Load::new(case, CHUNK_BYTES)).go(pairs)
+    let dispatcher = Dispatcher::alone(limits(case), Numbers::Translated, Policy::default());
+    Run::new(case, dispatcher, &mut Load::new(case, CHUNK_BYTES)).go(pairs)
 }
 
 /// Two at once; the mean of what each needs, halved.
@@ -162,10 +167,10 @@ fn apart(case: &Case, pairs: usize) -> f64 {
     (mine + theirs) / 4.0
 }
 
-fn spread(case: &Case, pairs: usize, front: u32) -> f64 {
-    let shares = Shares::weighted(&[front, 128 - front], 0x9e37_79b9_7f4a_7c15);
-    let (end, worker_end) = ends(Sizes::default());
-    let bounds = shares.limits(&limits(case), 1);
+fn spread(case: &Case, pairs: usize, dispatcher: u32) -> f64 {
+    let table = RedirectionTable::weighted(&[dispatcher, 128 - dispatcher], 0x9e37_79b9_7f4a_7c15);
+    let (end, worker_end) = rings(RingSizes::default());
+    let bounds = table.limits(&limits(case), 1);
     // A thread begins where its parent is, which will not yield.
     pin(OTHER);
     let worker = thread::spawn(move || {
@@ -180,9 +185,9 @@ fn spread(case: &Case, pairs: usize, front: u32) -> f64 {
     });
     pin(FIRST);
     let policy = Policy::default();
-    let front = Front::new(limits(case), Numbers::Translated, policy, vec![end], shares);
+    let dispatcher = Dispatcher::new(limits(case), Numbers::Translated, policy, vec![end], table);
     let mut load = Load::new(case, CHUNK_BYTES);
-    let per_pair = Run::new(case, front, &mut load).go(pairs);
+    let per_pair = Run::new(case, dispatcher, &mut load).go(pairs);
     worker.join().expect("the worker");
     per_pair
 }
@@ -195,20 +200,20 @@ fn pause() {
     }
 }
 
-/// A front under load.
+/// A dispatcher under load.
 struct Run<'a> {
-    front: Front<PoolFrame>,
+    dispatcher: Dispatcher<PoolFrame>,
     load: &'a mut Load,
     now: Ticks,
     out: Vec<PoolFrame>,
 }
 
 impl<'a> Run<'a> {
-    /// A front that has seen every flow once and keeps as much history as it may.
-    fn new(case: &Case, front: Front<PoolFrame>, load: &'a mut Load) -> Self {
+    /// A dispatcher that has seen every flow once and keeps as much history as it may.
+    fn new(case: &Case, dispatcher: Dispatcher<PoolFrame>, load: &'a mut Load) -> Self {
         let out = Vec::with_capacity(load.chunk());
         let mut run = Self {
-            front,
+            dispatcher,
             load,
             now: 1,
             out,
@@ -231,7 +236,7 @@ impl<'a> Run<'a> {
         let all = self.load.p.len();
         let begin = ticks();
         for _ in 0..all / BURST {
-            while !self.front.is_ready() || self.front.room() < BURST {
+            while !self.dispatcher.is_ready() || self.dispatcher.room() < BURST {
                 pause();
                 self.take();
             }
@@ -244,9 +249,9 @@ impl<'a> Run<'a> {
             self.take();
         }
         let ticks = ticks() - begin;
-        assert!(self.front.take_divergence().is_none(), "equal output");
-        assert!(!self.front.take_overflow(), "room for all S");
-        while !self.front.is_settled() {
+        assert!(self.dispatcher.take_divergence().is_none(), "equal output");
+        assert!(!self.dispatcher.take_overflow(), "room for all S");
+        while !self.dispatcher.is_settled() {
             self.take();
         }
         self.out.clear();
@@ -255,17 +260,20 @@ impl<'a> Run<'a> {
 
     fn burst(&mut self) {
         let Self {
-            front, load, now, ..
+            dispatcher,
+            load,
+            now,
+            ..
         } = self;
         let mut p = load.p.drain(..BURST);
-        front.ingest(&mut p, &mut load.s.drain(..BURST), *now);
+        dispatcher.ingest(&mut p, &mut load.s.drain(..BURST), *now);
         assert_eq!(p.len(), 0, "there is room");
     }
 
     fn take(&mut self) {
-        self.front.exchange();
-        while self.front.next_synchronized().is_some() {}
-        while let Some(release) = self.front.next_release() {
+        self.dispatcher.exchange();
+        while self.dispatcher.next_synchronized().is_some() {}
+        while let Some(release) = self.dispatcher.next_release() {
             self.out.push(release.frame);
         }
     }

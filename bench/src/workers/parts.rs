@@ -1,9 +1,9 @@
-//! What a front and a worker each do for a pair that the worker compares, on one thread, so that
+//! What a dispatcher and a worker each do for a pair that the worker compares, on one thread, so that
 //! instructions can be counted apart.
 
 use dpdk_colo::Ticks;
 use dpdk_colo::compare::{Numbers, Policy};
-use dpdk_colo::spread::{Front, Shares, Sizes, Worker, ends};
+use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 use super::limits;
 use super::load::{BURST, HISTORY, Load};
@@ -17,19 +17,19 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Choosing the worker, passing the frames on, taking what may leave.
-    Front,
-    /// Taking the frames, comparing them, giving back what may leave.
+    Dispatcher,
+    /// Taking the frames, comparing them, releasing what may leave.
     Worker,
 }
 
 impl Part {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Front, Self::Worker];
+    pub const ALL: [Self; 2] = [Self::Dispatcher, Self::Worker];
 
     /// The word for it in a case's name.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Front => "front",
+            Self::Dispatcher => "front",
             Self::Worker => "worker",
         }
     }
@@ -37,15 +37,15 @@ impl Part {
     /// The functions in which its instructions are counted, as callgrind names them.
     pub const fn measured(self) -> &'static str {
         match self {
-            Self::Front => "*workers::parts::front_*",
+            Self::Dispatcher => "*workers::parts::front_*",
             Self::Worker => "*workers::parts::worker_*",
         }
     }
 }
 
-/// A front that compares nothing itself, and its only worker, under load.
+/// A dispatcher that compares nothing itself, and its only worker, under load.
 pub struct Parts {
-    front: Front<PoolFrame>,
+    dispatcher: Dispatcher<PoolFrame>,
     worker: Worker<PoolFrame>,
     load: Load,
     now: Ticks,
@@ -55,17 +55,17 @@ pub struct Parts {
 impl Parts {
     /// Both have seen every flow once and keep as much history as they may.
     pub fn new(case: &Case) -> Self {
-        let shares = Shares::weighted(&[0, 1], 0x9e37_79b9_7f4a_7c15);
-        let (end, worker_end) = ends(Sizes::default());
-        let bounds = shares.limits(&limits(case), 1);
+        let table = RedirectionTable::weighted(&[0, 1], 0x9e37_79b9_7f4a_7c15);
+        let (end, worker_end) = rings(RingSizes::default());
+        let bounds = table.limits(&limits(case), 1);
         let numbers = Numbers::Translated;
         let worker = Worker::new(worker_end, bounds, numbers, Policy::default());
         let policy = Policy::default();
-        let front = Front::new(limits(case), numbers, policy, vec![end], shares);
+        let dispatcher = Dispatcher::new(limits(case), numbers, policy, vec![end], table);
         let load = Load::new(case, CHUNK_BYTES);
         let mut parts = Self {
             out: Vec::with_capacity(load.chunk()),
-            front,
+            dispatcher,
             worker,
             load,
             now: 1,
@@ -105,11 +105,14 @@ impl Parts {
     #[inline(never)]
     fn take_in(&mut self) {
         let Self {
-            front, load, now, ..
+            dispatcher,
+            load,
+            now,
+            ..
         } = self;
         let (mut p, mut s) = (load.p.drain(..BURST), load.s.drain(..BURST));
-        front.ingest(&mut p, &mut s, *now);
-        front.exchange();
+        dispatcher.ingest(&mut p, &mut s, *now);
+        dispatcher.exchange();
     }
 
     #[inline(never)]
@@ -119,11 +122,13 @@ impl Parts {
 
     #[inline(never)]
     fn take_out(&mut self) {
-        let Self { front, out, .. } = self;
-        while !front.is_settled() {
-            front.exchange();
-            while front.next_synchronized().is_some() {}
-            while let Some(release) = front.next_release() {
+        let Self {
+            dispatcher, out, ..
+        } = self;
+        while !dispatcher.is_settled() {
+            dispatcher.exchange();
+            while dispatcher.next_synchronized().is_some() {}
+            while let Some(release) = dispatcher.next_release() {
                 out.push(release.frame);
             }
         }

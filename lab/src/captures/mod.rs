@@ -10,7 +10,6 @@ mod content;
 mod header;
 mod oracle;
 mod read;
-mod rng;
 mod run;
 mod sender;
 mod tally;
@@ -22,21 +21,21 @@ mod weave;
 use std::fs;
 use std::path::PathBuf;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Numbers;
 
 use crate::error::LabError;
 use crate::interrupt;
 use crate::progress::say;
-use rng::Rng;
 use run::{Outcome, Plan};
 use sender::Sender;
 use tally::{Finding, Kind, Tally};
 use vary::Variation;
 use weave::Order;
 
-/// Frames of a capture that are taken if not told otherwise.
+/// Frames of a capture that are taken by default.
 pub const FRAMES: usize = 2_000;
-/// Examples of each kind of finding if not told otherwise.
+/// Examples of each kind of finding by default.
 pub const EXAMPLES: usize = 3;
 
 /// What the command line asks for.
@@ -114,7 +113,7 @@ fn judge(capture: &str, sender: &Sender, seed: u64, tally: &mut Tally) -> Result
                     numbers,
                 };
                 let purpose = format!("{capture} {} {}", sender.name, plan.words());
-                let mut rng = Rng::new(seed, &purpose);
+                let mut rng = Rng::for_purpose(seed, &purpose);
                 if let Some(outcome) = run::run(sender, plan, &mut rng) {
                     note(capture, sender, plan, &outcome, tally);
                 }

@@ -207,7 +207,7 @@ fn by_version(data: &[u8]) -> Option<u16> {
 }
 
 /// An Ethernet header whose source address is made of the IP source's last bytes, so that senders
-/// are still told apart.
+/// still differ.
 fn with_header(ether_type: u16, data: &[u8]) -> Option<Vec<u8>> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     let source = match ether_type {

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::{Comparator, Divergence, Limits, Numbers, Policy};
 use dpdk_colo::frame::{Frame, HeapFrame, Offload};
 
 use super::header::{Body, SYN};
 use super::oracle::{Breach, Oracle, Rule};
-use super::rng::Rng;
 use super::sender::Sender;
 use super::vary::{Made, Target, Variation, renumbered, vary};
 use super::weave::{Order, Step, order};

@@ -2,12 +2,12 @@
 
 use std::fs;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::compare::Numbers;
 
 use super::header::{Body, read};
 use super::oracle::{Oracle, Rule};
 use super::read::Captured;
-use super::rng::Rng;
 use super::run::{Outcome, Plan, run};
 use super::sender::Sender;
 use super::tally::Tally;
@@ -88,7 +88,7 @@ fn connection() -> Vec<Vec<u8>> {
 
 /// What the oracle says if the secondary sends frame after frame and `release` does what it likes.
 fn judged<'a>(sender: &'a Sender, release: impl FnOnce(&mut Oracle<'a>, &[Made])) -> Vec<Rule> {
-    let mut rng = Rng::new(1, "test");
+    let mut rng = Rng::for_purpose(1, "test");
     let (made, _) = vary(sender, Variation::Equal, &mut rng).expect("is always there");
     let mut oracle = Oracle::new(sender);
     release(&mut oracle, &made);
@@ -348,7 +348,7 @@ fn all_runs(sender: &Sender) -> Vec<(Plan, Outcome)> {
                     order,
                     numbers,
                 };
-                let mut rng = Rng::new(1, &plan.words());
+                let mut rng = Rng::for_purpose(1, &plan.words());
                 if let Some(outcome) = run(sender, plan, &mut rng) {
                     outcomes.push((plan, outcome));
                 }
@@ -380,7 +380,7 @@ fn an_ordinary_connection_passes_in_every_way() {
 
 #[test]
 fn resegmented_streams_say_the_same() {
-    let mut rng = Rng::new(3, "test");
+    let mut rng = Rng::for_purpose(3, "test");
     let at = |k: u32| ISN.wrapping_add(1 + k);
     let frames: Vec<_> = (0..40)
         .map(|i| {

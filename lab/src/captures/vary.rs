@@ -1,10 +1,11 @@
 //! What the secondary VM sends, made of what the primary sends.
 
+use colo_testkit::rng::Rng;
+
 use super::bytes::at_or_before;
 use super::header::{
     ACK, Body, FIN, FLAGS_AT, RST, SEQ_AT, SYN, Segment, URG, WINDOW_AT, read, timestamp,
 };
-use super::rng::Rng;
 use super::sender::{Sender, payload};
 
 /// Longest segment that two are joined to, in bytes of payload.

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::rng::Rng;
+use colo_testkit::rng::Rng;
+
 use super::vary::Made;
 
 /// Frames that a lagging VM is behind.

@@ -2,7 +2,7 @@
 //! takeover (docs/disk.md).
 //!
 //! In: the run folder, a guest's name and role. Out: QEMU's arguments; a pair whose secondary's image receives every
-//! write of the primary VM; and, once the survivor has been told to go on, an image that is whole by itself.
+//! write of the primary VM; and, after the failover command, an image that is whole by itself.
 
 pub mod check;
 mod empty;

@@ -241,13 +241,13 @@ impl Injection<'_> {
             Phase::Stopped | Phase::Transfer => Sight::Stop,
             Phase::Resumed => Sight::Resume,
         };
-        let (tell, told) = channel();
+        let (acted, has_acted) = channel();
         let delay = plan.delay;
         cluster.primary.relay.arm(sight, move || {
             let struck = move || {
                 std::thread::sleep(delay);
                 strike();
-                let _ = tell.send(());
+                let _ = acted.send(());
             };
             if delay.is_zero() {
                 struck();
@@ -256,7 +256,9 @@ impl Injection<'_> {
             }
         });
         let asked = Asked::start(self.site, Family::V4)?;
-        interrupt::wait_for(&plan.phase.to_string(), PHASE, || Ok(told.try_recv().ok()))?;
+        interrupt::wait_for(&plan.phase.to_string(), PHASE, || {
+            Ok(has_acted.try_recv().ok())
+        })?;
         Ok(Some(asked))
     }
 
@@ -398,15 +400,15 @@ impl Injection<'_> {
         let lost = member(cluster, side).host();
         self.site.net.part(lost)?;
 
-        let (tell, told) = channel();
+        let (acted, has_acted) = channel();
         let order = self.load.order_from_elsewhere();
         let survivor = member(cluster, side.other());
         survivor.relay.arm(Sight::FailOver, move || {
             order();
-            let _ = tell.send(wall_clock());
+            let _ = acted.send(wall_clock());
         });
         let ordered = interrupt::wait_for("the failover command", RECOVERY, || {
-            Ok(told.try_recv().ok())
+            Ok(has_acted.try_recv().ok())
         })?;
         let qmp = &survivor.guest.qmp;
         outcome.inside = qmp.last_before("STOP", ordered) > qmp.last_before("RESUME", ordered);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::error::LabError;
 
-/// How often a thread of the relay looks at what it is told.
+/// Period at which a thread of the relay reads its orders.
 const STEP: Duration = Duration::from_millis(20);
 
 /// What becomes of the bytes.
@@ -260,18 +260,18 @@ mod tests {
     #[test]
     fn a_sight_acts_once_and_before_it_is_passed_on() {
         let mut bench = bench();
-        let (tell, told) = channel();
+        let (acted, has_acted) = channel();
         bench
             .relay
-            .arm(Sight::Stop, move || tell.send(()).expect("heard"));
+            .arm(Sight::Stop, move || acted.send(()).expect("heard"));
         bench.node.write_all(b"{\"STOP\"}").expect("sent");
         assert!(arrives(&bench.qemu, b"{\"STOP\"}"));
-        assert!(told.try_recv().is_err(), "the node does not say it");
+        assert!(has_acted.try_recv().is_err(), "the node does not say it");
         bench
             .qemu
             .write_all(b"{\"event\": \"STOP\"}")
             .expect("sent");
         assert!(arrives(&bench.node, b"{\"event\": \"STOP\"}"));
-        assert!(told.try_recv().is_ok());
+        assert!(has_acted.try_recv().is_ok());
     }
 }

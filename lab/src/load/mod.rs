@@ -3,7 +3,7 @@
 //!
 //! In: the client's namespace, which clients there are. Out: for each client its [`Record`]: bytes,
 //! connections, wrong bytes, resets, and the longest silence. A client whose connection fails opens
-//! another one, so that it can be told whether service came back; the failure stays in its record.
+//! another one, which shows whether service came back; the failure stays in its record.
 
 mod client;
 mod tape;

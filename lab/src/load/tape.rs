@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_told_apart() {
+    fn ends_are_distinguished() {
         let tape = tape();
         let io = |kind| TrafficError::Io {
             what: "echo".to_owned(),

@@ -14,6 +14,7 @@ fn between(v6: bool, number: u32) -> Ends {
         peer,
         port: 80,
         peer_port: 1024 + u16::from(low),
+        from_peer: false,
     }
 }
 

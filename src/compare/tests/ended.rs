@@ -113,16 +113,8 @@ impl Play {
 
     /// The client's RST, as it travels to the guest.
     fn client_reset(&mut self, seq: u32) {
-        let ends = Ends {
-            port: self.variant.ends.peer_port,
-            peer_port: self.variant.ends.port,
-            ..self.variant.ends.clone()
-        };
-        let bytes = packets::tcp(&ends, &bare_rst(seq), 0);
-        // Only the key matters, and the builder writes the guest's address as the source.
-        let back = packets::tcp(&self.variant.ends, &bare_rst(seq), 0);
-        let mut packet = Packet::parse(&bytes, bytes.len());
-        packet.key = Packet::parse(&back, back.len()).key.reversed();
+        let bytes = packets::tcp(&self.variant.ends.reversed(), &bare_rst(seq), 0);
+        let packet = Packet::parse(&bytes, bytes.len());
         self.pair.comparator.client_reset(&packet, self.pair.now);
     }
 

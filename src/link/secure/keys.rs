@@ -5,6 +5,7 @@ use std::fmt;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::mac::{KEY, MacKey, TAG};
 use super::wire::{KEYS, KeyName, Nonce, Role};
@@ -34,7 +35,7 @@ pub enum KeyError {
     Same,
 }
 
-/// One or two secrets, the second for a roll-over. It does not show them.
+/// One or two secrets, the second for a roll-over. It does not show them, and nothing of them stays when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyRing {
     first: [u8; SECRET],
@@ -47,16 +48,35 @@ impl fmt::Debug for KeyRing {
     }
 }
 
+impl Zeroize for KeyRing {
+    fn zeroize(&mut self) {
+        self.first.zeroize();
+        self.second.zeroize();
+    }
+}
+
+impl Drop for KeyRing {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for KeyRing {}
+
 impl KeyRing {
     /// Reads the text of a key file: a key on each line, and lines that begin with `#`.
     ///
     /// # Errors
     /// Where it does not hold one or two keys.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut keys = Vec::new();
+        // A vector that grew would leave a copy where it was.
+        let mut keys = Zeroizing::new(Vec::with_capacity(KEYS));
         for (at, line) in text.lines().enumerate() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
+                if keys.len() == KEYS {
+                    return Err(KeyError::Many);
+                }
                 keys.push(secret(line).ok_or(KeyError::Line { line: at + 1 })?);
             }
         }
@@ -76,12 +96,17 @@ impl KeyRing {
     }
 
     /// The text of a key file with this key.
-    pub fn text(key: &[u8; SECRET]) -> String {
-        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!(
-            "# The secret of a dpdk-colo link; both nodes of a VM pair need it, and nobody else.\n\
-             # A second key below it is accepted, too (docs/threat-model.md).\n{hex}\n"
-        )
+    pub fn text(key: &[u8; SECRET]) -> Zeroizing<String> {
+        const HEAD: &str = "# The secret of a dpdk-colo link; both nodes of a VM pair need it, and nobody else.\n\
+             # A second key below it is accepted, too (docs/threat-model.md).\n";
+        // A text that grew would leave a copy where it was.
+        let mut text = Zeroizing::new(String::with_capacity(HEAD.len() + 2 * SECRET + 1));
+        text.push_str(HEAD);
+        for digit in key.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+        text.push('\n');
+        text
     }
 
     /// The keys of the control threads' reports for one VM.
@@ -136,8 +161,8 @@ impl VmKey {
         let root = Hkdf::<Sha256>::new(Some(SALT), secret);
         let mut name = KeyName::default();
         expand(&root, &[b"name"], &mut name);
-        let mut greetings = [0; 32];
-        expand(&root, &[b"greeting", &vm.to_be_bytes()], &mut greetings);
+        let mut greetings = Zeroizing::new([0; 32]);
+        expand(&root, &[b"greeting", &vm.to_be_bytes()], &mut *greetings);
         Self {
             name,
             vm,
@@ -157,7 +182,7 @@ impl VmKey {
 
     /// The key of what one end sends to the other in a session, and the session's number in its frames.
     pub fn session(&self, from: End, to: End) -> (MacKey, u16) {
-        let mut out = [0; KEY + 2];
+        let mut out = Zeroizing::new([0; KEY + 2]);
         let info: [&[u8]; 6] = [
             b"session",
             &self.vm.to_be_bytes(),
@@ -166,9 +191,9 @@ impl VmKey {
             &to.nonce,
             b"sender first",
         ];
-        expand(&self.root, &info, &mut out);
+        expand(&self.root, &info, &mut *out);
         let (key, id) = out.split_at(KEY);
-        let mut mac_key = [0; KEY];
+        let mut mac_key = Zeroizing::new([0; KEY]);
         mac_key.copy_from_slice(key);
         (MacKey::new(&mac_key), u16::from_be_bytes([id[0], id[1]]))
     }
@@ -176,9 +201,12 @@ impl VmKey {
 
 /// RFC 2104: a key shorter than a block of the hash has zeros behind it.
 fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
-    let mut block = [0; 64];
-    block[..key.len()].copy_from_slice(key);
-    Hmac::new(&block.into())
+    let mut block = [0; 64].into();
+    let bytes: &mut [u8] = AsMut::<[u8]>::as_mut(&mut block);
+    bytes[..key.len()].copy_from_slice(key);
+    let mac = Hmac::new(&block);
+    block.as_mut_slice().zeroize();
+    mac
 }
 
 fn expand(root: &Hkdf<Sha256>, info: &[&[u8]], out: &mut [u8]) {
@@ -250,6 +278,21 @@ mod tests {
         let ring = KeyRing::parse(&KeyRing::text(&key)).expect("what is made is read");
         assert_eq!((ring.first, ring.second), (key, None));
         assert!(!format!("{ring:?}").contains("90"), "{ring:?}");
+    }
+
+    /// Whether a value overwrites itself when it is dropped is a matter of its type.
+    fn clears_itself<T: ZeroizeOnDrop>() {}
+
+    #[test]
+    fn no_key_outlives_its_owner() {
+        clears_itself::<KeyRing>();
+        clears_itself::<MacKey>();
+        clears_itself::<aes::Aes128>();
+        // All that an HMAC is made of.
+        clears_itself::<Sha256>();
+        let mut ring = KeyRing::parse(&format!("{A}\n{B}")).expect("two keys");
+        ring.zeroize();
+        assert_eq!((ring.first, ring.second), ([0; SECRET], None));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! AES-128-GMAC (NIST SP 800-38D) over bytes that lie in several pieces.
 
+use std::hint::black_box;
+
 use aes::Aes128;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 use ghash::universal_hash::array::Array;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Bytes of a tag.
 pub const TAG: usize = 16;
@@ -13,7 +16,8 @@ pub const KEY: usize = 20;
 
 const BLOCK: usize = 16;
 
-/// One direction's key, ready for use.
+/// One direction's key, ready for use. Nothing of it stays when it is dropped; what a tag needs of it on the stack
+/// is overwritten by what comes next.
 #[derive(Clone)]
 pub struct MacKey {
     cipher: Aes128,
@@ -29,11 +33,14 @@ impl MacKey {
         let mut aes_key = Array::default();
         aes_key.copy_from_slice(aes);
         let cipher = Aes128::new(&aes_key);
+        aes_key.as_mut_slice().zeroize();
         let mut subkey = Array::default();
         cipher.encrypt_block(&mut subkey);
+        let hash = GHash::new(&subkey);
+        subkey.as_mut_slice().zeroize();
         Self {
             cipher,
-            hash: GHash::new(&subkey),
+            hash,
             salt: [salt[0], salt[1], salt[2], salt[3]],
         }
     }
@@ -59,6 +66,18 @@ impl MacKey {
         (hash ^ u128::from_ne_bytes(mask.into())).to_ne_bytes()
     }
 }
+
+impl Drop for MacKey {
+    fn drop(&mut self) {
+        // The cipher does it itself. A hash that did would do it for each frame's copy, which costs as much as the
+        // tag of a short one.
+        self.hash = GHash::new(&Array::default());
+        black_box(&mut self.hash);
+        self.salt.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for MacKey {}
 
 /// Whether two tags are the same, in a time that does not tell where they differ.
 #[inline]

@@ -116,7 +116,7 @@ impl ProgressReports {
                 "peer-stalls",
                 format_args!(
                     "pair {pair}: the peer reports that its poll core gets no CPU; this node waits for it up to \
-                     --stall-limit; see what else runs on that core"
+                     --peer-stall-limit; see what else runs on that core"
                 ),
             ),
             false => log.info(format_args!("pair {pair}: the peer's poll core runs again")),

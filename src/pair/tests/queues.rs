@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use crate::compare::Release;
 use crate::frame::{Frame, HeapFrame, Offload, Ticks};
 use crate::link::DATA_HEADER;
+use crate::link::secure::Begun;
 use crate::monitor::capture::{Note, Place};
 use crate::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
 
@@ -123,6 +124,10 @@ impl Ports for Queues {
         };
         burst.0.extend(queue.drain(..most.min(queue.len())));
         !burst.is_empty()
+    }
+
+    fn next_session(&mut self) -> Option<Begun> {
+        None
     }
 
     fn give(&mut self, _epoch: u32, _input: &mut Frames) -> usize {

@@ -59,3 +59,31 @@ fn the_bare_comparator_compares_nothing_after_it_lost_its_monitor() {
     bare.monitor(Monitor::Resume, 12);
     assert_eq!(bare_released(&mut bare), [1]);
 }
+
+#[test]
+fn a_divergence_behind_one_that_waits_is_counted() {
+    let mut bare = bare();
+    let differ = |bare: &mut Bare<HeapFrame>, port| {
+        let syn = |size| {
+            let mut header = TcpHeader::new(port, 80, 1, 1_000);
+            header.syn = true;
+            let options = [etherparse::TcpOptionElement::MaximumSegmentSize(size)];
+            header.set_options(&options).expect("short options");
+            let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+                .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+                .tcp_header(header);
+            let mut bytes = Vec::new();
+            builder.write(&mut bytes, &[]).expect("a packet");
+            HeapFrame::new(&bytes)
+        };
+        bare.ingest(&mut once(syn(1400)), &mut once(syn(1300)), 1);
+    };
+    for (port, unrecorded) in [(1, 0), (2, 1), (3, 2)] {
+        differ(&mut bare, port);
+        assert_eq!(bare.unrecorded(), unrecorded);
+    }
+    assert!(bare.next_record().is_some() && bare.next_record().is_none());
+    differ(&mut bare, 4);
+    assert!(bare.next_record().is_some());
+    assert_eq!(bare.unrecorded(), 2);
+}

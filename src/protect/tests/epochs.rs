@@ -173,6 +173,42 @@ fn numbers_that_a_node_took_to_its_grave_were_not_heard() {
 }
 
 #[test]
+fn numbers_that_a_doubt_or_a_fence_overtakes_wait_for_a_commit() {
+    for fence in [false, true] {
+        let mut pair = Pair::protected();
+        pair.output(syn(100));
+        pair.svm(syn(5_000));
+        // Both have sent it, and the uplink has not asked for it yet.
+        if !fence {
+            pair.primary.input_missed(1, pair.now);
+            pair.exchange();
+            assert_eq!(pair.released(), NOTHING, "the secondary has not heard");
+        }
+        pair.stop(1);
+        pair.exchange();
+        assert_eq!(pair.released(), NOTHING, "the secondary has not heard");
+        pair.resume();
+        assert_eq!(pair.released().len(), 1);
+    }
+}
+
+#[test]
+fn numbers_that_were_told_before_a_doubt_are_heard_in_it() {
+    let mut pair = Pair::protected();
+    pair.output(datagram(1));
+    pair.svm(datagram(1));
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    // The numbers are told before the first frame leaves.
+    let first = pair.primary.next_release().expect("a datagram");
+    assert_eq!(says(&first.frame), 1);
+    pair.primary.input_missed(1, pair.now);
+    assert_eq!(pair.released(), NOTHING, "the secondary has not heard");
+    pair.exchange();
+    assert_eq!(pair.released().len(), 1);
+}
+
+#[test]
 fn a_load_forgets_the_numbers() {
     let mut pair = Pair::protected();
     pair.output(syn(100));

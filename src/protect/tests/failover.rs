@@ -251,6 +251,60 @@ fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
     }
 }
 
+/// Whether a frame of the link tells who leads.
+fn says_who_leads(frame: &[u8]) -> bool {
+    frame.get(DATA_HEADER) == Some(&5)
+}
+
+#[test]
+fn nothing_opens_on_the_word_of_a_peer_that_has_taken_over() {
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.secondary_is_told();
+    let Pair {
+        mut primary,
+        secondary,
+        mut now,
+        ..
+    } = pair;
+    let mut heir = Primary::<HeapFrame>::new(setup(9), now);
+    heir.inherit(secondary.into_inheritance(), now);
+    assert!(primary.next_release().is_none(), "nobody has heard");
+    let mut lost = 0;
+    for _ in 0..20 {
+        // An acknowledgment goes by itself where it is not due together with what is lost.
+        for _ in 0..3 {
+            while let Some(t) = heir.next_transmit(now) {
+                if says_who_leads(t.bytes()) {
+                    lost += 1;
+                    continue;
+                }
+                hear(&mut primary, t.bytes(), now);
+            }
+            while let Some(t) = primary.next_transmit(now) {
+                hear(&mut heir, t.bytes(), now);
+            }
+            now += TIMING.retransmit / 5;
+        }
+        primary.tick(now);
+        assert!(primary.next_release().is_none(), "R5: the SVM's differs");
+        now += TIMING.retransmit / 2;
+    }
+    assert!(lost > 1, "it is said again");
+    // It is heard at last.
+    for _ in 0..4 {
+        while let Some(t) = heir.next_transmit(now) {
+            hear(&mut primary, t.bytes(), now);
+        }
+        while let Some(t) = primary.next_transmit(now) {
+            hear(&mut heir, t.bytes(), now);
+        }
+    }
+    assert!(primary.is_superseded() && primary.next_release().is_none());
+    assert!(primary.link().is_settled() && heir.link().is_settled());
+}
+
 #[test]
 fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
     let mut pair = Pair::protected();

@@ -103,7 +103,7 @@ fn another_connection_has_another_clock() {
         }
         assert_eq!(time_stamp(&mut rewriter, TcpFlags::ACK, 31), 31);
     }
-    // Whoever has been silent for longest makes room.
+    // The connection that has been silent for longest makes room.
     let mut rewriter = Rewriter::new(LIMITS, 7);
     echoes(&mut rewriter, TcpFlags::ACK, 5_000);
     for port in 0..8 {

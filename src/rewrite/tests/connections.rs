@@ -138,7 +138,7 @@ fn a_new_connection_replaces_the_old_one_of_its_ports() {
     assert_eq!((d.rewriter.open.len(), d.rewriter.closed.len()), (1, 0));
     assert_eq!(d.client(ACK, 5001, 101, 1), 91);
     assert_eq!(d.rewriter.learn(key, 100, 90, 2), Learned::Stored);
-    assert_eq!(d.rewriter.counters().learned, 2, "told twice, learned once");
+    assert_eq!(d.rewriter.counters().learned, 2, "sent twice, learned once");
     assert_eq!(d.rewriter.learn(key, 55, 55, 3), Learned::Stored);
     assert!(d.rewriter.is_empty(), "equal numbers need no offset");
     assert_eq!(d.client(ACK, 5001, 101, 3), 101);

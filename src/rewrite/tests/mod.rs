@@ -5,12 +5,12 @@ mod clocks;
 mod connections;
 mod translation;
 
+use colo_testkit::rng::Rng;
 use etherparse::{IpHeaders, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader, VlanId};
 
 use super::*;
 use crate::flow::Vlans;
 use crate::frame::HeapFrame;
-use crate::packet::tests::Random;
 
 const LIMITS: Limits = Limits {
     connections: 8,
@@ -35,7 +35,7 @@ struct Segment {
 }
 
 impl Segment {
-    fn any(random: &mut Random) -> Self {
+    fn any(random: &mut Rng) -> Self {
         let count = random.below(3);
         let length = random.of(&[0, 0, 1, 2, 33]);
         Self {
@@ -235,7 +235,7 @@ fn ends<T>(from_client: bool, guest: T, client: T) -> [T; 2] {
 }
 
 /// Numbers near the wrap, whose sums carry, as often as others.
-fn number(random: &mut Random) -> u32 {
+fn number(random: &mut Rng) -> u32 {
     match random.below(3) {
         0 => random.of(&[0, 1, 0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX]),
         _ => random.next() as u32,

@@ -1,12 +1,14 @@
 //! Frames in the one VM's numbers against the same frames built anew, checksums included, in the
 //! other's; segments, and what ICMP errors quote of them.
 
+use colo_testkit::rng::{Rng, for_seeds};
+
 use super::*;
-use crate::packet::tests::{damage, for_seeds, frame};
+use crate::packet::tests::{damage, frame};
 
 /// A rewriter that knows the connection of `segment`, and the SVM's numbers minus the PVM's.
-fn connected(random: &mut Random, segment: &Segment) -> (Rewriter, Offsets) {
-    let opening = |random: &mut Random| Opening {
+fn connected(random: &mut Rng, segment: &Segment) -> (Rewriter, Offsets) {
+    let opening = |random: &mut Rng| Opening {
         isn: number(random),
         timestamp: random.one_in(2).then(|| number(random)),
     };
@@ -158,7 +160,7 @@ fn quotes_of_the_svm_come_in_with_its_own_number() {
 }
 
 /// The SVM quotes the client in its own numbers. The client is to see those it sent, as far as the
-/// quote reaches; what is cut off cannot be told from other bytes, but the checksum is right.
+/// quote reaches; what is cut off looks like any other bytes, but the checksum is right.
 #[test]
 fn quotes_of_the_client_go_out_with_the_numbers_it_sent() {
     for_seeds(20_000, |random| {

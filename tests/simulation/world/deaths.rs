@@ -95,6 +95,7 @@ impl World {
         if self.deaths.renew.is_some_and(|at| now >= at) {
             self.deaths.renew = None;
             self.zombie = None;
+            self.to_secondary.loses_leads = 0;
             let setup = setup(self.boot, self.profile.failover);
             let mut station = self.to_primary.from.borrow_mut();
             station.replace(Role::Secondary, self.boot);
@@ -116,7 +117,12 @@ impl World {
     }
 
     fn may_renew(&self) -> bool {
-        let deadly = [Fault::KillPrimary, Fault::KillSecondary, Fault::Split];
+        let deadly = [
+            Fault::KillPrimary,
+            Fault::KillSecondary,
+            Fault::Split,
+            Fault::Usurp,
+        ];
         self.deaths.enter.is_none()
             && (self.profile.failover.auto
                 || self

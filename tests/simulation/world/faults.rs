@@ -135,6 +135,7 @@ impl World {
                     self.later(fault, 10 * MS);
                 }
             }
+            Fault::Usurp => self.usurp(),
             Fault::FailedCheckpoint => {
                 self.qemu.fails = true;
                 self.qemu.latched |= self.qemu.colo;
@@ -155,11 +156,24 @@ impl World {
             | Fault::ContInsideSecondary
             | Fault::KillPrimary
             | Fault::KillSecondary
-            | Fault::Split => false,
+            | Fault::Split
+            | Fault::Usurp => false,
             _ => true,
         };
         if happened {
             self.outcome.happened(fault);
+        }
+    }
+
+    /// Where it can be; the PVM lags behind the SVM then, so that some of what the SVM has sent is still to come of it.
+    fn usurp(&mut self) {
+        let now = self.now;
+        let can = self.deaths.equal_once && self.primary_runs && self.secondary_runs;
+        if can && self.qemu.usurp(now) {
+            self.outcome.happened(Fault::Usurp);
+            self.qemu.pvm.stalls_until = now + self.rng.between(0, 4) as Ticks * MS;
+            self.to_primary.loses_leads = self.rng.between(1, 12) as u32;
+            self.deaths.decide = Some((now, Side::Secondary));
         }
     }
 

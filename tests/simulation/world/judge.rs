@@ -55,7 +55,7 @@ impl World {
         }
         self.judge_output();
         if !self.primary.speaks().wants_output() {
-            // Until the monitor has told of a commit the PVM is not listened to.
+            // Until the monitor's events have ended the checkpoint, the PVM's ring is not polled.
             self.judge.deaf = self.now;
         }
         self.judge_mirror();
@@ -119,9 +119,9 @@ impl World {
                 .into_iter()
                 .fold(dead.max(self.starved_until[1]), Ticks::max);
             let backend = if self.qemu.backend { 0 } else { now };
-            let told = at.max(dead).max(self.judge.unprotected).max(backend);
-            let told = told.max(self.judge.deaf);
-            if now < told + lag + 4 * SLACK + 2 * self.profile.link as Ticks
+            let noticed = at.max(dead).max(self.judge.unprotected).max(backend);
+            let noticed = noticed.max(self.judge.deaf);
+            if now < noticed + lag + 4 * SLACK + 2 * self.profile.link as Ticks
                 && period == self.oracle.stops
             {
                 break;

@@ -7,6 +7,7 @@ mod takeover;
 
 use std::collections::VecDeque;
 
+use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
@@ -23,7 +24,6 @@ use crate::outcome::Outcome;
 use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
-use crate::rng::Rng;
 use crate::setup::{MS, TIMING, setup};
 use deaths::{Deaths, Side};
 use judge::Judge;
@@ -43,7 +43,7 @@ pub struct World {
     /// The same of the secondary's.
     standby_uplink: Waiting,
     clients: Clients,
-    /// One frame in so many is lost on the way to a client or from it; 0: none.
+    /// One frame in this many is lost on the way to a client or from it; 0: none.
     loss: usize,
     oracle: Oracle,
     capture: Capture,
@@ -64,7 +64,7 @@ pub struct World {
     moved: bool,
     deaths: Deaths,
     outcome: Outcome,
-    /// What happened, told when the run fails.
+    /// What happened, for the message of a run that fails.
     story: Vec<String>,
     last_state: String,
 }
@@ -174,7 +174,7 @@ impl World {
                     .calls
                     .iter()
                     .filter(|call| !call.tcp.is_done())
-                    .map(|call| (call.peer, call.tcp.told()))
+                    .map(|call| (call.peer, call.tcp.describe()))
                     .collect::<Vec<_>>(),
                 self.qemu
                     .pvm
@@ -182,7 +182,7 @@ impl World {
                     .connections
                     .iter()
                     .filter(|(_, connection)| !connection.tcp.is_done())
-                    .map(|(peer, connection)| (peer, connection.tcp.told()))
+                    .map(|(peer, connection)| (peer, connection.tcp.describe()))
                     .collect::<Vec<_>>()
             );
         }
@@ -342,7 +342,7 @@ impl World {
         }
     }
 
-    /// A round ended at this time; gives it back.
+    /// Notes that a round ended at this time, and returns it.
     fn passed(&mut self, end: Ticks) -> Ticks {
         self.outcome.preempted += u64::from(end > self.now);
         self.now = end;
@@ -387,7 +387,7 @@ impl World {
             self.primary.speaks().checkpoints().requested(),
             self.secondary.follows().state(),
             self.secondary.follows().epoch(),
-            self.qemu.told(),
+            self.qemu.describe(),
         );
         if state != self.last_state {
             self.story.push(format!("{:>7} {state}", self.now));

@@ -10,7 +10,7 @@ use crate::monitor::Line;
 use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
 use crate::ports::{Machine, Site};
-use crate::setup::{SLACK, setup};
+use crate::setup::{SLACK, TIMING, setup};
 
 /// A primary whose SVM has taken over and that may not know.
 pub struct Zombie {
@@ -33,9 +33,9 @@ impl World {
         let setup = setup(self.boot, self.profile.failover);
         self.boot += 1;
         let fresh = Node::secondary(setup, self.owners.clone(), now);
-        let heir = std::mem::replace(&mut self.secondary, fresh);
-        self.outcome.overheard += heir.waiting_input() as u64;
-        let node = std::mem::replace(&mut self.primary, heir);
+        let standby = std::mem::replace(&mut self.secondary, fresh);
+        self.outcome.backlog += standby.waiting_input() as u64;
+        let node = std::mem::replace(&mut self.primary, standby);
         let next = self.oracle.after_takeover();
         let oracle = std::mem::replace(&mut self.oracle, next);
         self.outcome.spoken += oracle.spoken;
@@ -50,6 +50,7 @@ impl World {
             capture: Capture::default(),
             knows_at: now.max(self.to_secondary.dead_until)
                 + 2 * self.profile.link as Ticks
+                + Ticks::from(self.to_secondary.loses_leads) * 2 * TIMING.retransmit
                 + SLACK,
             uplink: Waiting::new(),
         });

@@ -54,7 +54,7 @@ impl Times {
         }
     }
 
-    /// So many ticks have passed since the last look; true if this program did not run for a while.
+    /// `ticks` have passed since the last call. Returns whether this program did not run for a while.
     #[inline]
     pub fn look(&mut self, ticks: u64, hz: u64) -> bool {
         let paused = ticks > hz / PAUSE;

@@ -1,8 +1,8 @@
-//! Whose a frame is: a burst of each VM goes in, and comes out as lists for each core.
+//! Sorts a burst of each VM into one list for each core.
 
 use std::vec::Drain;
 
-use super::Shares;
+use super::RedirectionTable;
 use crate::compare::Policy;
 use crate::flow::FlowKey;
 use crate::frame::{BURST, Frame};
@@ -13,71 +13,75 @@ use crate::packet::{Kind, Packet, is_of_the_same_flow, shallow_parse};
 pub(super) struct Core(usize);
 
 impl Core {
-    /// The front's own.
+    /// The dispatcher's own.
     pub(super) const OWN: Self = Self(0);
 
-    /// A worker's, by its place among them.
+    /// The core of the worker with this index.
     pub(super) const fn of_worker(worker: usize) -> Self {
         Self(worker + 1)
     }
 
-    /// The place of the worker, if it is one's.
+    /// The index of the core's worker; `None` for the dispatcher's core.
     pub(super) const fn worker(self) -> Option<usize> {
         self.0.checked_sub(1)
     }
 }
 
 /// Sorts frames by the core that compares their flow.
-pub(super) struct Sorter<F> {
-    shares: Shares,
-    /// A list for each core, empty but while a burst is passed on.
+pub(super) struct Classifier<F> {
+    table: RedirectionTable,
+    /// P for each core. The lists are empty between bursts.
     primary: Box<[Vec<F>]>,
-    /// The same for what the SVM sent.
+    /// S for each core.
     secondary: Box<[Vec<F>]>,
 }
 
-impl<F: Frame> Sorter<F> {
-    /// For a front and its workers.
-    pub(super) fn new(shares: Shares, workers: usize) -> Self {
+impl<F: Frame> Classifier<F> {
+    /// A classifier for a dispatcher with `workers` workers.
+    pub(super) fn new(table: RedirectionTable, workers: usize) -> Self {
         let lists = || (0..=workers).map(|_| Vec::with_capacity(BURST)).collect();
         Self {
-            shares,
+            table,
             primary: lists(),
             secondary: lists(),
         }
     }
 
-    /// Takes a burst each of P and S at most, and at most so many P, off the iterators; returns how
-    /// many the more of the two were.
+    /// Takes at most a burst of P and a burst of S off the iterators, and at most `primary_limit` P. Returns the number
+    /// of P or of S, whichever is greater.
     pub(super) fn sort(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
-        most: usize,
+        primary_limit: usize,
         secondary: &mut impl Iterator<Item = F>,
         policy: &Policy,
     ) -> usize {
         let shallow = policy.is_default();
-        let most = most.min(BURST);
+        let primary_limit = primary_limit.min(BURST);
         for taken in 0..BURST {
-            let p = if taken < most { primary.next() } else { None };
+            let p = if taken < primary_limit {
+                primary.next()
+            } else {
+                None
+            };
             let s = secondary.next();
             if p.is_none() && s.is_none() {
                 return taken;
             }
             let mut plain = None;
             let mut of_primary = Core::OWN.0;
-            // An index instead of a branch, which nobody could foretell.
+            // A list is chosen by index: the CPU could not predict a branch on the core.
             if let Some(p) = &p {
-                plain = self.shallow_hash(p, shallow);
-                of_primary = plain.unwrap_or_else(|| self.core_of_any(p, policy));
+                plain = self.shallow_core(p, shallow);
+                of_primary = plain.unwrap_or_else(|| self.core_of_parsed(p, policy));
             }
             if let Some(s) = s {
-                // VMs in step send frames of the same flows.
+                // VMs in lock-step send frames of the same flow, so that the P's hash serves for the S.
                 let of_secondary = match (plain, &p) {
                     (Some(core), Some(p)) if is_of_flow(&s, p) => core,
                     _ => self
-                        .shallow_hash(&s, shallow)
-                        .unwrap_or_else(|| self.core_of_any(&s, policy)),
+                        .shallow_core(&s, shallow)
+                        .unwrap_or_else(|| self.core_of_parsed(&s, policy)),
                 };
                 self.secondary[of_secondary].push(s);
             }
@@ -88,29 +92,28 @@ impl<F: Frame> Sorter<F> {
         BURST
     }
 
-    /// The core that compares a flow, whichever of its directions is named.
+    /// The core that compares a flow, given either direction of it.
     pub(super) fn core_of_flow(&self, key: &FlowKey) -> Core {
-        Core(self.shares.of(key))
+        Core(self.table.core_of(key))
     }
 
     #[inline(always)]
-    fn shallow_hash(&self, frame: &F, shallow: bool) -> Option<usize> {
+    fn shallow_core(&self, frame: &F, shallow: bool) -> Option<usize> {
         if shallow {
-            shallow_parse(frame.head(), frame.len(), |flow| self.shares.of(&flow))
+            shallow_parse(frame.head(), frame.len(), |flow| self.table.core_of(&flow))
         } else {
             None
         }
     }
 
-    /// What is not compared stays with the front: a fixed core keeps the PVM's order among such
-    /// frames.
+    /// Frames that are not compared stay with the dispatcher. One fixed core keeps the PVM's order among them.
     #[inline(never)]
-    fn core_of_any(&self, frame: &F, policy: &Policy) -> usize {
+    fn core_of_parsed(&self, frame: &F, policy: &Policy) -> usize {
         let packet = Packet::parse(frame.head(), frame.len());
         if matches!(packet.kind, Kind::Unreadable(_)) || policy.covers(packet.kind, &packet.key) {
             Core::OWN.0
         } else {
-            self.shares.of(&packet.key)
+            self.table.core_of(&packet.key)
         }
     }
 
@@ -120,15 +123,15 @@ impl<F: Frame> Sorter<F> {
         &self.secondary[core.0]
     }
 
-    /// Drops all but the first `n` of a core's S; returns how many.
-    pub(super) fn keep_secondary(&mut self, core: Core, n: usize) -> usize {
+    /// Drops all but the first `n` of a core's S. Returns the number of dropped frames.
+    pub(super) fn truncate_secondary(&mut self, core: Core, n: usize) -> usize {
         let list = &mut self.secondary[core.0];
         let before = list.len();
         list.truncate(n);
         before - list.len()
     }
 
-    /// Takes a core's P and S out.
+    /// Removes a core's P and S.
     #[inline]
     pub(super) fn take(&mut self, core: Core) -> (Drain<'_, F>, Drain<'_, F>) {
         let Self {

@@ -24,7 +24,7 @@ impl Effort {
 }
 
 /// What all parts share.
-pub struct Bed {
+pub struct Fixture {
     /// Where `dpdk-colo`, `colo-traffic` and `colo-lab` are.
     programs: PathBuf,
     /// The guest image for pairs.
@@ -35,7 +35,7 @@ pub struct Bed {
     cpus: Vec<usize>,
 }
 
-impl Bed {
+impl Fixture {
     /// With the programs beside this one.
     pub fn new(image: PathBuf, effort: Effort) -> Result<Self, BenchError> {
         let own = Path::new("/proc/self/exe");

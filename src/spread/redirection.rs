@@ -1,27 +1,27 @@
-//! Which core compares a flow: a table of indirection, as a NIC's receive-side scaling has one.
+//! The core that compares a flow: a redirection table, as a NIC's receive-side scaling (RSS) has one.
 
 use crate::compare::Limits;
 use crate::flow::FlowKey;
 
-/// Entries of the table; a core's share is the number of entries that name it.
+/// Entries of the table. A core's share of the flows is its share of the entries.
 pub const ENTRIES: usize = 128;
 const BITS: u32 = ENTRIES.trailing_zeros();
 
-/// How the flows are divided among cores. Core 0 is the front's own.
+/// Maps flows to cores. Core 0 is the dispatcher's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shares {
-    table: [u8; ENTRIES],
-    /// Of the flows' hashes: without it a peer could choose flows that all meet on one core.
+pub struct RedirectionTable {
+    cores: [u8; ENTRIES],
+    /// Seed of the flow hash. It is secret, so that no peer can choose flows that all hash to one core.
     seed: u64,
 }
 
-impl Shares {
-    /// Shares in proportion to `weights`, one weight for each core and at least one of them not 0.
+impl RedirectionTable {
+    /// RedirectionTable in proportion to `weights`, one weight for each core and at least one of them not 0.
     /// Of more than [`ENTRIES`] cores the rest gets none.
     pub fn weighted(weights: &[u32], seed: u64) -> Self {
         let weights = &weights[..weights.len().min(ENTRIES)];
         let total: u64 = weights.iter().map(|w| u64::from(*w)).sum::<u64>().max(1);
-        let table = std::array::from_fn(|i| {
+        let cores = std::array::from_fn(|i| {
             let at = (i as u64 * total + total / 2) / ENTRIES as u64;
             let mut end = 0;
             let owner = weights.iter().position(|w| {
@@ -30,31 +30,31 @@ impl Shares {
             });
             owner.unwrap_or(0) as u8
         });
-        Self { table, seed }
+        Self { cores, seed }
     }
 
-    /// Equal shares among `cores`.
+    /// A table with equally many entries for each of `cores` cores.
     pub fn even(cores: usize, seed: u64) -> Self {
         Self::weighted(&vec![1; cores.max(1)], seed)
     }
 
-    /// The core that compares a flow, in both directions of the flow the same.
+    /// The core that compares a flow. Both directions of the flow have the same core.
     #[inline]
-    pub fn of(&self, key: &FlowKey) -> usize {
+    pub fn core_of(&self, key: &FlowKey) -> usize {
         let hash = key.symmetric_hash(self.seed);
-        usize::from(self.table[(hash >> (u64::BITS - BITS)) as usize])
+        usize::from(self.cores[(hash >> (u64::BITS - BITS)) as usize])
     }
 
     /// Entries that name a core.
     pub fn entries(&self, core: usize) -> usize {
-        self.table
+        self.cores
             .iter()
             .filter(|owner| usize::from(**owner) == core)
             .count()
     }
 
-    /// The bounds of one core's comparator where `limits` bound all of them together. The front
-    /// counts the P and S of all, so that one flow may keep as many as without workers.
+    /// The limits of one core's comparator where `limits` bound all cores together. P and S are not divided: the
+    /// dispatcher counts them for all cores, so one flow may keep as many as without workers.
     pub fn limits(&self, limits: &Limits, core: usize) -> Limits {
         let entries = self.entries(core);
         let part = |whole: usize| (whole * entries).div_ceil(ENTRIES);
@@ -71,12 +71,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_follow_the_weights() {
+    fn entries_follow_the_weights() {
         let entries = |weights: &[u32]| -> Vec<usize> {
-            let shares = Shares::weighted(weights, 1);
-            (0..weights.len())
-                .map(|core| shares.entries(core))
-                .collect()
+            let table = RedirectionTable::weighted(weights, 1);
+            (0..weights.len()).map(|core| table.entries(core)).collect()
         };
         assert_eq!(entries(&[1]), [128]);
         assert_eq!(entries(&[1, 1]), [64, 64]);
@@ -89,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_of_a_flow_meet_and_flows_spread() {
-        let shares = Shares::even(4, 0x1234_5678_9abc_def1);
+    fn both_directions_of_a_flow_have_one_core_and_flows_spread_evenly() {
+        let table = RedirectionTable::even(4, 0x1234_5678_9abc_def1);
         let mut flows = [0; 4];
         for n in 0..4000u16 {
             let (a, b) = (
@@ -98,14 +96,14 @@ mod tests {
                 ([198, 51, 100, 7], 1024 + n).into(),
             );
             let key = FlowKey::tcp(a, b);
-            assert_eq!(shares.of(&key), shares.of(&key.reversed()));
-            flows[shares.of(&key)] += 1;
+            assert_eq!(table.core_of(&key), table.core_of(&key.reversed()));
+            flows[table.core_of(&key)] += 1;
         }
         assert!(flows.iter().all(|n| (850..1150).contains(n)), "{flows:?}");
     }
 
     #[test]
-    fn bounds_are_divided_and_nobody_is_left_without() {
+    fn limits_are_divided_and_every_core_gets_some() {
         let limits = Limits {
             primary: 100,
             secondary: 100,
@@ -116,8 +114,8 @@ mod tests {
             idle: 9,
             half_open: 9,
         };
-        let shares = Shares::weighted(&[1, 3], 1);
-        let (a, b) = (shares.limits(&limits, 0), shares.limits(&limits, 1));
+        let table = RedirectionTable::weighted(&[1, 3], 1);
+        let (a, b) = (table.limits(&limits, 0), table.limits(&limits, 1));
         assert_eq!(
             (a.primary, a.secondary, a.history, a.flows),
             (100, 100, 3, 250)

@@ -1,4 +1,4 @@
-//! What a worker shows of itself: written by the worker alone, read by the front.
+//! A worker's status: the worker writes it, the dispatcher reads it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,21 +8,21 @@ use crate::frame::{Frame, Ticks};
 /// No frame waits.
 const NONE: u64 = u64::MAX;
 
-/// Values of a moment ago. All but the first are guides; what depends on them is asked for in band.
+/// Values of the worker's last poll. Only `done` is exact; the others are advisory, and the dispatcher asks the
+/// worker in band before it acts on them.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub(super) struct WorkerStatus {
     done: AtomicU64,
     held: AtomicU64,
     frames: AtomicU64,
     flows: AtomicU64,
-    /// Buffers of S that came minus those that are kept; P that a commit let leave are kept as S, too, so that
-    /// this may fall.
-    gone: AtomicU64,
+    /// Buffers of S received minus those kept. It may fall: a commit turns released P into kept S.
+    secondary_freed: AtomicU64,
     primary_since: AtomicU64,
     secondary_since: AtomicU64,
 }
 
-impl Default for Gauge {
+impl Default for WorkerStatus {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
         Self {
@@ -30,17 +30,17 @@ impl Default for Gauge {
             held: zero(),
             frames: zero(),
             flows: zero(),
-            gone: zero(),
+            secondary_freed: zero(),
             primary_since: AtomicU64::new(NONE),
             secondary_since: AtomicU64::new(NONE),
         }
     }
 }
 
-impl Gauge {
-    /// Shows a comparator after `done` messages, among them S of so many buffers. What these led to is in
-    /// the rings by now.
-    pub(super) fn show<F: Frame>(
+impl WorkerStatus {
+    /// Writes the status after `done` messages, which brought `secondary_buffers` buffers of S. The results of these
+    /// messages must be in the rings already.
+    pub(super) fn update<F: Frame>(
         &self,
         comparator: &Comparator<F>,
         done: u64,
@@ -52,20 +52,21 @@ impl Gauge {
         set(&self.frames, comparator.frames() as u64);
         set(&self.flows, comparator.flows() as u64);
         let kept = comparator.secondary_buffers() as u64;
-        set(&self.gone, secondary_buffers.wrapping_sub(kept));
+        set(&self.secondary_freed, secondary_buffers.wrapping_sub(kept));
         set(&self.primary_since, since(comparator.oldest_primary()));
         set(&self.secondary_since, since(comparator.oldest_secondary()));
+        // Release: a dispatcher that reads `done` finds the values above and the results in the rings.
         self.done.store(done, Ordering::Release);
     }
 
-    /// Messages that the worker has worked through.
+    /// Frames and other messages that the worker has processed.
     pub(super) fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
     }
 
-    /// What is to be taken from the buffers of S that it got, so that those remain that it keeps.
-    pub(super) fn gone(&self) -> u64 {
-        self.gone.load(Ordering::Relaxed)
+    /// Buffers of S that the worker received and does not keep.
+    pub(super) fn secondary_freed(&self) -> u64 {
+        self.secondary_freed.load(Ordering::Relaxed)
     }
 
     /// P that wait.
@@ -73,22 +74,22 @@ impl Gauge {
         self.held.load(Ordering::Relaxed) as usize
     }
 
-    /// Frames in its comparator.
+    /// Frames in the worker's comparator.
     pub(super) fn frames(&self) -> usize {
         self.frames.load(Ordering::Relaxed) as usize
     }
 
-    /// Flows that it knows.
+    /// Flows that the worker knows.
     pub(super) fn flows(&self) -> usize {
         self.flows.load(Ordering::Relaxed) as usize
     }
 
-    /// Arrival of its oldest P that waits.
+    /// Arrival of the oldest P that waits.
     pub(super) fn primary_since(&self) -> Option<Ticks> {
         Some(self.primary_since.load(Ordering::Relaxed)).filter(|since| *since != NONE)
     }
 
-    /// Arrival of its oldest S that waits.
+    /// Arrival of the oldest S that waits.
     pub(super) fn secondary_since(&self) -> Option<Ticks> {
         Some(self.secondary_since.load(Ordering::Relaxed)).filter(|since| *since != NONE)
     }

@@ -1,22 +1,27 @@
-//! A scripted monitor, and the means to drive a client against one.
+//! A scripted QEMU monitor: the replies to a client's commands, and the lines of events.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
-use dpdk_colo::qmp::{Client, Event, Options};
-use rustix::event::Timespec;
 use serde_json::{Value, json};
 
-/// The answers of a monitor whose state a test sets.
+/// A monitor whose state a test sets.
 #[derive(Clone, Debug)]
 pub struct Monitor {
+    /// QEMU's version: major, minor, micro.
     pub version: (u32, u32, u32),
+    /// QEMU has COLO: the parameter `x-checkpoint-delay` and the capability `x-colo`.
     pub colo: bool,
+    /// The capability `events` is set.
     pub events: bool,
+    /// The capability `events` cannot be set.
     pub events_refused: bool,
+    /// The value of `x-checkpoint-delay`.
     pub delay: u32,
+    /// The status in `query-migrate`.
     pub migration: &'static str,
+    /// The status in `query-status`.
     pub run: &'static str,
+    /// `migrate-set-parameters` fails.
     pub request_refused: bool,
     /// The greeting offers commands out of band.
     pub oob: bool,
@@ -30,9 +35,9 @@ pub struct Monitor {
     pub hung: bool,
     /// The client has enabled `oob`.
     pub enabled: bool,
-    /// What waits for the end of `hung`.
+    /// Commands that wait for the end of `hung`.
     pub waiting: Vec<Value>,
-    /// As many commands in band as were ever without a reply.
+    /// The greatest number of commands in band that ever waited for a reply.
     pub most_waiting: usize,
     /// Every command that came, in order.
     pub seen: Vec<Value>,
@@ -63,6 +68,7 @@ impl Default for Monitor {
 }
 
 impl Monitor {
+    /// The greeting with its line end.
     pub fn greeting(&self) -> String {
         let (major, minor, micro) = self.version;
         let offered = if self.oob { "\"oob\"" } else { "" };
@@ -72,7 +78,10 @@ impl Monitor {
         )
     }
 
-    /// What one command brings about: its reply with its line end, none yet, or those of others behind it.
+    /// Takes a command's line. Returns the replies with their line ends: the command's own, none yet, or others' behind it.
+    ///
+    /// # Panics
+    /// When the line is no command.
     pub fn reply(&mut self, line: &str) -> String {
         let command: Value = serde_json::from_str(line).expect("a command is JSON");
         self.seen.push(command.clone());
@@ -154,7 +163,7 @@ impl Monitor {
         }
     }
 
-    /// What came under one name.
+    /// The commands with this name.
     pub fn seen(&self, name: &str) -> Vec<&Value> {
         self.seen
             .iter()
@@ -162,7 +171,7 @@ impl Monitor {
             .collect()
     }
 
-    /// What can be yanked. The client's own connection is a chardev.
+    /// The instances that can be yanked. The client's own connection is a chardev.
     fn instances(&self) -> Value {
         let mut list = vec![
             json!({"type": "chardev", "id": "vhost"}),
@@ -233,59 +242,4 @@ pub fn event(name: &str, data: &str) -> String {
         "{{\"timestamp\": {{\"seconds\": 1700000000, \"microseconds\": 42}}, \
          \"event\": \"{name}\"{data}}}\r\n"
     )
-}
-
-/// Short times, but a wait for replies that holds on a busy machine.
-pub fn options() -> Options {
-    Options {
-        reply_timeout: Duration::from_secs(10),
-        refresh_interval: Duration::from_millis(100),
-        reconnect_min: Duration::from_millis(10),
-        reconnect_max: Duration::from_millis(80),
-    }
-}
-
-/// Waits for the client as its contract says, collecting events until one is `last`.
-pub fn until(client: &mut Client, last: impl Fn(&Event) -> bool) -> Vec<Event> {
-    let (events, found) = run(client, Duration::from_secs(20), last);
-    assert!(found, "the event did not come; got {events:#?}");
-    events
-}
-
-/// Collects events for some time.
-pub fn during(client: &mut Client, time: Duration) -> Vec<Event> {
-    run(client, time, |_| false).0
-}
-
-fn run(client: &mut Client, time: Duration, last: impl Fn(&Event) -> bool) -> (Vec<Event>, bool) {
-    let end = Instant::now() + time;
-    let mut events = Vec::new();
-    loop {
-        let now = Instant::now();
-        let polled = client.poll(now);
-        assert!(now.elapsed() < Duration::from_secs(1), "a poll has blocked");
-        if let Some(event) = polled {
-            let found = last(&event);
-            events.push(event);
-            if found {
-                return (events, true);
-            }
-            continue;
-        }
-        if now >= end {
-            return (events, false);
-        }
-        wait(client, end);
-    }
-}
-
-fn wait(client: &Client, end: Instant) {
-    let now = Instant::now();
-    let time = client
-        .next_deadline(now)
-        .min(end)
-        .saturating_duration_since(now);
-    let time = Timespec::try_from(time).expect("a short time");
-    let mut polled: Vec<_> = client.poll_fd().into_iter().collect();
-    rustix::event::poll(&mut polled, Some(&time)).expect("poll(2)");
 }

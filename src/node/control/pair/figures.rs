@@ -1,0 +1,61 @@
+//! A pair's figures, which the control thread and the telemetry thread share.
+
+use std::time::Duration;
+
+use crate::config::PairSettings;
+use crate::monitor::checkpoints::CheckpointTimes;
+use crate::monitor::counters::{self, Snapshot};
+use crate::monitor::latency::{self, Recorder, Set};
+use crate::monitor::summary::{self, MonitorSummary, PairSummary, RecordSummary};
+
+/// A pair's figures, shared with the telemetry thread.
+pub struct Figures {
+    pub(super) settings: PairSettings,
+    /// By lcore: first the core that polls the ports, then those that compare with it.
+    pub(super) cores: Vec<(u32, counters::Reader)>,
+    pub(super) latencies: latency::Reader,
+    /// What the control thread measures itself.
+    pub(super) own: Set,
+    pub(super) checkpoints: CheckpointTimes,
+    pub(super) monitor: Option<MonitorSummary>,
+    pub(super) records: Option<RecordSummary>,
+}
+
+impl Figures {
+    /// The tree of this moment.
+    pub fn summary(&self, elapsed: Duration) -> PairSummary {
+        let mut latencies = Set::new();
+        latencies.merge(self.latencies.total());
+        latencies.merge(&self.own);
+        let cores: Vec<(u32, Snapshot)> = self
+            .cores
+            .iter()
+            .map(|(lcore, counters)| (*lcore, counters.snapshot()))
+            .collect();
+        let mut summary = PairSummary::new(summary::Figures {
+            pair: &self.settings,
+            elapsed,
+            cores: &cores,
+            latencies: &latencies,
+            checkpoints: &self.checkpoints,
+        });
+        summary.monitor = self.monitor;
+        summary.records = self.records;
+        summary
+    }
+
+    /// Shows what becomes of records, of which there is none yet.
+    pub fn show_records(&mut self) {
+        self.records = Some(RecordSummary::default());
+    }
+
+    /// Takes in what the poll core has recorded.
+    pub fn collect(&mut self) {
+        self.latencies.collect();
+    }
+
+    /// Takes in the rest, after the poll core has ended.
+    pub fn finish(&mut self, recorder: &mut Recorder) {
+        self.latencies.finish(recorder);
+    }
+}

@@ -1,0 +1,135 @@
+//! What the control thread does about a peer that is lost: fence it, tell QEMU, and keep what a takeover needs.
+
+use std::time::Instant;
+
+use super::ControlPair;
+use crate::config::{OnPeerLost, Place, Role};
+use crate::monitor::log::Log;
+use crate::node::control::fencing::{Fencing, Outcome};
+use crate::node::control::offsets::Left;
+use crate::node::mailbox::ToPoll;
+use crate::protect::Migration;
+
+impl ControlPair {
+    pub(super) fn fence(&mut self, number: u32, now: Instant, log: &Log) {
+        let OnPeerLost::Exec(command) = &self.settings.failover.on_peer_lost else {
+            return;
+        };
+        let (name, role) = (&self.settings.name, self.settings.role.role());
+        log.warning(
+            "fencing-begins",
+            format_args!("pair {name}: the peer is lost; running {command:?}"),
+        );
+        match Fencing::start(command, number, name, role.as_str(), now) {
+            Ok(fencing) => self.fencing = Some(fencing),
+            Err(error) => {
+                log.error(
+                    "fencing",
+                    format_args!(
+                        "pair {name}: {command:?} cannot be started: {error}; still holding"
+                    ),
+                );
+                self.tell(ToPoll::Fenced {
+                    number,
+                    down: false,
+                });
+            }
+        }
+    }
+
+    pub(super) fn look_at_fencing(&mut self, now: Instant, log: &Log) {
+        let Some(fencing) = &mut self.fencing else {
+            return;
+        };
+        let Some(outcome) = fencing.outcome(now) else {
+            return;
+        };
+        let (name, number) = (&self.settings.name, fencing.number);
+        let down = match outcome {
+            Outcome::Down => {
+                log.warning("fenced", format_args!("pair {name}: the peer is down"));
+                true
+            }
+            Outcome::Failed(how) => {
+                log.warning(
+                    "fencing",
+                    format_args!(
+                        "pair {name}: the fencing command failed ({how}); nothing is certain, trying again"
+                    ),
+                );
+                false
+            }
+        };
+        self.fencing = None;
+        self.tell(ToPoll::Fenced { number, down });
+    }
+
+    pub(super) fn fail_over(&mut self, now: Instant, log: &Log) {
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        if let Err(error) = client.fail_over(now) {
+            log.warning(
+                "failover",
+                format_args!(
+                    "pair {}: QEMU cannot be told that the peer is lost: {error}",
+                    self.settings.name
+                ),
+            );
+        }
+    }
+
+    pub(super) fn save_offsets(&mut self, term: u32, log: &Log) {
+        let name = &self.settings.name;
+        match self.offsets.write(term) {
+            Ok(n) => log.info(format_args!(
+                "pair {name}: this node has taken over; {n} connections are translated until they close"
+            )),
+            Err(error) => log.warning(
+                "offsets",
+                format_args!(
+                    "pair {name}: the offsets of old connections cannot be saved: {error}; they end \
+                     with this process"
+                ),
+            ),
+        }
+    }
+
+    /// A node that is started again after its takeover goes on with the offsets that it had.
+    pub(super) fn know_offsets(&mut self, migration: Migration, leads: bool, log: &Log) {
+        if self.settings.role.role() != Role::Secondary {
+            return;
+        }
+        if migration != Migration::Completed && !leads {
+            self.offsets.forget();
+            return;
+        }
+        let name = &self.settings.name;
+        match self.offsets.read() {
+            Ok(None) => {}
+            Ok(Some(Left { term, offsets })) => {
+                self.tell(ToPoll::Led { term });
+                for (flow, offset) in offsets {
+                    self.tell(ToPoll::Inherit(flow, offset));
+                }
+            }
+            Err(error) => log.warning(
+                "offsets",
+                format_args!("pair {name}: the offsets of old connections cannot be read: {error}"),
+            ),
+        }
+        let uplink = self
+            .settings
+            .ports()
+            .any(|(place, _)| place == Place::Uplink);
+        if !uplink && !std::mem::replace(&mut self.mute, true) {
+            log.error(
+                "uplink",
+                format_args!(
+                    "pair {}: the VM goes on alone, but this node has no --uplink: nothing can leave",
+                    self.settings.name
+                ),
+            );
+        }
+    }
+}
