@@ -320,9 +320,9 @@ fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
     assert_eq!(pair.left(), 0);
     pair.s(&syn(8000, None));
     assert_eq!(pair.left(), 1);
-    while let Some(told) = pair.comparator.next_synchronized() {
-        let expected = if told.pvm.0 == 1000 { 7000 } else { 8000 };
-        assert_eq!(told.svm.0, expected);
+    while let Some(isns) = pair.comparator.next_synchronized() {
+        let expected = if isns.pvm.0 == 1000 { 7000 } else { 8000 };
+        assert_eq!(isns.svm.0, expected);
     }
 }
 
@@ -622,7 +622,7 @@ fn pairs_begin_a_new_epoch_without_the_acknowledgments_of_the_old_one() {
     assert_eq!(pair.left(), 1);
 }
 
-/// Two rings that are always full, and a caller that takes of them what it is told.
+/// Two rings that are always full, and a caller that keeps to the budget.
 #[test]
 fn vms_that_are_apart_meet_in_one_round_again() {
     let segments = |lengths: Vec<usize>| -> Vec<HeapFrame> {

@@ -5,17 +5,17 @@ use std::slice;
 use super::link_out::link_out;
 use super::mail::{ToControl, ToPoll};
 use super::output;
-use super::overheard::Overheard;
 use super::ports::{Burst, Port, Ports};
+use super::standby::StandbyBacklog;
 use super::state::{Counts, PairState, Times};
 use super::view::View;
 use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
-use crate::monitor::capture::{Note, Place};
+use crate::observability::capture::{Note, Place};
 use crate::packet::Packet;
-use crate::protect::{AWAITED, Inheritance, Primary, State, Unreachable};
+use crate::protect::{AWAITED, HandoverState, Primary, State, Unreachable};
 
-/// How often a client is told after a takeover of each segment that it may wait for; each time takes
+/// How often a node repeats to a client, after a takeover, each segment that it may wait for. Each time takes
 /// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
 const REMINDERS: usize = 3;
 
@@ -58,14 +58,14 @@ fn ingest<B: Burst>(state: &mut Primary<B::Frame>, [primary, secondary]: &mut [B
 impl<B: Burst> PrimaryDriver<B> {
     /// A pair that is polled from now on, at a fence of this generation ([`Ports::quiesce`]).
     pub fn new(state: Primary<B::Frame>, generation: u64, times: Times) -> Self {
-        let pair = PairState::new(generation, times, Overheard::default());
+        let pair = PairState::new(generation, times, StandbyBacklog::default());
         Self::at(state, pair)
     }
 
     /// A pair whose secondary went on: `state` has done nothing yet, and the VM's ring has just started.
     pub(super) fn after_takeover(
         mut state: Primary<B::Frame>,
-        inheritance: Inheritance<B::Frame>,
+        inheritance: HandoverState<B::Frame>,
         pair: PairState<B>,
         now: Ticks,
     ) -> Self {
@@ -107,7 +107,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Input that the guest's ring has not taken yet.
     pub fn waiting_input(&self) -> usize {
-        self.pair.input.len() + self.pair.overheard.len()
+        self.pair.input.len() + self.pair.backlog.len()
     }
 
     /// One round; true if it found work.
@@ -160,7 +160,7 @@ impl<B: Burst> PrimaryDriver<B> {
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_stalls(now),
                 ToPoll::AnnounceRestart => self.state.announce_restart(),
-                // Told to whoever has not taken over yet.
+                // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
         }
@@ -322,11 +322,9 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Takes input from the network; first what came before the VM could take any.
     fn receive_input<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
-        let PairState {
-            input, overheard, ..
-        } = &mut self.pair;
+        let PairState { input, backlog, .. } = &mut self.pair;
         while !input.is_full()
-            && let Some(frame) = overheard.next()
+            && let Some(frame) = backlog.next()
         {
             // There is room.
             let _ = input.push(frame);

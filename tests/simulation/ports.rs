@@ -7,16 +7,16 @@ use dpdk_colo::compare::Release;
 use dpdk_colo::frame::{Offload, Ticks};
 use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::link::secure::Begun;
-use dpdk_colo::monitor::capture::{Note, Place};
+use dpdk_colo::observability::capture::{Note, Place};
 use dpdk_colo::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
-use dpdk_colo::protect::Monitor;
+use dpdk_colo::protect::QemuEvent;
 
 use crate::frame::{Frames, Numbered, Origin, Owners};
 use crate::guest::Vm;
 use crate::link::Channel;
 use crate::log::Capture;
-use crate::monitor::Line;
 use crate::nodes::{Round, Waiting};
+use crate::observability::Line;
 use crate::oracle::Oracle;
 use crate::qemu::Qemu;
 
@@ -58,7 +58,7 @@ impl Queues {
 pub enum Machine<'a> {
     Pvm(&'a mut Qemu),
     Svm(&'a mut Qemu),
-    Zombie(&'a mut Vm, &'a mut Line<Monitor>),
+    Zombie(&'a mut Vm, &'a mut Line<QemuEvent>),
 }
 
 impl Machine<'_> {
@@ -70,7 +70,7 @@ impl Machine<'_> {
         }
     }
 
-    fn monitor(&mut self) -> &mut Line<Monitor> {
+    fn monitor(&mut self) -> &mut Line<QemuEvent> {
         match self {
             Machine::Pvm(qemu) => &mut qemu.primary,
             Machine::Svm(qemu) => &mut qemu.secondary,

@@ -10,7 +10,7 @@ mod ports;
 use dpdk_colo::compare::{Limits, Numbers, Policy};
 use dpdk_colo::link::{DATA_HEADER, Endpoint, Message, Timing};
 use dpdk_colo::pair::{PrimaryDriver, Times, ToPoll};
-use dpdk_colo::protect::{Failover, Migration, Monitor, OnPeerLost, Primary, Setup, State};
+use dpdk_colo::protect::{Failover, Migration, OnPeerLost, Primary, QemuEvent, Setup, State};
 use dpdk_colo::{Frame, Ticks};
 
 use crate::engine::pool::Pool;
@@ -25,7 +25,7 @@ const HOLD: usize = 16_384;
 const HISTORY: usize = HOLD / 16;
 /// Frames that may be on their way over the link, as a daemon's.
 const WINDOW: u32 = 1024;
-/// Rounds in which the nodes greet each other and the epoch is told.
+/// Rounds in which the nodes greet each other and the epoch is announced.
 const GREETINGS: usize = 16;
 /// The node's times: nothing is due in a measurement.
 const LATE: Ticks = 1 << 40;
@@ -107,13 +107,13 @@ impl Protected {
 
     /// Lets the VM enter COLO and both nodes hear of it.
     fn begin(&mut self) {
-        let barrier = |stops, migration| Monitor::Barrier {
+        let barrier = |stops, migration| QemuEvent::Barrier {
             stops,
             migration,
             running: true,
         };
         self.tell(&[
-            Monitor::Connected {
+            QemuEvent::Connected {
                 migration: Migration::None,
                 running: true,
                 leads: false,
@@ -124,15 +124,15 @@ impl Protected {
         let sent = self.peer.send(Message::Witnesses(true));
         assert!(sent.is_ok(), "the first message has room");
         self.tell(&[
-            Monitor::Stop,
-            Monitor::Migration(Migration::Colo),
-            Monitor::Resume,
+            QemuEvent::Stop,
+            QemuEvent::Migration(Migration::Colo),
+            QemuEvent::Resume,
             barrier(1, Migration::Colo),
         ]);
         assert_eq!(self.driver.state().state(), State::Protected);
     }
 
-    fn tell(&mut self, events: &[Monitor]) {
+    fn tell(&mut self, events: &[QemuEvent]) {
         let mail = events.iter().map(|event| ToPoll::Monitor(*event));
         self.ports.mail.extend(mail);
         for _ in 0..GREETINGS {

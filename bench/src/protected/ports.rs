@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use dpdk_colo::compare::Release;
 use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::link::secure::Begun;
-use dpdk_colo::monitor::capture::{Note, Place};
+use dpdk_colo::observability::capture::{Note, Place};
 use dpdk_colo::pair::{Burst as _, Host, Port, Ports, ToControl, ToPoll, View};
 use dpdk_colo::{Frame, Offload, Ticks};
 

@@ -65,7 +65,7 @@ impl Way {
     fn name(self) -> String {
         match self {
             Way::Alone => "1".into(),
-            Way::Spread { dispatcher } => format!("2-front-{dispatcher}"),
+            Way::Spread { dispatcher } => format!("2-dispatcher-{dispatcher}"),
             Way::Apart => "apart".into(),
         }
     }

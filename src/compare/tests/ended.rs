@@ -629,7 +629,7 @@ fn the_same_isn_again_opens_the_next_connection() {
 }
 
 #[test]
-fn a_client_that_gave_up_is_told_from_the_next_by_its_own_number() {
+fn a_client_that_gave_up_and_the_next_differ_by_their_numbers() {
     for variant in variants() {
         let mut play = Play::new(&variant);
         play.both(&play.syn(501));
@@ -654,7 +654,7 @@ fn odd(isn: u32, flags: [bool; 3]) -> Vec<u8> {
 }
 
 #[test]
-fn a_syn_that_also_ends_leaves_with_its_equal_whoever_comes_first() {
+fn a_syn_that_also_ends_leaves_with_its_counterpart_in_any_order() {
     for flags in [[true, true, false], [true, false, true], [true, true, true]] {
         for numbers in [Numbers::Translated, Numbers::OwnIsn] {
             for first in [true, false] {

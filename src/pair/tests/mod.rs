@@ -8,7 +8,7 @@ use super::{PrimaryDriver, Times, ToPoll};
 use crate::compare::{Limits, Numbers, Policy};
 use crate::frame::{Frame, HeapFrame, Ticks};
 use crate::link::{Endpoint, Message, Timing};
-use crate::protect::{Failover, Migration, Monitor, OnPeerLost, Primary, Setup, State};
+use crate::protect::{Failover, Migration, OnPeerLost, Primary, QemuEvent, Setup, State};
 use queues::{Frames, Queues};
 
 const LATE: Ticks = 1 << 40;
@@ -98,7 +98,7 @@ impl Node {
             stops: 0,
             now: 1,
         };
-        node.tell(Monitor::Connected {
+        node.tell(QemuEvent::Connected {
             migration: Migration::None,
             running: true,
             leads: false,
@@ -106,20 +106,20 @@ impl Node {
         node.barrier(Migration::None);
         node.greet();
         node.stop();
-        node.tell(Monitor::Migration(Migration::Colo));
-        node.tell(Monitor::Resume);
+        node.tell(QemuEvent::Migration(Migration::Colo));
+        node.tell(QemuEvent::Resume);
         node.barrier(Migration::Colo);
         node.greet();
         assert_eq!(node.driver.state().state(), State::Protected);
         node
     }
 
-    fn tell(&mut self, event: Monitor) {
+    fn tell(&mut self, event: QemuEvent) {
         self.ports.mail.push_back(ToPoll::Monitor(event));
     }
 
     fn barrier(&mut self, migration: Migration) {
-        self.tell(Monitor::Barrier {
+        self.tell(QemuEvent::Barrier {
             stops: self.stops,
             migration,
             running: true,
@@ -130,7 +130,7 @@ impl Node {
     fn stop(&mut self) {
         self.stops += 1;
         self.ports.stops += 1;
-        self.tell(Monitor::Stop);
+        self.tell(QemuEvent::Stop);
     }
 
     /// Rounds in which both nodes hear each other.
@@ -267,8 +267,8 @@ fn a_fence_divides_what_was_taken_before_it_from_what_comes_behind() {
     assert_eq!(node.driver.state().held(), 1);
     assert_eq!(node.driver.state().counts().stale, 1);
     node.message(Message::Loaded(Some(epoch)));
-    node.tell(Monitor::Pass);
-    node.tell(Monitor::Resume);
+    node.tell(QemuEvent::Pass);
+    node.tell(QemuEvent::Resume);
     node.barrier(Migration::Colo);
     let mut left = Vec::new();
     for _ in 0..6 {

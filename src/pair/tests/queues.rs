@@ -7,7 +7,7 @@ use crate::compare::Release;
 use crate::frame::{Frame, HeapFrame, Offload, Ticks};
 use crate::link::DATA_HEADER;
 use crate::link::secure::Begun;
-use crate::monitor::capture::{Note, Place};
+use crate::observability::capture::{Note, Place};
 use crate::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
 
 #[derive(Default)]
