@@ -25,7 +25,7 @@ const HOLD: usize = 16_384;
 const HISTORY: usize = HOLD / 16;
 /// Frames that may be on their way over the link, as a daemon's.
 const WINDOW: u32 = 1024;
-/// Rounds in which the nodes greet each other and the epoch is told.
+/// Rounds in which the nodes greet each other and the secondary gets the epoch.
 const GREETINGS: usize = 16;
 /// The node's times: nothing is due in a measurement.
 const LATE: Ticks = 1 << 40;
