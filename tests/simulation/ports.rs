@@ -15,8 +15,8 @@ use crate::frame::{Frames, Numbered, Origin, Owners};
 use crate::guest::Vm;
 use crate::link::Channel;
 use crate::log::Capture;
+use crate::monitor::Line;
 use crate::nodes::{Round, Waiting};
-use crate::observability::Line;
 use crate::oracle::Oracle;
 use crate::qemu::Qemu;
 

@@ -6,7 +6,7 @@ use dpdk_colo::frame::Ticks;
 use dpdk_colo::protect::{Migration, QemuEvent};
 
 use crate::guest::{Guest, Vm};
-use crate::observability::Line;
+use crate::monitor::Line;
 use crate::oracle::Oracle;
 
 /// What comes next in a checkpoint.
