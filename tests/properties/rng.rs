@@ -8,26 +8,72 @@ use std::hash::{BuildHasher, RandomState};
 /// The distance between the seeds of two cases.
 const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A splitmix64 generator: fast, and any seed will do.
+/// A splitmix64 generator: fast, and any seed will do. A fuzzer may choose the first draws.
 #[derive(Clone)]
-pub struct Rng(u64);
+pub struct Rng {
+    state: u64,
+    /// Bytes that are drawn before any other, the next one last.
+    chosen: Vec<u8>,
+}
 
 impl Rng {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            state: seed,
+            chosen: Vec::new(),
+        }
+    }
+
+    /// The draws that a fuzzer chose: the first bytes are the seed, each further one is a draw from a few. Behind them
+    /// the seed decides, so that what waits for a certain draw ends.
+    #[allow(dead_code, reason = "the targets of `fuzz` alone draw so")]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let (seed, chosen) = bytes.split_at(bytes.len().min(4));
+        let seed = seed
+            .iter()
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        Self {
+            state: seed,
+            chosen: chosen.iter().rev().copied().collect(),
+        }
+    }
+
+    /// Whether a fuzzer has chosen a further draw.
+    #[allow(dead_code, reason = "the targets of `fuzz` alone draw so")]
+    pub fn is_chosen(&self) -> bool {
+        !self.chosen.is_empty()
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(STRIDE);
-        let mut z = self.0;
+        if self.chosen.len() >= 8 {
+            return self.take(8);
+        }
+        self.of_seed()
+    }
+
+    fn of_seed(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(STRIDE);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
+    /// A number of so many chosen bytes.
+    fn take(&mut self, n: usize) -> u64 {
+        let rest = self.chosen.split_off(self.chosen.len() - n);
+        rest.iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    }
+
     /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        match n {
+            2..=0x100 if !self.chosen.is_empty() => self.take(1) as usize % n,
+            0x101..=0x1_0000 if self.chosen.len() >= 2 => self.take(2) as usize % n,
+            // One in so many means hardly ever, and nobody chooses it.
+            _ => ((u128::from(self.of_seed()) * n as u128) >> 64) as usize,
+        }
     }
 
     /// A number from `low` to `high`, both included.
@@ -41,11 +87,17 @@ impl Rng {
     }
 
     pub fn byte(&mut self) -> u8 {
-        (self.next() >> 56) as u8
+        match self.chosen.pop() {
+            Some(byte) => byte,
+            None => (self.next() >> 56) as u8,
+        }
     }
 
     pub fn word(&mut self) -> u32 {
-        (self.next() >> 32) as u32
+        match self.chosen.len() {
+            4.. => self.take(4) as u32,
+            _ => (self.next() >> 32) as u32,
+        }
     }
 
     /// A sequence number, often one that soon wraps.
