@@ -15,7 +15,7 @@ pub mod error_chain;
 pub mod flow;
 pub mod frame;
 pub mod link;
-pub mod monitor;
+pub mod observability;
 pub mod packet;
 pub mod pair;
 pub mod panics;

@@ -15,9 +15,9 @@ use dpdk_colo::cli::{
 use dpdk_colo::config::{Settings, link_key};
 use dpdk_colo::dpdk::{Eal, telemetry};
 use dpdk_colo::error_chain::chain;
-use dpdk_colo::monitor::log::Log;
-use dpdk_colo::monitor::telemetry as figures;
 use dpdk_colo::node::{self, Signals};
+use dpdk_colo::observability::log::Log;
+use dpdk_colo::observability::telemetry as figures;
 use dpdk_colo::panics;
 
 const FAILURE: u8 = 1;

@@ -187,7 +187,7 @@ fn spreading_flows_over_workers_allocates_nothing_either() {
             let mut s = (dispatcher.wants_secondary() && random.below(20) > 0).then_some(frame);
             if now % 2 == 0 {
                 let (mut p, mut s) = (p.take().into_iter(), s.take().into_iter());
-                dispatcher.both_bursts(&mut p, &mut s, now);
+                dispatcher.ingest(&mut p, &mut s, now);
                 assert_eq!(p.len(), 0);
             }
             if let Some(p) = p {

@@ -6,7 +6,7 @@
 //! before (R1); it acknowledges no more than the SVM has (R4). What a commit covers is free, and so is what comes of it again: the SVM runs with a
 //! state in which it was sent.
 //!
-//! Connections that reuse the same ports are told apart by their SYNs: each new initial sequence
+//! Connections that reuse the same ports are distinguished by their SYNs: each new initial sequence
 //! number of a VM begins a life, and the two VMs' lives pair up by their count since the last commit.
 
 mod overtaking;
@@ -257,7 +257,7 @@ impl Flow {
         acknowledged(&taken.packet).is_some_and(|ack| self.client_resets.contains(&ack))
     }
 
-    /// Takes in how far commits reach: what was taken before so many fences is free.
+    /// Takes in how far commits reach: bytes that were taken before this many fences are free.
     fn sync(&mut self, committed: u64, lives: &mut [Life]) {
         if self.synced >= committed {
             return;

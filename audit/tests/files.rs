@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dpdk_colo::cli;
 use dpdk_colo::config::PairSettings;
-use dpdk_colo::monitor::capture::{CaptureError, Files, Note, Place, Room};
+use dpdk_colo::observability::capture::{CaptureError, Files, Note, Place, Room};
 use dpdk_colo::protect::State;
 use etherparse::PacketBuilder;
 use pcap_file::pcap::{PcapPacket, PcapWriter};

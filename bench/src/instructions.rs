@@ -1,9 +1,9 @@
 //! Instructions per pair under callgrind, which repeat exactly where nanoseconds do not.
 //!
 //! `measure` runs this program again under valgrind, which counts only inside [`crate::engine`]'s
-//! measured part, or in that of a dispatcher or of a worker in [`crate::workers`]. The counts that are expected stand in
-//! `bench/instructions.json`, together with the compiler that made them: another compiler makes
-//! other code, so there a comparison says nothing.
+//! measured part, in that of a dispatcher or of a worker in [`crate::workers`], or in the round of a primary in
+//! [`crate::protected`]. The counts that are expected stand in `bench/instructions.json`, together with the compiler
+//! that made them: another compiler makes other code, so there a comparison says nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Case, Drive, SMALL, for_instructions};
+use crate::protected::{Protected, Traffic};
 use crate::seal;
 use crate::workers::{Part, Parts};
 
@@ -82,41 +83,61 @@ pub enum Error {
     },
 }
 
-/// What is counted: a comparator's pairs, or those that a dispatcher leaves to a worker.
+/// Whose instructions are counted.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// A comparator's.
+    Engine,
+    /// Those that a dispatcher leaves to a worker, or the worker's own.
+    Workers(Part),
+    /// A protected primary's.
+    Primary(Traffic),
+}
+
+/// What is counted.
 struct Workload {
     case: Case,
-    part: Option<Part>,
+    subject: Subject,
 }
 
 impl Workload {
     fn all() -> impl Iterator<Item = Self> {
         let engine = for_instructions()
             .into_iter()
-            .map(|case| Self { case, part: None });
-        engine.chain(Part::ALL.map(|part| Self {
-            case: Case::plain(SMALL, 1000),
-            part: Some(part),
-        }))
+            .map(|case| (case, Subject::Engine));
+        let small = Case::plain(SMALL, 1000);
+        let workers = Part::ALL.map(|part| (small, Subject::Workers(part)));
+        let primary = Traffic::ALL.map(|traffic| (small, Subject::Primary(traffic)));
+        engine
+            .chain(workers)
+            .chain(primary)
+            .map(|(case, subject)| Self { case, subject })
     }
 
     fn name(&self) -> String {
         let case = self.case.to_string();
-        match self.part {
-            None => case,
-            Some(part) => case.replace("engine/", "workers/") + "/" + part.name(),
+        match self.subject {
+            Subject::Engine => case,
+            Subject::Workers(part) => case.replace("engine/", "workers/") + "/" + part.name(),
+            Subject::Primary(traffic) => case.replace("engine/", "primary/") + "/" + traffic.name(),
         }
     }
 
     fn measured(&self) -> &'static str {
-        self.part.map_or(MEASURED, Part::measured)
+        match self.subject {
+            Subject::Engine => MEASURED,
+            Subject::Workers(part) => part.measured(),
+            Subject::Primary(_) => Traffic::MEASURED,
+        }
     }
 
     fn run(&self) {
-        match self.part {
-            None => {
+        match self.subject {
+            Subject::Engine => {
                 Drive::new(&self.case).run(PAIRS);
             }
-            Some(_) => Parts::new(&self.case).count(PAIRS),
+            Subject::Workers(_) => Parts::new(&self.case).count(PAIRS),
+            Subject::Primary(traffic) => Protected::new(&self.case, traffic).count(PAIRS),
         }
     }
 }

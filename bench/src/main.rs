@@ -29,6 +29,7 @@ mod pair;
 mod peer;
 mod ports;
 mod process;
+mod protected;
 mod report;
 mod samples;
 mod scale;

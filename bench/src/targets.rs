@@ -215,7 +215,7 @@ const TARGETS: &[Target] = &[
     ratio(
         "e engine on two cores / one",
         "workers/64/1000/v4/tcp/1/ns",
-        "workers/64/1000/v4/tcp/2-front-52/ns",
+        "workers/64/1000/v4/tcp/2-dispatcher-52/ns",
         AtLeast(1.7),
     ),
     ratio(

@@ -1,4 +1,5 @@
-//! Intake of frames: what they are, whose they are, and which comparison takes them.
+//! Intake of frames one by one: what they are, whose they are, and which comparison takes them. The stages
+//! *read*, *in order* and *general* of [`super::ingest`].
 //!
 //! A burst is read whole before its first frame is compared: all headers, then the index entries
 //! of all flows, then the flows. So the cache misses of different frames overlap instead of adding
@@ -79,76 +80,9 @@ impl<F: Frame> Bursts<F> {
 }
 
 impl<F: Frame> Comparator<F> {
-    /// Takes in a frame that the PVM sent. Without room it comes back.
-    pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        if self.hold.primary_room() == 0 {
-            return Err(frame);
-        }
-        let packet = Packet::parse(frame.head(), frame.len());
-        let hash = packet.key.hash_seeded(self.seed);
-        let flow = self.flows.find(&packet.key, hash);
-        self.take_primary(frame, &packet, hash, flow, now);
-        self.note_held();
-        Ok(())
-    }
-
-    /// Takes in a frame that the SVM sent in the same epoch.
-    pub fn secondary(&mut self, frame: F, now: Ticks) {
-        let packet = Packet::parse(frame.head(), frame.len());
-        let hash = packet.key.hash_seeded(self.seed);
-        let flow = self.flows.find(&packet.key, hash);
-        self.take_secondary(frame, &packet, hash, flow, now);
-    }
-
-    /// Takes in frames that the PVM sent, as [`Comparator::primary`] does one by one. Those that
-    /// there is no room for stay in the iterator.
-    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        let Some(mut bursts) = self.bursts.take() else {
-            return;
-        };
-        let batch = &mut bursts.primary;
-        loop {
-            batch.fill(frames, self.hold.primary_room());
-            self.take_primaries(batch, 0..batch.len, now);
-            if batch.len < BURST {
-                break;
-            }
-        }
-        self.note_held();
-        self.bursts = Some(bursts);
-    }
-
-    /// Takes in frames that the SVM sent in the same epoch.
-    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        let Some(mut bursts) = self.bursts.take() else {
-            return;
-        };
-        let batch = &mut bursts.secondary;
-        loop {
-            batch.fill(frames, BURST);
-            self.take_secondaries(batch, 0..batch.len, now);
-            if batch.len < BURST {
-                break;
-            }
-        }
-        self.bursts = Some(bursts);
-    }
-
-    /// Takes in those of a burst's P that are there still.
-    #[inline(always)]
-    pub(super) fn take_primaries(&mut self, batch: &mut Batch<F>, range: Range<usize>, now: Ticks) {
-        self.read(batch, range.clone());
-        self.take_read_primaries(batch, range, now);
-    }
-
-    /// The same with P whose headers were read.
+    /// Takes in those of a burst's P that are there still, whose headers were read.
     #[inline(never)]
-    pub(super) fn take_read_primaries(
-        &mut self,
-        batch: &mut Batch<F>,
-        range: Range<usize>,
-        now: Ticks,
-    ) {
+    pub(super) fn take_primaries(&mut self, batch: &mut Batch<F>, range: Range<usize>, now: Ticks) {
         for i in range {
             let Some(frame) = batch.frames[i].take() else {
                 continue;
@@ -158,7 +92,7 @@ impl<F: Frame> Comparator<F> {
         }
     }
 
-    /// Takes in those of a burst's S that are there still.
+    /// Reads those of a burst's S that are there still, and takes them in.
     #[inline(never)]
     pub(super) fn take_secondaries(
         &mut self,

@@ -1,8 +1,6 @@
 //! The comparator: the PVM's frames and the SVM's go in, those of the PVM's that may leave come out.
 //!
-//! [`Comparator::primary`] and [`Comparator::secondary`] take frames as they arrive, and
-//! [`Comparator::primary_burst`] and [`Comparator::secondary_burst`] many at once for less, and
-//! [`Comparator::both_bursts`] those of both VMs for less still;
+//! [`Comparator::ingest`] takes frames of both, as they have come in a round;
 //! [`Comparator::next_release`] returns the P that may be sent, per flow in the PVM's order;
 //! [`Comparator::take_divergence`] and [`Comparator::overdue`] say when a checkpoint is wanted.
 //! [`Comparator::fence`] ends an epoch and [`Comparator::commit`] lets everything held leave. Rules
@@ -21,6 +19,7 @@ mod flows;
 mod fragments;
 mod history;
 mod hold;
+mod ingest;
 mod intake;
 mod outgoing;
 mod pairs;
@@ -195,7 +194,7 @@ impl<F: Frame> Comparator<F> {
     }
 
     /// How many P and S the caller's next round should take at most, where it finds more, so that
-    /// counterparts come in one round ([`Comparator::both_bursts`]). It holds for one round.
+    /// counterparts come in one round ([`Comparator::ingest`]). It holds for one round.
     #[inline]
     pub fn take_budget(&mut self) -> [usize; 2] {
         self.balance.take_budget()

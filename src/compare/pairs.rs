@@ -1,4 +1,5 @@
-//! A burst of each VM at once: a P and an S that are the same segment go in together.
+//! A burst of each VM at once: a P and an S that are the same segment go in together. The stage *pair* of
+//! [`super::ingest`].
 //!
 //! VMs in step send the same segments, and where one round of the poll loop finds both, the second
 //! header is not read, hashed and looked up again, and neither frame waits in a slot. Which frames
@@ -20,37 +21,11 @@ const LOOKS: usize = BURST;
 const FEW_LOOKS: usize = BURST / 4;
 
 impl<F: Frame> Comparator<F> {
-    /// Takes in frames of both VMs that arrived at the same time, as [`Comparator::primary_burst`]
-    /// and [`Comparator::secondary_burst`] do. P that there is no room for stay in the iterator.
-    pub fn both_bursts(
-        &mut self,
-        primary: &mut impl Iterator<Item = F>,
-        secondary: &mut impl Iterator<Item = F>,
-        now: Ticks,
-    ) {
-        let Some(mut bursts) = self.bursts.take() else {
-            return;
-        };
-        loop {
-            bursts.primary.fill(primary, self.hold.primary_room());
-            bursts.secondary.fill(secondary, BURST);
-            let taken = [bursts.primary.len, bursts.secondary.len];
-            if taken == [0, 0] {
-                break;
-            }
-            self.take_both(&mut bursts, now);
-            if taken.iter().all(|len| *len < BURST) {
-                break;
-            }
-        }
-        self.note_held();
-        self.bursts = Some(bursts);
-    }
-
-    fn take_both(&mut self, bursts: &mut Bursts<F>, now: Ticks) {
+    /// Takes in the counterparts among the frames of two bursts, and those before them one by one; returns the places
+    /// of the first P and S behind the last counterparts.
+    #[inline(always)]
+    pub(super) fn take_pairs(&mut self, bursts: &mut Bursts<F>, now: Ticks) -> (usize, usize) {
         let ends = (bursts.primary.len, bursts.secondary.len);
-        bursts.secondary.touch_headers();
-        self.read(&mut bursts.primary, 0..ends.0);
         let (mut p, mut s) = (0, 0);
         let mut looks = match self.balance.is_lost() {
             true => FEW_LOOKS,
@@ -70,7 +45,7 @@ impl<F: Frame> Comparator<F> {
             let Some(next) = find_counterparts(bursts, (p, s), common, &mut looks) else {
                 break;
             };
-            self.take_read_primaries(&mut bursts.primary, p..next.0, now);
+            self.take_primaries(&mut bursts.primary, p..next.0, now);
             self.take_secondaries(&mut bursts.secondary, s..next.1, now);
             (p, s) = next;
         }
@@ -79,8 +54,7 @@ impl<F: Frame> Comparator<F> {
         self.counts.released += released;
         self.counts.paired += released;
         self.trim_history();
-        self.take_read_primaries(&mut bursts.primary, p..ends.0, now);
-        self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
+        (p, s)
     }
 
     /// Whether they met on the paired fast path.

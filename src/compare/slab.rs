@@ -1,7 +1,7 @@
 //! Frames in slots of one allocation, and lists of them without any.
 //!
 //! A [`Slot`] holds a frame, what the comparison needs of its headers, and three pairs of links, so
-//! that it can be in the list of its [`Standing`] and in one list of each [`ListKind`] at a time. Lists are headed by whoever keeps them. All
+//! that it can be in the list of its [`Standing`] and in one list of each [`ListKind`] at a time. The owner of a list keeps its head. All
 //! memory is allocated by [`Slab::new`] (rule R10).
 
 use crate::flow::FlowId;
@@ -233,7 +233,7 @@ impl<F> Slab<F> {
         &mut self.slots[id as usize]
     }
 
-    /// Puts a frame into a free slot. There is one: whoever asks has counted.
+    /// Puts a frame into a free slot. There must be one: callers count.
     #[inline(always)]
     pub(super) fn take(&mut self, frame: F, now: Ticks) -> SlotId {
         let id = self.free;

@@ -1,5 +1,7 @@
 //! Cases worth a name: what the comparison got wrong, or easily could.
 
+use std::iter;
+
 use colo_testkit::packets::{self, Ends, Segment};
 
 use super::*;
@@ -69,7 +71,7 @@ impl Pair {
     fn at_once(&mut self, p: &[u8], s: &[u8]) {
         self.now += 1;
         let [mut p, mut s] = [p, s].map(|bytes| std::iter::once(HeapFrame::new(bytes)));
-        self.comparator.both_bursts(&mut p, &mut s, self.now);
+        self.comparator.ingest(&mut p, &mut s, self.now);
         assert!(p.next().is_none() && s.next().is_none(), "has room");
     }
 
@@ -318,9 +320,9 @@ fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
     assert_eq!(pair.left(), 0);
     pair.s(&syn(8000, None));
     assert_eq!(pair.left(), 1);
-    while let Some(told) = pair.comparator.next_synchronized() {
-        let expected = if told.pvm.0 == 1000 { 7000 } else { 8000 };
-        assert_eq!(told.svm.0, expected);
+    while let Some(isns) = pair.comparator.next_synchronized() {
+        let expected = if isns.pvm.0 == 1000 { 7000 } else { 8000 };
+        assert_eq!(isns.svm.0, expected);
     }
 }
 
@@ -565,14 +567,14 @@ fn a_burst_is_its_frames_one_by_one() {
                     .collect();
                 let mut frames = burst.iter().cloned();
                 if side == 0 {
-                    bursts.primary_burst(&mut frames, now);
+                    bursts.ingest(&mut frames, &mut iter::empty(), now);
                     let taken = burst.len() - frames.len();
                     for (i, p) in burst.iter().enumerate() {
                         let result = singles.primary(p.clone(), now);
                         assert_eq!(result.is_ok(), i < taken, "room");
                     }
                 } else {
-                    bursts.secondary_burst(&mut frames, now);
+                    bursts.ingest(&mut iter::empty(), &mut frames, now);
                     for s in &burst {
                         singles.secondary(s.clone(), now);
                     }
@@ -620,7 +622,7 @@ fn pairs_begin_a_new_epoch_without_the_acknowledgments_of_the_old_one() {
     assert_eq!(pair.left(), 1);
 }
 
-/// Two rings that are always full, and a caller that takes of them what it is told.
+/// Two rings that are always full, and a caller that keeps to the budget.
 #[test]
 fn vms_that_are_apart_meet_in_one_round_again() {
     let segments = |lengths: Vec<usize>| -> Vec<HeapFrame> {
@@ -653,7 +655,7 @@ fn vms_that_are_apart_meet_in_one_round_again() {
             rings[vm][from..taken[vm]].iter().cloned()
         });
         pair.now += 1;
-        pair.comparator.both_bursts(&mut p, &mut s, pair.now);
+        pair.comparator.ingest(&mut p, &mut s, pair.now);
         assert_eq!(p.len(), 0, "has room");
         pair.left();
         held.push(pair.comparator.held());
@@ -672,14 +674,14 @@ fn nobody_waits_for_what_a_checkpoint_has_settled() {
     for checkpoint in [false, true] {
         let mut pair = Pair::new();
         let (mut p, mut none) = (segments(100, 4), std::iter::empty());
-        pair.comparator.both_bursts(&mut p, &mut none, 1);
+        pair.comparator.ingest(&mut p, &mut none, 1);
         if checkpoint {
             pair.checkpoint();
         }
         pair.left();
         // Frames that are not alike, so that nothing new is learned.
         let (mut p, mut s) = (segments(228, 4), segments(228, 2));
-        pair.comparator.both_bursts(&mut p, &mut s, 2);
+        pair.comparator.ingest(&mut p, &mut s, 2);
         let share = if checkpoint { BURST } else { 0 };
         assert_eq!(pair.comparator.take_budget(), [share, BURST]);
     }

@@ -25,7 +25,7 @@ pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub use keys::{PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
 pub use policy::{Action, PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
-pub use resolve::{PairFault, SettingsError, Where, resolve};
+pub use resolve::{KeySource, PairFault, SettingsError, resolve};
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
 
 pub use crate::qmp::{Address as QmpAddress, AddressError as QmpAddressError};
@@ -161,7 +161,7 @@ pub enum RoleSettings {
 
 impl PairSettings {
     /// The ports of this pair, each with its place.
-    pub fn ports(&self) -> impl Iterator<Item = (Place, &PortName)> {
+    pub fn ports(&self) -> impl Iterator<Item = (PortRole, &PortName)> {
         let ports = match &self.role {
             RoleSettings::Primary {
                 guest,
@@ -169,9 +169,9 @@ impl PairSettings {
                 link,
                 ..
             } => [
-                Some((Place::Guest, guest)),
-                Some((Place::Uplink, uplink)),
-                Some((Place::Link, link)),
+                Some((PortRole::Guest, guest)),
+                Some((PortRole::Uplink, uplink)),
+                Some((PortRole::Link, link)),
             ],
             RoleSettings::Secondary {
                 guest,
@@ -179,9 +179,9 @@ impl PairSettings {
                 link,
                 ..
             } => [
-                Some((Place::Guest, guest)),
-                uplink.as_ref().map(|uplink| (Place::Uplink, uplink)),
-                Some((Place::Link, link)),
+                Some((PortRole::Guest, guest)),
+                uplink.as_ref().map(|uplink| (PortRole::Uplink, uplink)),
+                Some((PortRole::Link, link)),
             ],
             RoleSettings::Compare {
                 primary_in,
@@ -189,9 +189,9 @@ impl PairSettings {
                 out,
                 ..
             } => [
-                Some((Place::PrimaryIn, primary_in)),
-                Some((Place::SecondaryIn, secondary_in)),
-                Some((Place::Out, out)),
+                Some((PortRole::PrimaryIn, primary_in)),
+                Some((PortRole::SecondaryIn, secondary_in)),
+                Some((PortRole::Out, out)),
             ],
         };
         ports.into_iter().flatten()
@@ -276,7 +276,7 @@ impl TryFrom<String> for Role {
 /// What a port is to a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
+pub enum PortRole {
     /// The vhost port to the VM.
     Guest,
     /// The port to the network.
@@ -291,7 +291,7 @@ pub enum Place {
     Out,
 }
 
-impl Place {
+impl PortRole {
     /// The key of the file and, behind `--`, the option that names the port.
     pub fn key(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::keys::CaptureLimit;
 use super::{
     CaptureSettings, FailoverMode, FailoverSettings, File, LinkKey, OnPeerLost, PairKeys,
-    PairSettings, Place, PolicyRule, PortName, ProcessKeys, ProcessSettings, QmpAddress, Role,
+    PairSettings, PolicyRule, PortName, PortRole, ProcessKeys, ProcessSettings, QmpAddress, Role,
     RoleSettings, RuleName, Settings,
 };
 
@@ -38,8 +38,8 @@ pub fn resolve(
         None => {
             let name = pair_name(None, &pair);
             let settings = pair_settings(name, pair, Vec::new())
-                .map_err(|fault| Where::CommandLine.fault(fault))?;
-            (process, vec![(Where::CommandLine, settings)])
+                .map_err(|fault| KeySource::CommandLine.fault(fault))?;
+            (process, vec![(KeySource::CommandLine, settings)])
         }
         Some((path, file)) => (
             process.or(file.process_keys()),
@@ -89,11 +89,11 @@ fn pairs_of_file(
     cli: &PairKeys,
     path: &Path,
     file: &File,
-) -> Result<Vec<(Where, PairSettings)>, SettingsError> {
+) -> Result<Vec<(KeySource, PairSettings)>, SettingsError> {
     let top = file.pair_keys();
     if file.pair.is_empty() {
         let keys = cli.clone().or(top);
-        let place = Where::File {
+        let place = KeySource::File {
             path: path.to_owned(),
             pair: None,
         };
@@ -110,7 +110,7 @@ fn pairs_of_file(
     let settings_of = |table: &super::PairTable| {
         let keys = cli.clone().or(table.pair_keys()).or(top.clone());
         let name = pair_name(table.name.as_deref(), &keys);
-        let place = Where::File {
+        let place = KeySource::File {
             path: path.to_owned(),
             pair: Some(name.clone()),
         };
@@ -215,15 +215,15 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
     };
     match role {
         Role::Primary | Role::Secondary => {
-            forbidden(keys.primary_in.is_some(), Place::PrimaryIn.key())?;
-            forbidden(keys.secondary_in.is_some(), Place::SecondaryIn.key())?;
-            forbidden(keys.out.is_some(), Place::Out.key())?;
+            forbidden(keys.primary_in.is_some(), PortRole::PrimaryIn.key())?;
+            forbidden(keys.secondary_in.is_some(), PortRole::SecondaryIn.key())?;
+            forbidden(keys.out.is_some(), PortRole::Out.key())?;
             forbidden(keys.raw_secondary == Some(true), "raw-secondary")?;
         }
         Role::Compare => {
-            forbidden(keys.guest.is_some(), Place::Guest.key())?;
-            forbidden(keys.uplink.is_some(), Place::Uplink.key())?;
-            forbidden(keys.link.is_some(), Place::Link.key())?;
+            forbidden(keys.guest.is_some(), PortRole::Guest.key())?;
+            forbidden(keys.uplink.is_some(), PortRole::Uplink.key())?;
+            forbidden(keys.link.is_some(), PortRole::Link.key())?;
             forbidden(keys.link_key.is_some(), "link-key")?;
             forbidden(keys.heartbeat.is_some(), "heartbeat")?;
             forbidden(keys.heartbeat_loss.is_some(), "heartbeat-loss")?;
@@ -234,7 +234,7 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
             forbidden(keys.failover.is_some(), "failover")?;
         }
     }
-    let port = |port: Option<PortName>, place: Place| {
+    let port = |port: Option<PortName>, place: PortRole| {
         port.ok_or(PairFault::Missing {
             role,
             key: place.key(),
@@ -253,31 +253,31 @@ fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
     };
     Ok(match role {
         Role::Primary => RoleSettings::Primary {
-            guest: port(keys.guest, Place::Guest)?,
-            uplink: port(keys.uplink, Place::Uplink)?,
-            link: port(keys.link, Place::Link)?,
+            guest: port(keys.guest, PortRole::Guest)?,
+            uplink: port(keys.uplink, PortRole::Uplink)?,
+            link: port(keys.link, PortRole::Link)?,
             qmp: keys.qmp.ok_or(qmp)?,
             link_key: keys.link_key.ok_or(link_key)?,
         },
         Role::Secondary => RoleSettings::Secondary {
-            guest: port(keys.guest, Place::Guest)?,
+            guest: port(keys.guest, PortRole::Guest)?,
             uplink: keys.uplink,
-            link: port(keys.link, Place::Link)?,
+            link: port(keys.link, PortRole::Link)?,
             qmp: keys.qmp.ok_or(qmp)?,
             link_key: keys.link_key.ok_or(link_key)?,
         },
         Role::Compare => RoleSettings::Compare {
-            primary_in: port(keys.primary_in, Place::PrimaryIn)?,
-            secondary_in: port(keys.secondary_in, Place::SecondaryIn)?,
-            out: port(keys.out, Place::Out)?,
+            primary_in: port(keys.primary_in, PortRole::PrimaryIn)?,
+            secondary_in: port(keys.secondary_in, PortRole::SecondaryIn)?,
+            out: port(keys.out, PortRole::Out)?,
             qmp: keys.qmp,
             raw_secondary: keys.raw_secondary.unwrap_or(false),
         },
     })
 }
 
-fn refuse_collisions(pairs: &[(Where, PairSettings)]) -> Result<(), SettingsError> {
-    let mut ports: HashMap<&PortName, (usize, Place)> = HashMap::new();
+fn refuse_collisions(pairs: &[(KeySource, PairSettings)]) -> Result<(), SettingsError> {
+    let mut ports: HashMap<&PortName, (usize, PortRole)> = HashMap::new();
     let mut monitors: HashMap<&QmpAddress, usize> = HashMap::new();
     for (at, (place, pair)) in pairs.iter().enumerate() {
         if pairs[..at]
@@ -310,7 +310,7 @@ fn refuse_collisions(pairs: &[(Where, PairSettings)]) -> Result<(), SettingsErro
 
 /// Where the keys of a pair stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Where {
+pub enum KeySource {
     /// All on the command line.
     CommandLine,
     /// In a file, the command line perhaps overriding some.
@@ -322,7 +322,7 @@ pub enum Where {
     },
 }
 
-impl Where {
+impl KeySource {
     fn fault(&self, fault: PairFault) -> SettingsError {
         SettingsError::Pair {
             place: self.clone(),
@@ -352,7 +352,7 @@ pub enum SettingsError {
     /// Something is wrong with one pair.
     Pair {
         /// Where its keys stand.
-        place: Where,
+        place: KeySource,
         /// What is wrong.
         fault: PairFault,
     },
@@ -430,7 +430,7 @@ impl fmt::Display for SettingsError {
             }
             Self::Pair { place, fault } => (place, fault),
         };
-        if let Where::File { path, pair } = place {
+        if let KeySource::File { path, pair } = place {
             write!(f, "--config: {path:?}")?;
             if let Some(pair) = pair {
                 write!(f, " pair {pair:?}")?;
@@ -439,7 +439,7 @@ impl fmt::Display for SettingsError {
         }
         let dashes = place.dashes();
         match fault {
-            PairFault::NoRole if *place == Where::CommandLine => f.write_str(
+            PairFault::NoRole if *place == KeySource::CommandLine => f.write_str(
                 "--role is missing; give `-- --role primary|secondary|compare` or `-- --config FILE`",
             ),
             PairFault::NoRole => {

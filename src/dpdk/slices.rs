@@ -171,27 +171,28 @@ mod tests {
         }
     }
 
-    /// A chain of 100 and 50 bytes that says another length.
-    fn chain(says: u32) -> (Mbuf, [Box<Made>; 2]) {
+    /// A chain of 100 and 50 bytes that says another length; it goes before its memory.
+    fn chain(says: u32) -> ([Box<Made>; 2], Mbuf) {
         let (mut first, mut second) = (Made::new(100, says), Made::new(50, 50));
         // SAFETY: as in `Made::new`.
         unsafe { Segment::new(NonNull::from(&mut first.mbuf)) }
             .made_before(NonNull::from(&mut second.mbuf));
-        (first.frame(), [first, second])
+        let frame = first.frame();
+        ([first, second], frame)
     }
 
     #[test]
     fn a_frame_that_is_shorter_than_it_says_has_no_slices() {
         for (says, has) in [(149, true), (150, true), (151, false), (u32::MAX, false)] {
-            let (frame, _made) = chain(says);
+            let (_made, frame) = chain(says);
             assert_eq!(Slices::new(frame).is_some(), has, "{says}");
         }
     }
 
     #[test]
     fn what_cannot_be_chained_is_none() {
-        let (head, _heads) = chain(150);
-        let (tail, _tails) = chain(150);
+        let (_heads, head) = chain(150);
+        let (_tails, tail) = chain(150);
         // SAFETY: as in `Made::new`.
         unsafe { Segment::new(head.as_raw()) }.made_of(u16::MAX);
         let len = head.len();

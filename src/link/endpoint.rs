@@ -76,12 +76,12 @@ pub enum Received {
 /// What the peer said, or what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A session begins; nothing that was sent or told before counts any more. What is sent from now on waits until
+    /// A session begins. Nothing that was sent before counts any more. What is sent from now on waits until
     /// the peer has begun it, too.
     Session,
     /// A control message, each exactly once and in order.
     Message(Message),
-    /// So many data frames were lost.
+    /// This many data frames were lost.
     Lost(u32),
 }
 
@@ -425,6 +425,12 @@ impl Endpoint {
             }
             Kind::Data => self.data(&header),
         }
+    }
+
+    /// Whether [`Endpoint::next_event`] has something to tell.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// What the peer said.

@@ -130,7 +130,7 @@ pub enum Message {
     Epoch(u32),
     /// Secondary: what the SVM sends from now on bears this epoch.
     Bound(u32),
-    /// Primary: the ISNs of a connection, told before the frame with the PVM's leaves.
+    /// Primary: the ISNs of a connection, sent before the frame with the PVM's leaves.
     Synchronized {
         /// Epoch in which they hold.
         epoch: u32,
@@ -143,8 +143,8 @@ pub enum Message {
     },
     /// Secondary: input frames did not reach the SVM.
     InputLost(u32),
-    /// Primary: it lets out what its VM sends, after so many takeovers. Who led after fewer does not
-    /// lead any more.
+    /// Primary: it releases its VM's output, after this many takeovers. A node that led after fewer does not lead any
+    /// more.
     Leads(u32),
     /// Either: the monitor of the node's VM is gone, and perhaps the VM.
     VmLost,

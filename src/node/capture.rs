@@ -15,12 +15,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::anchor::Anchor;
 use super::clock::Clock;
-use super::lane::Lane;
+use super::port_queue::PortQueue;
 use crate::dpdk::{Burst, Mbuf, tsc};
 use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
-use crate::monitor::capture::{Files, Note, Place};
-use crate::monitor::log::Log;
+use crate::observability::capture::{Files, Note, Place};
+use crate::observability::log::Log;
 use crate::pair::View;
 
 /// Size of the ring of frames in bytes, headers included.
@@ -94,14 +94,14 @@ impl Tap {
         }
     }
 
-    /// Sends the frames that wait in a lane. Records those that the port took, as they were before.
+    /// Sends the frames that wait in a queue. Records those that the port took, as they were before.
     #[inline]
-    pub fn flush(&mut self, place: Place, epoch: u32, lane: &mut Lane) -> usize {
+    pub fn flush(&mut self, place: Place, epoch: u32, queue: &mut PortQueue) -> usize {
         let Some(inner) = &mut self.0 else {
-            return lane.flush();
+            return queue.flush();
         };
-        let staged = inner.stage(place, epoch, &lane.out);
-        let taken = lane.flush();
+        let staged = inner.stage(place, epoch, &queue.out);
+        let taken = queue.flush();
         inner.keep(staged, taken);
         taken
     }
@@ -112,14 +112,14 @@ impl Tap {
         &mut self,
         place: Place,
         epoch: u32,
-        lane: &mut Lane,
+        queue: &mut PortQueue,
         burst: &mut Burst,
     ) -> usize {
         let Some(inner) = &mut self.0 else {
-            return lane.transmit(burst);
+            return queue.transmit(burst);
         };
         let staged = inner.stage(place, epoch, burst);
-        let taken = lane.transmit(burst);
+        let taken = queue.transmit(burst);
         inner.keep(staged, taken);
         taken
     }

@@ -2,20 +2,20 @@
 
 use super::counts;
 use super::host::NodeHost;
-use super::lane::Lane;
+use super::port_queue::PortQueue;
 use crate::dpdk::{Burst, Mbuf};
 use crate::frame::Ticks;
-use crate::monitor::counters::{Counter, Writer};
-use crate::monitor::latency::Recorder;
+use crate::observability::counters::{Counter, Writer};
+use crate::observability::latency::Recorder;
 use crate::pair::{Inputs, StandaloneDriver};
-use crate::protect::Bare;
+use crate::protect::Standalone;
 
 /// The ports that P and S come from.
 pub struct PrimaryAndSecondary {
     /// Of P.
-    pub primary: Lane,
+    pub primary: PortQueue,
     /// Of S.
-    pub secondary: Lane,
+    pub secondary: PortQueue,
 }
 
 /// The ports of a standalone comparator.
@@ -24,12 +24,12 @@ pub type ComparePorts = NodeHost<PrimaryAndSecondary>;
 impl Inputs for ComparePorts {
     #[inline]
     fn receive_primary(&mut self, burst: &mut Burst, most: usize) -> bool {
-        self.inputs.primary.receive_most(burst, most) > 0
+        self.inputs.primary.receive(burst, most) > 0
     }
 
     #[inline]
     fn receive_secondary(&mut self, burst: &mut Burst, most: usize) -> bool {
-        self.inputs.secondary.receive_most(burst, most) > 0
+        self.inputs.secondary.receive(burst, most) > 0
     }
 }
 
@@ -41,7 +41,7 @@ pub struct CompareNode {
 
 impl CompareNode {
     /// A comparator that this core polls from now on.
-    pub fn new(state: Bare<Mbuf>, ports: ComparePorts) -> Self {
+    pub fn new(state: Standalone<Mbuf>, ports: ComparePorts) -> Self {
         Self {
             driver: StandaloneDriver::new(state),
             ports,
@@ -61,15 +61,15 @@ impl CompareNode {
     /// Publishes the counters.
     pub fn publish(&mut self) {
         let ports = &mut self.ports;
-        let writer = ports.tally.writer();
+        let writer = ports.metrics.writer();
         if let Some(out) = &ports.out {
             let inputs = &ports.inputs;
-            counts::lanes(writer, [&inputs.primary, &inputs.secondary, &out.lane]);
+            counts::queues(writer, [&inputs.primary, &inputs.secondary, &out.queue]);
         }
         let unrecorded = self.driver.state().unrecorded();
         writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         counts::standalone(writer, self.driver.state());
-        ports.tally.latency.publish();
+        ports.metrics.latency.publish();
     }
 
     /// Sends the released frames.
@@ -79,11 +79,11 @@ impl CompareNode {
 
     /// The histograms, at the end.
     pub fn into_recorder(self) -> Recorder {
-        self.ports.tally.latency
+        self.ports.metrics.latency
     }
 
     /// The counters' writer, for the poll loop's own.
     pub fn writer(&self) -> &Writer {
-        self.ports.tally.writer()
+        self.ports.metrics.writer()
     }
 }

@@ -5,9 +5,9 @@ mod backlog;
 mod fencing;
 mod heartbeat;
 mod link;
-mod look;
 mod offsets;
 mod pair;
+mod poll_interval;
 mod starvation;
 mod waits;
 
@@ -28,27 +28,27 @@ use super::signals::Signals;
 use crate::config::ProcessSettings;
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
-use crate::monitor::latency::Recorder;
-use crate::monitor::log::Log;
-use crate::monitor::outlet::Outlet;
-use crate::monitor::report::{DEFAULT_LIMIT, Reports};
-use crate::monitor::summary::{MempoolSummary, Summary};
-use crate::monitor::table::Table;
-use crate::monitor::telemetry as figures;
+use crate::observability::latency::Recorder;
+use crate::observability::log::Log;
+use crate::observability::outlet::Outlet;
+use crate::observability::report::{DEFAULT_LIMIT, Reports};
+use crate::observability::summary::{MempoolSummary, Summary};
+use crate::observability::table::Table;
+use crate::observability::telemetry as figures;
 
 /// How often the states and histograms are collected.
 const COLLECT: Duration = Duration::from_millis(100);
-/// How long the end waits for whoever reads stdout.
-const PARTING: Duration = Duration::from_secs(1);
+/// How long the program waits at its end for the reader of stdout.
+const STDOUT_WAIT: Duration = Duration::from_secs(1);
 
 /// What the control thread shares with DPDK's telemetry thread.
-struct Board {
+struct SharedStats {
     pairs: Vec<pair::Figures>,
     pools: Vec<(String, Mempool)>,
     started: Instant,
 }
 
-impl Board {
+impl SharedStats {
     fn summary(&self) -> Summary {
         let elapsed = self.started.elapsed();
         let pairs = self
@@ -87,7 +87,7 @@ pub struct Control {
     pairs: Vec<ControlPair>,
     /// Of each pair, so that one does not keep another from being heard.
     logs: Vec<Log>,
-    board: Arc<Mutex<Board>>,
+    stats: Arc<Mutex<SharedStats>>,
     reports: Option<Reports>,
     settings: ProcessSettings,
     clock: Clock,
@@ -97,7 +97,7 @@ pub struct Control {
 
 /// What is left to do when the poll cores and the ports are gone.
 pub struct Finish {
-    board: Arc<Mutex<Board>>,
+    stats: Arc<Mutex<SharedStats>>,
     settings: ProcessSettings,
     log: Log,
 }
@@ -121,12 +121,12 @@ impl Control {
         if reports.is_some() {
             figures.iter_mut().for_each(pair::Figures::show_records);
         }
-        let board = Arc::new(Mutex::new(Board {
+        let stats = Arc::new(Mutex::new(SharedStats {
             pairs: figures,
             pools,
             started: Instant::now(),
         }));
-        let shown = Arc::clone(&board);
+        let shown = Arc::clone(&stats);
         let command =
             telemetry::register(eal, figures::COMMAND, figures::HELP, move |parameter| {
                 let summary = shown
@@ -139,7 +139,7 @@ impl Control {
         Ok(Self {
             pairs,
             logs,
-            board,
+            stats,
             reports,
             settings: settings.clone(),
             clock,
@@ -148,12 +148,12 @@ impl Control {
         })
     }
 
-    /// Runs until told to stop.
+    /// Runs until a signal ends the program.
     pub fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
-        let period = look::begin(has_monitor, self.settings.idle_sleep);
+        let period = poll_interval::begin(has_monitor, self.settings.idle_sleep);
         for (pair, log) in self.pairs.iter().zip(&self.logs) {
             pair.warn_of_trust(log);
         }
@@ -178,12 +178,12 @@ impl Control {
             }
             let now = Instant::now();
             for (number, pair) in self.pairs.iter_mut().enumerate() {
-                let mut board = None;
+                let mut stats = None;
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
-                    let board = board.get_or_insert_with(|| {
-                        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+                    let stats = stats.get_or_insert_with(|| {
+                        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
                     });
-                    act(&mut board.pairs[number]);
+                    act(&mut stats.pairs[number]);
                 };
                 pair.work(
                     now,
@@ -196,8 +196,8 @@ impl Control {
             if now.duration_since(collected) >= COLLECT {
                 collected = now;
                 self.log.tell_left_out(now);
-                let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-                let pairs = self.pairs.iter_mut().zip(&mut board.pairs);
+                let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                let pairs = self.pairs.iter_mut().zip(&mut stats.pairs);
                 for ((pair, figures), log) in pairs.zip(&self.logs) {
                     figures.collect();
                     pair.tell_state(figures, log);
@@ -209,7 +209,7 @@ impl Control {
             {
                 printed = now;
                 let summary = self
-                    .board
+                    .stats
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .summary();
@@ -221,11 +221,11 @@ impl Control {
             }
         }
         if let Some(out) = stdout {
-            out.drain(PARTING);
+            out.drain(STDOUT_WAIT);
         }
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         Ok(Finish {
-            board: self.board,
+            stats: self.stats,
             settings: self.settings,
             log: self.log,
         })
@@ -271,11 +271,11 @@ impl Control {
 impl Finish {
     /// Writes the summary and says what was left.
     pub fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
-        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        for (figures, recorder) in board.pairs.iter_mut().zip(&mut recorders) {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
             figures.finish(recorder);
         }
-        let summary = board.summary();
+        let summary = stats.summary();
         for pair in summary.pairs() {
             if pair.held > 0 {
                 self.log.warning(

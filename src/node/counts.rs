@@ -1,25 +1,25 @@
 //! Publishes the counters of the pure modules.
 
 use super::clock::Clock;
-use super::lane::Lane;
+use super::port_queue::PortQueue;
 use crate::compare::{Comparator, Reason};
-use crate::config::Place;
+use crate::config::PortRole;
 use crate::dpdk::{Mbuf, tsc};
 use crate::link::Endpoint;
 use crate::link::secure::Counts as Void;
-use crate::monitor::counters::{Counter, Writer};
-use crate::monitor::latency::Recorder;
-use crate::protect::{Bare, Cause, Checkpoints, Primary, Secondary};
+use crate::observability::counters::{Counter, Writer};
+use crate::observability::latency::Recorder;
+use crate::protect::{Cause, Checkpoints, Primary, Secondary, Standalone};
 use crate::spread::Dispatcher;
 
 /// Where one pair's poll core leaves its figures.
-pub struct Tally {
+pub struct PairMetrics {
     writer: Writer,
     /// Its histograms.
     pub latency: Recorder,
 }
 
-impl Tally {
+impl PairMetrics {
     /// Counters and histograms of one pair.
     pub fn new(writer: Writer, latency: Recorder) -> Self {
         Self { writer, latency }
@@ -32,33 +32,38 @@ impl Tally {
 }
 
 /// The ports' frames, in the order of the pair's places.
-pub fn lanes(writer: &Writer, lanes: [&Lane; 3]) {
+pub fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
     const NAMES: [[Counter; 3]; 3] = [
         [Counter::Rx0, Counter::Tx0, Counter::Dropped0],
         [Counter::Rx1, Counter::Tx1, Counter::Dropped1],
         [Counter::Rx2, Counter::Tx2, Counter::Dropped2],
     ];
-    for (lane, [rx, tx, dropped]) in lanes.into_iter().zip(NAMES) {
-        writer.set(rx, lane.received);
-        writer.set(tx, lane.sent);
-        writer.set(dropped, lane.dropped);
+    for (queue, [rx, tx, dropped]) in queues.into_iter().zip(NAMES) {
+        writer.set(rx, queue.received);
+        writer.set(tx, queue.sent);
+        writer.set(dropped, queue.dropped);
     }
 }
 
 /// The same for a node with a VM, which may have no uplink.
-pub fn lanes_of_guest(writer: &Writer, guest: &Lane, uplink: Option<&Lane>, link: &Lane) {
-    let lanes = [
-        (Place::Guest, Some(guest)),
-        (Place::Uplink, uplink),
-        (Place::Link, Some(link)),
+pub fn lanes_of_guest(
+    writer: &Writer,
+    guest: &PortQueue,
+    uplink: Option<&PortQueue>,
+    link: &PortQueue,
+) {
+    let queues = [
+        (PortRole::Guest, Some(guest)),
+        (PortRole::Uplink, uplink),
+        (PortRole::Link, Some(link)),
     ];
-    for (place, lane) in lanes {
-        let Some(lane) = lane else {
+    for (place, queue) in queues {
+        let Some(queue) = queue else {
             continue;
         };
-        writer.set(Counter::rx(place), lane.received);
-        writer.set(Counter::tx(place), lane.sent);
-        writer.set(Counter::dropped(place), lane.dropped);
+        writer.set(Counter::rx(place), queue.received);
+        writer.set(Counter::tx(place), queue.sent);
+        writer.set(Counter::dropped(place), queue.dropped);
     }
 }
 
@@ -100,7 +105,7 @@ pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Cl
 }
 
 /// What a standalone comparator counts.
-pub fn standalone(writer: &Writer, state: &Bare<Mbuf>) {
+pub fn standalone(writer: &Writer, state: &Standalone<Mbuf>) {
     dispatcher(writer, state.comparator());
     checkpoints(writer, state.checkpoints());
     writer.set(Counter::SecondaryDroppedStale, state.stale());

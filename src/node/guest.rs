@@ -3,23 +3,23 @@
 use super::counts;
 use super::egress::mark;
 use super::host::NodeHost;
-use super::lane::Lane;
-use super::own::{reclaim, strip};
+use super::link_frames::{reclaim, strip};
+use super::port_queue::PortQueue;
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Offload, Ticks};
 use crate::link::DATA_HEADER;
 use crate::link::secure::Begun;
-use crate::monitor::capture::Place;
-use crate::monitor::counters::{Counter, Writer};
-use crate::monitor::latency::Recorder;
+use crate::observability::capture::Place;
+use crate::observability::counters::{Counter, Writer};
+use crate::observability::latency::Recorder;
 use crate::pair::{PairDriver, Port, Ports, ToControl};
 
 /// The ports to the VM and to the other node.
 pub struct GuestAndLink {
     /// The guest port.
-    pub guest: Lane,
+    pub guest: PortQueue,
     /// The link.
-    pub link: Lane,
+    pub link: PortQueue,
     /// This poll core's part of the guest port's fence.
     pub fence: FenceCore,
     /// Mbufs for headers and the link's own frames.
@@ -32,10 +32,10 @@ pub struct GuestAndLink {
 pub type GuestPorts = NodeHost<GuestAndLink>;
 
 impl GuestPorts {
-    fn lane(&mut self, port: Port) -> Option<&mut Lane> {
+    fn queue(&mut self, port: Port) -> Option<&mut PortQueue> {
         match port {
             Port::Guest => Some(&mut self.inputs.guest),
-            Port::Uplink => self.out.as_mut().map(|out| &mut out.lane),
+            Port::Uplink => self.out.as_mut().map(|out| &mut out.queue),
             Port::Link => Some(&mut self.inputs.link),
         }
     }
@@ -48,8 +48,9 @@ impl Ports for GuestPorts {
     }
 
     #[inline]
-    fn receive(&mut self, port: Port, burst: &mut Burst) -> bool {
-        self.lane(port).is_some_and(|lane| lane.receive(burst) > 0)
+    fn receive(&mut self, port: Port, burst: &mut Burst, most: usize) -> bool {
+        self.queue(port)
+            .is_some_and(|queue| queue.receive(burst, most) > 0)
     }
 
     #[inline]
@@ -79,8 +80,8 @@ impl Ports for GuestPorts {
     }
 
     fn count_dropped(&mut self, port: Port, frames: usize) {
-        if let Some(lane) = self.lane(port) {
-            lane.dropped += frames as u64;
+        if let Some(queue) = self.queue(port) {
+            queue.dropped += frames as u64;
         }
     }
 
@@ -179,8 +180,8 @@ impl GuestNode {
     pub fn publish(&mut self) {
         let ports = &self.ports;
         let (guest, link) = (&ports.inputs.guest, &ports.inputs.link);
-        let uplink = ports.out.as_ref().map(|out| &out.lane);
-        let writer = ports.tally.writer();
+        let uplink = ports.out.as_ref().map(|out| &out.queue);
+        let writer = ports.metrics.writer();
         counts::lanes_of_guest(writer, guest, uplink, link);
         let own = self.driver.counts();
         writer.set(Counter::InputWaits, own.input_waits);
@@ -192,7 +193,7 @@ impl GuestNode {
         writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         if let Some(primary) = self.driver.primary() {
             counts::primary(writer, primary.state(), link.void(), ports.clock);
-            self.ports.tally.latency.publish();
+            self.ports.metrics.latency.publish();
         } else if let Some(secondary) = self.driver.secondary() {
             counts::secondary(writer, secondary.state(), link.void(), ports.clock);
         }
@@ -206,11 +207,11 @@ impl GuestNode {
 
     /// The histograms, at the end.
     pub fn into_recorder(self) -> Recorder {
-        self.ports.tally.latency
+        self.ports.metrics.latency
     }
 
     /// The counters' writer, for the poll loop's own.
     pub fn writer(&self) -> &Writer {
-        self.ports.tally.writer()
+        self.ports.metrics.writer()
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::capture::Tap;
 use super::clock::Clock;
-use super::counts::Tally;
+use super::counts::PairMetrics;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
 use super::outlet::Outlet;
 use crate::compare::Release;
 use crate::dpdk::{Burst, Mbuf, tsc};
 use crate::frame::Ticks;
-use crate::monitor::capture::{Note, Place};
+use crate::observability::capture::{Note, Place};
 use crate::pair::{self, Host, View};
 
 /// When the node ends and workers still have frames: time between two tries to send the rest.
@@ -27,7 +27,7 @@ pub struct NodeHost<I> {
     /// The poll core's end of the mailbox.
     pub mail: PollEnd,
     /// Counters and latencies.
-    pub tally: Tally,
+    pub metrics: PairMetrics,
     /// The capture.
     pub tap: Tap,
     /// The TSC's rate.
@@ -65,7 +65,7 @@ impl<I> Host for NodeHost<I> {
 
     #[inline]
     fn room(&self) -> usize {
-        self.out.as_ref().map_or(0, |out| out.lane.room())
+        self.out.as_ref().map_or(0, |out| out.queue.room())
     }
 
     #[inline]
@@ -84,7 +84,7 @@ impl<I> Host for NodeHost<I> {
 
     #[inline]
     fn flush(&mut self, epoch: u32) -> usize {
-        let latency = &mut self.tally.latency;
+        let latency = &mut self.metrics.latency;
         match &mut self.out {
             Some(out) => out.flush(epoch, &mut self.tap, self.clock, latency),
             None => 0,
@@ -92,7 +92,7 @@ impl<I> Host for NodeHost<I> {
     }
 
     fn is_idle(&self) -> bool {
-        self.out.as_ref().is_none_or(|out| out.lane.is_idle())
+        self.out.as_ref().is_none_or(|out| out.queue.is_idle())
     }
 
     fn give_up(&mut self, more: usize) {

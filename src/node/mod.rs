@@ -1,7 +1,7 @@
 //! The running node: ports, poll loop, control thread, and the wiring of the pure modules to them.
 //!
 //! A poll core runs its VM pairs to completion. [`poll`] is the loop. [`guest`] and [`compare`] give a pair's driver
-//! ([`crate::pair`]) its ports ([`lane`]), and [`host`] gives it the rest. Cores without a pair of their own compare
+//! ([`crate::pair`]) its ports ([`port_queue`]), and [`host`] gives it the rest. Cores without a pair of their own compare
 //! for the others ([`worker`]; see [`crate::spread`]).
 //!
 //! The [`control`] thread does everything that may block, allocate or make a system call: the monitors, the
@@ -18,18 +18,18 @@ mod egress;
 mod fragments;
 mod guest;
 mod host;
-mod lane;
+mod link_frames;
 mod mailbox;
 mod outlet;
-mod own;
-mod pace;
 mod poll;
+mod pool_headroom;
 mod pools;
+mod port_queue;
 mod ports;
+mod round_timer;
 mod sealing;
 mod setup;
 mod signals;
-mod source;
 mod stall;
 mod stamps;
 mod worker;
@@ -45,11 +45,11 @@ use self::poll::PollCore;
 use self::worker::WorkerCore;
 use crate::config::{KeyFileError, Settings};
 use crate::dpdk::{Eal, MempoolError, PortError, lcore, telemetry, vhost};
-use crate::monitor::capture::CaptureError;
-use crate::monitor::latency::Recorder;
-use crate::monitor::log::Log;
-use crate::monitor::report::ReportError;
-use crate::monitor::summary::SummaryError;
+use crate::observability::capture::CaptureError;
+use crate::observability::latency::Recorder;
+use crate::observability::log::Log;
+use crate::observability::report::ReportError;
+use crate::observability::summary::SummaryError;
 use crate::plan::DeviceFault;
 
 /// Why a node cannot run, or ended badly.

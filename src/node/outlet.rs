@@ -2,25 +2,25 @@
 
 use super::capture::Tap;
 use super::clock::Clock;
-use super::lane::Lane;
+use super::port_queue::PortQueue;
 use super::stamps::Stamps;
 use crate::compare::Release;
 use crate::dpdk::{Mbuf, tsc};
-use crate::monitor::capture::Place;
-use crate::monitor::latency::Recorder;
+use crate::observability::capture::Place;
+use crate::observability::latency::Recorder;
 
-/// The uplink, or the comparator's output port. Every frame that waits in the lane has a stamp.
+/// The uplink, or the comparator's output port. Every frame that waits in the queue has a stamp.
 pub struct Outlet {
     /// The port.
-    pub lane: Lane,
+    pub queue: PortQueue,
     stamps: Stamps,
 }
 
 impl Outlet {
     /// Nothing waits yet.
-    pub fn new(lane: Lane) -> Self {
+    pub fn new(queue: PortQueue) -> Self {
         Self {
-            lane,
+            queue,
             stamps: Stamps::new(),
         }
     }
@@ -30,14 +30,14 @@ impl Outlet {
     pub fn release(&mut self, release: Release<Mbuf>) {
         self.stamps
             .push(release.arrived, release.cleared, release.witnessed);
-        self.lane.push(release.frame);
+        self.queue.push(release.frame);
     }
 
     /// Queues a frame that was not compared.
     #[inline]
     pub fn pass(&mut self, frame: Mbuf) {
         self.stamps.push_silent();
-        self.lane.push(frame);
+        self.queue.push(frame);
     }
 
     /// Sends the frames that wait. Returns the number that left.
@@ -49,7 +49,7 @@ impl Outlet {
         clock: Clock,
         latency: &mut Recorder,
     ) -> usize {
-        let left = tap.flush(Place::Out, epoch, &mut self.lane);
+        let left = tap.flush(Place::Out, epoch, &mut self.queue);
         if left > 0 {
             self.stamps.left(left, tsc::now(), clock, latency);
         }
@@ -59,6 +59,6 @@ impl Outlet {
     /// Drops and counts the frames that wait, and counts `more` frames that would have followed.
     pub fn give_up(&mut self, more: usize) {
         self.stamps = Stamps::new();
-        self.lane.give_up(more);
+        self.queue.give_up(more);
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::compare::CompareNode;
 use super::guest::GuestNode;
-use super::pace::Pace;
+use super::round_timer::RoundTimer;
 use crate::frame::Ticks;
-use crate::monitor::counters::Writer;
-use crate::monitor::latency::Recorder;
+use crate::observability::counters::Writer;
+use crate::observability::latency::Recorder;
 
 /// Period of the work that depends on time alone.
 const TICK: Duration = Duration::from_micros(50);
@@ -40,12 +40,12 @@ impl Pair {
         }
     }
 
-    fn publish(&mut self, pace: &Pace) {
+    fn publish(&mut self, timer: &RoundTimer) {
         match self {
             Pair::Guest(pair) => pair.publish(),
             Pair::Compare(pair) => pair.publish(),
         }
-        pace.publish(self.writer());
+        timer.publish(self.writer());
     }
 
     fn finish(&mut self) {
@@ -92,11 +92,11 @@ impl PollCore {
             .into_iter()
             .map(|(number, build)| (number, build()))
             .unzip();
-        let mut pace = Pace::new(self.clock, self.idle_sleep);
+        let mut timer = RoundTimer::new(self.clock, self.idle_sleep);
         let tick = self.clock.ticks(TICK);
-        let mut last_tick = pace.now();
+        let mut last_tick = timer.now();
         while !stop.load(Ordering::Relaxed) {
-            let now = pace.now();
+            let now = timer.now();
             let mut busy = false;
             for pair in &mut pairs {
                 busy |= pair.poll(now);
@@ -105,13 +105,13 @@ impl PollCore {
                 last_tick = now;
                 pairs.iter_mut().for_each(|pair| pair.tick(now));
             }
-            if pace.end_round(busy) {
-                pairs.iter_mut().for_each(|pair| pair.publish(&pace));
+            if timer.end_round(busy) {
+                pairs.iter_mut().for_each(|pair| pair.publish(&timer));
             }
         }
         for pair in &mut pairs {
             pair.finish();
-            pair.publish(&pace);
+            pair.publish(&timer);
         }
         let recorders = pairs.into_iter().map(Pair::into_recorder);
         numbers.into_iter().zip(recorders).collect()

@@ -2,10 +2,10 @@
 //! alike (rule R10).
 
 use super::NodeError;
-use crate::config::{PairSettings, Place, RoleSettings};
+use crate::config::{PairSettings, PortRole, RoleSettings};
 use crate::dpdk::mempool::cost;
 use crate::dpdk::{Eal, Memory, Mempool, MempoolConfig};
-use crate::monitor::log::Log;
+use crate::observability::log::Log;
 use crate::plan::Wish;
 use crate::plan::memory::divide;
 
@@ -89,7 +89,7 @@ impl Pools {
         eal: &Eal,
         pairs: &[PairSettings],
         comparing: usize,
-        buffer: impl Fn(Place, &PairSettings) -> u16,
+        buffer: impl Fn(PortRole, &PairSettings) -> u16,
         log: &Log,
     ) -> Result<Self, NodeError> {
         let wanted: Vec<Wanted> = pairs
@@ -215,7 +215,7 @@ fn wanted(
     number: usize,
     pair: &PairSettings,
     comparing: usize,
-    buffer: impl Fn(Place) -> u16,
+    buffer: impl Fn(PortRole) -> u16,
 ) -> Vec<Wanted> {
     let hold = pair.hold_frames.get() as usize;
     let cached = comparing * CACHED;
@@ -234,9 +234,9 @@ fn wanted(
     let mut pools = vec![small(Purpose::Cutting, CUTTING)];
     match &pair.role {
         RoleSettings::Primary { .. } => pools.extend([
-            frames(Purpose::Output, hold + IN_FLIGHT, Place::Guest),
-            frames(Purpose::Input, IN_FLIGHT + WINDOW, Place::Uplink),
-            frames(Purpose::Svm, hold + IN_FLIGHT + cached, Place::Link),
+            frames(Purpose::Output, hold + IN_FLIGHT, PortRole::Guest),
+            frames(Purpose::Input, IN_FLIGHT + WINDOW, PortRole::Uplink),
+            frames(Purpose::Svm, hold + IN_FLIGHT + cached, PortRole::Link),
             small(Purpose::Headers, HEADERS),
         ]),
         RoleSettings::Secondary { uplink, .. } => {
@@ -244,12 +244,16 @@ fn wanted(
             let held = uplink.as_ref().map_or(0, |_| hold);
             let waiting = held.max(2 * WINDOW);
             pools.extend([
-                frames(Purpose::Output, held + IN_FLIGHT, Place::Guest),
-                frames(Purpose::Input, waiting + IN_FLIGHT, Place::Link),
+                frames(Purpose::Output, held + IN_FLIGHT, PortRole::Guest),
+                frames(Purpose::Input, waiting + IN_FLIGHT, PortRole::Link),
                 small(Purpose::Headers, HEADERS),
             ]);
             if uplink.is_some() {
-                pools.push(frames(Purpose::Network, IN_FLIGHT + WINDOW, Place::Uplink));
+                pools.push(frames(
+                    Purpose::Network,
+                    IN_FLIGHT + WINDOW,
+                    PortRole::Uplink,
+                ));
             }
         }
         RoleSettings::Compare { .. } => {
@@ -257,13 +261,13 @@ fn wanted(
             let mut secondary = frames(
                 Purpose::Secondary,
                 hold + IN_FLIGHT + cached,
-                Place::SecondaryIn,
+                PortRole::SecondaryIn,
             );
             secondary.room = secondary
                 .room
-                .max(buffer(Place::Out).saturating_add(HEADROOM));
+                .max(buffer(PortRole::Out).saturating_add(HEADROOM));
             pools.extend([
-                frames(Purpose::Primary, hold + IN_FLIGHT, Place::PrimaryIn),
+                frames(Purpose::Primary, hold + IN_FLIGHT, PortRole::PrimaryIn),
                 secondary,
             ]);
         }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::NodeError;
-use super::lane::Queues;
 use super::pools::{FRAME, Pools, Purpose};
-use crate::config::{PairSettings, Place, PortName, Settings};
+use super::port_queue::Queues;
+use crate::config::{PairSettings, PortName, PortRole, Settings};
 use crate::dpdk::{Eal, Mempool, Port, PortConfig, PortError, fanout};
-use crate::monitor::log::Log;
+use crate::observability::log::Log;
 use crate::plan::{Carries, ring_for};
 
 /// A port that is not open yet.
@@ -55,7 +55,7 @@ impl Hardware {
                 ),
             );
         }
-        let buffer = |place: Place, pair: &PairSettings| {
+        let buffer = |place: PortRole, pair: &PairSettings| {
             let mut ports = pair.ports();
             let name = ports.find_map(|(at, name)| (at == place).then_some(name));
             name.and_then(|name| found.get(name.as_str()))
@@ -74,7 +74,7 @@ impl Hardware {
     pub fn open(
         &mut self,
         pair: usize,
-        place: Place,
+        place: PortRole,
         name: &PortName,
         pool: &Mempool,
     ) -> Result<Queues, NodeError> {
@@ -89,7 +89,7 @@ impl Hardware {
         let Found { mut port, carries } =
             (self.found.remove(name.as_str())).ok_or_else(|| failed(taken()))?;
         let config = PortConfig {
-            offloads: place != Place::Link,
+            offloads: place != PortRole::Link,
             mtu: carries.configure,
             scatter: carries.scatter,
             ..PortConfig::new(pool)
@@ -98,8 +98,8 @@ impl Hardware {
         port.receive_all();
         let (rx, tx) = (queues.rx.swap_remove(0), queues.tx.swap_remove(0));
         let cutting = match place {
-            Place::Link if carries.mtu.is_none() => None,
-            Place::Uplink | Place::Out | Place::Link => {
+            PortRole::Link if carries.mtu.is_none() => None,
+            PortRole::Uplink | PortRole::Out | PortRole::Link => {
                 Some(self.pools.of(pair, Purpose::Cutting).clone())
             }
             _ => None,
@@ -113,8 +113,11 @@ impl Hardware {
             mtu: carries.mtu.map(usize::from),
             cutting,
             link: None,
-            source: matches!(place, Place::Guest | Place::PrimaryIn | Place::SecondaryIn)
-                .then(|| pool.clone()),
+            source: matches!(
+                place,
+                PortRole::Guest | PortRole::PrimaryIn | PortRole::SecondaryIn
+            )
+            .then(|| pool.clone()),
         })
     }
 
@@ -135,7 +138,7 @@ impl Hardware {
 /// Inspects a port and computes which frames it carries.
 fn look_at(
     eal: &Eal,
-    place: Place,
+    place: PortRole,
     name: &PortName,
     pair: &PairSettings,
     log: &Log,
@@ -168,11 +171,12 @@ fn look_at(
     device.one_queue().map_err(unfit)?;
     // The guest's MTU is QEMU's matter, and the link carries longer frames in fragments.
     let asked = match place {
-        Place::Guest | Place::Link => None,
-        Place::Uplink | Place::Out | Place::PrimaryIn | Place::SecondaryIn => pair.mtu,
+        PortRole::Guest | PortRole::Link => None,
+        PortRole::Uplink | PortRole::Out | PortRole::PrimaryIn | PortRole::SecondaryIn => pair.mtu,
     };
     let carries = device.carries(asked, FRAME).map_err(unfit)?;
-    if let (Some(mtu), Some(cut), true) = (carries.cut_above, carries.mtu, place != Place::Link) {
+    if let (Some(mtu), Some(cut), true) = (carries.cut_above, carries.mtu, place != PortRole::Link)
+    {
         log.warning(
             place.key(),
             format_args!(

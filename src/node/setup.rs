@@ -11,19 +11,19 @@ use super::capture::{Recorder, Tap, monotonic_ns};
 use super::clock::Clock;
 use super::compare::{CompareNode, ComparePorts, PrimaryAndSecondary};
 use super::control::{Control, ControlPair, GuestEvent, ProgressReports, guest_events};
-use super::counts::Tally;
+use super::counts::PairMetrics;
 use super::guest::{GuestAndLink, GuestNode, GuestPorts};
-use super::lane::{Lane, Queues};
 use super::mailbox;
 use super::outlet::Outlet;
 use super::poll::{Builder, Pair, PollCore};
 use super::pools::{CACHED, IN_FLIGHT, Purpose, WINDOW};
+use super::port_queue::{PortQueue, Queues};
 use super::ports::Hardware;
 use super::stall::{Patience, Stall};
 use super::worker::{WorkerConfig, WorkerCore};
 use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
-    self, FailoverMode, FailoverSettings, LinkKey, PairSettings, Place, PolicyRule, PortName,
+    self, FailoverMode, FailoverSettings, LinkKey, PairSettings, PolicyRule, PortName, PortRole,
     Protocol, RoleSettings, Settings, link_key,
 };
 use crate::dpdk::{Burst, Eal, Fence, LinkWatch, Mbuf, Mempool, Port, tsc};
@@ -31,11 +31,11 @@ use crate::dumps;
 use crate::error_chain::chain;
 use crate::link::Timing;
 use crate::link::secure::{Guard, Identity, ProgressExchange, Role};
-use crate::monitor::capture::{CaptureError, Files, Room};
-use crate::monitor::log::Log;
-use crate::monitor::{counters, latency};
+use crate::observability::capture::{CaptureError, Files, Room};
+use crate::observability::log::Log;
+use crate::observability::{counters, latency};
 use crate::pair::{Ports, PrimaryDriver, SecondaryDriver, Times};
-use crate::protect::{Bare, Failover, OnPeerLost, Primary, Secondary, Setup};
+use crate::protect::{Failover, OnPeerLost, Primary, Secondary, Setup, Standalone};
 use crate::spread::{self, DispatcherEnd, RedirectionTable, RingSizes};
 
 /// Weights in the redirection table of the core that polls the ports and of each comparison worker. The polling core
@@ -221,7 +221,7 @@ fn wire_pair(
     let (mail, control_mail) = mailbox::pair();
     let (writer, counters) = counters::published(pair.policy.len());
     let (recorder, latencies) = latency::exchange();
-    let tally = Tally::new(writer, recorder);
+    let metrics = PairMetrics::new(writer, recorder);
     let mut cores_of_pair = PairCores::new(cores, counters);
     let mut watched = None;
     let cached = cores.comparing.len() * CACHED;
@@ -237,7 +237,7 @@ fn wire_pair(
             let input = pool(hardware, Purpose::Input);
             let svm = pool(hardware, Purpose::Svm);
             let headers = pool(hardware, Purpose::Headers);
-            let uplink = hardware.open(number, Place::Uplink, uplink, &input)?;
+            let uplink = hardware.open(number, PortRole::Uplink, uplink, &input)?;
             let (link, link_mac) = open_link(number, link, &svm, hardware)?;
             let (guest, watch) = open_guest(number, pair, guest, &output, cores, hardware)?;
             let mut setup = setup(pair, clock, cores.idle_sleep, &output, &svm, cached)?;
@@ -251,19 +251,19 @@ fn wire_pair(
             watched = Some((watch.watch, watch.events));
             let (ends, table) = cores_of_pair.spread(&setup);
             Box::new(move || {
-                let guest = Lane::new(guest);
+                let guest = PortQueue::new(guest);
                 let uplink = uplink_of(&guest, uplink);
                 let mut ports = GuestPorts {
                     inputs: GuestAndLink {
                         guest,
-                        link: Lane::new(link),
+                        link: PortQueue::new(link),
                         fence,
                         headers,
                         reserved: Burst::new(),
                     },
                     out: Some(uplink),
                     mail,
-                    tally,
+                    metrics,
                     tap,
                     clock,
                 };
@@ -284,7 +284,7 @@ fn wire_pair(
             let uplink = match uplink {
                 Some(uplink) => {
                     let network = pool(hardware, Purpose::Network);
-                    Some(hardware.open(number, Place::Uplink, uplink, &network)?)
+                    Some(hardware.open(number, PortRole::Uplink, uplink, &network)?)
                 }
                 None => None,
             };
@@ -307,19 +307,19 @@ fn wire_pair(
             let fence = watch.fence.join().ok_or(NodeError::TooManyPairs)?;
             watched = Some((watch.watch, watch.events));
             Box::new(move || {
-                let guest = Lane::new(guest);
+                let guest = PortQueue::new(guest);
                 let uplink = uplink.map(|uplink| uplink_of(&guest, uplink));
                 let mut ports = GuestPorts {
                     inputs: GuestAndLink {
                         guest,
-                        link: Lane::new(link),
+                        link: PortQueue::new(link),
                         fence,
                         headers,
                         reserved: Burst::new(),
                     },
                     out: uplink,
                     mail,
-                    tally,
+                    metrics,
                     tap,
                     clock,
                 };
@@ -343,22 +343,22 @@ fn wire_pair(
             if *raw_secondary {
                 setup.numbers = Numbers::OwnIsn;
             }
-            let primary_in = hardware.open(number, Place::PrimaryIn, primary_in, &p)?;
-            let secondary_in = hardware.open(number, Place::SecondaryIn, secondary_in, &s)?;
-            let out = hardware.open(number, Place::Out, out, &s)?;
+            let primary_in = hardware.open(number, PortRole::PrimaryIn, primary_in, &p)?;
+            let secondary_in = hardware.open(number, PortRole::SecondaryIn, secondary_in, &s)?;
+            let out = hardware.open(number, PortRole::Out, out, &s)?;
             let ports = [primary_in, secondary_in, out];
             let (ends, table) = cores_of_pair.spread(&setup);
             Box::new(move || {
-                let [primary, secondary, out] = ports.map(Lane::new);
+                let [primary, secondary, out] = ports.map(PortQueue::new);
                 let ports = ComparePorts {
                     inputs: PrimaryAndSecondary { primary, secondary },
                     out: Some(Outlet::new(out)),
                     mail,
-                    tally,
+                    metrics,
                     tap,
                     clock,
                 };
-                let state = Bare::with_workers(setup, ends, table);
+                let state = Standalone::with_workers(setup, ends, table);
                 Pair::Compare(Box::new(CompareNode::new(state, ports)))
             })
         }
@@ -386,8 +386,8 @@ fn wire_pair(
 }
 
 /// The uplink of a node whose guest port this is.
-fn uplink_of(guest: &Lane, uplink: Queues) -> Outlet {
-    let mut uplink = Lane::new(uplink);
+fn uplink_of(guest: &PortQueue, uplink: Queues) -> Outlet {
+    let mut uplink = PortQueue::new(uplink);
     uplink.feeds(guest.abilities());
     Outlet::new(uplink)
 }
@@ -455,7 +455,7 @@ fn open_guest(
     cores: Cores<'_>,
     hardware: &mut Hardware,
 ) -> Result<(Queues, GuestWatch), NodeError> {
-    let queues = hardware.open(number, Place::Guest, name, pool)?;
+    let queues = hardware.open(number, PortRole::Guest, name, pool)?;
     let fence = Fence::new();
     let (teller, events) = guest_events();
     let stops = AtomicU32::new(0);
@@ -480,7 +480,7 @@ fn open_guest(
         .map(|port| port.watch_link(on_change))
         .transpose()
         .map_err(|source| NodeError::Port {
-            place: Place::Guest.key(),
+            place: PortRole::Guest.key(),
             name: name.as_str().to_owned(),
             source,
         })?
@@ -502,7 +502,7 @@ fn open_link(
     pool: &Mempool,
     hardware: &mut Hardware,
 ) -> Result<(Queues, [u8; 6]), NodeError> {
-    let queues = hardware.open(number, Place::Link, name, pool)?;
+    let queues = hardware.open(number, PortRole::Link, name, pool)?;
     if !hardware.last().is_some_and(Port::sends_chains) {
         return Err(NodeError::Chains {
             name: name.as_str().to_owned(),

@@ -8,7 +8,7 @@ use std::process;
 use std::time::Duration;
 
 use crate::config::ProcessSettings;
-use crate::monitor::log::Log;
+use crate::observability::log::Log;
 
 /// A wait of this length is not reported, and neither is a core's sleep.
 const PATIENCE: Duration = Duration::from_secs(1);

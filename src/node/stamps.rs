@@ -5,7 +5,7 @@
 use super::clock::Clock;
 use crate::dpdk::Burst;
 use crate::frame::Ticks;
-use crate::monitor::latency::{Interval, Recorder};
+use crate::observability::latency::{Interval, Recorder};
 
 /// Consecutive frames with the same times: of their arrival, their release, and their counterparts' arrival.
 #[derive(Clone, Copy, Default)]
@@ -113,7 +113,7 @@ fn record(run: &Run, times: u64, now: Ticks, clock: Clock, latency: &mut Recorde
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::latency::{Set, exchange};
+    use crate::observability::latency::{Set, exchange};
 
     /// What was recorded so far.
     fn total(recorder: &mut Recorder) -> Set {

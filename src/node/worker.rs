@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::counts;
-use super::pace::Pace;
+use super::round_timer::RoundTimer;
 use crate::compare::{Limits, Numbers, Policy};
 use crate::dpdk::Mbuf;
-use crate::monitor::counters::Writer;
+use crate::observability::counters::Writer;
 use crate::spread::{Worker, WorkerEnd};
 
 /// What a core needs to make its worker for one pair.
@@ -48,9 +48,9 @@ impl RunningWorker {
         }
     }
 
-    fn publish(&self, pace: &Pace) {
+    fn publish(&self, timer: &RoundTimer) {
         counts::comparator(&self.writer, self.worker.comparator());
-        pace.publish(&self.writer);
+        timer.publish(&self.writer);
     }
 }
 
@@ -69,16 +69,16 @@ impl WorkerCore {
     pub fn run(self) {
         let workers = self.workers.into_iter();
         let mut workers: Vec<RunningWorker> = workers.map(RunningWorker::new).collect();
-        let mut pace = Pace::new(self.clock, self.idle_sleep);
+        let mut timer = RoundTimer::new(self.clock, self.idle_sleep);
         while !workers.iter().all(|running| running.worker.is_over()) {
             let mut busy = false;
             for running in &mut workers {
                 busy |= running.worker.poll();
             }
-            if pace.end_round(busy) {
-                workers.iter().for_each(|running| running.publish(&pace));
+            if timer.end_round(busy) {
+                workers.iter().for_each(|running| running.publish(&timer));
             }
         }
-        workers.iter().for_each(|running| running.publish(&pace));
+        workers.iter().for_each(|running| running.publish(&timer));
     }
 }

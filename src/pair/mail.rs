@@ -3,14 +3,14 @@
 use crate::compare::Divergence;
 use crate::flow::FlowKey;
 use crate::link::secure::Notice;
-use crate::protect::{Action, Monitor, Request};
+use crate::protect::{Action, QemuEvent, Request};
 use crate::rewrite::Offset;
 
 /// What the control thread tells a poll core.
 #[derive(Clone, Copy, Debug)]
 pub enum ToPoll {
     /// The monitor said something.
-    Monitor(Monitor),
+    Monitor(QemuEvent),
     /// A fencing command has ended.
     Fenced {
         /// Its number.

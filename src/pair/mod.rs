@@ -13,12 +13,14 @@ mod driver;
 mod link_out;
 mod mail;
 mod output;
-mod overheard;
 mod ports;
 mod primary;
 mod secondary;
 mod standalone;
+mod standby;
 mod state;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use driver::PairDriver;

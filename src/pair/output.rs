@@ -4,7 +4,7 @@
 use super::mail::ToControl;
 use super::ports::{FrameOf, Host};
 use crate::compare::{Divergence, Release};
-use crate::monitor::capture::Note;
+use crate::observability::capture::Note;
 use crate::protect::Request;
 
 /// Tries to send what is free to leave when the node ends.

@@ -8,7 +8,7 @@ use crate::compare::Release;
 use crate::frame::{Frame, Offload, Ticks};
 use crate::link::DATA_HEADER;
 use crate::link::secure::Begun;
-use crate::monitor::capture::{Note, Place};
+use crate::observability::capture::{Note, Place};
 
 /// Up to [`Burst::CAPACITY`] frames in order, in an array of fixed size.
 pub trait Burst: Default + DerefMut<Target = [Self::Frame]> {
@@ -23,7 +23,7 @@ pub trait Burst: Default + DerefMut<Target = [Self::Frame]> {
         self.len() == Self::CAPACITY
     }
 
-    /// Appends a frame, or gives it back when the burst is full.
+    /// Appends a frame. Returns it as an error when the burst is full.
     fn push(&mut self, frame: Self::Frame) -> Result<(), Self::Frame>;
 
     /// Takes all frames out, in order; those that the iterator still has when it is dropped are freed.
@@ -106,8 +106,9 @@ pub trait Ports: Host {
     /// Returns how often the ring has stopped.
     fn quiesce(&mut self) -> u64;
 
-    /// Takes frames from a port into an empty burst; returns whether there were any, fragments of a frame included.
-    fn receive(&mut self, port: Port, burst: &mut Self::Burst) -> bool;
+    /// Takes frames from a port into an empty burst, at most `most` where the port can tell; returns whether there were
+    /// any, fragments of a frame included.
+    fn receive(&mut self, port: Port, burst: &mut Self::Burst, most: usize) -> bool;
 
     /// The session that the link's guard has begun since the last call. Frames of the one before may still come in the
     /// same burst; they bear other numbers and do not count.
@@ -128,7 +129,7 @@ pub trait Ports: Host {
     /// Counts frames that a port's side has lost.
     fn count_dropped(&mut self, port: Port, frames: usize);
 
-    /// Sets memory for headers of so many frames aside, or says that there is none now.
+    /// Reserves memory for the headers of `frames` frames. Returns false if there is none now.
     fn reserve_headers(&mut self, frames: usize) -> bool;
 
     /// Puts the first `taken` of the shared frames behind those that wait for the link, each behind a header and without a
@@ -146,7 +147,7 @@ pub trait Ports: Host {
     /// Takes the link's header off a received frame, and the padding behind `length` bytes; false where it is shorter.
     fn strip(&self, frame: &mut FrameOf<Self>, length: usize) -> bool;
 
-    /// A frame that went over the link without the link's header, whoever else owns it.
+    /// A frame that went over the link, without the link's header. It may have other owners.
     fn reclaim(&self, frame: FrameOf<Self>) -> Option<FrameOf<Self>>;
 
     /// A frame of the node's own with these bytes.

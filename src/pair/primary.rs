@@ -5,17 +5,17 @@ use std::slice;
 use super::link_out::link_out;
 use super::mail::{ToControl, ToPoll};
 use super::output;
-use super::overheard::Overheard;
 use super::ports::{Burst, Port, Ports};
+use super::standby::StandbyBacklog;
 use super::state::{Counts, PairState, Times};
 use super::view::View;
 use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
-use crate::monitor::capture::{Note, Place};
+use crate::observability::capture::{Note, Place};
 use crate::packet::Packet;
-use crate::protect::{AWAITED, Inheritance, Primary, State, Unreachable};
+use crate::protect::{AWAITED, HandoverState, Primary, State, Unreachable};
 
-/// How often a client is told after a takeover of each segment that it may wait for; each time takes
+/// How often a node repeats to a client, after a takeover, each segment that it may wait for. Each time takes
 /// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
 const REMINDERS: usize = 3;
 
@@ -23,6 +23,8 @@ const REMINDERS: usize = 3;
 pub struct PrimaryDriver<B: Burst> {
     state: Primary<B::Frame>,
     pair: PairState<B>,
+    /// P and S that this round has taken and that are not compared yet; empty between two rounds.
+    taken: [B; 2],
     /// Second owners of the input that is offered to the guest; empty between two rounds.
     shares: B,
     input_since: Ticks,
@@ -45,17 +47,25 @@ fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
     }
 }
 
+/// Gives the state machine what was taken of both VMs, if anything was.
+#[inline]
+fn ingest<B: Burst>(state: &mut Primary<B::Frame>, [primary, secondary]: &mut [B; 2], now: Ticks) {
+    if !primary.is_empty() || !secondary.is_empty() {
+        state.ingest(&mut primary.drain(), &mut secondary.drain(), now);
+    }
+}
+
 impl<B: Burst> PrimaryDriver<B> {
     /// A pair that is polled from now on, at a fence of this generation ([`Ports::quiesce`]).
     pub fn new(state: Primary<B::Frame>, generation: u64, times: Times) -> Self {
-        let pair = PairState::new(generation, times, Overheard::default());
+        let pair = PairState::new(generation, times, StandbyBacklog::default());
         Self::at(state, pair)
     }
 
     /// A pair whose secondary went on: `state` has done nothing yet, and the VM's ring has just started.
     pub(super) fn after_takeover(
         mut state: Primary<B::Frame>,
-        inheritance: Inheritance<B::Frame>,
+        inheritance: HandoverState<B::Frame>,
         pair: PairState<B>,
         now: Ticks,
     ) -> Self {
@@ -71,6 +81,7 @@ impl<B: Burst> PrimaryDriver<B> {
         Self {
             state,
             pair,
+            taken: [B::default(), B::default()],
             shares: B::default(),
             input_since: 0,
             starts_until: 0,
@@ -90,12 +101,13 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.state.frames() + self.pair.frames() + self.shares.len()
+        let taken: usize = self.taken.iter().map(|burst| burst.len()).sum();
+        self.state.frames() + self.pair.frames() + taken + self.shares.len()
     }
 
     /// Input that the guest's ring has not taken yet.
     pub fn waiting_input(&self) -> usize {
-        self.pair.input.len() + self.pair.overheard.len()
+        self.pair.input.len() + self.pair.backlog.len()
     }
 
     /// One round; true if it found work.
@@ -104,9 +116,11 @@ impl<B: Burst> PrimaryDriver<B> {
         self.fence(ports);
         self.mail(ports, now);
         let mut busy = self.tx_pending(ports);
-        busy |= self.link_in(ports, now);
+        let [most_p, most_s] = self.state.take_budget();
+        busy |= self.link_in(ports, most_s, now);
         busy |= self.send_again(ports);
-        busy |= self.guest_in(ports, now);
+        busy |= self.guest_in(ports, most_p, now);
+        self.ingest(now);
         self.state.exchange(now);
         busy |= self.release(ports);
         busy |= self.uplink_in(ports, now);
@@ -123,6 +137,10 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Fences come first: what was taken before belongs to the old epoch, what comes after to the new.
     fn fence<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        debug_assert!(
+            self.taken.iter().all(|burst| burst.is_empty()),
+            "what was taken before a fence was ingested before it"
+        );
         for _ in 0..self.pair.stops(ports) {
             self.state.guest_stopped();
             ports.note(Note::Fence {
@@ -142,7 +160,7 @@ impl<B: Burst> PrimaryDriver<B> {
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_stalls(now),
                 ToPoll::AnnounceRestart => self.state.announce_restart(),
-                // Told to whoever has not taken over yet.
+                // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
         }
@@ -160,18 +178,30 @@ impl<B: Burst> PrimaryDriver<B> {
         }
     }
 
-    fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+    /// Takes S from the link. They wait for this round's P, unless the link says something else behind them: what it
+    /// says may end what they are compared in.
+    fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, most: usize, now: Ticks) -> bool {
         if !self.state.wants_link() {
             return false;
         }
-        let any = ports.receive(Port::Link, &mut self.pair.rx);
+        let Self {
+            state,
+            pair: PairState { rx, .. },
+            taken,
+            ..
+        } = self;
+        let any = ports.receive(Port::Link, rx, most);
         if let Some(session) = ports.next_session() {
-            self.state.link_begins(session, now);
-            ports.watch(|| view(&self.state, now));
+            state.link_begins(session, now);
+            ports.watch(|| view(state, now));
         }
-        for mut frame in self.pair.rx.drain() {
-            let state = &mut self.state;
-            let Some((epoch, length)) = state.link_frame(frame.head(), frame.len(), now) else {
+        for mut frame in rx.drain() {
+            let data = state.link_frame(frame.head(), frame.len(), now);
+            if state.has_link_events() {
+                ingest(state, taken, now);
+                state.link_events(now);
+            }
+            let Some((epoch, length)) = data else {
                 // A report of a load, one to a frame, is noted by itself, and so is a commit by it.
                 ports.watch(|| view(state, now));
                 continue;
@@ -180,7 +210,10 @@ impl<B: Burst> PrimaryDriver<B> {
                 && let Some(frame) = state.outward(frame, now)
             {
                 ports.capture(Place::S, epoch, slice::from_ref(&frame));
-                state.svm_output(frame, epoch, now);
+                if state.admits(epoch) {
+                    let pushed = taken[1].push(frame);
+                    debug_assert!(pushed.is_ok(), "no more than the link has brought");
+                }
             }
         }
         any
@@ -217,21 +250,32 @@ impl<B: Burst> PrimaryDriver<B> {
         any
     }
 
-    fn guest_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
+    /// Takes P from the guest's ring.
+    fn guest_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, most: usize, now: Ticks) -> bool {
         if !self.state.wants_output() || ports.room() < B::CAPACITY {
             return false;
         }
-        let any = ports.receive(Port::Guest, &mut self.pair.rx);
-        for frame in self.pair.rx.drain() {
-            let Some(frame) = self.state.outward(frame, now) else {
-                continue;
-            };
-            ports.capture(Place::P, self.state.epoch(), slice::from_ref(&frame));
-            if let Some(frame) = self.state.output(frame, now) {
-                ports.pass(frame);
+        let [primary, _] = &mut self.taken;
+        let any = ports.receive(Port::Guest, primary, most);
+        if self.state.has_taken_over() {
+            std::mem::swap(primary, &mut self.pair.rx);
+            for frame in self.pair.rx.drain() {
+                if let Some(frame) = self.state.outward(frame, now) {
+                    // The burst has room for all.
+                    let _ = primary.push(frame);
+                }
             }
         }
+        ports.capture(Place::P, self.state.epoch(), primary);
+        if !self.state.compares() {
+            primary.drain().for_each(|frame| ports.pass(frame));
+        }
         any
+    }
+
+    /// Compares what this round has taken of both VMs.
+    fn ingest(&mut self, now: Ticks) {
+        ingest(&mut self.state, &mut self.taken, now);
     }
 
     fn release<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
@@ -278,16 +322,14 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Takes input from the network; first what came before the VM could take any.
     fn receive_input<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
-        let PairState {
-            input, overheard, ..
-        } = &mut self.pair;
+        let PairState { input, backlog, .. } = &mut self.pair;
         while !input.is_full()
-            && let Some(frame) = overheard.next()
+            && let Some(frame) = backlog.next()
         {
             // There is room.
             let _ = input.push(frame);
         }
-        !input.is_empty() || ports.receive(Port::Uplink, input)
+        !input.is_empty() || ports.receive(Port::Uplink, input, B::CAPACITY)
     }
 
     /// Input in the guest's numbers, where those are not its client's.

@@ -4,14 +4,14 @@ use std::slice;
 
 use super::link_out::link_out;
 use super::mail::{ToControl, ToPoll};
-use super::overheard::Overheard;
 use super::ports::{Burst, Port, Ports};
 use super::primary::PrimaryDriver;
+use super::standby::StandbyBacklog;
 use super::state::{Counts, PairState, Times};
 use super::view::View;
 use crate::frame::{Frame, Ticks};
 use crate::link;
-use crate::monitor::capture::{Note, Place};
+use crate::observability::capture::{Note, Place};
 use crate::protect::{Primary, Secondary};
 
 /// The driver of a node whose VM follows another.
@@ -35,7 +35,7 @@ impl<B: Burst> SecondaryDriver<B> {
     ) -> Self {
         Self {
             state,
-            pair: PairState::new(generation, times, Overheard::new()),
+            pair: PairState::new(generation, times, StandbyBacklog::new()),
             standby,
             decided: false,
         }
@@ -120,16 +120,16 @@ impl<B: Burst> SecondaryDriver<B> {
     fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
         let PairState {
             rx,
-            overheard,
+            backlog,
             counts,
             ..
         } = &mut self.pair;
-        let any = ports.receive(Port::Link, rx);
+        let any = ports.receive(Port::Link, rx, B::CAPACITY);
         if let Some(session) = ports.next_session() {
             self.state.link_begins(session, now);
         }
         if !rx.is_empty() {
-            counts.input_ignored += overheard.forget() as u64;
+            counts.input_ignored += backlog.forget() as u64;
         }
         for mut frame in rx.drain() {
             let Some((epoch, length, after)) =
@@ -170,7 +170,7 @@ impl<B: Burst> SecondaryDriver<B> {
         {
             return false;
         }
-        let any = ports.receive(Port::Guest, &mut self.pair.rx);
+        let any = ports.receive(Port::Guest, &mut self.pair.rx, B::CAPACITY);
         for frame in self.pair.rx.drain() {
             ports.capture(Place::Raw, self.state.epoch(), slice::from_ref(&frame));
             let Some(outgoing) = self.state.output(frame, now) else {
@@ -197,8 +197,8 @@ impl<B: Burst> SecondaryDriver<B> {
         link_out(ports, || self.state.next_transmit(now))
     }
 
-    /// What the network sends is the primary's until this VM goes on (rule R6); that it does is told as soon as it is
-    /// certain.
+    /// What the network sends is the primary's until this VM goes on (rule R6). The network gets the
+    /// announcement as soon as that is certain.
     fn uplink<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
         if self.state.is_chosen() {
             self.announce(ports, now);
@@ -206,12 +206,12 @@ impl<B: Burst> SecondaryDriver<B> {
         }
         let PairState {
             rx,
-            overheard,
+            backlog,
             counts,
             ..
         } = &mut self.pair;
-        if ports.receive(Port::Uplink, rx) {
-            counts.input_ignored += overheard.add(rx.drain(), now) as u64;
+        if ports.receive(Port::Uplink, rx, B::CAPACITY) {
+            counts.input_ignored += backlog.add(rx.drain(), now) as u64;
         }
     }
 
@@ -251,10 +251,10 @@ impl<B: Burst> SecondaryDriver<B> {
             state, mut pair, ..
         } = self;
         let oldest = now.saturating_sub(pair.times.latest);
-        pair.counts.input_ignored += pair.overheard.expire(oldest) as u64;
+        pair.counts.input_ignored += pair.backlog.expire(oldest) as u64;
         // Its senders have no acknowledgment of it.
         pair.input.clear();
-        let inheritance = state.into_inheritance();
+        let inheritance = state.into_handover_state();
         PrimaryDriver::after_takeover(standby, inheritance, pair, now)
     }
 

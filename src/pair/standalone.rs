@@ -5,19 +5,19 @@ use super::output;
 use super::ports::{Burst, Inputs};
 use super::view::View;
 use crate::frame::Ticks;
-use crate::monitor::capture::{Note, Place};
-use crate::protect::Bare;
+use crate::observability::capture::{Note, Place};
+use crate::protect::Standalone;
 
 /// The driver of a comparator for traffic that somebody else mirrors.
 pub struct StandaloneDriver<B: Burst> {
-    state: Bare<B::Frame>,
+    state: Standalone<B::Frame>,
     /// P and S of this round; empty between two rounds.
     rx: [B; 2],
 }
 
 impl<B: Burst> StandaloneDriver<B> {
     /// A comparator that is polled from now on.
-    pub fn new(state: Bare<B::Frame>) -> Self {
+    pub fn new(state: Standalone<B::Frame>) -> Self {
         Self {
             state,
             rx: [B::default(), B::default()],
@@ -25,7 +25,7 @@ impl<B: Burst> StandaloneDriver<B> {
     }
 
     /// The state machine, for its figures.
-    pub fn state(&self) -> &Bare<B::Frame> {
+    pub fn state(&self) -> &Standalone<B::Frame> {
         &self.state
     }
 
@@ -77,7 +77,7 @@ impl<B: Burst> StandaloneDriver<B> {
             ports.capture(Place::S, epoch, secondary);
             ports.capture(Place::P, epoch, primary);
             self.state
-                .bursts(&mut primary.drain(), &mut secondary.drain(), now);
+                .ingest(&mut primary.drain(), &mut secondary.drain(), now);
         }
         any
     }

@@ -1,7 +1,7 @@
 //! What a pair keeps whatever its role is.
 
-use super::overheard::Overheard;
 use super::ports::{Burst, Ports};
+use super::standby::StandbyBacklog;
 use crate::frame::Ticks;
 
 /// Times that a driver keeps.
@@ -31,19 +31,19 @@ pub(super) struct PairState<B: Burst> {
     /// Input that the guest's ring has not taken yet.
     pub input: B,
     /// Input that came while nobody served the VM.
-    pub overheard: Overheard<B::Frame>,
+    pub backlog: StandbyBacklog<B::Frame>,
     pub times: Times,
     pub counts: Counts,
 }
 
 impl<B: Burst> PairState<B> {
     /// A pair that is polled from now on, at a fence of this generation.
-    pub fn new(generation: u64, times: Times, overheard: Overheard<B::Frame>) -> Self {
+    pub fn new(generation: u64, times: Times, backlog: StandbyBacklog<B::Frame>) -> Self {
         Self {
             generation,
             rx: B::default(),
             input: B::default(),
-            overheard,
+            backlog,
             times,
             counts: Counts::default(),
         }
@@ -60,6 +60,6 @@ impl<B: Burst> PairState<B> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.rx.len() + self.input.len() + self.overheard.len()
+        self.rx.len() + self.input.len() + self.backlog.len()
     }
 }

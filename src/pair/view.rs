@@ -1,6 +1,6 @@
 //! What a capture tells of a node's state, and what has changed between two looks.
 
-use crate::monitor::capture::Note;
+use crate::observability::capture::Note;
 use crate::protect::{Reports, State};
 
 /// What a capture looks at to tell what has changed.
@@ -36,7 +36,7 @@ impl View {
         }
     }
 
-    /// Notes what is to be told of this view behind the one before.
+    /// Notes the changes from the view before.
     pub fn changes(&self, was: Option<&View>, mut note: impl FnMut(Note)) {
         let state = Note::State {
             state: self.state,

@@ -1,21 +1,21 @@
 //! What a report of a load covers: the last epoch of the PVM's of which the secondary had heard while the SVM
 //! still ran, before it was stopped for that load (`docs/commit-evidence.md`).
 //!
-//! In: epochs that the primary says it polls, stops of the SVM's ring, and how far the monitor has told. A
+//! In: epochs that the primary says it polls, stops of the SVM's ring, and the monitor's events. A
 //! ring that runs stops before its VM does, so its stop says what was heard before. Where none runs the monitor
 //! is asked whether the VM runs: it did behind what was heard before the question.
 
 use crate::packet::serial::before;
 
-/// What was heard of the PVM's epochs, and what of it came before the stops to be told of.
+/// Messages about the PVM's epochs, and which of them came before stops that the monitor has still to report.
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
     /// The last epoch in which the primary said that it polls the PVM's ring.
     heard: Option<u32>,
-    /// The same when the SVM stopped, of the stops that the monitor has not told all of: the oldest.
+    /// The same when the SVM stopped, of the oldest stop that the monitor has not reported.
     covers: Option<u32>,
-    /// The monitor has told all that came before the ring ran last.
-    all_told: bool,
+    /// The monitor has reported everything before the ring's last start.
+    all_reported: bool,
     /// A question may have another answer than the last one.
     due: bool,
     /// Questions so far, and what was heard before the last one.
@@ -37,14 +37,14 @@ impl Coverage {
 
     /// The SVM's ring has stopped.
     pub fn ring_stopped(&mut self) {
-        if std::mem::take(&mut self.all_told) {
+        if std::mem::take(&mut self.all_reported) {
             self.covers = self.heard;
         }
     }
 
-    /// The ring runs, and the monitor has told all that came before.
-    pub fn all_told(&mut self) {
-        self.all_told = true;
+    /// The ring runs, and the monitor has reported everything before.
+    pub fn all_reported(&mut self) {
+        self.all_reported = true;
     }
 
     /// The SVM may run where it did not when it was asked.
@@ -63,7 +63,7 @@ impl Coverage {
         Some(self.questions)
     }
 
-    /// The SVM ran when it was asked this, and every stop before has been told of.
+    /// The SVM ran when it was asked this, and the monitor has reported every stop before.
     pub fn ran(&mut self, question: u32) {
         if question != self.questions {
             return;

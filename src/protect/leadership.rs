@@ -47,7 +47,7 @@ impl Leadership {
         }
     }
 
-    /// So many takeovers came before.
+    /// This many takeovers came before.
     pub fn succeed(&mut self, term: u32) {
         self.term = term;
     }
@@ -92,7 +92,7 @@ impl Leadership {
         self.ended = true;
     }
 
-    /// Another QEMU runs the VM, or the same one was told to go on alone.
+    /// Another QEMU runs the VM, or the same one got the failover command.
     pub fn start_over(&mut self) {
         (self.ended, self.superseded) = (false, false);
     }

@@ -1,26 +1,26 @@
 //! The state machines of a protected VM pair: epochs, fences, commits, requests.
 //!
-//! [`Primary`] and [`Secondary`] are the two nodes' halves, [`Bare`] the comparator for traffic that
+//! [`Primary`] and [`Secondary`] are the two nodes' halves, [`Standalone`] the comparator for traffic that
 //! somebody else mirrors. Frames, link frames, monitor events and time go in; frames to send,
 //! checkpoint requests and divergences come out. The rules that concern more than one frame are kept
 //! here: R3 and R6 to R9 of `docs/rules.md`.
 
 mod address;
 mod announce;
-mod bare;
 mod cause;
 mod coverage;
 mod groups;
-mod last;
+mod handshake_gate;
 mod leadership;
 mod neighbour;
-mod opening;
+mod output_commit;
 mod peer;
 mod primary;
-mod protection;
 mod request;
 mod restart;
+mod retransmit_cache;
 mod secondary;
+mod standalone;
 mod stop;
 mod takeover;
 #[cfg(test)]
@@ -28,14 +28,14 @@ mod tests;
 mod unreachable;
 
 pub use address::Announcement;
-pub use bare::Bare;
 pub use cause::{CAUSES, Cause};
-pub use last::{AWAITED, LastSegment};
 pub use peer::{Action, Failover, OnPeerLost};
 pub use primary::{Primary, Reports};
 pub use request::{Checkpoints, Request, UNLUCKY};
+pub use retransmit_cache::{AWAITED, CachedSegment};
 pub use secondary::{Last, Outgoing, Secondary};
-pub use takeover::Inheritance;
+pub use standalone::Standalone;
+pub use takeover::HandoverState;
 pub use unreachable::Unreachable;
 
 use crate::compare::{Limits, Numbers, Policy};
@@ -58,7 +58,7 @@ pub enum Migration {
 
 /// What a QEMU monitor tells a node, in the order in which QEMU said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Monitor {
+pub enum QemuEvent {
     /// The monitor answers; what it said before is lost.
     Connected {
         /// State of the VM's migration.
@@ -86,7 +86,7 @@ pub enum Monitor {
     /// COLO_EXIT: QEMU takes no more checkpoints.
     ColoExit,
     /// The state some time after the guest's ring was found to run and the monitor to answer, which
-    /// a node asks for whenever both have come true; every event that came before has been told.
+    /// a node asks for whenever both have come true. It comes behind every earlier event.
     Barrier {
         /// Stops of the ring when the question was asked.
         stops: u32,
@@ -95,8 +95,8 @@ pub enum Monitor {
         /// The VM runs.
         running: bool,
     },
-    /// The answer to a question of the secondary's ([`Secondary::next_question`]); every event that came
-    /// before has been told.
+    /// The answer to a question of the secondary's ([`Secondary::next_question`]). It comes behind every
+    /// earlier event.
     Answered {
         /// Number of the question.
         question: u32,
@@ -104,13 +104,13 @@ pub enum Monitor {
         running: bool,
     },
     /// The guest's ring was found to run, and there is no monitor to ask what for.
-    Unexplained {
+    StartedWithoutMonitor {
         /// Stops of the ring by then.
         stops: u32,
     },
 }
 
-/// What protects whom: the word for a node's state.
+/// Protection state of a node, as reported in statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {

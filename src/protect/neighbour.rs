@@ -97,7 +97,7 @@ impl Neighbours {
         }
     }
 
-    /// The next question, if one was not asked in each of so many rounds.
+    /// The next question, if one was not asked in each of `rounds` rounds.
     pub fn next(&mut self, rounds: usize) -> Option<Announcement> {
         let due = |kept: &&mut Neighbour| kept.rounds < rounds;
         let neighbour = self.kept.iter_mut().flatten().find(due)?;

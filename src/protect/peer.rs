@@ -9,7 +9,7 @@ use crate::frame::Ticks;
 /// What makes it certain that a lost peer's VM sends nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnPeerLost {
-    /// Nothing but the word of QEMU, which an operator has told.
+    /// Only QEMU's decision, after an operator's failover command.
     #[default]
     Hold,
     /// The loss itself: the operator answers for it that the peer never takes over by itself.
@@ -57,7 +57,7 @@ pub(super) struct Peer {
     /// Number of the last loss or attempt; what came of an earlier one does not count.
     number: u32,
     pause: Ticks,
-    /// When QEMU may be told again.
+    /// When the failover command may be given again.
     order_at: Ticks,
 }
 
@@ -124,8 +124,8 @@ impl Peer {
         pause
     }
 
-    /// What is to be done now; `able` says that this node's own VM answers and its QEMU has not been
-    /// told yet. A node without a VM has nobody to fence a peer for.
+    /// What is to be done now; `able` says that this node's own VM answers and its QEMU has not
+    /// got the failover command yet. A node without a VM has nobody to fence a peer for.
     pub fn next_action(&mut self, now: Ticks, able: bool) -> Option<Action> {
         if !able {
             return None;

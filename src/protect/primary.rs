@@ -4,8 +4,8 @@
 //! A stop of the guest's ring is the fence that ends an epoch ([`Primary::guest_stopped`]). What
 //! the stop was for is known when the monitor says RESUME and the secondary has reported a load
 //! (`stop.rs`): then it is the commit; the first entry into migration state `colo` begins protection; else it was no
-//! checkpoint, the SVM knows nothing of it, and everything is held until one comes. The secondary is
-//! told of an epoch when the ring runs again and not before: what the SVM sends in its name is sent by
+//! checkpoint, the SVM knows nothing of it, and everything is held until one comes. The secondary
+//! gets an epoch when the ring runs again and not before: what the SVM sends in its name is sent by
 //! an SVM that has loaded the state with which the epoch began (rule R3).
 //!
 //! When the link falls silent or QEMU says that COLO has ended (`leadership.rs`), everything is held
@@ -16,14 +16,14 @@
 //! (`takeover.rs`).
 
 use super::announce::{Announcement, Announcer};
-use super::last::LastSegment;
 use super::leadership::{Found, Leadership};
+use super::output_commit::{BURST, Mode, OutputCommit};
 use super::peer::Action;
-use super::protection::{BURST, Mode, Protection};
 use super::restart::RestartNotice;
+use super::retransmit_cache::CachedSegment;
 use super::stop::{Resumed, Stops, Takes};
 use super::takeover::Takeover;
-use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup, State};
+use super::{Cause, Checkpoints, HandoverState, Migration, QemuEvent, Request, Setup, State};
 use crate::compare::{Divergence, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
@@ -31,7 +31,7 @@ use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::{self, Packet};
 use crate::rewrite::Offset;
-use crate::spread::{Front, FrontEnd, Shares};
+use crate::spread::{Dispatcher, DispatcherEnd, RedirectionTable};
 
 /// What the primary has counted besides its comparator, link and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,14 +63,14 @@ pub struct Reports {
 
 /// The primary node of one VM pair.
 pub struct Primary<F> {
-    protection: Protection<F>,
+    output_commit: OutputCommit<F>,
     link: Endpoint,
     restart: RestartNotice,
     stops: Stops,
-    /// The secondary is to be told of the epoch.
-    untold: bool,
-    /// The secondary is to be told that the ring runs in the epoch.
-    run_untold: bool,
+    /// The secondary must still get the epoch.
+    unsent: bool,
+    /// The secondary must still learn that the ring runs in the epoch.
+    run_unsent: bool,
     /// What the secondary says of whether it can report loads.
     witness: Option<bool>,
     /// What it reported last, and how many loads it has.
@@ -97,11 +97,16 @@ pub struct Primary<F> {
 impl<F: Frame> Primary<F> {
     /// A node that protects nothing yet and compares on this core alone.
     pub fn new(setup: Setup, now: Ticks) -> Self {
-        Self::with_workers(setup, Vec::new(), Shares::even(1, 1), now)
+        Self::with_workers(setup, Vec::new(), RedirectionTable::even(1, 1), now)
     }
 
     /// The same with a worker behind each of `ends`, which compares its share of the flows.
-    pub fn with_workers(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares, now: Ticks) -> Self {
+    pub fn with_workers(
+        setup: Setup,
+        ends: Vec<DispatcherEnd<F>>,
+        table: RedirectionTable,
+        now: Ticks,
+    ) -> Self {
         Self {
             timeout: setup.limits.timeout,
             restart: RestartNotice::default(),
@@ -114,10 +119,10 @@ impl<F: Frame> Primary<F> {
                 now,
             )
             .behind_guard(setup.sealed),
-            // Whether the VM is in COLO is not known before its monitor has told.
+            // Whether the VM is in COLO is not known before its monitor has answered.
             stops: Stops::new(),
-            untold: false,
-            run_untold: false,
+            unsent: false,
+            run_unsent: false,
             witness: None,
             reports: Reports::default(),
             evidence: setup.evidence,
@@ -131,13 +136,13 @@ impl<F: Frame> Primary<F> {
             mirrored: 0,
             unmirrored: 0,
             stale: 0,
-            protection: Protection::new(setup, ends, shares),
+            output_commit: OutputCommit::new(setup, ends, table),
         }
     }
 
     /// Goes on where a secondary has taken over; this node has done nothing yet.
-    pub(crate) fn inherit(&mut self, inheritance: Inheritance<F>, now: Ticks) {
-        let Inheritance {
+    pub(crate) fn inherit(&mut self, inheritance: HandoverState<F>, now: Ticks) {
+        let HandoverState {
             link,
             rewriter,
             last,
@@ -150,10 +155,10 @@ impl<F: Frame> Primary<F> {
         announcer.begin(now);
         (self.link, self.announcer) = (link, Some(announcer));
         self.takeover = Some(Takeover::new(rewriter, last));
-        self.protection.set_epoch(epoch);
+        self.output_commit.set_epoch(epoch);
         self.migration = migration;
         self.stops = Stops::running_after(stops, epoch);
-        self.run_untold = true;
+        self.run_unsent = true;
         self.connected = true;
         self.leadership.succeed(term);
         // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
@@ -164,7 +169,7 @@ impl<F: Frame> Primary<F> {
 
     /// The word for what the node does now.
     pub fn state(&self) -> State {
-        match self.protection.mode() {
+        match self.output_commit.mode() {
             Mode::Alone => State::Solo,
             Mode::Off if self.link.has_session() => State::Pairing,
             Mode::Off => State::Solo,
@@ -175,9 +180,9 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// Whether it goes on without the other VM though QEMU has not been told.
+    /// Whether it goes on without the other VM though QEMU has not got the failover command.
     pub fn is_alone(&self) -> bool {
-        self.protection.mode() == Mode::Alone
+        self.output_commit.mode() == Mode::Alone
     }
 
     /// Takeovers before this node led.
@@ -201,17 +206,17 @@ impl<F: Frame> Primary<F> {
 
     /// Number of the epoch that the PVM runs, or will run when it starts again.
     pub fn epoch(&self) -> u32 {
-        self.protection.epoch()
+        self.output_commit.epoch()
     }
 
     /// The epoch that began with the last commit, whatever has become of the protection since.
     pub fn committed(&self) -> Option<u32> {
-        self.protection.committed()
+        self.output_commit.committed()
     }
 
     /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Front<F> {
-        self.protection.comparator()
+    pub fn comparator(&self) -> &Dispatcher<F> {
+        self.output_commit.comparator()
     }
 
     /// Somebody on the link says that it is the peer and cannot prove it.
@@ -247,7 +252,7 @@ impl<F: Frame> Primary<F> {
 
     /// The requests and their counters.
     pub fn checkpoints(&self) -> &Checkpoints {
-        self.protection.checkpoints()
+        self.output_commit.checkpoints()
     }
 
     /// The counters.
@@ -256,7 +261,7 @@ impl<F: Frame> Primary<F> {
             mirrored: self.mirrored,
             unmirrored: self.unmirrored,
             stale: self.stale,
-            discarded: self.protection.discarded(),
+            discarded: self.output_commit.discarded(),
             untranslated: self.takeover.as_ref().map_or(0, Takeover::untranslated),
             offsets_lost: self.takeover.as_ref().map_or(0, Takeover::offsets_lost),
             losses: self.leadership.losses(),
@@ -266,39 +271,39 @@ impl<F: Frame> Primary<F> {
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
         let last = self.takeover.as_ref().map_or(0, Takeover::frames);
-        self.protection.frames() + last
+        self.output_commit.frames() + last
     }
 
     /// P that wait for their counterpart, a commit or an acknowledgment.
     pub fn held(&self) -> usize {
-        self.protection.held()
+        self.output_commit.held()
     }
 
     /// Whether the guest's ring may be polled: its frames have a known epoch and a burst has room.
-    /// Until the monitor has told whether the VM is in COLO they stay in the ring (rule R8).
+    /// Until the monitor has answered whether the VM is in COLO they stay in the ring (rule R8).
     pub fn wants_output(&self) -> bool {
-        !self.stops.is_stopped() && self.protection.has_room()
+        !self.stops.is_stopped() && self.output_commit.has_room()
     }
 
     /// Whether the link may be polled: a burst of what the SVM sent has room.
     pub(crate) fn wants_link(&mut self) -> bool {
-        self.protection.wants_secondary()
+        self.output_commit.wants_secondary()
     }
 
     /// Gives the workers what was taken in since the last call, and takes in what they found. To
     /// be called once a round.
     pub(crate) fn exchange(&mut self, now: Ticks) {
-        self.protection.exchange(now);
+        self.output_commit.exchange(now);
     }
 
     /// Whether no worker has anything left to do.
     pub(crate) fn is_settled(&self) -> bool {
-        self.protection.is_settled()
+        self.output_commit.is_settled()
     }
 
     /// Input frames that may be given to the guest now.
     pub(crate) fn input_room(&self, now: Ticks) -> usize {
-        match self.protection.mode() {
+        match self.output_commit.mode() {
             _ if self.stops.is_stopped() => 0,
             Mode::Off | Mode::Alone => usize::MAX,
             _ if self.link.is_up(now) && !self.leadership.has_ended() => self.link.room(),
@@ -308,7 +313,7 @@ impl<F: Frame> Primary<F> {
 
     /// Whether input that the guest takes is to be mirrored.
     pub(crate) fn mirrors(&self, now: Ticks) -> bool {
-        self.protection.compares() && !self.leadership.has_ended() && self.link.is_up(now)
+        self.output_commit.compares() && !self.leadership.has_ended() && self.link.is_up(now)
     }
 
     /// Translates a frame that the network sent; to be called once for each, before the guest gets
@@ -321,7 +326,7 @@ impl<F: Frame> Primary<F> {
     }
 
     /// What one of the VMs sent, in the client's numbers; to be called once for each frame before
-    /// [`Primary::output`] or [`Primary::svm_output`]. A frame that was just taken has no other owner.
+    /// [`Primary::ingest`]. A frame that was just taken has no other owner.
     pub(crate) fn outward(&mut self, frame: F, now: Ticks) -> Option<F> {
         let Some(takeover) = &mut self.takeover else {
             return Some(frame);
@@ -335,8 +340,8 @@ impl<F: Frame> Primary<F> {
     /// loaded another state since. None where a comparison has begun.
     ///
     /// [`Secondary::keep`]: super::Secondary::keep
-    pub(crate) fn next_last(&mut self) -> Option<LastSegment<F>> {
-        let compares = self.protection.compares();
+    pub(crate) fn next_last(&mut self) -> Option<CachedSegment<F>> {
+        let compares = self.output_commit.compares();
         let takeover = self.takeover.as_mut()?;
         if compares {
             takeover.forget_last();
@@ -360,7 +365,7 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// Whether [`Primary::hears`] is to be told of input: the VM ran while no node served it, and what it
+    /// Whether [`Primary::hears`] must get input: the VM ran while no node served it, and what it
     /// asked then got no answer.
     pub(crate) fn wants_peers(&self) -> bool {
         self.announcer
@@ -386,15 +391,15 @@ impl<F: Frame> Primary<F> {
     #[inline]
     pub(crate) fn mirrored(&mut self, frame: &F, now: Ticks) {
         if let Some(reset) = packet::reset_of(frame.head(), frame.len()) {
-            self.protection.client_reset(&reset, now);
+            self.output_commit.client_reset(&reset, now);
         }
     }
 
     /// The guest's ring has taken input that cannot be mirrored.
     pub(crate) fn input_missed(&mut self, frames: usize, now: Ticks) {
-        if frames > 0 && self.protection.compares() {
+        if frames > 0 && self.output_commit.compares() {
             self.unmirrored += frames as u64;
-            self.doubt(
+            self.mark_uncertain(
                 if self.link.is_up(now) {
                     Cause::InputLost
                 } else {
@@ -405,48 +410,69 @@ impl<F: Frame> Primary<F> {
         }
     }
 
-    /// Takes in a frame that the PVM sent; gives it back if it may leave at once, uncompared,
-    /// because nothing is protected. The caller has seen [`Primary::wants_output`].
-    pub(crate) fn output(&mut self, frame: F, now: Ticks) -> Option<F> {
-        self.protection.primary(frame, now)
+    /// Whether what the PVM sends is compared. If not, nothing is protected, and it may leave at once.
+    pub(crate) fn compares(&self) -> bool {
+        self.output_commit.compares()
     }
 
-    /// Takes in a frame from the link; gives back the bytes to skip of one that carries output of
-    /// the SVM, which the caller strips and passes to [`Primary::svm_output`].
+    /// How many P and S the next round should take at most, where it finds more.
+    #[inline]
+    pub(crate) fn take_budget(&mut self) -> [usize; 2] {
+        self.output_commit.take_budget()
+    }
+
+    /// Takes in P, of which the caller has a burst at most and has seen [`Primary::wants_output`], and S that
+    /// [`Primary::admits`] has let pass. Between that and this nothing else was taken in.
+    pub(crate) fn ingest(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        self.output_commit.ingest(primary, secondary, now);
+    }
+
+    /// Takes in a frame from the link; returns the epoch and the length of output of the SVM that it carries. What
+    /// else it says waits for [`Primary::link_events`] and comes before that output, and behind what came in earlier
+    /// frames.
     pub(crate) fn link_frame(
         &mut self,
         head: &[u8],
         frame_len: usize,
         now: Ticks,
     ) -> Option<(u32, usize)> {
-        let received = self.link.receive(head, frame_len, now);
-        self.link_events(now);
-        match received {
+        match self.link.receive(head, frame_len, now) {
             Received::Data { epoch, length, .. } => Some((epoch, length as usize)),
             Received::Consumed | Received::Ignored => None,
         }
     }
 
-    /// The link's guard has begun a session.
+    /// The link's guard has begun a session. All S from earlier frames were taken in before.
     pub(crate) fn link_begins(&mut self, session: Begun, now: Ticks) {
         self.link.begin(session);
         self.link_events(now);
     }
 
-    fn link_events(&mut self, now: Ticks) {
+    /// Whether the link has said something besides output of the SVM.
+    #[inline]
+    pub(crate) fn has_link_events(&self) -> bool {
+        self.link.has_events()
+    }
+
+    /// Takes in what the link has said. All S from earlier frames were taken in before.
+    pub(crate) fn link_events(&mut self, now: Ticks) {
         while let Some(event) = self.link.next_event() {
             self.link_event(event, now);
         }
     }
 
-    /// Takes in a frame that the SVM sent in an epoch.
-    pub(crate) fn svm_output(&mut self, frame: F, epoch: u32, now: Ticks) {
-        let runs = self.protection.mode() == Mode::On && !self.stops.is_stopped();
-        if runs && epoch == self.epoch() {
-            self.protection.secondary(frame, now);
-        } else {
-            self.stale += 1;
-        }
+    /// Whether output of the SVM from this epoch is compared; counts it if it is not.
+    #[inline]
+    pub(crate) fn admits(&mut self, epoch: u32) -> bool {
+        let runs = self.output_commit.mode() == Mode::On && !self.stops.is_stopped();
+        let admits = runs && epoch == self.epoch();
+        self.stale += u64::from(!admits);
+        admits
     }
 
     fn link_event(&mut self, event: Event, now: Ticks) {
@@ -454,31 +480,31 @@ impl<F: Frame> Primary<F> {
             Event::Session => {
                 self.restart.session();
                 // It knows no epoch, and learns the next one when that is committed.
-                self.untold = false;
-                self.run_untold = !self.stops.is_stopped();
+                self.unsent = false;
+                self.run_unsent = !self.stops.is_stopped();
                 self.witness = None;
                 self.stops.forget_reports();
-                self.protection.revoke();
+                self.output_commit.revoke();
                 if let Some(takeover) = &mut self.takeover {
-                    takeover.tell_again();
+                    takeover.send_again();
                 }
-                self.tell_lead();
-                if self.protection.compares() {
-                    self.doubt(Cause::PeerRestarted, now);
+                self.send_lead();
+                if self.output_commit.compares() {
+                    self.mark_uncertain(Cause::PeerRestarted, now);
                 }
             }
             Event::Lost(_) => {
-                if self.protection.mode() == Mode::On {
-                    self.protection.want(Cause::OutputLost, now);
+                if self.output_commit.mode() == Mode::On {
+                    self.output_commit.want(Cause::OutputLost, now);
                 }
             }
             Event::Message(Message::InputLost(_)) => {
-                if self.protection.mode() == Mode::On {
-                    self.protection.want(Cause::InputLost, now);
+                if self.output_commit.mode() == Mode::On {
+                    self.output_commit.want(Cause::InputLost, now);
                 }
             }
             Event::Message(Message::Leads(term)) => {
-                if self.protection.mode() != Mode::Off && self.leadership.is_behind(term) {
+                if self.output_commit.mode() != Mode::Off && self.leadership.is_behind(term) {
                     self.leadership.supersede();
                     self.end();
                 }
@@ -486,7 +512,7 @@ impl<F: Frame> Primary<F> {
             Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Witnesses(able)) => {
                 self.witness = Some(able);
-                self.protection.checkpoints_mut().encourage();
+                self.output_commit.checkpoints_mut().encourage();
             }
             Event::Message(Message::Loaded(covers)) => {
                 self.reports.number = self.reports.number.wrapping_add(1);
@@ -495,8 +521,8 @@ impl<F: Frame> Primary<F> {
                     self.commits(now);
                 }
             }
-            Event::Message(Message::VmLost) if self.protection.mode() == Mode::On => {
-                self.doubt(Cause::LinkDown, now);
+            Event::Message(Message::VmLost) if self.output_commit.mode() == Mode::On => {
+                self.mark_uncertain(Cause::LinkDown, now);
             }
             Event::Message(_) => {}
         }
@@ -505,24 +531,24 @@ impl<F: Frame> Primary<F> {
     /// No commit comes any more, and nothing leaves before somebody has decided.
     fn end(&mut self) {
         self.leadership.end();
-        if self.protection.mode() != Mode::Alone || self.leadership.is_superseded() {
-            self.protection.suspend();
+        if self.output_commit.mode() != Mode::Alone || self.leadership.is_superseded() {
+            self.output_commit.suspend();
         }
-        self.protection.checkpoints_mut().settle();
+        self.output_commit.checkpoints_mut().settle();
     }
 
     /// The guest's ring has stopped: everything taken from it so far belongs to the epoch that
     /// ends here. Called from the poll core before the stop is confirmed to QEMU.
     pub(crate) fn guest_stopped(&mut self) {
         self.stops.ring_stopped();
-        (self.untold, self.run_untold) = (false, false);
-        self.protection.fence();
+        (self.unsent, self.run_unsent) = (false, false);
+        self.output_commit.fence();
     }
 
     /// Takes in what the monitor says.
-    pub(crate) fn monitor(&mut self, event: Monitor, now: Ticks) {
+    pub(crate) fn monitor(&mut self, event: QemuEvent, now: Ticks) {
         match event {
-            Monitor::Connected {
+            QemuEvent::Connected {
                 migration, running, ..
             } => {
                 self.connected = true;
@@ -535,28 +561,28 @@ impl<F: Frame> Primary<F> {
                 }
                 self.stops.connected();
                 self.migration = migration;
-                self.protection.checkpoints_mut().retry();
+                self.output_commit.checkpoints_mut().retry();
                 self.reconnected(now);
             }
-            Monitor::Disconnected => {
+            QemuEvent::Disconnected => {
                 self.connected = false;
-                self.protection.checkpoints_mut().retry();
+                self.output_commit.checkpoints_mut().retry();
                 self.stops.forget();
             }
-            Monitor::Stop => {
-                self.protection.checkpoints_mut().stopped();
+            QemuEvent::Stop => {
+                self.output_commit.checkpoints_mut().stopped();
                 self.stops.vm_stopped();
             }
-            Monitor::Pass => self.stops.pass(),
-            Monitor::Migration(migration) => self.migrated(migration, now),
-            Monitor::ColoExit => {
+            QemuEvent::Pass => self.stops.pass(),
+            QemuEvent::Migration(migration) => self.migrated(migration, now),
+            QemuEvent::ColoExit => {
                 self.link.end_restart();
-                if self.protection.mode() != Mode::Off {
+                if self.output_commit.mode() != Mode::Off {
                     self.end();
                 }
             }
-            Monitor::Resume => self.resumed(now),
-            Monitor::Barrier {
+            QemuEvent::Resume => self.resumed(now),
+            QemuEvent::Barrier {
                 stops,
                 migration,
                 running,
@@ -566,8 +592,9 @@ impl<F: Frame> Primary<F> {
                     self.ring_runs(now);
                 }
             }
-            Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
-            }
+            QemuEvent::StoppedFor { .. }
+            | QemuEvent::Answered { .. }
+            | QemuEvent::StartedWithoutMonitor { .. } => {}
         }
     }
 
@@ -579,31 +606,31 @@ impl<F: Frame> Primary<F> {
             (_, Migration::Colo) => {
                 self.stops.enter_colo();
                 self.leadership.forget_end();
-                self.protection.await_begin();
+                self.output_commit.await_begin();
             }
             (Migration::Colo, Migration::Completed)
-                if self.protection.mode() != Mode::Off && !self.leadership.is_superseded() =>
+                if self.output_commit.mode() != Mode::Off && !self.leadership.is_superseded() =>
             {
                 self.leadership.forget_end();
-                self.protection.go_on_alone(Mode::Off, now);
+                self.output_commit.go_on_alone(Mode::Off, now);
             }
-            (Migration::Colo, _) if self.protection.mode() != Mode::Off => self.end(),
+            (Migration::Colo, _) if self.output_commit.mode() != Mode::Off => self.end(),
             _ => {}
         }
     }
 
     /// The VM runs again.
     fn resumed(&mut self, now: Ticks) {
-        let takes = match self.protection.mode() {
+        let takes = match self.output_commit.mode() {
             _ if !self.in_colo() => Takes::Nothing,
             Mode::Off => Takes::First,
             _ if self.leadership.has_ended() => Takes::Nothing,
             _ => Takes::Checkpoints,
         };
         match self.stops.resumed(takes, self.is_witnessed(now)) {
-            Resumed::Nothing => self.protection.checkpoints_mut().retry(),
+            Resumed::Nothing => self.output_commit.checkpoints_mut().retry(),
             Resumed::Checkpoint => self.commits(now),
-            Resumed::Unproven => self.protection.checkpoints_mut().went_on(),
+            Resumed::Unproven => self.output_commit.checkpoints_mut().went_on(),
             Resumed::Other => self.not_a_checkpoint(Cause::GuestReset, now),
         }
     }
@@ -615,7 +642,7 @@ impl<F: Frame> Primary<F> {
 
     /// Divergences that were found while an earlier one still waited to be written down.
     pub fn unrecorded(&self) -> u64 {
-        self.protection.unrecorded()
+        self.output_commit.unrecorded()
     }
 
     /// The secondary's reports of loads.
@@ -626,22 +653,22 @@ impl<F: Frame> Primary<F> {
     /// The stop was a checkpoint's. Nothing was polled since the ring stopped, so what is held is older
     /// than the stop.
     fn commits(&mut self, now: Ticks) {
-        match self.protection.mode() {
-            Mode::Off => self.protection.begin(now),
-            _ => self.protection.commit(now),
+        match self.output_commit.mode() {
+            Mode::Off => self.output_commit.begin(now),
+            _ => self.output_commit.commit(now),
         }
         if self.link.is_silent(now) {
             // QEMU's own connection works. What the VM sends next waits for the next commit. The loss is noted, so that
             // the link's return is: it may come before the next tick.
             self.leadership.observe(true, true, now);
-            self.protection.suspend();
+            self.output_commit.suspend();
         }
         if self.stops.awaits_report() {
             self.goes_on(now);
         }
     }
 
-    /// The ring runs, and the monitor has told all that came before.
+    /// The ring runs, and the monitor has reported everything before.
     fn ring_runs(&mut self, now: Ticks) {
         if !self.stops.ring_runs(now) {
             self.goes_on(now);
@@ -668,13 +695,13 @@ impl<F: Frame> Primary<F> {
     /// The ring is polled from now on.
     fn goes_on(&mut self, now: Ticks) {
         let unproven = self.stops.awaits_report() && self.stops.is_unexplained();
-        let Some(committed) = self.stops.goes_on(self.protection.epoch()) else {
+        let Some(committed) = self.stops.goes_on(self.output_commit.epoch()) else {
             return;
         };
-        self.run_untold = true;
-        match self.protection.mode() {
+        self.run_unsent = true;
+        match self.output_commit.mode() {
             Mode::On if committed => {
-                self.untold = true;
+                self.unsent = true;
                 self.tell();
             }
             Mode::Uncertain if committed => {}
@@ -684,77 +711,77 @@ impl<F: Frame> Primary<F> {
     }
 
     /// Tells the peer that this node leads.
-    fn tell_lead(&mut self) {
+    fn send_lead(&mut self) {
         // A queue that is full before anything else was said will be emptied by the next session.
         let _ = self.link.send(Message::Leads(self.leadership.term()));
     }
 
     /// Tells the secondary of the epoch, if the link takes it now.
     fn tell(&mut self) {
-        if self.untold
-            && self.takeover.as_ref().is_none_or(Takeover::has_told)
+        if self.unsent
+            && self.takeover.as_ref().is_none_or(Takeover::has_sent_all)
             && self.link.send(Message::Epoch(self.epoch())).is_ok()
         {
-            (self.untold, self.run_untold) = (false, false);
+            (self.unsent, self.run_unsent) = (false, false);
         }
-        if self.run_untold
+        if self.run_unsent
             && self.in_colo()
             && self.link.has_session()
             && self.link.send(Message::Runs(self.epoch())).is_ok()
         {
-            self.run_untold = false;
+            self.run_unsent = false;
         }
     }
 
     /// The guest's ring stopped and started, but the SVM did not get the state.
     fn not_a_checkpoint(&mut self, cause: Cause, now: Ticks) {
-        match self.protection.mode() {
+        match self.output_commit.mode() {
             Mode::Off if self.in_colo() => {
-                self.doubt(Cause::MonitorLost, now);
+                self.mark_uncertain(Cause::MonitorLost, now);
             }
             Mode::Off | Mode::Alone => {}
             Mode::On | Mode::Uncertain => {
-                let checkpoints = self.protection.checkpoints_mut();
+                let checkpoints = self.output_commit.checkpoints_mut();
                 if cause == Cause::Unproven {
                     checkpoints.unproven(now);
                 } else {
                     checkpoints.retry();
                 }
-                self.doubt(cause, now);
+                self.mark_uncertain(cause, now);
             }
         }
     }
 
     fn reconnected(&mut self, now: Ticks) {
-        match (self.protection.mode(), self.migration) {
+        match (self.output_commit.mode(), self.migration) {
             (Mode::Off, Migration::Colo) => self.not_a_checkpoint(Cause::MonitorLost, now),
             // It may be another COLO by now; if it is not, no checkpoint will come.
             (_, Migration::Colo)
                 if self.leadership.has_ended() && !self.leadership.is_superseded() =>
             {
                 self.leadership.forget_end();
-                if self.protection.compares() {
-                    self.doubt(Cause::MonitorLost, now);
+                if self.output_commit.compares() {
+                    self.mark_uncertain(Cause::MonitorLost, now);
                 }
             }
-            // Whether a stop is over is told by a RESUME or a barrier: the VM's state in the answer
+            // Only a RESUME or a barrier shows that a stop is over: the VM's state in the answer
             // may be older than the stop.
             (_, Migration::Colo) | (Mode::Off, _) => {}
             (_, Migration::Broken) => self.end(),
             (_, Migration::Completed) if self.leadership.is_superseded() => {}
             (_, Migration::None | Migration::Completed) => {
-                // Another QEMU, or one that was told to go on alone while nobody listened: what its
+                // Another QEMU, or one that got the failover command while no node listened: what its
                 // predecessor sent must not leave now.
                 self.leadership.start_over();
-                self.protection.start_over(now);
+                self.output_commit.start_over(now);
             }
         }
     }
 
     /// Holds everything until the next commit.
-    fn doubt(&mut self, cause: Cause, now: Ticks) {
+    fn mark_uncertain(&mut self, cause: Cause, now: Ticks) {
         let cause = (!self.leadership.has_ended()).then_some(cause);
-        self.protection.doubt(cause, now);
+        self.output_commit.mark_uncertain(cause, now);
     }
 
     /// What depends on time alone; to be called at least every tenth of a millisecond.
@@ -764,36 +791,38 @@ impl<F: Frame> Primary<F> {
         }
         self.watch(now);
         self.wait_for_report(now);
-        if !self.protection.compares() || self.leadership.has_ended() || self.stops.is_vm_stopped()
+        if !self.output_commit.compares()
+            || self.leadership.has_ended()
+            || self.stops.is_vm_stopped()
         {
             return;
         }
-        self.protection.tick(self.leadership.is_peer_lost(), now);
+        self.output_commit.tick(self.leadership.is_peer_lost(), now);
         if self.input_stalls(now) && !self.checkpoints().is_wanted() {
-            self.protection.want(Cause::InputLost, now);
+            self.output_commit.want(Cause::InputLost, now);
         }
     }
 
     /// Whether the peer is lost, and what follows from it.
     fn watch(&mut self, now: Ticks) {
-        let paired = self.protection.mode() != Mode::Off;
+        let paired = self.output_commit.mode() != Mode::Off;
         let silent = self.link.is_silent(now);
         let found = self.leadership.observe(paired, silent, now);
         if matches!(found, Found::Lost | Found::Back) {
             // The peer may have taken over meanwhile, and acknowledge numbers that it has not learned (rule R6).
-            self.protection.revoke();
+            self.output_commit.revoke();
         }
         if found == Found::Back {
-            self.protection.checkpoints_mut().encourage();
+            self.output_commit.checkpoints_mut().encourage();
         }
-        match (self.protection.mode(), found) {
+        match (self.output_commit.mode(), found) {
             (Mode::On | Mode::Uncertain, Found::Gone) => {
-                self.protection.go_on_alone(Mode::Alone, now);
+                self.output_commit.go_on_alone(Mode::Alone, now);
             }
             (Mode::On, Found::Lost)
             | (Mode::Uncertain, Found::Back)
             | (Mode::Alone, Found::Back | Found::Present) => {
-                self.doubt(Cause::LinkDown, now);
+                self.mark_uncertain(Cause::LinkDown, now);
             }
             _ => {}
         }
@@ -831,12 +860,12 @@ impl<F: Frame> Primary<F> {
         self.leadership.is_superseded()
     }
 
-    /// The next frame for the uplink. The link is told of a connection's ISNs before any frame of it leaves.
+    /// The next frame for the uplink. The link gets a connection's ISNs before any frame of it leaves.
     pub(crate) fn next_release(&mut self) -> Option<Release<F>> {
         if self.is_superseded() {
             return None;
         }
-        self.protection.next_release(&mut self.link)
+        self.output_commit.next_release(&mut self.link)
     }
 
     /// The next checkpoint request to write to the monitor.
@@ -850,14 +879,14 @@ impl<F: Frame> Primary<F> {
             && !self.stops.is_vm_stopped()
             && !self.stops.awaits_report()
             && !waits_for_ring;
-        self.protection.next_request(now, able)
+        self.output_commit.next_request(now, able)
     }
 
     /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
         let silent = self.is_superseded() || self.stops.is_stopped();
-        let may_begin = match self.protection.mode() {
+        let may_begin = match self.output_commit.mode() {
             Mode::On | Mode::Alone => true,
             Mode::Off => !self.in_colo(),
             Mode::Uncertain => false,
@@ -877,7 +906,7 @@ impl<F: Frame> Primary<F> {
 
     /// The next divergence to write down.
     pub(crate) fn next_record(&mut self) -> Option<Divergence<F>> {
-        self.protection.next_record()
+        self.output_commit.next_record()
     }
 
     /// The next frame of the link's own.

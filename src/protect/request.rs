@@ -14,7 +14,7 @@ pub struct Request {
     pub seen: Ticks,
 }
 
-/// So many stops in a row without proof are no bad luck.
+/// Stops in a row without proof from which on requests wait.
 pub const UNLUCKY: u32 = 3;
 /// How often the pause between requests is doubled then.
 const DOUBLINGS: u32 = 6;

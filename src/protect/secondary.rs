@@ -6,21 +6,21 @@
 //! unknown epoch. A number that comes late finds an SVM that runs a later epoch or waits for one:
 //! the primary drops what bears it. A number may lag behind the SVM's state, but never runs ahead.
 //!
-//! Before the SVM's QEMU has been told to go on alone, nothing that the SVM sends goes anywhere but
+//! Before the SVM's QEMU has got the failover command, nothing that the SVM sends goes anywhere but
 //! to the primary (rule R6). QEMU says so by the migration state `completed`. The offsets that hold
-//! then are those of the state that the SVM runs: its loads are counted by its own monitor and told
-//! by the primary's epochs, and where it has loaded more than was told, no offset holds.
+//! then are those of the state that the SVM runs. Its own monitor counts its loads, and the primary's epochs follow
+//! them. Where it has loaded more than epochs came, no offset holds.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use super::announce::{Announcement, Announcer};
 use super::coverage::Coverage;
-use super::last::LastSegments;
 use super::peer::{Action, OnPeerLost, Peer};
 use super::restart::RestartNotice;
-use super::takeover::Inheritance;
-use super::{Migration, Monitor, Setup, State};
+use super::retransmit_cache::RetransmitCache;
+use super::takeover::HandoverState;
+use super::{Migration, QemuEvent, Setup, State};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::secure::Begun;
@@ -79,9 +79,9 @@ pub struct Secondary<F> {
     link: Endpoint,
     restart: RestartNotice,
     rewriter: Rewriter,
-    last: LastSegments<F>,
+    last: RetransmitCache<F>,
     announcer: Announcer,
-    /// The network is being told where the VM is.
+    /// The node announces the VM's place to the network.
     announces: bool,
     peer: Peer,
     auto: bool,
@@ -95,27 +95,27 @@ pub struct Secondary<F> {
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
     ended: bool,
-    /// States that the SVM has loaded since an epoch was told last, and how many it was ahead of
-    /// that epoch then; -1 if its monitor had not told of that epoch's own.
+    /// Loads since the last `Epoch` message, and the SVM's lead over that epoch then; -1 if its monitor had not
+    /// reported that epoch's own load.
     loads: i32,
     ahead: i32,
     /// A state was loaded since the ring stopped.
     loaded: bool,
     coverage: Coverage,
-    /// STOP was told and no RESUME since; run state `colo` was, too.
+    /// STOP came and no RESUME since; run state `colo` came, too.
     vm_stopped: bool,
     for_load: bool,
-    /// What the primary was told last in this session of whether reports may come.
-    told_witness: Option<bool>,
+    /// What the primary was last sent in this session about whether reports may come.
+    sent_witness: Option<bool>,
     /// Input that the ring did not take before it stopped.
     cut_off: usize,
-    /// Stops of the ring of which no RESUME has told the end.
+    /// Stops of the ring that no RESUME has ended.
     unexplained: u32,
     /// The SVM's ring runs.
     started: bool,
-    /// The SVM may have loaded a state whose epoch was not told yet.
+    /// The SVM may have loaded a state whose epoch has not come yet.
     awaits_epoch: bool,
-    /// The last epoch that was told.
+    /// The last epoch that came.
     bound: Option<u32>,
     stops: u32,
     input: VecDeque<Mirrored<F>>,
@@ -161,7 +161,7 @@ impl<F: Frame> Secondary<F> {
             )
             .behind_guard(setup.sealed),
             rewriter: Rewriter::new(limits, hash_seed()),
-            last: LastSegments::new(setup.last_segments, hash_seed()),
+            last: RetransmitCache::new(setup.last_segments, hash_seed()),
             announcer: Announcer::new(setup.millisecond),
             announces: false,
             peer: Peer::new(failover),
@@ -178,7 +178,7 @@ impl<F: Frame> Secondary<F> {
             coverage: Coverage::default(),
             vm_stopped: false,
             for_load: false,
-            told_witness: None,
+            sent_witness: None,
             cut_off: 0,
             unexplained: 0,
             started: false,
@@ -258,7 +258,7 @@ impl<F: Frame> Secondary<F> {
         self.input.len() + self.last.len()
     }
 
-    /// Takes in a frame from the link; gives back the epoch, the payload's length and the control
+    /// Takes in a frame from the link. Returns the epoch, the payload's length and the control
     /// messages it follows if it carries input, which the caller strips and passes to
     /// [`Secondary::input`].
     pub(crate) fn link_frame(
@@ -346,7 +346,7 @@ impl<F: Frame> Secondary<F> {
         self.runs()
     }
 
-    /// Takes in a frame that the SVM sent; gives it back for the link. The caller has seen
+    /// Takes in a frame that the SVM sent. Returns it for the link. The caller has seen
     /// [`Secondary::wants_output`].
     pub(crate) fn output(&mut self, mut frame: F, now: Ticks) -> Option<Outgoing<F>> {
         let epoch = self.bound?;
@@ -396,19 +396,19 @@ impl<F: Frame> Secondary<F> {
         self.started = false;
         self.awaits_epoch = true;
         self.loaded = false;
-        self.tell_loss();
+        self.send_loss();
     }
 
     /// Takes in what the SVM's monitor says.
-    pub(crate) fn monitor(&mut self, event: Monitor) {
+    pub(crate) fn monitor(&mut self, event: QemuEvent) {
         match event {
-            Monitor::Connected {
+            QemuEvent::Connected {
                 migration, leads, ..
             } => {
                 self.connected = true;
                 self.vm_stopped = false;
                 self.coverage.may_run();
-                self.tell_whether_it_witnesses();
+                self.send_whether_it_witnesses();
                 self.leads = leads && migration == Migration::Colo;
                 // A takeover stops the ring once, too.
                 let certain = u32::from(migration == Migration::Completed);
@@ -417,18 +417,18 @@ impl<F: Frame> Secondary<F> {
                 }
                 self.migrated(migration);
             }
-            Monitor::Disconnected => {
+            QemuEvent::Disconnected => {
                 self.connected = false;
                 self.vm_stopped = false;
-                self.tell_whether_it_witnesses();
-                self.tell_loss();
+                self.send_whether_it_witnesses();
+                self.send_loss();
             }
-            Monitor::Migration(migration) => self.migrated(migration),
-            Monitor::ColoExit => {
+            QemuEvent::Migration(migration) => self.migrated(migration),
+            QemuEvent::ColoExit => {
                 self.link.end_restart();
                 self.ended = self.migration == Migration::Colo;
             }
-            Monitor::Resume => {
+            QemuEvent::Resume => {
                 self.unexplained = 0;
                 self.report();
                 self.coverage.may_run();
@@ -437,7 +437,7 @@ impl<F: Frame> Secondary<F> {
                     self.load();
                 }
             }
-            Monitor::Barrier {
+            QemuEvent::Barrier {
                 stops,
                 migration,
                 running,
@@ -445,25 +445,25 @@ impl<F: Frame> Secondary<F> {
                 self.migrated(migration);
                 if running && stops == self.stops {
                     self.unexplained = 0;
-                    self.coverage.all_told();
+                    self.coverage.all_reported();
                     self.start();
                 }
             }
-            Monitor::Unexplained { stops } => {
+            QemuEvent::StartedWithoutMonitor { stops } => {
                 if stops == self.stops {
                     self.unexplained = 0;
                     self.load();
                     self.start();
                 }
             }
-            Monitor::Stop => (self.vm_stopped, self.for_load) = (true, false),
-            Monitor::StoppedFor { load } => self.for_load |= load,
-            Monitor::Answered { question, running } => {
+            QemuEvent::Stop => (self.vm_stopped, self.for_load) = (true, false),
+            QemuEvent::StoppedFor { load } => self.for_load |= load,
+            QemuEvent::Answered { question, running } => {
                 if running {
                     self.coverage.ran(question);
                 }
             }
-            Monitor::Pass => {}
+            QemuEvent::Pass => {}
         }
     }
 
@@ -485,13 +485,13 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// The primary must know whether a report may come: it waits for one, or holds what nobody proves. Where the
-    /// queue is full now, it is told later.
-    fn tell_whether_it_witnesses(&mut self) {
+    /// queue is full now, this is sent later.
+    fn send_whether_it_witnesses(&mut self) {
         if self.link.has_session()
-            && self.told_witness != Some(self.connected)
+            && self.sent_witness != Some(self.connected)
             && self.link.send(Message::Witnesses(self.connected)).is_ok()
         {
-            self.told_witness = Some(self.connected);
+            self.sent_witness = Some(self.connected);
         }
     }
 
@@ -512,14 +512,14 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// The primary learns sooner from its node than from its QEMU that the SVM is gone.
-    fn tell_loss(&mut self) {
+    fn send_loss(&mut self) {
         if !self.connected && !self.started {
             // A full queue means that it hears nothing anyway.
             let _ = self.link.send(Message::VmLost);
         }
     }
 
-    /// Whether it is certain that this VM goes on: its QEMU was told so, or leads a pair already. What the
+    /// Whether it is certain that this VM goes on: its QEMU got the failover command, or leads a pair already. What the
     /// network sends to it from now on waits for its ring.
     pub fn is_chosen(&self) -> bool {
         self.migration == Migration::Completed || self.leads
@@ -544,7 +544,7 @@ impl<F: Frame> Secondary<F> {
 
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
     /// senders have no acknowledgment of it.
-    pub(crate) fn into_inheritance(mut self) -> Inheritance<F> {
+    pub(crate) fn into_handover_state(mut self) -> HandoverState<F> {
         if self.ahead.saturating_add(self.loads) > 0 {
             self.loaded_other_state();
         }
@@ -552,7 +552,7 @@ impl<F: Frame> Secondary<F> {
             self.last.hear(&Packet::parse(frame.head(), frame.len()));
         }
         self.link.set_backlog(0);
-        Inheritance {
+        HandoverState {
             link: self.link,
             rewriter: self.rewriter,
             last: self.last,
@@ -564,7 +564,7 @@ impl<F: Frame> Secondary<F> {
         }
     }
 
-    /// A node before this one led in this place, after so many takeovers: to go on there is no other takeover.
+    /// A node before this one led in this place, after this many takeovers: to go on there is no other takeover.
     pub fn led(&mut self, term: u32) {
         self.term = term.wrapping_sub(1);
     }
@@ -601,8 +601,8 @@ impl<F: Frame> Secondary<F> {
                 self.restart.session();
                 self.bound = None;
                 self.coverage.forget();
-                self.told_witness = None;
-                self.tell_whether_it_witnesses();
+                self.sent_witness = None;
+                self.send_whether_it_witnesses();
                 self.ahead = 0;
                 self.awaits_epoch = true;
                 self.input.clear();
@@ -656,21 +656,21 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs
-    /// have passed since one was told last, what is told now is late; if that does not change with
+    /// have come since the last one, the one that comes now is late; if that does not change with
     /// the next one, a stop was counted that loaded nothing. If it is not known to have loaded
     /// anything since its ring stopped, its monitor is late.
     fn count_loads(&mut self, epoch: u32) {
-        let untold = i32::from(!self.started && !self.loaded);
+        let unsent = i32::from(!self.started && !self.loaded);
         let loads = std::mem::take(&mut self.loads);
         let before = std::mem::take(&mut self.ahead);
         let Some(last) = self.bound else {
-            self.ahead = -untold;
+            self.ahead = -unsent;
             return;
         };
         let passed = i32::try_from(epoch.wrapping_sub(last)).unwrap_or(i32::MAX);
         let after = before.saturating_add(loads).saturating_sub(passed);
         if before <= 0 || after < before {
-            self.ahead = after.max(-untold);
+            self.ahead = after.max(-unsent);
         }
     }
 
@@ -693,7 +693,7 @@ impl<F: Frame> Secondary<F> {
 
     /// The next frame of the link's own.
     pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
-        self.tell_whether_it_witnesses();
+        self.send_whether_it_witnesses();
         self.restart.send(&mut self.link);
         self.link.next_transmit(now)
     }

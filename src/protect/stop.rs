@@ -2,8 +2,8 @@
 //!
 //! In: stops of the guest's ring, what the monitor says of the VM (STOP, MIGRATION_PASS, RESUME, the
 //! barrier behind them), the secondary's reports of loads. Out: whether the state went to the SVM. From
-//! its stop on the ring is not polled until it runs again, a barrier has shown that the monitor has told
-//! all that came before, and it is known what the stop was. So what is held then is older than the
+//! its stop on the ring is not polled until it runs again, a barrier has shown that the monitor has
+//! reported everything before, and it is known what the stop was. So what is held then is older than the
 //! stop (rule R3), and a RESUME that ends no checkpoint commits nothing (rule R9).
 //! `docs/commit-evidence.md` says why a report proves what.
 
@@ -13,9 +13,9 @@ use crate::packet::serial::at_or_before;
 /// The ring has stopped, or was not seen to run yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stopped {
-    /// STOP was told and no RESUME since.
+    /// STOP came and no RESUME since.
     stop: bool,
-    /// MIGRATION_PASS was told since.
+    /// MIGRATION_PASS came since.
     pass: bool,
     /// A RESUME has ended a stop of the VM in COLO that nothing has proven so far.
     ended: Option<Ended>,
@@ -23,14 +23,14 @@ struct Stopped {
     loads: u32,
     /// The SVM has loaded the PVM's state since the ring stopped.
     committed: bool,
-    /// The ring runs since then, and the monitor has told all that came before.
+    /// The ring runs since then, and the monitor has reported everything before.
     runs: Option<Ticks>,
 }
 
 /// A stop of the VM that may have been a checkpoint.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
-    /// MIGRATION_PASS was told in it.
+    /// MIGRATION_PASS came in it.
     pass: bool,
 }
 
@@ -236,7 +236,7 @@ impl Stops {
         }
     }
 
-    /// The ring runs, and the monitor has told all that came before. True from here on until
+    /// The ring runs, and the monitor has reported everything before. True from here on until
     /// [`Stops::goes_on`] while a report may still come.
     pub fn ring_runs(&mut self, now: Ticks) -> bool {
         self.entering = false;

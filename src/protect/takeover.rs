@@ -3,15 +3,15 @@
 //! Connections that it has an offset for are translated where they meet the uplink: the comparison,
 //! both VMs and the link know the guest's numbers on the one side, the client's on the other, and
 //! nothing in between. What the VM sent last before it was chosen may never have left, and leaves
-//! again; the next secondary is told of the offsets, which its VM would need after one more takeover.
+//! again. The next secondary gets the offsets, which its VM would need after one more takeover.
 //!
-//! In: the [`Inheritance`], frames of both directions, time. Out: the same frames translated, the
+//! In: the [`HandoverState`], frames of both directions, time. Out: the same frames translated, the
 //! last segments, offsets for the link. To a client the bytes at one number stay the same as long as
 //! the connection lives, whichever VM speaks (rule R5).
 
 use super::Migration;
 use super::announce::Announcer;
-use super::last::{LastSegment, LastSegments};
+use super::retransmit_cache::{CachedSegment, RetransmitCache};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{Endpoint, Message};
@@ -19,10 +19,10 @@ use crate::packet::Packet;
 use crate::rewrite::{Offset, Outcome, Rewriter};
 
 /// What a secondary that takes over leaves to the primary that it becomes.
-pub struct Inheritance<F> {
+pub struct HandoverState<F> {
     pub(super) link: Endpoint,
     pub(super) rewriter: Rewriter,
-    pub(super) last: LastSegments<F>,
+    pub(super) last: RetransmitCache<F>,
     pub(super) announcer: Announcer,
     pub(super) epoch: u32,
     pub(super) term: u32,
@@ -35,27 +35,27 @@ pub(super) struct Takeover<F> {
     /// Offsets of connections from the time when this node was the secondary.
     rewriter: Rewriter,
     /// What the VM sent last to a primary that may not have let it out.
-    last: Option<LastSegments<F>>,
+    last: Option<RetransmitCache<F>>,
     /// Slot of the next offset to tell the peer of.
-    to_tell: Option<usize>,
+    to_send: Option<usize>,
     untranslated: u64,
 }
 
 impl<F: Frame> Takeover<F> {
     /// A VM that speaks for itself from now on.
-    pub fn new(mut rewriter: Rewriter, last: LastSegments<F>) -> Self {
+    pub fn new(mut rewriter: Rewriter, last: RetransmitCache<F>) -> Self {
         rewriter.take_over();
         Self {
             rewriter,
             last: Some(last),
-            to_tell: None,
+            to_send: None,
             untranslated: 0,
         }
     }
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.last.as_ref().map_or(0, LastSegments::len)
+        self.last.as_ref().map_or(0, RetransmitCache::len)
     }
 
     /// Frames that could not be translated, dropped.
@@ -97,7 +97,7 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// The next of the segments that the VM sent last.
-    pub fn next_last(&mut self) -> Option<LastSegment<F>> {
+    pub fn next_last(&mut self) -> Option<CachedSegment<F>> {
         let last = self.last.as_mut()?.next();
         if last.is_none() {
             self.last = None;
@@ -117,26 +117,26 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// The peer is new and knows no offset.
-    pub fn tell_again(&mut self) {
-        self.to_tell = Some(0);
+    pub fn send_again(&mut self) {
+        self.to_send = Some(0);
     }
 
-    /// Whether the peer was told of all offsets.
-    pub fn has_told(&self) -> bool {
-        self.to_tell.is_none()
+    /// Whether the peer was sent all offsets.
+    pub fn has_sent_all(&self) -> bool {
+        self.to_send.is_none()
     }
 
     /// Tells the peer of offsets as far as the link takes them.
     pub fn tell(&mut self, link: &mut Endpoint) {
-        while let Some(slot) = self.to_tell
+        while let Some(slot) = self.to_send
             && link.has_session()
             && link.has_control_room()
         {
             let Some((next, found)) = self.offset_from(slot) else {
-                self.to_tell = None;
+                self.to_send = None;
                 return;
             };
-            self.to_tell = Some(next);
+            self.to_send = Some(next);
             let Some((flow, offset)) = found else {
                 // The next call goes on from there.
                 return;

@@ -92,13 +92,6 @@ impl<F: Frame> Classifier<F> {
         BURST
     }
 
-    /// The core that compares a frame's flow.
-    #[inline]
-    pub(super) fn core_of(&self, frame: &F, policy: &Policy) -> Core {
-        let plain = self.shallow_core(frame, policy.is_default());
-        Core(plain.unwrap_or_else(|| self.core_of_parsed(frame, policy)))
-    }
-
     /// The core that compares a flow, given either direction of it.
     pub(super) fn core_of_flow(&self, key: &FlowKey) -> Core {
         Core(self.table.core_of(key))

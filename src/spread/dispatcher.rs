@@ -7,7 +7,7 @@ use super::RedirectionTable;
 use super::classifier::{Classifier, Core};
 use super::control::Change;
 use super::ring::{DispatcherEnd, Report};
-use super::worker_handle::{Side, WorkerHandle};
+use super::worker_handle::WorkerHandle;
 use crate::compare::{
     Comparator, Divergence, Limits, Numbers, Policy, Reason, Release, Synchronized,
 };
@@ -173,77 +173,27 @@ impl<F: Frame> Dispatcher<F> {
         self.workers.iter().all(WorkerHandle::is_settled)
     }
 
-    /// Takes in a frame that the PVM sent. Returns the frame as an error if there is no room.
-    #[inline]
+    /// [`Dispatcher::ingest`] of one P. Returns the frame as an error if there is no room.
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
-        match self.worker_of(&frame) {
-            None => self.local.primary(frame, now),
-            Some(worker) if self.room() == 0 || self.workers[worker].primary_room() == 0 => {
-                Err(frame)
-            }
-            Some(worker) => {
-                let buffers = frame.buffers();
-                self.workers[worker].enqueue(Side::Primary, frame, buffers, now);
-                Ok(())
-            }
-        }
+        let mut frame = iter::once(frame);
+        self.ingest(&mut frame, &mut iter::empty(), now);
+        frame.next().map_or(Ok(()), Err)
     }
 
-    /// Takes in a frame that the SVM sent in the same epoch.
-    #[inline]
+    /// [`Dispatcher::ingest`] of one S.
     pub fn secondary(&mut self, frame: F, now: Ticks) {
-        match self.worker_of(&frame) {
-            None => self.local.secondary(frame, now),
-            Some(_) if self.suspended => {}
-            Some(worker) => {
-                let buffers = frame.buffers();
-                let kept = self.workers[worker].secondary_room() > 0
-                    && self.has_room_for_secondaries(buffers);
-                if kept {
-                    self.secondary_buffers += buffers;
-                    self.workers[worker].enqueue(Side::Secondary, frame, buffers, now);
-                }
-                self.overflows += u64::from(!kept);
-                self.overflowed |= !kept;
-            }
-        }
+        self.ingest(&mut iter::empty(), &mut iter::once(frame), now);
     }
 
-    /// The worker that compares a frame's flow; `None` for this core.
-    #[inline]
-    fn worker_of(&self, frame: &F) -> Option<usize> {
-        if self.workers.is_empty() {
-            return None;
-        }
-        self.classifier.core_of(frame, self.local.policy()).worker()
-    }
-
-    /// Takes in frames that the PVM sent. Frames without room stay in the iterator.
-    pub fn primary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        if self.workers.is_empty() {
-            return self.local.primary_burst(frames, now);
-        }
-        self.dispatch(frames, &mut iter::empty(), now);
-    }
-
-    /// Takes in frames that the SVM sent in the same epoch.
-    pub fn secondary_burst(&mut self, frames: &mut impl Iterator<Item = F>, now: Ticks) {
-        if self.workers.is_empty() {
-            return self.local.secondary_burst(frames, now);
-        }
-        self.dispatch(&mut iter::empty(), frames, now);
-    }
-
-    /// Takes in frames of both VMs that arrived at the same time, with the rules of [`Dispatcher::primary_burst`] and
-    /// [`Dispatcher::secondary_burst`].
-    pub fn both_bursts(
+    /// Takes in P, and S of the same epoch; see [`Comparator::ingest`].
+    pub fn ingest(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         secondary: &mut impl Iterator<Item = F>,
         now: Ticks,
     ) {
         if self.workers.is_empty() {
-            return self.local.both_bursts(primary, secondary, now);
+            return self.local.ingest(primary, secondary, now);
         }
         self.dispatch(primary, secondary, now);
     }
@@ -263,7 +213,7 @@ impl<F: Frame> Dispatcher<F> {
             let taken = self.classifier.sort(primary, room, secondary, policy);
             let (mut p, mut s) = self.classifier.take(Core::OWN);
             if p.len() + s.len() > 0 {
-                self.local.both_bursts(&mut p, &mut s, now);
+                self.local.ingest(&mut p, &mut s, now);
             }
             drop((p, s));
             for worker in 0..self.workers.len() {

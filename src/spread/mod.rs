@@ -36,8 +36,3 @@ pub use dispatcher::Dispatcher;
 pub use redirection::{ENTRIES, RedirectionTable};
 pub use ring::{DispatcherEnd, RingSizes, WorkerEnd, rings};
 pub use worker::Worker;
-
-// Names that `protect` still uses.
-pub use dispatcher::Dispatcher as Front;
-pub use redirection::RedirectionTable as Shares;
-pub use ring::DispatcherEnd as FrontEnd;

@@ -40,22 +40,6 @@ pub(super) struct Run {
     pub now: Ticks,
 }
 
-impl Run {
-    /// Whether `next` has the same VM and time.
-    #[inline]
-    pub(super) fn precedes(&self, next: Self) -> bool {
-        let one_vm = self.primary + next.primary == 0 || self.secondary + next.secondary == 0;
-        one_vm && self.now == next.now
-    }
-
-    /// Adds the frames of `next`, which this run must precede.
-    #[inline]
-    pub(super) fn append(&mut self, next: Self) {
-        self.primary += next.primary;
-        self.secondary += next.secondary;
-    }
-}
-
 /// What a worker sends to the dispatcher besides releases. `generation` is that of the last [`Control`] that the worker
 /// had processed.
 pub(super) enum Report<F> {

@@ -1,5 +1,7 @@
 //! Single situations between a dispatcher and its worker. `tests/properties` has random ones.
 
+use std::iter;
+
 use colo_testkit::packets::{self, Ends, Segment};
 
 use super::*;
@@ -137,8 +139,8 @@ fn a_burst_each_of_p_and_s_fits_behind_half_a_burst() {
     }
     assert!(dispatcher.is_ready());
     let (mut p, mut s) = (burst(0), burst(0));
-    dispatcher.secondary_burst(&mut s, 11);
-    dispatcher.primary_burst(&mut p, 12);
+    dispatcher.ingest(&mut iter::empty(), &mut s, 11);
+    dispatcher.ingest(&mut p, &mut iter::empty(), 12);
     assert_eq!((p.count(), s.count()), (0, 0), "nothing is left over");
     let mut left = 0;
     for _ in 0..BURST {

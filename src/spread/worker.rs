@@ -150,7 +150,7 @@ impl<F: Frame> State<F> {
         let mut buffers = 0;
         let mut secondary = secondary.take(m).inspect(|s| buffers += s.buffers());
         self.comparator
-            .both_bursts(&mut primary.by_ref().take(n), &mut secondary, run.now);
+            .ingest(&mut primary.by_ref().take(n), &mut secondary, run.now);
         // None is refused as a rule: the dispatcher counts the P of all cores.
         let left = n - primary.iterated();
         for refused in primary.take(left) {

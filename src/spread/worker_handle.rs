@@ -1,7 +1,6 @@
 //! The dispatcher's handle of one worker.
 
 use std::collections::VecDeque;
-use std::iter;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
@@ -17,13 +16,6 @@ use crate::packet::Packet;
 
 /// Messages that may wait for the ring: one for each frame that waits, and some controls.
 const WAITING: usize = 8 * BURST;
-
-/// The VM that sent a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Primary,
-    Secondary,
-}
 
 /// Sends frames and events to one worker and takes its results.
 pub(super) struct WorkerHandle<F> {
@@ -179,34 +171,6 @@ impl<F: Frame> WorkerHandle<F> {
             self.flush();
         }
         self.count_sent(run, buffers, secondary_buffers);
-    }
-
-    /// Queues one frame, for which there must be room. It goes out with the others of its burst.
-    #[inline]
-    pub(super) fn enqueue(&mut self, side: Side, frame: F, buffers: usize, now: Ticks) {
-        let (queue, primary, secondary) = match side {
-            Side::Primary => (&mut self.primary, 1, 0),
-            Side::Secondary => (&mut self.secondary, 0, 1),
-        };
-        queue.enqueue(iter::once(frame));
-        let burst = queue.waiting() >= BURST;
-        let run = Run {
-            primary,
-            secondary,
-            now,
-        };
-        match self.waiting.back_mut() {
-            Some(Message::Frames(last)) if last.precedes(run) => last.append(run),
-            _ => self.waiting.push_back(Message::Frames(run)),
-        }
-        self.count_sent(
-            run,
-            primary as usize * buffers,
-            secondary as usize * buffers,
-        );
-        if burst {
-            self.flush();
-        }
     }
 
     #[inline]

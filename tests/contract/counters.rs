@@ -2,7 +2,7 @@
 
 use super::source::{code, files, word};
 
-const LIST: &str = "src/monitor/counters.rs";
+const LIST: &str = "src/observability/counters.rs";
 
 #[test]
 fn every_counter_is_counted() {

@@ -81,26 +81,6 @@ const SEARCHED: &[&str] = &[
     "build.rs",
 ];
 
-// EDITED ELSEWHERE
-/// Files whose names change later.
-const EDITED_ELSEWHERE: &[&str] = &[
-    "src/protect",
-    "src/pair",
-    "src/compare",
-    "src/link",
-    "src/node/control",
-    "src/node/compare.rs",
-    "src/node/counts.rs",
-    "src/node/setup.rs",
-    "src/monitor/capture.rs",
-    "src/spread/mod.rs",
-    "audit/src/tcp.rs",
-    "tests/daemon/attack.rs",
-    "tests/simulation",
-    "docs",
-];
-// END EDITED ELSEWHERE
-
 /// This list itself.
 const LIST: &str = "tests/contract/words.rs";
 
@@ -153,11 +133,6 @@ fn searched() -> Vec<File> {
         .iter()
         .flat_map(|below| files(below, &extensions))
         .filter(|file| file.path != LIST)
-        .filter(|file| {
-            !EDITED_ELSEWHERE
-                .iter()
-                .any(|below| file.path.starts_with(below))
-        })
         .collect()
 }
 

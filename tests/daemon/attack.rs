@@ -281,7 +281,8 @@ fn on_a_trusted_link_a_stranger_lets_output_out_and_takes_the_lead() {
     let mut pair = pair([Key::None; 2]);
     for node in [&pair.primary, &pair.secondary] {
         assert!(
-            node.stderr().contains("--link-key none: whoever can send"),
+            node.stderr()
+                .contains("--link-key none: anyone who can send"),
             "no warning"
         );
     }

@@ -118,7 +118,7 @@ pub fn bursts_of_both(rng: &mut Rng) {
             one_by_one.secondary(frame.share(), now);
         }
         let (mut burst_p, mut burst_s) = (burst_p.into_iter(), burst_s.into_iter());
-        at_once.both_bursts(&mut burst_p, &mut burst_s, now);
+        at_once.ingest(&mut burst_p, &mut burst_s, now);
         assert_eq!((burst_p.len(), burst_s.len()), (0, 0), "room");
         drain(&mut at_once, &mut left);
         drain(&mut one_by_one, &mut expected);

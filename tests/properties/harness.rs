@@ -195,7 +195,7 @@ impl Harness {
             let taken = reference.primary(frame.copy(), self.now);
             assert_eq!(taken.is_ok(), self.comparator.room() > 0, "room");
         }
-        if !self.offer(rng, frame) {
+        if self.comparator.primary(frame, self.now).is_err() {
             self.settle();
             return false;
         }
@@ -223,12 +223,7 @@ impl Harness {
         if let Some(reference) = &mut self.reference {
             reference.secondary(frame.copy(), self.now);
         }
-        if rng.one_in(2) {
-            self.comparator.secondary(frame, self.now);
-        } else {
-            let mut burst = std::iter::once(frame);
-            self.comparator.secondary_burst(&mut burst, self.now);
-        }
+        self.comparator.secondary(frame, self.now);
         self.settle();
     }
 
@@ -273,7 +268,7 @@ impl Harness {
             }
         }
         let (mut p, mut s) = (p.into_iter(), s.into_iter());
-        self.comparator.both_bursts(&mut p, &mut s, self.now);
+        self.comparator.ingest(&mut p, &mut s, self.now);
         assert_eq!((p.len(), s.len()), (0, 0), "room");
         self.settle();
     }
@@ -291,16 +286,6 @@ impl Harness {
                 (Side::Secondary, None) => self.secondary(rng, sent),
             }
         }
-    }
-
-    /// Gives a P to the comparator, alone or as a burst; false when there is no room.
-    fn offer(&mut self, rng: &mut Rng, frame: Numbered) -> bool {
-        if rng.one_in(2) {
-            return self.comparator.primary(frame, self.now).is_ok();
-        }
-        let mut burst = std::iter::once(frame);
-        self.comparator.primary_burst(&mut burst, self.now);
-        burst.next().is_none()
     }
 
     pub fn fence(&mut self) {

@@ -150,7 +150,7 @@ fn alone(script: &Script, rounds: &[&[Step]], rests: &[bool]) -> Outcome {
         match step {
             Step::Primary(_) | Step::Secondary(_) if round.len() > 1 => {
                 let (p, s) = bursts(round, &owners);
-                comparator.both_bursts(&mut p.into_iter(), &mut s.into_iter(), now);
+                comparator.ingest(&mut p.into_iter(), &mut s.into_iter(), now);
             }
             Step::Primary(frame) => {
                 let taken = comparator.primary(frame.counted(&owners), now);
@@ -333,7 +333,7 @@ fn spread(
                 let (p, s) = bursts(round, &owners);
                 let mut p = p.into_iter();
                 let dispatcher = &mut steered.dispatcher;
-                dispatcher.both_bursts(&mut p, &mut s.into_iter(), now);
+                dispatcher.ingest(&mut p, &mut s.into_iter(), now);
                 assert_eq!(p.len(), 0, "there is room");
             }
             Step::Primary(frame) => {

@@ -2,10 +2,10 @@
 
 use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::monitor::capture::{self, Note};
+use dpdk_colo::observability::capture::{self, Note};
 use dpdk_colo::packet::{Kind, Packet};
 use dpdk_colo::pair::View;
-use dpdk_colo::protect::{Migration, Monitor};
+use dpdk_colo::protect::{Migration, QemuEvent};
 use dpdk_colo_audit::read::Log;
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options, Report, Rule};
@@ -149,27 +149,29 @@ fn is_payload_last(bytes: &[u8]) -> bool {
 }
 
 /// What the monitor said, in the auditor's words.
-fn monitor(said: Monitor) -> Option<Event> {
+fn monitor(said: QemuEvent) -> Option<Event> {
     Some(match said {
-        Monitor::Connected {
+        QemuEvent::Connected {
             migration, running, ..
         } => Event::MonitorConnected {
             colo: migration == Migration::Colo,
             running,
         },
-        Monitor::Disconnected => Event::MonitorLost,
-        Monitor::Stop => Event::Stop,
-        Monitor::Pass => Event::Pass,
-        Monitor::Resume => Event::Resume,
-        Monitor::Migration(migration) => Event::Migration {
+        QemuEvent::Disconnected => Event::MonitorLost,
+        QemuEvent::Stop => Event::Stop,
+        QemuEvent::Pass => Event::Pass,
+        QemuEvent::Resume => Event::Resume,
+        QemuEvent::Migration(migration) => Event::Migration {
             colo: migration == Migration::Colo,
         },
-        Monitor::ColoExit => Event::ColoExit,
-        Monitor::Barrier { migration, .. } => Event::Barrier {
+        QemuEvent::ColoExit => Event::ColoExit,
+        QemuEvent::Barrier { migration, .. } => Event::Barrier {
             colo: migration == Migration::Colo,
         },
         // The primary gets none of them.
-        Monitor::StoppedFor { .. } | Monitor::Answered { .. } | Monitor::Unexplained { .. } => {
+        QemuEvent::StoppedFor { .. }
+        | QemuEvent::Answered { .. }
+        | QemuEvent::StartedWithoutMonitor { .. } => {
             return None;
         }
     })

@@ -7,9 +7,9 @@ use dpdk_colo::compare::Release;
 use dpdk_colo::frame::{Offload, Ticks};
 use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::link::secure::Begun;
-use dpdk_colo::monitor::capture::{Note, Place};
+use dpdk_colo::observability::capture::{Note, Place};
 use dpdk_colo::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
-use dpdk_colo::protect::Monitor;
+use dpdk_colo::protect::QemuEvent;
 
 use crate::frame::{Frames, Numbered, Origin, Owners};
 use crate::guest::Vm;
@@ -58,7 +58,7 @@ impl Queues {
 pub enum Machine<'a> {
     Pvm(&'a mut Qemu),
     Svm(&'a mut Qemu),
-    Zombie(&'a mut Vm, &'a mut Line<Monitor>),
+    Zombie(&'a mut Vm, &'a mut Line<QemuEvent>),
 }
 
 impl Machine<'_> {
@@ -70,7 +70,7 @@ impl Machine<'_> {
         }
     }
 
-    fn monitor(&mut self) -> &mut Line<Monitor> {
+    fn monitor(&mut self) -> &mut Line<QemuEvent> {
         match self {
             Machine::Pvm(qemu) => &mut qemu.primary,
             Machine::Svm(qemu) => &mut qemu.secondary,
@@ -166,9 +166,9 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    fn receive_guest(&mut self, burst: &mut Frames) {
+    fn receive_guest(&mut self, burst: &mut Frames, most: usize) {
         let vm = self.site.machine.vm();
-        while !burst.is_full()
+        while burst.len() < most
             && vm.ring
             && let Some(bytes) = vm.guest.tx.pop_front()
         {
@@ -181,8 +181,8 @@ impl<'a> SimPorts<'a> {
         }
     }
 
-    fn receive_link(&mut self, burst: &mut Frames) {
-        while !burst.is_full()
+    fn receive_link(&mut self, burst: &mut Frames, most: usize) {
+        while burst.len() < most
             && let Some(flight) = self.site.from_link.receive(self.now)
         {
             let frame = Numbered::new(&flight.bytes, flight.origin, &self.queues.owners);
@@ -303,14 +303,14 @@ impl Ports for SimPorts<'_> {
         vm.stops.into()
     }
 
-    fn receive(&mut self, port: Port, burst: &mut Frames) -> bool {
+    fn receive(&mut self, port: Port, burst: &mut Frames, most: usize) -> bool {
         assert!(burst.is_empty(), "a burst is received into an empty one");
         self.preempt();
         self.fenced();
         match port {
-            Port::Guest => self.receive_guest(burst),
+            Port::Guest => self.receive_guest(burst, most),
             Port::Uplink => self.receive_uplink(burst),
-            Port::Link => self.receive_link(burst),
+            Port::Link => self.receive_link(burst, most),
         }
         !burst.is_empty()
     }

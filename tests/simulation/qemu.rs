@@ -3,7 +3,7 @@
 
 use colo_testkit::rng::Rng;
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::protect::{Migration, Monitor};
+use dpdk_colo::protect::{Migration, QemuEvent};
 
 use crate::guest::{Guest, Vm};
 use crate::monitor::Line;
@@ -74,8 +74,8 @@ pub struct Qemu {
     release: Release,
     pub pvm: Vm,
     pub svm: Vm,
-    pub primary: Line<Monitor>,
-    pub secondary: Line<Monitor>,
+    pub primary: Line<QemuEvent>,
+    pub secondary: Line<QemuEvent>,
     /// The secondary's node does not hear of every load.
     pub confused: bool,
     mistaken: bool,
@@ -185,7 +185,7 @@ impl Qemu {
 
     /// The primary's monitor is there again, and its node asks for the state.
     pub fn connect(&mut self, now: Ticks) {
-        let answer = Monitor::Connected {
+        let answer = QemuEvent::Connected {
             migration: self.migration(),
             running: self.pvm.running,
             leads: self.colo,
@@ -196,7 +196,7 @@ impl Qemu {
 
     /// The same of the secondary's.
     pub fn connect_secondary(&mut self, now: Ticks) {
-        let answer = Monitor::Connected {
+        let answer = QemuEvent::Connected {
             migration: self.secondary_migration(),
             running: self.svm.running,
             leads: false,
@@ -214,7 +214,8 @@ impl Qemu {
             self.secondary_questions.push((at, self.svm.stops));
         } else {
             let stops = self.svm.stops;
-            self.secondary.notice(Monitor::Unexplained { stops }, now);
+            self.secondary
+                .notice(QemuEvent::StartedWithoutMonitor { stops }, now);
         }
     }
 
@@ -241,7 +242,7 @@ impl Qemu {
     }
 
     pub fn disconnect_secondary(&mut self, now: Ticks) {
-        self.secondary.cut(Monitor::Disconnected, now);
+        self.secondary.cut(QemuEvent::Disconnected, now);
         self.stop_questions.clear();
         self.run_questions.clear();
         let asked = !std::mem::take(&mut self.secondary_questions).is_empty();
@@ -267,7 +268,7 @@ impl Qemu {
     }
 
     pub fn disconnect(&mut self, now: Ticks) {
-        self.primary.cut(Monitor::Disconnected, now);
+        self.primary.cut(QemuEvent::Disconnected, now);
         self.questions.clear();
         self.requests.clear();
     }
@@ -300,7 +301,7 @@ impl Qemu {
             Step::Idle | Step::Over | Step::Orphan | Step::TakenOver => return,
             Step::TakeOver => {
                 self.svm.running = true;
-                self.secondary.emit(Monitor::Resume, now);
+                self.secondary.emit(QemuEvent::Resume, now);
                 self.start_secondary_ring(now);
                 (Step::TakenOver, now)
             }
@@ -319,22 +320,23 @@ impl Qemu {
             }
             Step::TellStop => {
                 if self.stop_sent {
-                    self.primary.emit(Monitor::Stop, now);
+                    self.primary.emit(QemuEvent::Stop, now);
                 }
                 (Step::Move, self.soon(now, 1_000))
             }
             Step::Move => {
                 if self.release.passes {
-                    self.primary.emit(Monitor::Pass, now);
+                    self.primary.emit(QemuEvent::Pass, now);
                 }
                 self.state = self.pvm.guest.clone();
                 if self.fails {
-                    self.primary.emit(Monitor::ColoExit, now);
+                    self.primary.emit(QemuEvent::ColoExit, now);
                     (Step::FailOver, self.soon(now, 8_000))
                 } else {
                     if !self.colo {
                         self.colo = true;
-                        self.primary.emit(Monitor::Migration(Migration::Colo), now);
+                        self.primary
+                            .emit(QemuEvent::Migration(Migration::Colo), now);
                     }
                     (Step::Load, self.soon(now, 2_000))
                 }
@@ -349,7 +351,7 @@ impl Qemu {
                 self.cont = None;
                 // A VM that an operator has continued runs already.
                 if !std::mem::replace(&mut self.pvm.running, true) {
-                    self.primary.emit(Monitor::Resume, now);
+                    self.primary.emit(QemuEvent::Resume, now);
                 }
                 (Step::StartPrimary, self.soon(now, 300))
             }
@@ -361,19 +363,19 @@ impl Qemu {
                 if self.pvm.running {
                     self.stop_ring();
                     self.pvm.running = false;
-                    self.primary.emit(Monitor::Stop, now);
+                    self.primary.emit(QemuEvent::Stop, now);
                 }
                 self.colo = false;
                 self.svm.running = false;
                 self.stop_secondary_ring();
                 oracle.alone = true;
                 self.primary
-                    .emit(Monitor::Migration(Migration::Completed), now);
+                    .emit(QemuEvent::Migration(Migration::Completed), now);
                 (Step::GoOn, self.soon(now, 500))
             }
             Step::GoOn => {
                 self.pvm.running = true;
-                self.primary.emit(Monitor::Resume, now);
+                self.primary.emit(QemuEvent::Resume, now);
                 self.start_ring(now);
                 (Step::Over, now)
             }
@@ -387,13 +389,13 @@ impl Qemu {
         oracle.load();
         self.svm_for_load = false;
         self.secondary
-            .emit(Monitor::Migration(Migration::Colo), now);
+            .emit(QemuEvent::Migration(Migration::Colo), now);
         let ran = std::mem::replace(&mut self.svm.running, true);
         // Not twice in a row: without a RESUME nobody can know of a load.
         let mistaken = self.confused && !self.mistaken && self.rng.one_in(2);
         self.mistaken = mistaken;
         if !(ran || mistaken) {
-            self.secondary.emit(Monitor::Resume, now);
+            self.secondary.emit(QemuEvent::Resume, now);
         }
         self.start_secondary_ring(now);
     }
@@ -401,7 +403,7 @@ impl Qemu {
     /// COLO ends while both VMs run, and the PVM goes on.
     pub fn fail_over(&mut self, now: Ticks) {
         if self.step == Step::Idle && self.colo {
-            self.primary.emit(Monitor::ColoExit, now);
+            self.primary.emit(QemuEvent::ColoExit, now);
             self.step = Step::FailOver;
             self.at = self.soon(now, 5_000);
         }
@@ -416,7 +418,7 @@ impl Qemu {
             self.load(oracle, now);
         }
         self.latched = false;
-        self.secondary.emit(Monitor::ColoExit, now);
+        self.secondary.emit(QemuEvent::ColoExit, now);
         self.step = Step::Orphan;
     }
 
@@ -424,7 +426,7 @@ impl Qemu {
     pub fn kill_secondary(&mut self, now: Ticks) {
         self.stop_secondary_ring();
         self.svm.running = false;
-        self.secondary.cut(Monitor::Disconnected, now);
+        self.secondary.cut(QemuEvent::Disconnected, now);
         self.secondary_questions.clear();
         self.stop_questions.clear();
         self.run_questions.clear();
@@ -433,14 +435,14 @@ impl Qemu {
             // The PVM stays stopped.
             Step::TellStop | Step::Move | Step::Load => {
                 if self.step == Step::TellStop && self.stop_sent {
-                    self.primary.emit(Monitor::Stop, now);
+                    self.primary.emit(QemuEvent::Stop, now);
                 }
-                self.primary.emit(Monitor::ColoExit, now);
+                self.primary.emit(QemuEvent::ColoExit, now);
                 self.step = Step::FailOver;
                 self.at = self.soon(now, 20_000);
             }
             Step::StopSecondary | Step::StopPrimary => {
-                self.primary.emit(Monitor::ColoExit, now);
+                self.primary.emit(QemuEvent::ColoExit, now);
                 self.step = Step::FailOver;
                 self.at = self.soon(now, 20_000);
             }
@@ -453,7 +455,7 @@ impl Qemu {
         if self.step == Step::Orphan && self.svm.is_quiet() {
             self.stop_secondary(now);
             self.secondary
-                .emit(Monitor::Migration(Migration::Completed), now);
+                .emit(QemuEvent::Migration(Migration::Completed), now);
             self.colo = false;
             self.step = Step::TakeOver;
             self.at = self.soon(now, 500);
@@ -461,7 +463,7 @@ impl Qemu {
     }
 
     /// The SVM is the PVM now; there is no SVM. Its node keeps its monitor.
-    pub fn promote(&mut self) -> (Vm, Line<Monitor>) {
+    pub fn promote(&mut self) -> (Vm, Line<QemuEvent>) {
         let pace = [40, 80, 200][self.rng.below(3)];
         let svm = Vm::new(self.rng.next(), pace);
         let svm = std::mem::replace(&mut self.svm, svm);
@@ -484,8 +486,8 @@ impl Qemu {
     pub fn split(&mut self, now: Ticks) -> bool {
         let splits = self.step == Step::Idle && self.colo;
         if splits {
-            self.primary.emit(Monitor::ColoExit, now);
-            self.secondary.emit(Monitor::ColoExit, now);
+            self.primary.emit(QemuEvent::ColoExit, now);
+            self.secondary.emit(QemuEvent::ColoExit, now);
             self.step = Step::Orphan;
         }
         splits
@@ -495,7 +497,7 @@ impl Qemu {
     pub fn usurp(&mut self, now: Ticks) -> bool {
         let usurps = self.step == Step::Idle && self.colo;
         if usurps {
-            self.secondary.emit(Monitor::ColoExit, now);
+            self.secondary.emit(QemuEvent::ColoExit, now);
             self.step = Step::Orphan;
         }
         usurps
@@ -528,7 +530,7 @@ impl Qemu {
         self.stop_secondary_ring();
         if self.svm.running {
             self.svm.running = false;
-            self.secondary.emit(Monitor::Stop, now);
+            self.secondary.emit(QemuEvent::Stop, now);
             if self.secondary.up {
                 let at = self.soon(now, 400);
                 self.stop_questions.push(at);
@@ -551,11 +553,11 @@ impl Qemu {
         }
         if primary && !self.pvm.running && self.pvm.is_quiet() {
             self.pvm.running = true;
-            self.primary.emit(Monitor::Resume, now);
+            self.primary.emit(QemuEvent::Resume, now);
             self.start_ring(now);
         } else if !primary && !self.svm.running && self.svm.is_quiet() {
             self.svm.running = true;
-            self.secondary.emit(Monitor::Resume, now);
+            self.secondary.emit(QemuEvent::Resume, now);
             self.start_secondary_ring(now);
         }
     }
@@ -580,7 +582,7 @@ impl Qemu {
                 self.questions.push((at, stops));
                 continue;
             }
-            let answer = Monitor::Barrier {
+            let answer = QemuEvent::Barrier {
                 stops,
                 migration: self.migration(),
                 running: self.pvm.running,
@@ -593,7 +595,7 @@ impl Qemu {
                 continue;
             }
             let load = self.svm_for_load && !self.svm.running;
-            self.secondary.emit(Monitor::StoppedFor { load }, now);
+            self.secondary.emit(QemuEvent::StoppedFor { load }, now);
         }
         for (at, question) in std::mem::take(&mut self.run_questions) {
             if at > now {
@@ -602,14 +604,14 @@ impl Qemu {
             }
             let running = self.svm.running;
             self.secondary
-                .emit(Monitor::Answered { question, running }, now);
+                .emit(QemuEvent::Answered { question, running }, now);
         }
         for (at, stops) in std::mem::take(&mut self.secondary_questions) {
             if at > now {
                 self.secondary_questions.push((at, stops));
                 continue;
             }
-            let answer = Monitor::Barrier {
+            let answer = QemuEvent::Barrier {
                 stops,
                 migration: self.secondary_migration(),
                 running: self.svm.running,
@@ -656,7 +658,7 @@ impl Qemu {
             self.stop_ring();
             self.pvm.running = false;
             self.stopped_by_operator = true;
-            self.primary.emit(Monitor::Stop, now);
+            self.primary.emit(QemuEvent::Stop, now);
         }
     }
 
@@ -664,7 +666,7 @@ impl Qemu {
         if self.step == Step::Idle && self.stopped_by_operator {
             self.stopped_by_operator = false;
             self.pvm.running = true;
-            self.primary.emit(Monitor::Resume, now);
+            self.primary.emit(QemuEvent::Resume, now);
             self.start_ring(now);
         }
     }
@@ -674,7 +676,7 @@ impl Qemu {
         if self.step == Step::Idle && self.svm.running {
             self.stop_secondary(now);
             self.svm.running = true;
-            self.secondary.emit(Monitor::Resume, now);
+            self.secondary.emit(QemuEvent::Resume, now);
             self.start_secondary_ring(now);
         }
     }
@@ -692,7 +694,7 @@ impl Qemu {
         if self.svm_stopped_by_operator && self.step == Step::Idle && !self.svm.running {
             self.svm_stopped_by_operator = false;
             self.svm.running = true;
-            self.secondary.emit(Monitor::Resume, now);
+            self.secondary.emit(QemuEvent::Resume, now);
             self.start_secondary_ring(now);
         }
     }
@@ -709,7 +711,7 @@ impl Qemu {
     pub fn lose_backend(&mut self, now: Ticks) {
         self.backend = false;
         self.svm.lose_backend();
-        self.secondary.cut(Monitor::Disconnected, now);
+        self.secondary.cut(QemuEvent::Disconnected, now);
         self.secondary.clear();
         self.secondary_questions.clear();
         self.stop_questions.clear();

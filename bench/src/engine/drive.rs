@@ -1,5 +1,7 @@
 //! The poll loop's part: bursts of P and S into a comparator, and releases out of it.
 
+use std::iter;
+
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
 use dpdk_colo::{Frame, Ticks};
 
@@ -202,7 +204,7 @@ fn chunk(drive: &mut Drive) {
         drive.now += 1;
         if !drive.apart {
             let (mut p, mut s) = (p.drain(..), s.drain(..));
-            comparator.both_bursts(&mut p, &mut s, now);
+            comparator.ingest(&mut p, &mut s, now);
             assert_eq!(p.len(), 0, "there is room");
         } else if i % 2 == 0 {
             feed_primary(comparator, p, now);
@@ -222,11 +224,11 @@ fn chunk(drive: &mut Drive) {
 #[inline]
 fn feed_primary(comparator: &mut Comparator<PoolFrame>, burst: &mut Vec<PoolFrame>, now: Ticks) {
     let mut frames = burst.drain(..);
-    comparator.primary_burst(&mut frames, now);
+    comparator.ingest(&mut frames, &mut iter::empty(), now);
     assert_eq!(frames.len(), 0, "there is room");
 }
 
 #[inline]
 fn feed_secondary(comparator: &mut Comparator<PoolFrame>, burst: &mut Vec<PoolFrame>, now: Ticks) {
-    comparator.secondary_burst(&mut burst.drain(..), now);
+    comparator.ingest(&mut iter::empty(), &mut burst.drain(..), now);
 }

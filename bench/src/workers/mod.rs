@@ -65,7 +65,7 @@ impl Way {
     fn name(self) -> String {
         match self {
             Way::Alone => "1".into(),
-            Way::Spread { dispatcher } => format!("2-front-{dispatcher}"),
+            Way::Spread { dispatcher } => format!("2-dispatcher-{dispatcher}"),
             Way::Apart => "apart".into(),
         }
     }
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
             ..
         } = self;
         let mut p = load.p.drain(..BURST);
-        dispatcher.both_bursts(&mut p, &mut load.s.drain(..BURST), *now);
+        dispatcher.ingest(&mut p, &mut load.s.drain(..BURST), *now);
         assert_eq!(p.len(), 0, "there is room");
     }
 

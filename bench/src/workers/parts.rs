@@ -29,7 +29,7 @@ impl Part {
     /// The word for it in a case's name.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Dispatcher => "front",
+            Self::Dispatcher => "dispatcher",
             Self::Worker => "worker",
         }
     }
@@ -37,7 +37,7 @@ impl Part {
     /// The functions in which its instructions are counted, as callgrind names them.
     pub const fn measured(self) -> &'static str {
         match self {
-            Self::Dispatcher => "*workers::parts::front_*",
+            Self::Dispatcher => "*workers::parts::dispatcher_*",
             Self::Worker => "*workers::parts::worker_*",
         }
     }
@@ -89,9 +89,9 @@ impl Parts {
             }
             self.now += 1;
             if counts {
-                front_in(self);
+                dispatcher_in(self);
                 worker_poll(self);
-                front_out(self);
+                dispatcher_out(self);
             } else {
                 self.take_in();
                 self.work();
@@ -111,7 +111,7 @@ impl Parts {
             ..
         } = self;
         let (mut p, mut s) = (load.p.drain(..BURST), load.s.drain(..BURST));
-        dispatcher.both_bursts(&mut p, &mut s, *now);
+        dispatcher.ingest(&mut p, &mut s, *now);
         dispatcher.exchange();
     }
 
@@ -136,7 +136,7 @@ impl Parts {
 }
 
 #[inline(never)]
-fn front_in(parts: &mut Parts) {
+fn dispatcher_in(parts: &mut Parts) {
     parts.take_in();
 }
 
@@ -146,6 +146,6 @@ fn worker_poll(parts: &mut Parts) {
 }
 
 #[inline(never)]
-fn front_out(parts: &mut Parts) {
+fn dispatcher_out(parts: &mut Parts) {
     parts.take_out();
 }

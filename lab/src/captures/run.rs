@@ -166,7 +166,7 @@ impl<'a> Feed<'a> {
                 let p: Vec<Tagged> = ps.clone().map(|i| self.primary(i)).collect();
                 let s: Vec<Tagged> = ss.clone().map(|i| self.secondary(i)).collect();
                 let (mut p, mut s) = (p.into_iter(), s.into_iter());
-                self.comparator.both_bursts(&mut p, &mut s, self.now);
+                self.comparator.ingest(&mut p, &mut s, self.now);
             }
         }
     }

@@ -41,7 +41,7 @@ impl Answers {
         }
         self.crowded = self.crowded.saturating_add(1);
         // Each of them is as likely to stay in the end.
-        if draw() % self.crowded == 0 {
+        if draw().is_multiple_of(self.crowded) {
             self.later = question;
         }
     }

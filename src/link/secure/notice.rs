@@ -28,7 +28,7 @@ pub enum Fault {
 
 /// Kinds of faults.
 const FAULTS: usize = 9;
-/// At least so many losses of the peer lie between two notices of one kind.
+/// The pause between two notices of one kind, in times of the peer's silence.
 const PAUSE: Ticks = 2;
 
 impl Fault {
@@ -73,7 +73,7 @@ struct Untold {
     frames: u64,
 }
 
-/// What is yet to be told.
+/// Notices that wait.
 #[derive(Clone, Debug)]
 pub(super) struct Notices {
     session: Option<[u8; 6]>,

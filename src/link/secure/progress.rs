@@ -32,7 +32,7 @@ pub const PROGRESS: usize = BODY + KEYS * TAG;
 const BODY: usize = 52;
 const MAGIC: u16 = 0xc012;
 const VERSION: u16 = 1;
-/// Reports in a row that the peer may miss before whoever claims to be it is answered again.
+/// Reports in a row that the peer may miss before a node that claims to be the peer is answered again.
 const FORGET: u32 = 8;
 /// Processes of the peer that are remembered, so that what they sent does not count again.
 const EARLIER: usize = 64;
@@ -40,7 +40,7 @@ const EARLIER: usize = 64;
 /// What a datagram came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The peer's poll core finished its last round so many milliseconds ago.
+    /// Milliseconds since the peer's poll core finished its last round.
     Peer {
         /// Milliseconds.
         stalled: u32,

@@ -1,4 +1,4 @@
-//! Two guards and whoever sits between them.
+//! Two guards and an attacker between them.
 
 use std::collections::BTreeSet;
 
@@ -68,7 +68,7 @@ fn says(guard: &mut Guard, now: Ticks) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| guard.next_greeting(now).map(|g| g.bytes().to_vec())).collect()
 }
 
-/// Lets two speak by themselves and with heartbeats, without loss; gives back what was on the link.
+/// Lets two speak by themselves and with heartbeats, without loss. Returns the frames that were on the link.
 fn converse(a: &mut Guard, b: &mut Guard, now: Ticks) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for _ in 0..6 {
@@ -117,7 +117,7 @@ fn faults(guard: &mut Guard) -> Vec<Fault> {
 }
 
 #[test]
-fn a_session_begins_whoever_speaks_first_and_whatever_is_lost() {
+fn a_session_begins_in_any_order_and_with_any_loss() {
     for_cases("link_session", 1_000, |rng| {
         let (mut p, mut s) = (primary(rng.byte() | 1), secondary(2));
         let mut under_way: Vec<(Ticks, bool, Vec<u8>)> = Vec::new();
@@ -202,7 +202,7 @@ fn a_recorded_session_means_nothing_to_nodes_that_start_again() {
     for frame in recorded.iter().chain(&recorded) {
         assert_ne!(open(&mut next, frame, 1), Opened::Sealed);
         for answer in says(&mut next, 1) {
-            // Whoever recorded it cannot answer, and the node that lives does not.
+            // The attacker who recorded it cannot answer, and the node that lives does not.
             open(&mut s, &answer, 1);
         }
     }
@@ -449,12 +449,12 @@ fn repeated_questions_keep_no_session_from_forming() {
 #[test]
 fn notices_of_one_kind_come_seldom_and_count() {
     let mut p = primary(1);
-    let mut told = Vec::new();
+    let mut notices = Vec::new();
     for now in 0..10 * TIMING.silence {
         open(&mut p, &plain(1), now);
-        told.extend(p.next_notice(now));
+        notices.extend(p.next_notice(now));
     }
-    let frames: Vec<u64> = told
+    let frames: Vec<u64> = notices
         .iter()
         .map(|notice| match notice {
             Notice::Void { frames, .. } => *frames,
@@ -464,7 +464,7 @@ fn notices_of_one_kind_come_seldom_and_count() {
     assert_eq!(frames, [1, 1000, 1000, 1000, 1000]);
 }
 
-/// Whoever sits on the segment and does what it likes with what it has heard, but has no key.
+/// An attacker on the segment, who does what it likes with the frames that it has recorded, but has no key.
 #[test]
 fn no_stranger_makes_anything_count_that_was_not_sent() {
     for_cases("link_stranger", 300, |rng: &mut Rng| {
@@ -702,7 +702,7 @@ fn a_node_that_comes_back_after_another_took_its_place_is_heard() {
             assert!(p.heard.1 > 0, "it hears nothing of peer {times}");
             let is_heard = p.said > said && half.heard.1 > heard;
             assert!(is_heard, "peer {times} hears nothing");
-            // Whoever was there falls silent.
+            // Both nodes fall silent.
             now = until + TIMING.silence;
         }
     });

@@ -3,7 +3,7 @@
 use crate::config::{OnPeerLost, PairSettings, Role};
 use crate::protect::State;
 
-/// What a state means for whoever is in charge of the pair; `None` where nothing is to be done.
+/// What an operator should do in a state; `None` where there is nothing to do.
 pub fn advice(state: State, pair: &PairSettings) -> Option<&'static str> {
     match (state, pair.role.role(), &pair.failover.on_peer_lost) {
         (State::Uncertain, Role::Primary | Role::Compare, _) => Some(

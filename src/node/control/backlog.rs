@@ -23,7 +23,7 @@ impl Backlog {
         self.0.len() >= LIMIT
     }
 
-    /// Takes a message, whether it is full or not: what was taken in must be told.
+    /// Takes a message, whether it is full or not: the poll core must get every message that was taken in.
     pub fn push(&mut self, message: ToPoll) {
         self.0.push_back(message);
     }
@@ -44,21 +44,21 @@ mod tests {
     use rtrb::RingBuffer;
 
     use super::*;
-    use crate::protect::Monitor;
+    use crate::protect::QemuEvent;
 
     #[test]
     fn it_is_full_at_its_limit_and_keeps_the_order() {
         let (mut ring, mut core) = RingBuffer::new(2);
         let mut backlog = Backlog::default();
-        let mut told = 0;
+        let mut sent = 0;
         while !backlog.is_full() {
-            told += 1;
-            backlog.push(ToPoll::Led { term: told });
+            sent += 1;
+            backlog.push(ToPoll::Led { term: sent });
             backlog.pass_on(&mut ring);
         }
-        assert_eq!(told as usize, LIMIT + 2);
-        backlog.push(ToPoll::Monitor(Monitor::Stop));
-        for expected in 1..=told {
+        assert_eq!(sent as usize, LIMIT + 2);
+        backlog.push(ToPoll::Monitor(QemuEvent::Stop));
+        for expected in 1..=sent {
             let Ok(ToPoll::Led { term }) = core.pop() else {
                 panic!("a message is lost");
             };
@@ -66,6 +66,6 @@ mod tests {
             backlog.pass_on(&mut ring);
         }
         assert!(!backlog.is_full());
-        assert!(matches!(core.pop(), Ok(ToPoll::Monitor(Monitor::Stop))));
+        assert!(matches!(core.pop(), Ok(ToPoll::Monitor(QemuEvent::Stop))));
     }
 }

@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::config::HeartbeatUdp;
 use crate::link::secure::{Heard, PROGRESS, ProgressExchange};
-use crate::monitor::counters::{Counter, Reader};
-use crate::monitor::log::Log;
+use crate::observability::counters::{Counter, Reader};
+use crate::observability::log::Log;
 
 /// Datagrams that are read at a time, so that a flood keeps nobody waiting.
 const BURST: usize = 16;
@@ -35,7 +35,7 @@ pub struct ProgressReports {
     socket: UdpSocket,
     exchange: ProgressExchange,
     core: Reader,
-    /// The poll core's rounds when they were looked at last, and since when they are so many.
+    /// The poll core's rounds at the last check, and the time since which that number has not changed.
     rounds: (u64, Instant),
     period: Duration,
     due: Instant,

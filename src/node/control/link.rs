@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::config::{LinkKey, PairSettings};
 use crate::link::secure::{Fault, Notice};
-use crate::monitor::log::Log;
+use crate::observability::log::Log;
 
 /// Writes six bytes as an Ethernet address is written.
 struct Address([u8; 6]);
@@ -20,7 +20,7 @@ impl fmt::Display for Address {
 pub fn warn_of_trust(pair: &PairSettings, log: &Log) {
     if pair.role.link_key() == Some(&LinkKey::Trusted) {
         log.alert(format_args!(
-            "pair {}: --link-key none: whoever can send a frame on the link can make this VM fall silent, speak \
+            "pair {}: --link-key none: anyone who can send a frame on the link can make this VM fall silent, speak \
              uncompared or lose its network to another; make a key with --make-link-key, or let nobody else on \
              that segment (docs/threat-model.md)",
             pair.name

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::FlowKey;
-use crate::monitor::{atomic_file, private};
+use crate::observability::{atomic_file, private};
 use crate::rewrite::Offset;
 
 #[derive(Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl OffsetFile {
         self.collected.push((flow, offset));
     }
 
-    /// Writes what was collected, and the term of the lead; gives back how many offsets there were.
+    /// Writes what was collected, and the term of the lead. Returns the number of offsets.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -3,9 +3,9 @@
 mod figures;
 mod guest;
 mod monitor;
+mod notices;
 mod peer;
 mod record;
-mod told;
 
 use std::path::Path;
 use std::time::Instant;
@@ -26,14 +26,14 @@ use super::waits::Waits;
 use crate::config::{PairSettings, Role};
 use crate::dpdk::LinkWatch;
 use crate::frame::Ticks;
-use crate::monitor::checkpoints::CheckpointTimes;
-use crate::monitor::counters;
-use crate::monitor::latency::{self, Set};
-use crate::monitor::log::Log;
-use crate::monitor::report::Reports;
-use crate::monitor::summary::RecordSummary;
 use crate::node::clock::Clock;
 use crate::node::mailbox::{ControlEnd, ToControl, ToPoll};
+use crate::observability::checkpoints::CheckpointTimes;
+use crate::observability::counters;
+use crate::observability::latency::{self, Set};
+use crate::observability::log::Log;
+use crate::observability::report::Reports;
+use crate::observability::summary::RecordSummary;
 use crate::protect::{Action, Migration, State};
 use crate::qmp::{Client, Options, Version};
 
@@ -54,7 +54,7 @@ pub struct ControlPair {
     /// The cause whose way to the monitor was measured last; a repeated request has the same.
     measured: Option<Ticks>,
     stopped: Option<Instant>,
-    /// The guest port runs, after so many stops.
+    /// The guest port runs, after this many stops.
     ring: Option<u32>,
     /// The secondary's VM runs since then, and its ring was not seen to.
     unlinked: Option<Instant>,
@@ -63,7 +63,7 @@ pub struct ControlPair {
     offsets: OffsetFile,
     reports: Option<ProgressReports>,
     starvation: Starvation,
-    /// Whether it was told that the VM has no way to the network.
+    /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
     state: State,
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::monitor::counters::{Counter, Reader};
-use crate::monitor::log::Log;
+use crate::observability::counters::{Counter, Reader};
+use crate::observability::log::Log;
 
 /// Lost time in one look that is worth a line: clients notice it.
 const WORTH_A_LINE: Duration = Duration::from_millis(50);

@@ -1,14 +1,14 @@
 //! What a node waits for from its QEMU, and for how long: an answer, or the next step of a checkpoint.
 //!
 //! QEMU answers late while it saves or loads the state of devices, and a checkpoint's pause is QEMU's
-//! business; but output waits with it, so that an operator is told after a second. A connection that is given
+//! business. But output waits with it, so the log reports it after a second. A connection that is given
 //! up and made again is a part of the same wait: a QEMU that hangs takes connections and answers none.
 
 use std::time::{Duration, Instant};
 
-use crate::monitor::summary::{MonitorState, MonitorSummary};
+use crate::observability::summary::{MonitorState, MonitorSummary};
 
-/// What may take so long is not told.
+/// A wait of this length is not reported yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is waited for, and since when.
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_told_after_a_second_and_when_it_is_over() {
+    fn a_wait_is_reported_after_a_second_and_when_it_is_over() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut waits = Waits::default();

@@ -120,17 +120,20 @@ fn connections_that_nobody_completes_cost_no_checkpoint_and_no_connection() {
         assert_eq!(pair.secondary.rewriter().counters().evicted, 0);
         assert_eq!(pair.secondary.rewriter().len(), 2);
         // What the idle connection has sent last is still there to be sent again.
-        pair.secondary_is_told();
-        let mut heir = pair.take_over();
+        pair.secondary_fails_over();
+        let mut successor = pair.take_over();
         for _ in 0..100 {
-            heir.tick(1 << 30);
+            successor.tick(1 << 30);
         }
         for (number, at) in [(0, 3), (SYNS - 10, 1)] {
             let mut input = segment(v6, number, true, TcpFlags::ACK.0, [1 + at, 1001 + at]);
-            assert!(heir.input(&mut input, 1 << 30));
+            assert!(successor.input(&mut input, 1 << 30));
             assert_eq!(numbers(&input), (1 + at, 7001 + at));
             let next = segment(v6, number, false, TcpFlags::ACK.0, [7001 + at, 2 + at]);
-            assert_eq!(numbers(&say(&mut heir, next, 1 << 30)), (1001 + at, 2 + at));
+            assert_eq!(
+                numbers(&say(&mut successor, next, 1 << 30)),
+                (1001 + at, 2 + at)
+            );
         }
     }
 }

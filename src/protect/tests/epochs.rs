@@ -32,10 +32,10 @@ fn two_checkpoints_commit_one_after_the_other_under_a_late_monitor() {
     }
     pair.exchange();
     for commit in 1..=2 {
-        pair.tell(Monitor::Stop);
-        pair.tell(Monitor::Pass);
+        pair.tell(QemuEvent::Stop);
+        pair.tell(QemuEvent::Pass);
         assert!(!pair.primary.wants_output());
-        pair.tell(Monitor::Resume);
+        pair.tell(QemuEvent::Resume);
         assert_eq!(pair.primary.checkpoints().committed_count(), commit);
     }
     assert_eq!(pair.released(), [1]);
@@ -58,7 +58,7 @@ fn what_bears_the_number_of_an_epoch_that_is_over_is_void() {
         old.wrapping_sub(1),
         pair.primary.epoch().wrapping_add(1),
     ] {
-        pair.primary.svm_output(datagram(1), epoch, pair.now);
+        pair.svm_output(datagram(1), epoch);
     }
     assert_eq!(pair.released(), NOTHING);
     assert_eq!(pair.primary.counts().stale, 3);
@@ -69,7 +69,7 @@ fn what_bears_the_number_of_an_epoch_to_come_is_void() {
     let mut pair = Pair::protected();
     pair.stop(1);
     let next = pair.primary.epoch();
-    pair.primary.svm_output(datagram(1), next, pair.now);
+    pair.svm_output(datagram(1), next);
     pair.resume();
     pair.output(datagram(1));
     assert_eq!(pair.released(), NOTHING, "it was sent before the commit");
@@ -85,7 +85,7 @@ fn a_request_without_a_stop_is_repeated() {
     assert_eq!(pair.request(), None, "one is outstanding");
     pair.now += 1;
     assert!(pair.request().is_some());
-    pair.tell(Monitor::Disconnected);
+    pair.tell(QemuEvent::Disconnected);
     assert_eq!(pair.request(), None, "nobody hears it");
     pair.tell(IN_COLO);
     assert!(
@@ -102,15 +102,15 @@ fn a_ring_that_waits_for_its_driver_does_not_keep_frames_for_ever() {
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
     pair.secondary.guest_stopped(0);
-    pair.tell(Monitor::Stop);
+    pair.tell(QemuEvent::Stop);
     pair.secondary_started(1, true);
     pair.exchange();
-    pair.tell(Monitor::Resume);
+    pair.tell(QemuEvent::Resume);
     assert_eq!(pair.released(), [1]);
 }
 
 #[test]
-fn numbers_of_an_epoch_are_not_told_in_the_next() {
+fn isns_of_an_epoch_are_not_sent_in_the_next() {
     let mut pair = Pair::protected();
     pair.output(syn(100));
     pair.svm(syn(5_000));
@@ -166,8 +166,8 @@ fn numbers_that_a_node_took_to_its_grave_were_not_heard() {
     assert_eq!(pair.released(), NOTHING);
     pair.secondary_started(0, true);
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Pass);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Pass);
     pair.resume();
     assert_eq!(pair.released().len(), 1);
 }
@@ -193,13 +193,13 @@ fn numbers_that_a_doubt_or_a_fence_overtakes_wait_for_a_commit() {
 }
 
 #[test]
-fn numbers_that_were_told_before_a_doubt_are_heard_in_it() {
+fn isns_sent_before_an_uncertainty_are_acknowledged_in_it() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
     pair.svm(datagram(1));
     pair.output(syn(100));
     pair.svm(syn(5_000));
-    // The numbers are told before the first frame leaves.
+    // The ISNs are sent before the first frame leaves.
     let first = pair.primary.next_release().expect("a datagram");
     assert_eq!(says(&first.frame), 1);
     pair.primary.input_missed(1, pair.now);
@@ -230,7 +230,7 @@ fn a_load_forgets_the_numbers() {
 }
 
 #[test]
-fn an_epoch_that_the_link_cannot_take_is_told_later() {
+fn an_epoch_that_the_link_cannot_take_is_sent_later() {
     let mut pair = Pair::protected_with(|setup| {
         let limits = &mut setup.limits;
         (limits.flows, limits.primary, limits.secondary) = (2_000, 2_000, 2_000);
@@ -274,7 +274,7 @@ fn an_epoch_that_the_link_cannot_take_is_told_later() {
 fn what_leaves_at_once_does_not_overtake_what_was_held() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
-    pair.tell(Monitor::Migration(Migration::Completed));
+    pair.tell(QemuEvent::Migration(Migration::Completed));
     assert!(!pair.primary.wants_output());
     assert_eq!(pair.released(), [1]);
     assert_eq!(pair.output(datagram(2)).map(|f| says(&f)), Some(2));
@@ -287,7 +287,7 @@ fn what_leaves_at_once_does_not_overtake_what_waited_for_the_link() {
     pair.output(syn(100));
     pair.svm(syn(5_000));
     assert!(pair.released().is_empty(), "the secondary has not heard");
-    pair.tell(Monitor::Migration(Migration::Completed));
+    pair.tell(QemuEvent::Migration(Migration::Completed));
     assert!(!pair.primary.wants_output());
     assert_eq!(pair.released().len(), 1);
     assert!(pair.output(syn(100)).is_some());

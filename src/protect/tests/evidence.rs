@@ -5,9 +5,9 @@ use super::*;
 /// The PVM stops and goes on, as its monitor tells; `pass`: with MIGRATION_PASS in between.
 fn blink(pair: &mut Pair, pass: bool) {
     pair.fence();
-    pair.tell(Monitor::Stop);
+    pair.tell(QemuEvent::Stop);
     if pass {
-        pair.tell(Monitor::Pass);
+        pair.tell(QemuEvent::Pass);
     }
     pair.resume();
 }
@@ -15,12 +15,12 @@ fn blink(pair: &mut Pair, pass: bool) {
 /// The SVM stops for a load.
 fn svm_stops(pair: &mut Pair) {
     pair.secondary.guest_stopped(0);
-    pair.secondary.monitor(Monitor::Stop);
-    pair.secondary.monitor(Monitor::StoppedFor { load: true });
+    pair.secondary.monitor(QemuEvent::Stop);
+    pair.secondary.monitor(QemuEvent::StoppedFor { load: true });
 }
 
 fn svm_resumes(pair: &mut Pair, stops: u32) {
-    pair.secondary.monitor(Monitor::Resume);
+    pair.secondary.monitor(QemuEvent::Resume);
     pair.secondary_started(stops, false);
     pair.exchange();
 }
@@ -32,7 +32,7 @@ fn a_report_and_a_resume_commit_in_either_order_and_need_no_pass() {
         pair.output(datagram(1));
         svm_stops(&mut pair);
         pair.fence();
-        pair.tell(Monitor::Stop);
+        pair.tell(QemuEvent::Stop);
         if report_first {
             svm_resumes(&mut pair, 1);
             assert_eq!(pair.released(), NOTHING, "the PVM has not gone on");
@@ -96,8 +96,9 @@ fn an_operator_at_either_vm_commits_nothing() {
     assert_eq!(pair.request(), Some(Cause::Unproven));
     // The SVM's run state is `paused`, whatever the PVM does meanwhile.
     pair.secondary.guest_stopped(0);
-    pair.secondary.monitor(Monitor::Stop);
-    pair.secondary.monitor(Monitor::StoppedFor { load: false });
+    pair.secondary.monitor(QemuEvent::Stop);
+    pair.secondary
+        .monitor(QemuEvent::StoppedFor { load: false });
     blink(&mut pair, true);
     svm_resumes(&mut pair, 1);
     assert_eq!(pair.released(), NOTHING);
@@ -123,7 +124,7 @@ fn a_report_covers_only_what_the_secondary_had_heard_of_at_its_stop() {
     pair.output(datagram(1));
     pair.exchange();
     pair.fence();
-    pair.tell(Monitor::Stop);
+    pair.tell(QemuEvent::Stop);
     svm_resumes(&mut pair, 1);
     pair.resume();
     assert_eq!(
@@ -141,7 +142,7 @@ fn an_event_of_the_svm_that_is_read_late_covers_no_more() {
     svm_stops(&mut pair);
     // The SVM has loaded, runs, and stops for the next load before its RESUME is read. The PVM's node
     // has committed the first stop by MIGRATION_PASS and has polled the ring since.
-    pair.tell(Monitor::Disconnected);
+    pair.tell(QemuEvent::Disconnected);
     pair.fence();
     pair.tell(IN_COLO);
     pair.barrier(pair.stops, true);
@@ -149,8 +150,8 @@ fn an_event_of_the_svm_that_is_read_late_covers_no_more() {
     pair.exchange();
     pair.secondary.guest_stopped(0);
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.secondary.monitor(Monitor::Resume);
+    pair.tell(QemuEvent::Stop);
+    pair.secondary.monitor(QemuEvent::Resume);
     pair.exchange();
     pair.resume();
     assert_eq!(pair.released(), NOTHING, "that was the load before");
@@ -177,7 +178,7 @@ fn without_a_secondary_that_reports_a_pass_has_to_do() {
                 pair.now += TIMING.silence;
                 pair.request();
             } else {
-                pair.secondary.monitor(Monitor::Disconnected);
+                pair.secondary.monitor(QemuEvent::Disconnected);
                 pair.exchange();
             }
             blink(&mut pair, pass);
@@ -211,7 +212,7 @@ fn a_secondary_node_that_was_started_inside_a_checkpoint_reports_nothing_of_it()
     pair.now += TIMING.heartbeat;
     pair.exchange();
     pair.fence();
-    pair.tell(Monitor::Stop);
+    pair.tell(QemuEvent::Stop);
     svm_resumes(&mut pair, 0);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
@@ -229,8 +230,8 @@ fn a_load_for_a_takeover_or_behind_the_end_of_colo_is_no_commit() {
     pair.output(datagram(1));
     svm_stops(&mut pair);
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::ColoExit);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::ColoExit);
     svm_resumes(&mut pair, 1);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
@@ -243,8 +244,8 @@ fn a_stop_without_proof_is_asked_about_again_though_the_ring_does_not_run() {
     pair.fence();
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Resume);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Resume);
     pair.now += REPEAT;
     assert!(pair.request().is_some(), "nobody would ever ask again");
 }
@@ -305,19 +306,19 @@ fn a_pass_without_proof_commits_nothing_once_colo_has_ended() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Pass);
-    pair.tell(Monitor::Resume);
-    pair.tell(Monitor::ColoExit);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Pass);
+    pair.tell(QemuEvent::Resume);
+    pair.tell(QemuEvent::ColoExit);
     pair.cut = true;
     pair.now += TIMING.silence;
     pair.request();
     assert_eq!(pair.released(), NOTHING, "nobody has said who goes on");
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Migration(Migration::Completed));
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Completed));
     assert_eq!(pair.released(), [1]);
     pair.request();
-    pair.tell(Monitor::Resume);
+    pair.tell(QemuEvent::Resume);
     pair.barrier(pair.stops, false);
     pair.request();
     assert!(
@@ -332,8 +333,8 @@ fn a_load_behind_the_end_of_the_svm_s_colo_is_not_reported() {
     pair.output(datagram(1));
     svm_stops(&mut pair);
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.secondary.monitor(Monitor::ColoExit);
+    pair.tell(QemuEvent::Stop);
+    pair.secondary.monitor(QemuEvent::ColoExit);
     svm_resumes(&mut pair, 1);
     assert_eq!(pair.primary.reports().number, 0);
     pair.resume();
@@ -346,7 +347,7 @@ fn a_report_of_a_session_that_is_over_commits_nothing() {
     pair.output(datagram(1));
     svm_stops(&mut pair);
     pair.fence();
-    pair.tell(Monitor::Stop);
+    pair.tell(QemuEvent::Stop);
     svm_resumes(&mut pair, 1);
     pair.secondary = Secondary::new(setup(3), pair.now);
     pair.secondary.monitor(CONNECTED_SECONDARY);
@@ -363,7 +364,7 @@ fn a_report_of_a_session_that_is_over_commits_nothing() {
 fn the_primary_learns_of_a_witness_though_the_queue_was_full_when_it_came() {
     for able in [true, false] {
         let mut pair = Pair::protected();
-        let (before, after) = (Monitor::Disconnected, CONNECTED_SECONDARY);
+        let (before, after) = (QemuEvent::Disconnected, CONNECTED_SECONDARY);
         let (before, after) = if able {
             (before, after)
         } else {
@@ -391,7 +392,7 @@ fn one_report_commits_one_stop() {
     let before = pair.primary.checkpoints().committed_count();
     pair.output(datagram(1));
     pair.stop(1);
-    pair.tell(Monitor::Resume);
+    pair.tell(QemuEvent::Resume);
     assert_eq!(pair.primary.checkpoints().committed_count(), before + 1);
     // An operator's stop before the ring was polled again.
     blink(&mut pair, true);
@@ -407,10 +408,11 @@ fn a_stop_of_the_svm_for_no_load_is_not_reported() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
     pair.secondary.guest_stopped(0);
-    pair.secondary.monitor(Monitor::Stop);
-    pair.secondary.monitor(Monitor::StoppedFor { load: false });
+    pair.secondary.monitor(QemuEvent::Stop);
+    pair.secondary
+        .monitor(QemuEvent::StoppedFor { load: false });
     pair.fence();
-    pair.tell(Monitor::Stop);
+    pair.tell(QemuEvent::Stop);
     svm_resumes(&mut pair, 1);
     assert_eq!(pair.primary.reports().number, 0);
     pair.resume();
@@ -428,8 +430,7 @@ fn exchange_heartbeats(pair: &mut Pair) {
         }
         while let Some(t) = pair.secondary.next_transmit(pair.now) {
             if t.bytes()[KIND] != CONTROL {
-                let (bytes, len) = (t.bytes(), t.bytes().len());
-                pair.primary.link_frame(bytes, len, pair.now);
+                hear(&mut pair.primary, t.bytes(), pair.now);
             }
         }
     }
@@ -465,10 +466,11 @@ fn a_pass_proves_nothing_before_the_secondary_s_first_word_in_a_session() {
 fn mute() -> Pair {
     let mut pair = Pair::new().forwards();
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Migration(Migration::Colo));
-    pair.secondary.monitor(Monitor::Migration(Migration::Colo));
-    pair.secondary.monitor(Monitor::Resume);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Colo));
+    pair.secondary
+        .monitor(QemuEvent::Migration(Migration::Colo));
+    pair.secondary.monitor(QemuEvent::Resume);
     pair.resume();
     pair.exchange();
     pair
@@ -476,11 +478,11 @@ fn mute() -> Pair {
 
 /// A checkpoint of it.
 fn mute_checkpoint(pair: &mut Pair) {
-    pair.secondary.monitor(Monitor::Stop);
-    pair.secondary.monitor(Monitor::StoppedFor { load: true });
+    pair.secondary.monitor(QemuEvent::Stop);
+    pair.secondary.monitor(QemuEvent::StoppedFor { load: true });
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.secondary.monitor(Monitor::Resume);
+    pair.tell(QemuEvent::Stop);
+    pair.secondary.monitor(QemuEvent::Resume);
     pair.exchange();
     pair.resume();
     pair.exchange();
@@ -488,7 +490,7 @@ fn mute_checkpoint(pair: &mut Pair) {
 
 fn answer(pair: &mut Pair, question: u32, running: bool) {
     pair.secondary
-        .monitor(Monitor::Answered { question, running });
+        .monitor(QemuEvent::Answered { question, running });
 }
 
 #[test]
@@ -525,7 +527,7 @@ fn an_svm_that_did_not_run_is_asked_again_when_it_may() {
     let mut pair = mute();
     pair.output(datagram(1));
     let question = pair.secondary.next_question().expect("a question");
-    pair.secondary.monitor(Monitor::Stop);
+    pair.secondary.monitor(QemuEvent::Stop);
     answer(&mut pair, question, false);
     assert_eq!(pair.secondary.next_question(), None, "it stands still");
     mute_checkpoint(&mut pair);

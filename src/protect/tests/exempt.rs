@@ -46,12 +46,12 @@ fn an_exempt_connection_of_equal_lengths_lives_on() {
         pair.output(segment(true, 1001, 9, b"answer of the PVM"));
         pair.svm(segment(true, 7001, 9, b"answer of the SVM"));
         assert_eq!(pair.released(), [b'M']);
-        pair.secondary_is_told();
-        let mut heir = pair.take_over();
+        pair.secondary_fails_over();
+        let mut successor = pair.take_over();
         let mut input = segment(false, 9, 1018, b"next");
-        assert!(heir.input(&mut input, 0));
+        assert!(successor.input(&mut input, 0));
         assert_eq!(numbers(&input), (9, 7018));
-        let next = say(&mut heir, segment(true, 7018, 13, b"next"), 0);
+        let next = say(&mut successor, segment(true, 7018, 13, b"next"), 0);
         assert_eq!(numbers(&next), (1018, 13));
     }
 }

@@ -23,20 +23,20 @@ impl Pair {
         self.secondary.tick(self.now);
     }
 
-    /// QEMU is told to go on with this VM alone.
-    pub(super) fn secondary_is_told(&mut self) {
-        self.secondary_is_told_at(1);
+    /// The secondary's QEMU gets the failover command.
+    pub(super) fn secondary_fails_over(&mut self) {
+        self.secondary_fails_over_at(1);
     }
 
     /// It is the ring's stop of this number.
-    fn secondary_is_told_at(&mut self, stops: u32) {
+    fn secondary_fails_over_at(&mut self, stops: u32) {
         self.secondary.guest_stopped(0);
         for event in [
-            Monitor::ColoExit,
-            Monitor::Stop,
-            Monitor::Migration(Migration::Completed),
-            Monitor::Resume,
-            Monitor::Barrier {
+            QemuEvent::ColoExit,
+            QemuEvent::Stop,
+            QemuEvent::Migration(Migration::Completed),
+            QemuEvent::Resume,
+            QemuEvent::Barrier {
                 stops,
                 migration: Migration::Completed,
                 running: true,
@@ -49,16 +49,16 @@ impl Pair {
 
     pub(super) fn take_over(self) -> Primary<HeapFrame> {
         assert!(self.secondary.takes_over());
-        let mut heir = Primary::new(setup(9), self.now);
-        heir.inherit(self.secondary.into_inheritance(), self.now);
-        heir
+        let mut successor = Primary::new(setup(9), self.now);
+        successor.inherit(self.secondary.into_handover_state(), self.now);
+        successor
     }
 }
 
 /// What the guest sends leaves at once.
-pub(super) fn say(heir: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> HeapFrame {
-    let frame = heir.outward(frame, now).unwrap();
-    heir.output(frame, now).unwrap()
+pub(super) fn say(successor: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> HeapFrame {
+    let frame = successor.outward(frame, now).unwrap();
+    output(successor, frame, now).unwrap()
 }
 
 pub(super) fn segment(from_guest: bool, seq: u32, ack: u32, payload: &[u8]) -> HeapFrame {
@@ -164,7 +164,7 @@ fn a_primary_that_may_take_the_loss_for_certain_goes_on() {
 }
 
 #[test]
-fn a_fenced_peer_is_certain_and_qemu_is_told_where_that_is_automatic() {
+fn a_fenced_peer_is_certain_and_failover_auto_gives_the_failover_command() {
     for auto in [false, true] {
         let mut pair = pair_with(OnPeerLost::Fence, auto);
         pair.output(datagram(1));
@@ -176,8 +176,8 @@ fn a_fenced_peer_is_certain_and_qemu_is_told_where_that_is_automatic() {
         pair.primary.fenced(number, true, pair.now);
         pair.primary.tick(pair.now);
         assert_eq!(pair.released(), [1]);
-        let told = pair.primary.next_action(pair.now);
-        assert_eq!(told, auto.then_some(Action::FailOver));
+        let reported = pair.primary.next_action(pair.now);
+        assert_eq!(reported, auto.then_some(Action::FailOver));
         // The secondary shoots only where it goes on in the other's place.
         let fences = matches!(pair.secondary.next_action(pair.now), Some(Action::Fence(_)));
         assert_eq!(fences, auto);
@@ -194,9 +194,9 @@ fn a_secondary_that_has_fenced_the_primary_tells_its_qemu() {
     };
     pair.secondary.fenced(number, true, pair.now);
     assert!(!pair.secondary.takes_over());
-    let told = pair.secondary.next_action(pair.now);
-    assert_eq!(told, Some(Action::FailOver));
-    pair.secondary_is_told();
+    let reported = pair.secondary.next_action(pair.now);
+    assert_eq!(reported, Some(Action::FailOver));
+    pair.secondary_fails_over();
     assert_eq!(pair.secondary.next_action(pair.now + 100_000), None);
     pair.take_over();
 }
@@ -205,11 +205,11 @@ fn a_secondary_that_has_fenced_the_primary_tells_its_qemu() {
 fn a_cancelled_migration_says_nothing_of_the_other_vm() {
     let mut pair = Pair::protected();
     pair.output(datagram(1));
-    pair.tell(Monitor::Migration(Migration::Broken));
+    pair.tell(QemuEvent::Migration(Migration::Broken));
     assert_eq!(pair.released(), NOTHING);
     assert_eq!(pair.primary.state(), State::PeerLost);
-    pair.tell(Monitor::Disconnected);
-    pair.tell(Monitor::Connected {
+    pair.tell(QemuEvent::Disconnected);
+    pair.tell(QemuEvent::Connected {
         migration: Migration::Broken,
         running: true,
         leads: false,
@@ -223,7 +223,7 @@ fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
         let mut pair = pair_with(policy, false);
         pair.output(datagram(1));
         pair.silence();
-        pair.secondary_is_told();
+        pair.secondary_fails_over();
         let leaves = pair.released().len();
         assert_eq!(leaves, usize::from(policy == OnPeerLost::Release));
         let Pair {
@@ -232,19 +232,19 @@ fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
             now,
             ..
         } = pair;
-        let mut heir = Primary::<HeapFrame>::new(setup(9), now);
-        heir.inherit(secondary.into_inheritance(), now);
+        let mut successor = Primary::<HeapFrame>::new(setup(9), now);
+        successor.inherit(secondary.into_handover_state(), now);
         for _ in 0..4 {
-            while let Some(t) = heir.next_transmit(now) {
-                primary.link_frame(t.bytes(), t.bytes().len(), now);
+            while let Some(t) = successor.next_transmit(now) {
+                hear(&mut primary, t.bytes(), now);
             }
             while let Some(t) = primary.next_transmit(now) {
-                heir.link_frame(t.bytes(), t.bytes().len(), now);
+                hear(&mut successor, t.bytes(), now);
             }
         }
         primary.tick(now);
-        assert_eq!(primary.output(datagram(2), now), None);
-        primary.monitor(Monitor::Migration(Migration::Completed), now);
+        assert_eq!(output(&mut primary, datagram(2), now), None);
+        primary.monitor(QemuEvent::Migration(Migration::Completed), now);
         primary.tick(now + 10 * TIMING.silence);
         assert!(primary.next_release().is_none());
         assert_eq!(primary.state(), State::PeerLost);
@@ -261,29 +261,29 @@ fn nothing_opens_on_the_word_of_a_peer_that_has_taken_over() {
     let mut pair = pair_with(OnPeerLost::Hold, false);
     pair.output(syn(100));
     pair.svm(syn(5_000));
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     let Pair {
         mut primary,
         secondary,
         mut now,
         ..
     } = pair;
-    let mut heir = Primary::<HeapFrame>::new(setup(9), now);
-    heir.inherit(secondary.into_inheritance(), now);
+    let mut successor = Primary::<HeapFrame>::new(setup(9), now);
+    successor.inherit(secondary.into_handover_state(), now);
     assert!(primary.next_release().is_none(), "nobody has heard");
     let mut lost = 0;
     for _ in 0..20 {
         // An acknowledgment goes by itself where it is not due together with what is lost.
         for _ in 0..3 {
-            while let Some(t) = heir.next_transmit(now) {
+            while let Some(t) = successor.next_transmit(now) {
                 if says_who_leads(t.bytes()) {
                     lost += 1;
                     continue;
                 }
-                primary.link_frame(t.bytes(), t.bytes().len(), now);
+                hear(&mut primary, t.bytes(), now);
             }
             while let Some(t) = primary.next_transmit(now) {
-                heir.link_frame(t.bytes(), t.bytes().len(), now);
+                hear(&mut successor, t.bytes(), now);
             }
             now += TIMING.retransmit / 5;
         }
@@ -294,15 +294,15 @@ fn nothing_opens_on_the_word_of_a_peer_that_has_taken_over() {
     assert!(lost > 1, "it is said again");
     // It is heard at last.
     for _ in 0..4 {
-        while let Some(t) = heir.next_transmit(now) {
-            primary.link_frame(t.bytes(), t.bytes().len(), now);
+        while let Some(t) = successor.next_transmit(now) {
+            hear(&mut primary, t.bytes(), now);
         }
         while let Some(t) = primary.next_transmit(now) {
-            heir.link_frame(t.bytes(), t.bytes().len(), now);
+            hear(&mut successor, t.bytes(), now);
         }
     }
     assert!(primary.is_superseded() && primary.next_release().is_none());
-    assert!(primary.link().is_settled() && heir.link().is_settled());
+    assert!(primary.link().is_settled() && successor.link().is_settled());
 }
 
 #[test]
@@ -313,21 +313,21 @@ fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
     pair.released();
     pair.exchange();
     assert_eq!(pair.released().len(), 1);
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     let now = pair.now;
-    let mut heir = pair.take_over();
+    let mut successor = pair.take_over();
     // The guest's SYN again, its data, and what the client answers.
-    let again = say(&mut heir, syn(5_000), now);
+    let again = say(&mut successor, syn(5_000), now);
     assert_eq!(numbers(&again).0, 100);
-    let data = say(&mut heir, segment(true, 5_001, 7, b"x"), now);
+    let data = say(&mut successor, segment(true, 5_001, 7, b"x"), now);
     assert_eq!(numbers(&data), (101, 7));
     let mut answer = segment(false, 7, 102, b"y");
-    assert!(heir.input(&mut answer, now));
+    assert!(successor.input(&mut answer, now));
     assert_eq!(numbers(&answer), (7, 5_002));
     // Another connection of the same ports has numbers of its own.
-    let other = say(&mut heir, syn(900_000), now);
+    let other = say(&mut successor, syn(900_000), now);
     assert_eq!(numbers(&other).0, 900_000);
-    let data = say(&mut heir, segment(true, 900_001, 7, b"x"), now);
+    let data = say(&mut successor, segment(true, 900_001, 7, b"x"), now);
     assert_eq!(numbers(&data), (900_001, 7));
 }
 
@@ -342,33 +342,33 @@ const RARP: [u8; 2] = [0x80, 0x35];
 const ARP: [u8; 2] = [0x08, 0x06];
 
 #[test]
-fn the_network_is_told_as_soon_as_qemu_has_decided_and_again_when_the_vm_runs() {
+fn the_announcement_leaves_when_qemu_has_decided_and_again_when_the_vm_runs() {
     let mut pair = Pair::protected();
     pair.svm(segment(true, 5_001, 7, b"x"));
     let now = pair.now;
     pair.secondary.guest_stopped(0);
-    for event in [Monitor::ColoExit, Monitor::Stop] {
+    for event in [QemuEvent::ColoExit, QemuEvent::Stop] {
         pair.secondary.monitor(event);
         assert!(said(|| pair.secondary.next_announcement(now)).is_empty());
     }
     pair.secondary
-        .monitor(Monitor::Migration(Migration::Completed));
+        .monitor(QemuEvent::Migration(Migration::Completed));
     assert!(pair.secondary.is_chosen() && !pair.secondary.takes_over());
     assert_eq!(said(|| pair.secondary.next_announcement(now)), [RARP]);
     assert!(said(|| pair.secondary.next_announcement(now)).is_empty());
-    pair.secondary.monitor(Monitor::Resume);
-    pair.secondary.monitor(Monitor::Barrier {
+    pair.secondary.monitor(QemuEvent::Resume);
+    pair.secondary.monitor(QemuEvent::Barrier {
         stops: 1,
         migration: Migration::Completed,
         running: true,
     });
-    let mut heir = pair.take_over();
-    assert_eq!(said(|| heir.next_announcement(now)), [RARP]);
+    let mut successor = pair.take_over();
+    assert_eq!(said(|| successor.next_announcement(now)), [RARP]);
     // Whom the VM has sent its last segment to is asked where it is.
     let last = segment(true, 5_001, 7, b"x").to_vec();
     let packet = Packet::parse(&last, last.len());
-    heir.speaks_to(&last, &packet);
-    assert_eq!(said(|| heir.next_announcement(now)), [ARP]);
+    successor.speaks_to(&last, &packet);
+    assert_eq!(said(|| successor.next_announcement(now)), [ARP]);
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() 
     let restarted = |running| {
         let mut primary = Primary::<HeapFrame>::new(setup(3), 0);
         primary.monitor(
-            Monitor::Connected {
+            QemuEvent::Connected {
                 migration: Migration::Colo,
                 running,
                 leads: true,
@@ -390,7 +390,7 @@ fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() 
     let mut primary = restarted(true);
     assert!(primary.wants_peers());
     primary.hears(&heard, &packet);
-    let barrier = |stops| Monitor::Barrier {
+    let barrier = |stops| QemuEvent::Barrier {
         stops,
         migration: Migration::Colo,
         running: true,
@@ -398,7 +398,7 @@ fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() 
     primary.monitor(barrier(0), 2);
     assert!(said(|| primary.next_announcement(2)).is_empty());
     primary.guest_stopped();
-    for event in [Monitor::Stop, Monitor::Pass, Monitor::Resume] {
+    for event in [QemuEvent::Stop, QemuEvent::Pass, QemuEvent::Resume] {
         assert!(said(|| primary.next_announcement(3)).is_empty());
         primary.monitor(event, 3);
     }
@@ -424,11 +424,11 @@ fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() 
 const NONE: [[u8; 2]; 0] = [];
 
 /// What a survivor sends once more of its own accord, by sequence and acknowledgment number.
-fn again(heir: &mut Primary<HeapFrame>) -> Vec<(u32, u32)> {
+fn again(successor: &mut Primary<HeapFrame>) -> Vec<(u32, u32)> {
     let mut all = Vec::new();
-    while let Some(last) = heir.next_last() {
+    while let Some(last) = successor.next_last() {
         if last.counts {
-            all.push(numbers(&heir.outward_again(last.frame).unwrap()));
+            all.push(numbers(&successor.outward_again(last.frame).unwrap()));
         }
     }
     all
@@ -444,7 +444,7 @@ fn what_the_svm_sent_last_leaves_again_at_the_takeover() {
     pair.released();
     pair.svm(segment(true, 5_001, 7, b"x"));
     pair.svm(segment(true, 5_002, 7, b"y"));
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     assert_eq!(again(&mut pair.take_over()), [(102, 7)]);
 }
 
@@ -454,40 +454,40 @@ fn an_acknowledgment_behind_data_leaves_again_with_the_data() {
     pair.svm(segment(true, 5_001, 7, b"x"));
     pair.svm(segment(true, 5_002, 7, b""));
     pair.svm(segment(true, 5_002, 8, b""));
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     assert_eq!(again(&mut pair.take_over()), [(5_001, 7), (5_002, 8)]);
 }
 
 #[test]
-fn a_syn_that_the_svm_sent_last_leaves_again_with_the_number_that_was_told() {
+fn a_syn_that_the_svm_sent_last_leaves_again_with_the_pvm_s_number() {
     let mut pair = Pair::protected();
     pair.output(syn(100));
     pair.svm(syn(5_000));
     pair.released();
     pair.exchange();
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     assert_eq!(again(&mut pair.take_over()), [(100, 0)]);
 }
 
 #[test]
 fn what_the_svm_sent_before_it_loaded_a_state_never_leaves() {
-    for told in [false, true] {
+    for reported in [false, true] {
         let mut pair = Pair::protected();
         pair.svm(segment(true, 5_001, 7, b"x"));
         pair.stop(1);
-        if told {
+        if reported {
             pair.resume();
             pair.exchange();
         }
-        pair.secondary_is_told_at(2);
+        pair.secondary_fails_over_at(2);
         assert_eq!(again(&mut pair.take_over()), []);
     }
 }
 
 /// Where the clients may wait that a survivor knows of.
 fn awaited(pair: Pair) -> Vec<u32> {
-    let mut heir = pair.take_over();
-    let last = std::iter::from_fn(|| heir.next_last());
+    let mut successor = pair.take_over();
+    let last = std::iter::from_fn(|| successor.next_last());
     last.flat_map(|last| last.awaited(7)).flatten().collect()
 }
 
@@ -498,7 +498,7 @@ fn where_a_client_waits_is_known_though_the_vms_state_is_older() {
     pair.input(&segment(false, 7, 5_002, b"taken"));
     assert!(pair.secondary.next_input(pair.now).is_some());
     pair.input(&segment(false, 12, 5_003, b""));
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     assert_eq!(awaited(pair), [7, 12], "7 once");
 
     let mut pair = Pair::protected();
@@ -509,7 +509,7 @@ fn where_a_client_waits_is_known_though_the_vms_state_is_older() {
     pair.exchange();
     assert!(pair.secondary.next_input(pair.now).is_none());
     assert_eq!(pair.secondary.counts().stale, 1);
-    pair.secondary_is_told_at(2);
+    pair.secondary_fails_over_at(2);
     assert_eq!(awaited(pair), [7, 14]);
 
     let mut pair = Pair::protected();
@@ -517,7 +517,7 @@ fn where_a_client_waits_is_known_though_the_vms_state_is_older() {
     pair.stop(1);
     pair.resume();
     pair.input(&segment(false, 20, 5_002, b"waits"));
-    pair.secondary_is_told_at(2);
+    pair.secondary_fails_over_at(2);
     assert_eq!(awaited(pair), [7, 20, 25]);
 }
 
@@ -528,13 +528,13 @@ fn a_connection_that_was_reset_has_no_last_segment() {
     let mut reset = segment(true, 5_002, 7, b"").to_vec();
     reset[47] |= 4;
     pair.svm(HeapFrame::new(&reset));
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     assert_eq!(again(&mut pair.take_over()), []);
 }
 
 #[test]
-fn what_was_loaded_last_has_no_offset_though_nobody_told() {
-    for told in [false, true] {
+fn a_last_load_without_an_epoch_has_no_offset() {
+    for reported in [false, true] {
         let mut pair = Pair::protected();
         pair.output(syn(100));
         pair.svm(syn(5_000));
@@ -543,16 +543,16 @@ fn what_was_loaded_last_has_no_offset_though_nobody_told() {
         pair.released();
         // A checkpoint whose end the primary did not live to tell.
         pair.secondary.guest_stopped(0);
-        if told {
-            pair.secondary.monitor(Monitor::Stop);
-            pair.secondary.monitor(Monitor::Resume);
+        if reported {
+            pair.secondary.monitor(QemuEvent::Stop);
+            pair.secondary.monitor(QemuEvent::Resume);
         }
         pair.secondary.guest_stopped(0);
         for event in [
-            Monitor::Stop,
-            Monitor::Migration(Migration::Completed),
-            Monitor::Resume,
-            Monitor::Barrier {
+            QemuEvent::Stop,
+            QemuEvent::Migration(Migration::Completed),
+            QemuEvent::Resume,
+            QemuEvent::Barrier {
                 stops: 2,
                 migration: Migration::Completed,
                 running: true,
@@ -561,10 +561,10 @@ fn what_was_loaded_last_has_no_offset_though_nobody_told() {
             pair.secondary.monitor(event);
         }
         let now = pair.now;
-        let mut heir = pair.take_over();
-        let data = say(&mut heir, segment(true, 5_001, 7, b"x"), now);
+        let mut successor = pair.take_over();
+        let data = say(&mut successor, segment(true, 5_001, 7, b"x"), now);
         // A checkpoint that loaded nothing leaves the offset as it was.
-        assert_eq!(numbers(&data).0, if told { 5_001 } else { 101 });
+        assert_eq!(numbers(&data).0, if reported { 5_001 } else { 101 });
     }
 }
 
@@ -572,8 +572,8 @@ fn what_was_loaded_last_has_no_offset_though_nobody_told() {
 fn a_load_that_the_monitor_tells_late_voids_no_offset() {
     let mut pair = Pair::new().forwards();
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Migration(Migration::Colo));
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Colo));
     pair.resume();
     // The link is faster than the SVM's monitor.
     pair.exchange();
@@ -583,10 +583,10 @@ fn a_load_that_the_monitor_tells_late_voids_no_offset() {
     pair.released();
     pair.exchange();
     pair.released();
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     let now = pair.now;
-    let mut heir = pair.take_over();
-    let data = say(&mut heir, segment(true, 5_001, 7, b"x"), now);
+    let mut successor = pair.take_over();
+    let data = say(&mut successor, segment(true, 5_001, 7, b"x"), now);
     assert_eq!(numbers(&data), (101, 7));
 }
 
@@ -636,11 +636,11 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     pair.released();
     pair.exchange();
     pair.released();
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     let now = pair.now + TIMING.silence;
-    let heir = pair.take_over();
+    let successor = pair.take_over();
     let mut pair = Pair {
-        primary: heir,
+        primary: successor,
         secondary: Secondary::new(setup(20), now),
         cut: false,
         stops: 1,
@@ -653,8 +653,8 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     assert_eq!(pair.primary.state(), State::Pairing);
     // Both VMs have the numbers of the first secondary.
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Migration(Migration::Colo));
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Colo));
     pair.secondary_started(0, true);
     pair.resume();
     for _ in 0..8 {
@@ -669,11 +669,11 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
     let release = pair.primary.next_release().expect("equal");
     assert_eq!(numbers(&release.frame), (101, 7));
     // The second takeover, too.
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     let now = pair.now;
-    let mut heir = pair.take_over();
-    assert_eq!(again(&mut heir), [(101, 7)]);
-    let data = say(&mut heir, data(), now);
+    let mut successor = pair.take_over();
+    assert_eq!(again(&mut successor), [(101, 7)]);
+    let data = say(&mut successor, data(), now);
     assert_eq!(numbers(&data), (101, 7));
 }
 
@@ -682,6 +682,6 @@ fn a_survivor_is_protected_again_and_so_are_its_old_connections() {
 fn a_survivor_that_is_started_again_leads_in_the_term_that_it_led_in() {
     let mut pair = pair_with(OnPeerLost::Hold, false);
     pair.secondary.led(5);
-    pair.secondary_is_told();
+    pair.secondary_fails_over();
     assert_eq!(pair.take_over().term(), 5);
 }

@@ -39,7 +39,7 @@ fn a_lost_input_frame_asks_for_a_checkpoint() {
 fn an_svm_that_takes_no_input_asks_for_a_checkpoint() {
     let mut pair = Pair::protected();
     let input = datagram(9);
-    while pair.primary.input_room(pair.now) >= crate::protect::protection::BURST {
+    while pair.primary.input_room(pair.now) >= crate::protect::output_commit::BURST {
         pair.input(&input);
     }
     assert_eq!(pair.request(), None);
@@ -55,7 +55,7 @@ fn a_slow_svm_is_only_waited_for() {
     let mut pair = Pair::protected();
     let input = datagram(9);
     for _ in 0..20 {
-        while pair.primary.input_room(pair.now) >= crate::protect::protection::BURST {
+        while pair.primary.input_room(pair.now) >= crate::protect::output_commit::BURST {
             pair.input(&input);
         }
         for _ in 0..3 {
@@ -80,7 +80,7 @@ fn input_of_an_epoch_waits_for_an_svm_that_runs_it() {
     pair.input(&datagram(2));
     assert!(
         pair.secondary.next_input(pair.now).is_none(),
-        "the epoch was not told yet"
+        "the epoch has not come yet"
     );
     pair.exchange();
     let next = pair.secondary.next_input(pair.now);
@@ -118,7 +118,7 @@ fn a_driver_that_resets_alone_goes_on_in_its_epoch() {
 }
 
 #[test]
-fn an_epoch_that_is_told_too_late_is_reported() {
+fn an_epoch_that_comes_too_late_is_reported() {
     let mut pair = Pair::protected();
     pair.stop(1);
     pair.resume();
@@ -128,8 +128,8 @@ fn an_epoch_that_is_told_too_late_is_reported() {
     pair.secondary_started(2, true);
     assert!(pair.secondary.wants_output());
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Pass);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Pass);
     pair.exchange();
     pair.resume();
     assert!(!pair.primary.wants_output(), "a report may still come");

@@ -2,7 +2,6 @@
 //! is the simulation's matter.
 
 mod ageing;
-mod bare;
 mod epochs;
 mod evidence;
 mod exempt;
@@ -10,11 +9,14 @@ mod failover;
 mod mirror;
 mod monitor;
 mod silence;
+mod standalone;
+
+use std::iter::{empty, once};
 
 use etherparse::{PacketBuilder, TcpHeader};
 
 use super::{
-    Bare, Cause, Failover, Migration, Monitor, OnPeerLost, Primary, Secondary, Setup, State,
+    Cause, Failover, Migration, OnPeerLost, Primary, QemuEvent, Secondary, Setup, Standalone, State,
 };
 use crate::compare::{Limits, Numbers, Policy, Reason};
 use crate::frame::{Frame, HeapFrame, Ticks};
@@ -102,6 +104,22 @@ fn says(frame: &HeapFrame) -> u8 {
     *frame.to_vec().last().unwrap()
 }
 
+/// The VM of a primary sends; returns what leaves at once.
+fn output(primary: &mut Primary<HeapFrame>, frame: HeapFrame, now: Ticks) -> Option<HeapFrame> {
+    if !primary.compares() {
+        return Some(frame);
+    }
+    primary.ingest(&mut once(frame), &mut empty(), now);
+    None
+}
+
+/// A primary gets a frame of the link; the epoch and the length of output in it.
+fn hear(primary: &mut Primary<HeapFrame>, bytes: &[u8], now: Ticks) -> Option<(u32, usize)> {
+    let data = primary.link_frame(bytes, bytes.len(), now);
+    primary.link_events(now);
+    data
+}
+
 /// Both nodes of a pair on a link without loss or delay.
 struct Pair {
     primary: Primary<HeapFrame>,
@@ -113,17 +131,17 @@ struct Pair {
     now: Ticks,
 }
 
-const CONNECTED: Monitor = Monitor::Connected {
+const CONNECTED: QemuEvent = QemuEvent::Connected {
     migration: Migration::None,
     running: true,
     leads: false,
 };
-const CONNECTED_SECONDARY: Monitor = Monitor::Connected {
+const CONNECTED_SECONDARY: QemuEvent = QemuEvent::Connected {
     migration: Migration::Colo,
     running: true,
     leads: false,
 };
-const IN_COLO: Monitor = Monitor::Connected {
+const IN_COLO: QemuEvent = QemuEvent::Connected {
     migration: Migration::Colo,
     running: true,
     leads: true,
@@ -169,8 +187,8 @@ impl Pair {
     fn protected_with(change: impl Fn(&mut Setup)) -> Self {
         let mut pair = Self::with(change).forwards();
         pair.fence();
-        pair.tell(Monitor::Stop);
-        pair.tell(Monitor::Migration(Migration::Colo));
+        pair.tell(QemuEvent::Stop);
+        pair.tell(QemuEvent::Migration(Migration::Colo));
         pair.secondary_started(0, true);
         pair.resume();
         pair.exchange();
@@ -179,7 +197,7 @@ impl Pair {
         pair
     }
 
-    fn tell(&mut self, event: Monitor) {
+    fn tell(&mut self, event: QemuEvent) {
         self.primary.monitor(event, self.now);
     }
 
@@ -189,21 +207,21 @@ impl Pair {
         } else {
             Migration::None
         };
-        self.tell(Monitor::Barrier {
+        self.tell(QemuEvent::Barrier {
             stops,
             migration,
             running: true,
         });
     }
 
-    /// The SVM's ring runs after so many stops, with a new state or without.
+    /// The SVM's ring runs after `stops` stops, with a new state or without.
     fn secondary_started(&mut self, stops: u32, loaded: bool) {
         if loaded {
-            self.secondary.monitor(Monitor::Stop);
-            self.secondary.monitor(Monitor::StoppedFor { load: true });
-            self.secondary.monitor(Monitor::Resume);
+            self.secondary.monitor(QemuEvent::Stop);
+            self.secondary.monitor(QemuEvent::StoppedFor { load: true });
+            self.secondary.monitor(QemuEvent::Resume);
         }
-        self.secondary.monitor(Monitor::Barrier {
+        self.secondary.monitor(QemuEvent::Barrier {
             stops,
             migration: Migration::Colo,
             running: true,
@@ -218,7 +236,7 @@ impl Pair {
 
     /// The PVM goes on, and its ring with it.
     fn resume(&mut self) {
-        self.tell(Monitor::Resume);
+        self.tell(QemuEvent::Resume);
         self.barrier(self.stops, true);
     }
 
@@ -233,18 +251,17 @@ impl Pair {
             }
             while let Some(t) = self.secondary.next_transmit(self.now) {
                 if !self.cut {
-                    let (bytes, len) = (t.bytes(), t.bytes().len());
-                    self.primary.link_frame(bytes, len, self.now);
+                    hear(&mut self.primary, t.bytes(), self.now);
                 }
             }
         }
     }
 
-    /// The PVM sends; what left at once is given back.
+    /// The PVM sends. Returns the frame if it left at once.
     fn output(&mut self, frame: HeapFrame) -> Option<HeapFrame> {
         assert!(self.primary.wants_output(), "the ring must not be polled");
         let frame = self.primary.outward(frame, self.now)?;
-        self.primary.output(frame, self.now)
+        output(&mut self.primary, frame, self.now)
     }
 
     /// The client sends, and the PVM has taken it.
@@ -266,13 +283,18 @@ impl Pair {
         }
         let mut bytes = outgoing.header.to_vec();
         bytes.extend(outgoing.frame.to_vec());
-        let (epoch, length) = self
-            .primary
-            .link_frame(&bytes, bytes.len(), self.now)
-            .unwrap();
+        let (epoch, length) = hear(&mut self.primary, &bytes, self.now).unwrap();
         let payload = HeapFrame::new(&bytes[DATA_HEADER..DATA_HEADER + length]);
         let payload = self.primary.outward(payload, self.now).unwrap();
-        self.primary.svm_output(payload, epoch, self.now);
+        self.svm_output(payload, epoch);
+    }
+
+    /// The link brings what the SVM has sent in an epoch.
+    fn svm_output(&mut self, frame: HeapFrame, epoch: u32) {
+        if self.primary.admits(epoch) {
+            self.primary
+                .ingest(&mut empty(), &mut once(frame), self.now);
+        }
     }
 
     fn released(&mut self) -> Vec<u8> {
@@ -291,8 +313,8 @@ impl Pair {
     fn stop(&mut self, stops: u32) {
         self.secondary.guest_stopped(0);
         self.fence();
-        self.tell(Monitor::Stop);
-        self.tell(Monitor::Pass);
+        self.tell(QemuEvent::Stop);
+        self.tell(QemuEvent::Pass);
         self.secondary_started(stops, true);
         self.exchange();
     }

@@ -143,8 +143,8 @@ fn a_vm_that_dies_in_an_announced_restart_is_lost_at_once() {
         pair.cut = true;
         pair.now += 10;
         match by_primary {
-            true => pair.secondary.monitor(Monitor::ColoExit),
-            false => pair.tell(Monitor::ColoExit),
+            true => pair.secondary.monitor(QemuEvent::ColoExit),
+            false => pair.tell(QemuEvent::ColoExit),
         }
         let peer = usize::from(by_primary);
         assert!(actions(&mut pair)[peer].is_some(), "{by_primary}");
@@ -175,8 +175,8 @@ fn a_link_that_returns_right_behind_a_commit_leads_to_a_checkpoint() {
     let mut pair = Pair::protected();
     pair.cut = true;
     pair.fence();
-    pair.tell(Monitor::Stop);
-    pair.tell(Monitor::Pass);
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Pass);
     pair.now += TIMING.silence;
     pair.resume();
     pair.cut = false;

@@ -1,7 +1,7 @@
 //! The secondary goes on as a primary, beside an old one that may not know (rule R6).
 
 use dpdk_colo::frame::Ticks;
-use dpdk_colo::protect::Monitor;
+use dpdk_colo::protect::QemuEvent;
 
 use super::World;
 use crate::guest::Vm;
@@ -16,7 +16,7 @@ use crate::setup::{SLACK, TIMING, setup};
 pub struct Zombie {
     pub node: Node,
     vm: Vm,
-    monitor: Line<Monitor>,
+    monitor: Line<QemuEvent>,
     oracle: Oracle,
     capture: Capture,
     /// It has heard by then.

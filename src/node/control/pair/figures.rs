@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::config::PairSettings;
-use crate::monitor::checkpoints::CheckpointTimes;
-use crate::monitor::counters::{self, Snapshot};
-use crate::monitor::latency::{self, Recorder, Set};
-use crate::monitor::summary::{self, MonitorSummary, PairSummary, RecordSummary};
+use crate::observability::checkpoints::CheckpointTimes;
+use crate::observability::counters::{self, Snapshot};
+use crate::observability::latency::{self, Recorder, Set};
+use crate::observability::summary::{self, MonitorSummary, PairSummary, RecordSummary};
 
 /// A pair's figures, shared with the telemetry thread.
 pub struct Figures {

@@ -6,9 +6,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::ControlPair;
 use crate::config::Role;
-use crate::monitor::log::Log;
 use crate::node::mailbox::ToPoll;
-use crate::protect::Monitor;
+use crate::observability::log::Log;
+use crate::protect::QemuEvent;
 
 /// How long a VM may take to use its port when it goes on, before its link is looked at.
 const RING_START: Duration = Duration::from_millis(20);
@@ -18,7 +18,7 @@ pub(super) const QUESTION: u64 = 1 << 32;
 /// What the guest port's driver says.
 #[derive(Clone, Copy, Debug)]
 pub enum GuestEvent {
-    /// The ring runs, after so many stops.
+    /// The ring runs again.
     Started {
         /// Stops so far.
         stops: u32,
@@ -38,9 +38,9 @@ pub struct GuestTeller {
 
 /// The way from a guest port's callback to the control thread.
 pub fn guest_events() -> (GuestTeller, Receiver<GuestEvent>) {
-    let (events, told) = bounded(WAITING);
-    let oldest = told.clone();
-    (GuestTeller { events, oldest }, told)
+    let (events, receiver) = bounded(WAITING);
+    let oldest = receiver.clone();
+    (GuestTeller { events, oldest }, receiver)
 }
 
 impl GuestTeller {
@@ -89,7 +89,9 @@ impl ControlPair {
         match self.settings.role.role() {
             _ if self.connected => self.ask_state(stops, now),
             // Protection can go on without the monitor of a secondary.
-            Role::Secondary => self.tell(ToPoll::Monitor(Monitor::Unexplained { stops })),
+            Role::Secondary => {
+                self.tell(ToPoll::Monitor(QemuEvent::StartedWithoutMonitor { stops }))
+            }
             Role::Primary | Role::Compare => {}
         }
     }
@@ -122,12 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_events_the_last_ones_are_told_in_order() {
-        let (teller, told) = guest_events();
+    fn of_many_events_the_last_ones_come_in_order() {
+        let (teller, receiver) = guest_events();
         for stops in 0..1_000 {
             teller.tell(GuestEvent::Started { stops });
         }
-        let stops: Vec<u32> = told
+        let stops: Vec<u32> = receiver
             .try_iter()
             .map(|event| match event {
                 GuestEvent::Started { stops } => stops,

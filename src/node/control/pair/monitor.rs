@@ -7,11 +7,11 @@ use super::{ControlPair, Figures};
 use crate::config::Role;
 use crate::dpdk::tsc;
 use crate::error_chain::chain;
-use crate::monitor::latency::Interval;
-use crate::monitor::log::Log;
 use crate::node::clock::Clock;
 use crate::node::mailbox::ToPoll;
-use crate::protect::{Migration, Monitor, Request};
+use crate::observability::latency::Interval;
+use crate::observability::log::Log;
+use crate::protect::{Migration, QemuEvent, Request};
 use crate::qmp::{ColoMode, Event, MigrationStatus, RunState};
 
 /// What a state of QEMU's migration says of who may speak.
@@ -113,7 +113,7 @@ impl ControlPair {
                 if running && migration == Migration::Completed {
                     self.runs();
                 }
-                self.tell(ToPoll::Monitor(Monitor::Connected {
+                self.tell(ToPoll::Monitor(QemuEvent::Connected {
                     migration,
                     running,
                     leads,
@@ -127,7 +127,7 @@ impl ControlPair {
                 self.asked = None;
                 self.stopped = None;
                 log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
-                self.tell(ToPoll::Monitor(Monitor::Disconnected));
+                self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
             }
             Event::Stop { at } => {
                 self.stopped = Some(at.read);
@@ -137,7 +137,7 @@ impl ControlPair {
                             .record_stop(at.read.saturating_duration_since(written))
                     });
                 }
-                self.tell(ToPoll::Monitor(Monitor::Stop));
+                self.tell(ToPoll::Monitor(QemuEvent::Stop));
                 if self.settings.role.role() == Role::Secondary
                     && let Some(client) = &mut self.client
                 {
@@ -163,15 +163,15 @@ impl ControlPair {
                     }
                 }
                 self.runs();
-                self.tell(ToPoll::Monitor(Monitor::Resume));
+                self.tell(ToPoll::Monitor(QemuEvent::Resume));
             }
-            Event::RunState(run) => self.tell(ToPoll::Monitor(Monitor::StoppedFor {
+            Event::RunState(run) => self.tell(ToPoll::Monitor(QemuEvent::StoppedFor {
                 load: run == RunState::Colo,
             })),
-            Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(Monitor::Pass)),
+            Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(QemuEvent::Pass)),
             Event::Migration { status, .. } => {
                 self.migration = migration(status);
-                self.tell(ToPoll::Monitor(Monitor::Migration(self.migration)));
+                self.tell(ToPoll::Monitor(QemuEvent::Migration(self.migration)));
             }
             Event::ColoExit { mode, reason, .. } => {
                 log.warning(
@@ -180,7 +180,7 @@ impl ControlPair {
                 );
                 // No checkpoint follows.
                 self.asked = None;
-                self.tell(ToPoll::Monitor(Monitor::ColoExit));
+                self.tell(ToPoll::Monitor(QemuEvent::ColoExit));
             }
             Event::RequestWritten { token, at } => {
                 if let Some(asked) = self
@@ -204,7 +204,7 @@ impl ControlPair {
                 );
             }
             Event::Barrier { token, run, .. } if token & QUESTION != 0 => {
-                self.tell(ToPoll::Monitor(Monitor::Answered {
+                self.tell(ToPoll::Monitor(QemuEvent::Answered {
                     question: token as u32,
                     running: run == RunState::Running,
                 }));
@@ -214,7 +214,7 @@ impl ControlPair {
                 run,
                 migration,
             } => {
-                self.tell(ToPoll::Monitor(Monitor::Barrier {
+                self.tell(ToPoll::Monitor(QemuEvent::Barrier {
                     stops: token as u32,
                     migration: self::migration(migration),
                     running: run == RunState::Running,
@@ -224,7 +224,7 @@ impl ControlPair {
                 if self.settings.role.role() == Role::Secondary && token & QUESTION == 0 =>
             {
                 let stops = token as u32;
-                self.tell(ToPoll::Monitor(Monitor::Unexplained { stops }));
+                self.tell(ToPoll::Monitor(QemuEvent::StartedWithoutMonitor { stops }));
             }
             Event::LinkRaised { nic } => log.warning(
                 "link",

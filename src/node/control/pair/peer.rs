@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::ControlPair;
-use crate::config::{OnPeerLost, Place, Role};
-use crate::monitor::log::Log;
+use crate::config::{OnPeerLost, PortRole, Role};
 use crate::node::control::fencing::{Fencing, Outcome};
 use crate::node::control::offsets::Left;
 use crate::node::mailbox::ToPoll;
+use crate::observability::log::Log;
 use crate::protect::Migration;
 
 impl ControlPair {
@@ -72,7 +72,7 @@ impl ControlPair {
             log.warning(
                 "failover",
                 format_args!(
-                    "pair {}: QEMU cannot be told that the peer is lost: {error}",
+                    "pair {}: QEMU cannot get the failover command: {error}",
                     self.settings.name
                 ),
             );
@@ -121,7 +121,7 @@ impl ControlPair {
         let uplink = self
             .settings
             .ports()
-            .any(|(place, _)| place == Place::Uplink);
+            .any(|(place, _)| place == PortRole::Uplink);
         if !uplink && !std::mem::replace(&mut self.mute, true) {
             log.error(
                 "uplink",

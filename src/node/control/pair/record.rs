@@ -6,8 +6,8 @@ use super::ControlPair;
 use crate::compare;
 use crate::dpdk::{Mbuf, tsc};
 use crate::frame::{Frame, Ticks};
-use crate::monitor::report::{Capture, Divergence};
 use crate::node::clock::Clock;
+use crate::observability::report::{Capture, Divergence};
 use crate::packet::Packet;
 
 /// Bytes of each frame that a record keeps.

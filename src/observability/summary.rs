@@ -16,7 +16,7 @@ use super::atomic_file;
 use super::checkpoints::CheckpointTimes;
 use super::counters::{Counter, Group, Snapshot};
 use super::latency::{Interval, LatencySummary, Set};
-use crate::config::{PairSettings, Place, Role};
+use crate::config::{PairSettings, PortRole, Role};
 use crate::protect::State;
 
 /// What a [`PairSummary`] is made of.
@@ -124,7 +124,7 @@ pub struct PairSummary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PortSummary {
     /// What the port is to the pair.
-    pub place: Place,
+    pub place: PortRole,
     /// Frames taken from it.
     pub rx: u64,
     /// Frames given to it.

@@ -12,7 +12,7 @@ use rustix::thread::set_current_timer_slack;
 /// How often the poll cores' rings are looked at: a request must not wait long.
 const PERIOD: Duration = Duration::from_micros(20);
 /// The same where no pair has a monitor to write a request to: records and signals can wait.
-const LEISURE: Duration = Duration::from_millis(10);
+const SLOW_PERIOD: Duration = Duration::from_millis(10);
 
 /// Readies this thread and says how long it is to sleep at a time: it waits for requests if any pair
 /// has a monitor. Where the poll cores sleep, for `idle_sleep`, CPU is scarce and it has time, too,
@@ -27,8 +27,8 @@ pub fn begin(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
 
 fn period(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
     match (has_monitor, idle_sleep) {
-        (false, _) => LEISURE,
-        (true, Some(sleep)) => sleep.clamp(PERIOD, LEISURE),
+        (false, _) => SLOW_PERIOD,
+        (true, Some(sleep)) => sleep.clamp(PERIOD, SLOW_PERIOD),
         (true, None) => PERIOD,
     }
 }
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(period(true, None), PERIOD);
         assert_eq!(period(true, Some(sleep)), sleep);
         assert_eq!(period(true, Some(sleep / 50)), PERIOD);
-        assert_eq!(period(false, Some(sleep)), LEISURE);
-        assert_eq!(period(true, Some(Duration::from_secs(1))), LEISURE);
+        assert_eq!(period(false, Some(sleep)), SLOW_PERIOD);
+        assert_eq!(period(true, Some(Duration::from_secs(1))), SLOW_PERIOD);
     }
 }

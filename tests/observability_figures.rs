@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options};
 use dpdk_colo::compare::Policy;
-use dpdk_colo::config::{Place, RuleName, Settings};
-use dpdk_colo::monitor::checkpoints::CheckpointTimes;
-use dpdk_colo::monitor::counters::{Counter, Group, Snapshot, Writer, published};
-use dpdk_colo::monitor::latency::{Interval, Set};
-use dpdk_colo::monitor::openmetrics;
-use dpdk_colo::monitor::summary::{
+use dpdk_colo::config::{PortRole, RuleName, Settings};
+use dpdk_colo::observability::checkpoints::CheckpointTimes;
+use dpdk_colo::observability::counters::{Counter, Group, Snapshot, Writer, published};
+use dpdk_colo::observability::latency::{Interval, Set};
+use dpdk_colo::observability::openmetrics;
+use dpdk_colo::observability::summary::{
     Figures, MempoolSummary, MonitorState, MonitorSummary, PairSummary, RecordSummary, Summary,
 };
-use dpdk_colo::monitor::table::Table;
-use dpdk_colo::monitor::telemetry::answer;
+use dpdk_colo::observability::table::Table;
+use dpdk_colo::observability::telemetry::answer;
 use dpdk_colo::protect::State;
 
 fn assert_golden(name: &str, found: &str) {
@@ -48,9 +48,9 @@ fn primary() -> Settings {
 }
 
 fn count(writer: &Writer) {
-    writer.add(Counter::rx(Place::Guest), 1_000_000);
-    writer.add(Counter::tx(Place::Uplink), 999_000);
-    writer.add(Counter::dropped(Place::Link), 3);
+    writer.add(Counter::rx(PortRole::Guest), 1_000_000);
+    writer.add(Counter::tx(PortRole::Uplink), 999_000);
+    writer.add(Counter::dropped(PortRole::Link), 3);
     writer.add(Counter::Released, 999_000);
     writer.set(Counter::Held, 1000);
     writer.raise(Counter::HeldMax, 4096);

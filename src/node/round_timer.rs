@@ -9,7 +9,7 @@ use rustix::thread::set_current_timer_slack;
 use super::clock::Clock;
 use crate::dpdk::tsc;
 use crate::frame::Ticks;
-use crate::monitor::counters::{Counter, Writer};
+use crate::observability::counters::{Counter, Writer};
 
 /// Rounds without work before a core sleeps.
 const IDLE_ROUNDS: u32 = 64;
@@ -19,7 +19,7 @@ const LONG_ROUND: Duration = Duration::from_millis(1);
 const PUBLISH: Duration = Duration::from_millis(1);
 
 /// The rounds of one core.
-pub struct Pace {
+pub struct RoundTimer {
     idle_sleep: Option<Duration>,
     publish: Ticks,
     now: Ticks,
@@ -34,7 +34,7 @@ pub struct Pace {
     lost: Ticks,
 }
 
-impl Pace {
+impl RoundTimer {
     /// This core, which sleeps for `idle_sleep` after a run of rounds without work, or never.
     pub fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
         if idle_sleep.is_some() {

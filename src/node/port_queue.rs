@@ -4,8 +4,8 @@
 //! sent once that stage has taken it. All frames keep their order.
 
 use super::egress::Egress;
+use super::pool_headroom::PoolHeadroom;
 use super::sealing::Sealing;
-use super::source::Source;
 use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue, tsc};
 use crate::link::secure::{Begun, Counts as Void, Guard, Notice};
 
@@ -66,7 +66,7 @@ impl Fit {
 }
 
 /// A port in use by one poll core.
-pub struct Lane {
+pub struct PortQueue {
     rx: RxPoller,
     tx: TxPoller,
     /// Frames to send, in order.
@@ -79,7 +79,7 @@ pub struct Lane {
     /// Received frames that are not prepared yet.
     raw: Burst,
     cutting: Option<Mempool>,
-    source: Option<Source>,
+    source: Option<PoolHeadroom>,
     abilities: Abilities,
     /// Frames taken from the port.
     pub received: u64,
@@ -89,7 +89,7 @@ pub struct Lane {
     pub dropped: u64,
 }
 
-impl Lane {
+impl PortQueue {
     /// Takes the queues for this core.
     pub fn new(queues: Queues) -> Self {
         let Queues {
@@ -117,7 +117,7 @@ impl Lane {
             ingress: None,
             raw: Burst::new(),
             cutting,
-            source: source.map(Source::new),
+            source: source.map(PoolHeadroom::new),
             abilities,
             received: 0,
             sent: 0,
@@ -138,17 +138,11 @@ impl Lane {
             .map(|pool| Egress::new(abilities, None, pool));
     }
 
-    /// Takes frames from the port into an empty burst.
+    /// Takes frames from the port into an empty burst, at most `most` where frames need not be cut.
     #[inline]
-    pub fn receive(&mut self, burst: &mut Burst) -> usize {
-        self.receive_most(burst, Burst::CAPACITY)
-    }
-
-    /// The same, but at most `most` frames where none need be segmented or reassembled.
-    #[inline]
-    pub fn receive_most(&mut self, burst: &mut Burst, most: usize) -> usize {
+    pub fn receive(&mut self, burst: &mut Burst, most: usize) -> usize {
         if let Fit::Link(sealing) = &mut self.fit {
-            let n = self.rx.rx(&mut self.raw);
+            let n = self.rx.rx_most(&mut self.raw, most);
             self.received += n as u64;
             let now = tsc::now();
             for frame in self.raw.drain() {
@@ -305,7 +299,7 @@ impl Lane {
         Burst::CAPACITY - self.out.len()
     }
 
-    /// Queues a frame. There must be [`Lane::room`].
+    /// Queues a frame. There must be [`PortQueue::room`].
     #[inline]
     pub fn push(&mut self, frame: Mbuf) {
         if self.out.push(frame).is_err() {

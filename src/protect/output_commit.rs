@@ -1,18 +1,17 @@
 //! What the PVM sends is compared, held, and let go by a commit.
 //!
-//! In: P and S, the fence that ends an epoch, the commit that covers it, doubts and the word that
-//! this VM goes on alone. Out: the P that may leave, the checkpoints that are wanted, divergences.
-//! What makes a commit, a doubt or a word is not known here. Whatever fence and commit do not cover
-//! stays inside (rules R1 to R3); a doubt holds everything until the next commit (rule R8); what
-//! waits for longer than the timeout wants a checkpoint (rule R9).
+//! Input: P and S, the fence that ends an epoch, the commit that covers it, uncertainty, and the decision that this VM
+//! goes on alone. Output: the P that may leave, wanted checkpoints, divergences. Their reasons are not known here. Frames
+//! that fence and commit do not cover stay inside (rules R1 to R3). Uncertainty holds everything until the next commit
+//! (rule R8). A frame that waits for longer than the timeout wants a checkpoint (rule R9).
 
-use super::opening::{Openings, Told};
+use super::handshake_gate::{HandshakeGate, SendIsns};
 use super::{Cause, Checkpoints, Request, Setup};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
 use crate::link::Endpoint;
 use crate::packet::Packet;
-use crate::spread::{Front, FrontEnd, Shares};
+use crate::spread::{Dispatcher, DispatcherEnd, RedirectionTable};
 
 /// Frames of a burst; nothing is polled that there is no room for.
 pub(super) const BURST: usize = 32;
@@ -24,15 +23,15 @@ pub(super) enum Mode {
     On,
     /// Everything is held until the next commit.
     Uncertain,
-    /// The peer is certainly lost, though QEMU has not been told: everything leaves at once.
+    /// The peer is certainly lost, though QEMU has not got the failover command: everything leaves at once.
     Alone,
 }
 
 /// The PVM's output from its ring to the uplink.
-pub(super) struct Protection<F> {
+pub(super) struct OutputCommit<F> {
     mode: Mode,
-    comparator: Front<F>,
-    openings: Openings<F>,
+    comparator: Dispatcher<F>,
+    handshake_gate: HandshakeGate<F>,
     checkpoints: Checkpoints,
     epoch: u32,
     /// The epoch that began with the last commit.
@@ -45,15 +44,15 @@ pub(super) struct Protection<F> {
     discarded: u64,
 }
 
-impl<F: Frame> Protection<F> {
+impl<F: Frame> OutputCommit<F> {
     /// Nothing is protected yet. A worker behind each of `ends` compares its share of the flows.
-    pub fn new(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares) -> Self {
+    pub fn new(setup: Setup, ends: Vec<DispatcherEnd<F>>, table: RedirectionTable) -> Self {
         Self {
             mode: Mode::Off,
             hold: setup.limits.primary,
             timeout: setup.limits.timeout,
-            comparator: Front::new(setup.limits, setup.numbers, setup.policy, ends, shares),
-            openings: Openings::new(),
+            comparator: Dispatcher::new(setup.limits, setup.numbers, setup.policy, ends, table),
+            handshake_gate: HandshakeGate::new(),
             checkpoints: Checkpoints::new(setup.repeat),
             epoch: 0,
             committed: None,
@@ -89,7 +88,7 @@ impl<F: Frame> Protection<F> {
     }
 
     /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Front<F> {
+    pub fn comparator(&self) -> &Dispatcher<F> {
         &self.comparator
     }
 
@@ -98,7 +97,7 @@ impl<F: Frame> Protection<F> {
         &self.checkpoints
     }
 
-    /// The requests, to be told what became of them.
+    /// The requests, which take QEMU's answers.
     pub fn checkpoints_mut(&mut self) -> &mut Checkpoints {
         &mut self.checkpoints
     }
@@ -116,12 +115,12 @@ impl<F: Frame> Protection<F> {
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
         let record = self.record.as_ref().map_or(0, Divergence::frames);
-        self.comparator.frames() + self.openings.len() + record
+        self.comparator.frames() + self.handshake_gate.len() + record
     }
 
     /// P that wait for their counterpart, a commit or an acknowledgment.
     pub fn held(&self) -> usize {
-        self.comparator.held() + self.openings.len()
+        self.comparator.held() + self.handshake_gate.len()
     }
 
     /// Whether a burst of P has room.
@@ -129,7 +128,7 @@ impl<F: Frame> Protection<F> {
         let has_room = match self.mode {
             // What leaves at once must not overtake what was held before.
             Mode::Off | Mode::Alone => {
-                self.comparator.room() >= self.hold && self.openings.len() == 0
+                self.comparator.room() >= self.hold && self.handshake_gate.len() == 0
             }
             _ => self.comparator.room() >= BURST,
         };
@@ -153,22 +152,23 @@ impl<F: Frame> Protection<F> {
         self.comparator.is_settled()
     }
 
-    /// Takes in a P; gives it back where nothing is compared.
-    pub fn primary(&mut self, frame: F, now: Ticks) -> Option<F> {
-        if !self.compares() {
-            return Some(frame);
-        }
-        // A frame that does not fit is dropped, which no caller that asks first will see.
-        if self.comparator.primary(frame, now).is_err() {
-            self.discarded += 1;
-        }
-        self.examine(now);
-        None
+    /// How many P and S the next round should take at most, where it finds more.
+    #[inline]
+    pub fn take_budget(&mut self) -> [usize; 2] {
+        self.comparator.take_budget()
     }
 
-    /// Takes in an S of the epoch that the PVM runs.
-    pub fn secondary(&mut self, frame: F, now: Ticks) {
-        self.comparator.secondary(frame, now);
+    /// Takes in P and S of the epoch that the PVM runs.
+    pub fn ingest(
+        &mut self,
+        primary: &mut impl Iterator<Item = F>,
+        secondary: &mut impl Iterator<Item = F>,
+        now: Ticks,
+    ) {
+        debug_assert!(self.compares(), "what is not compared does not come here");
+        self.comparator.ingest(primary, secondary, now);
+        // What does not fit is dropped, which no caller that asks first will see.
+        self.discarded += primary.count() as u64;
         self.examine(now);
     }
 
@@ -183,7 +183,7 @@ impl<F: Frame> Protection<F> {
     pub fn fence(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.comparator.fence();
-        self.openings.fence(&mut self.comparator);
+        self.handshake_gate.fence(&mut self.comparator);
     }
 
     /// The VM entered COLO: both VMs are equal now.
@@ -202,7 +202,7 @@ impl<F: Frame> Protection<F> {
 
     fn compare_again(&mut self, now: Ticks) {
         self.comparator.commit(now);
-        self.openings.free();
+        self.handshake_gate.free();
         self.committed = Some(self.epoch);
         self.mode = Mode::On;
     }
@@ -214,7 +214,7 @@ impl<F: Frame> Protection<F> {
     }
 
     /// The same where it may be so already. There is a cause to ask for a checkpoint if one may come.
-    pub fn doubt(&mut self, cause: Option<Cause>, now: Ticks) {
+    pub fn mark_uncertain(&mut self, cause: Option<Cause>, now: Ticks) {
         if !self.comparator.is_suspended() {
             self.comparator.suspend();
         }
@@ -230,7 +230,7 @@ impl<F: Frame> Protection<F> {
     /// says whether QEMU knows.
     pub fn go_on_alone(&mut self, mode: Mode, now: Ticks) {
         self.comparator.commit(now);
-        self.openings.free();
+        self.handshake_gate.free();
         self.mode = mode;
         self.checkpoints.settle();
     }
@@ -238,7 +238,7 @@ impl<F: Frame> Protection<F> {
     /// The VM that sent what is held is gone: nothing of that may leave, and nothing is compared.
     pub fn start_over(&mut self, now: Ticks) {
         self.discarded += self.comparator.discard() as u64;
-        self.discarded += self.openings.discard() as u64;
+        self.discarded += self.handshake_gate.discard() as u64;
         self.comparator.commit(now);
         self.mode = Mode::Off;
         self.checkpoints.settle();
@@ -251,9 +251,9 @@ impl<F: Frame> Protection<F> {
         }
     }
 
-    /// The peer knows of nothing that it was told.
+    /// The peer knows nothing that it was sent.
     pub fn revoke(&mut self) {
-        self.openings.revoke();
+        self.handshake_gate.revoke();
     }
 
     /// Looks at what the comparator found.
@@ -287,7 +287,7 @@ impl<F: Frame> Protection<F> {
             return;
         }
         let unheard = self
-            .openings
+            .handshake_gate
             .oldest()
             .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
         if unheard || lost && self.held() > 0 {
@@ -299,15 +299,15 @@ impl<F: Frame> Protection<F> {
         }
     }
 
-    /// The next P that may leave. The link is told of a connection's ISNs before any frame of it
-    /// leaves.
+    /// The next P that may leave. The link gets a connection's ISNs before any frame of it leaves.
     pub fn next_release(&mut self, link: &mut Endpoint) -> Option<Release<F>> {
-        let told = match self.mode {
-            Mode::On => Told::In(self.epoch),
-            Mode::Uncertain => Told::Later,
-            Mode::Off | Mode::Alone => Told::Nobody,
+        let send_isns = match self.mode {
+            Mode::On => SendIsns::In(self.epoch),
+            Mode::Uncertain => SendIsns::Later,
+            Mode::Off | Mode::Alone => SendIsns::Nobody,
         };
-        self.openings.next_release(&mut self.comparator, link, told)
+        self.handshake_gate
+            .next_release(&mut self.comparator, link, send_isns)
     }
 
     /// The next checkpoint request, if QEMU can take one.

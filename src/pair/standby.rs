@@ -17,11 +17,11 @@ use crate::frame::Ticks;
 const FRAMES: usize = 256;
 
 /// The frames and when they came; by default none, and room for none.
-pub struct Overheard<F> {
+pub struct StandbyBacklog<F> {
     frames: VecDeque<(Ticks, F)>,
 }
 
-impl<F> Default for Overheard<F> {
+impl<F> Default for StandbyBacklog<F> {
     fn default() -> Self {
         Self {
             frames: VecDeque::new(),
@@ -29,7 +29,7 @@ impl<F> Default for Overheard<F> {
     }
 }
 
-impl<F> Overheard<F> {
+impl<F> StandbyBacklog<F> {
     /// None yet. All memory is allocated here.
     pub fn new() -> Self {
         Self {
@@ -80,33 +80,33 @@ impl<F> Overheard<F> {
 mod tests {
     use super::*;
 
-    fn rest(mut overheard: Overheard<usize>) -> Vec<usize> {
-        std::iter::from_fn(|| overheard.next()).collect()
+    fn rest(mut backlog: StandbyBacklog<usize>) -> Vec<usize> {
+        std::iter::from_fn(|| backlog.next()).collect()
     }
 
     #[test]
     fn the_newest_are_kept_in_order_and_no_memory_is_added() {
-        let mut overheard = Overheard::new();
-        let memory = overheard.frames.capacity();
-        assert_eq!(overheard.add(0..FRAMES, 1), 0);
-        assert_eq!(overheard.add(FRAMES..FRAMES + 3, 2), 3);
-        assert_eq!(overheard.frames.capacity(), memory);
-        assert!(rest(overheard).into_iter().eq(3..FRAMES + 3));
+        let mut backlog = StandbyBacklog::new();
+        let memory = backlog.frames.capacity();
+        assert_eq!(backlog.add(0..FRAMES, 1), 0);
+        assert_eq!(backlog.add(FRAMES..FRAMES + 3, 2), 3);
+        assert_eq!(backlog.frames.capacity(), memory);
+        assert!(rest(backlog).into_iter().eq(3..FRAMES + 3));
     }
 
     #[test]
     fn what_is_too_late_or_the_primary_had_is_gone() {
-        let mut overheard = Overheard::new();
+        let mut backlog = StandbyBacklog::new();
         for came in 1..=4 {
-            overheard.add([came as usize].into_iter(), came);
+            backlog.add([came as usize].into_iter(), came);
         }
-        assert_eq!((overheard.expire(1), overheard.expire(3)), (0, 2));
-        assert_eq!(rest(overheard), [3, 4]);
-        let mut overheard = Overheard::new();
-        overheard.add([7, 8].into_iter(), 1);
-        assert_eq!((overheard.forget(), overheard.forget()), (2, 0));
-        overheard.add([9].into_iter(), 2);
-        assert_eq!(rest(overheard), [9]);
-        assert!(rest(Overheard::default()).is_empty());
+        assert_eq!((backlog.expire(1), backlog.expire(3)), (0, 2));
+        assert_eq!(rest(backlog), [3, 4]);
+        let mut backlog = StandbyBacklog::new();
+        backlog.add([7, 8].into_iter(), 1);
+        assert_eq!((backlog.forget(), backlog.forget()), (2, 0));
+        backlog.add([9].into_iter(), 2);
+        assert_eq!(rest(backlog), [9]);
+        assert!(rest(StandbyBacklog::default()).is_empty());
     }
 }

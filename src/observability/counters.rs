@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use crate::config::Place;
+use crate::config::PortRole;
 
 /// Where a counter stands in the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,17 +263,17 @@ counters! {
 
 impl Counter {
     /// Frames taken from the port at `place`.
-    pub const fn rx(place: Place) -> Self {
+    pub const fn rx(place: PortRole) -> Self {
         [Self::Rx0, Self::Rx1, Self::Rx2][place.slot()]
     }
 
     /// Frames given to the port at `place`.
-    pub const fn tx(place: Place) -> Self {
+    pub const fn tx(place: PortRole) -> Self {
         [Self::Tx0, Self::Tx1, Self::Tx2][place.slot()]
     }
 
     /// Frames that the port at `place` did not take.
-    pub const fn dropped(place: Place) -> Self {
+    pub const fn dropped(place: PortRole) -> Self {
         [Self::Dropped0, Self::Dropped1, Self::Dropped2][place.slot()]
     }
 }
@@ -449,7 +449,7 @@ mod tests {
                 writer.raise(Counter::HeldMax, n);
                 writer.set(Counter::Held, n);
             }
-            writer.add(Counter::tx(Place::Link), 4);
+            writer.add(Counter::tx(PortRole::Link), 4);
             writer.set_rule(1, 7);
             writer.set_rule(2, 7);
         })

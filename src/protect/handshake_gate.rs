@@ -1,7 +1,7 @@
 //! Tells the secondary both VMs' numbers of a connection that opens, and lets no frame that opens it
 //! leave before they were heard.
 //!
-//! The link is told of the ISNs before any frame of the connection leaves, but told is not heard: if
+//! The link gets the ISNs before any frame of the connection leaves, but sent is not acknowledged: if
 //! the primary died in between, the secondary that takes over could not translate a connection that
 //! its client believes in. Frames of other connections do not wait behind them.
 //!
@@ -16,7 +16,7 @@ use crate::frame::{Frame, Ticks};
 use crate::link::{Endpoint, Message};
 use crate::packet::{Kind, Packet, TcpFlags};
 use crate::rewrite::Opening;
-use crate::spread::Front;
+use crate::spread::Dispatcher;
 
 /// Frames that may wait.
 const WAITING: usize = 1024;
@@ -28,9 +28,9 @@ struct Waiting<F> {
     release: Release<F>,
 }
 
-/// Who is told of numbers that were found.
+/// Who gets the ISNs that were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum SendIsns {
     /// The secondary, in this epoch.
     In(u32),
     /// Nobody before a commit.
@@ -40,25 +40,25 @@ pub(super) enum Told {
 }
 
 /// The frames that wait, in their order.
-pub(super) struct Openings<F> {
+pub(super) struct HandshakeGate<F> {
     waiting: VecDeque<Waiting<F>>,
     freed: usize,
     /// Numbers that the link has had no room for yet.
-    untold: Option<Synchronized>,
+    unsent: Option<Synchronized>,
     /// Numbers were found since the last commit.
     found: bool,
-    /// Some of those were not told, or not to the peer that is there now: whose frames are still to come out of the
-    /// comparator nobody knows.
+    /// Some of those were not sent, or not to the present peer. It is not known whose frames are still to come out of the
+    /// comparator.
     void: bool,
 }
 
-impl<F: Frame> Openings<F> {
+impl<F: Frame> HandshakeGate<F> {
     /// None wait.
     pub fn new() -> Self {
         Self {
             waiting: VecDeque::with_capacity(WAITING),
             freed: 0,
-            untold: None,
+            unsent: None,
             found: false,
             void: false,
         }
@@ -78,32 +78,32 @@ impl<F: Frame> Openings<F> {
     /// The next frame that may leave.
     pub fn next_release(
         &mut self,
-        comparator: &mut Front<F>,
+        comparator: &mut Dispatcher<F>,
         link: &mut Endpoint,
-        told: Told,
+        send_isns: SendIsns,
     ) -> Option<Release<F>> {
         if let Some(release) = self.heard(link) {
             return Some(release);
         }
         loop {
-            if let Some(synchronized) = self.untold {
-                match told {
-                    Told::In(epoch) if link.send(message(epoch, synchronized)).is_err() => {
+            if let Some(synchronized) = self.unsent {
+                match send_isns {
+                    SendIsns::In(epoch) if link.send(message(epoch, synchronized)).is_err() => {
                         return None;
                     }
-                    Told::In(_) | Told::Nobody => {}
-                    Told::Later => self.void = true,
+                    SendIsns::In(_) | SendIsns::Nobody => {}
+                    SendIsns::Later => self.void = true,
                 }
-                self.untold = None;
+                self.unsent = None;
             }
-            self.untold = comparator.next_synchronized();
-            if self.untold.is_some() {
+            self.unsent = comparator.next_synchronized();
+            if self.unsent.is_some() {
                 self.found = true;
                 continue;
             }
-            // What became free to leave before the protection was in doubt still follows what opens
-            // its connection.
-            if told == Told::Nobody && self.waiting.is_empty() {
+            // A frame that was released before the uncertainty still follows the one that opens its
+            // connection.
+            if send_isns == SendIsns::Nobody && self.waiting.is_empty() {
                 return comparator.next_release();
             }
             if self.waiting.len() == WAITING {
@@ -149,15 +149,15 @@ impl<F: Frame> Openings<F> {
         self.waiting.pop_front().map(|waiting| waiting.release)
     }
 
-    /// The SVM is about to load numbers that have no offset: those that were not told are void.
-    pub fn fence(&mut self, comparator: &mut Front<F>) {
-        self.void |= self.untold.take().is_some();
+    /// The SVM is about to load numbers that have no offset: those that were not sent are void.
+    pub fn fence(&mut self, comparator: &mut Dispatcher<F>) {
+        self.void |= self.unsent.take().is_some();
         while comparator.next_synchronized().is_some() {
             self.void = true;
         }
     }
 
-    /// What was told is void: all wait for a commit, and so does what opens a connection and is still to come.
+    /// The sent ISNs are void. All frames wait for a commit, and so do later ones that open a connection.
     pub fn revoke(&mut self) {
         self.void |= self.found;
         for waiting in self.waiting.iter_mut().skip(self.freed) {
@@ -165,13 +165,13 @@ impl<F: Frame> Openings<F> {
         }
     }
 
-    /// Nobody needs to be told any more: all may leave.
+    /// No ISNs are needed any more: all frames may leave.
     pub fn free(&mut self) {
         self.freed = self.waiting.len();
         (self.found, self.void) = (false, false);
     }
 
-    /// Drops all; gives back how many.
+    /// Drops all. Returns their number.
     pub fn discard(&mut self) -> usize {
         let dropped = self.waiting.len();
         self.waiting.clear();

@@ -1,12 +1,12 @@
-//! What an operator hears of a pair: changes of its state, waits for QEMU, a lack of evidence.
+//! The log of a pair for its operator: changes of its state, waits for QEMU, a lack of evidence.
 
 use std::time::Instant;
 
 use super::{ControlPair, Figures};
-use crate::monitor::counters::Counter;
-use crate::monitor::log::Log;
 use crate::node::control::advice::advice;
 use crate::node::control::waits::{Awaited, Change};
+use crate::observability::counters::Counter;
+use crate::observability::log::Log;
 use crate::protect::{Migration, State, UNLUCKY};
 use crate::qmp::Version;
 
@@ -62,7 +62,7 @@ impl ControlPair {
         figures.monitor = Some(self.waits.summary(self.connected));
     }
 
-    /// The step of a checkpoint that is to come, whoever has asked for it.
+    /// The step of a checkpoint that is to come, by a request or by QEMU's own timer.
     fn awaited_step(&self) -> Option<Awaited> {
         // Elsewhere QEMU takes a request and does nothing, and a VM that stops is an operator's.
         if self.migration != Migration::Colo {

@@ -21,7 +21,7 @@ use super::private;
 use crate::compare::Reason;
 use crate::config::{PairSettings, PolicyRule, Protocol, RoleSettings};
 use crate::flow::FlowKey;
-use crate::protect::{Cause, Migration, Monitor, State};
+use crate::protect::{Cause, Migration, QemuEvent, State};
 
 /// Where a frame was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub enum Note {
         epoch: u32,
     },
     /// What the monitor said, before the node acts on it.
-    Monitor(Monitor),
+    Monitor(QemuEvent),
     /// The word for what the node does has changed, or the epoch has.
     State {
         /// The word.
@@ -143,23 +143,23 @@ impl Note {
     }
 }
 
-fn said(monitor: &Monitor) -> Value {
+fn said(monitor: &QemuEvent) -> Value {
     match monitor {
-        Monitor::Connected {
+        QemuEvent::Connected {
             migration, running, ..
         } => {
             json!({"event": "monitor-connected", "colo": in_colo(migration), "running": running})
         }
-        Monitor::Disconnected => json!({"event": "monitor-lost"}),
-        Monitor::Stop => json!({"event": "stop"}),
-        Monitor::Pass => json!({"event": "pass"}),
-        Monitor::StoppedFor { load } => json!({"event": "run-state", "colo": load}),
-        Monitor::Resume => json!({"event": "resume"}),
-        Monitor::Migration(migration) => {
+        QemuEvent::Disconnected => json!({"event": "monitor-lost"}),
+        QemuEvent::Stop => json!({"event": "stop"}),
+        QemuEvent::Pass => json!({"event": "pass"}),
+        QemuEvent::StoppedFor { load } => json!({"event": "run-state", "colo": load}),
+        QemuEvent::Resume => json!({"event": "resume"}),
+        QemuEvent::Migration(migration) => {
             json!({"event": "migration", "colo": in_colo(migration)})
         }
-        Monitor::ColoExit => json!({"event": "colo-exit"}),
-        Monitor::Barrier {
+        QemuEvent::ColoExit => json!({"event": "colo-exit"}),
+        QemuEvent::Barrier {
             stops,
             migration,
             running,
@@ -169,8 +169,8 @@ fn said(monitor: &Monitor) -> Value {
             "colo": in_colo(migration),
             "running": running,
         }),
-        Monitor::Answered { running, .. } => json!({"event": "answered", "running": running}),
-        Monitor::Unexplained { stops } => {
+        QemuEvent::Answered { running, .. } => json!({"event": "answered", "running": running}),
+        QemuEvent::StartedWithoutMonitor { stops } => {
             json!({"event": "started", "stops": stops, "loaded": true})
         }
     }

@@ -3,15 +3,15 @@
 //! There is no guest port, so the fence is the monitor's STOP: frames taken before it were sent
 //! before it. Until RESUME no P is taken and every S is dropped, since S carry no epoch here.
 
-use super::protection::BURST;
-use super::{Cause, Checkpoints, Migration, Monitor, Request, Setup, State};
+use super::output_commit::BURST;
+use super::{Cause, Checkpoints, Migration, QemuEvent, Request, Setup, State};
 use crate::compare::{Divergence, Reason, Release};
 use crate::frame::{Frame, Ticks};
-use crate::spread::{Front, FrontEnd, Shares};
+use crate::spread::{Dispatcher, DispatcherEnd, RedirectionTable};
 
 /// A comparator with, perhaps, a monitor.
-pub struct Bare<F> {
-    comparator: Front<F>,
+pub struct Standalone<F> {
+    comparator: Dispatcher<F>,
     checkpoints: Checkpoints,
     connected: bool,
     colo: bool,
@@ -26,16 +26,20 @@ pub struct Bare<F> {
     discarded: u64,
 }
 
-impl<F: Frame> Bare<F> {
+impl<F: Frame> Standalone<F> {
     /// A comparator on this core alone that compares from the first frame on.
     pub fn new(setup: Setup) -> Self {
-        Self::with_workers(setup, Vec::new(), Shares::even(1, 1))
+        Self::with_workers(setup, Vec::new(), RedirectionTable::even(1, 1))
     }
 
     /// The same with a worker behind each of `ends`, which compares its share of the flows.
-    pub fn with_workers(setup: Setup, ends: Vec<FrontEnd<F>>, shares: Shares) -> Self {
+    pub fn with_workers(
+        setup: Setup,
+        ends: Vec<DispatcherEnd<F>>,
+        table: RedirectionTable,
+    ) -> Self {
         Self {
-            comparator: Front::new(setup.limits, setup.numbers, setup.policy, ends, shares),
+            comparator: Dispatcher::new(setup.limits, setup.numbers, setup.policy, ends, table),
             checkpoints: Checkpoints::new(setup.repeat),
             connected: false,
             colo: false,
@@ -65,7 +69,7 @@ impl<F: Frame> Bare<F> {
     }
 
     /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Front<F> {
+    pub fn comparator(&self) -> &Dispatcher<F> {
         &self.comparator
     }
 
@@ -121,29 +125,9 @@ impl<F: Frame> Bare<F> {
         self.comparator.is_settled()
     }
 
-    /// [`Bare::bursts`] of a P alone. The caller has seen [`Bare::wants_primary`].
-    #[cfg(test)]
-    pub(crate) fn primary(&mut self, frame: F, now: Ticks) {
-        if self.comparator.primary(frame, now).is_err() {
-            self.discarded += 1;
-        }
-        self.examine(now);
-    }
-
-    /// The same of an S.
-    #[cfg(test)]
-    pub(crate) fn secondary(&mut self, frame: F, now: Ticks) {
-        if self.stopped {
-            self.stale += 1;
-            return;
-        }
-        self.comparator.secondary(frame, now);
-        self.examine(now);
-    }
-
     /// Takes in at most a burst of P, of which the caller has none unless it has seen
-    /// [`Bare::wants_primary`], and S.
-    pub(crate) fn bursts(
+    /// [`Standalone::wants_primary`], and S.
+    pub(crate) fn ingest(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         secondary: &mut impl Iterator<Item = F>,
@@ -151,18 +135,16 @@ impl<F: Frame> Bare<F> {
     ) {
         if self.stopped {
             self.stale += secondary.count() as u64;
-            self.comparator.primary_burst(primary, now);
-        } else {
-            self.comparator.both_bursts(primary, secondary, now);
         }
+        self.comparator.ingest(primary, secondary, now);
         self.discarded += primary.count() as u64;
         self.examine(now);
     }
 
     /// Takes in what the monitor says.
-    pub(crate) fn monitor(&mut self, event: Monitor, now: Ticks) {
+    pub(crate) fn monitor(&mut self, event: QemuEvent, now: Ticks) {
         match event {
-            Monitor::Connected {
+            QemuEvent::Connected {
                 migration, running, ..
             } => {
                 self.connected = true;
@@ -173,7 +155,7 @@ impl<F: Frame> Bare<F> {
                     self.checkpoints.want(Cause::MonitorLost, now);
                 }
             }
-            Monitor::Disconnected => {
+            QemuEvent::Disconnected => {
                 self.connected = false;
                 self.pass = false;
                 self.checkpoints.retry();
@@ -182,15 +164,15 @@ impl<F: Frame> Bare<F> {
                     self.comparator.suspend();
                 }
             }
-            Monitor::Stop => {
+            QemuEvent::Stop => {
                 self.checkpoints.stopped();
                 self.comparator.fence();
                 self.stopped = true;
                 self.pass = false;
             }
-            Monitor::Pass => self.pass = self.stopped,
-            Monitor::Migration(migration) => self.colo = migration == Migration::Colo,
-            Monitor::Resume if self.stopped => {
+            QemuEvent::Pass => self.pass = self.stopped,
+            QemuEvent::Migration(migration) => self.colo = migration == Migration::Colo,
+            QemuEvent::Resume if self.stopped => {
                 self.stopped = false;
                 if self.colo && self.pass {
                     self.epoch = self.epoch.wrapping_add(1);
@@ -202,12 +184,12 @@ impl<F: Frame> Bare<F> {
                     self.checkpoints.want(Cause::GuestReset, now);
                 }
             }
-            Monitor::Resume
-            | Monitor::ColoExit
-            | Monitor::StoppedFor { .. }
-            | Monitor::Answered { .. }
-            | Monitor::Barrier { .. }
-            | Monitor::Unexplained { .. } => {}
+            QemuEvent::Resume
+            | QemuEvent::ColoExit
+            | QemuEvent::StoppedFor { .. }
+            | QemuEvent::Answered { .. }
+            | QemuEvent::Barrier { .. }
+            | QemuEvent::StartedWithoutMonitor { .. } => {}
         }
     }
 

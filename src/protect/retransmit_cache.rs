@@ -17,14 +17,14 @@ use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::packet::serial::before;
 
-/// Numbers that [`LastSegment::awaited`] gives at most.
+/// Numbers that [`CachedSegment::awaited`] gives at most.
 pub const AWAITED: usize = 3;
 
 /// Connections whose last segment is kept.
 const CONNECTIONS: usize = 1024;
 
 /// The last segment of a connection.
-pub struct LastSegment<F> {
+pub struct CachedSegment<F> {
     /// As it went to the link.
     pub frame: F,
     /// The state that the VM runs has sent it.
@@ -50,9 +50,9 @@ impl Heard {
     }
 }
 
-impl<F> LastSegment<F> {
+impl<F> CachedSegment<F> {
     /// What the client may lack an acknowledgment from: what the frame acknowledges, and both ends of
-    /// the client's last segment. The VM's state may be older than what the client was told before.
+    /// the client's last segment. The VM's state may be older than what the client was sent before.
     pub fn awaited(&self, acknowledged: u32) -> [Option<u32>; AWAITED] {
         let [first, next] = match self.heard {
             Some(heard) => [Some(heard.first), Some(heard.next)],
@@ -81,7 +81,7 @@ impl<F: Frame> Kept<F> {
 }
 
 /// The last segment of each connection, in the order in which they were sent.
-pub(super) struct LastSegments<F> {
+pub(super) struct RetransmitCache<F> {
     kept: FlowTable<Kept<F>>,
     loads: u64,
     hash_seed: u64,
@@ -89,7 +89,7 @@ pub(super) struct LastSegments<F> {
     limit: usize,
 }
 
-impl<F: Frame> LastSegments<F> {
+impl<F: Frame> RetransmitCache<F> {
     /// The seed of its table.
     #[cfg(test)]
     pub(super) fn hash_seed(&self) -> u64 {
@@ -190,7 +190,7 @@ impl<F: Frame> LastSegments<F> {
     }
 
     /// Takes out the one that was sent first; those that open a connection come last.
-    pub fn next(&mut self) -> Option<LastSegment<F>> {
+    pub fn next(&mut self) -> Option<CachedSegment<F>> {
         let established = self.kept.oldest_of(Standing::Lasting);
         let oldest = established.or_else(|| self.kept.oldest())?;
         let counts = self.kept[oldest].loads == self.loads;
@@ -200,7 +200,7 @@ impl<F: Frame> LastSegments<F> {
             None => self.kept.remove(oldest).frame,
         };
         self.buffers -= frame.buffers();
-        Some(LastSegment {
+        Some(CachedSegment {
             frame,
             counts,
             heard,
@@ -241,7 +241,7 @@ mod tests {
         HeapFrame::chain(&vec![&[says][..]; buffers])
     }
 
-    fn said(last: &mut LastSegments<HeapFrame>) -> Vec<u8> {
+    fn said(last: &mut RetransmitCache<HeapFrame>) -> Vec<u8> {
         std::iter::from_fn(|| last.next())
             .map(|last| last.frame.head()[0] + if last.counts { 0 } else { 100 })
             .collect()
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn each_connection_has_its_last_segment_in_the_order_of_sending() {
-        let mut last = LastSegments::new(16, 1);
+        let mut last = RetransmitCache::new(16, 1);
         for (port, says) in [(1, 10), (2, 20), (1, 11), (3, 30), (2, 21)] {
             last.keep(flow(port), frame(says, 1), false);
         }
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_client_is_heard_to_the_end_of_what_it_sent() {
-        let mut last = LastSegments::new(16, 1);
+        let mut last = RetransmitCache::new(16, 1);
         last.keep(flow(1), frame(1, 1), false);
         last.keep(flow(2), frame(2, 1), false);
         let mut says = |port, seq, flags, payload_len| {
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgment_does_not_take_the_place_of_data() {
-        let mut last = LastSegments::new(16, 1);
+        let mut last = RetransmitCache::new(16, 1);
         for (says, bare) in [(1, true), (2, false), (3, true), (4, true)] {
             last.keep(flow(1), frame(says, 2), bare);
         }
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn connections_that_nobody_completes_take_no_place_from_an_open_one() {
-        let mut last = LastSegments::new(CONNECTIONS, 1);
+        let mut last = RetransmitCache::new(CONNECTIONS, 1);
         last.keep(flow(1), frame(1, 1), true);
         for port in 0..u16::MAX {
             last.keep_opening(flow(port), frame(2, 1));
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn buffers_are_bounded_and_the_silent_ones_go_first() {
-        let mut last = LastSegments::new(4, 1);
+        let mut last = RetransmitCache::new(4, 1);
         for port in 0..4 {
             last.keep(flow(port), frame(port as u8, 1), false);
         }
@@ -357,7 +357,7 @@ mod tests {
             (0, 0),
             "longer than all the room"
         );
-        let mut none = LastSegments::new(0, 1);
+        let mut none = RetransmitCache::new(0, 1);
         none.keep(flow(1), frame(1, 1), false);
         assert_eq!((none.len(), none.buffers), (0, 0));
     }

@@ -13,14 +13,14 @@ const LONGEST: u32 = 33;
 const ELSEWHERE: u32 = 512;
 
 /// A pool and a lower bound of its free mbufs.
-pub struct Source {
+pub struct PoolHeadroom {
     pool: Mempool,
     /// Mbufs that were free at the last count, less those taken since: a lower bound.
     free: u32,
     needed: u32,
 }
 
-impl Source {
+impl PoolHeadroom {
     /// Mbufs come from this pool. If the pool is too small for a burst of long frames, the port is polled while half of
     /// it is free.
     pub fn new(pool: Mempool) -> Self {

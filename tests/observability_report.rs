@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use dpdk_colo::config::Role;
-use dpdk_colo::monitor::log::Log;
-use dpdk_colo::monitor::report::{Capture, Divergence, Limit, Outcome, Reports};
-use dpdk_colo::monitor::summary::RecordSummary;
+use dpdk_colo::observability::log::Log;
+use dpdk_colo::observability::report::{Capture, Divergence, Limit, Outcome, Reports};
+use dpdk_colo::observability::summary::RecordSummary;
 use etherparse::PacketBuilder;
 use serde_json::{Value, json};
 

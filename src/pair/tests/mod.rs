@@ -1,0 +1,302 @@
+//! Single rounds of a primary; how rounds stand together over time is the simulation's matter.
+
+mod queues;
+
+use etherparse::PacketBuilder;
+
+use super::{PrimaryDriver, Times, ToPoll};
+use crate::compare::{Limits, Numbers, Policy};
+use crate::frame::{Frame, HeapFrame, Ticks};
+use crate::link::{Endpoint, Message, Timing};
+use crate::protect::{Failover, Migration, OnPeerLost, Primary, QemuEvent, Setup, State};
+use queues::{Frames, Queues};
+
+const LATE: Ticks = 1 << 40;
+const TIMING: Timing = Timing {
+    heartbeat: LATE,
+    retransmit: LATE,
+    silence: LATE,
+    gap: LATE,
+    stall: LATE,
+    restart: LATE,
+};
+const NOTHING: [u8; 0] = [];
+
+fn setup() -> Setup {
+    Setup {
+        vm: 1,
+        boot: 1,
+        sealed: false,
+        link_mac: [2; 6],
+        window: 1024,
+        link: TIMING,
+        limits: Limits {
+            primary: 1024,
+            secondary: 1024,
+            history: 64,
+            flows: 16,
+            timeout: LATE,
+            patience: 1,
+            idle: LATE,
+            half_open: LATE,
+        },
+        numbers: Numbers::Translated,
+        policy: Policy::default(),
+        repeat: LATE,
+        evidence: LATE,
+        connections: 16,
+        failover: Failover {
+            on_peer_lost: OnPeerLost::Hold,
+            auto: false,
+            retry: LATE,
+        },
+        millisecond: LATE,
+        last_segments: 16,
+    }
+}
+
+/// A datagram that says one number.
+fn datagram(says: u8) -> HeapFrame {
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(53, 5353);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &[says]).unwrap();
+    HeapFrame::new(&bytes)
+}
+
+/// The `n`th of a connection's segments of four bytes.
+fn segment(n: u32) -> HeapFrame {
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(80, 40_000, 1000 + 4 * n, 1024)
+        .ack(1);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &n.to_be_bytes()).unwrap();
+    HeapFrame::new(&bytes)
+}
+
+/// A primary that compares, and the link's end at its peer.
+struct Node {
+    driver: PrimaryDriver<Frames>,
+    ports: Queues,
+    peer: Endpoint,
+    stops: u32,
+    now: Ticks,
+}
+
+impl Node {
+    fn protected() -> Self {
+        let times = Times {
+            patience: LATE,
+            latest: LATE,
+        };
+        let mut node = Self {
+            driver: PrimaryDriver::new(Primary::new(setup(), 0), 0, times),
+            ports: Queues::default(),
+            peer: Endpoint::new(1, 2, [4; 6], 1024, TIMING, 0),
+            stops: 0,
+            now: 1,
+        };
+        node.tell(QemuEvent::Connected {
+            migration: Migration::None,
+            running: true,
+            leads: false,
+        });
+        node.barrier(Migration::None);
+        node.greet();
+        node.stop();
+        node.tell(QemuEvent::Migration(Migration::Colo));
+        node.tell(QemuEvent::Resume);
+        node.barrier(Migration::Colo);
+        node.greet();
+        assert_eq!(node.driver.state().state(), State::Protected);
+        node
+    }
+
+    fn tell(&mut self, event: QemuEvent) {
+        self.ports.mail.push_back(ToPoll::Monitor(event));
+    }
+
+    fn barrier(&mut self, migration: Migration) {
+        self.tell(QemuEvent::Barrier {
+            stops: self.stops,
+            migration,
+            running: true,
+        });
+    }
+
+    /// The VM's ring stops, and the VM.
+    fn stop(&mut self) {
+        self.stops += 1;
+        self.ports.stops += 1;
+        self.tell(QemuEvent::Stop);
+    }
+
+    /// Rounds in which both nodes hear each other.
+    fn greet(&mut self) {
+        for _ in 0..6 {
+            self.transmit();
+            self.round();
+        }
+    }
+
+    /// What the peer's end of the link has to say is on its way.
+    fn transmit(&mut self) {
+        while let Some(transmit) = self.peer.next_transmit(self.now) {
+            let frame = HeapFrame::new(transmit.bytes());
+            self.ports.from_link.push_back(frame);
+        }
+    }
+
+    /// The peer's node says something.
+    fn message(&mut self, message: Message) {
+        assert!(self.peer.send(message).is_ok());
+        self.transmit();
+    }
+
+    /// The PVM sends.
+    fn p(&mut self, says: u8) {
+        self.ports.guest.push_back(datagram(says));
+    }
+
+    /// The SVM sends in an epoch.
+    fn s(&mut self, says: u8, epoch: u32) {
+        self.link(&datagram(says), epoch);
+    }
+
+    fn link(&mut self, frame: &HeapFrame, epoch: u32) {
+        let header = self.peer.data_header(epoch, frame.len() as u32, self.now);
+        let bytes = [&header[..], frame.head()].concat();
+        self.ports.from_link.push_back(HeapFrame::new(&bytes));
+    }
+
+    /// One round; what has left in it.
+    fn round(&mut self) -> Vec<u8> {
+        self.now += 1;
+        self.driver.round(&mut self.ports, self.now);
+        for frame in self.ports.to_link.drain(..) {
+            self.peer.receive(frame.head(), frame.len(), self.now);
+        }
+        while self.peer.next_event().is_some() {}
+        let left = self.ports.left.drain(..);
+        left.map(|frame| *frame.to_vec().last().unwrap()).collect()
+    }
+
+    fn epoch(&self) -> u32 {
+        self.driver.state().epoch()
+    }
+
+    /// P that met their S on the fast path of pairs.
+    fn paired(&self) -> u64 {
+        let comparator = self.driver.state().comparator();
+        comparator.local().counts().paired
+    }
+}
+
+#[test]
+fn what_both_vms_have_sent_in_a_round_is_compared_at_once() {
+    let mut node = Node::protected();
+    let epoch = node.epoch();
+    // The first one of a flow goes the general path.
+    for says in 1..=20 {
+        node.p(says);
+        node.s(says, epoch);
+    }
+    assert_eq!(node.round(), Vec::from_iter(1..=20));
+    for says in 21..=40 {
+        node.s(says, epoch);
+        node.p(says);
+    }
+    assert_eq!(node.round(), Vec::from_iter(21..=40));
+    assert!(node.paired() >= 20, "{}", node.paired());
+}
+
+#[test]
+fn what_the_link_has_brought_is_compared_before_what_it_says_next() {
+    for s_first in [true, false] {
+        let mut node = Node::protected();
+        let epoch = node.epoch();
+        node.p(1);
+        assert_eq!(node.round(), NOTHING);
+        node.p(2);
+        if s_first {
+            node.s(1, epoch);
+            node.s(2, epoch);
+        }
+        // Everything is held from here on.
+        node.message(Message::VmLost);
+        if !s_first {
+            node.s(1, epoch);
+            node.s(2, epoch);
+        }
+        let left = node.round();
+        assert_eq!(node.driver.state().state(), State::Uncertain);
+        // The second one was taken behind the message.
+        assert_eq!(left, if s_first { vec![1] } else { vec![] });
+        assert_eq!(node.driver.state().held(), if s_first { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_gap_in_the_link_s_numbers_leaves_what_came_before_it() {
+    let mut node = Node::protected();
+    let epoch = node.epoch();
+    node.p(1);
+    node.p(3);
+    node.s(1, epoch);
+    node.s(2, epoch);
+    node.ports.from_link.pop_back();
+    node.s(3, epoch);
+    assert_eq!(node.round(), [1, 3]);
+    assert!(node.driver.state().checkpoints().is_wanted());
+}
+
+#[test]
+fn a_fence_divides_what_was_taken_before_it_from_what_comes_behind() {
+    let mut node = Node::protected();
+    let epoch = node.epoch();
+    node.p(1);
+    node.s(2, epoch);
+    assert_eq!(node.round(), NOTHING);
+    // Neither the ring nor what the SVM sent in the epoch counts any more.
+    node.stop();
+    node.p(2);
+    node.s(1, epoch);
+    assert_eq!(node.round(), NOTHING);
+    assert_eq!(node.driver.state().held(), 1);
+    assert_eq!(node.driver.state().counts().stale, 1);
+    node.message(Message::Loaded(Some(epoch)));
+    node.tell(QemuEvent::Pass);
+    node.tell(QemuEvent::Resume);
+    node.barrier(Migration::Colo);
+    let mut left = Vec::new();
+    for _ in 0..6 {
+        node.transmit();
+        left.extend(node.round());
+    }
+    // The commit covers the first one. The second one waits for its own counterpart.
+    assert_eq!(left, [1]);
+    assert_eq!(node.driver.state().held(), 1);
+    node.s(2, epoch.wrapping_add(1));
+    assert_eq!(node.round(), [2]);
+}
+
+#[test]
+fn the_vm_that_is_ahead_waits_in_its_port() {
+    let mut node = Node::protected();
+    let epoch = node.epoch();
+    let (mut p, mut s) = ((0..).map(segment), (0..).map(segment));
+    let mut paired = Vec::new();
+    let once = (32, 32);
+    for (of_p, of_s) in [once, once, (32, 0), (32, 64), once, once, once] {
+        node.ports.guest.extend(p.by_ref().take(of_p));
+        s.by_ref().take(of_s).for_each(|s| node.link(&s, epoch));
+        let before = node.paired();
+        let left = node.round().len();
+        assert_eq!(left, if of_s == 0 { 0 } else { 32 });
+        paired.push(node.paired() - before);
+    }
+    // The connection is new, then in step. The PVM is a burst ahead in the third round, and waits in the fifth.
+    assert_eq!(paired, [0, 32, 0, 0, 0, 32, 32]);
+}
