@@ -58,5 +58,5 @@ mod traffic;
 mod offset_file;
 
 #[allow(dead_code, reason = "the daemon uses the rest")]
-mod monitor;
+mod observability;
 use dpdk_colo::{flow, rewrite};

@@ -6,9 +6,9 @@ use dpdk_colo::compare::Release;
 use dpdk_colo::frame::{Offload, Ticks};
 use dpdk_colo::link::secure::Begun;
 use dpdk_colo::link::{DATA_HEADER, Endpoint, Timing};
-use dpdk_colo::monitor::capture::{Note, Place};
+use dpdk_colo::observability::capture::{Note, Place};
 use dpdk_colo::pair::{Burst, Host, Port, Ports, Times, ToControl, ToPoll, View};
-use dpdk_colo::protect::{Failover, Migration, Monitor, OnPeerLost, Setup};
+use dpdk_colo::protect::{Failover, Migration, OnPeerLost, QemuEvent, Setup};
 
 use crate::frame::{Frames, Numbered, Origin, Owners};
 use colo_testkit::packets::{self, Ends, Segment};
@@ -188,7 +188,7 @@ impl Mock {
         }
     }
 
-    pub fn tell(&mut self, event: Monitor) {
+    pub fn tell(&mut self, event: QemuEvent) {
         self.mail.push_back(ToPoll::Monitor(event));
     }
 
@@ -277,7 +277,7 @@ impl Ports for Mock {
         self.stops
     }
 
-    fn receive(&mut self, port: Port, burst: &mut Frames) -> bool {
+    fn receive(&mut self, port: Port, burst: &mut Frames, most: usize) -> bool {
         assert!(burst.is_empty(), "a burst is received into an empty one");
         self.did.push(Did::Polled(port));
         let queue = match port {
@@ -285,7 +285,7 @@ impl Ports for Mock {
             Port::Uplink => &mut self.uplink,
             Port::Link => &mut self.link,
         };
-        while !burst.is_full()
+        while burst.len() < most
             && let Some(frame) = queue.pop_front()
         {
             assert!(burst.push(frame).is_ok(), "it had room");

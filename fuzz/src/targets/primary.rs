@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use dpdk_colo::link::{Endpoint, Event, Message, Received};
 use dpdk_colo::packet::serial::at_or_before;
 use dpdk_colo::pair::{Port, PrimaryDriver, ToPoll};
-use dpdk_colo::protect::{Action, Migration, Monitor, OnPeerLost, Primary};
+use dpdk_colo::protect::{Action, Migration, OnPeerLost, Primary, QemuEvent};
 
 use super::node::{
     Content, Did, Mock, REPEAT, TIMES, is_sealed, looks, migration, on_peer_lost, output, peer,
@@ -150,7 +150,7 @@ impl Story {
             self.speak();
             self.deliver_all();
         }
-        let connected = Monitor::Connected {
+        let connected = QemuEvent::Connected {
             migration: Migration::None,
             running: true,
             leads: false,
@@ -161,9 +161,9 @@ impl Story {
         self.barrier(true);
         self.stop_ring();
         for event in [
-            Monitor::Stop,
-            Monitor::Migration(Migration::Colo),
-            Monitor::Resume,
+            QemuEvent::Stop,
+            QemuEvent::Migration(Migration::Colo),
+            QemuEvent::Resume,
         ] {
             self.tell(event);
         }
@@ -175,8 +175,8 @@ impl Story {
             0..=3 => self.primary_frame(rng),
             4..=7 => self.secondary_frame(rng),
             8 => self.stop_ring(),
-            9 => self.tell(Monitor::Stop),
-            10 => self.tell(Monitor::Resume),
+            9 => self.tell(QemuEvent::Stop),
+            10 => self.tell(QemuEvent::Resume),
             11 => self.barrier(!rng.one_in(4)),
             12 => self.loaded(rng),
             13 => self.checkpoint(rng),
@@ -205,15 +205,15 @@ impl Story {
 
     fn seldom(&mut self, rng: &mut Rng) {
         match rng.below(9) {
-            0 => self.tell(Monitor::Migration(migration(rng))),
-            1 => self.tell(Monitor::Connected {
+            0 => self.tell(QemuEvent::Migration(migration(rng))),
+            1 => self.tell(QemuEvent::Connected {
                 migration: migration(rng),
                 running: rng.one_in(2),
                 leads: rng.one_in(2),
             }),
-            2 => self.tell(Monitor::Disconnected),
-            3 => self.tell(Monitor::ColoExit),
-            4 => self.tell(Monitor::Pass),
+            2 => self.tell(QemuEvent::Disconnected),
+            3 => self.tell(QemuEvent::ColoExit),
+            4 => self.tell(QemuEvent::Pass),
             5 => {
                 let message = match rng.below(4) {
                     0 => Message::Witnesses(rng.one_in(2)),
@@ -251,15 +251,15 @@ impl Story {
         let missing = rng.below(8);
         let steps: [&dyn Fn(&mut Self); 6] = [
             &|story| story.stop_ring(),
-            &|story| story.tell(Monitor::Stop),
+            &|story| story.tell(QemuEvent::Stop),
             &|story| {
                 let covers = story.mock.seen as u32;
                 story.say(Message::Loaded(Some(covers.wrapping_sub(1))));
                 story.loaded_sent += 1;
                 story.deliver_all();
             },
-            &|story| story.tell(Monitor::Pass),
-            &|story| story.tell(Monitor::Resume),
+            &|story| story.tell(QemuEvent::Pass),
+            &|story| story.tell(QemuEvent::Resume),
             &|story| story.barrier(true),
         ];
         for (at, step) in steps.iter().enumerate() {
@@ -362,7 +362,7 @@ impl Story {
 
     fn barrier(&mut self, right: bool) {
         let stops = self.mock.seen as u32;
-        self.tell(Monitor::Barrier {
+        self.tell(QemuEvent::Barrier {
             stops: if right { stops } else { stops.wrapping_sub(1) },
             migration: self.migration,
             running: true,
@@ -370,23 +370,23 @@ impl Story {
     }
 
     /// The monitor tells something: what that means is written down before the node hears of it.
-    fn tell(&mut self, event: Monitor) {
+    fn tell(&mut self, event: QemuEvent) {
         if self.mock.stops != self.mock.seen {
             self.round();
         }
         self.may_ask = true;
         match event {
-            Monitor::Stop => (self.stop, self.pass) = (true, false),
-            Monitor::Pass => self.pass = self.stop,
-            Monitor::Resume => {
+            QemuEvent::Stop => (self.stop, self.pass) = (true, false),
+            QemuEvent::Pass => self.pass = self.stop,
+            QemuEvent::Resume => {
                 let counts = self.stop && self.migration == Migration::Colo;
                 self.resumed |= counts;
                 self.passed |= counts && self.pass;
                 (self.stop, self.pass) = (false, false);
                 self.protected |= counts && !self.runs;
             }
-            Monitor::Migration(migration) => self.migrated(migration),
-            Monitor::Barrier {
+            QemuEvent::Migration(migration) => self.migrated(migration),
+            QemuEvent::Barrier {
                 stops, migration, ..
             } => {
                 if stops == self.mock.seen as u32 {
@@ -394,14 +394,14 @@ impl Story {
                     (self.runs, self.begins) = (true, false);
                 }
             }
-            Monitor::Connected { migration, .. } => {
+            QemuEvent::Connected { migration, .. } => {
                 self.begins = false;
                 self.ended &= migration != Migration::Colo;
                 self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
                 self.migration = migration;
             }
-            Monitor::Disconnected => (self.stop, self.pass) = (false, false),
-            Monitor::ColoExit => self.ended |= self.protected,
+            QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
+            QemuEvent::ColoExit => self.ended |= self.protected,
             _ => {}
         }
         self.mock.tell(event);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use dpdk_colo::link::{Endpoint, Event, Message, Received};
 use dpdk_colo::pair::{PairDriver, Port, SecondaryDriver, ToPoll};
-use dpdk_colo::protect::{Action, Migration, Monitor, Primary, Secondary};
+use dpdk_colo::protect::{Action, Migration, Primary, QemuEvent, Secondary};
 
 use super::node::{
     Did, Mock, TIMES, is_sealed, looks, migration, on_peer_lost, output, peer, setup,
@@ -105,12 +105,12 @@ impl Story {
             self.speak();
             self.deliver_all();
         }
-        self.tell(Monitor::Connected {
+        self.tell(QemuEvent::Connected {
             migration: Migration::Colo,
             running: true,
             leads: false,
         });
-        self.tell(Monitor::Resume);
+        self.tell(QemuEvent::Resume);
         self.say(Message::Leads(0));
         self.say(Message::Epoch(1));
         self.deliver_all();
@@ -123,11 +123,11 @@ impl Story {
             0..=3 => self.guest_frame(rng),
             4..=7 => self.input(rng),
             8 => self.stop_ring(),
-            9 => self.tell(Monitor::Stop),
-            10 => self.tell(Monitor::StoppedFor {
+            9 => self.tell(QemuEvent::Stop),
+            10 => self.tell(QemuEvent::StoppedFor {
                 load: rng.one_in(2),
             }),
-            11 => self.tell(Monitor::Resume),
+            11 => self.tell(QemuEvent::Resume),
             12 => self.barrier(!rng.one_in(4)),
             13 => self.checkpoint(rng),
             14 => self.epoch(rng),
@@ -152,7 +152,7 @@ impl Story {
             21 => {
                 if let Some(question) = self.asked.pop_front() {
                     let running = rng.one_in(2);
-                    self.tell(Monitor::Answered { question, running });
+                    self.tell(QemuEvent::Answered { question, running });
                 }
             }
             _ => self.round(),
@@ -161,16 +161,16 @@ impl Story {
 
     fn seldom(&mut self, rng: &mut Rng) {
         match rng.below(10) {
-            0 => self.tell(Monitor::Migration(migration(rng))),
-            1 => self.tell(Monitor::Connected {
+            0 => self.tell(QemuEvent::Migration(migration(rng))),
+            1 => self.tell(QemuEvent::Connected {
                 migration: migration(rng),
                 running: rng.one_in(2),
                 leads: rng.one_in(4),
             }),
-            2 => self.tell(Monitor::Disconnected),
-            3 => self.tell(Monitor::ColoExit),
-            4 => self.tell(Monitor::Pass),
-            5 => self.tell(Monitor::Unexplained {
+            2 => self.tell(QemuEvent::Disconnected),
+            3 => self.tell(QemuEvent::ColoExit),
+            4 => self.tell(QemuEvent::Pass),
+            5 => self.tell(QemuEvent::StartedWithoutMonitor {
                 stops: self.mock.seen as u32,
             }),
             6 => {
@@ -201,9 +201,9 @@ impl Story {
         let missing = rng.below(9);
         let steps: [&dyn Fn(&mut Self); 7] = [
             &|story| story.stop_ring(),
-            &|story| story.tell(Monitor::Stop),
-            &|story| story.tell(Monitor::StoppedFor { load: true }),
-            &|story| story.tell(Monitor::Resume),
+            &|story| story.tell(QemuEvent::Stop),
+            &|story| story.tell(QemuEvent::StoppedFor { load: true }),
+            &|story| story.tell(QemuEvent::Resume),
             &|story| story.barrier(true),
             &|story| {
                 story.epoch += 1;
@@ -311,37 +311,37 @@ impl Story {
 
     fn barrier(&mut self, right: bool) {
         let stops = self.mock.seen as u32;
-        self.tell(Monitor::Barrier {
+        self.tell(QemuEvent::Barrier {
             stops: if right { stops } else { stops.wrapping_sub(1) },
             migration: self.migration,
             running: true,
         });
     }
 
-    fn tell(&mut self, event: Monitor) {
+    fn tell(&mut self, event: QemuEvent) {
         match event {
-            Monitor::Stop => (self.stop, self.for_load) = (true, false),
-            Monitor::StoppedFor { load } => self.for_load |= load,
-            Monitor::Resume => {
+            QemuEvent::Stop => (self.stop, self.for_load) = (true, false),
+            QemuEvent::StoppedFor { load } => self.for_load |= load,
+            QemuEvent::Resume => {
                 let in_colo = self.migration == Migration::Colo && !self.leads;
                 self.loads += usize::from(self.stop && self.for_load && in_colo);
                 self.stop = false;
             }
-            Monitor::Migration(migration) => self.migration = migration,
-            Monitor::Barrier {
+            QemuEvent::Migration(migration) => self.migration = migration,
+            QemuEvent::Barrier {
                 stops, migration, ..
             } => {
                 self.migration = migration;
                 self.runs |= stops == self.mock.seen as u32;
             }
-            Monitor::Connected {
+            QemuEvent::Connected {
                 migration, leads, ..
             } => {
                 (self.migration, self.stop) = (migration, false);
                 self.leads = leads && migration == Migration::Colo;
             }
-            Monitor::Disconnected => self.stop = false,
-            Monitor::Unexplained { .. } => self.runs = true,
+            QemuEvent::Disconnected => self.stop = false,
+            QemuEvent::StartedWithoutMonitor { .. } => self.runs = true,
             _ => {}
         }
         self.chosen |= self.migration == Migration::Completed || self.leads;
