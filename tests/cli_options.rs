@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options, USAGE, UsageError};
 use dpdk_colo::config::{
-    CaptureSettings, LinkKey, Place, QmpAddress, Role, RoleSettings, Settings,
+    CaptureSettings, LinkKey, PortRole, QmpAddress, Role, RoleSettings, Settings,
 };
 
 fn words(line: &str) -> Vec<OsString> {
@@ -55,9 +55,9 @@ fn a_primary_has_its_ports_and_the_defaults() {
     assert_eq!(
         ports,
         [
-            (Place::Guest, "g0"),
-            (Place::Uplink, "u0"),
-            (Place::Link, "l0")
+            (PortRole::Guest, "g0"),
+            (PortRole::Uplink, "u0"),
+            (PortRole::Link, "l0")
         ]
     );
     for (slot, (place, _)) in pair.ports().enumerate() {

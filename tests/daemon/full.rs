@@ -5,8 +5,8 @@ use colo_testkit::qmp::Monitor;
 use serde_json::Value;
 
 use crate::frames::Flow;
+use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator};
-use crate::observability::Qemu;
 use crate::traffic::Script;
 use crate::vhost::Sockets;
 

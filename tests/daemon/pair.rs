@@ -17,8 +17,8 @@ use tempfile::TempDir;
 
 use crate::audit;
 use crate::frames::{Flow, ack_of, payload_of, seq_of};
+use crate::monitor::Qemu;
 use crate::node::{self, Node, vhost, virtio_user};
-use crate::observability::Qemu;
 use crate::traffic::Script;
 
 /// The ports of `colo-traffic`.

@@ -13,8 +13,8 @@ use colo_testkit::qmp::Monitor;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
+use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
-use crate::observability::Qemu;
 use crate::telemetry;
 
 /// Two periods of the table, and ample time to fall over it.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use colo_testkit::qmp::Monitor;
 
 use crate::frames::Flow;
+use crate::monitor::Qemu;
 use crate::node::{self, Node, comparator, eal_options, prefix};
-use crate::observability::Qemu;
 use crate::pair::{A_WHILE, NETWORK, PVM, Pair};
 
 /// A comparator on idle null devices with a monitor.
