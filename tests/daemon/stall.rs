@@ -104,8 +104,10 @@ fn a_poll_core_that_stands_still_for_too_long_ends_the_process() {
         return;
     };
     pair.frames.begin_stop(PVM);
-    let ended = pair.primary.wait();
+    pair.primary.wait_for_line("ends this process");
+    // A thread that is traced has not ended before its tracer knows, nor has its process.
     drop(held);
+    let ended = pair.primary.wait();
     assert_eq!(ended.status.signal(), Some(SIGABRT), "{}", ended.stderr);
     let last = ended.own_lines().last().copied().unwrap_or_default();
     assert!(last.starts_with("dpdk-colo: error: pair vm0: "), "{last}");
