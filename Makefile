@@ -10,6 +10,9 @@
 #               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
 # make dpdk-matrix  builds and runs the tests at ports and of the daemon on each release of DPDK that Debian has, each
 #               in a Debian of its own that is removed again; RELEASES="24.11" for some, LOGS=DIR keeps what was said
+# make fuzz     tries new inputs on the fuzz targets, for TIME=14400 seconds in all; needs cargo-fuzz and a nightly
+#               compiler (docs/fuzzing.md); TARGETS="comparator primary" for some
+# make mutants  whether the fuzz targets find faults: each of fuzz/mutants.list, for TIME=300 seconds at most
 # make fresh    make demo and make test as the only two commands in a fresh Debian; SUITE=bookworm for another
 # make install  PREFIX=/usr/local, DESTDIR for packagers
 # make clean    what was built; the guest image too
@@ -25,7 +28,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
+.PHONY: all demo test lint unit replay fuzz fuzz-short mutants instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
@@ -38,7 +41,7 @@ demo: packages
 	@hugepages/reserve 1024 $(LAB) demo --bin $(BIN) --image $(IMAGE)
 
 test: packages
-	@$(MAKE) --no-print-directory lint unit instructions check check-newest faults-short
+	@$(MAKE) --no-print-directory lint unit replay fuzz-short instructions check check-newest faults-short
 
 # Both builds of the library: with DPDK and without. Only the warnings of this release of Rust fail:
 # a later one, which Debian may have by then, knows of more.
@@ -49,7 +52,9 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- $(DENY)
 	$(CARGO) clippy -p dpdk-colo --no-default-features --all-targets -- $(DENY)
 	RUSTDOCFLAGS="$(DENY) -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
-	bash -n lab/guest/build scripts/* hugepages/reserve
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --all-targets -- $(DENY)
+	bash -n lab/guest/build scripts/* hugepages/reserve fuzz/run fuzz/mutants
 
 # The seeds of randomised tests, always the same here so that a change is judged by itself;
 # `make unit DPDK_COLO_SEED=$$RANDOM` draws others.
@@ -58,6 +63,20 @@ unit: export DPDK_COLO_SEED := $(DPDK_COLO_SEED)
 unit:
 	$(CARGO) test -p dpdk-colo --no-default-features
 	$(CARGO) test --workspace
+
+# The fuzz targets: their corpora on this compiler, and new inputs where cargo-fuzz and a nightly compiler are.
+replay:
+	$(CARGO) test --manifest-path fuzz/Cargo.toml
+
+TIME ?= $(if $(filter mutants,$(MAKECMDGOALS)),300,14400)
+fuzz:
+	@fuzz/run $(TIME) $(TARGETS)
+
+fuzz-short:
+	@fuzz/run --if-able 60
+
+mutants:
+	@fuzz/mutants $(TIME)
 
 # What the comparator costs, in instructions per pair of frames; fails if one count grew by more
 # than 3 %. `colo-bench instructions --update` after a change that is worth it.

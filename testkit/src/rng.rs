@@ -10,14 +10,40 @@ use std::thread;
 /// The increment of splitmix64, and the base of the distance between the seeds of two cases.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A splitmix64 generator (Steele, Lea, Flood 2014): fast, and any seed will do.
+/// A splitmix64 generator (Steele, Lea, Flood 2014): fast, and any seed will do. A fuzzer may choose the first
+/// draws.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng {
+    state: u64,
+    /// Bytes that are drawn before any other, the next one last.
+    chosen: Vec<u8>,
+}
 
 impl Rng {
     /// The same numbers for the same seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            state: seed,
+            chosen: Vec::new(),
+        }
+    }
+
+    /// The draws that a fuzzer chose: the first bytes are the seed, each further one is a draw from a few. Behind them
+    /// the seed decides, so that what waits for a certain draw ends.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let (seed, chosen) = bytes.split_at(bytes.len().min(4));
+        let seed = seed
+            .iter()
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        Self {
+            state: seed,
+            chosen: chosen.iter().rev().copied().collect(),
+        }
+    }
+
+    /// Whether a fuzzer has chosen a further draw.
+    pub fn is_chosen(&self) -> bool {
+        !self.chosen.is_empty()
     }
 
     /// The same numbers for the same seed and purpose. Each purpose has numbers of its own.
@@ -26,29 +52,49 @@ impl Rng {
         let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self(seed ^ hash)
+        Self::new(seed ^ hash)
     }
 
     /// A generator for one run of a test, from `DPDK_COLO_SEED` or a random seed. Prints how to replay the run.
     pub fn for_test(test: &str) -> Self {
         let seed = variable("DPDK_COLO_SEED").unwrap_or_else(|| RandomState::new().hash_one(test));
         println!("{test}: replay with DPDK_COLO_SEED={seed:#x}");
-        Self(seed)
+        Self::new(seed)
     }
 
     /// The next number.
     #[expect(clippy::should_implement_trait, reason = "the numbers never end")]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(GAMMA);
-        let mut z = self.0;
+        match self.chosen.len() {
+            8.. => self.take(8),
+            _ => self.next_of_seed(),
+        }
+    }
+
+    fn next_of_seed(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(GAMMA);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
+    /// A number of `n` chosen bytes.
+    fn take(&mut self, n: usize) -> u64 {
+        let bytes = self.chosen.split_off(self.chosen.len() - n);
+        bytes
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        match n {
+            2..=0x100 if !self.chosen.is_empty() => self.take(1) as usize % n,
+            0x101..=0x1_0000 if self.chosen.len() >= 2 => self.take(2) as usize % n,
+            // One in more means hardly ever, and nobody chooses it.
+            _ => ((u128::from(self.next_of_seed()) * n as u128) >> 64) as usize,
+        }
     }
 
     /// A number of the range, which must not be empty.
@@ -73,7 +119,10 @@ impl Rng {
 
     /// A byte.
     pub fn byte(&mut self) -> u8 {
-        (self.next() >> 56) as u8
+        match self.chosen.pop() {
+            Some(byte) => byte,
+            None => (self.next() >> 56) as u8,
+        }
     }
 
     /// `n` bytes.
@@ -86,7 +135,10 @@ impl Rng {
 
     /// A number of 32 bits.
     pub fn word(&mut self) -> u32 {
-        (self.next() >> 32) as u32
+        match self.chosen.len() {
+            4.. => self.take(4) as u32,
+            _ => (self.next() >> 32) as u32,
+        }
     }
 
     /// A sequence number, often one that soon wraps.
@@ -190,4 +242,22 @@ fn a_seed_gives_the_numbers_of_splitmix64() {
         ]
     );
     assert_eq!(Rng::new(1).below(1000), 566);
+}
+
+/// The corpora of the fuzz targets mean the same stories only with the same draws.
+#[test]
+fn chosen_bytes_are_drawn_first_and_the_seed_goes_on() {
+    let mut rng = Rng::of_bytes(&[
+        0, 0, 0, 1, 7, 1, 2, 9, 1, 2, 3, 4, 1, 0, 0, 0, 0, 0, 0, 0, 5,
+    ]);
+    assert_eq!((rng.below(4), rng.below(0x101)), (3, 0x0201 % 0x101));
+    assert_eq!((rng.byte(), rng.word(), rng.next()), (9, 0x0403_0201, 1));
+    assert!(rng.is_chosen());
+    assert_eq!(rng.below(2), 1);
+    assert!(!rng.is_chosen());
+    let mut seeded = Rng::new(1);
+    assert_eq!(
+        (rng.next(), rng.byte(), rng.below(1000)),
+        (seeded.next(), seeded.byte(), seeded.below(1000))
+    );
 }

@@ -13,6 +13,7 @@ const CITING: &[&str] = &[
     "audit",
     "bench",
     "lab",
+    "fuzz",
     "docs",
     "README.md",
     "CHANGELOG.md",

@@ -91,86 +91,88 @@ impl Network {
 
 #[test]
 fn what_is_equal_of_a_long_frame_leaves_and_no_byte_more() {
-    for_cases("what_is_equal_of_a_long_frame_leaves", 5_000, |rng| {
-        let ends = ends(rng, 0);
-        let isn = rng.sequence();
-        let bytes: Vec<u8> = (0..rng.between(1, 3_000)).map(|_| rng.byte()).collect();
-        let flip = rng.one_in(2).then(|| rng.below(bytes.len()));
-        let fin = rng.one_in(2);
-        let sender = |bytes: Vec<u8>| Sender {
-            ends: &ends,
-            isn,
-            bytes,
-            sent: 0,
-            fin,
-            long: Vec::new(),
-        };
-        let (mut p, mut s) = (sender(bytes.clone()), sender(bytes.clone()));
-        if let Some(flip) = flip {
-            s.bytes[flip] ^= 1 << rng.below(8);
+    for_cases("what_is_equal_of_a_long_frame_leaves", 5_000, long_frames);
+}
+
+pub fn long_frames(rng: &mut Rng) {
+    let ends = ends(rng, 0);
+    let isn = rng.sequence();
+    let bytes: Vec<u8> = (0..rng.between(1, 3_000)).map(|_| rng.byte()).collect();
+    let flip = rng.one_in(2).then(|| rng.below(bytes.len()));
+    let fin = rng.one_in(2);
+    let sender = |bytes: Vec<u8>| Sender {
+        ends: &ends,
+        isn,
+        bytes,
+        sent: 0,
+        fin,
+        long: Vec::new(),
+    };
+    let (mut p, mut s) = (sender(bytes.clone()), sender(bytes.clone()));
+    if let Some(flip) = flip {
+        s.bytes[flip] ^= 1 << rng.below(8);
+    }
+    let mut network = Network {
+        isn,
+        bytes: Vec::new(),
+        fin: false,
+    };
+    let limits = Limits {
+        patience: rng.between(0, 5) as u64,
+        ..ample(20_000, 4_000)
+    };
+    let mut comparator = Comparator::new(limits, Numbers::Translated, Policy::default());
+    let (window, longest) = (rng.between(1, 800), rng.between(1, 1_500));
+    let mut frames = Vec::new();
+    let (mut now, mut idle) = (0, 0);
+    while idle < 20 {
+        now += 1;
+        idle += 1;
+        if rng.one_in(2) && p.sent < p.bytes.len() {
+            let len = rng.between(1, longest.min(p.bytes.len() - p.sent));
+            frames.push((p.sent, p.sent + len));
+            let frame = p.send(rng, len);
+            assert!(comparator.primary(frame, now).is_ok(), "there is room");
+            idle = 0;
         }
-        let mut network = Network {
-            isn,
-            bytes: Vec::new(),
-            fin: false,
-        };
-        let limits = Limits {
-            patience: rng.between(0, 5) as u64,
-            ..ample(20_000, 4_000)
-        };
-        let mut comparator = Comparator::new(limits, Numbers::Translated, Policy::default());
-        let (window, longest) = (rng.between(1, 800), rng.between(1, 1_500));
-        let mut frames = Vec::new();
-        let (mut now, mut idle) = (0, 0);
-        while idle < 20 {
-            now += 1;
-            idle += 1;
-            if rng.one_in(2) && p.sent < p.bytes.len() {
-                let len = rng.between(1, longest.min(p.bytes.len() - p.sent));
-                frames.push((p.sent, p.sent + len));
-                let frame = p.send(rng, len);
-                assert!(comparator.primary(frame, now).is_ok(), "there is room");
-                idle = 0;
-            }
-            // The SVM sends what its window allows beyond what the client has got.
-            let allowed = s.bytes.len().min(network.bytes.len() + window);
-            if allowed > s.sent {
-                let len = rng.between(1, longest.min(allowed - s.sent));
-                let frame = s.send(rng, len);
-                comparator.secondary(frame, now);
-                idle = 0;
-            }
-            let looked = rng.one_in(2);
-            if looked {
-                now += limits.patience;
-                comparator.age(now, 1);
-            }
-            network.take(&mut comparator);
-            let equal = p.sent.min(s.sent).min(flip.unwrap_or(usize::MAX));
-            let may_leave = p.may_leave(&frames, equal);
-            if looked && flip.is_none_or(|flip| p.sent.min(s.sent) <= flip) {
-                assert_eq!(network.bytes.len(), may_leave);
-            }
-            assert!(network.bytes.len() <= may_leave, "no byte that differs");
-            if p.sent < p.bytes.len() {
-                idle = 0;
-            }
+        // The SVM sends what its window allows beyond what the client has got.
+        let allowed = s.bytes.len().min(network.bytes.len() + window);
+        if allowed > s.sent {
+            let len = rng.between(1, longest.min(allowed - s.sent));
+            let frame = s.send(rng, len);
+            comparator.secondary(frame, now);
+            idle = 0;
         }
-        if flip.is_none() {
-            let short = |len: usize| len <= usize::from(SIZE);
-            // Only a frame that is not to be cut can be longer than the SVM's window.
-            let stuck = frames
-                .iter()
-                .any(|(from, to)| short(to - from) && to - from > window);
-            assert!(stuck || network.bytes.len() == bytes.len(), "nothing waits");
-            assert!(comparator.take_divergence().is_none());
-        } else if s.sent > flip.unwrap_or(0) {
-            assert!(comparator.take_divergence().is_some(), "it is reported");
+        let looked = rng.one_in(2);
+        if looked {
+            now += limits.patience;
+            comparator.age(now, 1);
         }
-        comparator.fence();
-        comparator.commit(now);
         network.take(&mut comparator);
-        assert_eq!((network.bytes, network.fin), (bytes, fin));
-        assert_eq!(comparator.primary_buffers(), 0);
-    });
+        let equal = p.sent.min(s.sent).min(flip.unwrap_or(usize::MAX));
+        let may_leave = p.may_leave(&frames, equal);
+        if looked && flip.is_none_or(|flip| p.sent.min(s.sent) <= flip) {
+            assert_eq!(network.bytes.len(), may_leave);
+        }
+        assert!(network.bytes.len() <= may_leave, "no byte that differs");
+        if p.sent < p.bytes.len() {
+            idle = 0;
+        }
+    }
+    if flip.is_none() {
+        let short = |len: usize| len <= usize::from(SIZE);
+        // Only a frame that is not to be cut can be longer than the SVM's window.
+        let stuck = frames
+            .iter()
+            .any(|(from, to)| short(to - from) && to - from > window);
+        assert!(stuck || network.bytes.len() == bytes.len(), "nothing waits");
+        assert!(comparator.take_divergence().is_none());
+    } else if s.sent > flip.unwrap_or(0) {
+        assert!(comparator.take_divergence().is_some(), "it is reported");
+    }
+    comparator.fence();
+    comparator.commit(now);
+    network.take(&mut comparator);
+    assert_eq!((network.bytes, network.fin), (bytes, fin));
+    assert_eq!(comparator.primary_buffers(), 0);
 }

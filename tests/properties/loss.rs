@@ -485,107 +485,122 @@ pub fn script(rng: &mut Rng) -> Script {
 }
 
 /// Adds up what overtook, so that a property whose cases never come to it is seen.
-fn add(total: &mut Overtook, outcome: &Outcome) {
-    total.retransmissions += outcome.overtook.retransmissions;
-    total.parts += outcome.overtook.parts;
-    total.acks += outcome.overtook.acks;
+fn add(total: &mut Overtook, overtook: &Overtook) {
+    total.retransmissions += overtook.retransmissions;
+    total.parts += overtook.parts;
+    total.acks += overtook.acks;
 }
 
 #[test]
 fn loss_alone_needs_no_checkpoint() {
     let mut overtook = Overtook::default();
-    for_cases("loss", 2_000, |rng| {
-        let profile = Profile {
-            long: rng.one_in(3),
-            ..PLAIN
-        };
-        let numbers = numbers(rng);
-        let mut outcome = run(rng, profile, numbers);
-        assert_eq!(outcome.reported, [], "equal VMs");
-        outcome.harness.assert_equal();
-        add(&mut overtook, &outcome);
-    });
+    for_cases("loss", 2_000, |rng| add(&mut overtook, &loss_alone(rng)));
     println!("overtook: {overtook:?}");
+}
+
+pub fn loss_alone(rng: &mut Rng) -> Overtook {
+    let profile = Profile {
+        long: rng.one_in(3),
+        ..PLAIN
+    };
+    let numbers = numbers(rng);
+    let mut outcome = run(rng, profile, numbers);
+    assert_eq!(outcome.reported, [], "equal VMs");
+    outcome.harness.assert_equal();
+    outcome.overtook
 }
 
 #[test]
 fn what_overtakes_across_checkpoints_is_of_one_epoch() {
-    for_cases("loss_and_checkpoints", 1_000, |rng| {
-        let profile = Profile {
-            checkpoints: true,
-            long: rng.one_in(4),
-            ..PLAIN
-        };
-        let numbers = numbers(rng);
-        let mut outcome = run(rng, profile, numbers);
-        assert_eq!(outcome.reported, [], "equal VMs");
-        outcome.harness.assert_equal();
-    });
+    for_cases("loss_and_checkpoints", 1_000, loss_and_checkpoints);
+}
+
+pub fn loss_and_checkpoints(rng: &mut Rng) {
+    let profile = Profile {
+        checkpoints: true,
+        long: rng.one_in(4),
+        ..PLAIN
+    };
+    let numbers = numbers(rng);
+    let mut outcome = run(rng, profile, numbers);
+    assert_eq!(outcome.reported, [], "equal VMs");
+    outcome.harness.assert_equal();
 }
 
 #[test]
 fn with_little_history_a_retransmission_waits_for_the_other_vm_s() {
-    for_cases("loss_and_little_history", 1_000, |rng| {
-        let profile = Profile {
-            history: Some(rng.below(4)),
-            long: rng.one_in(4),
-            ..PLAIN
-        };
-        let numbers = numbers(rng);
-        let mut outcome = run(rng, profile, numbers);
-        assert_eq!(outcome.reported, [], "equal VMs");
-        outcome.harness.fence();
-        outcome.harness.commit();
-        assert_eq!(outcome.harness.waiting(), 0);
-    });
+    for_cases("loss_and_little_history", 1_000, loss_and_little_history);
+}
+
+pub fn loss_and_little_history(rng: &mut Rng) {
+    let profile = Profile {
+        history: Some(rng.below(4)),
+        long: rng.one_in(4),
+        ..PLAIN
+    };
+    let numbers = numbers(rng);
+    let mut outcome = run(rng, profile, numbers);
+    assert_eq!(outcome.reported, [], "equal VMs");
+    outcome.harness.fence();
+    outcome.harness.commit();
+    assert_eq!(outcome.harness.waiting(), 0);
 }
 
 #[test]
 fn nothing_overtakes_in_a_connection_that_has_diverged() {
-    for_cases("loss_and_difference", 1_000, |rng| {
-        let profile = Profile {
-            differs: true,
-            long: rng.one_in(4),
-            ..PLAIN
-        };
-        let numbers = numbers(rng);
-        let mut outcome = run(rng, profile, numbers);
-        assert_ne!(outcome.reported, [], "a difference is seen");
-        outcome.harness.assert_equal();
-    });
+    for_cases("loss_and_difference", 1_000, loss_and_difference);
+}
+
+pub fn loss_and_difference(rng: &mut Rng) {
+    let profile = Profile {
+        differs: true,
+        long: rng.one_in(4),
+        ..PLAIN
+    };
+    let numbers = numbers(rng);
+    let mut outcome = run(rng, profile, numbers);
+    assert_ne!(outcome.reported, [], "a difference is seen");
+    outcome.harness.assert_equal();
 }
 
 #[test]
 fn a_retransmission_with_another_byte_does_not_leave() {
     let mut reported = 0;
     for_cases("loss_and_another_byte", 1_000, |rng| {
-        let profile = Profile {
-            repeats_other: true,
-            long: rng.one_in(4),
-            ..PLAIN
-        };
-        let numbers = numbers(rng);
-        let outcome = run(rng, profile, numbers);
-        reported += usize::from(outcome.reported.contains(&Reason::Payload));
+        reported += usize::from(loss_and_another_byte(rng));
     });
     println!("reported: {reported}");
 }
 
+/// Whether the other byte was reported as a difference.
+pub fn loss_and_another_byte(rng: &mut Rng) -> bool {
+    let profile = Profile {
+        repeats_other: true,
+        long: rng.one_in(4),
+        ..PLAIN
+    };
+    let numbers = numbers(rng);
+    let outcome = run(rng, profile, numbers);
+    outcome.reported.contains(&Reason::Payload)
+}
+
 #[test]
 fn nothing_overtakes_on_a_connection_that_is_signed() {
-    for_cases("loss_and_signatures", 500, |rng| {
-        let profile = Profile {
-            signed: true,
-            ..PLAIN
-        };
-        let numbers = numbers(rng);
-        let mut outcome = run(rng, profile, numbers);
-        let Overtook {
-            retransmissions,
-            acks,
-            ..
-        } = outcome.overtook;
-        assert_eq!((retransmissions, acks), (0, 0));
-        outcome.harness.assert_equal();
-    });
+    for_cases("loss_and_signatures", 500, loss_and_signatures);
+}
+
+pub fn loss_and_signatures(rng: &mut Rng) {
+    let profile = Profile {
+        signed: true,
+        ..PLAIN
+    };
+    let numbers = numbers(rng);
+    let mut outcome = run(rng, profile, numbers);
+    let Overtook {
+        retransmissions,
+        acks,
+        ..
+    } = outcome.overtook;
+    assert_eq!((retransmissions, acks), (0, 0));
+    outcome.harness.assert_equal();
 }
