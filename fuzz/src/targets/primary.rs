@@ -234,7 +234,7 @@ impl Story {
             7 => self.delay(rng),
             _ => {
                 let number = rng.below(4) as u32;
-                let number = match self.mock.actions.iter().rev().next() {
+                let number = match self.mock.actions.iter().next_back() {
                     Some(Action::Fence(last)) if rng.one_in(2) => *last,
                     _ => number,
                 };
@@ -388,11 +388,9 @@ impl Story {
             QemuEvent::Migration(migration) => self.migrated(migration),
             QemuEvent::Barrier {
                 stops, migration, ..
-            } => {
-                if stops == self.mock.seen as u32 {
-                    self.migrated(migration);
-                    (self.runs, self.begins) = (true, false);
-                }
+            } if stops == self.mock.seen as u32 => {
+                self.migrated(migration);
+                (self.runs, self.begins) = (true, false);
             }
             QemuEvent::Connected { migration, .. } => {
                 self.begins = false;
