@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::secure::Begun;
 use super::wire::{DATA_HEADER, Header, Kind, Message, Transmit};
 use crate::frame::Ticks;
 use crate::packet::serial::{at_or_before, before, distance, max};
@@ -57,7 +58,8 @@ pub enum Received {
 /// What the peer said, or what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A session began; nothing that was sent or told before counts any more.
+    /// A session begins; nothing that was sent or told before counts any more. What is sent from now on waits until
+    /// the peer has begun it, too.
     Session,
     /// A control message, each exactly once and in order.
     Message(Message),
@@ -81,6 +83,8 @@ struct Fields {
 /// Control messages that may be unacknowledged.
 const CONTROL_WINDOW: usize = 512;
 
+const EVERYBODY: [u8; 6] = [0xff; 6];
+
 /// What this end does not acknowledge yet.
 #[derive(Clone, Copy, Debug)]
 struct Withheld {
@@ -94,7 +98,7 @@ struct Withheld {
 pub struct Endpoint {
     vm: u16,
     boot: u32,
-    /// Only what the peer of this session has sealed comes here.
+    /// A guard tells of sessions, and only what their peer has sealed comes here.
     sealed: bool,
     mac: [u8; 6],
     peer_mac: [u8; 6],
@@ -129,7 +133,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint that has heard nothing yet. `boot` is not 0 and grows from one start of the
-    /// node to the next; `window` is how many data frames the peer may send ahead of
+    /// node to the next, unless there is a guard; `window` is how many data frames the peer may send ahead of
     /// [`Endpoint::set_backlog`].
     pub fn new(vm: u16, boot: u32, mac: [u8; 6], window: u32, timing: Timing, now: Ticks) -> Self {
         Self {
@@ -137,7 +141,7 @@ impl Endpoint {
             boot: boot.max(1),
             sealed: false,
             mac,
-            peer_mac: [0xff; 6],
+            peer_mac: EVERYBODY,
             peer_boot: 0,
             established: false,
             timing,
@@ -163,10 +167,26 @@ impl Endpoint {
         }
     }
 
-    /// Says whether a guard ([`secure`](super::secure)) lets only the present peer's frames come here. Then boot
-    /// numbers are random and need no order: a frame of an earlier start cannot come.
+    /// Says whether a guard ([`secure`](super::secure)) tells of sessions ([`Endpoint::begin`]); before the first one
+    /// nothing counts.
     pub fn behind_guard(self, sealed: bool) -> Self {
-        Self { sealed, ..self }
+        let boot = if sealed { 0 } else { self.boot };
+        Self {
+            sealed,
+            boot,
+            ..self
+        }
+    }
+
+    /// The guard has begun a session. Both ends begin anew with it, whatever either knows of the other: the numbers of
+    /// the session stand in the place of boot numbers, so that what was said before it bears others.
+    pub fn begin(&mut self, session: Begun) {
+        debug_assert!(
+            self.sealed,
+            "who has no guard learns of sessions from the peer"
+        );
+        self.boot = session.own;
+        self.restart(session.peer, EVERYBODY);
     }
 
     /// Somebody was heard who says that it is the peer and cannot prove it: it has another version or key. Before the
@@ -242,10 +262,6 @@ impl Endpoint {
     /// Sends a message that changes what this end's acknowledgments mean, such as a takeover: until the peer has
     /// received it, or another session begins, it acknowledges nothing new. What was never transmitted is dropped.
     pub(crate) fn take_lead(&mut self, message: Message) {
-        if !self.established {
-            // The next session begins without what is said now.
-            return;
-        }
         let transmitted = distance(self.first_control, self.control_end).max(0);
         self.unacknowledged.truncate(transmitted as usize);
         self.unacknowledged.push_back(message);
@@ -272,6 +288,10 @@ impl Endpoint {
 
     /// The next frame of the link's own: a control message, an acknowledgment, a heartbeat.
     pub fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        if self.boot == 0 {
+            // The guard has no session.
+            return None;
+        }
         if self.established {
             let sent = distance(self.first_control, self.next_control) as usize;
             if sent > 0 && now.saturating_sub(self.unanswered_since) >= self.timing.retransmit {
@@ -322,12 +342,16 @@ impl Endpoint {
             self.counts.garbage += 1;
             return Received::Ignored;
         };
-        if header.boot != self.peer_boot {
-            let is_late = self.peer_boot != 0 && before(header.boot, self.peer_boot);
-            if is_late && !self.sealed {
-                self.counts.garbage += 1;
-                return Received::Ignored;
-            }
+        let is_new = header.boot != self.peer_boot;
+        let is_old = match self.sealed {
+            true => is_new || header.peer_boot != self.boot,
+            false => is_new && self.peer_boot != 0 && before(header.boot, self.peer_boot),
+        };
+        if is_old {
+            self.counts.garbage += 1;
+            return Received::Ignored;
+        }
+        if is_new {
             self.restart(header.boot, from);
         }
         self.heard = now;
@@ -338,10 +362,8 @@ impl Endpoint {
         if !self.established {
             self.established = true;
             self.acknowledge = true;
-            // Nothing was transmitted yet, and what was to be said concerns what was before.
-            self.unacknowledged.clear();
+            self.peer_mac = from;
             self.counts.sessions += 1;
-            self.events.push_back(Event::Session);
         }
         if before(self.peer_grant, header.grant) {
             self.peer_grant = header.grant;
@@ -445,8 +467,9 @@ impl Endpoint {
         self.control_end = 1;
         self.received_control = 0;
         self.withheld = None;
-        self.events.clear();
         self.acknowledge = true;
+        self.events.clear();
+        self.events.push_back(Event::Session);
     }
 
     /// The peer has received control messages up to this one.

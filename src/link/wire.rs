@@ -20,6 +20,8 @@
 //! | 40 | 2 | of a data frame's payload: 1 if its transport checksum is partial, else 0 |
 //! | 42 | 2 | of a data frame's payload: bytes in a TCP segment when it is to be cut, else 0 |
 //!
+//! Behind a guard ([`secure`](super::secure)) the boot numbers are those of its session.
+//!
 //! The last two are what virtio's frame header says ([`Offload`]); the rest of that, where the
 //! checksum lies and which protocol it is, the payload's own headers tell.
 

@@ -8,6 +8,7 @@ use super::own::{reclaim, strip};
 use crate::dpdk::{Burst, FenceCore, Mbuf, Mempool};
 use crate::frame::{Offload, Ticks};
 use crate::link::DATA_HEADER;
+use crate::link::secure::Begun;
 use crate::monitor::capture::Place;
 use crate::monitor::counters::{Counter, Writer};
 use crate::monitor::latency::Recorder;
@@ -49,6 +50,11 @@ impl Ports for GuestPorts {
     #[inline]
     fn receive(&mut self, port: Port, burst: &mut Burst) -> bool {
         self.lane(port).is_some_and(|lane| lane.receive(burst) > 0)
+    }
+
+    #[inline]
+    fn next_session(&mut self) -> Option<Begun> {
+        self.inputs.link.take_session()
     }
 
     #[inline]

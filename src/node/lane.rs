@@ -8,7 +8,7 @@ use super::egress::Egress;
 use super::sealing::Sealing;
 use super::source::Source;
 use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue, tsc};
-use crate::link::secure::{Counts as Void, Guard, Notice};
+use crate::link::secure::{Begun, Counts as Void, Guard, Notice};
 
 /// A port's queues before a poll core has taken them.
 pub struct Queues {
@@ -260,6 +260,15 @@ impl Lane {
     /// Of a link: what an operator should hear of its session and of strangers.
     pub fn next_notice(&mut self) -> Option<Notice> {
         self.guard()?.next_notice(tsc::now())
+    }
+
+    /// Of a link: the session that its guard has begun since the last call.
+    #[inline]
+    pub fn take_session(&mut self) -> Option<Begun> {
+        match &mut self.fit {
+            Fit::AsIs | Fit::Port(_) => None,
+            Fit::Link(sealing) => sealing.take_session(),
+        }
     }
 
     /// Of a link: see [`Guard::take_foreigner`].

@@ -7,7 +7,7 @@ use super::egress::ETHERNET_HEADER;
 use super::fragments::{Joining, Splitting};
 use crate::dpdk::{Burst, Mbuf, Mempool, tsc};
 use crate::frame::{Frame, Ticks};
-use crate::link::secure::{Guard, Opened, SEAL};
+use crate::link::secure::{Begun, Guard, Opened, SEAL};
 
 /// A link port's stage between the node and the driver.
 pub struct Sealing {
@@ -19,6 +19,8 @@ pub struct Sealing {
     headers: Mempool,
     /// Frames of the right length that have no seal yet.
     unsealed: Burst,
+    /// The last session that has begun, until it was told.
+    begun: Option<Begun>,
     /// Frames that were dropped since nobody could have opened them.
     pub unheard: u64,
 }
@@ -41,6 +43,7 @@ impl Sealing {
             joining: Joining::default(),
             headers,
             unsealed: Burst::new(),
+            begun: None,
             unheard: 0,
         }
     }
@@ -145,17 +148,24 @@ impl Sealing {
     /// Takes in what the port received; gives back a frame that counts and is whole.
     #[inline]
     pub fn accept(&mut self, mut frame: Mbuf, now: Ticks) -> Option<Mbuf> {
-        let opened = self.guard.open(frame.head(), frame.segments(), now);
-        if self.guard.take_session() {
-            // Fragments of two sessions are no frame (rule R11).
-            self.joining = Joining::default();
-        }
-        match opened {
+        match self.guard.open(frame.head(), frame.segments(), now) {
             Opened::Plain => {}
             Opened::Sealed if frame.trim_front(SEAL) => {}
+            Opened::Begun(session) => {
+                self.begun = Some(session);
+                // Fragments of two sessions are no frame (rule R11).
+                self.joining = Joining::default();
+                return None;
+            }
             Opened::Sealed | Opened::Consumed | Opened::Void => return None,
         }
         self.joining.accept(frame)
+    }
+
+    /// The session that has begun since the last call.
+    #[inline]
+    pub fn take_session(&mut self) -> Option<Begun> {
+        self.begun.take()
     }
 
     /// The frame that says good-bye, if there is anybody to say it to.

@@ -7,6 +7,7 @@ use super::view::View;
 use crate::compare::Release;
 use crate::frame::{Frame, Offload, Ticks};
 use crate::link::DATA_HEADER;
+use crate::link::secure::Begun;
 use crate::monitor::capture::{Note, Place};
 
 /// Up to [`Burst::CAPACITY`] frames in order, in an array of fixed size.
@@ -107,6 +108,10 @@ pub trait Ports: Host {
 
     /// Takes frames from a port into an empty burst; returns whether there were any, fragments of a frame included.
     fn receive(&mut self, port: Port, burst: &mut Self::Burst) -> bool;
+
+    /// The session that the link's guard has begun since the last call. Frames of the one before may still come in the
+    /// same burst; they bear other numbers and do not count.
+    fn next_session(&mut self) -> Option<Begun>;
 
     /// Gives input to the guest's ring in the name of this epoch; what it does not take stays. Returns how many it took.
     fn give(&mut self, epoch: u32, input: &mut Self::Burst) -> usize;

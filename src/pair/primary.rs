@@ -162,6 +162,10 @@ impl<B: Burst> PrimaryDriver<B> {
             return false;
         }
         let any = ports.receive(Port::Link, &mut self.pair.rx);
+        if let Some(session) = ports.next_session() {
+            self.state.link_begins(session, now);
+            ports.watch(|| view(&self.state, now));
+        }
         for mut frame in self.pair.rx.drain() {
             let state = &mut self.state;
             let Some((epoch, length)) = state.link_frame(frame.head(), frame.len(), now) else {

@@ -122,6 +122,9 @@ impl<B: Burst> SecondaryDriver<B> {
             ..
         } = &mut self.pair;
         let any = ports.receive(Port::Link, rx);
+        if let Some(session) = ports.next_session() {
+            self.state.link_begins(session, now);
+        }
         if !rx.is_empty() {
             counts.input_ignored += overheard.forget() as u64;
         }

@@ -26,6 +26,7 @@ use super::{Cause, Checkpoints, Inheritance, Migration, Monitor, Request, Setup,
 use crate::compare::{Divergence, Release};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
+use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::{self, Packet};
 use crate::rewrite::Offset;
@@ -395,12 +396,22 @@ impl<F: Frame> Primary<F> {
         now: Ticks,
     ) -> Option<(u32, usize)> {
         let received = self.link.receive(head, frame_len, now);
-        while let Some(event) = self.link.next_event() {
-            self.link_event(event, now);
-        }
+        self.link_events(now);
         match received {
             Received::Data { epoch, length, .. } => Some((epoch, length as usize)),
             Received::Consumed | Received::Ignored => None,
+        }
+    }
+
+    /// The link's guard has begun a session.
+    pub(crate) fn link_begins(&mut self, session: Begun, now: Ticks) {
+        self.link.begin(session);
+        self.link_events(now);
+    }
+
+    fn link_events(&mut self, now: Ticks) {
+        while let Some(event) = self.link.next_event() {
+            self.link_event(event, now);
         }
     }
 

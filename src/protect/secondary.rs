@@ -22,6 +22,7 @@ use super::takeover::Inheritance;
 use super::{Migration, Monitor, Setup, State};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
+use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::serial::before;
 use crate::packet::{Kind, Packet, TcpFlags};
@@ -243,9 +244,7 @@ impl<F: Frame> Secondary<F> {
         now: Ticks,
     ) -> Option<(u32, usize, u32)> {
         let received = self.link.receive(head, frame_len, now);
-        while let Some(event) = self.link.next_event() {
-            self.link_event(event, now);
-        }
+        self.link_events(now);
         match received {
             Received::Data {
                 epoch,
@@ -253,6 +252,18 @@ impl<F: Frame> Secondary<F> {
                 after,
             } => Some((epoch, length as usize, after)),
             Received::Consumed | Received::Ignored => None,
+        }
+    }
+
+    /// The link's guard has begun a session.
+    pub(crate) fn link_begins(&mut self, session: Begun, now: Ticks) {
+        self.link.begin(session);
+        self.link_events(now);
+    }
+
+    fn link_events(&mut self, now: Ticks) {
+        while let Some(event) = self.link.next_event() {
+            self.link_event(event, now);
         }
     }
 

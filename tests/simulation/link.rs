@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::DATA_HEADER;
-use dpdk_colo::link::secure::{Guard, Identity, KeyRing, Opened, Role, SEAL};
+use dpdk_colo::link::secure::{Begun, Guard, Identity, KeyRing, Opened, Role, SEAL};
 
 use crate::frame::Origin;
 use crate::rng::Rng;
@@ -26,6 +26,8 @@ pub struct Flight {
 pub struct Station {
     guard: Guard,
     role: Role,
+    /// The session that has begun, until the node was told.
+    begun: Option<Begun>,
     pub runs: bool,
 }
 
@@ -34,6 +36,7 @@ impl Station {
         Rc::new(RefCell::new(Self {
             guard: guard(role, boot),
             role,
+            begun: None,
             runs: true,
         }))
     }
@@ -41,6 +44,7 @@ impl Station {
     /// The node is started again, in the role that it had.
     pub fn restart(&mut self, boot: u32) {
         self.guard = guard(self.role, boot);
+        self.begun = None;
         self.runs = true;
     }
 
@@ -143,6 +147,11 @@ impl Channel {
         }
     }
 
+    /// The session that the receiver's guard has begun since the last call.
+    pub fn take_session(&mut self) -> Option<Begun> {
+        self.to.borrow_mut().begun.take()
+    }
+
     /// The next frame that counts at the receiver.
     pub fn receive(&mut self, now: Ticks) -> Option<Flight> {
         let (from, to) = (Rc::clone(&self.from), Rc::clone(&self.to));
@@ -154,10 +163,14 @@ impl Channel {
         while self.flights.front().is_some_and(|f| f.arrives <= now) {
             let mut flight = self.flights.pop_front()?;
             let bytes = &flight.bytes[..];
-            let guard = &mut to.borrow_mut().guard;
-            if guard.open(bytes, std::iter::once(bytes), now) == Opened::Sealed {
-                flight.bytes.drain(..SEAL);
-                return Some(flight);
+            let mut to = to.borrow_mut();
+            match to.guard.open(bytes, std::iter::once(bytes), now) {
+                Opened::Sealed => {
+                    flight.bytes.drain(..SEAL);
+                    return Some(flight);
+                }
+                Opened::Begun(session) => to.begun = Some(session),
+                Opened::Plain | Opened::Consumed | Opened::Void => {}
             }
         }
         None

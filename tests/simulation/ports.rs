@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use dpdk_colo::compare::Release;
 use dpdk_colo::frame::{Offload, Ticks};
 use dpdk_colo::link::DATA_HEADER;
+use dpdk_colo::link::secure::Begun;
 use dpdk_colo::monitor::capture::{Note, Place};
 use dpdk_colo::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
 use dpdk_colo::protect::Monitor;
@@ -312,6 +313,10 @@ impl Ports for SimPorts<'_> {
             Port::Link => self.receive_link(burst),
         }
         !burst.is_empty()
+    }
+
+    fn next_session(&mut self) -> Option<Begun> {
+        self.site.from_link.take_session()
     }
 
     fn give(&mut self, epoch: u32, input: &mut Frames) -> usize {

@@ -6,6 +6,7 @@
 //! only after a good-bye, after a silence shorter than that of a lost peer, or to its own process that has begun
 //! another: a recorded question makes its process answer, but never begin.
 
+use super::answers::Answers;
 use super::keys::{End, KeyRing, Source, VmKey};
 use super::mac::{MacKey, TAG, same};
 use super::notice::{Fault, Notice, Notices};
@@ -20,8 +21,6 @@ use crate::link::wire::{ETHER_TYPE, VERSION as PLAIN_VERSION};
 
 /// Of the silence after which a peer counts as lost, the part after which a session gives way.
 const GIVES_WAY: Ticks = 2;
-/// Answers that may wait, and that one heartbeat's time has: who repeats recorded greetings gets no more.
-const ANSWERS: usize = 4;
 
 /// Bytes of a good-bye, more than Ethernet's least.
 const GOOD_BYE: usize = 80;
@@ -56,6 +55,25 @@ pub struct Counts {
     pub foreign: u64,
 }
 
+/// A session that has begun: a number for each end, which both guards know and no other session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// This node's.
+    pub own: u32,
+    /// The peer's.
+    pub peer: u32,
+}
+
+impl Begun {
+    fn new(own: &Nonce, peer: &Nonce) -> Self {
+        let number = |[a, b, c, d, ..]: &Nonce| u32::from_be_bytes([*a, *b, *c, *d]).max(1);
+        Self {
+            own: number(own),
+            peer: number(peer),
+        }
+    }
+}
+
 /// What a received frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
@@ -65,6 +83,8 @@ pub enum Opened {
     Plain,
     /// It was the guard's own.
     Consumed,
+    /// The same, and a session has begun: nothing of an earlier one counts any more.
+    Begun(Begun),
     /// It does not count.
     Void,
 }
@@ -95,11 +115,7 @@ struct Keyed {
     /// The nonce of the next session.
     nonce: Nonce,
     session: Option<Session>,
-    /// A session has begun since [`Guard::take_session`].
-    fresh: bool,
-    answers: [Option<(Nonce, [u8; 6])>; ANSWERS],
-    answered: usize,
-    answers_since: Ticks,
+    answers: Answers,
     greet_at: Ticks,
 }
 
@@ -129,10 +145,7 @@ impl Guard {
             source,
             instance,
             session: None,
-            fresh: false,
-            answers: [None; ANSWERS],
-            answered: 0,
-            answers_since: 0,
+            answers: Answers::default(),
             greet_at: 0,
         };
         Self {
@@ -180,15 +193,6 @@ impl Guard {
     /// What an operator should hear.
     pub fn next_notice(&mut self, now: Ticks) -> Option<Notice> {
         self.notices.next(now)
-    }
-
-    /// Whether a session has begun since the last call: what lies between two frames of an earlier one, such as an
-    /// open fragment, is void.
-    #[inline]
-    pub fn take_session(&mut self) -> bool {
-        self.keyed
-            .as_mut()
-            .is_some_and(|keyed| std::mem::take(&mut keyed.fresh))
     }
 
     /// Whether, since the last call, somebody was heard who claims to be this node's peer and cannot prove it.
@@ -268,7 +272,8 @@ impl Guard {
     #[inline]
     pub fn is_due(&self, now: Ticks) -> bool {
         self.keyed.as_ref().is_some_and(|keyed| {
-            keyed.answers[0].is_some() || (now >= keyed.greet_at && self.greets(keyed, now))
+            keyed.answers.is_due(self.timing.heartbeat, now)
+                || (now >= keyed.greet_at && self.greets(keyed, now))
         })
     }
 
@@ -289,9 +294,8 @@ impl Guard {
         }
         let (timing, vm, role, mac) = (self.timing, self.vm, self.role, self.mac);
         let keyed = self.keyed.as_mut()?;
-        let (begun, to, address) = match keyed.answers[0].take() {
+        let (begun, to, address) = match keyed.answers.next(timing.heartbeat, now) {
             Some((to, address)) => {
-                keyed.answers.rotate_left(1);
                 let begun = keyed.session.as_ref().filter(|session| session.peer == to);
                 (begun, to, address)
             }
@@ -434,11 +438,10 @@ impl Guard {
                 false => self.void(Fault::Second, head),
             };
         }
-        keyed.begin(own, &hello, self.role, address, now);
-        if !hello.begun {
-            keyed.answer(hello.from, address, pause, now);
-        }
-        Opened::Consumed
+        // The next greeting is due at once and tells the sender, who need not have begun.
+        keyed
+            .begin(own, &hello, self.role, address, now)
+            .map_or(Opened::Consumed, Opened::Begun)
     }
 }
 
@@ -465,24 +468,24 @@ impl Keyed {
         found
     }
 
-    fn answer(&mut self, to: Nonce, address: [u8; 6], pause: Ticks, now: Ticks) {
-        if now.saturating_sub(self.answers_since) >= pause {
-            (self.answers_since, self.answered) = (now, 0);
-        }
-        let free = self.answers.iter_mut().find(|answer| answer.is_none());
-        if self.answered < ANSWERS
-            && let Some(free) = free
-        {
-            self.answered += 1;
-            *free = Some((to, address));
-        }
+    fn answer(&mut self, to: Nonce, address: [u8; 6], time: Ticks, now: Ticks) {
+        let source = &mut self.source;
+        self.answers.ask((to, address), time, now, || {
+            let [a, b, c, d, ..] = source.draw();
+            u32::from_be_bytes([a, b, c, d])
+        });
     }
 
-    fn begin(&mut self, key: usize, hello: &Hello, role: Role, address: [u8; 6], now: Ticks) {
+    fn begin(
+        &mut self,
+        key: usize,
+        hello: &Hello,
+        role: Role,
+        address: [u8; 6],
+        now: Ticks,
+    ) -> Option<Begun> {
         let me = std::mem::replace(&mut self.nonce, self.source.nonce());
-        let Some(derive) = &self.keys[key] else {
-            return;
-        };
+        let derive = self.keys[key].as_ref()?;
         let own = End { nonce: me, role };
         let peer = End {
             nonce: hello.from,
@@ -505,8 +508,8 @@ impl Keyed {
             is_heard: false,
             ended: false,
         });
-        self.fresh = true;
         self.greet_at = now;
+        Some(Begun::new(&me, &hello.from))
     }
 }
 

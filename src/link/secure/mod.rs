@@ -4,9 +4,10 @@
 //! no port, no clock and no randomness but what it is given. `docs/link.md` has the design, `docs/threat-model.md`
 //! what it is for.
 //!
-//! [`keys`] derives, [`mac`] seals, [`wire`] is the codec, [`window`] lets a number count once, [`guard`] is the state
-//! machine, [`notice`] what an operator hears of it.
+//! [`answers`] chooses what is answered, [`keys`] derives, [`mac`] seals, [`wire`] is the codec, [`window`] lets a
+//! number count once, [`guard`] is the state machine, [`notice`] what an operator hears of it.
 
+mod answers;
 mod guard;
 mod keys;
 mod mac;
@@ -16,7 +17,7 @@ mod tests;
 mod window;
 mod wire;
 
-pub use guard::{Counts, Guard, Identity, Opened};
+pub use guard::{Begun, Counts, Guard, Identity, Opened};
 pub use keys::{KeyError, KeyRing};
 pub use notice::{Fault, Notice};
 pub use wire::{Greeting, Role, SEAL};
