@@ -221,7 +221,8 @@ impl Qemu {
 
     fn migration(&self) -> Migration {
         match self.step {
-            _ if self.colo => Migration::Colo,
+            // It does not know that the SVM goes on in its place.
+            _ if self.colo || self.has_chosen_secondary() => Migration::Colo,
             Step::Over | Step::GoOn => Migration::Completed,
             _ => self.before,
         }
