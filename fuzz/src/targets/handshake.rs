@@ -1,4 +1,4 @@
-//! The link's session with whoever sits between the nodes: frames come in any order, again, damaged, back to their
+//! The link's session with an attacker between the nodes: frames come in any order, again, damaged, back to their
 //! sender, from an earlier start, or were never sent. What counts was sealed by the peer in this session, and counts once
 //! (rule R11).
 

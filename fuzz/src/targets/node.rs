@@ -135,7 +135,7 @@ pub struct Mock {
     pub guest_takes: usize,
     pub has_memory: bool,
     pub did: Vec<Did>,
-    /// What the control thread is told.
+    /// Messages for the control thread.
     pub actions: Vec<dpdk_colo::protect::Action>,
     pub questions: Vec<u32>,
     /// Sessions that the guards have begun, and the one that the node has not been given.
@@ -387,7 +387,7 @@ pub fn migration(rng: &mut Rng) -> Migration {
     ][rng.below(5)]
 }
 
-/// Whoever makes sure of a lost peer.
+/// The fencing command and the operator.
 pub fn on_peer_lost(rng: &mut Rng) -> OnPeerLost {
     [
         OnPeerLost::Hold,

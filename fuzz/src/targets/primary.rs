@@ -56,7 +56,7 @@ struct Story {
     opened: Vec<u16>,
     /// Connections of which the other node has heard both numbers.
     synchronized: Vec<u16>,
-    // What the monitor has told.
+    // What the monitor has reported.
     migration: Migration,
     stop: bool,
     pass: bool,
@@ -64,7 +64,7 @@ struct Story {
     passed: bool,
     begins: bool,
     ended: bool,
-    /// COLO was told and the VM went on since.
+    /// The monitor reported COLO, and the VM went on since.
     protected: bool,
     /// Somebody may have decided that this VM goes on alone.
     alone: bool,

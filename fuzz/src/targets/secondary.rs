@@ -1,8 +1,8 @@
 //! The secondary's state machine and driver, and the primary that it becomes: epochs, input, loads, stops, the monitor
 //! and time in any order.
 //!
-//! Nothing reaches the network before this VM was told to go on (R6). Input reaches the guest in order, once, in the epoch
-//! that it is for, and what is missing is told (R7). A report of a load follows STOP, run state `colo` and RESUME, and
+//! Nothing reaches the network before QEMU decided that this VM goes on (R6). Input reaches the guest in order, once, in the epoch
+//! that it is for, and what is missing is reported (R7). A report of a load follows STOP, run state `colo` and RESUME, and
 //! covers no more than was heard before that stop (R3). No frame is lost or kept twice (R10).
 
 use std::collections::VecDeque;
@@ -28,19 +28,19 @@ struct Story {
     next: u64,
     next_input: u64,
     last_given: Option<u64>,
-    /// Epochs that the node has been told in this session, with what had happened by then.
+    /// Epochs that the node has heard of in this session, with what had happened by then.
     heard: Vec<(u32, usize)>,
-    /// Epochs that were told of, heard or not.
+    /// Epochs that were sent, whether the node heard of them or not.
     said: Vec<u32>,
     /// What happens, counted; and when the SVM's ring stopped last, or a question was asked.
     steps: usize,
     svm_ran: usize,
-    // What the monitor has told.
+    // What the monitor has reported.
     migration: Migration,
     leads: bool,
     stop: bool,
     for_load: bool,
-    /// STOP, run state `colo` and RESUME were told so often, and so many reports came of them.
+    /// How often STOP, run state `colo` and RESUME were reported, and how many reports of loads followed.
     loads: usize,
     reports: usize,
     runs: bool,
@@ -397,7 +397,7 @@ impl Story {
             {
                 assert!(
                     self.said.contains(&epoch),
-                    "an S bears an epoch that was told"
+                    "an S bears an epoch that was announced"
                 );
             }
             while let Some(event) = self.peer.next_event() {
