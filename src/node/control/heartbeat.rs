@@ -19,6 +19,8 @@ use crate::observability::log::Log;
 const BURST: usize = 16;
 /// Heartbeats for which a poll core may not have finished a round before it counts as stalled.
 const STALL: u32 = 2;
+/// Heartbeats of a stall that are worth a line: on a busy machine there are many short ones.
+const WORTH_A_LINE: u32 = 10;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +41,8 @@ pub struct ProgressReports {
     rounds: (u64, Instant),
     period: Duration,
     due: Instant,
-    /// The peer's poll core did not run, by its last report.
-    peer_stalls: bool,
+    /// The log has said that the peer's poll core does not run, and not yet that it runs again.
+    said: bool,
 }
 
 impl ProgressReports {
@@ -68,7 +70,7 @@ impl ProgressReports {
             rounds: (0, now),
             period: heartbeat,
             due: now,
-            peer_stalls: false,
+            said: false,
         })
     }
 
@@ -102,8 +104,8 @@ impl ProgressReports {
             let since = Duration::from_millis(stalled.into());
             let stalled = since >= self.period * STALL;
             stalls |= stalled;
-            if stalled != self.peer_stalls {
-                self.peer_stalls = stalled;
+            if !stalled && self.said || since >= self.period * WORTH_A_LINE && !self.said {
+                self.said = stalled;
                 self.say(stalled, pair, log);
             }
         }
