@@ -10,6 +10,7 @@
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `operator` | stops and continues the VMs of pairs by hand, and cancels migrations, inside checkpoints, too |
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
+//! | `paths` | counts which way through the comparator the output of real loads takes |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
@@ -34,6 +35,7 @@ mod net;
 mod node;
 mod operator;
 mod pair;
+mod paths;
 mod process;
 mod progress;
 mod qemu;
@@ -63,6 +65,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
        colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
+       colo-lab paths --bin FILE [options]    count the comparator's paths under real loads
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
@@ -164,6 +167,7 @@ enum Command {
     Loss,
     Matrix,
     Operator,
+    Paths,
     Run,
     Short,
     Table,
@@ -238,6 +242,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("loss") => Command::Loss,
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
+                    Some("paths") => Command::Paths,
                     Some("run") => Command::Run,
                     Some("short") => Command::Short,
                     Some("table") => Command::Table,
@@ -278,6 +283,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Loss
             | Command::Matrix
             | Command::Operator
+            | Command::Paths
             | Command::Run
             | Command::Short
     ) && arguments.bin.is_none()
@@ -356,6 +362,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         (Command::Short, Some(bin)) => {
             short::run(&host, bin, arguments.count.unwrap_or(CONNECTIONS))
         }
+        (Command::Paths, Some(bin)) => paths::run(&host, bin).map(|()| true),
         (Command::Operator, Some(bin)) => {
             operator::run(&host, bin, arguments.count.unwrap_or(OPERATOR_ROUNDS))
         }

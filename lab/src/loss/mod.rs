@@ -32,7 +32,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub use plan::Kind;
+pub use load::Load;
+pub use plan::{Kind, Way};
+pub use site::{Site, Task};
 
 use crate::error::LabError;
 use crate::interrupt;
@@ -42,7 +44,7 @@ use crate::progress::say;
 use crate::workload::Family;
 use load::LOADS;
 use report::{Checkpoints, Results, Trial};
-use site::{Beside, Site, Task, causes};
+use site::{Beside, causes};
 
 /// After its last load a pair is left so long before the next wire: longer than the comparator's timeout.
 const SETTLE: Duration = Duration::from_secs(4);
