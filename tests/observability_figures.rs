@@ -22,11 +22,7 @@ fn assert_golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, found).expect("a writable source tree");
-    }
-    let expected = std::fs::read_to_string(&path).expect("the golden file");
-    assert_eq!(found, expected, "{name}");
+    colo_testkit::golden::assert_golden(&path, found, "observability_figures");
 }
 
 fn settings(toml: &str) -> Settings {

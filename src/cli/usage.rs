@@ -15,7 +15,7 @@ Usage: dpdk-colo [EAL options] -- --role primary   --guest PORT --uplink PORT --
        dpdk-colo --make-link-key FILE
 
 A network proxy for COLO. The output of a primary VM leaves once its secondary has sent the same.
-KeySource the two differ, the node asks QEMU for a checkpoint, and the output leaves after it.
+Where the two differ, the node asks QEMU for a checkpoint; the output leaves after it.
 
 Ports (PORT is an ethdev's name, such as net_vhost0; each has one role):
   --guest PORT           vhost port to this node's VM
@@ -85,3 +85,27 @@ Example, with no hardware and no QEMU:
   dpdk-colo --no-huge --vdev net_null0 --vdev net_null1 --vdev net_null2 -- \\
       --role compare --primary-in net_null0 --secondary-in net_null1 --out net_null2
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::OPTIONS;
+    use super::USAGE;
+
+    #[test]
+    fn the_usage_names_every_option() {
+        for option in OPTIONS {
+            let line = USAGE.lines().find(|line| {
+                line.trim_start()
+                    .strip_prefix("--")
+                    .and_then(|rest| rest.strip_prefix(*option))
+                    .is_some_and(|rest| rest.starts_with(' '))
+            });
+            assert!(line.is_some(), "no line of USAGE begins with --{option}");
+        }
+        for option in ["-h, --help ", "-V, --version "] {
+            assert!(USAGE.contains(option), "{option}");
+        }
+        let longest = USAGE.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(100), "{longest:?}");
+    }
+}

@@ -22,6 +22,16 @@ pub enum FlowClass {
 }
 
 impl FlowClass {
+    /// All classes, in the order of their numbers, which a key has in its bytes.
+    pub const ALL: [Self; 6] = [
+        Self::Tcp,
+        Self::Udp,
+        Self::Icmp,
+        Self::OtherIp,
+        Self::Fragment,
+        Self::Link,
+    ];
+
     /// The class in one word, as reports show it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -239,6 +249,7 @@ impl FlowKey {
             2 => FlowClass::Icmp,
             3 => FlowClass::OtherIp,
             4 => FlowClass::Fragment,
+            // `new` writes no larger number than the last class, and `from_bytes` refuses one.
             _ => FlowClass::Link,
         }
     }
@@ -357,7 +368,7 @@ impl FlowKey {
         };
         let fits = |address: [u64; 2]| address[0] <= widest[0] && address[1] <= widest[1];
         let valid = key.rest >> 60 == 0
-            && class <= FlowClass::Link as u64
+            && class < FlowClass::ALL.len() as u64
             && fits(key.src)
             && fits(key.dst)
             && match key.class() {

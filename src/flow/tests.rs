@@ -45,6 +45,28 @@ fn samples() -> Vec<FlowKey> {
 }
 
 #[test]
+fn a_key_has_the_class_that_it_was_made_with() {
+    for (number, class) in FlowClass::ALL.into_iter().enumerate() {
+        assert_eq!(class as usize, number);
+        let key = FlowKey::new(
+            Endpoints::v4([10, 0, 0, 2], [10, 0, 0, 1]),
+            class,
+            0,
+            1,
+            Vlans::default(),
+        );
+        assert_eq!(key.class(), class, "{}", class.name());
+    }
+    for class in FlowClass::ALL {
+        assert!(
+            samples().iter().any(|key| key.class() == class),
+            "samples has no flow of class {}",
+            class.name()
+        );
+    }
+}
+
+#[test]
 fn a_key_is_compact() {
     assert_eq!(size_of::<FlowKey>(), 40);
 }

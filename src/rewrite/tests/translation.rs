@@ -170,9 +170,13 @@ fn quotes_of_the_client_go_out_with_the_numbers_it_sent() {
         };
         let length = random.of(&[8, 10, 14, 16, 17, 18, 20, 60, 100]);
         let (mut rewriter, offsets) = connected(random, &sent);
-        let mut frame = HeapFrame::new(&sent.for_svm(offsets).quoted(length));
+        let got = sent.for_svm(offsets);
+        let mut frame = HeapFrame::new(&got.quoted(length));
         let _ = pass(&mut rewriter, &Way::FromGuest, &mut frame, 0);
-        if length >= 60 {
+        // An echo of 0 stands for none, so one that is 0 for the SVM alone does not come back.
+        let echo = |segment: &Segment| segment.timestamps.map_or(0, |(_, echo)| echo);
+        let keeps_its_echo = echo(&got) != 0 || echo(&sent) == 0;
+        if length >= 60 && keeps_its_echo {
             assert_eq!(frame.to_vec(), sent.quoted(length), "{sent:?} {length}");
         }
         let packet = Packet::parse(frame.head(), frame.len());
