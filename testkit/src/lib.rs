@@ -1,8 +1,11 @@
 //! What the tests of `dpdk-colo` share: random numbers that a seed replays ([`rng`]), packets built header by header
-//! ([`packets`]), and a scripted QEMU monitor ([`qmp`]).
+//! ([`packets`]), a scripted QEMU monitor ([`qmp`]), threads of other processes that a test stops ([`thread`]), and
+//! what a machine must have ([`requirement`]).
 //!
 //! The crate works on bytes and does not depend on `dpdk-colo`, so that unit tests of that crate can use it.
 
 pub mod packets;
 pub mod qmp;
+pub mod requirement;
 pub mod rng;
+pub mod thread;
