@@ -15,7 +15,7 @@ Usage: dpdk-colo [EAL options] -- --role primary   --guest PORT --uplink PORT --
        dpdk-colo --make-link-key FILE
 
 A network proxy for COLO. The output of a primary VM leaves once its secondary has sent the same.
-KeySource the two differ, the node asks QEMU for a checkpoint, and the output leaves after it.
+Where the two differ, the node asks QEMU for a checkpoint, and the output leaves after it.
 
 Ports (PORT is an ethdev's name, such as net_vhost0; each has one role):
   --guest PORT           vhost port to this node's VM
