@@ -1,5 +1,5 @@
 //! What the repository says about itself, checked against its files: the imports between modules, the page of the
-//! rules, links, counters, the versions that are supported, and the words.
+//! rules, links, counters, the versions that are supported, the words, and the length of lines.
 
 mod counters;
 mod imports;
@@ -7,4 +7,5 @@ mod links;
 mod rules;
 mod source;
 mod versions;
+mod width;
 mod words;
