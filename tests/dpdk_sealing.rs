@@ -119,7 +119,8 @@ fn fragments_of_two_sessions_are_no_frame() {
     assert_eq!(b.receives(&parts[0]), None);
     assert_eq!(b.receives(&parts[1]), Some(frame_of(1, length)));
 
-    // A's second frame stays open, and a's place is taken by another process, whose second frame has lost its beginning.
+    // A's second frame stays open, and a's place is taken by another process, whose second frame has lost its
+    // beginning.
     let parts = a.sends(Some(&frame_of(2, length)));
     assert_eq!(b.receives(&parts[0]), None);
     let bye = a.stage.good_bye().expect("a session");

@@ -11,9 +11,9 @@ use pcap_file::PcapError;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
-use crate::node::Lives;
+use crate::node::Incarnations;
 use crate::report::{Report, Rule, Violation};
-use crate::tcp::{Life, payload, payload_at};
+use crate::tcp::{Incarnation, payload, payload_at};
 
 /// First bytes of a pcapng file.
 const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -22,12 +22,16 @@ const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 ///
 /// # Errors
 /// When the capture cannot be read.
-pub fn check(path: &Path, lives: &Lives, report: &mut Report) -> Result<(), ClientError> {
+pub fn check(
+    path: &Path,
+    incarnations: &Incarnations,
+    report: &mut Report,
+) -> Result<(), ClientError> {
     // The client's side may have taken VLAN tags off.
-    let mut untagged: HashMap<FlowKey, Vec<&Life>> = HashMap::new();
-    for (key, lives) in lives {
+    let mut untagged: HashMap<FlowKey, Vec<&Incarnation>> = HashMap::new();
+    for (key, incarnations) in incarnations {
         let key = key.with_vlans(Vlans::default());
-        untagged.entry(key).or_default().extend(lives);
+        untagged.entry(key).or_default().extend(incarnations);
     }
     let mut number = 0u64;
     each_frame(path, |bytes| {
@@ -37,22 +41,28 @@ pub fn check(path: &Path, lives: &Lives, report: &mut Report) -> Result<(), Clie
         }
         let packet = Packet::parse(bytes, bytes.len());
         let piece = payload(&packet, bytes);
-        let Some(lives) = untagged.get(&packet.key.with_vlans(Vlans::default())) else {
+        let Some(incarnations) = untagged.get(&packet.key.with_vlans(Vlans::default())) else {
             return;
         };
         if packet.kind != Kind::Tcp || piece.is_empty() {
             return;
         }
         report.client_segments += 1;
-        judge(number, &packet, piece, lives, report);
+        judge(number, &packet, piece, incarnations, report);
     })
 }
 
-fn judge(number: u64, packet: &Packet, piece: &[u8], lives: &[&Life], report: &mut Report) {
+fn judge(
+    number: u64,
+    packet: &Packet,
+    piece: &[u8],
+    incarnations: &[&Incarnation],
+    report: &mut Report,
+) {
     let at = payload_at(packet);
     let mut nearest = None;
-    for life in lives {
-        let known = life.bytes.read(at, piece.len());
+    for incarnation in incarnations {
+        let known = incarnation.bytes.read(at, piece.len());
         let wrong = (0..piece.len()).find(|&i| known[i] != Some(piece[i]));
         match wrong {
             None => return,

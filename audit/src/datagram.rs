@@ -9,12 +9,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use dpdk_colo::packet::{Kind, Packet};
 
 use crate::extras;
-use crate::node::{Fault, Releasing, Standing, Why};
 use crate::report::Rule;
 use crate::same::first_difference;
+use crate::verdict::{CapturePoint, Fault, Releasing, Why};
 
 struct Taken {
-    standing: Standing,
+    captured: CapturePoint,
     packet: Packet,
     bytes: Box<[u8]>,
 }
@@ -79,10 +79,16 @@ impl Flow {
     }
 
     /// The VM has sent a frame.
-    pub fn taken(&mut self, standing: Standing, packet: Packet, bytes: Box<[u8]>, committed: u64) {
+    pub fn taken(
+        &mut self,
+        captured: CapturePoint,
+        packet: Packet,
+        bytes: Box<[u8]>,
+        committed: u64,
+    ) {
         self.sync(committed);
         self.waiting.push_back(Taken {
-            standing,
+            captured,
             packet,
             bytes,
         });
@@ -113,9 +119,9 @@ impl Flow {
         self.sync(cx.committed);
         let same = |taken: &Taken| first_difference(&taken.bytes, &taken.packet, out).is_none();
         let Some(index) = self.waiting.iter().position(same) else {
-            return Err(self.stranger(out));
+            return Err(self.unexpected(out));
         };
-        let first = self.waiting[0].standing.record;
+        let first = self.waiting[0].captured.record;
         if index > 0 && cx.vanished < index as u64 {
             return Err(Fault {
                 rule: Rule::R5,
@@ -127,12 +133,12 @@ impl Flow {
         cx.vanished -= index as u64;
         self.waiting.drain(..index);
         let Some(taken) = self.waiting.pop_front() else {
-            return Err(self.stranger(out));
+            return Err(self.unexpected(out));
         };
-        if let Some(why) = taken.standing.why(cx) {
+        if let Some(why) = taken.captured.why(cx) {
             return Ok(why);
         }
-        let epoch = taken.standing.epoch;
+        let epoch = taken.captured.epoch;
         let known = (self.epoch == epoch)
             .then(|| self.said.get_mut(&content(packet, out)))
             .flatten()
@@ -146,7 +152,7 @@ impl Flow {
                 Err(Fault {
                     rule: Rule::R1,
                     position: None,
-                    records: vec![taken.standing.record],
+                    records: vec![taken.captured.record],
                     what: format!(
                         "it leaves, the SVM has sent the same in epoch {epoch} in another datagram only, \
                          and no commit covers it"
@@ -156,7 +162,7 @@ impl Flow {
             None => Err(Fault {
                 rule: Rule::R1,
                 position: None,
-                records: vec![taken.standing.record],
+                records: vec![taken.captured.record],
                 what: format!(
                     "it leaves, the SVM has not sent the same in epoch {epoch}, and no commit covers it"
                 ),
@@ -164,14 +170,14 @@ impl Flow {
         }
     }
 
-    fn stranger(&self, out: &[u8]) -> Fault {
+    fn unexpected(&self, out: &[u8]) -> Fault {
         let near = self.waiting.front();
         let at = near.and_then(|taken| first_difference(&taken.bytes, &taken.packet, out));
         Fault {
             rule: Rule::R1,
             position: at.map(|at| format!("byte {at} of the frame")),
             records: near
-                .map(|taken| taken.standing.record)
+                .map(|taken| taken.captured.record)
                 .into_iter()
                 .collect(),
             what: "it leaves, and the VM has not sent it so".to_owned(),

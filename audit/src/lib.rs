@@ -21,6 +21,7 @@ pub mod record;
 pub mod report;
 pub mod same;
 pub mod tcp;
+pub mod verdict;
 
 pub use pair::{Audit, Options};
 pub use report::{Report, Rule, Violation};

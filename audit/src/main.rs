@@ -105,9 +105,9 @@ fn run(task: &Task) -> Result<u8, Failure> {
         clock_error: task.clock_error_ms.map(|ms| ms.saturating_mul(1_000_000)),
         keep: task.client.is_some(),
     };
-    let (mut report, lives) = Audit::new(nodes, options).run()?;
+    let (mut report, incarnations) = Audit::new(nodes, options).run()?;
     if let Some(client) = &task.client {
-        client::check(client, &lives, &mut report)?;
+        client::check(client, &incarnations, &mut report)?;
     }
     print(&report, task.json);
     Ok(report.status())

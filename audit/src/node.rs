@@ -14,90 +14,12 @@ use dpdk_colo::packet::{Kind, Packet, TcpFlags};
 use crate::policy::covering;
 use crate::record::{Event, Place, Role, Start};
 use crate::report::{Judged, Rule};
-use crate::tcp::Life;
+use crate::tcp::Incarnation;
+use crate::verdict::{CapturePoint, Fault, Received, Releasing, Why};
 use crate::{datagram, tcp};
 
 /// All connections, whichever node released them.
-pub type Lives = HashMap<FlowKey, Vec<Life>>;
-
-/// Why a frame was allowed to leave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The SVM has sent the same.
-    Compared,
-    /// A commit covers it.
-    Committed,
-    /// Nothing was protected.
-    Open,
-    /// A policy rule names it.
-    Policy(String),
-    /// The node announces the VM's place to the network.
-    Announcement,
-}
-
-/// A frame or event that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The rule that it breaks.
-    pub rule: Rule,
-    /// The position in the flow.
-    pub position: Option<String>,
-    /// Other records that show it.
-    pub records: Vec<u64>,
-    /// What was expected and what was seen.
-    pub what: String,
-}
-
-/// When a P was taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Standing {
-    /// Its record.
-    pub record: u64,
-    /// The epoch.
-    pub epoch: u32,
-    /// Fences before it.
-    pub fences: u64,
-    /// Nothing was protected.
-    pub open: bool,
-    /// The node's turn. Frames of one turn have no order.
-    pub turn: u64,
-}
-
-impl Standing {
-    /// Why it may leave without a comparison, if it may.
-    pub fn why(&self, cx: &Releasing) -> Option<Why> {
-        if self.fences < cx.committed {
-            Some(Why::Committed)
-        } else if self.open || cx.open {
-            Some(Why::Open)
-        } else {
-            cx.policy.clone().map(Why::Policy)
-        }
-    }
-}
-
-/// When an S was received.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard {
-    /// Its record.
-    pub record: u64,
-    /// The epoch.
-    pub epoch: u32,
-    /// The node's turn.
-    pub turn: u64,
-}
-
-/// The node's state for the judge of a flow, when a frame leaves.
-pub struct Releasing {
-    /// A commit covers the frames that were taken before this many fences.
-    pub committed: u64,
-    /// Nothing is protected now.
-    pub open: bool,
-    /// The policy rule that covers the frame.
-    pub policy: Option<String>,
-    /// Frames that the node dropped because their VM was gone, and that are not accounted for.
-    pub vanished: u64,
-}
+pub type Incarnations = HashMap<FlowKey, Vec<Incarnation>>;
 
 enum Flow {
     Tcp(Box<tcp::Flow>),
@@ -357,7 +279,7 @@ impl Node {
         place: Place,
         epoch: u32,
         bytes: &[u8],
-        lives: &mut Lives,
+        incarnations: &mut Incarnations,
     ) -> Result<(), Fault> {
         let packet = Packet::parse(bytes, bytes.len());
         match place {
@@ -365,9 +287,9 @@ impl Node {
             _ => self.turn += u64::from(std::mem::take(&mut self.turned)),
         }
         match place {
-            Place::P => self.taken(record, epoch, packet, bytes, lives),
-            Place::S => self.witnessed(record, epoch, &packet, bytes, lives),
-            Place::Out => return self.left(&packet, bytes, lives),
+            Place::P => self.taken(record, epoch, packet, bytes, incarnations),
+            Place::S => self.witnessed(record, epoch, &packet, bytes, incarnations),
+            Place::Out => return self.left(&packet, bytes, incarnations),
             Place::In => self.input(&packet),
             Place::Other => {}
         }
@@ -384,11 +306,18 @@ impl Node {
         }
     }
 
-    fn taken(&mut self, record: u64, epoch: u32, packet: Packet, bytes: &[u8], lives: &mut Lives) {
+    fn taken(
+        &mut self,
+        record: u64,
+        epoch: u32,
+        packet: Packet,
+        bytes: &[u8],
+        incarnations: &mut Incarnations,
+    ) {
         // The ring runs, so every stop that the monitor has reported is over.
         self.events = CheckpointEvents::default();
         (self.loads, self.taken) = (0, Some(epoch));
-        let standing = Standing {
+        let captured = CapturePoint {
             record,
             epoch,
             fences: self.fences,
@@ -397,9 +326,11 @@ impl Node {
         };
         let committed = self.committed;
         let bytes = bytes.into();
-        match self.flow(&packet, lives) {
-            (Flow::Tcp(flow), lives) => flow.taken(standing, packet, bytes, committed, lives),
-            (Flow::Datagrams(flow), _) => flow.taken(standing, packet, bytes, committed),
+        match self.flow(&packet, incarnations) {
+            (Flow::Tcp(flow), incarnations) => {
+                flow.taken(captured, packet, bytes, committed, incarnations)
+            }
+            (Flow::Datagrams(flow), _) => flow.taken(captured, packet, bytes, committed),
         }
     }
 
@@ -409,7 +340,7 @@ impl Node {
         epoch: u32,
         packet: &Packet,
         bytes: &[u8],
-        lives: &mut Lives,
+        incarnations: &mut Incarnations,
     ) {
         // An S of an ended epoch does not count, and a secondary gets none.
         if epoch != self.epoch || self.role == Role::Secondary {
@@ -419,20 +350,25 @@ impl Node {
             return;
         }
         let (committed, turn) = (self.committed, self.turn);
-        match self.flow(packet, lives) {
-            (Flow::Tcp(flow), lives) => {
-                let heard = Heard {
+        match self.flow(packet, incarnations) {
+            (Flow::Tcp(flow), incarnations) => {
+                let received = Received {
                     record,
                     epoch,
                     turn,
                 };
-                flow.witnessed(heard, packet, bytes, committed, lives);
+                flow.witnessed(received, packet, bytes, committed, incarnations);
             }
             (Flow::Datagrams(flow), _) => flow.witnessed(epoch, packet, bytes, committed),
         }
     }
 
-    fn left(&mut self, packet: &Packet, bytes: &[u8], lives: &mut Lives) -> Result<(), Fault> {
+    fn left(
+        &mut self,
+        packet: &Packet,
+        bytes: &[u8],
+        incarnations: &mut Incarnations,
+    ) -> Result<(), Fault> {
         self.judged.released += 1;
         let mut cx = Releasing {
             committed: self.committed,
@@ -444,9 +380,9 @@ impl Node {
         // commit, which need not follow a fence.
         let asks = self.late && (self.judged.commits > 0 || !self.colo) && is_discovery(packet);
         let announces = asks || self.role != self.start.role && is_announcement(packet);
-        let why = match self.flow(packet, lives) {
+        let why = match self.flow(packet, incarnations) {
             (Flow::Datagrams(flow), _) if announces && !flow.waits() => Ok(Why::Announcement),
-            (Flow::Tcp(flow), lives) => flow.left(packet, bytes, &mut cx, lives),
+            (Flow::Tcp(flow), incarnations) => flow.left(packet, bytes, &mut cx, incarnations),
             (Flow::Datagrams(flow), _) => flow.left(packet, bytes, &mut cx),
         }?;
         let judged = &mut self.judged;
@@ -464,21 +400,21 @@ impl Node {
     fn flow<'a>(
         &'a mut self,
         packet: &Packet,
-        lives: &'a mut Lives,
-    ) -> (&'a mut Flow, &'a mut Vec<Life>) {
-        let lives = match packet.key.class() {
-            FlowClass::Tcp => lives.entry(packet.key).or_default(),
+        incarnations: &'a mut Incarnations,
+    ) -> (&'a mut Flow, &'a mut Vec<Incarnation>) {
+        let incarnations = match packet.key.class() {
+            FlowClass::Tcp => incarnations.entry(packet.key).or_default(),
             // Shared by all flows without connections, and empty.
-            _ => lives.entry(FlowKey::default()).or_default(),
+            _ => incarnations.entry(FlowKey::default()).or_default(),
         };
         let (numbers, keep) = (self.start.numbers, self.keep);
         let flow = self
             .flows
             .entry(packet.key)
             .or_insert_with(|| match packet.kind {
-                Kind::Tcp => Flow::Tcp(Box::new(tcp::Flow::new(numbers, lives, keep))),
+                Kind::Tcp => Flow::Tcp(Box::new(tcp::Flow::new(numbers, incarnations, keep))),
                 _ => Flow::Datagrams(datagram::Flow::default()),
             });
-        (flow, lives)
+        (flow, incarnations)
     }
 }

@@ -4,10 +4,11 @@
 //! other one does. Logs of one host share a clock; those of two hosts are ordered by their wall
 //! clocks, whose error the caller must know.
 
-use crate::node::{Fault, Lives, Node};
+use crate::node::{Incarnations, Node};
 use crate::read::{Ending, Log, ReadError};
 use crate::record::{Body, Event, Place, Record, Role, Start};
 use crate::report::{Report, Rule, Violation};
+use crate::verdict::Fault;
 
 /// Options of an audit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +49,7 @@ struct Releaser {
 pub struct Audit {
     sides: Vec<Side>,
     options: Options,
-    lives: Lives,
+    incarnations: Incarnations,
     releaser: Option<Releaser>,
     one_clock: bool,
     report: Report,
@@ -79,7 +80,7 @@ impl Audit {
         Self {
             sides,
             options,
-            lives: Lives::new(),
+            incarnations: Incarnations::new(),
             releaser: None,
             one_clock,
             report: Report::default(),
@@ -90,7 +91,7 @@ impl Audit {
     ///
     /// # Errors
     /// When a log cannot be read.
-    pub fn run(mut self) -> Result<(Report, Lives), ReadError> {
+    pub fn run(mut self) -> Result<(Report, Incarnations), ReadError> {
         for side in 0..self.sides.len() {
             self.advance(side)?;
         }
@@ -116,7 +117,7 @@ impl Audit {
                 self.report.judged.add(&node.judged);
             }
         }
-        Ok((self.report, self.lives))
+        Ok((self.report, self.incarnations))
     }
 
     fn earliest(&self) -> Option<usize> {
@@ -202,7 +203,7 @@ impl Audit {
                 }
                 let node = self.sides[number].node.as_mut();
                 node.map_or(Ok(()), |node| {
-                    node.frame(record.seq, *place, *epoch, bytes, &mut self.lives)
+                    node.frame(record.seq, *place, *epoch, bytes, &mut self.incarnations)
                 })
             }
         }

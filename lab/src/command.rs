@@ -6,8 +6,8 @@ use crate::error::LabError;
 use crate::pair::{Host, Mode, Pair, Summaries};
 use crate::progress::say;
 
-/// Boots a pair or, without protection, one guest; runs the command in the client's namespace (guest at 10.0.0.2 and fd00::2), and
-/// says what it cost. True if the command ended well.
+/// Boots a pair or, without protection, one guest; runs the command in the client's namespace (guest at 10.0.0.2 and
+/// fd00::2), and says what it cost. True if the command ended well.
 ///
 /// # Errors
 /// When the guests do not come up or the command cannot be started.

@@ -43,7 +43,6 @@ mod qmp;
 mod release;
 mod series;
 mod short;
-mod stall;
 mod table;
 mod wire;
 mod workload;

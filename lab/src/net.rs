@@ -15,14 +15,14 @@
 //! ```
 //! On the last one QEMUs exchange the VM's state, where they are to do so by TCP.
 //!
-//! Where what lies between a node and its client is to be a wire of the lab's, the veth pair is two, whose inner ends are
-//! in a namespace that has no addresses and so answers nothing:
+//! Where what lies between a node and its client is to be a wire of the lab's, the veth pair is two, whose inner ends
+//! are in a namespace that has no addresses and so answers nothing:
 //! ```text
 //!  namespace colo-lab-PID     colo-lab-PID-wire            this machine
 //!  lan0 ── veth pair ── near0    (wire)    far0 ── veth pair ── clPID ── a node
 //! ```
-//! A lab that needs a second client calls it PID-b1. Deleting a namespace deletes its interfaces with it, and that is what dropping a [`ClientNet`]
-//! does. Namespaces of labs that were killed are swept by the next one.
+//! A lab that needs a second client calls it PID-b1. Deleting a namespace deletes its interfaces with it, and that is
+//! what dropping a [`ClientNet`] does. Namespaces of labs that were killed are swept by the next one.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -244,7 +244,8 @@ impl ClientNet {
         Namespace::open(self.wire.as_deref().unwrap_or_default())
     }
 
-    /// A veth pair from `near` in the namespace `inner` to this machine, for a node's packet socket; `gro` as in [`plain`].
+    /// A veth pair from `near` in the namespace `inner` to this machine, for a node's packet socket; `gro` as in
+    /// [`plain`].
     fn lead_out(&mut self, near: &str, inner: &str, gro: &str) -> Result<(), LabError> {
         let ns = &self.namespace;
         let up = format!("cl{}", ns.strip_prefix(PREFIX).unwrap_or(ns));

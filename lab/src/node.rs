@@ -332,7 +332,8 @@ fn guest_port(dir: &Path, guest: &str, host: &Host) -> String {
 /// The folder in a run folder to which nodes write what they see, for the auditor.
 pub const CAPTURE: &str = "capture";
 
-/// The vdev `net_af_packetNUMBER`, which sends and receives on an interface. The ring holds what arrives while the node sleeps or waits for a CPU.
+/// The vdev `net_af_packetNUMBER`, which sends and receives on an interface. The ring holds what arrives while the node
+/// sleeps or waits for a CPU.
 pub fn packet_port(number: usize, interface: &str) -> String {
     format!(
         "net_af_packet{number},iface={interface},blocksz=65536,framesz=2048,framecnt=4096,qdisc_bypass=1"

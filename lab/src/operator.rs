@@ -1,5 +1,5 @@
-//! An operator's `stop` and `cont` at either VM, `cont` inside a checkpoint, and `migrate_cancel` before the pair is one
-//! and inside a checkpoint, while the VMs' answers differ.
+//! An operator's `stop` and `cont` at either VM, `cont` inside a checkpoint, and `migrate_cancel` before the pair is
+//! one and inside a checkpoint, while the VMs' answers differ.
 //!
 //! Out: a line for each claim. What is claimed: the client gets the primary VM's own answer and nothing else, and
 //! the auditor finds no commit that the secondary VM's load does not cover (rules R3 and R9).

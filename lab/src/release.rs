@@ -211,7 +211,8 @@ impl Release {
         accel == Accel::Tcg && self.number < (9, 0)
     }
 
-    /// Further properties of a vhost-user NIC. With MSI-X, QEMU 7.2 under TCG crashes in vhost_net_start; 10.0 does not.
+    /// Further properties of a vhost-user NIC. With MSI-X, QEMU 7.2 under TCG crashes in vhost_net_start; 10.0 does
+    /// not.
     pub fn nic(&self, accel: Accel) -> &'static str {
         match accel == Accel::Tcg && self.number < (10, 0) {
             true => ",vectors=0",
@@ -219,7 +220,8 @@ impl Release {
         }
     }
 
-    /// How a socket chardev connects again after a second: `reconnect` is gone from 10.2 on, `reconnect-ms` there from 9.2 on.
+    /// How a socket chardev connects again after a second: `reconnect` is gone from 10.2 on, `reconnect-ms` there from
+    /// 9.2 on.
     pub fn reconnect(&self) -> &'static str {
         match self.number < (9, 2) {
             true => ",reconnect=1",
@@ -233,8 +235,8 @@ impl Release {
         self.number < (11, 0)
     }
 
-    /// Migration capabilities of both sides. Without `return-path` 11.0 and later refuse `x-colo`; with it COLO fails up to
-    /// 10.2. The incoming side needs `x-colo` from 8.1 on, and may have it before.
+    /// Migration capabilities of both sides. Without `return-path` 11.0 and later refuse `x-colo`; with it COLO fails
+    /// up to 10.2. The incoming side needs `x-colo` from 8.1 on, and may have it before.
     pub fn capabilities(&self) -> &'static [&'static str] {
         match (self.number < (11, 0), self.channels) {
             (true, _) => &["x-colo"],
@@ -275,10 +277,10 @@ impl Release {
     ///
     /// Under TCG it may be a little less, so that it is no multiple of 256 KiB, which is what one 64-bit word of QEMU's
     /// dirty bitmap covers. A block that is one is synchronised by whole words, and there QEMU before 9.0 clears dirty
-    /// bits without telling the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages that
-    /// the TLB holds as writable are then written without being marked, the next checkpoint does not carry them, and the
-    /// secondary VM runs on RAM of two different moments until its kernel crashes. Any other block is synchronised page
-    /// by page, and the TLB is flushed.
+    /// bits without telling the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages
+    /// that the TLB holds as writable are then written without being marked, the next checkpoint does not carry them,
+    /// and the secondary VM runs on RAM of two different moments until its kernel crashes. Any other block is
+    /// synchronised page by page, and the TLB is flushed.
     pub fn ram_kib(&self, accel: Accel, mib: u32) -> u32 {
         let whole = mib * 1024;
         match self.needs_odd_ram(accel) {

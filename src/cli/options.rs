@@ -8,33 +8,11 @@ use std::str::FromStr;
 use lexopt::Arg;
 
 use super::{UsageError, ValueError};
-use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
+use crate::config::{File, PairKeys, ProcessKeys, Settings, pair_keys, resolve};
 
-/// Long options that take a value, and `--raw-secondary`, which takes none.
-pub(super) const OPTIONS: &[&str] = &[
-    "role",
-    "guest",
-    "uplink",
-    "link",
-    "link-key",
-    "make-link-key",
-    "primary-in",
-    "secondary-in",
-    "out",
-    "qmp",
-    "compare-timeout",
-    "raw-secondary",
-    "vm-id",
-    "mtu",
-    "hold-frames",
-    "flows",
-    "heartbeat",
-    "heartbeat-loss",
-    "heartbeat-udp",
-    "peer-stall-limit",
-    "restart-limit",
-    "on-peer-lost",
-    "failover",
+/// Long options beside the keys of a pair. All take a value.
+pub(super) const OTHERS: &[&str] = &[
+    MAKE_LINK_KEY,
     "idle-sleep",
     "stall-limit",
     "stats-period",
@@ -44,6 +22,12 @@ pub(super) const OPTIONS: &[&str] = &[
     "capture-limit",
     "config",
 ];
+
+/// The long option of this name.
+fn known(name: &str) -> Option<&'static str> {
+    let mut all = PairKeys::NAMES.iter().chain(OTHERS);
+    all.find(|known| **known == name).copied()
+}
 
 /// The option that makes a file and runs nothing.
 const MAKE_LINK_KEY: &str = "make-link-key";
@@ -112,8 +96,8 @@ impl Options {
             let option = match arg {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
-                Arg::Long(name) => match OPTIONS.iter().find(|known| **known == name) {
-                    Some(known) => *known,
+                Arg::Long(name) => match known(name) {
+                    Some(known) => known,
                     None if EAL_OPTIONS.contains(&name) => {
                         return Err(UsageError::EalOption {
                             option: format!("--{name}"),
@@ -147,11 +131,11 @@ impl Options {
             if option == MAKE_LINK_KEY {
                 return Ok(Command::MakeLinkKey(value(&mut parser, option)?.into()));
             }
-            if option == "raw-secondary" {
-                options.pair.raw_secondary = Some(true);
-            } else {
-                options.set(option, value(&mut parser, option)?)?;
-            }
+            let value = match takes_value(option) {
+                true => value(&mut parser, option)?,
+                false => OsString::new(),
+            };
+            options.set(option, value)?;
         }
         Ok(Command::Run(Box::new(options)))
     }
@@ -178,29 +162,8 @@ impl Options {
     }
 
     fn set(&mut self, option: &'static str, value: OsString) -> Result<(), UsageError> {
-        let (process, pair) = (&mut self.process, &mut self.pair);
+        let process = &mut self.process;
         match option {
-            "role" => pair.role = parsed(option, value)?,
-            "guest" => pair.guest = parsed(option, value)?,
-            "uplink" => pair.uplink = parsed(option, value)?,
-            "link" => pair.link = parsed(option, value)?,
-            "link-key" => pair.link_key = parsed(option, value)?,
-            "primary-in" => pair.primary_in = parsed(option, value)?,
-            "secondary-in" => pair.secondary_in = parsed(option, value)?,
-            "out" => pair.out = parsed(option, value)?,
-            "qmp" => pair.qmp = parsed(option, value)?,
-            "compare-timeout" => pair.compare_timeout = parsed(option, value)?,
-            "vm-id" => pair.vm_id = parsed(option, value)?,
-            "mtu" => pair.mtu = parsed(option, value)?,
-            "hold-frames" => pair.hold_frames = parsed(option, value)?,
-            "flows" => pair.flows = parsed(option, value)?,
-            "heartbeat" => pair.heartbeat = parsed(option, value)?,
-            "heartbeat-loss" => pair.heartbeat_loss = parsed(option, value)?,
-            "heartbeat-udp" => pair.heartbeat_udp = parsed(option, value)?,
-            "peer-stall-limit" => pair.peer_stall_limit = parsed(option, value)?,
-            "restart-limit" => pair.restart_limit = parsed(option, value)?,
-            "on-peer-lost" => pair.on_peer_lost = parsed(option, value)?,
-            "failover" => pair.failover = parsed(option, value)?,
             "idle-sleep" => process.idle_sleep = parsed(option, value)?,
             "stall-limit" => process.stall_limit = parsed(option, value)?,
             "stats-period" => process.stats_period = parsed(option, value)?,
@@ -209,14 +172,61 @@ impl Options {
             "capture" => process.capture = Some(value.into()),
             "capture-limit" => process.capture_limit = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
-            _ => {
-                return Err(UsageError::UnknownOption {
-                    option: format!("--{option}"),
-                });
-            }
+            _ => set_of_pair(&mut self.pair, option, value)?,
         }
         Ok(())
     }
+}
+
+/// Sets the key of a pair that an option gives.
+fn set_of_pair(
+    pair: &mut PairKeys,
+    option: &'static str,
+    value: OsString,
+) -> Result<(), UsageError> {
+    macro_rules! given {
+        (value) => {
+            parsed(option, value)?
+        };
+        (flag) => {
+            Some(true)
+        };
+    }
+    macro_rules! set {
+        ({} $($(#[$doc:meta])* $field:ident: $type:ty = $name:literal, $kind:ident, $roles:ident, $pairs:ident;)*) => {
+            match option {
+                $($name => pair.$field = given!($kind),)*
+                _ => {
+                    return Err(UsageError::UnknownOption {
+                        option: format!("--{option}"),
+                    });
+                }
+            }
+        };
+    }
+    pair_keys!(set);
+    Ok(())
+}
+
+/// Whether a known option takes a value.
+fn takes_value(option: &str) -> bool {
+    macro_rules! is {
+        (value) => {
+            true
+        };
+        (flag) => {
+            false
+        };
+    }
+    macro_rules! look_up {
+        ({} $($(#[$doc:meta])* $field:ident: $type:ty = $name:literal, $kind:ident, $roles:ident, $pairs:ident;)*) => {
+            match option {
+                $($name => is!($kind),)*
+                _ => true,
+            }
+        };
+    }
+    pair_keys!(look_up)
 }
 
 /// Whether `arg` is an option of this program, with or without `=value`.
@@ -225,7 +235,7 @@ pub(super) fn names_app_option(arg: &OsStr) -> bool {
         return false;
     };
     let name = name.split_once('=').map_or(name, |(name, _)| name);
-    OPTIONS.contains(&name)
+    known(name).is_some()
 }
 
 /// Whether `arg` asks for a key file.

@@ -1,8 +1,8 @@
 //! Vhost-user sockets that a process left behind when it was killed.
 //!
-//! A vhost port, and a virtio_user port that is the server, listens on a unix socket whose file DPDK removes at a clean end. After any other
-//! end the file is still there, and the node that is started again with the same words could not
-//! listen. A file that nobody listens behind is removed; anything else is left alone.
+//! A vhost port, and a virtio_user port that is the server, listens on a unix socket whose file DPDK removes at a clean
+//! end. After any other end the file is still there, and the node that is started again with the same words could not
+//! listen. A file without a listener is removed; anything else is left alone.
 
 use std::ffi::OsString;
 use std::fs;

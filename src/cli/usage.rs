@@ -88,12 +88,13 @@ Example, with no hardware and no QEMU:
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::OPTIONS;
+    use super::super::options::OTHERS;
     use super::USAGE;
+    use crate::config::PairKeys;
 
     #[test]
     fn the_usage_names_every_option() {
-        for option in OPTIONS {
+        for option in PairKeys::NAMES.iter().chain(OTHERS) {
             let line = USAGE.lines().find(|line| {
                 line.trim_start()
                     .strip_prefix("--")

@@ -2,90 +2,41 @@
 //! of all, `[[pair]]` tables for several VM pairs, `[[policy]]` and `[[pair.policy]]` tables for
 //! flows that leave uncompared. A key that nobody knows is an error with its line.
 
-use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::keys::{
-    CaptureLimit, CompareTimeout, Flows, Heartbeat, HoldFrames, IdleSleep, Mtu, PeerStallLimit,
-    RestartLimit, StallLimit, StatsPeriod, VmId,
-};
-use super::{
-    FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName,
-    ProcessKeys, QmpAddress, Role,
-};
+use super::keys::{CaptureLimit, IdleSleep, StallLimit, StatsPeriod, pair_keys};
+use super::{PairKeys, PolicyRule, ProcessKeys, QmpAddress};
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
 /// `flatten` would lose the line numbers of errors.
-macro_rules! table_with_pair_keys {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
+macro_rules! table {
+    (
+        { $(#[$meta:meta])* $name:ident { $($(#[$own_doc:meta])* $own:ident: $own_type:ty,)* } }
+        $($(#[$doc:meta])* $field:ident: $type:ty = $key:literal, $kind:ident, $roles:ident, $pairs:ident;)*
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
         pub struct $name {
-            $($(#[$field_meta])* pub(super) $field: $type,)*
-            role: Option<Role>,
-            guest: Option<PortName>,
-            uplink: Option<PortName>,
-            link: Option<PortName>,
-            link_key: Option<LinkKey>,
-            primary_in: Option<PortName>,
-            secondary_in: Option<PortName>,
-            out: Option<PortName>,
-            #[serde(deserialize_with = "from_text")]
-            qmp: Option<QmpAddress>,
-            vm_id: Option<VmId>,
-            raw_secondary: Option<bool>,
-            compare_timeout: Option<CompareTimeout>,
-            mtu: Option<Mtu>,
-            hold_frames: Option<HoldFrames>,
-            flows: Option<Flows>,
-            heartbeat: Option<Heartbeat>,
-            heartbeat_loss: Option<HeartbeatLoss>,
-            heartbeat_udp: Option<HeartbeatUdp>,
-            peer_stall_limit: Option<PeerStallLimit>,
-            restart_limit: Option<RestartLimit>,
-            on_peer_lost: Option<OnPeerLost>,
-            failover: Option<FailoverMode>,
+            $($(#[$own_doc])* pub(super) $own: $own_type,)*
+            $(#[serde(rename = $key)] $field: Option<$type>,)*
         }
 
         impl $name {
             /// The keys of a pair in this table.
             pub fn pair_keys(&self) -> PairKeys {
-                PairKeys {
-                    role: self.role,
-                    guest: self.guest.clone(),
-                    uplink: self.uplink.clone(),
-                    link: self.link.clone(),
-                    link_key: self.link_key.clone(),
-                    primary_in: self.primary_in.clone(),
-                    secondary_in: self.secondary_in.clone(),
-                    out: self.out.clone(),
-                    qmp: self.qmp.clone(),
-                    vm_id: self.vm_id,
-                    raw_secondary: self.raw_secondary,
-                    compare_timeout: self.compare_timeout,
-                    mtu: self.mtu,
-                    hold_frames: self.hold_frames,
-                    flows: self.flows,
-                    heartbeat: self.heartbeat,
-                    heartbeat_loss: self.heartbeat_loss,
-                    heartbeat_udp: self.heartbeat_udp,
-                    peer_stall_limit: self.peer_stall_limit,
-                    restart_limit: self.restart_limit,
-                    on_peer_lost: self.on_peer_lost.clone(),
-                    failover: self.failover,
-                }
+                PairKeys { $($field: self.$field.clone(),)* }
             }
         }
     };
 }
 
-table_with_pair_keys! {
+pair_keys! {
+    table
     /// A whole file.
     File {
         idle_sleep: Option<IdleSleep>,
@@ -102,7 +53,8 @@ table_with_pair_keys! {
     }
 }
 
-table_with_pair_keys! {
+pair_keys! {
+    table
     /// A `[[pair]]` table.
     PairTable {
         /// The pair's name.
@@ -112,13 +64,11 @@ table_with_pair_keys! {
     }
 }
 
-fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: Display>,
-{
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(D::Error::custom)
+impl<'de> Deserialize<'de> for QmpAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
 }
 
 impl File {

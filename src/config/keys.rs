@@ -5,10 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{
-    Bounded, FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PortName, QmpAddress,
-    Role,
-};
+use super::{Bounded, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -69,99 +66,134 @@ impl ProcessKeys {
     }
 }
 
-/// Keys of a VM pair.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PairKeys {
-    /// The role of this node.
-    pub role: Option<Role>,
-    /// The port to the VM.
-    pub guest: Option<PortName>,
-    /// The port to the network.
-    pub uplink: Option<PortName>,
-    /// The port to the other node.
-    pub link: Option<PortName>,
-    /// Which frames of the link count.
-    pub link_key: Option<LinkKey>,
-    /// A comparator's port for the PVM's frames.
-    pub primary_in: Option<PortName>,
-    /// A comparator's port for the SVM's frames.
-    pub secondary_in: Option<PortName>,
-    /// A comparator's port for released frames.
-    pub out: Option<PortName>,
-    /// The QEMU of this node's VM.
-    pub qmp: Option<QmpAddress>,
-    /// The pair's id on the link.
-    pub vm_id: Option<VmId>,
-    /// Whether the SVM's sequence numbers are its own.
-    pub raw_secondary: Option<bool>,
-    /// Milliseconds.
-    pub compare_timeout: Option<CompareTimeout>,
-    /// Bytes.
-    pub mtu: Option<Mtu>,
-    /// Frames.
-    pub hold_frames: Option<HoldFrames>,
-    /// Flows.
-    pub flows: Option<Flows>,
-    /// Milliseconds.
-    pub heartbeat: Option<Heartbeat>,
-    /// Heartbeats.
-    pub heartbeat_loss: Option<HeartbeatLoss>,
-    /// Ends of the control threads' datagrams.
-    pub heartbeat_udp: Option<HeartbeatUdp>,
-    /// Milliseconds.
-    pub peer_stall_limit: Option<PeerStallLimit>,
-    /// Milliseconds.
-    pub restart_limit: Option<RestartLimit>,
-    /// What makes a loss certain.
-    pub on_peer_lost: Option<OnPeerLost>,
-    /// Who tells QEMU.
-    pub failover: Option<FailoverMode>,
+/// Calls a macro with the list of a pair's keys, one row for each: what it is, the field, its type, the name of the key
+/// and of the option, whether the option takes a value, the roles that may have the key, and the pairs that may share
+/// it. Behind the macro's name stand tokens of its caller. The command line and both kinds of table of the file have
+/// these keys; types are named from a module of [`config`](super).
+macro_rules! pair_keys {
+    ($then:ident $($caller:tt)*) => {
+        $then! {
+            { $($caller)* }
+            /// The role of this node.
+            role: super::Role = "role", value, Any, One;
+            /// The port to the VM.
+            guest: super::PortName = "guest", value, Nodes, One;
+            /// The port to the network.
+            uplink: super::PortName = "uplink", value, Nodes, One;
+            /// The port to the other node.
+            link: super::PortName = "link", value, Nodes, One;
+            /// Which frames of the link count.
+            link_key: super::LinkKey = "link-key", value, Nodes, All;
+            /// A comparator's port for the PVM's frames.
+            primary_in: super::PortName = "primary-in", value, Comparator, One;
+            /// A comparator's port for the SVM's frames.
+            secondary_in: super::PortName = "secondary-in", value, Comparator, One;
+            /// A comparator's port for released frames.
+            out: super::PortName = "out", value, Comparator, One;
+            /// The QEMU of this node's VM.
+            qmp: super::QmpAddress = "qmp", value, Any, One;
+            /// The pair's id on the link.
+            vm_id: super::keys::VmId = "vm-id", value, Any, One;
+            /// Whether the SVM's sequence numbers are its own.
+            raw_secondary: bool = "raw-secondary", flag, Comparator, All;
+            /// Milliseconds.
+            compare_timeout: super::keys::CompareTimeout = "compare-timeout", value, Any, All;
+            /// Bytes.
+            mtu: super::keys::Mtu = "mtu", value, Any, All;
+            /// Frames.
+            hold_frames: super::keys::HoldFrames = "hold-frames", value, Any, All;
+            /// Flows.
+            flows: super::keys::Flows = "flows", value, Any, All;
+            /// Milliseconds.
+            heartbeat: super::keys::Heartbeat = "heartbeat", value, Nodes, All;
+            /// Heartbeats.
+            heartbeat_loss: super::HeartbeatLoss = "heartbeat-loss", value, Nodes, All;
+            /// Ends of the control threads' datagrams.
+            heartbeat_udp: super::HeartbeatUdp = "heartbeat-udp", value, Nodes, One;
+            /// Milliseconds.
+            peer_stall_limit: super::keys::PeerStallLimit = "peer-stall-limit", value, Nodes, All;
+            /// Milliseconds.
+            restart_limit: super::keys::RestartLimit = "restart-limit", value, Nodes, All;
+            /// What makes a loss certain.
+            on_peer_lost: super::OnPeerLost = "on-peer-lost", value, Nodes, All;
+            /// Who tells QEMU.
+            failover: super::FailoverMode = "failover", value, Nodes, All;
+        }
+    };
+}
+pub(crate) use pair_keys;
+
+/// Which roles may have a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roles {
+    Any,
+    /// Primary and secondary.
+    Nodes,
+    Comparator,
 }
 
-impl PairKeys {
-    /// These keys, and `other`'s where one is absent.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            role: self.role.or(other.role),
-            guest: self.guest.or(other.guest),
-            uplink: self.uplink.or(other.uplink),
-            link: self.link.or(other.link),
-            link_key: self.link_key.or(other.link_key),
-            primary_in: self.primary_in.or(other.primary_in),
-            secondary_in: self.secondary_in.or(other.secondary_in),
-            out: self.out.or(other.out),
-            qmp: self.qmp.or(other.qmp),
-            vm_id: self.vm_id.or(other.vm_id),
-            raw_secondary: self.raw_secondary.or(other.raw_secondary),
-            compare_timeout: self.compare_timeout.or(other.compare_timeout),
-            mtu: self.mtu.or(other.mtu),
-            hold_frames: self.hold_frames.or(other.hold_frames),
-            flows: self.flows.or(other.flows),
-            heartbeat: self.heartbeat.or(other.heartbeat),
-            heartbeat_loss: self.heartbeat_loss.or(other.heartbeat_loss),
-            heartbeat_udp: self.heartbeat_udp.or(other.heartbeat_udp),
-            peer_stall_limit: self.peer_stall_limit.or(other.peer_stall_limit),
-            restart_limit: self.restart_limit.or(other.restart_limit),
-            on_peer_lost: self.on_peer_lost.or(other.on_peer_lost),
-            failover: self.failover.or(other.failover),
+/// Which pairs may share the value of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pairs {
+    One,
+    All,
+}
+
+/// What is known of a key of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairKey {
+    /// Its name.
+    pub name: &'static str,
+    roles: Roles,
+    pairs: Pairs,
+}
+
+impl PairKey {
+    /// Whether a node of this role may have it.
+    pub fn is_for(self, role: Role) -> bool {
+        match self.roles {
+            Roles::Any => true,
+            Roles::Nodes => role != Role::Compare,
+            Roles::Comparator => role == Role::Compare,
         }
     }
+}
 
+macro_rules! declare {
+    ({} $($(#[$doc:meta])* $field:ident: $type:ty = $name:literal, $kind:ident, $roles:ident, $pairs:ident;)*) => {
+        /// Keys of a VM pair.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct PairKeys {
+            $($(#[$doc])* pub $field: Option<$type>,)*
+        }
+
+        impl PairKeys {
+            /// The names of all keys.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// These keys, and `other`'s where one is absent.
+            pub fn or(self, other: Self) -> Self {
+                Self { $($field: self.$field.or(other.$field),)* }
+            }
+
+            /// The keys that are present.
+            pub fn present(&self) -> impl Iterator<Item = PairKey> {
+                let keys = [$((
+                    self.$field.is_some(),
+                    PairKey { name: $name, roles: Roles::$roles, pairs: Pairs::$pairs },
+                ),)*];
+                keys.into_iter().filter_map(|(present, key)| present.then_some(key))
+            }
+        }
+    };
+}
+pair_keys!(declare);
+
+impl PairKeys {
     /// The first key present that can belong to one pair only, the role included.
     pub fn first_of_one_pair(&self) -> Option<&'static str> {
-        [
-            (self.role.is_some(), "role"),
-            (self.guest.is_some(), "guest"),
-            (self.uplink.is_some(), "uplink"),
-            (self.link.is_some(), "link"),
-            (self.primary_in.is_some(), "primary-in"),
-            (self.secondary_in.is_some(), "secondary-in"),
-            (self.out.is_some(), "out"),
-            (self.qmp.is_some(), "qmp"),
-            (self.vm_id.is_some(), "vm-id"),
-            (self.heartbeat_udp.is_some(), "heartbeat-udp"),
-        ]
-        .into_iter()
-        .find_map(|(present, key)| present.then_some(key))
+        let mut present = self.present();
+        let key = present.find(|key| key.pairs == Pairs::One);
+        key.map(|key| key.name)
     }
 }

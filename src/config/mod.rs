@@ -22,9 +22,10 @@ pub use failover::{
 };
 pub use file::{ConfigError, File, PairTable};
 pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
-pub use keys::{PairKeys, ProcessKeys};
+pub(crate) use keys::pair_keys;
+pub use keys::{PairKey, PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
-pub use policy::{Action, PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
+pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{KeySource, PairFault, SettingsError, resolve};
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
 

@@ -18,8 +18,6 @@ use super::{Bounded, TransportPort};
 pub struct PolicyRule {
     /// The name under which its frames are counted; no two rules of a pair share one.
     pub name: RuleName,
-    /// What becomes of the flow.
-    pub action: Action,
     /// The transport protocol.
     pub protocol: Protocol,
     /// A transport port at either end; only with TCP, UDP or any protocol, where it stands for
@@ -34,7 +32,7 @@ pub struct PolicyRule {
 /// What becomes of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Action {
+enum Action {
     /// The PVM's frames leave at once, uncompared.
     Exempt,
 }
@@ -197,9 +195,10 @@ impl TryFrom<Table> for PolicyRule {
     type Error = RuleError;
 
     fn try_from(table: Table) -> Result<Self, RuleError> {
+        // The only action there is.
+        let Action::Exempt = table.action;
         let rule = Self {
             name: table.name.parse()?,
-            action: table.action,
             protocol: table.protocol,
             port: table.port,
             prefix: table.prefix,
@@ -237,7 +236,6 @@ mod tests {
             found,
             PolicyRule {
                 name: "ntp".parse().expect("a valid name"),
-                action: Action::Exempt,
                 protocol: Protocol::Udp,
                 port: TransportPort::new(123),
                 prefix: Some("10.0.0.0/8".parse().expect("a valid prefix")),

@@ -207,32 +207,14 @@ fn at_least_one_or(given: Option<u32>, default: u32) -> NonZeroU32 {
     NonZeroU32::new(given.unwrap_or(default)).unwrap_or(NonZeroU32::MIN)
 }
 
-fn role_settings(keys: PairKeys) -> Result<RoleSettings, PairFault> {
+fn role_settings(mut keys: PairKeys) -> Result<RoleSettings, PairFault> {
     let role = keys.role.ok_or(PairFault::NoRole)?;
-    let forbidden = |present: bool, key| match present {
-        true => Err(PairFault::NotForRole { role, key }),
-        false => Ok(()),
-    };
-    match role {
-        Role::Primary | Role::Secondary => {
-            forbidden(keys.primary_in.is_some(), PortRole::PrimaryIn.key())?;
-            forbidden(keys.secondary_in.is_some(), PortRole::SecondaryIn.key())?;
-            forbidden(keys.out.is_some(), PortRole::Out.key())?;
-            forbidden(keys.raw_secondary == Some(true), "raw-secondary")?;
-        }
-        Role::Compare => {
-            forbidden(keys.guest.is_some(), PortRole::Guest.key())?;
-            forbidden(keys.uplink.is_some(), PortRole::Uplink.key())?;
-            forbidden(keys.link.is_some(), PortRole::Link.key())?;
-            forbidden(keys.link_key.is_some(), "link-key")?;
-            forbidden(keys.heartbeat.is_some(), "heartbeat")?;
-            forbidden(keys.heartbeat_loss.is_some(), "heartbeat-loss")?;
-            forbidden(keys.heartbeat_udp.is_some(), "heartbeat-udp")?;
-            forbidden(keys.peer_stall_limit.is_some(), "peer-stall-limit")?;
-            forbidden(keys.restart_limit.is_some(), "restart-limit")?;
-            forbidden(keys.on_peer_lost.is_some(), "on-peer-lost")?;
-            forbidden(keys.failover.is_some(), "failover")?;
-        }
+    keys.raw_secondary = keys.raw_secondary.filter(|is_raw| *is_raw);
+    if let Some(key) = keys.present().find(|key| !key.is_for(role)) {
+        return Err(PairFault::NotForRole {
+            role,
+            key: key.name,
+        });
     }
     let port = |port: Option<PortName>, place: PortRole| {
         port.ok_or(PairFault::Missing {

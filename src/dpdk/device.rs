@@ -3,7 +3,8 @@
 use std::ffi::{CStr, c_char};
 
 use super::dpdk_sys;
-use super::port::{Port, PortError};
+use super::port::Port;
+use super::port_core::PortError;
 use crate::plan::{Device, Interface};
 
 /// Bytes of an Ethernet header and checksum, which ethdev adds to an MTU where a driver says

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::dpdk_sys;
 use super::errno::Errno;
-use super::port::{Core, PortError, Step};
+use super::port_core::{Core, PortError, Step};
 
 type Callback = Box<dyn Fn(bool) + Send + Sync>;
 

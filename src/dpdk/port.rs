@@ -5,109 +5,19 @@
 //! counters and link state from any thread at any time.
 
 use std::ffi::{CStr, CString, c_char};
-use std::fmt;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::dpdk_sys;
-use super::eal::{Eal, Shared};
+use super::eal::Eal;
 use super::errno::Errno;
 use super::link_state::LinkWatch;
 use super::mempool::Mempool;
 use super::offload::Abilities;
+use super::port_core::{Core, PortError, State, Step};
 use super::queue::{RxQueue, TxQueue};
 use crate::plan::Driver;
-
-/// A step in a port's life that its driver can refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of ethdev's functions")]
-pub enum Step {
-    Plug,
-    ReadInfo,
-    ReadMac,
-    Configure,
-    SetUpRxQueue,
-    SetUpTxQueue,
-    SetMtu,
-    Start,
-    Stop,
-    Close,
-    ReadStats,
-    WatchLink,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plug => "plug in the device",
-            Self::ReadInfo => "read what the device can do",
-            Self::ReadMac => "read the MAC address",
-            Self::Configure => "configure the device",
-            Self::SetUpRxQueue => "set up a receive queue",
-            Self::SetUpTxQueue => "set up a transmit queue",
-            Self::SetMtu => "set the MTU",
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Close => "close",
-            Self::ReadStats => "read the statistics",
-            Self::WatchLink => "watch the link",
-        })
-    }
-}
-
-/// Why a port cannot be had or does not do what it should.
-#[derive(Debug, thiserror::Error)]
-pub enum PortError {
-    /// No ethdev has this name.
-    #[error("no port {name}; EAL knows: {}", known.join(", "))]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// [`Port::by_name`] gave it out before.
-    #[error("port {name} is in use already")]
-    Taken {
-        /// The port.
-        name: String,
-    },
-    /// More queues than the device has.
-    #[error("port {name} has at most {rx} receive and {tx} transmit queues")]
-    TooManyQueues {
-        /// The port.
-        name: String,
-        /// Its limit for receiving.
-        rx: u16,
-        /// Its limit for sending.
-        tx: u16,
-    },
-    /// Queues or link watches are still out, so the port may not stop or close.
-    #[error("port {name} is still being polled or watched")]
-    Busy {
-        /// The port.
-        name: String,
-    },
-    /// The port was started already, or is not started, or is closed.
-    #[error("port {name}: cannot {step} in its state")]
-    State {
-        /// The port.
-        name: String,
-        /// What was asked.
-        step: Step,
-    },
-    /// The driver refused.
-    #[error("port {name}: cannot {step}: {errno}")]
-    Driver {
-        /// The port.
-        name: String,
-        /// What was asked.
-        step: Step,
-        /// The driver's answer.
-        errno: Errno,
-    },
-}
 
 /// How a port is to be started.
 #[derive(Clone, Copy)]
@@ -175,66 +85,6 @@ pub struct PortStats {
     pub rx_no_mbuf: u64,
     /// Frames that could not be sent.
     pub tx_errors: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Stopped,
-    Started,
-    Closed,
-}
-
-/// What a port shares with its queues and monitors; it keeps EAL up.
-pub(super) struct Core {
-    id: u16,
-    name: String,
-    /// Held during every control operation, so that none meets a port that is being closed.
-    state: Mutex<State>,
-    _eal: Arc<Shared>,
-}
-
-impl Core {
-    pub(super) fn id(&self) -> u16 {
-        self.id
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self, step: Step, ret: i32) -> Result<i32, PortError> {
-        Errno::check(ret).map_err(|errno| self.refused(step, errno))
-    }
-
-    pub(super) fn refused(&self, step: Step, errno: Errno) -> PortError {
-        PortError::Driver {
-            name: self.name.clone(),
-            step,
-            errno,
-        }
-    }
-
-    fn wrong_state(&self, step: Step) -> PortError {
-        PortError::State {
-            name: self.name.clone(),
-            step,
-        }
-    }
-
-    fn busy(&self) -> PortError {
-        PortError::Busy {
-            name: self.name.clone(),
-        }
-    }
-
-    fn info(&self) -> Result<dpdk_sys::rte_eth_dev_info, PortError> {
-        let mut info = MaybeUninit::zeroed();
-        // SAFETY: EAL is up (Core keeps it), info is a structure to write to.
-        let ret = unsafe { dpdk_sys::rte_eth_dev_info_get(self.id, info.as_mut_ptr()) };
-        self.check(Step::ReadInfo, ret)?;
-        // SAFETY: plain data, zeroed and then filled in.
-        Ok(unsafe { info.assume_init() })
-    }
 }
 
 /// Whether a port has been given out, by id.
@@ -312,12 +162,7 @@ impl Port {
         if ret < 0 {
             return Err(unknown());
         }
-        let core = Core {
-            id,
-            name: name.to_owned(),
-            state: Mutex::new(State::Stopped),
-            _eal: eal.shared(),
-        };
+        let core = Core::new(id, name.to_owned(), eal.shared());
         if TAKEN[usize::from(id)].swap(true, Ordering::AcqRel) {
             return Err(PortError::Taken {
                 name: name.to_owned(),
@@ -338,7 +183,7 @@ impl Port {
         };
         let mut mac = dpdk_sys::rte_ether_addr { addr_bytes: [0; 6] };
         // SAFETY: EAL is up, mac a place to write to.
-        let ret = unsafe { dpdk_sys::rte_eth_macaddr_get(core.id, &mut mac) };
+        let ret = unsafe { dpdk_sys::rte_eth_macaddr_get(core.id(), &mut mac) };
         core.check(Step::ReadMac, ret)?;
         let gathers = Driver::of(&driver).gathers;
         let sends_chains =
@@ -410,7 +255,7 @@ impl Port {
             || !(1..=info.max_tx_queues).contains(&config.tx_queues)
         {
             return Err(PortError::TooManyQueues {
-                name: core.name.clone(),
+                name: core.name().to_owned(),
                 rx: info.max_rx_queues,
                 tx: info.max_tx_queues,
             });
@@ -432,7 +277,7 @@ impl Port {
         let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);
         let (mut rx_descriptors, mut tx_descriptors) =
             (config.rx_descriptors, config.tx_descriptors);
-        let id = core.id;
+        let id = core.id();
         // SAFETY: EAL is up, the port stopped, so no queue of it is out; conf outlives the call.
         let ret = unsafe { dpdk_sys::rte_eth_dev_configure(id, rx_queues, tx_queues, &conf) };
         core.check(Step::Configure, ret)?;
@@ -504,9 +349,9 @@ impl Port {
             return false;
         }
         // SAFETY: EAL is up and the port open.
-        let promiscuous = unsafe { dpdk_sys::rte_eth_promiscuous_enable(core.id) } == 0;
+        let promiscuous = unsafe { dpdk_sys::rte_eth_promiscuous_enable(core.id()) } == 0;
         // SAFETY: as above.
-        let multicast = unsafe { dpdk_sys::rte_eth_allmulticast_enable(core.id) } == 0;
+        let multicast = unsafe { dpdk_sys::rte_eth_allmulticast_enable(core.id()) } == 0;
         promiscuous && multicast
     }
 
@@ -516,7 +361,7 @@ impl Port {
         let _state = core.lock();
         let mut mtu = 0;
         // SAFETY: EAL is up, mtu a place to write to; a closed port is an error.
-        let ret = unsafe { dpdk_sys::rte_eth_dev_get_mtu(core.id, &mut mtu) };
+        let ret = unsafe { dpdk_sys::rte_eth_dev_get_mtu(core.id(), &mut mtu) };
         core.check(Step::ReadInfo, ret)?;
         Ok(mtu)
     }
@@ -543,7 +388,7 @@ impl Port {
         match *state {
             State::Started if idle => {
                 // SAFETY: EAL is up and no queue is out, so no one polls.
-                core.check(Step::Stop, unsafe { dpdk_sys::rte_eth_dev_stop(core.id) })?;
+                core.check(Step::Stop, unsafe { dpdk_sys::rte_eth_dev_stop(core.id()) })?;
                 *state = State::Stopped;
                 Ok(())
             }
@@ -567,9 +412,11 @@ impl Port {
         let core = self.core();
         let mut state = core.lock();
         // SAFETY: EAL is up, the port stopped, and neither a queue nor a watch out.
-        core.check(Step::Close, unsafe { dpdk_sys::rte_eth_dev_close(core.id) })?;
+        core.check(Step::Close, unsafe {
+            dpdk_sys::rte_eth_dev_close(core.id())
+        })?;
         *state = State::Closed;
-        TAKEN[usize::from(core.id)].store(false, Ordering::Release);
+        TAKEN[usize::from(core.id())].store(false, Ordering::Release);
         Ok(())
     }
 }
@@ -625,7 +472,7 @@ pub struct PortMonitor(Arc<Core>);
 impl PortMonitor {
     /// The port's name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.name()
     }
 
     /// The driver's counters.
@@ -637,7 +484,7 @@ impl PortMonitor {
         // SAFETY: plain data, for which zeroes are a valid value.
         let mut raw: dpdk_sys::rte_eth_stats = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: EAL is up and the port open, as the lock keeps it.
-        let ret = unsafe { dpdk_sys::rte_eth_stats_get(self.0.id, &mut raw) };
+        let ret = unsafe { dpdk_sys::rte_eth_stats_get(self.0.id(), &mut raw) };
         self.0.check(Step::ReadStats, ret)?;
         Ok(PortStats {
             rx_frames: raw.ipackets,
@@ -655,6 +502,6 @@ impl PortMonitor {
     pub fn link_is_up(&self) -> bool {
         let state = self.0.lock();
         // SAFETY: EAL is up and the port open, as the lock keeps it.
-        *state != State::Closed && unsafe { dpdk_sys::shim_eth_link_up(self.0.id) } > 0
+        *state != State::Closed && unsafe { dpdk_sys::shim_eth_link_up(self.0.id()) } > 0
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::burst::Burst;
 use super::dpdk_sys;
 use super::mbuf::Mbuf;
-use super::port::Core;
+use super::port_core::Core;
 
 /// What queue and poller have in common.
 struct Queue {

@@ -70,14 +70,14 @@ impl Hardware {
     }
 
     /// Starts a port of the pair with one queue each way. It enables offloads, except on the link, whose frames the
-    /// peer node makes.
+    /// peer node makes. Returns the port, too.
     pub fn open(
         &mut self,
         pair: usize,
         place: PortRole,
         name: &PortName,
         pool: &Mempool,
-    ) -> Result<Queues, NodeError> {
+    ) -> Result<(Queues, &Port), NodeError> {
         let failed = |source| NodeError::Port {
             place: place.key(),
             name: name.as_str().to_owned(),
@@ -104,12 +104,10 @@ impl Hardware {
             }
             _ => None,
         };
-        let abilities = port.abilities();
-        self.ports.push(port);
-        Ok(Queues {
+        let queues = Queues {
             rx,
             tx,
-            abilities,
+            abilities: port.abilities(),
             mtu: carries.mtu.map(usize::from),
             cutting,
             link: None,
@@ -118,12 +116,10 @@ impl Hardware {
                 PortRole::Guest | PortRole::PrimaryIn | PortRole::SecondaryIn
             )
             .then(|| pool.clone()),
-        })
-    }
-
-    /// The port opened last.
-    pub fn last(&self) -> Option<&Port> {
-        self.ports.last()
+        };
+        let at = self.ports.len();
+        self.ports.push(port);
+        Ok((queues, &self.ports[at]))
     }
 
     /// Stops and closes all ports.

@@ -24,7 +24,7 @@ pub fn text(summary: &Summary) -> String {
 type Sample = (Vec<Label>, u64);
 type Label = (&'static str, String);
 
-/// A metric family: its name without the suffix of a counter, its type, what it tells, and how to
+/// A metric family: its name without the suffix of a counter, its type, its help text, and how to
 /// read its samples from a pair.
 type Family = (
     &'static str,
@@ -278,7 +278,7 @@ const FAMILIES: &[Family] = &[
     ),
 ];
 
-/// A family whose one sample is a time: its name, its type, what it tells, and how to read its nanoseconds.
+/// A family whose one sample is a time: its name, its type, its help text, and how to read its nanoseconds.
 type Time = (&'static str, Kind, &'static str, fn(&PairSummary) -> u64);
 
 const TIMES: &[Time] = &[

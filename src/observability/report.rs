@@ -2,10 +2,9 @@
 //! of both sides.
 //!
 //! In goes a [`Divergence`], whose frames a control thread has copied out of their mbufs; out come
-//! `divergence-<epoch>-<n>.<random>.json` and `.pcapng` in the directory of `--report-dir`, the JSON last and
-//! whole, so that its reader finds the other file too. Nobody can guess the random part. The number and the bytes of the
-//! records in the directory are bounded, those of earlier runs included. A disk that fails costs records, never the
-//! service.
+//! `divergence-<epoch>-<n>.<random>.json` and `.pcapng` in the directory of `--report-dir`, the JSON last and whole, so
+//! that its reader finds the other file too. Nobody can guess the random part. The number and the bytes of the records
+//! in the directory are bounded, those of earlier runs included. A disk that fails costs records, never the service.
 
 use std::fs;
 use std::io::{self, Write};

@@ -19,8 +19,8 @@ const V6_LENGTHS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xf0, 0, 0, 0, 0xff, 0xf
 pub(super) const PORTS_AND_LENGTH: u64 =
     u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 
-/// From the 13th byte of the TCP header on: the data offset, and SYN. Options of a SYN are no extras, so a SYN and another
-/// segment with the same options are not read alike.
+/// From the 13th byte of the TCP header on: the data offset, and SYN. Options of a SYN are no extras, so a SYN and
+/// another segment with the same options are not read alike.
 const OFFSET_AND_SYN: u16 = 0xf002;
 /// From the TCP header on: both ports.
 pub(super) const PORTS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);

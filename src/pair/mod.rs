@@ -21,6 +21,7 @@ mod standby;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod untimed;
 mod view;
 
 pub use driver::PairDriver;

@@ -75,7 +75,8 @@ impl Clocks {
         }
     }
 
-    /// The time stamp to put in the place of what the VM's clock says in a segment, if it is behind. Its SYN opens another connection.
+    /// The time stamp to put in the place of what the VM's clock says in a segment, if it is behind. Its SYN opens
+    /// another connection.
     pub(super) fn least(&mut self, head: &[u8], packet: &Packet) -> Option<u32> {
         let key = &packet.key;
         let id = self.least.find(key, key.hash_seeded(self.hash_seed))?;

@@ -22,13 +22,13 @@
 //! has no offset. No connection's time stamps go backwards then, whether it has an offset or not.
 //!
 //! An offset holds until its connection closes or the SVM loads a state, however long nothing is sent: the two ends may
-//! be silent for hours (Linux `tcp_keepalive_time`). Only a half-open connection ends by its age. One whose ends vanished
-//! without FIN or RST stays until the next state is loaded.
+//! be silent for hours (Linux `tcp_keepalive_time`). Only a half-open connection ends by its age. One whose ends
+//! vanished without FIN or RST stays until the next state is loaded.
 //!
-//! Memory is taken at construction (rule R10). Half-open connections make room for others, the oldest first. A table that
-//! is full of open ones takes no more, which is reported: the new connection's bytes will differ until a checkpoint (rule
-//! R8), which empties the table. After a takeover no checkpoint helps, and the connection that was silent for longest
-//! makes room.
+//! Memory is taken at construction (rule R10). Half-open connections make room for others, the oldest first. A table
+//! that is full of open ones takes no more, which is reported: the new connection's bytes will differ until a
+//! checkpoint (rule R8), which empties the table. After a takeover no checkpoint helps, and the connection that was
+//! silent for longest makes room.
 
 #![warn(unreachable_pub)]
 
@@ -261,8 +261,8 @@ impl Rewriter {
         }
     }
 
-    /// The offset of a connection that is not closed, in a slot or in the next one in use, and the slot to ask for next;
-    /// `None` when there is no slot any more. Looks at a bounded number of slots.
+    /// The offset of a connection that is not closed, in a slot or in the next one in use, and the slot to ask for
+    /// next; `None` when there is no slot any more. Looks at a bounded number of slots.
     pub fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
         let (next, found) = self.open.walk(slot, WALK)?;
         let offset = found
@@ -330,8 +330,8 @@ impl Rewriter {
         })
     }
 
-    /// Gives a segment, which is in its client's numbers already, the time stamp that it must bear at least after a takeover.
-    /// `None` if it bears that.
+    /// Gives a segment, which is in its client's numbers already, the time stamp that it must bear at least after a
+    /// takeover. `None` if it bears that.
     fn not_backwards<F: Frame>(&mut self, frame: &mut F, packet: &Packet) -> Option<Outcome> {
         if !self.taken_over || packet.kind != Kind::Tcp || self.clocks.is_empty() {
             return None;

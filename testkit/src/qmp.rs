@@ -78,7 +78,8 @@ impl Monitor {
         )
     }
 
-    /// Takes a command's line. Returns the replies with their line ends: the command's own, none yet, or others' behind it.
+    /// Takes a command's line. Returns the replies with their line ends: the command's own, none yet, or others' behind
+    /// it.
     ///
     /// # Panics
     /// When the line is no command.

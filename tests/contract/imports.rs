@@ -50,6 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "node",
         &[
             "frame",
+            "proto",
             "error_chain",
             "dumps",
             "flow",

@@ -32,8 +32,8 @@ const LOADED: u8 = 9;
 /// Another pair's key.
 const OTHER: &str = "00000000000000000000000000000000000000000000000000000000000000aa\n";
 
-/// The test carries the link itself, and a machine that is short of CPU lets it wait: two seconds of silence are a loss,
-/// not the default of a few heartbeats.
+/// The test carries the link itself, and a machine that is short of CPU lets it wait: two seconds of silence are a
+/// loss, not the default of a few heartbeats.
 const HEARTBEAT: [&str; 4] = ["--heartbeat", "50", "--heartbeat-loss", "40"];
 
 fn pair(keys: [Key<'_>; 2]) -> Pair {

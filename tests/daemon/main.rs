@@ -27,7 +27,6 @@ mod quiet;
 mod stall;
 mod starved;
 mod surroundings;
-mod thread_stop;
 mod unresponsive;
 mod uplink;
 mod usage;

@@ -5,14 +5,23 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use colo_testkit::requirement;
+use colo_testkit::thread::Held;
 use rustix::process::Signal;
 
 use crate::node::{self, Node};
 use crate::pair::{NETWORK, PVM, Pair, Plan};
-use crate::thread_stop;
 
 /// Longer than the silence after which a peer is lost, shorter than the usual limit of a stall.
 const STALL: Duration = Duration::from_millis(1500);
+
+/// Keeps the poll core of a node from running for [`STALL`]; `None` where the tests do without that.
+fn stall(process: u32) -> Option<()> {
+    let held = requirement::met("ptrace", Held::poll_core(process))?;
+    thread::sleep(STALL);
+    drop(held);
+    Some(())
+}
 
 /// A pair whose nodes fence each other, and the file that says that one was.
 fn pair(reports: bool, limit: Option<&str>) -> (Pair, tempfile::TempDir) {
@@ -73,7 +82,9 @@ fn a_peer_without_cpu_is_waited_for_and_a_dead_one_is_fenced() {
         (s, &mut pair.primary, "secondary"),
         (p, &mut pair.secondary, "primary"),
     ] {
-        thread_stop::poll_core(stalled, STALL);
+        if stall(stalled).is_none() {
+            return;
+        }
         waits.wait_for_line("the peer reports that its poll core gets no CPU");
         waits.wait_for_line("the peer's poll core runs again");
         assert!(!is_fenced(dir.path(), who), "{who} lives");
@@ -96,16 +107,18 @@ fn a_peer_without_cpu_is_waited_for_and_a_dead_one_is_fenced() {
 fn without_reports_a_peer_without_cpu_is_fenced() {
     let _turn = node::beside_others();
     let (pair, dir) = pair(false, None);
-    thread_stop::poll_core(pair.secondary.id(), STALL);
-    wait_for_fence(dir.path(), "secondary");
+    if stall(pair.secondary.id()).is_some() {
+        wait_for_fence(dir.path(), "secondary");
+    }
 }
 
 #[test]
 fn a_peer_without_cpu_for_longer_than_the_limit_is_fenced() {
     let _turn = node::beside_others();
     let (pair, dir) = pair(true, Some("300"));
-    thread_stop::poll_core(pair.secondary.id(), STALL);
-    wait_for_fence(dir.path(), "secondary");
+    if stall(pair.secondary.id()).is_some() {
+        wait_for_fence(dir.path(), "secondary");
+    }
 }
 
 #[test]

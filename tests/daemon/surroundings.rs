@@ -1,5 +1,5 @@
-//! The program's surroundings: the reader of its output, terminals, disks, devices. None of them ends the daemon. If one
-//! keeps it from starting, the error names it.
+//! The program's surroundings: the reader of its output, terminals, disks, devices. None of them ends the daemon. If
+//! one keeps it from starting, the error names it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Write};

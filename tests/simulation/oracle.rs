@@ -187,8 +187,8 @@ impl Oracle {
         self.lineages.len() as u64 - 1
     }
 
-    /// The node has received these as S, each while the PVM had stopped so often, and has taken all but `stale` of them as
-    /// ones of the present epoch. One that took over may still get input that the old primary had mirrored to it.
+    /// The node has received these as S, each while the PVM had stopped so often, and has taken all but `stale` of them
+    /// as ones of the present epoch. One that took over may still get input that the old primary had mirrored to it.
     pub fn compared(&mut self, heard: &[(Origin, u64)], stale: u64) {
         let other = |(origin, stops): &&(Origin, u64)| match origin {
             Origin::S(tag) => self.lineages[*tag as usize] != *stops,

@@ -126,8 +126,8 @@ impl<'a> SimPorts<'a> {
         (self.round, self.site.oracle, self.heard)
     }
 
-    /// The node's thread may not run for a while; QEMU, the VMs and the other node's frames go on meanwhile. A node's round
-    /// must be right wherever that is.
+    /// The node's thread may not run for a while; QEMU, the VMs and the other node's frames go on meanwhile. A node's
+    /// round must be right wherever that is.
     fn preempt(&mut self) {
         let Site {
             machine: Machine::Pvm(qemu) | Machine::Svm(qemu),

@@ -7,11 +7,9 @@
 
 use dpdk_colo::packet::{Packet, TcpFlags};
 
-use super::{Flow, Life, Order, Taken, payload, payload_at};
-use crate::node::{Releasing, Why};
-
-/// How many segments that have left are kept for an exchange.
-const KEPT: usize = 16;
+use super::incarnation::Incarnation;
+use super::queue::{Held, Lefts, Queue};
+use super::segment::{payload, payload_at};
 
 /// Control bits that each part has as the whole segment has them.
 fn shared(packet: &Packet) -> u8 {
@@ -19,21 +17,10 @@ fn shared(packet: &Packet) -> u8 {
     packet.tcp.flags.0 & !own.0
 }
 
-impl Taken {
-    /// The first sequence number of what has not left, and its payload.
-    pub(super) fn rest(&self) -> (u32, &[u8]) {
-        let at = payload_at(&self.packet).wrapping_add(self.left);
-        (at, self.behind(self.left))
-    }
-
-    /// The payload behind its first bytes.
-    fn behind(&self, left: u32) -> &[u8] {
-        self.payload().get(left as usize..).unwrap_or_default()
-    }
-
+impl Held {
     /// Whether `out` is the next part of this segment.
     pub(super) fn begins_with(&self, packet: &Packet, out: &[u8]) -> bool {
-        self.goes_on_with(self.left, packet, out)
+        self.goes_on_with(self.left(), packet, out)
     }
 
     /// Whether `out` is the next part of this segment if `left` bytes of it have left.
@@ -62,17 +49,12 @@ impl Taken {
 
     /// Whether a FIN of this segment has left.
     fn has_ended(&self) -> bool {
-        self.packet.tcp.flags.contains(TcpFlags::FIN) && self.left == self.packet.payload_len
-    }
-
-    /// Whether all of it has left.
-    fn is_whole(&self) -> bool {
-        self.left == self.packet.payload_len
+        self.packet.tcp.flags.contains(TcpFlags::FIN) && self.is_whole()
     }
 
     /// Whether a part of this segment may be the other's.
     fn is_like(&self, other: &Self) -> bool {
-        self.life == other.life
+        self.incarnation == other.incarnation
             && self.packet.tcp.ack == other.packet.tcp.ack
             && shared(&self.packet) == shared(&other.packet)
             && !self.has_ended()
@@ -82,128 +64,64 @@ impl Taken {
     }
 
     /// How much of this segment has left if it has left as far as another one now; `None` where that cannot be.
-    fn takes(&self, other: &Self, life: &Life) -> Option<u32> {
+    fn takes(&self, other: &Self, incarnation: &Incarnation) -> Option<u32> {
         if !self.is_like(other) {
             return None;
         }
         let left = self.left_up_to(other.rest().0)?;
         let (at, rest) = self.rest();
-        let gained = left.saturating_sub(self.left) as usize;
-        let known = life.bytes.read(at, gained);
+        let gained = left.saturating_sub(self.left()) as usize;
+        let known = incarnation.bytes.read(at, gained);
         let is_equal = (known.iter().zip(rest)).all(|(known, byte)| *known == Some(*byte));
         is_equal.then_some(left)
     }
 }
 
-/// How much segments have left, by their records.
-type Lefts = Vec<(u64, u32)>;
-
-impl Flow {
-    /// Keeps a segment that has left in parts.
-    pub(super) fn keep(&mut self, taken: Taken) {
-        if self.gone.len() == KEPT {
-            self.gone.pop_front();
-        }
-        self.gone.push_back(taken);
-    }
-
-    /// Lets segments exchange how far they have left, so that what left now may be a part of one of them:
-    /// its index among those that wait, and why and in which order it may leave.
-    pub(super) fn exchange(
-        &mut self,
-        packet: &Packet,
-        out: &[u8],
-        cx: &Releasing,
-        lives: &[Life],
-    ) -> Option<(usize, Why, Order)> {
-        for (record, lefts) in self.exchanges(packet, out, lives) {
-            let before = self.set_left(&lefts);
-            let index = self.place(record);
-            if let Ok((why, order)) = self.judge(index, packet, out, cx, lives) {
-                while self.gone.len() > KEPT {
-                    self.gone.pop_front();
-                }
-                return Some((index, why, order));
-            }
-            self.set_left(&before);
-        }
-        None
-    }
-
+impl Queue {
     /// The segments that would go on with what left if others took over how far they have left, and what all of
     /// these would have left then.
-    fn exchanges(&self, packet: &Packet, out: &[u8], lives: &[Life]) -> Vec<(u64, Lefts)> {
-        let all: Vec<&Taken> = self.waiting.iter().chain(&self.gone).collect();
-        let holds = |taken: &&&Taken| taken.rest().0 == packet.tcp.seq;
+    pub(super) fn exchanges(
+        &self,
+        packet: &Packet,
+        out: &[u8],
+        incarnations: &[Incarnation],
+    ) -> Vec<(u64, Lefts)> {
+        let all: Vec<&Held> = self.all().collect();
+        let holds = |held: &&&Held| held.rest().0 == packet.tcp.seq;
         let mut found = Vec::new();
-        for taken in &all {
-            let life = &lives[taken.life];
+        for held in &all {
+            let incarnation = &incarnations[held.incarnation];
             // The first whose place it takes; that one takes another's, and so on until one takes its own.
-            let is_another = |other: &&&Taken| other.standing.record != taken.standing.record;
+            let is_another = |other: &&&Held| other.record() != held.record();
             for holder in all.iter().filter(holds).filter(is_another) {
-                let fits = (taken.takes(holder, life))
-                    .filter(|left| taken.goes_on_with(*left, packet, out));
-                let chain = fits.and_then(|_| chain(holder, taken, &all, life));
+                let fits = (held.takes(holder, incarnation))
+                    .filter(|left| held.goes_on_with(*left, packet, out));
+                let chain = fits.and_then(|_| chain(holder, held, &all, incarnation));
                 if let (Some(left), Some(mut lefts)) = (fits, chain) {
-                    lefts.push((taken.standing.record, left));
-                    found.push((taken.standing.record, lefts));
+                    lefts.push((held.record(), left));
+                    found.push((held.record(), lefts));
                     break;
                 }
             }
         }
         found
     }
-
-    /// Sets how many bytes of each segment have left. Returns the former numbers. A segment that has left whole does
-    /// not wait.
-    fn set_left(&mut self, lefts: &Lefts) -> Lefts {
-        let mut before = Vec::with_capacity(lefts.len());
-        for &(record, left) in lefts {
-            let mut all = self.waiting.iter_mut().chain(&mut self.gone);
-            if let Some(taken) = all.find(|taken| taken.standing.record == record) {
-                before.push((record, std::mem::replace(&mut taken.left, left)));
-            }
-        }
-        for &(record, _) in lefts {
-            let is_it = |taken: &Taken| taken.standing.record == record;
-            if let Some(index) = self.gone.iter().position(is_it)
-                && !self.gone[index].is_whole()
-                && let Some(taken) = self.gone.remove(index)
-            {
-                self.waiting.insert(self.place(record), taken);
-            } else if let Some(taken) = self.waiting.get(self.place(record))
-                && taken.is_whole()
-                && is_it(taken)
-                && let Some(taken) = self.waiting.remove(self.place(record))
-            {
-                self.gone.push_back(taken);
-            }
-        }
-        before
-    }
-
-    /// The place of a record among those that wait.
-    fn place(&self, record: u64) -> usize {
-        self.waiting
-            .partition_point(|waits| waits.standing.record < record)
-    }
 }
 
 /// Who takes whose place so that `last` gives up its own: the shortest chain from `first` on, with what each has
 /// left then.
-fn chain(first: &Taken, last: &Taken, all: &[&Taken], life: &Life) -> Option<Lefts> {
-    let record = |taken: &Taken| taken.standing.record;
+fn chain(first: &Held, last: &Held, all: &[&Held], incarnation: &Incarnation) -> Option<Lefts> {
     // Who was reached, from where, and what that one has left then.
-    let mut reached: Vec<(&Taken, usize, u32)> = vec![(first, 0, 0)];
+    let mut reached: Vec<(&Held, usize, u32)> = vec![(first, 0, 0)];
     let mut next = 0;
     while next < reached.len() {
-        let (taken, ..) = reached[next];
-        if record(taken) == record(last) {
+        let (held, ..) = reached[next];
+        if held.record() == last.record() {
             let mut lefts = Vec::new();
             let mut at = next;
             while at != 0 {
                 let (_, from, left) = reached[at];
-                lefts.push((record(reached[from].0), left));
+                lefts.push((reached[from].0.record(), left));
                 at = from;
             }
             return Some(lefts);
@@ -211,12 +129,64 @@ fn chain(first: &Taken, last: &Taken, all: &[&Taken], life: &Life) -> Option<Lef
         for &other in all {
             let is_new = reached
                 .iter()
-                .all(|(known, ..)| record(known) != record(other));
-            if is_new && let Some(left) = taken.takes(other, life) {
+                .all(|(known, ..)| known.record() != other.record());
+            if is_new && let Some(left) = held.takes(other, incarnation) {
                 reached.push((other, next, left));
             }
         }
         next += 1;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use colo_testkit::packets::Segment;
+
+    use super::*;
+    use crate::tcp::tests::{held, held_as, parsed};
+
+    fn segment(seq: u32, text: &[u8]) -> Segment {
+        Segment {
+            seq,
+            ack: Some(7),
+            payload: text.to_vec(),
+            ..Segment::default()
+        }
+    }
+
+    #[test]
+    fn a_part_begins_where_the_last_one_ended_and_the_last_part_has_the_fin() {
+        let mut whole = segment(100, b"abcd");
+        whole.fin = true;
+        let held = held(&whole, 1);
+        let goes_on = |left, seq, text: &[u8], fin| {
+            let mut part = segment(seq, text);
+            part.fin = fin;
+            let (packet, bytes) = parsed(&part);
+            held.goes_on_with(left, &packet, &bytes)
+        };
+        assert!(goes_on(0, 100, b"ab", false));
+        assert!(!goes_on(0, 100, b"ab", true));
+        assert!(goes_on(2, 102, b"cd", true));
+        assert!(!goes_on(2, 102, b"cd", false));
+        assert!(!goes_on(2, 100, b"ab", false), "it has left");
+        assert!(!goes_on(0, 100, b"aX", false));
+    }
+
+    #[test]
+    fn a_part_that_fits_none_is_of_one_that_takes_another_s_place() {
+        // Both begin with the same bytes, and the first part was taken for one of the shorter.
+        let mut queue = Queue::default();
+        queue.push(held_as(1, &segment(100, b"ab"), 1));
+        queue.push(held_as(2, &segment(100, b"abcd"), 1));
+        queue.leave(0, b"a");
+        let mut known = [Incarnation::default()];
+        known[0].bytes.insert(100, b"a");
+        let (packet, bytes) = parsed(&segment(101, b"bcd"));
+        let found = queue.exchanges(&packet, &bytes, &known);
+        assert_eq!(found, [(2, vec![(1, 0), (2, 1)])]);
+        let (packet, bytes) = parsed(&segment(101, b"bXd"));
+        assert!(queue.exchanges(&packet, &bytes, &known).is_empty());
+    }
 }

@@ -3,6 +3,7 @@
 use std::iter;
 
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
+use dpdk_colo::frame::BURST;
 use dpdk_colo::{Frame, Ticks};
 
 use super::case::{Case, Traffic};
@@ -11,8 +12,6 @@ use super::pool::{Pool, PoolFrame};
 use super::shuffle::shuffled;
 use super::template::Template;
 
-/// Frames of a burst, as the node's.
-const BURST: usize = 32;
 /// Pairs that are made, then measured in one go: few enough that they stay in the second-level
 /// cache, where a port leaves them.
 pub const CHUNK: usize = 4 * BURST;

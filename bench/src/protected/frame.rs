@@ -3,9 +3,9 @@
 use std::ops::{Deref, DerefMut};
 
 use dpdk_colo::Frame;
+use dpdk_colo::frame::BURST;
 use dpdk_colo::pair;
 
-use super::BURST;
 use crate::engine::pool::{Pool, PoolFrame};
 
 /// A frame, and which of its bytes count.

@@ -7,10 +7,11 @@
 mod frame;
 mod ports;
 
-use dpdk_colo::compare::{Limits, Numbers, Policy};
-use dpdk_colo::link::{DATA_HEADER, Endpoint, Message, Timing};
-use dpdk_colo::pair::{PrimaryDriver, Times, ToPoll};
-use dpdk_colo::protect::{Failover, Migration, OnPeerLost, Primary, QemuEvent, Setup, State};
+use dpdk_colo::frame::BURST;
+use dpdk_colo::link::{DATA_HEADER, Endpoint, Message};
+use dpdk_colo::pair::untimed::{self, Room};
+use dpdk_colo::pair::{PrimaryDriver, ToPoll};
+use dpdk_colo::protect::{Primary, QemuEvent, State};
 use dpdk_colo::{Frame, Ticks};
 
 use crate::engine::pool::Pool;
@@ -18,17 +19,11 @@ use crate::engine::{Case, Template, shuffled};
 use frame::{Burst, Stripped};
 use ports::Queues;
 
-/// Frames of a burst, as the node's.
-const BURST: usize = 32;
 /// A daemon's frames held and frames kept as history, by default.
 const HOLD: usize = 16_384;
 const HISTORY: usize = HOLD / 16;
-/// Frames that may be on their way over the link, as a daemon's.
-const WINDOW: u32 = 1024;
 /// Rounds in which the nodes greet each other and the epoch is announced.
 const GREETINGS: usize = 16;
-/// The node's times: nothing is due in a measurement.
-const LATE: Ticks = 1 << 40;
 
 /// What a round finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +77,16 @@ impl Protected {
     pub fn new(case: &Case, traffic: Traffic) -> Self {
         let template = Template::new(case, case.payload);
         let on_the_link = [&[0; DATA_HEADER], template.bytes()].concat();
+        let room = Room {
+            frames: HOLD,
+            history: HISTORY,
+            flows: case.flows,
+        };
+        let primary = Primary::new(untimed::setup(room), 0);
         let mut protected = Self {
-            driver: PrimaryDriver::new(Primary::new(setup(case), 0), 0, TIMES),
+            driver: PrimaryDriver::new(primary, 0, untimed::TIMES),
             ports: Queues::default(),
-            peer: Endpoint::new(1, 2, [2; 6], WINDOW, TIMING, 0),
+            peer: untimed::peer(),
             traffic,
             primary: Pool::new(2 * BURST, template.bytes()),
             secondary: Pool::new(2 * BURST + HISTORY, &on_the_link),
@@ -107,28 +108,11 @@ impl Protected {
 
     /// Lets the VM enter COLO and both nodes hear of it.
     fn begin(&mut self) {
-        let barrier = |stops, migration| QemuEvent::Barrier {
-            stops,
-            migration,
-            running: true,
-        };
-        self.tell(&[
-            QemuEvent::Connected {
-                migration: Migration::None,
-                running: true,
-                leads: false,
-            },
-            barrier(0, Migration::None),
-        ]);
+        self.tell(&untimed::connects());
         self.ports.stops += 1;
         let sent = self.peer.send(Message::Witnesses(true));
         assert!(sent.is_ok(), "the first message has room");
-        self.tell(&[
-            QemuEvent::Stop,
-            QemuEvent::Migration(Migration::Colo),
-            QemuEvent::Resume,
-            barrier(1, Migration::Colo),
-        ]);
+        self.tell(&untimed::enters_colo());
         assert_eq!(self.driver.state().state(), State::Protected);
     }
 
@@ -231,51 +215,4 @@ fn round(protected: &mut Protected) {
         driver, ports, now, ..
     } = protected;
     driver.round(ports, *now);
-}
-
-const TIMES: Times = Times {
-    patience: LATE,
-    latest: LATE,
-};
-
-const TIMING: Timing = Timing {
-    heartbeat: LATE,
-    retransmit: LATE,
-    silence: LATE,
-    gap: LATE,
-    stall: LATE,
-    restart: LATE,
-};
-
-fn setup(case: &Case) -> Setup {
-    Setup {
-        vm: 1,
-        boot: 1,
-        sealed: false,
-        link_mac: [4; 6],
-        window: WINDOW,
-        link: TIMING,
-        limits: Limits {
-            primary: HOLD,
-            secondary: HOLD,
-            history: HISTORY,
-            flows: case.flows,
-            timeout: LATE,
-            patience: 1,
-            idle: LATE,
-            half_open: LATE,
-        },
-        numbers: Numbers::Translated,
-        policy: Policy::default(),
-        repeat: LATE,
-        evidence: LATE,
-        connections: case.flows,
-        failover: Failover {
-            on_peer_lost: OnPeerLost::Hold,
-            auto: false,
-            retry: LATE,
-        },
-        millisecond: LATE,
-        last_segments: 16,
-    }
 }

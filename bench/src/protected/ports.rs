@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use dpdk_colo::compare::Release;
+use dpdk_colo::frame::BURST;
 use dpdk_colo::link::DATA_HEADER;
 use dpdk_colo::link::secure::Begun;
 use dpdk_colo::observability::capture::{Note, Place};
 use dpdk_colo::pair::{Burst as _, Host, Port, Ports, ToControl, ToPoll, View};
 use dpdk_colo::{Frame, Offload, Ticks};
 
-use super::BURST;
 use super::frame::{Burst, Stripped};
 
 /// Every port takes all that it gets.

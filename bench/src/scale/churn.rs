@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use dpdk_colo::Ticks;
 use dpdk_colo::compare::{Comparator, Limits, Numbers, Policy};
+use dpdk_colo::frame::BURST;
 
 use crate::engine::case;
 use crate::engine::clock;
@@ -12,7 +13,6 @@ use crate::engine::template::Template;
 
 /// Flows that the table holds, as by default.
 const CAPACITY: usize = 65_536;
-const BURST: usize = 32;
 const HOLD: usize = 16_384;
 
 /// Shows `flows` new flows at least; returns how many, and the ticks that it took.

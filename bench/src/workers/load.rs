@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
+use dpdk_colo::frame::BURST;
+
 use super::pool::{Pool, PoolFrame};
 use crate::engine::{Case, Template, shuffled};
 
-/// Frames of a burst, as the node's.
-pub const BURST: usize = 32;
 /// Frames kept as history.
 pub const HISTORY: usize = 4096;
 

@@ -21,11 +21,12 @@ use std::thread;
 
 use dpdk_colo::Ticks;
 use dpdk_colo::compare::{Limits, Numbers, Policy};
+use dpdk_colo::frame::BURST;
 use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 use crate::engine::{Case, LARGE, SMALL, Span, ticks};
 use crate::figure::Figure;
-use load::{BURST, HISTORY, Load};
+use load::{HISTORY, Load};
 pub use parts::{Part, Parts};
 use pool::PoolFrame;
 

@@ -3,10 +3,11 @@
 
 use dpdk_colo::Ticks;
 use dpdk_colo::compare::{Numbers, Policy};
+use dpdk_colo::frame::BURST;
 use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
 use super::limits;
-use super::load::{BURST, HISTORY, Load};
+use super::load::{HISTORY, Load};
 use super::pool::PoolFrame;
 use crate::engine::Case;
 

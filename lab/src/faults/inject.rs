@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use colo_testkit::thread::Held;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -19,7 +20,6 @@ use crate::error::LabError;
 use crate::interrupt;
 use crate::load::{Load, Record, written};
 use crate::process::Handle;
-use crate::stall;
 use crate::wire::{Cutter, Direction, Impairment, Wire};
 use crate::workload::{Family, TrafficError, differ, echo, wall_clock};
 
@@ -485,7 +485,11 @@ impl Injection<'_> {
                 cluster.arm(Side::Secondary)?;
                 let node = member(cluster, side).node.as_ref();
                 let node = node.expect("nothing has ended the node");
-                stall::poll_core(node.id(), lasts)?;
+                let held = Held::poll_core(node.id()).map_err(|error| LabError::Claim {
+                    reason: error.to_string(),
+                })?;
+                interrupt::sleep(lasts)?;
+                drop(held);
             }
             Kind::Restart(side) => {
                 let member = member(cluster, side);

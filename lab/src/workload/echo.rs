@@ -76,7 +76,8 @@ fn connected(family: Family) -> Result<UdpSocket, TrafficError> {
         })
 }
 
-/// Sends `rounds` datagrams of 8 to 1,200 bytes, each after the one before is back. Returns how many had to be sent again.
+/// Sends `rounds` datagrams of 8 to 1,200 bytes, each after the one before is back. Returns how many had to be sent
+/// again.
 ///
 /// # Errors
 /// [`TrafficError::Wrong`], [`TrafficError::Stalled`], [`TrafficError::Io`], [`TrafficError::Interrupted`].

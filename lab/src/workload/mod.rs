@@ -374,7 +374,8 @@ impl Connection {
     /// Receives exactly `expected`, and if `until` passes first, what came of it. Returns how much came.
     ///
     /// # Errors
-    /// [`TrafficError::Wrong`] at the first differing byte, [`TrafficError::Short`], and those of [`Connection::receive`].
+    /// [`TrafficError::Wrong`] at the first differing byte, [`TrafficError::Short`], and those of
+    /// [`Connection::receive`].
     pub fn expect(
         &mut self,
         expected: &[u8],

@@ -11,9 +11,9 @@
 //! | `start N slowly` | as `start N`, but the device's ring runs for a while before its driver puts the first buffer into it |
 //! | `stop N` | stops it as QEMU stops a VM's (`GET_VRING_BASE`), and disconnects, which QEMU does not; what was not taken waits for the next start |
 //!
-//! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`,
-//! `stopped N`, `joined`, `muted N`, `passed N HEX` for a frame that came in at N and was sent on, `sent N` when the port has taken a frame, `received N HEX`, with
-//! `left SIZE` behind it where checksum or segmentation are left to the receiver. The end of the
+//! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`, `stopped N`, `joined`,
+//! `muted N`, `passed N HEX` for a frame that came in at N and was sent on, `sent N` when the port has taken a frame,
+//! `received N HEX`, with `left SIZE` behind it where checksum or segmentation are left to the receiver. The end of the
 //! input ends the program.
 
 use std::io::{self, BufRead, Write};

@@ -4,56 +4,19 @@ mod queues;
 
 use etherparse::PacketBuilder;
 
-use super::{PrimaryDriver, Times, ToPoll};
-use crate::compare::{Limits, Numbers, Policy};
+use super::untimed::{self, Room};
+use super::{PrimaryDriver, ToPoll};
 use crate::frame::{Frame, HeapFrame, Ticks};
-use crate::link::{Endpoint, Message, Timing};
-use crate::protect::{Failover, Migration, OnPeerLost, Primary, QemuEvent, Setup, State};
+use crate::link::{Endpoint, Message};
+use crate::protect::{Migration, Primary, QemuEvent, State};
 use queues::{Frames, Queues};
 
-const LATE: Ticks = 1 << 40;
-const TIMING: Timing = Timing {
-    heartbeat: LATE,
-    retransmit: LATE,
-    silence: LATE,
-    gap: LATE,
-    stall: LATE,
-    restart: LATE,
-};
 const NOTHING: [u8; 0] = [];
-
-fn setup() -> Setup {
-    Setup {
-        vm: 1,
-        boot: 1,
-        sealed: false,
-        link_mac: [2; 6],
-        window: 1024,
-        link: TIMING,
-        limits: Limits {
-            primary: 1024,
-            secondary: 1024,
-            history: 64,
-            flows: 16,
-            timeout: LATE,
-            patience: 1,
-            idle: LATE,
-            half_open: LATE,
-        },
-        numbers: Numbers::Translated,
-        policy: Policy::default(),
-        repeat: LATE,
-        evidence: LATE,
-        connections: 16,
-        failover: Failover {
-            on_peer_lost: OnPeerLost::Hold,
-            auto: false,
-            retry: LATE,
-        },
-        millisecond: LATE,
-        last_segments: 16,
-    }
-}
+const ROOM: Room = Room {
+    frames: 1024,
+    history: 64,
+    flows: 16,
+};
 
 /// A datagram that says one number.
 fn datagram(says: u8) -> HeapFrame {
@@ -87,50 +50,37 @@ struct Node {
 
 impl Node {
     fn protected() -> Self {
-        let times = Times {
-            patience: LATE,
-            latest: LATE,
-        };
+        let primary = Primary::new(untimed::setup(ROOM), 0);
         let mut node = Self {
-            driver: PrimaryDriver::new(Primary::new(setup(), 0), 0, times),
+            driver: PrimaryDriver::new(primary, 0, untimed::TIMES),
             ports: Queues::default(),
-            peer: Endpoint::new(1, 2, [4; 6], 1024, TIMING, 0),
+            peer: untimed::peer(),
             stops: 0,
             now: 1,
         };
-        node.tell(QemuEvent::Connected {
-            migration: Migration::None,
-            running: true,
-            leads: false,
-        });
-        node.barrier(Migration::None);
+        node.tell(untimed::connects());
         node.greet();
-        node.stop();
-        node.tell(QemuEvent::Migration(Migration::Colo));
-        node.tell(QemuEvent::Resume);
-        node.barrier(Migration::Colo);
+        node.ring_stops();
+        node.tell(untimed::enters_colo());
         node.greet();
         assert_eq!(node.driver.state().state(), State::Protected);
         node
     }
 
-    fn tell(&mut self, event: QemuEvent) {
-        self.ports.mail.push_back(ToPoll::Monitor(event));
+    fn tell(&mut self, events: impl IntoIterator<Item = QemuEvent>) {
+        let events = events.into_iter().map(ToPoll::Monitor);
+        self.ports.mail.extend(events);
     }
 
-    fn barrier(&mut self, migration: Migration) {
-        self.tell(QemuEvent::Barrier {
-            stops: self.stops,
-            migration,
-            running: true,
-        });
+    fn ring_stops(&mut self) {
+        self.stops += 1;
+        self.ports.stops += 1;
     }
 
     /// The VM's ring stops, and the VM.
     fn stop(&mut self) {
-        self.stops += 1;
-        self.ports.stops += 1;
-        self.tell(QemuEvent::Stop);
+        self.ring_stops();
+        self.tell([QemuEvent::Stop]);
     }
 
     /// Rounds in which both nodes hear each other.
@@ -267,9 +217,8 @@ fn a_fence_divides_what_was_taken_before_it_from_what_comes_behind() {
     assert_eq!(node.driver.state().held(), 1);
     assert_eq!(node.driver.state().counts().stale, 1);
     node.message(Message::Loaded(Some(epoch)));
-    node.tell(QemuEvent::Pass);
-    node.tell(QemuEvent::Resume);
-    node.barrier(Migration::Colo);
+    let barrier = untimed::barrier(node.stops, Migration::Colo);
+    node.tell([QemuEvent::Pass, QemuEvent::Resume, barrier]);
     let mut left = Vec::new();
     for _ in 0..6 {
         node.transmit();
