@@ -13,7 +13,7 @@ use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
 use crate::observability::capture::{Note, Place};
 use crate::packet::Packet;
-use crate::protect::{AWAITED, HandoverState, Primary, State, Unreachable};
+use crate::protect::{AWAITED, HandoverState, PeerLink, Primary, State, Unreachable};
 
 /// How often a node repeats to a client, after a takeover, each segment that it may wait for. Each time takes
 /// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
@@ -112,7 +112,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// One round; true if it found work.
     pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
-        self.state.begin_round(now);
+        self.state.peer_link().begin_round(now);
         self.fence(ports);
         self.mail(ports, now);
         let mut busy = self.tx_pending(ports);
@@ -158,8 +158,8 @@ impl<B: Burst> PrimaryDriver<B> {
                     self.watch(ports, now);
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
-                ToPoll::PeerStalls => self.state.peer_stalls(now),
-                ToPoll::AnnounceRestart => self.state.announce_restart(),
+                ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
                 // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
@@ -392,7 +392,7 @@ impl<B: Burst> PrimaryDriver<B> {
         {
             ports.post(ToControl::Act(action));
         }
-        if ports.has_mail_room() && self.state.take_restart_acknowledged() {
+        if ports.has_mail_room() && self.state.peer_link().take_restart_acknowledged() {
             ports.post(ToControl::RestartAcknowledged);
         }
         while let Some(slot) = self.to_save
@@ -418,9 +418,9 @@ impl<B: Burst> PrimaryDriver<B> {
         }
     }
 
-    /// Somebody on the link says that it is the peer and cannot prove it.
-    pub fn hear_foreigner(&mut self, now: Ticks) {
-        self.state.hear_foreigner(now);
+    /// The state machine's end of the link.
+    pub(super) fn peer_link(&mut self) -> &mut PeerLink {
+        self.state.peer_link()
     }
 
     /// What is due every now and then.

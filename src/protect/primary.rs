@@ -19,7 +19,8 @@ use super::announce::{Announcement, Announcer};
 use super::leadership::{Found, Leadership};
 use super::output_commit::{BURST, Mode, OutputCommit};
 use super::peer::Action;
-use super::restart::RestartNotice;
+use super::peer_link::PeerLink;
+use super::qemu::Qemu;
 use super::retransmit_cache::CachedSegment;
 use super::stop::{Resumed, Stops, Takes};
 use super::takeover::Takeover;
@@ -64,8 +65,7 @@ pub struct Reports {
 /// The primary node of one VM pair.
 pub struct Primary<F> {
     output_commit: OutputCommit<F>,
-    link: Endpoint,
-    restart: RestartNotice,
+    link: PeerLink,
     stops: Stops,
     /// The secondary must still get the epoch.
     unsent: bool,
@@ -77,8 +77,7 @@ pub struct Primary<F> {
     reports: Reports,
     /// The ring waits so long for a report.
     evidence: Ticks,
-    connected: bool,
-    migration: Migration,
+    qemu: Qemu,
     leadership: Leadership,
     /// What this node has to mind because it was the secondary.
     takeover: Option<Takeover<F>>,
@@ -109,16 +108,7 @@ impl<F: Frame> Primary<F> {
     ) -> Self {
         Self {
             timeout: setup.limits.timeout,
-            restart: RestartNotice::default(),
-            link: Endpoint::new(
-                setup.vm,
-                setup.boot,
-                setup.link_mac,
-                setup.window,
-                setup.link,
-                now,
-            )
-            .behind_guard(setup.sealed),
+            link: PeerLink::new(&setup, now),
             // Whether the VM is in COLO is not known before its monitor has answered.
             stops: Stops::new(),
             unsent: false,
@@ -126,8 +116,7 @@ impl<F: Frame> Primary<F> {
             witness: None,
             reports: Reports::default(),
             evidence: setup.evidence,
-            connected: false,
-            migration: Migration::None,
+            qemu: Qemu::default(),
             leadership: Leadership::new(setup.failover),
             takeover: None,
             announcer: None,
@@ -153,16 +142,16 @@ impl<F: Frame> Primary<F> {
             migration,
         } = inheritance;
         announcer.begin(now);
-        (self.link, self.announcer) = (link, Some(announcer));
+        (self.link, self.announcer) = (PeerLink::of(link), Some(announcer));
         self.takeover = Some(Takeover::new(rewriter, last));
         self.output_commit.set_epoch(epoch);
-        self.migration = migration;
+        self.qemu.migrated(migration);
         self.stops = Stops::running_after(stops, epoch);
         self.run_unsent = true;
-        self.connected = true;
+        self.qemu.connected();
         self.leadership.succeed(term);
         // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
-        self.link.take_lead(Message::Leads(term));
+        self.link.end.take_lead(Message::Leads(term));
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }
@@ -171,7 +160,7 @@ impl<F: Frame> Primary<F> {
     pub fn state(&self) -> State {
         match self.output_commit.mode() {
             Mode::Alone => State::Solo,
-            Mode::Off if self.link.has_session() => State::Pairing,
+            Mode::Off if self.link.end.has_session() => State::Pairing,
             Mode::Off => State::Solo,
             _ if self.leadership.is_lost() => State::PeerLost,
             _ if self.stops.is_unexplained() => State::Checkpointing,
@@ -195,13 +184,9 @@ impl<F: Frame> Primary<F> {
         self.takeover.is_some()
     }
 
-    fn in_colo(&self) -> bool {
-        self.migration == Migration::Colo
-    }
-
     /// Whether what the SVM loads is a state of this COLO's.
     fn takes_checkpoints(&self) -> bool {
-        self.in_colo() && !self.leadership.has_ended()
+        self.qemu.in_colo() && !self.leadership.has_ended()
     }
 
     /// Number of the epoch that the PVM runs, or will run when it starts again.
@@ -219,35 +204,15 @@ impl<F: Frame> Primary<F> {
         self.output_commit.comparator()
     }
 
-    /// Somebody on the link says that it is the peer and cannot prove it.
-    pub fn hear_foreigner(&mut self, now: Ticks) {
-        self.link.hear_foreigner(now);
-    }
-
-    /// A round begins: what comes next may ask how long the peer has been silent.
-    #[inline]
-    pub(crate) fn begin_round(&mut self, now: Ticks) {
-        self.link.look(now);
-    }
-
-    /// The peer's control thread has reported that its poll core does not run.
-    pub(crate) fn peer_stalls(&mut self, now: Ticks) {
-        self.link.excuse_stall(now);
-    }
-
-    /// An operator has announced that this node restarts.
-    pub(crate) fn announce_restart(&mut self) {
-        self.restart.announce();
-    }
-
-    /// Whether the peer has received that announcement; true once.
-    pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
-        self.restart.take_acknowledged(&self.link)
-    }
-
     /// The link's end, for its counters.
     pub fn link(&self) -> &Endpoint {
-        &self.link
+        &self.link.end
+    }
+
+    /// The link's end, for what does not depend on the role.
+    #[inline]
+    pub(crate) fn peer_link(&mut self) -> &mut PeerLink {
+        &mut self.link
     }
 
     /// The requests and their counters.
@@ -306,14 +271,14 @@ impl<F: Frame> Primary<F> {
         match self.output_commit.mode() {
             _ if self.stops.is_stopped() => 0,
             Mode::Off | Mode::Alone => usize::MAX,
-            _ if self.link.is_up(now) && !self.leadership.has_ended() => self.link.room(),
+            _ if self.link.end.is_up(now) && !self.leadership.has_ended() => self.link.end.room(),
             _ => usize::MAX,
         }
     }
 
     /// Whether input that the guest takes is to be mirrored.
     pub(crate) fn mirrors(&self, now: Ticks) -> bool {
-        self.output_commit.compares() && !self.leadership.has_ended() && self.link.is_up(now)
+        self.output_commit.compares() && !self.leadership.has_ended() && self.link.end.is_up(now)
     }
 
     /// Translates a frame that the network sent; to be called once for each, before the guest gets
@@ -383,7 +348,7 @@ impl<F: Frame> Primary<F> {
     /// The bytes to put in front of an input frame that the guest's ring has taken.
     pub(crate) fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
-        self.link.data_header(self.epoch(), length as u32, now)
+        self.link.end.data_header(self.epoch(), length as u32, now)
     }
 
     /// Looks at input that the guest's ring has taken and that was mirrored: if a client resets a
@@ -400,7 +365,7 @@ impl<F: Frame> Primary<F> {
         if frames > 0 && self.output_commit.compares() {
             self.unmirrored += frames as u64;
             self.mark_uncertain(
-                if self.link.is_up(now) {
+                if self.link.end.is_up(now) {
                     Cause::InputLost
                 } else {
                     Cause::LinkDown
@@ -441,7 +406,7 @@ impl<F: Frame> Primary<F> {
         frame_len: usize,
         now: Ticks,
     ) -> Option<(u32, usize)> {
-        match self.link.receive(head, frame_len, now) {
+        match self.link.end.receive(head, frame_len, now) {
             Received::Data { epoch, length, .. } => Some((epoch, length as usize)),
             Received::Consumed | Received::Ignored => None,
         }
@@ -456,12 +421,12 @@ impl<F: Frame> Primary<F> {
     /// Whether the link has said something besides output of the SVM.
     #[inline]
     pub(crate) fn has_link_events(&self) -> bool {
-        self.link.has_events()
+        self.link.end.has_events()
     }
 
     /// Takes in what the link has said. All S from earlier frames were taken in before.
     pub(crate) fn link_events(&mut self, now: Ticks) {
-        while let Some(event) = self.link.next_event() {
+        while let Some(event) = self.link.next_event(now) {
             self.link_event(event, now);
         }
     }
@@ -478,7 +443,6 @@ impl<F: Frame> Primary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
-                self.restart.session();
                 // It knows no epoch, and learns the next one when that is committed.
                 self.unsent = false;
                 self.run_unsent = !self.stops.is_stopped();
@@ -509,7 +473,6 @@ impl<F: Frame> Primary<F> {
                     self.end();
                 }
             }
-            Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Witnesses(able)) => {
                 self.witness = Some(able);
                 self.output_commit.checkpoints_mut().encourage();
@@ -551,7 +514,7 @@ impl<F: Frame> Primary<F> {
             QemuEvent::Connected {
                 migration, running, ..
             } => {
-                self.connected = true;
+                self.qemu.connected();
                 let paired = matches!(migration, Migration::Colo | Migration::Completed);
                 if running && paired && self.stops.number() == 0 && self.stops.is_stopped() {
                     // Another node served it before this one.
@@ -560,12 +523,12 @@ impl<F: Frame> Primary<F> {
                         .get_or_insert_with(|| Announcer::new(millisecond));
                 }
                 self.stops.connected();
-                self.migration = migration;
+                self.qemu.migrated(migration);
                 self.output_commit.checkpoints_mut().retry();
                 self.reconnected(now);
             }
             QemuEvent::Disconnected => {
-                self.connected = false;
+                self.qemu.disconnected();
                 self.output_commit.checkpoints_mut().retry();
                 self.stops.forget();
             }
@@ -576,7 +539,7 @@ impl<F: Frame> Primary<F> {
             QemuEvent::Pass => self.stops.pass(),
             QemuEvent::Migration(migration) => self.migrated(migration, now),
             QemuEvent::ColoExit => {
-                self.link.end_restart();
+                self.link.end.end_restart();
                 if self.output_commit.mode() != Mode::Off {
                     self.end();
                 }
@@ -600,8 +563,7 @@ impl<F: Frame> Primary<F> {
 
     /// The state of the VM's migration is this now.
     fn migrated(&mut self, migration: Migration, now: Ticks) {
-        let was = std::mem::replace(&mut self.migration, migration);
-        match (was, migration) {
+        match (self.qemu.migrated(migration), migration) {
             (Migration::Colo, Migration::Colo) => {}
             (_, Migration::Colo) => {
                 self.stops.enter_colo();
@@ -622,7 +584,7 @@ impl<F: Frame> Primary<F> {
     /// The VM runs again.
     fn resumed(&mut self, now: Ticks) {
         let takes = match self.output_commit.mode() {
-            _ if !self.in_colo() => Takes::Nothing,
+            _ if !self.qemu.in_colo() => Takes::Nothing,
             Mode::Off => Takes::First,
             _ if self.leadership.has_ended() => Takes::Nothing,
             _ => Takes::Checkpoints,
@@ -637,7 +599,7 @@ impl<F: Frame> Primary<F> {
 
     /// Whether the secondary is heard and may report loads: it has not said that it cannot.
     pub fn is_witnessed(&self, now: Ticks) -> bool {
-        self.witness != Some(false) && self.link.is_up(now)
+        self.witness != Some(false) && self.link.end.is_up(now)
     }
 
     /// Divergences that were found while an earlier one still waited to be written down.
@@ -657,7 +619,7 @@ impl<F: Frame> Primary<F> {
             Mode::Off => self.output_commit.begin(now),
             _ => self.output_commit.commit(now),
         }
-        if self.link.is_silent(now) {
+        if self.link.end.is_silent(now) {
             // QEMU's own connection works. What the VM sends next waits for the next commit. The loss is noted, so that
             // the link's return is: it may come before the next tick.
             self.leadership.observe(true, true, now);
@@ -713,21 +675,21 @@ impl<F: Frame> Primary<F> {
     /// Tells the peer that this node leads.
     fn send_lead(&mut self) {
         // A queue that is full before anything else was said will be emptied by the next session.
-        let _ = self.link.send(Message::Leads(self.leadership.term()));
+        let _ = self.link.end.send(Message::Leads(self.leadership.term()));
     }
 
     /// Tells the secondary of the epoch, if the link takes it now.
     fn tell(&mut self) {
         if self.unsent
             && self.takeover.as_ref().is_none_or(Takeover::has_sent_all)
-            && self.link.send(Message::Epoch(self.epoch())).is_ok()
+            && self.link.end.send(Message::Epoch(self.epoch())).is_ok()
         {
             (self.unsent, self.run_unsent) = (false, false);
         }
         if self.run_unsent
-            && self.in_colo()
-            && self.link.has_session()
-            && self.link.send(Message::Runs(self.epoch())).is_ok()
+            && self.qemu.in_colo()
+            && self.link.end.has_session()
+            && self.link.end.send(Message::Runs(self.epoch())).is_ok()
         {
             self.run_unsent = false;
         }
@@ -736,7 +698,7 @@ impl<F: Frame> Primary<F> {
     /// The guest's ring stopped and started, but the SVM did not get the state.
     fn not_a_checkpoint(&mut self, cause: Cause, now: Ticks) {
         match self.output_commit.mode() {
-            Mode::Off if self.in_colo() => {
+            Mode::Off if self.qemu.in_colo() => {
                 self.mark_uncertain(Cause::MonitorLost, now);
             }
             Mode::Off | Mode::Alone => {}
@@ -753,7 +715,7 @@ impl<F: Frame> Primary<F> {
     }
 
     fn reconnected(&mut self, now: Ticks) {
-        match (self.output_commit.mode(), self.migration) {
+        match (self.output_commit.mode(), self.qemu.migration()) {
             (Mode::Off, Migration::Colo) => self.not_a_checkpoint(Cause::MonitorLost, now),
             // It may be another COLO by now; if it is not, no checkpoint will come.
             (_, Migration::Colo)
@@ -806,7 +768,7 @@ impl<F: Frame> Primary<F> {
     /// Whether the peer is lost, and what follows from it.
     fn watch(&mut self, now: Ticks) {
         let paired = self.output_commit.mode() != Mode::Off;
-        let silent = self.link.is_silent(now);
+        let silent = self.link.end.is_silent(now);
         let found = self.leadership.observe(paired, silent, now);
         if matches!(found, Found::Lost | Found::Back) {
             // The peer may have taken over meanwhile, and acknowledge numbers that it has not learned (rule R6).
@@ -830,7 +792,7 @@ impl<F: Frame> Primary<F> {
 
     /// What the control thread is to do about a peer that is lost.
     pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
-        let able = self.connected && self.in_colo();
+        let able = self.qemu.takes_commands();
         self.leadership.next_action(now, able)
     }
 
@@ -841,11 +803,11 @@ impl<F: Frame> Primary<F> {
 
     /// Whether the SVM has taken no input for the timeout while the PVM's waits for it.
     fn input_stalls(&mut self, now: Ticks) -> bool {
-        if !self.mirrors(now) || self.link.room() >= BURST {
+        if !self.mirrors(now) || self.link.end.room() >= BURST {
             self.stalled = None;
             return false;
         }
-        let granted = self.link.granted();
+        let granted = self.link.end.granted();
         match self.stalled {
             Some((then, since)) if then == granted => now.saturating_sub(since) >= self.timeout,
             _ => {
@@ -865,7 +827,7 @@ impl<F: Frame> Primary<F> {
         if self.is_superseded() {
             return None;
         }
-        self.output_commit.next_release(&mut self.link)
+        self.output_commit.next_release(&mut self.link.end)
     }
 
     /// The next checkpoint request to write to the monitor.
@@ -873,8 +835,7 @@ impl<F: Frame> Primary<F> {
         // While the ring does not run and nothing is held, a checkpoint would help nobody; and one of a
         // VM whose port is not there yet would carry to the SVM that its NIC has no link.
         let waits_for_ring = self.stops.is_stopped() && self.held() == 0;
-        let able = self.connected
-            && self.in_colo()
+        let able = self.qemu.takes_commands()
             && !self.leadership.has_ended()
             && !self.stops.is_vm_stopped()
             && !self.stops.awaits_report()
@@ -888,7 +849,7 @@ impl<F: Frame> Primary<F> {
         let silent = self.is_superseded() || self.stops.is_stopped();
         let may_begin = match self.output_commit.mode() {
             Mode::On | Mode::Alone => true,
-            Mode::Off => !self.in_colo(),
+            Mode::Off => !self.qemu.in_colo(),
             Mode::Uncertain => false,
         };
         let announcer = self.announcer.as_mut().filter(|_| !silent)?;
@@ -912,10 +873,9 @@ impl<F: Frame> Primary<F> {
     /// The next frame of the link's own.
     pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
         if let Some(takeover) = &mut self.takeover {
-            takeover.tell(&mut self.link);
+            takeover.tell(&mut self.link.end);
         }
         self.tell();
-        self.restart.send(&mut self.link);
         self.link.next_transmit(now)
     }
 }

@@ -17,7 +17,8 @@ use std::hash::{BuildHasher, RandomState};
 use super::announce::{Announcement, Announcer};
 use super::coverage::Coverage;
 use super::peer::{Action, OnPeerLost, Peer};
-use super::restart::RestartNotice;
+use super::peer_link::PeerLink;
+use super::qemu::Qemu;
 use super::retransmit_cache::RetransmitCache;
 use super::takeover::HandoverState;
 use super::{Migration, QemuEvent, Setup, State};
@@ -76,8 +77,7 @@ pub struct Last {
 
 /// The secondary node of one VM pair.
 pub struct Secondary<F> {
-    link: Endpoint,
-    restart: RestartNotice,
+    link: PeerLink,
     rewriter: Rewriter,
     last: RetransmitCache<F>,
     announcer: Announcer,
@@ -85,12 +85,11 @@ pub struct Secondary<F> {
     announces: bool,
     peer: Peer,
     auto: bool,
-    connected: bool,
+    qemu: Qemu,
     /// Takeovers before the present primary led.
     term: u32,
     /// The SVM has had a state of the PVM's.
     ran: bool,
-    migration: Migration,
     /// The VM is the primary one of its pair.
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
@@ -150,26 +149,16 @@ impl<F: Frame> Secondary<F> {
         // The window counts frames that were granted; heartbeats in between may let a few more come.
         let input_limit = setup.window as usize * 2;
         Self {
-            restart: RestartNotice::default(),
-            link: Endpoint::new(
-                setup.vm,
-                setup.boot,
-                setup.link_mac,
-                setup.window,
-                setup.link,
-                now,
-            )
-            .behind_guard(setup.sealed),
+            link: PeerLink::new(&setup, now),
             rewriter: Rewriter::new(limits, hash_seed()),
             last: RetransmitCache::new(setup.last_segments, hash_seed()),
             announcer: Announcer::new(setup.millisecond),
             announces: false,
             peer: Peer::new(failover),
             auto: failover.auto,
-            connected: false,
+            qemu: Qemu::default(),
             term: 0,
             ran: false,
-            migration: Migration::None,
             leads: false,
             ended: false,
             loads: 0,
@@ -196,7 +185,7 @@ impl<F: Frame> Secondary<F> {
         match (self.started, self.bound) {
             _ if self.peer.is_lost() => State::PeerLost,
             _ if self.runs() => State::Protected,
-            (false, None) if self.link.has_session() => State::Pairing,
+            (false, None) if self.link.end.has_session() => State::Pairing,
             (false, None) => State::Solo,
             _ => State::Checkpointing,
         }
@@ -207,40 +196,30 @@ impl<F: Frame> Secondary<F> {
         self.started && !self.awaits_epoch && self.bound.is_some()
     }
 
+    /// Whether the VM is the secondary one of a pair.
+    fn follows(&self) -> bool {
+        self.qemu.in_colo() && !self.leads
+    }
+
+    /// Whether its QEMU takes commands that concern this pair.
+    fn takes_commands(&self) -> bool {
+        self.qemu.takes_commands() && !self.leads
+    }
+
     /// The epoch that the SVM runs, or ran last; 0 before the first.
     pub fn epoch(&self) -> u32 {
         self.bound.unwrap_or(0)
     }
 
-    /// Somebody on the link says that it is the peer and cannot prove it.
-    pub fn hear_foreigner(&mut self, now: Ticks) {
-        self.link.hear_foreigner(now);
-    }
-
-    /// A round begins: what comes next may ask how long the peer has been silent.
-    #[inline]
-    pub(crate) fn begin_round(&mut self, now: Ticks) {
-        self.link.look(now);
-    }
-
-    /// The peer's control thread has reported that its poll core does not run.
-    pub(crate) fn peer_stalls(&mut self, now: Ticks) {
-        self.link.excuse_stall(now);
-    }
-
-    /// An operator has announced that this node restarts.
-    pub(crate) fn announce_restart(&mut self) {
-        self.restart.announce();
-    }
-
-    /// Whether the peer has received that announcement; true once.
-    pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
-        self.restart.take_acknowledged(&self.link)
-    }
-
     /// The link's end, for its counters.
     pub fn link(&self) -> &Endpoint {
-        &self.link
+        &self.link.end
+    }
+
+    /// The link's end, for what does not depend on the role.
+    #[inline]
+    pub(crate) fn peer_link(&mut self) -> &mut PeerLink {
+        &mut self.link
     }
 
     /// The rewriter, for its counters.
@@ -267,7 +246,7 @@ impl<F: Frame> Secondary<F> {
         frame_len: usize,
         now: Ticks,
     ) -> Option<(u32, usize, u32)> {
-        let received = self.link.receive(head, frame_len, now);
+        let received = self.link.end.receive(head, frame_len, now);
         self.link_events(now);
         match received {
             Received::Data {
@@ -286,7 +265,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     fn link_events(&mut self, now: Ticks) {
-        while let Some(event) = self.link.next_event() {
+        while let Some(event) = self.link.next_event(now) {
             self.link_event(event, now);
         }
     }
@@ -303,7 +282,7 @@ impl<F: Frame> Secondary<F> {
             epoch,
             after,
         });
-        self.link.set_backlog(self.input.len());
+        self.link.end.set_backlog(self.input.len());
     }
 
     /// The next input frame for the SVM's ring, translated.
@@ -314,15 +293,15 @@ impl<F: Frame> Secondary<F> {
             if before(first.epoch, bound) {
                 let stale = self.input.pop_front()?.frame;
                 self.last.hear(&Packet::parse(stale.head(), stale.len()));
-                self.link.set_backlog(self.input.len());
+                self.link.end.set_backlog(self.input.len());
                 self.counts.stale += 1;
                 continue;
             }
-            if first.epoch != bound || !self.runs() || !self.link.has_received(first.after) {
+            if first.epoch != bound || !self.runs() || !self.link.end.has_received(first.after) {
                 return None;
             }
             let mut frame = self.input.pop_front()?.frame;
-            self.link.set_backlog(self.input.len());
+            self.link.end.set_backlog(self.input.len());
             let packet = Packet::parse(frame.head(), frame.len());
             self.last.hear(&packet);
             if self.rewriter.to_guest(&mut frame, &packet, now) == Outcome::Shared {
@@ -358,7 +337,7 @@ impl<F: Frame> Secondary<F> {
             return None;
         }
         self.counts.output += 1;
-        let header = self.link.data_header(epoch, frame.len() as u32, now);
+        let header = self.link.end.data_header(epoch, frame.len() as u32, now);
         let ends = packet.tcp.flags.contains(TcpFlags::RST);
         if packet.kind == Kind::Tcp && ends {
             self.last.forget(&packet.key);
@@ -405,7 +384,7 @@ impl<F: Frame> Secondary<F> {
             QemuEvent::Connected {
                 migration, leads, ..
             } => {
-                self.connected = true;
+                self.qemu.connected();
                 self.vm_stopped = false;
                 self.coverage.may_run();
                 self.send_whether_it_witnesses();
@@ -418,22 +397,22 @@ impl<F: Frame> Secondary<F> {
                 self.migrated(migration);
             }
             QemuEvent::Disconnected => {
-                self.connected = false;
+                self.qemu.disconnected();
                 self.vm_stopped = false;
                 self.send_whether_it_witnesses();
                 self.send_loss();
             }
             QemuEvent::Migration(migration) => self.migrated(migration),
             QemuEvent::ColoExit => {
-                self.link.end_restart();
-                self.ended = self.migration == Migration::Colo;
+                self.link.end.end_restart();
+                self.ended = self.qemu.in_colo();
             }
             QemuEvent::Resume => {
                 self.unexplained = 0;
                 self.report();
                 self.coverage.may_run();
                 // The state came with a checkpoint, or with the migration that began it all.
-                if self.migration != Migration::Completed {
+                if self.qemu.migration() != Migration::Completed {
                     self.load();
                 }
             }
@@ -468,30 +447,29 @@ impl<F: Frame> Secondary<F> {
     }
 
     fn migrated(&mut self, migration: Migration) {
-        if self.migration != Migration::Colo {
+        if self.qemu.migrated(migration) != Migration::Colo {
             self.ended = false;
         }
-        self.migration = migration;
     }
 
     /// RESUME: reports a load if QEMU had stopped the VM for one (`docs/commit-evidence.md`).
     fn report(&mut self) {
         let stopped = std::mem::take(&mut self.vm_stopped);
-        let in_colo = self.migration == Migration::Colo && !self.ended && !self.leads;
-        if stopped && self.for_load && in_colo {
+        if stopped && self.for_load && self.follows() && !self.ended {
             // A full queue means that the primary hears nothing anyway, and asks again.
-            let _ = self.link.send(Message::Loaded(self.coverage.covers()));
+            let _ = self.link.end.send(Message::Loaded(self.coverage.covers()));
         }
     }
 
     /// The primary must know whether a report may come: it waits for one, or holds what nobody proves. Where the
     /// queue is full now, this is sent later.
     fn send_whether_it_witnesses(&mut self) {
-        if self.link.has_session()
-            && self.sent_witness != Some(self.connected)
-            && self.link.send(Message::Witnesses(self.connected)).is_ok()
+        let able = self.qemu.is_connected();
+        if self.link.end.has_session()
+            && self.sent_witness != Some(able)
+            && self.link.end.send(Message::Witnesses(able)).is_ok()
         {
-            self.sent_witness = Some(self.connected);
+            self.sent_witness = Some(able);
         }
     }
 
@@ -513,16 +491,16 @@ impl<F: Frame> Secondary<F> {
 
     /// The primary learns sooner from its node than from its QEMU that the SVM is gone.
     fn send_loss(&mut self) {
-        if !self.connected && !self.started {
+        if !self.qemu.is_connected() && !self.started {
             // A full queue means that it hears nothing anyway.
-            let _ = self.link.send(Message::VmLost);
+            let _ = self.link.end.send(Message::VmLost);
         }
     }
 
     /// Whether it is certain that this VM goes on: its QEMU got the failover command, or leads a pair already. What the
     /// network sends to it from now on waits for its ring.
     pub fn is_chosen(&self) -> bool {
-        self.migration == Migration::Completed || self.leads
+        self.qemu.migration() == Migration::Completed || self.leads
     }
 
     /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
@@ -551,16 +529,16 @@ impl<F: Frame> Secondary<F> {
         for Mirrored { frame, .. } in &self.input {
             self.last.hear(&Packet::parse(frame.head(), frame.len()));
         }
-        self.link.set_backlog(0);
+        self.link.end.set_backlog(0);
         HandoverState {
-            link: self.link,
+            link: self.link.end,
             rewriter: self.rewriter,
             last: self.last,
             announcer: self.announcer,
             epoch: self.bound.unwrap_or(0),
             term: self.term.wrapping_add(1),
             stops: self.stops,
-            migration: self.migration,
+            migration: self.qemu.migration(),
         }
     }
 
@@ -577,8 +555,7 @@ impl<F: Frame> Secondary<F> {
     /// The next question to the SVM's monitor, unless its ring runs by now: whether the VM does. Without a ring
     /// nothing else tells what the next load covers.
     pub(crate) fn next_question(&mut self) -> Option<u32> {
-        let in_colo = self.migration == Migration::Colo && !self.leads;
-        if self.started || self.vm_stopped || !self.connected || !in_colo {
+        if self.started || self.vm_stopped || !self.takes_commands() {
             return None;
         }
         self.coverage.next_question()
@@ -586,7 +563,7 @@ impl<F: Frame> Secondary<F> {
 
     /// What the control thread is to do about a primary that is lost.
     pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
-        let able = self.connected && self.migration == Migration::Colo && !self.leads;
+        let able = self.takes_commands();
         self.peer.next_action(now, able)
     }
 
@@ -598,7 +575,6 @@ impl<F: Frame> Secondary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
-                self.restart.session();
                 self.bound = None;
                 self.coverage.forget();
                 self.sent_witness = None;
@@ -606,7 +582,7 @@ impl<F: Frame> Secondary<F> {
                 self.ahead = 0;
                 self.awaits_epoch = true;
                 self.input.clear();
-                self.link.set_backlog(0);
+                self.link.end.set_backlog(0);
             }
             Event::Lost(frames) => self.report_loss(frames),
             Event::Message(Message::Epoch(epoch)) => {
@@ -627,7 +603,6 @@ impl<F: Frame> Secondary<F> {
                 }
             }
             Event::Message(Message::Leads(term)) => self.term = term,
-            Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
         }
@@ -646,7 +621,7 @@ impl<F: Frame> Secondary<F> {
         self.counts.epochs += 1;
         self.loaded_other_state();
         // The primary does not wait for this; a full queue means that it hears nothing anyway.
-        let _ = self.link.send(Message::Bound(epoch));
+        let _ = self.link.end.send(Message::Bound(epoch));
     }
 
     /// What was known of the state that the SVM ran before is void.
@@ -676,16 +651,13 @@ impl<F: Frame> Secondary<F> {
 
     fn report_loss(&mut self, frames: u32) {
         // A full queue holds such a report already, or nothing that the peer would hear.
-        let _ = self.link.send(Message::InputLost(frames));
+        let _ = self.link.end.send(Message::InputLost(frames));
     }
 
     /// What depends on time alone.
     pub(crate) fn tick(&mut self, now: Ticks) {
         self.rewriter.age(now);
-        let lost = self.migration == Migration::Colo
-            && !self.leads
-            && self.ran
-            && (self.ended || self.link.is_silent(now));
+        let lost = self.follows() && self.ran && (self.ended || self.link.end.is_silent(now));
         self.counts.losses += u64::from(lost && !self.peer.is_lost());
         // A primary that is shot without anybody going on in its place helps nobody.
         self.peer.observe(lost, self.auto, now);
@@ -694,7 +666,6 @@ impl<F: Frame> Secondary<F> {
     /// The next frame of the link's own.
     pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
         self.send_whether_it_witnesses();
-        self.restart.send(&mut self.link);
         self.link.next_transmit(now)
     }
 }
