@@ -116,12 +116,12 @@ impl<B: Burst> PrimaryDriver<B> {
         self.fence(ports);
         self.mail(ports, now);
         let mut busy = self.tx_pending(ports);
-        let [most_p, most_s] = self.state.take_budget();
+        let [most_p, most_s] = self.state.comparison_mut().take_budget();
         busy |= self.link_in(ports, most_s, now);
         busy |= self.send_again(ports);
         busy |= self.guest_in(ports, most_p, now);
         self.ingest(now);
-        self.state.exchange(now);
+        self.state.comparison_mut().exchange(now);
         busy |= self.release(ports);
         busy |= self.uplink_in(ports, now);
         busy |= self.link_out(ports, now);
@@ -181,7 +181,7 @@ impl<B: Burst> PrimaryDriver<B> {
     /// Takes S from the link. They wait for this round's P, unless the link says something else behind them: what it
     /// says may end what they are compared in.
     fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, most: usize, now: Ticks) -> bool {
-        if !self.state.wants_link() {
+        if !self.state.comparison_mut().wants_secondary() {
             return false;
         }
         let Self {
@@ -430,7 +430,9 @@ impl<B: Burst> PrimaryDriver<B> {
         self.watch(ports, now);
         self.announce(ports, now);
         self.act(ports, now);
-        output::record(ports, self.state.epoch(), || self.state.next_record());
+        output::record(ports, self.state.epoch(), || {
+            self.state.comparison_mut().next_record()
+        });
         output::ask(ports, || self.state.next_request(now));
     }
 
@@ -440,18 +442,18 @@ impl<B: Burst> PrimaryDriver<B> {
             self,
             ports,
             |driver, ports| {
-                driver.state.exchange(ports.now());
+                driver.state.comparison_mut().exchange(ports.now());
                 driver.release(ports);
                 ports.flush_link();
-                driver.state.is_settled()
+                driver.state.comparison().is_settled()
             },
             |driver, ports| {
                 let state = &mut driver.state;
                 let left = std::iter::from_fn(|| state.next_release()).count();
                 ports.give_up(left);
-                let settled = state.is_settled();
+                let settled = state.comparison().is_settled();
                 if !settled {
-                    state.exchange(ports.now());
+                    state.comparison_mut().exchange(ports.now());
                 }
                 settled
             },

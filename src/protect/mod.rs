@@ -8,6 +8,7 @@
 mod address;
 mod announce;
 mod cause;
+mod comparison;
 mod coverage;
 mod groups;
 mod handshake_gate;
@@ -31,6 +32,7 @@ mod unreachable;
 
 pub use address::Announcement;
 pub use cause::{CAUSES, Cause};
+pub use comparison::Comparison;
 pub use peer::{Action, Failover, OnPeerLost};
 pub(crate) use peer_link::PeerLink;
 pub use primary::{Primary, Reports};

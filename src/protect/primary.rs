@@ -16,23 +16,24 @@
 //! (`takeover.rs`).
 
 use super::announce::{Announcement, Announcer};
+use super::comparison::Comparison;
 use super::leadership::{Found, Leadership};
-use super::output_commit::{BURST, Mode, OutputCommit};
+use super::output_commit::{Mode, OutputCommit};
 use super::peer::Action;
 use super::peer_link::PeerLink;
 use super::qemu::Qemu;
 use super::retransmit_cache::CachedSegment;
 use super::stop::{Resumed, Stops, Takes};
 use super::takeover::Takeover;
-use super::{Cause, Checkpoints, HandoverState, Migration, QemuEvent, Request, Setup, State};
-use crate::compare::{Divergence, Release};
+use super::{Cause, HandoverState, Migration, QemuEvent, Request, Setup, State};
+use crate::compare::Release;
 use crate::flow::FlowKey;
-use crate::frame::{Frame, Ticks};
+use crate::frame::{BURST, Frame, Ticks};
 use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
 use crate::packet::{self, Packet};
 use crate::rewrite::Offset;
-use crate::spread::{Dispatcher, DispatcherEnd, RedirectionTable};
+use crate::spread::{DispatcherEnd, RedirectionTable};
 
 /// What the primary has counted besides its comparator, link and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,9 +200,15 @@ impl<F: Frame> Primary<F> {
         self.output_commit.committed()
     }
 
-    /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Dispatcher<F> {
-        self.output_commit.comparator()
+    /// The comparator and its findings.
+    pub fn comparison(&self) -> &Comparison<F> {
+        self.output_commit.comparison()
+    }
+
+    /// The comparator and its findings, for what does not depend on epochs.
+    #[inline]
+    pub(crate) fn comparison_mut(&mut self) -> &mut Comparison<F> {
+        self.output_commit.comparison_mut()
     }
 
     /// The link's end, for its counters.
@@ -215,18 +222,13 @@ impl<F: Frame> Primary<F> {
         &mut self.link
     }
 
-    /// The requests and their counters.
-    pub fn checkpoints(&self) -> &Checkpoints {
-        self.output_commit.checkpoints()
-    }
-
     /// The counters.
     pub fn counts(&self) -> Counts {
         Counts {
             mirrored: self.mirrored,
             unmirrored: self.unmirrored,
             stale: self.stale,
-            discarded: self.output_commit.discarded(),
+            discarded: self.comparison().discarded(),
             untranslated: self.takeover.as_ref().map_or(0, Takeover::untranslated),
             offsets_lost: self.takeover.as_ref().map_or(0, Takeover::offsets_lost),
             losses: self.leadership.losses(),
@@ -248,22 +250,6 @@ impl<F: Frame> Primary<F> {
     /// Until the monitor has answered whether the VM is in COLO they stay in the ring (rule R8).
     pub fn wants_output(&self) -> bool {
         !self.stops.is_stopped() && self.output_commit.has_room()
-    }
-
-    /// Whether the link may be polled: a burst of what the SVM sent has room.
-    pub(crate) fn wants_link(&mut self) -> bool {
-        self.output_commit.wants_secondary()
-    }
-
-    /// Gives the workers what was taken in since the last call, and takes in what they found. To
-    /// be called once a round.
-    pub(crate) fn exchange(&mut self, now: Ticks) {
-        self.output_commit.exchange(now);
-    }
-
-    /// Whether no worker has anything left to do.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.output_commit.is_settled()
     }
 
     /// Input frames that may be given to the guest now.
@@ -378,12 +364,6 @@ impl<F: Frame> Primary<F> {
     /// Whether what the PVM sends is compared. If not, nothing is protected, and it may leave at once.
     pub(crate) fn compares(&self) -> bool {
         self.output_commit.compares()
-    }
-
-    /// How many P and S the next round should take at most, where it finds more.
-    #[inline]
-    pub(crate) fn take_budget(&mut self) -> [usize; 2] {
-        self.output_commit.take_budget()
     }
 
     /// Takes in P, of which the caller has a burst at most and has seen [`Primary::wants_output`], and S that
@@ -602,11 +582,6 @@ impl<F: Frame> Primary<F> {
         self.witness != Some(false) && self.link.end.is_up(now)
     }
 
-    /// Divergences that were found while an earlier one still waited to be written down.
-    pub fn unrecorded(&self) -> u64 {
-        self.output_commit.unrecorded()
-    }
-
     /// The secondary's reports of loads.
     pub fn reports(&self) -> Reports {
         self.reports
@@ -760,7 +735,7 @@ impl<F: Frame> Primary<F> {
             return;
         }
         self.output_commit.tick(self.leadership.is_peer_lost(), now);
-        if self.input_stalls(now) && !self.checkpoints().is_wanted() {
+        if self.input_stalls(now) && !self.comparison().checkpoints().is_wanted() {
             self.output_commit.want(Cause::InputLost, now);
         }
     }
@@ -863,11 +838,6 @@ impl<F: Frame> Primary<F> {
     /// is no slot any more.
     pub(crate) fn inherited(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
         self.takeover.as_ref()?.offset_from(slot)
-    }
-
-    /// The next divergence to write down.
-    pub(crate) fn next_record(&mut self) -> Option<Divergence<F>> {
-        self.output_commit.next_record()
     }
 
     /// The next frame of the link's own.

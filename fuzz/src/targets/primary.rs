@@ -570,7 +570,7 @@ impl Story {
             self.available.push(reports.covers);
             self.may_ask = true;
         }
-        let committed = state.checkpoints().committed_count() as usize;
+        let committed = state.comparison().checkpoints().committed_count() as usize;
         // Either may have counted: what the monitor tells comes before what the link does.
         let witnessed = state.is_witnessed(self.mock.now) && self.witnessed;
         assert!(committed <= self.commits.len() + 1, "one commit at a time");

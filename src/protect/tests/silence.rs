@@ -184,7 +184,7 @@ fn a_link_that_returns_right_behind_a_commit_leads_to_a_checkpoint() {
     pair.primary.tick(pair.now);
     assert_eq!(pair.primary.state(), State::Uncertain);
     assert!(
-        pair.primary.checkpoints().is_wanted(),
+        pair.primary.comparison().checkpoints().is_wanted(),
         "nothing else ends the doubt"
     );
 }
