@@ -81,7 +81,7 @@ pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock)
     writer.set(Counter::PeerLosses, own.losses);
     writer.set(Counter::Untranslated, own.untranslated);
     writer.set(Counter::OffsetsLost, own.offsets_lost);
-    writer.set(Counter::TakenOver, u64::from(state.has_taken_over()));
+    writer.set(Counter::TakenOver, u64::from(state.takeover().is_some()));
     writer.set(Counter::Epoch, u64::from(state.epoch()));
     writer.set(Counter::Epochs, u64::from(state.epoch()));
     writer.set(Counter::State, state.state() as u64);

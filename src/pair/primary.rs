@@ -39,10 +39,10 @@ fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
     View {
         state: state.state(),
         epoch: state.epoch(),
-        committed: state.committed(),
-        alone: state.is_alone(),
-        discarded: state.counts().discarded,
-        reports: state.reports(),
+        committed: state.epochs().committed(),
+        alone: state.epochs().is_alone(),
+        discarded: state.comparison().discarded(),
+        reports: state.epochs().reports(),
         witnessed: state.is_witnessed(now),
     }
 }
@@ -173,7 +173,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Another VM speaks in this one's place: what was free to leave must not any more (rule R6).
     fn drop_superseded<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
-        if self.state.is_superseded() && ports.room() < B::CAPACITY {
+        if self.state.epochs().is_superseded() && ports.room() < B::CAPACITY {
             ports.give_up(0);
         }
     }
@@ -232,7 +232,9 @@ impl<B: Burst> PrimaryDriver<B> {
             let reminders = last
                 .awaited(packet.tcp.ack)
                 .map(|sequence| Unreachable::about(head, &packet, sequence?));
-            self.state.speaks_to(head, &packet);
+            if let Some(announcer) = self.state.announcer() {
+                announcer.speaks_to(head, &packet);
+            }
             if last.counts
                 && let Some(frame) = ports.reclaim(last.frame)
                 && let Some(frame) = self.state.outward_again(frame)
@@ -257,7 +259,7 @@ impl<B: Burst> PrimaryDriver<B> {
         }
         let [primary, _] = &mut self.taken;
         let any = ports.receive(Port::Guest, primary, most);
-        if self.state.has_taken_over() {
+        if self.state.takeover().is_some() {
             std::mem::swap(primary, &mut self.pair.rx);
             for frame in self.pair.rx.drain() {
                 if let Some(frame) = self.state.outward(frame, now) {
@@ -292,10 +294,13 @@ impl<B: Burst> PrimaryDriver<B> {
             busy = self.receive_input(ports);
             self.input_since = now;
             self.translate_input(ports, now);
-            if self.state.wants_peers() {
+            // The VM ran while no node served it, and what it asked then got no answer.
+            if let Some(announcer) = self.state.announcer()
+                && !announcer.is_done()
+            {
                 for frame in self.pair.input.iter() {
                     let head = frame.head();
-                    self.state.hears(head, &Packet::parse(head, frame.len()));
+                    announcer.hears(head, &Packet::parse(head, frame.len()));
                 }
             }
         }
@@ -334,7 +339,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Input in the guest's numbers, where those are not its client's.
     fn translate_input<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
-        if !self.state.has_taken_over() {
+        if !self.state.takeover().is_some() {
             return;
         }
         let state = &mut self.state;
@@ -398,7 +403,8 @@ impl<B: Burst> PrimaryDriver<B> {
         while let Some(slot) = self.to_save
             && ports.has_mail_room()
         {
-            let message = match self.state.inherited(slot) {
+            let takeover = self.state.takeover();
+            let message = match takeover.and_then(|takeover| takeover.offset_from(slot)) {
                 Some((next, None)) => {
                     self.to_save = Some(next);
                     continue;
@@ -410,7 +416,7 @@ impl<B: Burst> PrimaryDriver<B> {
                 None => {
                     self.to_save = None;
                     ToControl::OffsetsEnd {
-                        term: self.state.term(),
+                        term: self.state.epochs().term(),
                     }
                 }
             };

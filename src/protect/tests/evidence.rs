@@ -336,7 +336,7 @@ fn a_load_behind_the_end_of_the_svm_s_colo_is_not_reported() {
     pair.tell(QemuEvent::Stop);
     pair.secondary.monitor(QemuEvent::ColoExit);
     svm_resumes(&mut pair, 1);
-    assert_eq!(pair.primary.reports().number, 0);
+    assert_eq!(pair.primary.epochs().reports().number, 0);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
 }
@@ -420,7 +420,7 @@ fn a_stop_of_the_svm_for_no_load_is_not_reported() {
     pair.fence();
     pair.tell(QemuEvent::Stop);
     svm_resumes(&mut pair, 1);
-    assert_eq!(pair.primary.reports().number, 0);
+    assert_eq!(pair.primary.epochs().reports().number, 0);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
 }
