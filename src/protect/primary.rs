@@ -83,18 +83,16 @@ impl<F: Frame> Primary<F> {
     pub(crate) fn inherit(&mut self, inheritance: HandoverState<F>, now: Ticks) {
         let HandoverState {
             link,
-            rewriter,
-            last,
-            mut announcer,
+            mut traffic,
             epoch,
             term,
             stops,
             migration,
         } = inheritance;
-        announcer.begin(now);
+        traffic.announcer.begin(now);
         self.link = PeerLink::of(link);
-        self.announcer = Some(announcer);
-        self.takeover = Some(Takeover::new(rewriter, last));
+        self.announcer = Some(traffic.announcer);
+        self.takeover = Some(Takeover::new(traffic.rewriter, traffic.last));
         self.epochs.succeed(epoch, stops, term, migration, now);
         // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
         self.link.end.take_lead(Message::Leads(term));

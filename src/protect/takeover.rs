@@ -10,8 +10,8 @@
 //! the connection lives, whichever VM speaks (rule R5).
 
 use super::Migration;
-use super::announce::Announcer;
 use super::retransmit_cache::{CachedSegment, RetransmitCache};
+use super::svm_traffic::SvmTraffic;
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{Endpoint, Message};
@@ -21,9 +21,7 @@ use crate::rewrite::{Offset, Outcome, Rewriter};
 /// What a secondary that takes over leaves to the primary that it becomes.
 pub struct HandoverState<F> {
     pub(super) link: Endpoint,
-    pub(super) rewriter: Rewriter,
-    pub(super) last: RetransmitCache<F>,
-    pub(super) announcer: Announcer,
+    pub(super) traffic: SvmTraffic<F>,
     pub(super) epoch: u32,
     pub(super) term: u32,
     pub(super) stops: u32,
