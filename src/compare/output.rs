@@ -1,4 +1,4 @@
-//! What both VMs have sent of one flow: the one place where streams and datagrams are told apart.
+//! What both VMs have sent of one flow: the one place that knows streams from datagrams.
 //!
 //! Each stage of [`super::ingest`] calls the method of its name; the others end an epoch, commit one, or make room.
 

@@ -92,8 +92,9 @@ impl<F: Frame> Comparison<F> {
         now: Ticks,
     ) {
         self.comparator.ingest(primary, secondary, now);
-        // What does not fit is dropped, which no caller that asks first will see.
-        self.discarded += primary.count() as u64;
+        let left = primary.count();
+        debug_assert_eq!(left, 0, "the caller has seen that a burst has room");
+        self.discarded += left as u64;
         self.examine(now);
     }
 

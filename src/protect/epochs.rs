@@ -50,8 +50,7 @@ impl<F: Frame> Epochs<F> {
         }
     }
 
-    /// Goes on with a VM that this node served as the secondary, behind so many stops of its ring and after so many
-    /// takeovers.
+    /// Goes on with a VM that this node served as the secondary, behind these stops of its ring, in a term of its own.
     pub(super) fn succeed(
         &mut self,
         epoch: u32,

@@ -71,3 +71,26 @@ impl InputMirror {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protect::tests::ends;
+
+    #[test]
+    fn an_svm_that_grants_nothing_for_the_timeout_stalls() {
+        let [mut end, _] = ends();
+        let mut mirror = InputMirror::new(100);
+        let granted = end.room();
+        while end.room() >= BURST {
+            assert!(!mirror.stalls(true, &end, 1_000));
+            mirror.header(&mut end, 1, 60, 1);
+        }
+        assert_eq!(mirror.mirrored() as usize, granted - BURST + 1);
+        assert!(!mirror.stalls(true, &end, 10));
+        assert!(!mirror.stalls(true, &end, 109));
+        assert!(mirror.stalls(true, &end, 110));
+        assert!(!mirror.stalls(false, &end, 111), "nobody waits for it");
+        assert!(!mirror.stalls(true, &end, 210), "it began to wait anew");
+    }
+}

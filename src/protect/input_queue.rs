@@ -87,3 +87,57 @@ impl<F> InputQueue<F> {
         link.set_backlog(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Message;
+    use crate::protect::tests::{carry, ends};
+
+    /// All that the SVM gets next in an epoch; an old frame by its number less 100.
+    fn next(queue: &mut InputQueue<i32>, epoch: u32, runs: bool, link: &mut Endpoint) -> Vec<i32> {
+        let next = || queue.next(epoch, runs, link);
+        std::iter::from_fn(next)
+            .map(|next| match next {
+                Next::Due(frame) => frame,
+                Next::Stale(frame) => frame - 100,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn input_waits_for_an_svm_that_runs_its_epoch() {
+        let [_, mut end] = ends();
+        let mut queue = InputQueue::new(4);
+        for (frame, epoch) in [(1, 6), (2, 7), (3, 8), (4, 7)] {
+            assert!(queue.push(frame, epoch, 0, &mut end));
+        }
+        assert_eq!(next(&mut queue, 7, false, &mut end), [-99]);
+        assert_eq!(next(&mut queue, 7, true, &mut end), [2]);
+        assert_eq!(next(&mut queue, 8, true, &mut end), [3, -96]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn input_waits_for_the_messages_that_it_follows() {
+        let mut ends = ends();
+        let mut queue = InputQueue::new(4);
+        let after = ends[0].sent() + 1;
+        assert!(queue.push(1, 7, after, &mut ends[1]));
+        assert!(next(&mut queue, 7, true, &mut ends[1]).is_empty());
+        ends[0].send(Message::Runs(7)).unwrap();
+        carry(&mut ends);
+        assert_eq!(next(&mut queue, 7, true, &mut ends[1]), [1]);
+    }
+
+    #[test]
+    fn it_takes_no_more_than_twice_the_window() {
+        let [_, mut end] = ends();
+        let mut queue = InputQueue::new(2);
+        let memory = queue.frames.capacity();
+        assert_eq!((0..9).filter(|n| queue.push(*n, 7, 0, &mut end)).count(), 4);
+        assert_eq!(queue.frames.capacity(), memory);
+        queue.clear(&mut end);
+        assert!(queue.push(9, 7, 0, &mut end));
+    }
+}

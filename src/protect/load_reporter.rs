@@ -6,7 +6,7 @@
 use super::coverage::Coverage;
 use crate::link::{Endpoint, Message};
 
-/// What is known of the SVM's last stop, and what the primary was told.
+/// What is known of the SVM's last stop, and what the primary was sent.
 #[derive(Debug, Default)]
 pub(super) struct LoadReporter {
     coverage: Coverage,
@@ -93,5 +93,60 @@ impl LoadReporter {
     /// The SVM ran when it was asked this.
     pub fn ran(&mut self, question: u32) {
         self.coverage.ran(question);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protect::tests::{carry, ends};
+
+    /// What is reported of a stop, behind which RESUME comes twice.
+    fn reported(stop: impl Fn(&mut LoadReporter), takes_loads: bool) -> Vec<Message> {
+        let mut ends = ends();
+        let mut reporter = LoadReporter::default();
+        reporter.hear(3);
+        reporter.all_reported();
+        reporter.ring_stopped();
+        reporter.hear(4);
+        stop(&mut reporter);
+        reporter.resumed(takes_loads, &mut ends[0]);
+        reporter.resumed(takes_loads, &mut ends[0]);
+        carry(&mut ends)
+    }
+
+    fn load(reporter: &mut LoadReporter) {
+        reporter.stopped();
+        reporter.stopped_for(true);
+    }
+
+    #[test]
+    fn one_load_is_reported_once_with_what_was_heard_before_it() {
+        assert_eq!(reported(load, true), [Message::Loaded(Some(3))]);
+    }
+
+    #[test]
+    fn no_other_stop_is_reported() {
+        assert_eq!(reported(load, false), []);
+        assert_eq!(reported(LoadReporter::stopped, true), []);
+        assert_eq!(reported(|reporter| reporter.stopped_for(true), true), []);
+        let reconnects = |reporter: &mut LoadReporter| {
+            load(reporter);
+            reporter.disconnected();
+        };
+        assert_eq!(reported(reconnects, true), []);
+    }
+
+    #[test]
+    fn whether_reports_may_come_is_said_once_in_a_session() {
+        let mut ends = ends();
+        let mut reporter = LoadReporter::default();
+        for able in [true, true, false] {
+            reporter.send_able(able, &mut ends[0]);
+        }
+        reporter.session();
+        reporter.send_able(false, &mut ends[0]);
+        let said = [true, false, false].map(Message::Witnesses);
+        assert_eq!(carry(&mut ends), said);
     }
 }

@@ -193,6 +193,10 @@ impl<F: Frame> Primary<F> {
         secondary: &mut impl Iterator<Item = F>,
         now: Ticks,
     ) {
+        debug_assert!(
+            !self.epochs.is_stopped(),
+            "nothing was taken since the ring has stopped"
+        );
         self.epochs.output_mut().ingest(primary, secondary, now);
     }
 

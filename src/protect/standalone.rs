@@ -89,6 +89,7 @@ impl<F: Frame> Standalone<F> {
         now: Ticks,
     ) {
         if self.stopped {
+            debug_assert_eq!(primary.size_hint().0, 0, "the caller has asked for P");
             self.stale += secondary.count() as u64;
         }
         self.comparison.ingest(primary, secondary, now);

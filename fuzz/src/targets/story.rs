@@ -73,7 +73,7 @@ impl Surroundings {
         self.heard += usize::from(event == Event::Message(Message::Restarts));
     }
 
-    /// The node has been told that the peer has heard of its restart.
+    /// The node knows that the peer has heard of its restart.
     pub fn restart_acknowledged(&mut self) {
         self.acknowledged += 1;
         assert!(self.acknowledged <= self.announced.min(self.heard));
