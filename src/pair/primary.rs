@@ -436,9 +436,8 @@ impl<B: Burst> PrimaryDriver<B> {
         self.watch(ports, now);
         self.announce(ports, now);
         self.act(ports, now);
-        output::record(ports, self.state.epoch(), || {
-            self.state.comparison_mut().next_record()
-        });
+        let epoch = self.state.epoch();
+        output::record(ports, epoch, self.state.comparison_mut());
         output::ask(ports, || self.state.next_request(now));
     }
 
@@ -447,22 +446,12 @@ impl<B: Burst> PrimaryDriver<B> {
         output::finish(
             self,
             ports,
+            |driver| driver.state.comparison_mut(),
             |driver, ports| {
-                driver.state.comparison_mut().exchange(ports.now());
                 driver.release(ports);
                 ports.flush_link();
-                driver.state.comparison().is_settled()
             },
-            |driver, ports| {
-                let state = &mut driver.state;
-                let left = std::iter::from_fn(|| state.next_release()).count();
-                ports.give_up(left);
-                let settled = state.comparison().is_settled();
-                if !settled {
-                    state.comparison_mut().exchange(ports.now());
-                }
-                settled
-            },
+            |driver| driver.state.next_release(),
         );
     }
 }

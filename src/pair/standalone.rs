@@ -89,9 +89,8 @@ impl<B: Burst> StandaloneDriver<B> {
     /// What is due every now and then; to be called at least every tenth of a millisecond.
     pub fn tick<P: Inputs<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
         self.state.tick(now);
-        output::record(ports, self.state.epoch(), || {
-            self.state.comparison_mut().next_record()
-        });
+        let epoch = self.state.epoch();
+        output::record(ports, epoch, self.state.comparison_mut());
         output::ask(ports, || self.state.next_request(now));
     }
 
@@ -100,21 +99,11 @@ impl<B: Burst> StandaloneDriver<B> {
         output::finish(
             self,
             ports,
+            |driver| driver.state.comparison_mut(),
             |driver, ports| {
-                driver.state.comparison_mut().exchange(ports.now());
                 driver.release(ports);
-                driver.state.comparison().is_settled()
             },
-            |driver, ports| {
-                let state = &mut driver.state;
-                let left = std::iter::from_fn(|| state.next_release()).count();
-                ports.give_up(left);
-                let settled = state.comparison().is_settled();
-                if !settled {
-                    state.comparison_mut().exchange(ports.now());
-                }
-                settled
-            },
+            |driver| driver.state.next_release(),
         );
     }
 }
