@@ -11,8 +11,7 @@
 //! same and could not do without its ISNs. For the same reason a living connection whose ISNs differ is never forgotten
 //! for being idle; a table that is full of such asks for a checkpoint, which makes them equal.
 
-use super::datagram::Datagrams;
-use super::stream::Stream;
+use super::output::Output;
 use super::{Comparator, Numbers};
 use crate::flow::{FlowId, FlowKey, Standing};
 use crate::frame::{Frame, Ticks};
@@ -20,17 +19,6 @@ use crate::packet::{Kind, Packet};
 
 /// How many flows are looked at for one to give up when the table is full.
 const REACH: usize = 16;
-
-/// What both VMs have sent of one flow. The tag comes first, beside the flow's key.
-#[repr(u8)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most flows are streams, and a box would be an allocation on a poll core"
-)]
-pub(super) enum Output {
-    Stream(Stream),
-    Datagrams(Datagrams),
-}
 
 /// A flow in the table.
 #[repr(C)]
@@ -48,20 +36,13 @@ impl Flow {
     /// Loads the cache line of the key and the one behind it.
     #[inline(always)]
     pub(super) fn touch(&self) -> u32 {
-        match &self.output {
-            Output::Stream(stream) => stream.epoch(),
-            Output::Datagrams(_) => 0,
-        }
+        self.output.touch()
     }
 
     fn new(kind: Kind, now: Ticks) -> Self {
-        let output = match kind {
-            Kind::Tcp => Output::Stream(Stream::default()),
-            _ => Output::Datagrams(Datagrams::default()),
-        };
         Self {
             seen: now,
-            output,
+            output: Output::new(kind),
             placed: now,
             half_open: false,
         }
@@ -76,10 +57,7 @@ impl Flow {
     /// Whether it is half-open.
     #[inline]
     pub(super) fn is_half_open(&self) -> bool {
-        match &self.output {
-            Output::Stream(stream) => stream.is_half_open(),
-            Output::Datagrams(_) => false,
-        }
+        self.output.is_half_open()
     }
 }
 
@@ -191,23 +169,14 @@ impl<F: Frame> Comparator<F> {
     }
 
     fn is_quiet(&self, id: FlowId) -> bool {
-        match &self.flows[id].output {
-            Output::Stream(stream) => stream.is_quiet(&self.hold, self.epoch),
-            Output::Datagrams(datagrams) => datagrams.is_quiet(),
-        }
+        self.flows[id].output.is_quiet(&self.hold, self.epoch)
     }
 
     fn is_offset(&self, id: FlowId) -> bool {
-        match &self.flows[id].output {
-            Output::Stream(stream) => stream.is_offset(self.epoch),
-            Output::Datagrams(_) => false,
-        }
+        self.flows[id].output.is_offset(self.epoch)
     }
 
     pub(super) fn forget(&mut self, id: FlowId) {
-        match self.flows.remove(id).output {
-            Output::Stream(mut stream) => stream.clear(&mut self.hold),
-            Output::Datagrams(mut datagrams) => datagrams.clear(&mut self.hold),
-        }
+        self.flows.remove(id).output.clear(&mut self.hold);
     }
 }

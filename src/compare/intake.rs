@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::Comparator;
 use super::context::Context;
-use super::flows::Output;
 use super::hold::{Oldest, SlotId};
+use super::output::Output;
 use super::stream::{Arrival, Path};
 use crate::flow::FlowId;
 use crate::frame::{BURST, Frame, Ticks};
@@ -193,18 +193,8 @@ impl<F: Frame> Comparator<F> {
                 epoch: self.epoch,
                 now,
             };
-            let path = match (&mut flow.output, packet.kind) {
-                (Output::Stream(stream), Kind::Tcp) => {
-                    flow.seen = now;
-                    stream.primary_in_order(&mut self.hold, arrival)
-                }
-                (Output::Datagrams(datagrams), Kind::Udp) => {
-                    flow.seen = now;
-                    datagrams.primary_in_order(&mut self.hold, arrival)
-                }
-                _ => Path::General(arrival.frame),
-            };
-            match path {
+            let (output, seen) = (&mut flow.output, &mut flow.seen);
+            match output.primary_in_order(seen, &mut self.hold, arrival) {
                 Path::Fast(released) => {
                     self.counts.in_order += 1;
                     self.counts.released += released;
@@ -241,10 +231,7 @@ impl<F: Frame> Comparator<F> {
             self.overfull = true;
             return;
         };
-        let half_open = self.within(flow, now, |output, cx| match output {
-            Output::Stream(stream) => stream.primary(cx, id, packet),
-            Output::Datagrams(datagrams) => datagrams.primary(cx, id, packet),
-        });
+        let half_open = self.within(flow, now, |output, cx| output.primary(cx, id, packet));
         if half_open {
             self.stand(flow, now);
         }
@@ -284,18 +271,8 @@ impl<F: Frame> Comparator<F> {
                 epoch: self.epoch,
                 now,
             };
-            let path = match (&mut flow.output, packet.kind) {
-                (Output::Stream(stream), Kind::Tcp) => {
-                    flow.seen = now;
-                    stream.secondary_in_order(&mut self.hold, arrival)
-                }
-                (Output::Datagrams(datagrams), Kind::Udp) => {
-                    flow.seen = now;
-                    datagrams.secondary_in_order(&mut self.hold, arrival)
-                }
-                _ => Path::General(arrival.frame),
-            };
-            match path {
+            let (output, seen) = (&mut flow.output, &mut flow.seen);
+            match output.secondary_in_order(seen, &mut self.hold, arrival) {
                 Path::Fast(released) => {
                     self.counts.released += released;
                     self.trim_history();
@@ -332,9 +309,8 @@ impl<F: Frame> Comparator<F> {
             self.counts.secondary_overflow += 1;
             return;
         };
-        let half_open = self.within(flow, now, |output, cx| match output {
-            Output::Stream(stream) => stream.secondary(cx, frame, packet, now),
-            Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, packet, now),
+        let half_open = self.within(flow, now, |output, cx| {
+            output.secondary(cx, frame, packet, now);
         });
         if half_open {
             self.stand(flow, now);
@@ -392,10 +368,8 @@ impl<F: Frame> Comparator<F> {
 
     #[inline(never)]
     fn drop_history(&mut self, id: SlotId) {
-        if let Some(flow) = self.hold.slot(id).flow
-            && let Output::Stream(stream) = &mut self.flows[flow].output
-        {
-            stream.forget(&mut self.hold, id);
+        if let Some(flow) = self.hold.slot(id).flow {
+            self.flows[flow].output.drop_history(&mut self.hold, id);
         }
         self.hold.drop_history(id);
     }

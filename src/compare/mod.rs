@@ -22,6 +22,7 @@ mod hold;
 mod ingest;
 mod intake;
 mod outgoing;
+mod output;
 mod pairs;
 mod partial;
 mod policy;
@@ -44,9 +45,10 @@ use crate::frame::{Frame, Ticks};
 use balance::Balance;
 use context::Context;
 use exempt::Exempt;
-use flows::{Flow, Output};
+use flows::Flow;
 use hold::{Hold, NIL, SlotId};
 use intake::Bursts;
+use output::Wait;
 use partial::Partial;
 
 /// How the SVM's sequence numbers reach the comparator.
@@ -312,47 +314,32 @@ impl<F: Frame> Comparator<F> {
 
     fn overdue_primary(&self, p: SlotId, now: Ticks) -> Divergence<F> {
         let slot = self.hold.slot(p);
-        let mut at = slot.payload as usize;
-        let mut counterpart = None;
-        let mut offset = None;
-        let reason = match slot.flow {
-            None if self.overfull => Reason::FlowTableFull,
-            None => Reason::Unreadable,
-            Some(flow) => match &self.flows[flow].output {
-                Output::Stream(stream) => {
-                    at += slot.verified as usize;
-                    offset = stream.stream_offset(slot.seq.wrapping_add(slot.verified));
-                    stream.reason_of_wait(&self.hold, p)
-                }
-                Output::Datagrams(datagrams) => {
-                    counterpart = datagrams.counterpart();
-                    if let Some(k) =
-                        counterpart.and_then(|s| datagram::first_mismatch(&self.hold, p, s))
-                    {
-                        at += k;
-                        offset = Some(k as u32);
-                    }
-                    datagrams.reason_of_wait(&self.hold)
-                }
-            },
+        let mut wait = Wait {
+            reason: Reason::Unreadable,
+            counterpart: None,
+            equal: 0,
+            offset: None,
         };
+        match slot.flow {
+            Some(flow) => wait = self.flows[flow].output.wait(&self.hold, p),
+            None if self.overfull => wait.reason = Reason::FlowTableFull,
+            None => {}
+        }
+        let at = slot.payload as usize + wait.equal as usize;
         Divergence {
-            reason,
+            reason: wait.reason,
             flow: slot.flow.map(|f| *self.flows.key(f)),
-            stream_offset: offset,
+            stream_offset: wait.offset,
             primary: Some((self.hold.frame(p).share(), at)),
-            secondary: counterpart.map(|s| (self.hold.frame(s).share(), at)),
+            secondary: wait.counterpart.map(|s| (self.hold.frame(s).share(), at)),
             primary_arrived: Some(slot.arrived),
-            secondary_arrived: counterpart.map(|s| self.hold.slot(s).arrived),
+            secondary_arrived: wait.counterpart.map(|s| self.hold.slot(s).arrived),
             seen: now,
         }
     }
 
     fn stream_offset(&self, flow: Option<FlowId>, at: u32) -> Option<u32> {
-        match &self.flows[flow?].output {
-            Output::Stream(stream) => stream.stream_offset(at),
-            Output::Datagrams(_) => None,
-        }
+        self.flows[flow?].output.stream_offset(at)
     }
 
     /// Ends the epoch: what was not released waits for the commit, what the SVM sent is void.
@@ -362,12 +349,10 @@ impl<F: Frame> Comparator<F> {
         self.exempt.clear();
         while self.hold.pending.head != NIL {
             let id = self.hold.pending.head;
-            if let Some(flow) = self.hold.slot(id).flow {
-                match &mut self.flows[flow].output {
-                    Output::Stream(stream) if stream.cut(&mut self.hold, id) => continue,
-                    Output::Stream(stream) => stream.forget(&mut self.hold, id),
-                    Output::Datagrams(datagrams) => datagrams.forget(&mut self.hold, id),
-                }
+            if let Some(flow) = self.hold.slot(id).flow
+                && !self.flows[flow].output.fence(&mut self.hold, id)
+            {
+                continue;
             }
             self.hold.remove(id);
         }
@@ -390,10 +375,8 @@ impl<F: Frame> Comparator<F> {
         while self.hold.held.head != NIL {
             let id = self.hold.held.head;
             if let Some(flow) = self.hold.slot(id).flow {
-                match &mut self.flows[flow].output {
-                    Output::Stream(stream) => stream.commit(&mut self.hold, id, self.numbers, now),
-                    Output::Datagrams(datagrams) => datagrams.leave(&mut self.hold, id),
-                }
+                let output = &mut self.flows[flow].output;
+                output.commit(&mut self.hold, id, self.numbers, now);
             }
             self.hold.release(id, now);
             self.counts.committed += 1;
@@ -414,10 +397,7 @@ impl<F: Frame> Comparator<F> {
         while self.hold.held.head != NIL {
             let id = self.hold.held.head;
             if let Some(flow) = self.hold.slot(id).flow {
-                match &mut self.flows[flow].output {
-                    Output::Stream(stream) => stream.leave(&mut self.hold, id),
-                    Output::Datagrams(datagrams) => datagrams.leave(&mut self.hold, id),
-                }
+                self.flows[flow].output.leave(&mut self.hold, id);
             }
             self.hold.remove(id);
             dropped += 1;

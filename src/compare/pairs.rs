@@ -7,7 +7,6 @@
 //! more, is brought into line first, and the next round takes less of it ([`super::balance`]). All
 //! other frames take the paths of single frames.
 
-use super::flows::Output;
 use super::intake::{Batch, Bursts};
 use super::stream::Arrival;
 use super::{Comparator, Numbers};
@@ -115,12 +114,8 @@ impl<F: Frame> Comparator<F> {
         };
         let flow = &mut self.flows[id];
         flow.seen = now;
-        match &mut flow.output {
-            Output::Stream(stream) => stream.pair_in_order(&mut self.hold, arrival, secondary),
-            Output::Datagrams(datagrams) => {
-                datagrams.pair_in_order(&mut self.hold, arrival, secondary)
-            }
-        }
+        flow.output
+            .pair_in_order(&mut self.hold, arrival, secondary)
     }
 }
 

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 
 use super::Comparator;
-use super::flows::Output;
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
 
@@ -59,11 +58,7 @@ impl<F: Frame> Comparator<F> {
             if self.flows.get(flow).is_none() {
                 continue;
             }
-            self.within(flow, now, |output, cx| {
-                if let Output::Stream(stream) = output {
-                    stream.part(cx);
-                }
-            });
+            self.within(flow, now, |output, cx| output.part(cx));
         }
     }
 }

@@ -4,7 +4,6 @@
 //! it those RSTs, so that what one VM has sent and the other never will is not waited for.
 
 use super::Comparator;
-use super::flows::Output;
 use super::hold::NIL;
 use crate::frame::{Frame, Ticks};
 use crate::packet::{Kind, Packet, TcpFlags};
@@ -26,10 +25,9 @@ impl<F: Frame> Comparator<F> {
         let Some(id) = self.flows.find(&key, key.hash_seeded(self.seed)) else {
             return;
         };
-        if let Output::Stream(stream) = &mut self.flows[id].output {
-            let settled = now.saturating_add(self.limits.timeout / UNDER_WAY);
-            stream.client_reset(&self.hold, self.epoch, packet.tcp.seq, settled);
-        }
+        let settled = now.saturating_add(self.limits.timeout / UNDER_WAY);
+        let output = &mut self.flows[id].output;
+        output.client_reset(&self.hold, self.epoch, packet.tcp.seq, settled);
     }
 
     /// Drops overdue P of connections that have ended, as far as a call may. False if there may be more.
@@ -51,10 +49,8 @@ impl<F: Frame> Comparator<F> {
         let Some(flow) = self.hold.slot(id).flow else {
             return false;
         };
-        let dropped = match &mut self.flows[flow].output {
-            Output::Stream(stream) => stream.drop_primary(&mut self.hold, id, self.epoch, now),
-            Output::Datagrams(_) => false,
-        };
+        let output = &mut self.flows[flow].output;
+        let dropped = output.drop_primary(&mut self.hold, id, self.epoch, now);
         self.counts.reset_dropped += u64::from(dropped);
         dropped
     }
@@ -68,14 +64,12 @@ impl<F: Frame> Comparator<F> {
         let Some(flow) = self.hold.slot(id).flow else {
             return false;
         };
-        let dropped = match &mut self.flows[flow].output {
-            Output::Stream(stream) if stream.repeats(self.epoch, now, self.limits.timeout) => {
-                self.hold.wait_anew(id, now);
-                return true;
-            }
-            Output::Stream(stream) => stream.drop_secondary(&mut self.hold, id, self.epoch, now),
-            Output::Datagrams(_) => None,
-        };
+        let output = &mut self.flows[flow].output;
+        if output.repeats(self.epoch, now, self.limits.timeout) {
+            self.hold.wait_anew(id, now);
+            return true;
+        }
+        let dropped = output.drop_secondary(&mut self.hold, id, self.epoch, now);
         self.counts.closed_resets += u64::from(dropped == Some(true));
         dropped.is_some()
     }

@@ -66,7 +66,7 @@ impl CompareNode {
             let inputs = &ports.inputs;
             counts::queues(writer, [&inputs.primary, &inputs.secondary, &out.queue]);
         }
-        let unrecorded = self.driver.state().unrecorded();
+        let unrecorded = self.driver.state().comparison().unrecorded();
         writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         counts::standalone(writer, self.driver.state());
         ports.metrics.latency.publish();

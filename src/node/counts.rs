@@ -9,7 +9,7 @@ use crate::link::Endpoint;
 use crate::link::secure::Counts as Void;
 use crate::observability::counters::{Counter, Writer};
 use crate::observability::latency::Recorder;
-use crate::protect::{Cause, Checkpoints, Primary, Secondary, Standalone};
+use crate::protect::{Cause, Checkpoints, Comparison, Primary, Secondary, Standalone};
 use crate::spread::Dispatcher;
 
 /// Where one pair's poll core leaves its figures.
@@ -69,8 +69,7 @@ pub fn lanes_of_guest(
 
 /// What a primary counts.
 pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
-    dispatcher(writer, state.comparator());
-    checkpoints(writer, state.checkpoints());
+    comparison(writer, state.comparison());
     link(writer, state.link(), void, Counter::LinkLostOutput);
     peer(writer, state.link(), clock);
     let own = state.counts();
@@ -82,7 +81,7 @@ pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock)
     writer.set(Counter::PeerLosses, own.losses);
     writer.set(Counter::Untranslated, own.untranslated);
     writer.set(Counter::OffsetsLost, own.offsets_lost);
-    writer.set(Counter::TakenOver, u64::from(state.has_taken_over()));
+    writer.set(Counter::TakenOver, u64::from(state.takeover().is_some()));
     writer.set(Counter::Epoch, u64::from(state.epoch()));
     writer.set(Counter::Epochs, u64::from(state.epoch()));
     writer.set(Counter::State, state.state() as u64);
@@ -106,13 +105,18 @@ pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Cl
 
 /// What a standalone comparator counts.
 pub fn standalone(writer: &Writer, state: &Standalone<Mbuf>) {
-    dispatcher(writer, state.comparator());
-    checkpoints(writer, state.checkpoints());
+    comparison(writer, state.comparison());
     writer.set(Counter::SecondaryDroppedStale, state.stale());
-    writer.set(Counter::Discarded, state.discarded());
+    writer.set(Counter::Discarded, state.comparison().discarded());
     writer.set(Counter::Epoch, u64::from(state.epoch()));
     writer.set(Counter::Epochs, u64::from(state.epoch()));
     writer.set(Counter::State, state.state() as u64);
+}
+
+/// What a comparator and its findings come to.
+fn comparison(writer: &Writer, comparison: &Comparison<Mbuf>) {
+    dispatcher(writer, comparison.comparator());
+    checkpoints(writer, comparison.checkpoints());
 }
 
 /// Publishes the counters of the polling core's comparator. Each worker publishes its own.

@@ -189,7 +189,7 @@ impl GuestNode {
         let unrecorded = self
             .driver
             .primary()
-            .map_or(0, |primary| primary.state().unrecorded());
+            .map_or(0, |primary| primary.state().comparison().unrecorded());
         writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         if let Some(primary) = self.driver.primary() {
             counts::primary(writer, primary.state(), link.void(), ports.clock);

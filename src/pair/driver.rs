@@ -115,10 +115,11 @@ impl<B: Burst> PairDriver<B> {
 
     /// Somebody on the link says that it is the peer and cannot prove it.
     pub fn hear_foreigner(&mut self, now: Ticks) {
-        match self.role_mut() {
-            Role::Primary(primary) => primary.hear_foreigner(now),
-            Role::Secondary(secondary) => secondary.hear_foreigner(now),
-        }
+        let link = match self.role_mut() {
+            Role::Primary(primary) => primary.peer_link(),
+            Role::Secondary(secondary) => secondary.peer_link(),
+        };
+        link.hear_foreigner(now);
     }
 
     /// Sends what is free to leave when the node ends.

@@ -3,9 +3,9 @@
 
 use super::mail::ToControl;
 use super::ports::{FrameOf, Host};
-use crate::compare::{Divergence, Release};
+use crate::compare::Release;
 use crate::observability::capture::Note;
-use crate::protect::Request;
+use crate::protect::{Comparison, Request};
 
 /// Tries to send what is free to leave when the node ends.
 const LAST_TRIES: usize = 1000;
@@ -31,36 +31,38 @@ pub(super) fn release<H: Host>(
     any | (ports.flush(epoch) > 0)
 }
 
-/// Ends a node: `send` sends what is free to leave, as far as the port takes it in a bounded number of tries; `drop` frees
-/// and counts the rest. Both return whether no worker has anything left to do.
+/// Ends a node: sends what is free to leave, as far as the port takes it in a bounded number of tries; then frees and counts
+/// the rest. Waits for the workers' answers meanwhile.
 pub(super) fn finish<H: Host, S>(
     state: &mut S,
     ports: &mut H,
-    mut send: impl FnMut(&mut S, &mut H) -> bool,
-    mut drop: impl FnMut(&mut S, &mut H) -> bool,
+    comparison: fn(&mut S) -> &mut Comparison<FrameOf<H>>,
+    mut send: impl FnMut(&mut S, &mut H),
+    mut next: impl FnMut(&mut S) -> Option<Release<FrameOf<H>>>,
 ) {
     for _ in 0..LAST_TRIES {
-        if !send(state, ports) {
+        comparison(state).exchange(ports.now());
+        send(state, ports);
+        if !comparison(state).is_settled() {
             ports.pause();
         } else if ports.is_idle() {
             return;
         }
     }
     for _ in 0..LAST_TRIES {
-        if drop(state, ports) {
+        let left = std::iter::from_fn(|| next(state)).count();
+        ports.give_up(left);
+        if comparison(state).is_settled() {
             return;
         }
+        comparison(state).exchange(ports.now());
     }
 }
 
 /// Passes a divergence on to be written down, if the mailbox takes one.
-pub(super) fn record<H: Host>(
-    ports: &mut H,
-    epoch: u32,
-    next: impl FnOnce() -> Option<Divergence<FrameOf<H>>>,
-) {
+pub(super) fn record<H: Host>(ports: &mut H, epoch: u32, comparison: &mut Comparison<FrameOf<H>>) {
     if ports.has_mail_room()
-        && let Some(divergence) = next()
+        && let Some(divergence) = comparison.next_record()
     {
         ports.note(Note::Divergence {
             reason: divergence.reason,

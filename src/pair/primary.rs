@@ -13,7 +13,7 @@ use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
 use crate::observability::capture::{Note, Place};
 use crate::packet::Packet;
-use crate::protect::{AWAITED, HandoverState, Primary, State, Unreachable};
+use crate::protect::{AWAITED, HandoverState, PeerLink, Primary, State, Unreachable};
 
 /// How often a node repeats to a client, after a takeover, each segment that it may wait for. Each time takes
 /// back one doubling of its retransmission timer, and three make up for 1.4 s with Linux's shortest one.
@@ -39,10 +39,10 @@ fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
     View {
         state: state.state(),
         epoch: state.epoch(),
-        committed: state.committed(),
-        alone: state.is_alone(),
-        discarded: state.counts().discarded,
-        reports: state.reports(),
+        committed: state.epochs().committed(),
+        alone: state.epochs().is_alone(),
+        discarded: state.comparison().discarded(),
+        reports: state.epochs().reports(),
         witnessed: state.is_witnessed(now),
     }
 }
@@ -112,16 +112,16 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// One round; true if it found work.
     pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
-        self.state.begin_round(now);
+        self.state.peer_link().begin_round(now);
         self.fence(ports);
         self.mail(ports, now);
         let mut busy = self.tx_pending(ports);
-        let [most_p, most_s] = self.state.take_budget();
+        let [most_p, most_s] = self.state.comparison_mut().take_budget();
         busy |= self.link_in(ports, most_s, now);
         busy |= self.send_again(ports);
         busy |= self.guest_in(ports, most_p, now);
         self.ingest(now);
-        self.state.exchange(now);
+        self.state.comparison_mut().exchange(now);
         busy |= self.release(ports);
         busy |= self.uplink_in(ports, now);
         busy |= self.link_out(ports, now);
@@ -158,8 +158,8 @@ impl<B: Burst> PrimaryDriver<B> {
                     self.watch(ports, now);
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
-                ToPoll::PeerStalls => self.state.peer_stalls(now),
-                ToPoll::AnnounceRestart => self.state.announce_restart(),
+                ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
                 // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
@@ -173,7 +173,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Another VM speaks in this one's place: what was free to leave must not any more (rule R6).
     fn drop_superseded<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
-        if self.state.is_superseded() && ports.room() < B::CAPACITY {
+        if self.state.epochs().is_superseded() && ports.room() < B::CAPACITY {
             ports.give_up(0);
         }
     }
@@ -181,7 +181,7 @@ impl<B: Burst> PrimaryDriver<B> {
     /// Takes S from the link. They wait for this round's P, unless the link says something else behind them: what it
     /// says may end what they are compared in.
     fn link_in<P: Ports<Burst = B>>(&mut self, ports: &mut P, most: usize, now: Ticks) -> bool {
-        if !self.state.wants_link() {
+        if !self.state.comparison_mut().wants_secondary() {
             return false;
         }
         let Self {
@@ -232,7 +232,9 @@ impl<B: Burst> PrimaryDriver<B> {
             let reminders = last
                 .awaited(packet.tcp.ack)
                 .map(|sequence| Unreachable::about(head, &packet, sequence?));
-            self.state.speaks_to(head, &packet);
+            if let Some(announcer) = self.state.announcer() {
+                announcer.speaks_to(head, &packet);
+            }
             if last.counts
                 && let Some(frame) = ports.reclaim(last.frame)
                 && let Some(frame) = self.state.outward_again(frame)
@@ -257,7 +259,7 @@ impl<B: Burst> PrimaryDriver<B> {
         }
         let [primary, _] = &mut self.taken;
         let any = ports.receive(Port::Guest, primary, most);
-        if self.state.has_taken_over() {
+        if self.state.takeover().is_some() {
             std::mem::swap(primary, &mut self.pair.rx);
             for frame in self.pair.rx.drain() {
                 if let Some(frame) = self.state.outward(frame, now) {
@@ -292,10 +294,13 @@ impl<B: Burst> PrimaryDriver<B> {
             busy = self.receive_input(ports);
             self.input_since = now;
             self.translate_input(ports, now);
-            if self.state.wants_peers() {
+            // The VM ran while no node served it, and what it asked then got no answer.
+            if let Some(announcer) = self.state.announcer()
+                && !announcer.is_done()
+            {
                 for frame in self.pair.input.iter() {
                     let head = frame.head();
-                    self.state.hears(head, &Packet::parse(head, frame.len()));
+                    announcer.hears(head, &Packet::parse(head, frame.len()));
                 }
             }
         }
@@ -334,7 +339,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Input in the guest's numbers, where those are not its client's.
     fn translate_input<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
-        if !self.state.has_taken_over() {
+        if !self.state.takeover().is_some() {
             return;
         }
         let state = &mut self.state;
@@ -392,13 +397,14 @@ impl<B: Burst> PrimaryDriver<B> {
         {
             ports.post(ToControl::Act(action));
         }
-        if ports.has_mail_room() && self.state.take_restart_acknowledged() {
+        if ports.has_mail_room() && self.state.peer_link().take_restart_acknowledged() {
             ports.post(ToControl::RestartAcknowledged);
         }
         while let Some(slot) = self.to_save
             && ports.has_mail_room()
         {
-            let message = match self.state.inherited(slot) {
+            let takeover = self.state.takeover();
+            let message = match takeover.and_then(|takeover| takeover.offset_from(slot)) {
                 Some((next, None)) => {
                     self.to_save = Some(next);
                     continue;
@@ -410,7 +416,7 @@ impl<B: Burst> PrimaryDriver<B> {
                 None => {
                     self.to_save = None;
                     ToControl::OffsetsEnd {
-                        term: self.state.term(),
+                        term: self.state.epochs().term(),
                     }
                 }
             };
@@ -418,9 +424,9 @@ impl<B: Burst> PrimaryDriver<B> {
         }
     }
 
-    /// Somebody on the link says that it is the peer and cannot prove it.
-    pub fn hear_foreigner(&mut self, now: Ticks) {
-        self.state.hear_foreigner(now);
+    /// The state machine's end of the link.
+    pub(super) fn peer_link(&mut self) -> &mut PeerLink {
+        self.state.peer_link()
     }
 
     /// What is due every now and then.
@@ -430,7 +436,8 @@ impl<B: Burst> PrimaryDriver<B> {
         self.watch(ports, now);
         self.announce(ports, now);
         self.act(ports, now);
-        output::record(ports, self.state.epoch(), || self.state.next_record());
+        let epoch = self.state.epoch();
+        output::record(ports, epoch, self.state.comparison_mut());
         output::ask(ports, || self.state.next_request(now));
     }
 
@@ -439,22 +446,12 @@ impl<B: Burst> PrimaryDriver<B> {
         output::finish(
             self,
             ports,
+            |driver| driver.state.comparison_mut(),
             |driver, ports| {
-                driver.state.exchange(ports.now());
                 driver.release(ports);
                 ports.flush_link();
-                driver.state.is_settled()
             },
-            |driver, ports| {
-                let state = &mut driver.state;
-                let left = std::iter::from_fn(|| state.next_release()).count();
-                ports.give_up(left);
-                let settled = state.is_settled();
-                if !settled {
-                    state.exchange(ports.now());
-                }
-                settled
-            },
+            |driver| driver.state.next_release(),
         );
     }
 }

@@ -12,7 +12,7 @@ use super::view::View;
 use crate::frame::{Frame, Ticks};
 use crate::link;
 use crate::observability::capture::{Note, Place};
-use crate::protect::{Primary, Secondary};
+use crate::protect::{PeerLink, Primary, Secondary};
 
 /// The driver of a node whose VM follows another.
 pub struct SecondaryDriver<B: Burst> {
@@ -63,7 +63,7 @@ impl<B: Burst> SecondaryDriver<B> {
 
     /// One round; true if it found work.
     pub fn round<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
-        self.state.begin_round(now);
+        self.state.peer_link().begin_round(now);
         self.fence(ports);
         self.mail(ports, now);
         if self.state.takes_over() {
@@ -109,8 +109,8 @@ impl<B: Burst> SecondaryDriver<B> {
                     self.state.monitor(event);
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
-                ToPoll::PeerStalls => self.state.peer_stalls(now),
-                ToPoll::AnnounceRestart => self.state.announce_restart(),
+                ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }
@@ -258,9 +258,9 @@ impl<B: Burst> SecondaryDriver<B> {
         PrimaryDriver::after_takeover(standby, inheritance, pair, now)
     }
 
-    /// Somebody on the link says that it is the peer and cannot prove it.
-    pub fn hear_foreigner(&mut self, now: Ticks) {
-        self.state.hear_foreigner(now);
+    /// The state machine's end of the link.
+    pub(super) fn peer_link(&mut self) -> &mut PeerLink {
+        self.state.peer_link()
     }
 
     /// What is due every now and then.
@@ -271,7 +271,7 @@ impl<B: Burst> SecondaryDriver<B> {
         {
             ports.post(ToControl::Act(action));
         }
-        if ports.has_mail_room() && self.state.take_restart_acknowledged() {
+        if ports.has_mail_room() && self.state.peer_link().take_restart_acknowledged() {
             ports.post(ToControl::RestartAcknowledged);
         }
         if ports.has_mail_room()

@@ -35,7 +35,7 @@ impl<B: Burst> StandaloneDriver<B> {
         self.watch(ports);
         let mut busy = ports.flush(self.state.epoch()) > 0;
         busy |= self.inputs(ports, now);
-        self.state.exchange(now);
+        self.state.comparison_mut().exchange(now);
         busy |= self.release(ports);
         output::ask(ports, || self.state.next_request(now));
         busy
@@ -57,16 +57,16 @@ impl<B: Burst> StandaloneDriver<B> {
         ports.watch(|| View {
             // Its epochs begin with commits and with nothing else.
             committed: Some(state.epoch()),
-            discarded: state.discarded(),
+            discarded: state.comparison().discarded(),
             ..View::plain(state.state(), state.epoch())
         });
     }
 
     fn inputs<P: Inputs<Burst = B>>(&mut self, ports: &mut P, now: Ticks) -> bool {
         let [primary, secondary] = &mut self.rx;
-        let [most_p, most_s] = self.state.take_budget();
+        let [most_p, most_s] = self.state.comparison_mut().take_budget();
         let mut any = false;
-        if self.state.wants_secondary() {
+        if self.state.comparison_mut().wants_secondary() {
             any |= ports.receive_secondary(secondary, most_s);
         }
         if self.state.wants_primary() {
@@ -89,7 +89,8 @@ impl<B: Burst> StandaloneDriver<B> {
     /// What is due every now and then; to be called at least every tenth of a millisecond.
     pub fn tick<P: Inputs<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
         self.state.tick(now);
-        output::record(ports, self.state.epoch(), || self.state.next_record());
+        let epoch = self.state.epoch();
+        output::record(ports, epoch, self.state.comparison_mut());
         output::ask(ports, || self.state.next_request(now));
     }
 
@@ -98,21 +99,11 @@ impl<B: Burst> StandaloneDriver<B> {
         output::finish(
             self,
             ports,
+            |driver| driver.state.comparison_mut(),
             |driver, ports| {
-                driver.state.exchange(ports.now());
                 driver.release(ports);
-                driver.state.is_settled()
             },
-            |driver, ports| {
-                let state = &mut driver.state;
-                let left = std::iter::from_fn(|| state.next_release()).count();
-                ports.give_up(left);
-                let settled = state.is_settled();
-                if !settled {
-                    state.exchange(ports.now());
-                }
-                settled
-            },
+            |driver| driver.state.next_release(),
         );
     }
 }

@@ -37,7 +37,7 @@ const TARGET_LINK_LAYER: u8 = 2;
 
 /// The VM's addresses, and what is left to say of them.
 #[derive(Debug)]
-pub(super) struct Announcer {
+pub(crate) struct Announcer {
     addresses: [Option<Address>; ADDRESSES],
     next: usize,
     neighbours: Neighbours,

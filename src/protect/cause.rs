@@ -2,56 +2,66 @@
 
 use crate::compare::{REASONS, Reason};
 
-/// Why a node asks for a checkpoint: a difference, or something that makes comparing impossible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The comparator's reason.
-    Difference(Reason),
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// Why a node asks for a checkpoint: a difference, or something that makes comparing impossible.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Cause {
+            /// The comparator's reason.
+            Difference(Reason),
+            $($(#[$doc])* $name,)*
+        }
+
+        /// The causes that are no difference, for their numbers.
+        enum Other { $($name,)* }
+
+        const OTHERS: &[Cause] = &[$(Cause::$name,)*];
+
+        impl Cause {
+            /// Its number, less than [`CAUSES`].
+            pub fn index(self) -> usize {
+                match self {
+                    Cause::Difference(reason) => reason as usize,
+                    $(Cause::$name => REASONS + Other::$name as usize,)*
+                }
+            }
+
+            /// The word that counters, records and the log use.
+            pub fn word(self) -> &'static str {
+                match self {
+                    Cause::Difference(reason) => reason.word(),
+                    $(Cause::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+causes! {
     /// Input frames did not reach the SVM (rule R7).
-    InputLost,
+    InputLost = "input_lost",
     /// Output frames of the SVM were lost on the link.
-    OutputLost,
+    OutputLost = "output_lost",
     /// The other node was started again.
-    PeerRestarted,
+    PeerRestarted = "peer_restarted",
     /// The link is silent, or the peer said that its VM is gone.
-    LinkDown,
+    LinkDown = "link_down",
     /// The guest's ring stopped and it was no checkpoint.
-    GuestReset,
+    GuestReset = "guest_reset",
     /// The monitor was lost while the guest was stopped, or COLO was already under way.
-    MonitorLost,
+    MonitorLost = "monitor_lost",
     /// The VM stopped under COLO, and nothing proves that the SVM has loaded its state.
-    Unproven,
+    Unproven = "unproven_stop",
 }
 
 /// Number of causes.
-pub const CAUSES: usize = REASONS + 7;
+pub const CAUSES: usize = REASONS + OTHERS.len();
 
 impl Cause {
     /// All causes, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Cause> {
-        Reason::ALL.iter().copied().map(Cause::Difference).chain([
-            Cause::InputLost,
-            Cause::OutputLost,
-            Cause::PeerRestarted,
-            Cause::LinkDown,
-            Cause::GuestReset,
-            Cause::MonitorLost,
-            Cause::Unproven,
-        ])
-    }
-
-    /// Its number, less than [`CAUSES`].
-    pub fn index(self) -> usize {
-        match self {
-            Cause::Difference(reason) => reason as usize,
-            Cause::InputLost => REASONS,
-            Cause::OutputLost => REASONS + 1,
-            Cause::PeerRestarted => REASONS + 2,
-            Cause::LinkDown => REASONS + 3,
-            Cause::GuestReset => REASONS + 4,
-            Cause::MonitorLost => REASONS + 5,
-            Cause::Unproven => REASONS + 6,
-        }
+        let differences = Reason::ALL.iter().copied().map(Cause::Difference);
+        differences.chain(OTHERS.iter().copied())
     }
 
     /// Whether the comparator counts it among its divergences: it does where two frames differ or
@@ -65,18 +75,15 @@ impl Cause {
             _ => false,
         }
     }
+}
 
-    /// The word that counters, records and the log use.
-    pub fn word(self) -> &'static str {
-        match self {
-            Cause::Difference(reason) => reason.word(),
-            Cause::InputLost => "input_lost",
-            Cause::OutputLost => "output_lost",
-            Cause::PeerRestarted => "peer_restarted",
-            Cause::LinkDown => "link_down",
-            Cause::GuestReset => "guest_reset",
-            Cause::MonitorLost => "monitor_lost",
-            Cause::Unproven => "unproven_stop",
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_causes_are_numbered_in_their_order() {
+        let numbers = Cause::all().map(Cause::index);
+        assert!(numbers.eq(0..CAUSES));
     }
 }

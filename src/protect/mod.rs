@@ -8,20 +8,32 @@
 mod address;
 mod announce;
 mod cause;
+mod comparison;
 mod coverage;
+mod epoch_notice;
+mod epochs;
 mod groups;
 mod handshake_gate;
+mod input_mirror;
+mod input_queue;
 mod leadership;
+mod load_reporter;
+mod load_reports;
 mod neighbour;
 mod output_commit;
 mod peer;
+mod peer_link;
 mod primary;
+mod qemu;
 mod request;
 mod restart;
 mod retransmit_cache;
 mod secondary;
 mod standalone;
 mod stop;
+mod svm_epoch;
+mod svm_ring;
+mod svm_traffic;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -29,86 +41,24 @@ mod unreachable;
 
 pub use address::Announcement;
 pub use cause::{CAUSES, Cause};
+pub use comparison::Comparison;
+pub use epochs::Epochs;
+pub use load_reports::Reports;
 pub use peer::{Action, Failover, OnPeerLost};
-pub use primary::{Primary, Reports};
+pub(crate) use peer_link::PeerLink;
+pub use primary::Primary;
+pub use qemu::{Migration, QemuEvent};
 pub use request::{Checkpoints, Request, UNLUCKY};
 pub use retransmit_cache::{AWAITED, CachedSegment};
-pub use secondary::{Last, Outgoing, Secondary};
+pub use secondary::{Outgoing, Secondary};
 pub use standalone::Standalone;
+pub use svm_traffic::Last;
 pub use takeover::HandoverState;
 pub use unreachable::Unreachable;
 
 use crate::compare::{Limits, Numbers, Policy};
 use crate::frame::Ticks;
 use crate::link;
-
-/// The state of a VM's migration, as far as it says who may speak for the VM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Migration {
-    /// There was none, or one is under way that is not COLO yet.
-    #[default]
-    None,
-    /// `colo`: the VM is one of a pair.
-    Colo,
-    /// `completed`. Out of `colo` it says that somebody decided that this VM goes on.
-    Completed,
-    /// `failed` or `cancelled`. Out of `colo` it says nothing of the other VM.
-    Broken,
-}
-
-/// What a QEMU monitor tells a node, in the order in which QEMU said it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QemuEvent {
-    /// The monitor answers; what it said before is lost.
-    Connected {
-        /// State of the VM's migration.
-        migration: Migration,
-        /// The VM runs.
-        running: bool,
-        /// In COLO this VM is the primary one, whatever the node began as.
-        leads: bool,
-    },
-    /// The monitor is gone.
-    Disconnected,
-    /// STOP: the VM stopped, after its rings did.
-    Stop,
-    /// MIGRATION_PASS, which QEMU up to 11.0 emits inside a checkpoint.
-    Pass,
-    /// The secondary's VM was stopped when it was asked why, after its last STOP.
-    StoppedFor {
-        /// Run state `colo`: for a load, by QEMU's own decision.
-        load: bool,
-    },
-    /// RESUME: the VM runs again, before its rings do.
-    Resume,
-    /// MIGRATION.
-    Migration(Migration),
-    /// COLO_EXIT: QEMU takes no more checkpoints.
-    ColoExit,
-    /// The state some time after the guest's ring was found to run and the monitor to answer, which
-    /// a node asks for whenever both have come true. It comes behind every earlier event.
-    Barrier {
-        /// Stops of the ring when the question was asked.
-        stops: u32,
-        /// State of the VM's migration.
-        migration: Migration,
-        /// The VM runs.
-        running: bool,
-    },
-    /// The answer to a question of the secondary's ([`Secondary::next_question`]). It comes behind every
-    /// earlier event.
-    Answered {
-        /// Number of the question.
-        question: u32,
-        /// The VM runs.
-        running: bool,
-    },
-    /// The guest's ring was found to run, and there is no monitor to ask what for.
-    StartedWithoutMonitor {
-        /// Stops of the ring by then.
-        stops: u32,
-    },
-}
 
 /// Protection state of a node, as reported in statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

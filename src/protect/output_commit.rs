@@ -5,16 +5,14 @@
 //! that fence and commit do not cover stay inside (rules R1 to R3). Uncertainty holds everything until the next commit
 //! (rule R8). A frame that waits for longer than the timeout wants a checkpoint (rule R9).
 
+use super::comparison::Comparison;
 use super::handshake_gate::{HandshakeGate, SendIsns};
 use super::{Cause, Checkpoints, Request, Setup};
-use crate::compare::{Divergence, Reason, Release};
-use crate::frame::{Frame, Ticks};
+use crate::compare::Release;
+use crate::frame::{BURST, Frame, Ticks};
 use crate::link::Endpoint;
 use crate::packet::Packet;
-use crate::spread::{Dispatcher, DispatcherEnd, RedirectionTable};
-
-/// Frames of a burst; nothing is polled that there is no room for.
-pub(super) const BURST: usize = 32;
+use crate::spread::{DispatcherEnd, RedirectionTable};
 
 /// Whether the guest's output is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +28,14 @@ pub(super) enum Mode {
 /// The PVM's output from its ring to the uplink.
 pub(super) struct OutputCommit<F> {
     mode: Mode,
-    comparator: Dispatcher<F>,
+    comparison: Comparison<F>,
     handshake_gate: HandshakeGate<F>,
-    checkpoints: Checkpoints,
     epoch: u32,
     /// The epoch that began with the last commit.
     committed: Option<u32>,
     /// P that the comparator has room for.
     hold: usize,
     timeout: Ticks,
-    record: Option<Divergence<F>>,
-    unrecorded: u64,
-    discarded: u64,
 }
 
 impl<F: Frame> OutputCommit<F> {
@@ -51,14 +45,10 @@ impl<F: Frame> OutputCommit<F> {
             mode: Mode::Off,
             hold: setup.limits.primary,
             timeout: setup.limits.timeout,
-            comparator: Dispatcher::new(setup.limits, setup.numbers, setup.policy, ends, table),
+            comparison: Comparison::new(setup, ends, table),
             handshake_gate: HandshakeGate::new(),
-            checkpoints: Checkpoints::new(setup.repeat),
             epoch: 0,
             committed: None,
-            record: None,
-            unrecorded: 0,
-            discarded: 0,
         }
     }
 
@@ -87,75 +77,43 @@ impl<F: Frame> OutputCommit<F> {
         self.committed
     }
 
-    /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Dispatcher<F> {
-        &self.comparator
+    /// The comparator and its findings.
+    pub fn comparison(&self) -> &Comparison<F> {
+        &self.comparison
     }
 
-    /// The requests.
-    pub fn checkpoints(&self) -> &Checkpoints {
-        &self.checkpoints
+    /// The comparator and its findings, for what does not depend on epochs.
+    #[inline]
+    pub fn comparison_mut(&mut self) -> &mut Comparison<F> {
+        &mut self.comparison
     }
 
     /// The requests, which take QEMU's answers.
     pub fn checkpoints_mut(&mut self) -> &mut Checkpoints {
-        &mut self.checkpoints
-    }
-
-    /// P that were dropped because their VM is gone.
-    pub fn discarded(&self) -> u64 {
-        self.discarded
-    }
-
-    /// Divergences that were found while an earlier one still waited to be written down.
-    pub fn unrecorded(&self) -> u64 {
-        self.unrecorded
+        &mut self.comparison.checkpoints
     }
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        let record = self.record.as_ref().map_or(0, Divergence::frames);
-        self.comparator.frames() + self.handshake_gate.len() + record
+        self.comparison.frames() + self.handshake_gate.len()
     }
 
     /// P that wait for their counterpart, a commit or an acknowledgment.
     pub fn held(&self) -> usize {
-        self.comparator.held() + self.handshake_gate.len()
+        self.comparison.comparator.held() + self.handshake_gate.len()
     }
 
     /// Whether a burst of P has room.
     pub fn has_room(&self) -> bool {
-        let has_room = match self.mode {
-            // What leaves at once must not overtake what was held before.
-            Mode::Off | Mode::Alone => {
-                self.comparator.room() >= self.hold && self.handshake_gate.len() == 0
-            }
-            _ => self.comparator.room() >= BURST,
+        let all_left = || {
+            let comparator = &self.comparison.comparator;
+            comparator.room() >= self.hold && self.handshake_gate.len() == 0
         };
-        self.comparator.is_ready() && has_room
-    }
-
-    /// Whether a burst of S has room.
-    pub fn wants_secondary(&mut self) -> bool {
-        self.comparator.wants_secondary()
-    }
-
-    /// Gives the workers what was taken in since the last call, and takes in what they found.
-    pub fn exchange(&mut self, now: Ticks) {
-        self.comparator.exchange();
-        self.discarded += self.comparator.take_discarded() as u64;
-        self.examine(now);
-    }
-
-    /// Whether no worker has anything left to do.
-    pub fn is_settled(&self) -> bool {
-        self.comparator.is_settled()
-    }
-
-    /// How many P and S the next round should take at most, where it finds more.
-    #[inline]
-    pub fn take_budget(&mut self) -> [usize; 2] {
-        self.comparator.take_budget()
+        match self.mode {
+            // What leaves at once must not overtake what was held before.
+            Mode::Off | Mode::Alone => self.comparison.comparator.is_ready() && all_left(),
+            _ => self.comparison.has_room(),
+        }
     }
 
     /// Takes in P and S of the epoch that the PVM runs.
@@ -166,42 +124,39 @@ impl<F: Frame> OutputCommit<F> {
         now: Ticks,
     ) {
         debug_assert!(self.compares(), "what is not compared does not come here");
-        self.comparator.ingest(primary, secondary, now);
-        // What does not fit is dropped, which no caller that asks first will see.
-        self.discarded += primary.count() as u64;
-        self.examine(now);
+        self.comparison.ingest(primary, secondary, now);
     }
 
     /// Takes in a RST that the client sent and that both VMs get.
     pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
         if self.mode == Mode::On {
-            self.comparator.client_reset(packet, now);
+            self.comparison.comparator.client_reset(packet, now);
         }
     }
 
     /// What was taken in so far belongs to the epoch that ends here.
     pub fn fence(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        self.comparator.fence();
-        self.handshake_gate.fence(&mut self.comparator);
+        self.comparison.comparator.fence();
+        self.handshake_gate.fence(&mut self.comparison.comparator);
     }
 
     /// The VM entered COLO: both VMs are equal now.
     pub fn begin(&mut self, now: Ticks) {
-        self.checkpoints.settle();
+        self.comparison.checkpoints.settle();
         // What left meanwhile was not followed.
-        self.discarded += self.comparator.discard() as u64;
+        self.comparison.discard();
         self.compare_again(now);
     }
 
     /// The SVM has loaded the PVM's state: what is held may leave, and comparing begins again.
     pub fn commit(&mut self, now: Ticks) {
-        self.checkpoints.committed();
+        self.comparison.checkpoints.committed();
         self.compare_again(now);
     }
 
     fn compare_again(&mut self, now: Ticks) {
-        self.comparator.commit(now);
+        self.comparison.comparator.commit(now);
         self.handshake_gate.free();
         self.committed = Some(self.epoch);
         self.mode = Mode::On;
@@ -209,39 +164,40 @@ impl<F: Frame> OutputCommit<F> {
 
     /// Holds everything until the next commit.
     pub fn suspend(&mut self) {
-        self.comparator.suspend();
+        self.comparison.comparator.suspend();
         self.mode = Mode::Uncertain;
     }
 
     /// The same where it may be so already. There is a cause to ask for a checkpoint if one may come.
     pub fn mark_uncertain(&mut self, cause: Option<Cause>, now: Ticks) {
-        if !self.comparator.is_suspended() {
-            self.comparator.suspend();
+        if !self.comparison.comparator.is_suspended() {
+            self.comparison.comparator.suspend();
         }
         self.mode = Mode::Uncertain;
         if let Some(cause) = cause
-            && !self.checkpoints.is_wanted()
+            && !self.comparison.checkpoints.is_wanted()
         {
-            self.checkpoints.want(cause, now);
+            self.comparison.checkpoints.want(cause, now);
         }
     }
 
     /// The SVM does not go on, and this VM does: what is held leaves, and nothing is compared. `mode`
     /// says whether QEMU knows.
     pub fn go_on_alone(&mut self, mode: Mode, now: Ticks) {
-        self.comparator.commit(now);
+        self.comparison.comparator.commit(now);
         self.handshake_gate.free();
         self.mode = mode;
-        self.checkpoints.settle();
+        self.comparison.checkpoints.settle();
     }
 
     /// The VM that sent what is held is gone: nothing of that may leave, and nothing is compared.
     pub fn start_over(&mut self, now: Ticks) {
-        self.discarded += self.comparator.discard() as u64;
-        self.discarded += self.handshake_gate.discard() as u64;
-        self.comparator.commit(now);
+        self.comparison.discard();
+        self.comparison
+            .count_discarded(self.handshake_gate.discard());
+        self.comparison.comparator.commit(now);
         self.mode = Mode::Off;
-        self.checkpoints.settle();
+        self.comparison.checkpoints.settle();
     }
 
     /// What left while this VM was alone is known to QEMU, which has begun another COLO.
@@ -256,34 +212,16 @@ impl<F: Frame> OutputCommit<F> {
         self.handshake_gate.revoke();
     }
 
-    /// Looks at what the comparator found.
-    fn examine(&mut self, now: Ticks) {
-        if let Some(divergence) = self.comparator.take_divergence() {
-            self.diverged(divergence);
-        }
-        if self.comparator.take_overflow() {
-            self.want(Cause::Difference(Reason::SecondaryOverflow), now);
-        }
-    }
-
-    fn diverged(&mut self, divergence: Divergence<F>) {
-        self.want(Cause::Difference(divergence.reason), divergence.seen);
-        match self.record {
-            Some(_) => self.unrecorded += 1,
-            None => self.record = Some(divergence),
-        }
-    }
-
     /// Wants a checkpoint.
     pub fn want(&mut self, cause: Cause, seen: Ticks) {
-        self.checkpoints.want(cause, seen);
+        self.comparison.checkpoints.want(cause, seen);
     }
 
     /// Forgets quiet flows, and wants a checkpoint for what has waited for too long; `lost` says that
     /// nothing more comes from the SVM.
     pub fn tick(&mut self, lost: bool, now: Ticks) {
-        self.comparator.age(now, BURST);
-        if self.checkpoints.is_wanted() {
+        self.comparison.comparator.age(now, BURST);
+        if self.comparison.checkpoints.is_wanted() {
             return;
         }
         let unheard = self
@@ -292,10 +230,8 @@ impl<F: Frame> OutputCommit<F> {
             .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
         if unheard || lost && self.held() > 0 {
             self.want(Cause::LinkDown, now);
-        } else if let Some(divergence) = self.comparator.overdue(now) {
-            self.diverged(divergence);
-        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
-            self.want(Cause::Difference(Reason::HoldFull), now);
+        } else {
+            self.comparison.overdue(now);
         }
     }
 
@@ -307,16 +243,13 @@ impl<F: Frame> OutputCommit<F> {
             Mode::Off | Mode::Alone => SendIsns::Nobody,
         };
         self.handshake_gate
-            .next_release(&mut self.comparator, link, send_isns)
+            .next_release(&mut self.comparison.comparator, link, send_isns)
     }
 
     /// The next checkpoint request, if QEMU can take one.
     pub fn next_request(&mut self, now: Ticks, able: bool) -> Option<Request> {
-        self.checkpoints.next(now, able && self.compares())
-    }
-
-    /// The next divergence to write down.
-    pub fn next_record(&mut self) -> Option<Divergence<F>> {
-        self.record.take()
+        self.comparison
+            .checkpoints
+            .next(now, able && self.compares())
     }
 }

@@ -11,29 +11,22 @@
 //! then are those of the state that the SVM runs. Its own monitor counts its loads, and the primary's epochs follow
 //! them. Where it has loaded more than epochs came, no offset holds.
 
-use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
-
-use super::announce::{Announcement, Announcer};
-use super::coverage::Coverage;
+use super::announce::Announcement;
+use super::input_queue::{InputQueue, Next};
+use super::load_reporter::LoadReporter;
 use super::peer::{Action, OnPeerLost, Peer};
-use super::restart::RestartNotice;
-use super::retransmit_cache::RetransmitCache;
+use super::peer_link::PeerLink;
+use super::qemu::Qemu;
+use super::svm_epoch::SvmEpoch;
+use super::svm_ring::SvmRing;
+use super::svm_traffic::{Last, SvmTraffic};
 use super::takeover::HandoverState;
 use super::{Migration, QemuEvent, Setup, State};
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
-use crate::packet::serial::before;
-use crate::packet::{Kind, Packet, TcpFlags};
-use crate::rewrite::{self, Learned, Offset, Outcome, Rewriter};
-
-struct Mirrored<F> {
-    frame: F,
-    epoch: u32,
-    after: u32,
-}
+use crate::rewrite::{Offset, Rewriter};
 
 /// What the secondary has counted besides its link and rewriter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,139 +57,66 @@ pub struct Outgoing<F> {
     pub last: Option<Last>,
 }
 
-/// A connection and the kind of its last segment.
-#[derive(Clone, Copy, Debug)]
-pub struct Last {
-    flow: FlowKey,
-    /// It takes no place in the stream.
-    bare: bool,
-    /// It opens the connection.
-    opens: bool,
-}
-
 /// The secondary node of one VM pair.
 pub struct Secondary<F> {
-    link: Endpoint,
-    restart: RestartNotice,
-    rewriter: Rewriter,
-    last: RetransmitCache<F>,
-    announcer: Announcer,
+    link: PeerLink,
+    traffic: SvmTraffic<F>,
     /// The node announces the VM's place to the network.
     announces: bool,
     peer: Peer,
     auto: bool,
-    connected: bool,
+    qemu: Qemu,
     /// Takeovers before the present primary led.
     term: u32,
-    /// The SVM has had a state of the PVM's.
-    ran: bool,
-    migration: Migration,
     /// The VM is the primary one of its pair.
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
     ended: bool,
-    /// Loads since the last `Epoch` message, and the SVM's lead over that epoch then; -1 if its monitor had not
-    /// reported that epoch's own load.
-    loads: i32,
-    ahead: i32,
-    /// A state was loaded since the ring stopped.
-    loaded: bool,
-    coverage: Coverage,
-    /// STOP came and no RESUME since; run state `colo` came, too.
-    vm_stopped: bool,
-    for_load: bool,
-    /// What the primary was last sent in this session about whether reports may come.
-    sent_witness: Option<bool>,
-    /// Input that the ring did not take before it stopped.
-    cut_off: usize,
-    /// Stops of the ring that no RESUME has ended.
-    unexplained: u32,
-    /// The SVM's ring runs.
-    started: bool,
-    /// The SVM may have loaded a state whose epoch has not come yet.
-    awaits_epoch: bool,
-    /// The last epoch that came.
-    bound: Option<u32>,
-    stops: u32,
-    input: VecDeque<Mirrored<F>>,
-    input_limit: usize,
+    ring: SvmRing,
+    epoch: SvmEpoch,
+    reporter: LoadReporter,
+    input: InputQueue<F>,
     counts: Counts,
-}
-
-/// A seed that no client and no peer knows: its keys come from the operating system.
-fn hash_seed() -> u64 {
-    RandomState::new().hash_one(())
 }
 
 impl<F: Frame> Secondary<F> {
     /// The seeds of its tables.
     #[cfg(test)]
     pub(super) fn hash_seeds(&self) -> [u64; 2] {
-        [self.rewriter.hash_seed(), self.last.hash_seed()]
+        self.traffic.hash_seeds()
     }
 
     /// A node whose VM does not run yet.
     pub fn new(setup: Setup, now: Ticks) -> Self {
-        let limits = rewrite::Limits {
-            connections: setup.connections,
-            linger: setup.limits.idle,
-            half_open: setup.limits.half_open,
-        };
         let mut failover = setup.failover;
         if failover.on_peer_lost == OnPeerLost::Release {
             // What a primary may take for certain lets no secondary take over.
             failover.on_peer_lost = OnPeerLost::Hold;
         }
-        // The window counts frames that were granted; heartbeats in between may let a few more come.
-        let input_limit = setup.window as usize * 2;
         Self {
-            restart: RestartNotice::default(),
-            link: Endpoint::new(
-                setup.vm,
-                setup.boot,
-                setup.link_mac,
-                setup.window,
-                setup.link,
-                now,
-            )
-            .behind_guard(setup.sealed),
-            rewriter: Rewriter::new(limits, hash_seed()),
-            last: RetransmitCache::new(setup.last_segments, hash_seed()),
-            announcer: Announcer::new(setup.millisecond),
+            link: PeerLink::new(&setup, now),
+            traffic: SvmTraffic::new(&setup),
             announces: false,
             peer: Peer::new(failover),
             auto: failover.auto,
-            connected: false,
+            qemu: Qemu::default(),
             term: 0,
-            ran: false,
-            migration: Migration::None,
             leads: false,
             ended: false,
-            loads: 0,
-            ahead: 0,
-            loaded: false,
-            coverage: Coverage::default(),
-            vm_stopped: false,
-            for_load: false,
-            sent_witness: None,
-            cut_off: 0,
-            unexplained: 0,
-            started: false,
-            awaits_epoch: true,
-            bound: None,
-            stops: 0,
-            input: VecDeque::with_capacity(input_limit),
-            input_limit,
+            ring: SvmRing::default(),
+            epoch: SvmEpoch::new(),
+            reporter: LoadReporter::default(),
+            input: InputQueue::new(setup.window),
             counts: Counts::default(),
         }
     }
 
     /// The word for what the node does now.
     pub fn state(&self) -> State {
-        match (self.started, self.bound) {
+        match (self.ring.is_started(), self.epoch.bound()) {
             _ if self.peer.is_lost() => State::PeerLost,
             _ if self.runs() => State::Protected,
-            (false, None) if self.link.has_session() => State::Pairing,
+            (false, None) if self.link.end.has_session() => State::Pairing,
             (false, None) => State::Solo,
             _ => State::Checkpointing,
         }
@@ -204,48 +124,38 @@ impl<F: Frame> Secondary<F> {
 
     /// The SVM runs the bound epoch, as far as is known.
     fn runs(&self) -> bool {
-        self.started && !self.awaits_epoch && self.bound.is_some()
+        self.ring.is_started() && self.epoch.is_known()
+    }
+
+    /// Whether the VM is the secondary one of a pair.
+    fn follows(&self) -> bool {
+        self.qemu.in_colo() && !self.leads
+    }
+
+    /// Whether its QEMU takes commands that concern this pair.
+    fn takes_commands(&self) -> bool {
+        self.qemu.takes_commands() && !self.leads
     }
 
     /// The epoch that the SVM runs, or ran last; 0 before the first.
     pub fn epoch(&self) -> u32 {
-        self.bound.unwrap_or(0)
-    }
-
-    /// Somebody on the link says that it is the peer and cannot prove it.
-    pub fn hear_foreigner(&mut self, now: Ticks) {
-        self.link.hear_foreigner(now);
-    }
-
-    /// A round begins: what comes next may ask how long the peer has been silent.
-    #[inline]
-    pub(crate) fn begin_round(&mut self, now: Ticks) {
-        self.link.look(now);
-    }
-
-    /// The peer's control thread has reported that its poll core does not run.
-    pub(crate) fn peer_stalls(&mut self, now: Ticks) {
-        self.link.excuse_stall(now);
-    }
-
-    /// An operator has announced that this node restarts.
-    pub(crate) fn announce_restart(&mut self) {
-        self.restart.announce();
-    }
-
-    /// Whether the peer has received that announcement; true once.
-    pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
-        self.restart.take_acknowledged(&self.link)
+        self.epoch.bound().unwrap_or(0)
     }
 
     /// The link's end, for its counters.
     pub fn link(&self) -> &Endpoint {
-        &self.link
+        &self.link.end
+    }
+
+    /// The link's end, for what does not depend on the role.
+    #[inline]
+    pub(crate) fn peer_link(&mut self) -> &mut PeerLink {
+        &mut self.link
     }
 
     /// The rewriter, for its counters.
     pub fn rewriter(&self) -> &Rewriter {
-        &self.rewriter
+        &self.traffic.rewriter
     }
 
     /// The counters.
@@ -255,7 +165,7 @@ impl<F: Frame> Secondary<F> {
 
     /// Frames that are in here.
     pub fn frames(&self) -> usize {
-        self.input.len() + self.last.len()
+        self.input.len() + self.traffic.last.len()
     }
 
     /// Takes in a frame from the link. Returns the epoch, the payload's length and the control
@@ -267,7 +177,7 @@ impl<F: Frame> Secondary<F> {
         frame_len: usize,
         now: Ticks,
     ) -> Option<(u32, usize, u32)> {
-        let received = self.link.receive(head, frame_len, now);
+        let received = self.link.end.receive(head, frame_len, now);
         self.link_events(now);
         match received {
             Received::Data {
@@ -286,46 +196,33 @@ impl<F: Frame> Secondary<F> {
     }
 
     fn link_events(&mut self, now: Ticks) {
-        while let Some(event) = self.link.next_event() {
+        while let Some(event) = self.link.next_event(now) {
             self.link_event(event, now);
         }
     }
 
     /// Takes in a mirrored input frame.
     pub(crate) fn input(&mut self, frame: F, epoch: u32, after: u32) {
-        if self.input.len() == self.input_limit {
+        if !self.input.push(frame, epoch, after, &mut self.link.end) {
             self.counts.overflow += 1;
             self.report_loss(1);
-            return;
         }
-        self.input.push_back(Mirrored {
-            frame,
-            epoch,
-            after,
-        });
-        self.link.set_backlog(self.input.len());
     }
 
     /// The next input frame for the SVM's ring, translated.
     pub(crate) fn next_input(&mut self, now: Ticks) -> Option<F> {
+        let bound = self.epoch.bound()?;
         loop {
-            let first = self.input.front()?;
-            let bound = self.bound?;
-            if before(first.epoch, bound) {
-                let stale = self.input.pop_front()?.frame;
-                self.last.hear(&Packet::parse(stale.head(), stale.len()));
-                self.link.set_backlog(self.input.len());
-                self.counts.stale += 1;
-                continue;
-            }
-            if first.epoch != bound || !self.runs() || !self.link.has_received(first.after) {
-                return None;
-            }
-            let mut frame = self.input.pop_front()?.frame;
-            self.link.set_backlog(self.input.len());
-            let packet = Packet::parse(frame.head(), frame.len());
-            self.last.hear(&packet);
-            if self.rewriter.to_guest(&mut frame, &packet, now) == Outcome::Shared {
+            let runs = self.runs();
+            let mut frame = match self.input.next(bound, runs, &mut self.link.end)? {
+                Next::Due(frame) => frame,
+                Next::Stale(stale) => {
+                    self.traffic.hear(&stale);
+                    self.counts.stale += 1;
+                    continue;
+                }
+            };
+            if !self.traffic.translate_input(&mut frame, now) {
                 self.counts.untranslated += 1;
                 self.report_loss(1);
                 continue;
@@ -348,26 +245,19 @@ impl<F: Frame> Secondary<F> {
 
     /// Takes in a frame that the SVM sent. Returns it for the link. The caller has seen
     /// [`Secondary::wants_output`].
-    pub(crate) fn output(&mut self, mut frame: F, now: Ticks) -> Option<Outgoing<F>> {
-        let epoch = self.bound?;
-        let packet = Packet::parse(frame.head(), frame.len());
-        self.announcer.learn(frame.head(), &packet);
-        if self.rewriter.from_guest(&mut frame, &packet, now) == Outcome::Shared {
+    pub(crate) fn output(&mut self, frame: F, now: Ticks) -> Option<Outgoing<F>> {
+        debug_assert!(
+            self.wants_output(),
+            "the caller has seen that the SVM runs its epoch"
+        );
+        let epoch = self.epoch.bound()?;
+        let Some((frame, last)) = self.traffic.translate_output(frame, now) else {
             // The primary misses it and asks for a checkpoint.
             self.counts.untranslated += 1;
             return None;
-        }
+        };
         self.counts.output += 1;
-        let header = self.link.data_header(epoch, frame.len() as u32, now);
-        let ends = packet.tcp.flags.contains(TcpFlags::RST);
-        if packet.kind == Kind::Tcp && ends {
-            self.last.forget(&packet.key);
-        }
-        let last = (packet.kind == Kind::Tcp && !ends).then(|| Last {
-            flow: packet.key,
-            bare: packet.sequence_len() == 0,
-            opens: packet.tcp.flags.contains(TcpFlags::SYN),
-        });
+        let header = self.link.end.data_header(epoch, frame.len() as u32, now);
         Some(Outgoing {
             header,
             frame,
@@ -379,23 +269,15 @@ impl<F: Frame> Secondary<F> {
     ///
     /// [`Primary::next_last`]: super::Primary::next_last
     pub(crate) fn keep(&mut self, last: Last, frame: F) {
-        if last.opens {
-            self.last.keep_opening(last.flow, frame);
-        } else {
-            self.last.keep(last.flow, frame, last.bare);
-        }
+        self.traffic.keep(last, frame);
     }
 
     /// The SVM's ring has stopped before it took these input frames, which the node has dropped: a
     /// loss if the stop turns out to be no checkpoint's.
     pub(crate) fn guest_stopped(&mut self, dropped: usize) {
-        self.stops = self.stops.wrapping_add(1);
-        self.cut_off += dropped;
-        self.coverage.ring_stopped();
-        self.unexplained += 1;
-        self.started = false;
-        self.awaits_epoch = true;
-        self.loaded = false;
+        self.ring.stopped(dropped);
+        self.epoch.ring_stopped();
+        self.reporter.ring_stopped();
         self.send_loss();
     }
 
@@ -405,35 +287,34 @@ impl<F: Frame> Secondary<F> {
             QemuEvent::Connected {
                 migration, leads, ..
             } => {
-                self.connected = true;
-                self.vm_stopped = false;
-                self.coverage.may_run();
-                self.send_whether_it_witnesses();
+                self.qemu.connected();
+                self.reporter.connected();
+                self.send_whether_it_reports();
                 self.leads = leads && migration == Migration::Colo;
                 // A takeover stops the ring once, too.
                 let certain = u32::from(migration == Migration::Completed);
-                if self.unexplained > certain {
+                if self.ring.is_unexplained(certain) {
                     self.load();
                 }
                 self.migrated(migration);
             }
             QemuEvent::Disconnected => {
-                self.connected = false;
-                self.vm_stopped = false;
-                self.send_whether_it_witnesses();
+                self.qemu.disconnected();
+                self.reporter.disconnected();
+                self.send_whether_it_reports();
                 self.send_loss();
             }
             QemuEvent::Migration(migration) => self.migrated(migration),
             QemuEvent::ColoExit => {
-                self.link.end_restart();
-                self.ended = self.migration == Migration::Colo;
+                self.link.end.end_restart();
+                self.ended = self.qemu.in_colo();
             }
             QemuEvent::Resume => {
-                self.unexplained = 0;
-                self.report();
-                self.coverage.may_run();
+                self.ring.explain();
+                let takes_loads = self.follows() && !self.ended;
+                self.reporter.resumed(takes_loads, &mut self.link.end);
                 // The state came with a checkpoint, or with the migration that began it all.
-                if self.migration != Migration::Completed {
+                if self.qemu.migration() != Migration::Completed {
                     self.load();
                 }
             }
@@ -443,24 +324,24 @@ impl<F: Frame> Secondary<F> {
                 running,
             } => {
                 self.migrated(migration);
-                if running && stops == self.stops {
-                    self.unexplained = 0;
-                    self.coverage.all_reported();
+                if running && stops == self.ring.stops() {
+                    self.ring.explain();
+                    self.reporter.all_reported();
                     self.start();
                 }
             }
             QemuEvent::StartedWithoutMonitor { stops } => {
-                if stops == self.stops {
-                    self.unexplained = 0;
+                if stops == self.ring.stops() {
+                    self.ring.explain();
                     self.load();
                     self.start();
                 }
             }
-            QemuEvent::Stop => (self.vm_stopped, self.for_load) = (true, false),
-            QemuEvent::StoppedFor { load } => self.for_load |= load,
+            QemuEvent::Stop => self.reporter.stopped(),
+            QemuEvent::StoppedFor { load } => self.reporter.stopped_for(load),
             QemuEvent::Answered { question, running } => {
                 if running {
-                    self.coverage.ran(question);
+                    self.reporter.ran(question);
                 }
             }
             QemuEvent::Pass => {}
@@ -468,66 +349,47 @@ impl<F: Frame> Secondary<F> {
     }
 
     fn migrated(&mut self, migration: Migration) {
-        if self.migration != Migration::Colo {
+        if self.qemu.migrated(migration) != Migration::Colo {
             self.ended = false;
         }
-        self.migration = migration;
     }
 
-    /// RESUME: reports a load if QEMU had stopped the VM for one (`docs/commit-evidence.md`).
-    fn report(&mut self) {
-        let stopped = std::mem::take(&mut self.vm_stopped);
-        let in_colo = self.migration == Migration::Colo && !self.ended && !self.leads;
-        if stopped && self.for_load && in_colo {
-            // A full queue means that the primary hears nothing anyway, and asks again.
-            let _ = self.link.send(Message::Loaded(self.coverage.covers()));
-        }
-    }
-
-    /// The primary must know whether a report may come: it waits for one, or holds what nobody proves. Where the
-    /// queue is full now, this is sent later.
-    fn send_whether_it_witnesses(&mut self) {
-        if self.link.has_session()
-            && self.sent_witness != Some(self.connected)
-            && self.link.send(Message::Witnesses(self.connected)).is_ok()
-        {
-            self.sent_witness = Some(self.connected);
-        }
+    fn send_whether_it_reports(&mut self) {
+        let able = self.qemu.is_connected();
+        self.reporter.send_able(able, &mut self.link.end);
     }
 
     fn load(&mut self) {
-        self.ran = true;
-        self.loads = self.loads.saturating_add(1);
-        self.loaded = true;
+        self.ring.load();
+        self.epoch.loaded();
     }
 
-    /// The ring runs. A reset of its driver does not end the epoch.
+    /// The ring runs.
     fn start(&mut self) {
-        (self.started, self.ran) = (true, true);
-        self.awaits_epoch &= self.loaded;
-        let cut_off = std::mem::take(&mut self.cut_off);
-        if !self.loaded && cut_off > 0 {
-            self.input_lost(cut_off);
+        self.epoch.ring_runs(self.ring.has_loaded());
+        let lost = self.ring.start();
+        if lost > 0 {
+            self.input_lost(lost);
         }
     }
 
     /// The primary learns sooner from its node than from its QEMU that the SVM is gone.
     fn send_loss(&mut self) {
-        if !self.connected && !self.started {
+        if !self.qemu.is_connected() && !self.ring.is_started() {
             // A full queue means that it hears nothing anyway.
-            let _ = self.link.send(Message::VmLost);
+            let _ = self.link.end.send(Message::VmLost);
         }
     }
 
     /// Whether it is certain that this VM goes on: its QEMU got the failover command, or leads a pair already. What the
     /// network sends to it from now on waits for its ring.
     pub fn is_chosen(&self) -> bool {
-        self.migration == Migration::Completed || self.leads
+        self.qemu.migration() == Migration::Completed || self.leads
     }
 
     /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
     pub fn takes_over(&self) -> bool {
-        self.started && self.is_chosen()
+        self.ring.is_started() && self.is_chosen()
     }
 
     /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
@@ -537,30 +399,28 @@ impl<F: Frame> Secondary<F> {
             return None;
         }
         if !std::mem::replace(&mut self.announces, true) {
-            self.announcer.begin(now);
+            self.traffic.announcer.begin(now);
         }
-        self.announcer.next(now)
+        self.traffic.announcer.next(now)
     }
 
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
     /// senders have no acknowledgment of it.
     pub(crate) fn into_handover_state(mut self) -> HandoverState<F> {
-        if self.ahead.saturating_add(self.loads) > 0 {
-            self.loaded_other_state();
+        if self.epoch.is_behind() {
+            self.traffic.svm_loaded();
         }
-        for Mirrored { frame, .. } in &self.input {
-            self.last.hear(&Packet::parse(frame.head(), frame.len()));
+        for frame in self.input.iter() {
+            self.traffic.hear(frame);
         }
-        self.link.set_backlog(0);
+        self.input.clear(&mut self.link.end);
         HandoverState {
-            link: self.link,
-            rewriter: self.rewriter,
-            last: self.last,
-            announcer: self.announcer,
-            epoch: self.bound.unwrap_or(0),
+            link: self.link.end,
+            traffic: self.traffic,
+            epoch: self.epoch.bound().unwrap_or(0),
             term: self.term.wrapping_add(1),
-            stops: self.stops,
-            migration: self.migration,
+            stops: self.ring.stops(),
+            migration: self.qemu.migration(),
         }
     }
 
@@ -571,22 +431,21 @@ impl<F: Frame> Secondary<F> {
 
     /// Takes in an offset that this node knew before it was started again, or its peer.
     pub(crate) fn inherit(&mut self, flow: FlowKey, offset: Offset, now: Ticks) {
-        self.rewriter.inherit(flow, offset, now);
+        self.traffic.rewriter.inherit(flow, offset, now);
     }
 
     /// The next question to the SVM's monitor, unless its ring runs by now: whether the VM does. Without a ring
     /// nothing else tells what the next load covers.
     pub(crate) fn next_question(&mut self) -> Option<u32> {
-        let in_colo = self.migration == Migration::Colo && !self.leads;
-        if self.started || self.vm_stopped || !self.connected || !in_colo {
+        if self.ring.is_started() || !self.takes_commands() {
             return None;
         }
-        self.coverage.next_question()
+        self.reporter.next_question()
     }
 
     /// What the control thread is to do about a primary that is lost.
     pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
-        let able = self.connected && self.migration == Migration::Colo && !self.leads;
+        let able = self.takes_commands();
         self.peer.next_action(now, able)
     }
 
@@ -598,36 +457,28 @@ impl<F: Frame> Secondary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
-                self.restart.session();
-                self.bound = None;
-                self.coverage.forget();
-                self.sent_witness = None;
-                self.send_whether_it_witnesses();
-                self.ahead = 0;
-                self.awaits_epoch = true;
-                self.input.clear();
-                self.link.set_backlog(0);
+                self.epoch.session();
+                self.reporter.session();
+                self.send_whether_it_reports();
+                self.input.clear(&mut self.link.end);
             }
             Event::Lost(frames) => self.report_loss(frames),
             Event::Message(Message::Epoch(epoch)) => {
-                self.coverage.hear(epoch);
+                self.reporter.hear(epoch);
                 self.bind(epoch);
             }
-            Event::Message(Message::Runs(epoch)) => self.coverage.hear(epoch),
+            Event::Message(Message::Runs(epoch)) => self.reporter.hear(epoch),
             Event::Message(Message::Synchronized {
                 epoch,
                 flow,
                 pvm,
                 svm,
             }) => {
-                if self.bound == Some(epoch)
-                    && self.rewriter.learn(flow, pvm, svm, now) == Learned::Full
-                {
+                if self.epoch.bound() == Some(epoch) && !self.traffic.learn(flow, pvm, svm, now) {
                     self.report_loss(1);
                 }
             }
             Event::Message(Message::Leads(term)) => self.term = term,
-            Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
         }
@@ -640,52 +491,24 @@ impl<F: Frame> Secondary<F> {
             // may have got input twice, and what it said was void.
             self.report_loss(1);
         }
-        self.count_loads(epoch);
-        self.bound = Some(epoch);
-        self.awaits_epoch = false;
+        let unreported = !self.ring.is_started() && !self.ring.has_loaded();
+        self.epoch.bind(epoch, unreported);
         self.counts.epochs += 1;
-        self.loaded_other_state();
+        self.traffic.svm_loaded();
         // The primary does not wait for this; a full queue means that it hears nothing anyway.
-        let _ = self.link.send(Message::Bound(epoch));
-    }
-
-    /// What was known of the state that the SVM ran before is void.
-    fn loaded_other_state(&mut self) {
-        self.rewriter.svm_loaded();
-        self.last.svm_loaded();
-    }
-
-    /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs
-    /// have come since the last one, the one that comes now is late; if that does not change with
-    /// the next one, a stop was counted that loaded nothing. If it is not known to have loaded
-    /// anything since its ring stopped, its monitor is late.
-    fn count_loads(&mut self, epoch: u32) {
-        let unsent = i32::from(!self.started && !self.loaded);
-        let loads = std::mem::take(&mut self.loads);
-        let before = std::mem::take(&mut self.ahead);
-        let Some(last) = self.bound else {
-            self.ahead = -unsent;
-            return;
-        };
-        let passed = i32::try_from(epoch.wrapping_sub(last)).unwrap_or(i32::MAX);
-        let after = before.saturating_add(loads).saturating_sub(passed);
-        if before <= 0 || after < before {
-            self.ahead = after.max(-unsent);
-        }
+        let _ = self.link.end.send(Message::Bound(epoch));
     }
 
     fn report_loss(&mut self, frames: u32) {
         // A full queue holds such a report already, or nothing that the peer would hear.
-        let _ = self.link.send(Message::InputLost(frames));
+        let _ = self.link.end.send(Message::InputLost(frames));
     }
 
     /// What depends on time alone.
     pub(crate) fn tick(&mut self, now: Ticks) {
-        self.rewriter.age(now);
-        let lost = self.migration == Migration::Colo
-            && !self.leads
-            && self.ran
-            && (self.ended || self.link.is_silent(now));
+        self.traffic.rewriter.age(now);
+        let lost =
+            self.follows() && self.ring.has_run() && (self.ended || self.link.end.is_silent(now));
         self.counts.losses += u64::from(lost && !self.peer.is_lost());
         // A primary that is shot without anybody going on in its place helps nobody.
         self.peer.observe(lost, self.auto, now);
@@ -693,8 +516,7 @@ impl<F: Frame> Secondary<F> {
 
     /// The next frame of the link's own.
     pub(crate) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
-        self.send_whether_it_witnesses();
-        self.restart.send(&mut self.link);
+        self.send_whether_it_reports();
         self.link.next_transmit(now)
     }
 }

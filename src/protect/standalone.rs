@@ -3,27 +3,23 @@
 //! There is no guest port, so the fence is the monitor's STOP: frames taken before it were sent
 //! before it. Until RESUME no P is taken and every S is dropped, since S carry no epoch here.
 
-use super::output_commit::BURST;
-use super::{Cause, Checkpoints, Migration, QemuEvent, Request, Setup, State};
-use crate::compare::{Divergence, Reason, Release};
-use crate::frame::{Frame, Ticks};
-use crate::spread::{Dispatcher, DispatcherEnd, RedirectionTable};
+use super::comparison::Comparison;
+use super::qemu::Qemu;
+use super::{Cause, QemuEvent, Request, Setup, State};
+use crate::compare::Release;
+use crate::frame::{BURST, Frame, Ticks};
+use crate::spread::{DispatcherEnd, RedirectionTable};
 
 /// A comparator with, perhaps, a monitor.
 pub struct Standalone<F> {
-    comparator: Dispatcher<F>,
-    checkpoints: Checkpoints,
-    connected: bool,
-    colo: bool,
+    comparison: Comparison<F>,
+    qemu: Qemu,
     stopped: bool,
     pass: bool,
     epoch: u32,
-    record: Option<Divergence<F>>,
-    unrecorded: u64,
     /// The frame that was reported as overdue last; without a monitor it stays the oldest.
     reported: Option<Ticks>,
     stale: u64,
-    discarded: u64,
 }
 
 impl<F: Frame> Standalone<F> {
@@ -39,18 +35,13 @@ impl<F: Frame> Standalone<F> {
         table: RedirectionTable,
     ) -> Self {
         Self {
-            comparator: Dispatcher::new(setup.limits, setup.numbers, setup.policy, ends, table),
-            checkpoints: Checkpoints::new(setup.repeat),
-            connected: false,
-            colo: false,
+            comparison: Comparison::new(setup, ends, table),
+            qemu: Qemu::default(),
             stopped: false,
             pass: false,
             epoch: 1,
-            record: None,
-            unrecorded: 0,
             reported: None,
             stale: 0,
-            discarded: 0,
         }
     }
 
@@ -68,14 +59,15 @@ impl<F: Frame> Standalone<F> {
         self.epoch
     }
 
-    /// The comparator, for its counters.
-    pub fn comparator(&self) -> &Dispatcher<F> {
-        &self.comparator
+    /// The comparator and its findings.
+    pub fn comparison(&self) -> &Comparison<F> {
+        &self.comparison
     }
 
-    /// The requests and their counters.
-    pub fn checkpoints(&self) -> &Checkpoints {
-        &self.checkpoints
+    /// The comparator and its findings, for what does not depend on epochs.
+    #[inline]
+    pub(crate) fn comparison_mut(&mut self) -> &mut Comparison<F> {
+        &mut self.comparison
     }
 
     /// S that were dropped because they came during a checkpoint.
@@ -83,46 +75,9 @@ impl<F: Frame> Standalone<F> {
         self.stale
     }
 
-    /// P that found no room, which a caller that asks first will not see.
-    pub fn discarded(&self) -> u64 {
-        self.discarded
-    }
-
-    /// Divergences that were found while an earlier one still waited to be written down.
-    pub fn unrecorded(&self) -> u64 {
-        self.unrecorded
-    }
-
-    /// Frames that are in here.
-    pub fn frames(&self) -> usize {
-        self.comparator.frames() + self.record.as_ref().map_or(0, Divergence::frames)
-    }
-
     /// Whether P may be taken in.
     pub(crate) fn wants_primary(&self) -> bool {
-        !self.stopped && self.comparator.is_ready() && self.comparator.room() >= BURST
-    }
-
-    /// Whether S may be taken in.
-    pub(crate) fn wants_secondary(&mut self) -> bool {
-        self.comparator.wants_secondary()
-    }
-
-    /// How many P and S the next round should take at most, where it finds more.
-    pub(crate) fn take_budget(&mut self) -> [usize; 2] {
-        self.comparator.take_budget()
-    }
-
-    /// Gives the workers what was taken in since the last call, and takes in what they found. To
-    /// be called once a round.
-    pub(crate) fn exchange(&mut self, now: Ticks) {
-        self.comparator.exchange();
-        self.examine(now);
-    }
-
-    /// Whether no worker has anything left to do.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.comparator.is_settled()
+        !self.stopped && self.comparison.has_room()
     }
 
     /// Takes in at most a burst of P, of which the caller has none unless it has seen
@@ -134,11 +89,10 @@ impl<F: Frame> Standalone<F> {
         now: Ticks,
     ) {
         if self.stopped {
+            debug_assert_eq!(primary.size_hint().0, 0, "the caller has asked for P");
             self.stale += secondary.count() as u64;
         }
-        self.comparator.ingest(primary, secondary, now);
-        self.discarded += primary.count() as u64;
-        self.examine(now);
+        self.comparison.ingest(primary, secondary, now);
     }
 
     /// Takes in what the monitor says.
@@ -147,41 +101,43 @@ impl<F: Frame> Standalone<F> {
             QemuEvent::Connected {
                 migration, running, ..
             } => {
-                self.connected = true;
-                self.colo = migration == Migration::Colo;
-                self.checkpoints.retry();
+                self.qemu.connected();
+                self.qemu.migrated(migration);
+                self.comparison.checkpoints.retry();
                 self.stopped &= !running;
-                if !self.stopped && self.comparator.is_suspended() {
-                    self.checkpoints.want(Cause::MonitorLost, now);
+                if !self.stopped && self.comparison.comparator.is_suspended() {
+                    self.comparison.checkpoints.want(Cause::MonitorLost, now);
                 }
             }
             QemuEvent::Disconnected => {
-                self.connected = false;
+                self.qemu.disconnected();
                 self.pass = false;
-                self.checkpoints.retry();
-                if self.colo {
+                self.comparison.checkpoints.retry();
+                if self.qemu.in_colo() {
                     // Checkpoints that nobody tells of would mix the epochs (rule R8).
-                    self.comparator.suspend();
+                    self.comparison.comparator.suspend();
                 }
             }
             QemuEvent::Stop => {
-                self.checkpoints.stopped();
-                self.comparator.fence();
+                self.comparison.checkpoints.stopped();
+                self.comparison.comparator.fence();
                 self.stopped = true;
                 self.pass = false;
             }
             QemuEvent::Pass => self.pass = self.stopped,
-            QemuEvent::Migration(migration) => self.colo = migration == Migration::Colo,
+            QemuEvent::Migration(migration) => {
+                self.qemu.migrated(migration);
+            }
             QemuEvent::Resume if self.stopped => {
                 self.stopped = false;
-                if self.colo && self.pass {
+                if self.qemu.in_colo() && self.pass {
                     self.epoch = self.epoch.wrapping_add(1);
-                    self.comparator.commit(now);
-                    self.checkpoints.committed();
+                    self.comparison.comparator.commit(now);
+                    self.comparison.checkpoints.committed();
                     self.reported = None;
                 } else {
-                    self.checkpoints.retry();
-                    self.checkpoints.want(Cause::GuestReset, now);
+                    self.comparison.checkpoints.retry();
+                    self.comparison.checkpoints.want(Cause::GuestReset, now);
                 }
             }
             QemuEvent::Resume
@@ -193,61 +149,31 @@ impl<F: Frame> Standalone<F> {
         }
     }
 
-    fn examine(&mut self, now: Ticks) {
-        if let Some(divergence) = self.comparator.take_divergence() {
-            self.diverged(divergence);
-        }
-        if self.comparator.take_overflow() {
-            self.checkpoints
-                .want(Cause::Difference(Reason::SecondaryOverflow), now);
-        }
-    }
-
-    fn diverged(&mut self, divergence: Divergence<F>) {
-        self.checkpoints
-            .want(Cause::Difference(divergence.reason), divergence.seen);
-        match self.record {
-            Some(_) => self.unrecorded += 1,
-            None => self.record = Some(divergence),
-        }
-    }
-
     /// What depends on time alone.
     pub(crate) fn tick(&mut self, now: Ticks) {
         if self.stopped {
             return;
         }
-        self.comparator.age(now, BURST);
-        let oldest = self.comparator.oldest_waiting();
+        self.comparison.comparator.age(now, BURST);
+        let oldest = self.comparison.comparator.oldest_waiting();
         if self.reported.is_some() && self.reported == oldest {
             return;
         }
-        if let Some(divergence) = self.comparator.overdue(now) {
+        if self.comparison.overdue(now) {
             self.reported = oldest;
-            self.diverged(divergence);
-        } else if self.comparator.room() < BURST
-            && self.comparator.held() > 0
-            && !self.checkpoints.is_wanted()
-        {
-            self.checkpoints
-                .want(Cause::Difference(Reason::HoldFull), now);
         }
     }
 
     /// The next frame for the output port.
     pub(crate) fn next_release(&mut self) -> Option<Release<F>> {
-        while self.comparator.next_synchronized().is_some() {}
-        self.comparator.next_release()
+        while self.comparison.comparator.next_synchronized().is_some() {}
+        self.comparison.comparator.next_release()
     }
 
     /// The next checkpoint request to write to the monitor.
     pub(crate) fn next_request(&mut self, now: Ticks) -> Option<Request> {
-        self.checkpoints
-            .next(now, self.connected && self.colo && !self.stopped)
-    }
-
-    /// The next divergence to write down.
-    pub(crate) fn next_record(&mut self) -> Option<Divergence<F>> {
-        self.record.take()
+        self.comparison
+            .checkpoints
+            .next(now, self.qemu.takes_commands() && !self.stopped)
     }
 }

@@ -10,8 +10,8 @@
 //! the connection lives, whichever VM speaks (rule R5).
 
 use super::Migration;
-use super::announce::Announcer;
 use super::retransmit_cache::{CachedSegment, RetransmitCache};
+use super::svm_traffic::SvmTraffic;
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{Endpoint, Message};
@@ -21,9 +21,7 @@ use crate::rewrite::{Offset, Outcome, Rewriter};
 /// What a secondary that takes over leaves to the primary that it becomes.
 pub struct HandoverState<F> {
     pub(super) link: Endpoint,
-    pub(super) rewriter: Rewriter,
-    pub(super) last: RetransmitCache<F>,
-    pub(super) announcer: Announcer,
+    pub(super) traffic: SvmTraffic<F>,
     pub(super) epoch: u32,
     pub(super) term: u32,
     pub(super) stops: u32,
@@ -31,7 +29,7 @@ pub struct HandoverState<F> {
 }
 
 /// The part of it that lasts.
-pub(super) struct Takeover<F> {
+pub(crate) struct Takeover<F> {
     /// Offsets of connections from the time when this node was the secondary.
     rewriter: Rewriter,
     /// What the VM sent last to a primary that may not have let it out.
@@ -43,7 +41,7 @@ pub(super) struct Takeover<F> {
 
 impl<F: Frame> Takeover<F> {
     /// A VM that speaks for itself from now on.
-    pub fn new(mut rewriter: Rewriter, last: RetransmitCache<F>) -> Self {
+    pub(super) fn new(mut rewriter: Rewriter, last: RetransmitCache<F>) -> Self {
         rewriter.take_over();
         Self {
             rewriter,
@@ -121,29 +119,25 @@ impl<F: Frame> Takeover<F> {
         self.to_send = Some(0);
     }
 
-    /// Whether the peer was sent all offsets.
-    pub fn has_sent_all(&self) -> bool {
-        self.to_send.is_none()
-    }
-
-    /// Tells the peer of offsets as far as the link takes them.
-    pub fn tell(&mut self, link: &mut Endpoint) {
+    /// Tells the peer of offsets as far as the link takes them. True once it was sent all.
+    pub fn send_offsets(&mut self, link: &mut Endpoint) -> bool {
         while let Some(slot) = self.to_send
             && link.has_session()
             && link.has_control_room()
         {
             let Some((next, found)) = self.offset_from(slot) else {
                 self.to_send = None;
-                return;
+                return true;
             };
             self.to_send = Some(next);
             let Some((flow, offset)) = found else {
                 // The next call goes on from there.
-                return;
+                return false;
             };
             let sent = link.send(Message::Inherited { flow, offset });
             debug_assert!(sent.is_ok(), "there was room");
         }
+        self.to_send.is_none()
     }
 
     /// Forgets connections that are over.

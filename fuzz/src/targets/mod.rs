@@ -13,6 +13,7 @@ pub mod primary;
 pub mod qmp;
 pub mod rewriter;
 pub mod secondary;
+mod story;
 
 /// A target: it panics where something is wrong.
 pub type Target = fn(&[u8]);

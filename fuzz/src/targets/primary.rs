@@ -4,17 +4,15 @@
 //! ring is not polled between a stop and the word that it runs (R3); a node that is superseded lets nothing out (R6); one
 //! request is outstanding (R9); no frame is lost or kept twice (R10).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use dpdk_colo::link::{Endpoint, Event, Message, Received};
+use dpdk_colo::link::{Event, Message, Received};
 use dpdk_colo::packet::serial::at_or_before;
-use dpdk_colo::pair::{Port, PrimaryDriver, ToPoll};
-use dpdk_colo::protect::{Action, Migration, OnPeerLost, Primary, QemuEvent};
+use dpdk_colo::pair::{Port, PrimaryDriver};
+use dpdk_colo::protect::{Migration, OnPeerLost, Primary, QemuEvent};
 
-use super::node::{
-    Content, Did, Mock, REPEAT, TIMES, is_sealed, looks, migration, on_peer_lost, output, peer,
-    setup,
-};
+use super::node::{Content, Did, REPEAT, TIMES, is_sealed, migration, on_peer_lost, output, setup};
+use super::story::{Story, Surroundings};
 use crate::frame::{Frames, Origin};
 use colo_testkit::rng::Rng;
 
@@ -38,13 +36,9 @@ enum Evidence {
     All,
 }
 
-struct Story {
+struct PrimaryStory {
     driver: PrimaryDriver<Frames>,
-    mock: Mock,
-    peer: Endpoint,
-    sealed: bool,
-    boots: u32,
-    to_node: VecDeque<Vec<u8>>,
+    around: Surroundings,
     on_peer_lost: OnPeerLost,
     /// P by number.
     frames: BTreeMap<u64, P>,
@@ -81,10 +75,6 @@ struct Story {
     asked: Option<u64>,
     /// Something has happened since that lets it ask again.
     may_ask: bool,
-    /// Restarts of this node that were announced, that the peer has heard of, and of which the node knows that.
-    announced: usize,
-    heard: usize,
-    acknowledged: usize,
 }
 
 /// Each draw is something that happens.
@@ -94,13 +84,9 @@ pub fn run(data: &[u8]) {
     let on_peer_lost = on_peer_lost(&mut rng);
     let setup = setup(10, sealed, on_peer_lost, rng.one_in(2));
     let driver = PrimaryDriver::new(Primary::new(setup, 0), 0, TIMES);
-    let mut story = Story {
+    let mut story = PrimaryStory {
         driver,
-        mock: Mock::new(),
-        peer: peer(20, sealed, 0),
-        sealed,
-        boots: 20,
-        to_node: VecDeque::new(),
+        around: Surroundings::new(20, 20, sealed),
         on_peer_lost,
         frames: BTreeMap::new(),
         next: 0,
@@ -127,29 +113,21 @@ pub fn run(data: &[u8]) {
         commits: Vec::new(),
         asked: None,
         may_ask: true,
-        announced: 0,
-        heard: 0,
-        acknowledged: 0,
     };
-    let Story { mock, peer, .. } = &mut story;
-    mock.begin_session(peer, sealed);
     if rng.one_in(2) {
         story.begin_protection();
     }
     while rng.is_chosen() {
         story.step(&mut rng);
     }
-    story.driver.finish(&mut story.mock);
+    story.driver.finish(&mut story.around.mock);
     story.judge();
 }
 
-impl Story {
+impl PrimaryStory {
     /// The usual beginning, to which a random order hardly ever comes.
     fn begin_protection(&mut self) {
-        for _ in 0..4 {
-            self.speak();
-            self.deliver_all();
-        }
+        self.meet();
         let connected = QemuEvent::Connected {
             migration: Migration::None,
             running: true,
@@ -181,24 +159,12 @@ impl Story {
             12 => self.loaded(rng),
             13 => self.checkpoint(rng),
             14 => self.seldom(rng),
-            15 => {
-                self.speak();
-                self.deliver_all();
-            }
-            16 => {
-                if let Some(frame) = self.to_node.pop_front() {
-                    self.deliver(&frame);
-                }
-            }
-            17 => drop(self.to_node.pop_front()),
+            15 => self.speak(),
+            16 => self.next_frame(true),
+            17 => self.next_frame(false),
             18 => self.input(rng),
-            19 => self.mock.trouble(rng),
-            20 => {
-                for ticks in looks([10, 60, 200, 1_100, 6_000][rng.below(5)]) {
-                    self.mock.now += ticks;
-                    self.tick();
-                }
-            }
+            19 => self.around.mock.trouble(rng),
+            20 => self.pass_time(rng),
             _ => self.round(),
         }
     }
@@ -224,24 +190,12 @@ impl Story {
                 self.say(message);
                 self.deliver_all();
             }
-            6 => {
-                // The other node starts again; what it had said is not there any more.
-                self.boots += 1;
-                self.peer = peer(self.boots, self.sealed, self.mock.now);
-                self.mock.begin_session(&mut self.peer, self.sealed);
-                self.to_node.clear();
-            }
+            6 => self.restart_peer(),
             7 => self.delay(rng),
             _ => {
                 let number = rng.below(4) as u32;
-                let number = match self.mock.actions.iter().next_back() {
-                    Some(Action::Fence(last)) if rng.one_in(2) => *last,
-                    _ => number,
-                };
-                let down = rng.one_in(2);
-                self.mock.mail.push_back(ToPoll::Fenced { number, down });
-                self.alone |= down && self.on_peer_lost == OnPeerLost::Fence;
-                self.round();
+                let last = self.around.has_fenced() && rng.one_in(2);
+                self.fence(last, number, rng.one_in(2));
             }
         }
     }
@@ -253,7 +207,7 @@ impl Story {
             &|story| story.stop_ring(),
             &|story| story.tell(QemuEvent::Stop),
             &|story| {
-                let covers = story.mock.seen as u32;
+                let covers = story.around.mock.seen as u32;
                 story.say(Message::Loaded(Some(covers.wrapping_sub(1))));
                 story.loaded_sent += 1;
                 story.deliver_all();
@@ -270,7 +224,7 @@ impl Story {
     }
 
     fn loaded(&mut self, rng: &mut Rng) {
-        let epoch = self.mock.seen as u32;
+        let epoch = self.around.mock.seen as u32;
         let covers = match rng.below(4) {
             0 => None,
             1 => Some(epoch),
@@ -282,39 +236,12 @@ impl Story {
         self.deliver_all();
     }
 
-    fn say(&mut self, message: Message) {
-        let _ = self.peer.send(message);
-        self.speak();
-    }
-
-    fn speak(&mut self) {
-        for _ in 0..16 {
-            let Some(frame) = self.peer.next_transmit(self.mock.now) else {
-                break;
-            };
-            self.to_node.push_back(frame.bytes().to_vec());
-        }
-    }
-
-    fn deliver_all(&mut self) {
-        while let Some(frame) = self.to_node.pop_front() {
-            self.deliver(&frame);
-        }
-        self.round();
-    }
-
-    fn deliver(&mut self, frame: &[u8]) {
-        let frame = self.mock.frame(frame, Origin::S(0));
-        self.mock.link.push_back(frame);
-        self.round();
-    }
-
     fn primary_frame(&mut self, rng: &mut Rng) {
         let (bytes, content) = output(rng, 1_000);
         let number = self.next;
         self.next += 1;
-        let frame = self.mock.frame(&bytes, Origin::P(number));
-        self.mock.guest.push_back(frame);
+        let frame = self.around.mock.frame(&bytes, Origin::P(number));
+        self.around.mock.guest.push_back(frame);
         let p = P {
             content,
             epoch: 0,
@@ -328,18 +255,19 @@ impl Story {
 
     fn secondary_frame(&mut self, rng: &mut Rng) {
         let (payload, content) = output(rng, 5_000);
-        if self.peer.room() == 0 {
+        if self.around.peer.room() == 0 {
             return;
         }
-        let now = self.mock.seen as u32;
+        let now = self.around.mock.seen as u32;
         let epoch = if rng.one_in(6) {
             now.wrapping_sub(1)
         } else {
             now
         };
-        let header = self
-            .peer
-            .data_header(epoch, payload.len() as u32, self.mock.now);
+        let header =
+            self.around
+                .peer
+                .data_header(epoch, payload.len() as u32, self.around.mock.now);
         if epoch == now {
             self.secondary.push(content);
         }
@@ -350,59 +278,13 @@ impl Story {
         let (bytes, _) = output(rng, 1);
         let number = self.next_input;
         self.next_input += 1;
-        let frame = self.mock.frame(&bytes, Origin::Input(Some(number)));
-        self.mock.uplink.push_back(frame);
+        let frame = self.around.mock.frame(&bytes, Origin::Input(Some(number)));
+        self.around.mock.uplink.push_back(frame);
         self.round();
     }
 
     fn stop_ring(&mut self) {
-        self.mock.stops += 1;
-        self.round();
-    }
-
-    fn barrier(&mut self, right: bool) {
-        let stops = self.mock.seen as u32;
-        self.tell(QemuEvent::Barrier {
-            stops: if right { stops } else { stops.wrapping_sub(1) },
-            migration: self.migration,
-            running: true,
-        });
-    }
-
-    /// The monitor tells something: what that means is written down before the node hears of it.
-    fn tell(&mut self, event: QemuEvent) {
-        if self.mock.stops != self.mock.seen {
-            self.round();
-        }
-        self.may_ask = true;
-        match event {
-            QemuEvent::Stop => (self.stop, self.pass) = (true, false),
-            QemuEvent::Pass => self.pass = self.stop,
-            QemuEvent::Resume => {
-                let counts = self.stop && self.migration == Migration::Colo;
-                self.resumed |= counts;
-                self.passed |= counts && self.pass;
-                (self.stop, self.pass) = (false, false);
-                self.protected |= counts && !self.runs;
-            }
-            QemuEvent::Migration(migration) => self.migrated(migration),
-            QemuEvent::Barrier {
-                stops, migration, ..
-            } if stops == self.mock.seen as u32 => {
-                self.migrated(migration);
-                (self.runs, self.begins) = (true, false);
-            }
-            QemuEvent::Connected { migration, .. } => {
-                self.begins = false;
-                self.ended &= migration != Migration::Colo;
-                self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
-                self.migration = migration;
-            }
-            QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
-            QemuEvent::ColoExit => self.ended |= self.protected,
-            _ => {}
-        }
-        self.mock.tell(event);
+        self.around.mock.stops += 1;
         self.round();
     }
 
@@ -420,78 +302,16 @@ impl Story {
         self.migration = migration;
     }
 
-    /// What delays a loss of the peer, or should not count as one.
-    fn delay(&mut self, rng: &mut Rng) {
-        match rng.below(5) {
-            0 => {
-                self.mock.mail.push_back(ToPoll::PeerStalls);
-                self.round();
-            }
-            1 => {
-                self.mock.mail.push_back(ToPoll::AnnounceRestart);
-                self.announced += 1;
-                self.round();
-            }
-            2 => {
-                self.say(Message::Restarts);
-                self.deliver_all();
-            }
-            3 => {
-                // The node does not run.
-                self.mock.now += 6_000;
-                self.tick();
-            }
-            _ => {
-                // The guards begin anew; what is under way is of the session before.
-                self.mock.begin_session(&mut self.peer, self.sealed);
-                self.round();
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        self.silence();
-        let now = self.mock.now;
-        self.witnessed = self.driver.state().is_witnessed(now);
-        self.driver.tick(&mut self.mock, now);
-        self.judge();
-        self.round();
-    }
-
     /// With this setting silence, and COLO's end, is somebody's decision.
     fn silence(&mut self) {
-        let silent = self.driver.state().link().is_silent(self.mock.now) || self.ended;
+        let silent = self.driver.state().link().is_silent(self.around.mock.now) || self.ended;
         self.alone |= silent && self.on_peer_lost == OnPeerLost::Release;
-    }
-
-    fn round(&mut self) {
-        self.silence();
-        if self.mock.stops != self.mock.seen {
-            // The node passes its fence first.
-            (self.runs, self.resumed, self.passed) = (false, false, false);
-            self.secondary.clear();
-        }
-        let now = self.mock.now;
-        self.witnessed = self.driver.state().is_witnessed(now);
-        self.driver.round(&mut self.mock, now);
-        self.judge();
-        for bytes in std::mem::take(&mut self.mock.carried) {
-            let received = self.peer.receive(&bytes, bytes.len(), self.mock.now);
-            assert!(!matches!(received, Received::Data { length, .. } if length == 0));
-            while let Some(event) = self.peer.next_event() {
-                self.heard += usize::from(event == Event::Message(Message::Restarts));
-                if let Event::Message(Message::Synchronized { flow, pvm, svm, .. }) = event {
-                    assert_eq!((pvm.isn, svm.isn), (1_000, 5_000));
-                    self.synchronized.push(flow.src_port().unwrap_or(0) - 80);
-                }
-            }
-        }
     }
 
     fn judge(&mut self) {
         self.evidence();
-        let superseded = self.driver.state().is_superseded();
-        for did in std::mem::take(&mut self.mock.did) {
+        let superseded = self.driver.state().epochs().is_superseded();
+        for did in std::mem::take(&mut self.around.mock.did) {
             match did {
                 Did::Polled(Port::Guest) => {
                     assert!(self.runs, "R3: a ring is polled that may have stopped");
@@ -516,21 +336,18 @@ impl Story {
                 Did::Passed(Origin::Own) | Did::Sent(_) | Did::Gave(_) | Did::Polled(_) => {}
                 Did::Passed(other) => panic!("{other:?} leaves"),
                 Did::Asked => self.asked(),
-                Did::RestartAcknowledged => {
-                    self.acknowledged += 1;
-                    assert!(self.acknowledged <= self.announced.min(self.heard));
-                }
+                Did::RestartAcknowledged => self.around.restart_acknowledged(),
             }
         }
         self.take_in();
-        let frames = self.driver.frames() + self.mock.frames();
-        assert_eq!(self.mock.owners.get(), frames, "R10: frames");
+        let frames = self.driver.frames() + self.around.mock.frames();
+        assert_eq!(self.around.mock.owners.get(), frames, "R10: frames");
     }
 
     /// What the node has taken from the ring in this round, it took in this epoch.
     fn take_in(&mut self) {
-        let waiting = self.mock.guest.len() as u64;
-        let (epoch, commits) = (self.mock.seen as u32, self.commits.len());
+        let waiting = self.around.mock.guest.len() as u64;
+        let (epoch, commits) = (self.around.mock.seen as u32, self.commits.len());
         for (_, p) in self.frames.range_mut(..self.next - waiting) {
             if !p.taken {
                 (p.taken, p.epoch, p.commits) = (true, epoch, commits);
@@ -555,7 +372,7 @@ impl Story {
             self.discarded = discarded;
             self.frames.values_mut().for_each(|p| p.dropped |= p.taken);
         }
-        let reports = state.reports();
+        let reports = state.epochs().reports();
         if reports.number != self.reports {
             assert_eq!(
                 reports.number,
@@ -570,9 +387,9 @@ impl Story {
             self.available.push(reports.covers);
             self.may_ask = true;
         }
-        let committed = state.checkpoints().committed_count() as usize;
+        let committed = state.comparison().checkpoints().committed_count() as usize;
         // Either may have counted: what the monitor tells comes before what the link does.
-        let witnessed = state.is_witnessed(self.mock.now) && self.witnessed;
+        let witnessed = state.is_witnessed(self.around.mock.now) && self.witnessed;
         assert!(committed <= self.commits.len() + 1, "one commit at a time");
         if committed == self.commits.len() {
             return;
@@ -622,7 +439,7 @@ impl Story {
         let epoch = if p.taken {
             p.epoch
         } else {
-            self.mock.seen as u32
+            self.around.mock.seen as u32
         };
         let committed = p.taken
             && self.commits[p.commits..]
@@ -638,7 +455,7 @@ impl Story {
         let Some(equal) = equal else {
             // One that was free to leave when the ring stopped waited for the port, or for the other node.
             assert!(
-                epoch != self.mock.seen as u32,
+                epoch != self.around.mock.seen as u32,
                 "R1: {:?} of epoch {epoch} leaves without an equal S",
                 p.content
             );
@@ -655,11 +472,103 @@ impl Story {
 
     fn asked(&mut self) {
         if let Some(asked) = self.asked {
-            let again = self.mock.now - asked >= REPEAT;
+            let again = self.around.mock.now - asked >= REPEAT;
             assert!(again || self.may_ask, "R9: a second request is outstanding");
         }
         assert!(!self.ended, "R9: a request when COLO has ended");
-        self.asked = Some(self.mock.now);
+        self.asked = Some(self.around.mock.now);
         self.may_ask = false;
+    }
+}
+
+impl Story for PrimaryStory {
+    fn around(&mut self) -> &mut Surroundings {
+        &mut self.around
+    }
+
+    fn migration(&self) -> Migration {
+        self.migration
+    }
+
+    fn fences(&mut self, down: bool) {
+        self.alone |= down && self.on_peer_lost == OnPeerLost::Fence;
+    }
+
+    fn deliver(&mut self, bytes: &[u8]) {
+        let frame = self.around.mock.frame(bytes, Origin::S(0));
+        self.around.mock.link.push_back(frame);
+        self.round();
+    }
+
+    fn tell(&mut self, event: QemuEvent) {
+        if self.around.mock.stops != self.around.mock.seen {
+            self.round();
+        }
+        self.may_ask = true;
+        match event {
+            QemuEvent::Stop => (self.stop, self.pass) = (true, false),
+            QemuEvent::Pass => self.pass = self.stop,
+            QemuEvent::Resume => {
+                let counts = self.stop && self.migration == Migration::Colo;
+                self.resumed |= counts;
+                self.passed |= counts && self.pass;
+                (self.stop, self.pass) = (false, false);
+                self.protected |= counts && !self.runs;
+            }
+            QemuEvent::Migration(migration) => self.migrated(migration),
+            QemuEvent::Barrier {
+                stops, migration, ..
+            } if stops == self.around.mock.seen as u32 => {
+                self.migrated(migration);
+                (self.runs, self.begins) = (true, false);
+            }
+            QemuEvent::Connected { migration, .. } => {
+                self.begins = false;
+                self.ended &= migration != Migration::Colo;
+                self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
+                self.migration = migration;
+            }
+            QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
+            QemuEvent::ColoExit => self.ended |= self.protected,
+            _ => {}
+        }
+        self.around.mock.tell(event);
+        self.round();
+    }
+
+    fn tick(&mut self) {
+        self.silence();
+        let now = self.around.mock.now;
+        self.witnessed = self.driver.state().is_witnessed(now);
+        self.driver.tick(&mut self.around.mock, now);
+        self.judge();
+        self.round();
+    }
+
+    fn round(&mut self) {
+        self.silence();
+        if self.around.mock.stops != self.around.mock.seen {
+            // The node passes its fence first.
+            (self.runs, self.resumed, self.passed) = (false, false, false);
+            self.secondary.clear();
+        }
+        let now = self.around.mock.now;
+        self.witnessed = self.driver.state().is_witnessed(now);
+        self.driver.round(&mut self.around.mock, now);
+        self.judge();
+        for bytes in std::mem::take(&mut self.around.mock.carried) {
+            let received = self
+                .around
+                .peer
+                .receive(&bytes, bytes.len(), self.around.mock.now);
+            assert!(!matches!(received, Received::Data { length, .. } if length == 0));
+            while let Some(event) = self.around.peer.next_event() {
+                self.around.hear(event);
+                if let Event::Message(Message::Synchronized { flow, pvm, svm, .. }) = event {
+                    assert_eq!((pvm.isn, svm.isn), (1_000, 5_000));
+                    self.synchronized.push(flow.src_port().unwrap_or(0) - 80);
+                }
+            }
+        }
     }
 }

@@ -7,23 +7,18 @@
 
 use std::collections::VecDeque;
 
-use dpdk_colo::link::{Endpoint, Event, Message, Received};
-use dpdk_colo::pair::{PairDriver, Port, SecondaryDriver, ToPoll};
-use dpdk_colo::protect::{Action, Migration, Primary, QemuEvent, Secondary};
+use dpdk_colo::link::{Event, Message, Received};
+use dpdk_colo::pair::{PairDriver, Port, SecondaryDriver};
+use dpdk_colo::protect::{Migration, Primary, QemuEvent, Secondary};
 
-use super::node::{
-    Did, Mock, TIMES, is_sealed, looks, migration, on_peer_lost, output, peer, setup,
-};
+use super::node::{Did, TIMES, is_sealed, migration, on_peer_lost, output, setup};
+use super::story::{Story, Surroundings};
 use crate::frame::{Frames, Origin};
 use colo_testkit::rng::Rng;
 
-struct Story {
+struct SecondaryStory {
     driver: PairDriver<Frames>,
-    mock: Mock,
-    peer: Endpoint,
-    sealed: bool,
-    boots: u32,
-    to_node: VecDeque<Vec<u8>>,
+    around: Surroundings,
     epoch: u32,
     next: u64,
     next_input: u64,
@@ -46,10 +41,6 @@ struct Story {
     runs: bool,
     chosen: bool,
     asked: VecDeque<u32>,
-    /// Restarts of this node that were announced, that the peer has heard of, and of which the node knows that.
-    announced: usize,
-    restarts: usize,
-    acknowledged: usize,
 }
 
 /// Each draw is something that happens.
@@ -59,13 +50,9 @@ pub fn run(data: &[u8]) {
     let setup = setup(20, sealed, on_peer_lost(&mut rng), rng.one_in(2));
     let standby = (!rng.one_in(6)).then(|| Primary::new(setup.clone(), 0));
     let driver = SecondaryDriver::new(Secondary::new(setup, 0), standby, 0, TIMES);
-    let mut story = Story {
+    let mut story = SecondaryStory {
         driver: driver.into(),
-        mock: Mock::new(),
-        peer: peer(10, sealed, 0),
-        sealed,
-        boots: 30,
-        to_node: VecDeque::new(),
+        around: Surroundings::new(10, 30, sealed),
         epoch: 1,
         next: 0,
         next_input: 0,
@@ -83,28 +70,20 @@ pub fn run(data: &[u8]) {
         runs: false,
         chosen: false,
         asked: VecDeque::new(),
-        announced: 0,
-        restarts: 0,
-        acknowledged: 0,
     };
-    let Story { mock, peer, .. } = &mut story;
-    mock.begin_session(peer, sealed);
     if rng.one_in(2) {
         story.begin_protection();
     }
     while rng.is_chosen() {
         story.step(&mut rng);
     }
-    story.driver.finish(&mut story.mock);
+    story.driver.finish(&mut story.around.mock);
     story.judge();
 }
 
-impl Story {
+impl SecondaryStory {
     fn begin_protection(&mut self) {
-        for _ in 0..4 {
-            self.speak();
-            self.deliver_all();
-        }
+        self.meet();
         self.tell(QemuEvent::Connected {
             migration: Migration::Colo,
             running: true,
@@ -132,23 +111,11 @@ impl Story {
             13 => self.checkpoint(rng),
             14 => self.epoch(rng),
             15 => self.seldom(rng),
-            16 => {
-                self.speak();
-                self.deliver_all();
-            }
-            17 => {
-                if let Some(frame) = self.to_node.pop_front() {
-                    self.deliver(&frame);
-                }
-            }
-            18 => drop(self.to_node.pop_front()),
-            19 => self.mock.trouble(rng),
-            20 => {
-                for ticks in looks([10, 60, 200, 1_100, 6_000][rng.below(5)]) {
-                    self.mock.now += ticks;
-                    self.tick();
-                }
-            }
+            16 => self.speak(),
+            17 => self.next_frame(true),
+            18 => self.next_frame(false),
+            19 => self.around.mock.trouble(rng),
+            20 => self.pass_time(rng),
             21 => {
                 if let Some(question) = self.asked.pop_front() {
                     let running = rng.one_in(2);
@@ -171,27 +138,18 @@ impl Story {
             3 => self.tell(QemuEvent::ColoExit),
             4 => self.tell(QemuEvent::Pass),
             5 => self.tell(QemuEvent::StartedWithoutMonitor {
-                stops: self.mock.seen as u32,
+                stops: self.around.mock.seen as u32,
             }),
             6 => {
                 self.say(Message::Leads(rng.below(3) as u32));
                 self.deliver_all();
             }
-            7 => {
-                self.boots += 1;
-                self.peer = peer(self.boots, self.sealed, self.mock.now);
-                self.mock.begin_session(&mut self.peer, self.sealed);
-                self.to_node.clear();
-            }
+            7 => self.restart_peer(),
             8 => self.delay(rng),
             _ => {
-                let number = match self.mock.actions.iter().next_back() {
-                    Some(Action::Fence(last)) => *last,
-                    _ => rng.below(4) as u32,
-                };
-                let down = rng.one_in(2);
-                self.mock.mail.push_back(ToPoll::Fenced { number, down });
-                self.round();
+                let last = self.around.has_fenced();
+                let number = if last { 0 } else { rng.below(4) as u32 };
+                self.fence(last, number, rng.one_in(2));
             }
         }
     }
@@ -229,54 +187,15 @@ impl Story {
         self.deliver_all();
     }
 
-    fn say(&mut self, message: Message) {
-        if let Message::Epoch(epoch) = message {
-            self.said.push(epoch);
-        }
-        let _ = self.peer.send(message);
-        self.speak();
-    }
-
-    fn speak(&mut self) {
-        for _ in 0..16 {
-            let Some(frame) = self.peer.next_transmit(self.mock.now) else {
-                break;
-            };
-            self.to_node.push_back(frame.bytes().to_vec());
-        }
-    }
-
-    fn deliver_all(&mut self) {
-        while let Some(frame) = self.to_node.pop_front() {
-            self.deliver(&frame);
-        }
-        self.round();
-    }
-
-    /// A frame of the link; what it tells of epochs counts if the node takes it for the next message.
-    fn deliver(&mut self, bytes: &[u8]) {
-        let number = bytes
-            .get(28..)
-            .filter(|_| bytes[17] == 1)
-            .map_or(0, |_| self.next_input.saturating_sub(1));
-        if bytes[17] == 2 && matches!(bytes[58], 1 | 8) {
-            let epoch = u32::from_be_bytes(bytes[59..63].try_into().expect("a number"));
-            self.heard.push((epoch, self.steps));
-        }
-        let frame = self.mock.frame(bytes, Origin::Input(Some(number)));
-        self.mock.link.push_back(frame);
-        self.round();
-    }
-
     fn input(&mut self, rng: &mut Rng) {
         let (payload, _) = output(rng, 1);
         if rng.one_in(6) {
             // What the network sends to this port.
-            let frame = self.mock.frame(&payload, Origin::Input(None));
-            self.mock.uplink.push_back(frame);
+            let frame = self.around.mock.frame(&payload, Origin::Input(None));
+            self.around.mock.uplink.push_back(frame);
             return self.round();
         }
-        if self.peer.room() == 0 {
+        if self.around.peer.room() == 0 {
             return;
         }
         self.next_input += 1;
@@ -285,9 +204,10 @@ impl Story {
         } else {
             self.epoch
         };
-        let header = self
-            .peer
-            .data_header(epoch, payload.len() as u32, self.mock.now);
+        let header =
+            self.around
+                .peer
+                .data_header(epoch, payload.len() as u32, self.around.mock.now);
         let frame = [&header[..], &payload].concat();
         if !rng.one_in(8) {
             self.deliver(&frame);
@@ -296,124 +216,17 @@ impl Story {
 
     fn guest_frame(&mut self, rng: &mut Rng) {
         let (bytes, _) = output(rng, 5_000);
-        let frame = self.mock.frame(&bytes, Origin::P(self.next));
+        let frame = self.around.mock.frame(&bytes, Origin::P(self.next));
         self.next += 1;
-        self.mock.guest.push_back(frame);
+        self.around.mock.guest.push_back(frame);
         self.round();
     }
 
     fn stop_ring(&mut self) {
-        self.mock.stops += 1;
+        self.around.mock.stops += 1;
         self.svm_ran = self.steps;
         self.runs = false;
         self.round();
-    }
-
-    fn barrier(&mut self, right: bool) {
-        let stops = self.mock.seen as u32;
-        self.tell(QemuEvent::Barrier {
-            stops: if right { stops } else { stops.wrapping_sub(1) },
-            migration: self.migration,
-            running: true,
-        });
-    }
-
-    fn tell(&mut self, event: QemuEvent) {
-        match event {
-            QemuEvent::Stop => (self.stop, self.for_load) = (true, false),
-            QemuEvent::StoppedFor { load } => self.for_load |= load,
-            QemuEvent::Resume => {
-                let in_colo = self.migration == Migration::Colo && !self.leads;
-                self.loads += usize::from(self.stop && self.for_load && in_colo);
-                self.stop = false;
-            }
-            QemuEvent::Migration(migration) => self.migration = migration,
-            QemuEvent::Barrier {
-                stops, migration, ..
-            } => {
-                self.migration = migration;
-                self.runs |= stops == self.mock.seen as u32;
-            }
-            QemuEvent::Connected {
-                migration, leads, ..
-            } => {
-                (self.migration, self.stop) = (migration, false);
-                self.leads = leads && migration == Migration::Colo;
-            }
-            QemuEvent::Disconnected => self.stop = false,
-            QemuEvent::StartedWithoutMonitor { .. } => self.runs = true,
-            _ => {}
-        }
-        self.chosen |= self.migration == Migration::Completed || self.leads;
-        self.mock.tell(event);
-        self.round();
-    }
-
-    /// What delays a loss of the peer, or should not count as one.
-    fn delay(&mut self, rng: &mut Rng) {
-        match rng.below(5) {
-            0 => {
-                self.mock.mail.push_back(ToPoll::PeerStalls);
-                self.round();
-            }
-            1 => {
-                self.mock.mail.push_back(ToPoll::AnnounceRestart);
-                self.announced += 1;
-                self.round();
-            }
-            2 => {
-                self.say(Message::Restarts);
-                self.deliver_all();
-            }
-            3 => {
-                // The node does not run.
-                self.mock.now += 6_000;
-                self.tick();
-            }
-            _ => {
-                // The guards begin anew; what is under way is of the session before.
-                self.mock.begin_session(&mut self.peer, self.sealed);
-                self.round();
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        let now = self.mock.now;
-        self.driver.tick(&mut self.mock, now);
-        self.judge();
-        self.round();
-    }
-
-    fn round(&mut self) {
-        let now = self.mock.now;
-        self.driver.round(&mut self.mock, now);
-        self.judge();
-        for bytes in std::mem::take(&mut self.mock.carried) {
-            let before = self.peer.counts().sessions;
-            let received = self.peer.receive(&bytes, bytes.len(), self.mock.now);
-            if let Received::Data { epoch, .. } = received
-                && self.driver.secondary().is_some()
-            {
-                assert!(
-                    self.said.contains(&epoch),
-                    "an S bears an epoch that was announced"
-                );
-            }
-            while let Some(event) = self.peer.next_event() {
-                self.restarts += usize::from(event == Event::Message(Message::Restarts));
-                if let Event::Message(Message::Loaded(covers)) = event {
-                    self.loaded(covers);
-                }
-            }
-            if self.peer.counts().sessions != before {
-                self.heard.clear();
-            }
-        }
-        for question in std::mem::take(&mut self.mock.questions) {
-            self.asked.push_back(question);
-            self.svm_ran = self.steps;
-        }
     }
 
     fn loaded(&mut self, covers: Option<u32>) {
@@ -422,7 +235,7 @@ impl Story {
         if let Some(epoch) = covers {
             let heard = |(said, at): &(u32, usize)| *said == epoch && *at <= self.svm_ran;
             assert!(
-                self.heard.iter().any(heard) || self.peer.counts().sessions > 1,
+                self.heard.iter().any(heard) || self.around.peer.counts().sessions > 1,
                 "R3: a report covers {epoch}, which was not heard while the SVM ran"
             );
         }
@@ -430,7 +243,7 @@ impl Story {
 
     fn judge(&mut self) {
         let follows = self.driver.secondary().is_some();
-        for did in std::mem::take(&mut self.mock.did) {
+        for did in std::mem::take(&mut self.around.mock.did) {
             match did {
                 Did::Released(origin) | Did::Passed(origin) => {
                     assert!(
@@ -447,14 +260,114 @@ impl Story {
                     assert!(is_next, "R7: input {number} behind {:?}", self.last_given);
                     self.last_given = Some(number);
                 }
-                Did::RestartAcknowledged => {
-                    self.acknowledged += 1;
-                    assert!(self.acknowledged <= self.announced.min(self.restarts));
-                }
+                Did::RestartAcknowledged => self.around.restart_acknowledged(),
                 _ => {}
             }
         }
-        let frames = self.driver.frames() + self.mock.frames();
-        assert_eq!(self.mock.owners.get(), frames, "R10: frames");
+        let frames = self.driver.frames() + self.around.mock.frames();
+        assert_eq!(self.around.mock.owners.get(), frames, "R10: frames");
+    }
+}
+
+impl Story for SecondaryStory {
+    fn around(&mut self) -> &mut Surroundings {
+        &mut self.around
+    }
+
+    fn migration(&self) -> Migration {
+        self.migration
+    }
+
+    fn says(&mut self, message: Message) {
+        if let Message::Epoch(epoch) = message {
+            self.said.push(epoch);
+        }
+    }
+
+    /// A frame of the link; what it tells of epochs counts if the node takes it for the next message.
+    fn deliver(&mut self, bytes: &[u8]) {
+        let number = bytes
+            .get(28..)
+            .filter(|_| bytes[17] == 1)
+            .map_or(0, |_| self.next_input.saturating_sub(1));
+        if bytes[17] == 2 && matches!(bytes[58], 1 | 8) {
+            let epoch = u32::from_be_bytes(bytes[59..63].try_into().expect("a number"));
+            self.heard.push((epoch, self.steps));
+        }
+        let frame = self.around.mock.frame(bytes, Origin::Input(Some(number)));
+        self.around.mock.link.push_back(frame);
+        self.round();
+    }
+
+    fn tell(&mut self, event: QemuEvent) {
+        match event {
+            QemuEvent::Stop => (self.stop, self.for_load) = (true, false),
+            QemuEvent::StoppedFor { load } => self.for_load |= load,
+            QemuEvent::Resume => {
+                let in_colo = self.migration == Migration::Colo && !self.leads;
+                self.loads += usize::from(self.stop && self.for_load && in_colo);
+                self.stop = false;
+            }
+            QemuEvent::Migration(migration) => self.migration = migration,
+            QemuEvent::Barrier {
+                stops, migration, ..
+            } => {
+                self.migration = migration;
+                self.runs |= stops == self.around.mock.seen as u32;
+            }
+            QemuEvent::Connected {
+                migration, leads, ..
+            } => {
+                (self.migration, self.stop) = (migration, false);
+                self.leads = leads && migration == Migration::Colo;
+            }
+            QemuEvent::Disconnected => self.stop = false,
+            QemuEvent::StartedWithoutMonitor { .. } => self.runs = true,
+            _ => {}
+        }
+        self.chosen |= self.migration == Migration::Completed || self.leads;
+        self.around.mock.tell(event);
+        self.round();
+    }
+
+    fn tick(&mut self) {
+        let now = self.around.mock.now;
+        self.driver.tick(&mut self.around.mock, now);
+        self.judge();
+        self.round();
+    }
+
+    fn round(&mut self) {
+        let now = self.around.mock.now;
+        self.driver.round(&mut self.around.mock, now);
+        self.judge();
+        for bytes in std::mem::take(&mut self.around.mock.carried) {
+            let before = self.around.peer.counts().sessions;
+            let received = self
+                .around
+                .peer
+                .receive(&bytes, bytes.len(), self.around.mock.now);
+            if let Received::Data { epoch, .. } = received
+                && self.driver.secondary().is_some()
+            {
+                assert!(
+                    self.said.contains(&epoch),
+                    "an S bears an epoch that was announced"
+                );
+            }
+            while let Some(event) = self.around.peer.next_event() {
+                self.around.hear(event);
+                if let Event::Message(Message::Loaded(covers)) = event {
+                    self.loaded(covers);
+                }
+            }
+            if self.around.peer.counts().sessions != before {
+                self.heard.clear();
+            }
+        }
+        for question in std::mem::take(&mut self.around.mock.questions) {
+            self.asked.push_back(question);
+            self.svm_ran = self.steps;
+        }
     }
 }

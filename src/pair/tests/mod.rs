@@ -139,7 +139,7 @@ impl Node {
 
     /// P that met their S on the fast path of pairs.
     fn paired(&self) -> u64 {
-        let comparator = self.driver.state().comparator();
+        let comparator = self.driver.state().comparison().comparator();
         comparator.local().counts().paired
     }
 }
@@ -199,7 +199,7 @@ fn a_gap_in_the_link_s_numbers_leaves_what_came_before_it() {
     node.ports.from_link.pop_back();
     node.s(3, epoch);
     assert_eq!(node.round(), [1, 3]);
-    assert!(node.driver.state().checkpoints().is_wanted());
+    assert!(node.driver.state().comparison().checkpoints().is_wanted());
 }
 
 #[test]

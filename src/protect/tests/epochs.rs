@@ -18,7 +18,7 @@ fn equal_output_leaves_and_other_output_waits_for_the_commit() {
     pair.resume();
     assert_eq!(pair.released(), [2]);
     assert_eq!(pair.request(), None);
-    assert_eq!(pair.primary.checkpoints().committed_count(), 1);
+    assert_eq!(pair.primary.comparison().checkpoints().committed_count(), 1);
 }
 
 #[test]
@@ -36,7 +36,10 @@ fn two_checkpoints_commit_one_after_the_other_under_a_late_monitor() {
         pair.tell(QemuEvent::Pass);
         assert!(!pair.primary.wants_output());
         pair.tell(QemuEvent::Resume);
-        assert_eq!(pair.primary.checkpoints().committed_count(), commit);
+        assert_eq!(
+            pair.primary.comparison().checkpoints().committed_count(),
+            commit
+        );
     }
     assert_eq!(pair.released(), [1]);
     pair.barrier(pair.stops, true);

@@ -267,11 +267,11 @@ fn stops_that_nothing_proves_are_asked_about_more_and_more_seldom() {
         pauses.push((pair.now - begun) / REPEAT);
     }
     assert_eq!(pauses, [0, 0, 1, 2, 4]);
-    assert_eq!(pair.primary.checkpoints().unproven_count(), 5);
+    assert_eq!(pair.primary.comparison().checkpoints().unproven_count(), 5);
     pair.stop(1);
     pair.resume();
     assert_eq!(pair.released(), [1]);
-    assert_eq!(pair.primary.checkpoints().unproven_count(), 0);
+    assert_eq!(pair.primary.comparison().checkpoints().unproven_count(), 0);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn a_load_behind_the_end_of_the_svm_s_colo_is_not_reported() {
     pair.tell(QemuEvent::Stop);
     pair.secondary.monitor(QemuEvent::ColoExit);
     svm_resumes(&mut pair, 1);
-    assert_eq!(pair.primary.reports().number, 0);
+    assert_eq!(pair.primary.epochs().reports().number, 0);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
 }
@@ -389,15 +389,21 @@ fn the_primary_learns_of_a_witness_though_the_queue_was_full_when_it_came() {
 #[test]
 fn one_report_commits_one_stop() {
     let mut pair = Pair::protected();
-    let before = pair.primary.checkpoints().committed_count();
+    let before = pair.primary.comparison().checkpoints().committed_count();
     pair.output(datagram(1));
     pair.stop(1);
     pair.tell(QemuEvent::Resume);
-    assert_eq!(pair.primary.checkpoints().committed_count(), before + 1);
+    assert_eq!(
+        pair.primary.comparison().checkpoints().committed_count(),
+        before + 1
+    );
     // An operator's stop before the ring was polled again.
     blink(&mut pair, true);
     pair.exchange();
-    assert_eq!(pair.primary.checkpoints().committed_count(), before + 1);
+    assert_eq!(
+        pair.primary.comparison().checkpoints().committed_count(),
+        before + 1
+    );
     assert_eq!(pair.released(), [1]);
     pair.now += EVIDENCE;
     assert_eq!(pair.request(), Some(Cause::Unproven));
@@ -414,7 +420,7 @@ fn a_stop_of_the_svm_for_no_load_is_not_reported() {
     pair.fence();
     pair.tell(QemuEvent::Stop);
     svm_resumes(&mut pair, 1);
-    assert_eq!(pair.primary.reports().number, 0);
+    assert_eq!(pair.primary.epochs().reports().number, 0);
     pair.resume();
     assert_eq!(pair.released(), NOTHING);
 }

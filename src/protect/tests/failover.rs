@@ -301,7 +301,7 @@ fn nothing_opens_on_the_word_of_a_peer_that_has_taken_over() {
             hear(&mut successor, t.bytes(), now);
         }
     }
-    assert!(primary.is_superseded() && primary.next_release().is_none());
+    assert!(primary.epochs().is_superseded() && primary.next_release().is_none());
     assert!(primary.link().is_settled() && successor.link().is_settled());
 }
 
@@ -367,7 +367,7 @@ fn the_announcement_leaves_when_qemu_has_decided_and_again_when_the_vm_runs() {
     // Whom the VM has sent its last segment to is asked where it is.
     let last = segment(true, 5_001, 7, b"x").to_vec();
     let packet = Packet::parse(&last, last.len());
-    successor.speaks_to(&last, &packet);
+    successor.announcer().unwrap().speaks_to(&last, &packet);
     assert_eq!(said(|| successor.next_announcement(now)), [ARP]);
 }
 
@@ -388,8 +388,8 @@ fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() 
         primary
     };
     let mut primary = restarted(true);
-    assert!(primary.wants_peers());
-    primary.hears(&heard, &packet);
+    assert!(primary.announcer().is_some_and(|it| !it.is_done()));
+    primary.announcer().unwrap().hears(&heard, &packet);
     let barrier = |stops| QemuEvent::Barrier {
         stops,
         migration: Migration::Colo,
@@ -414,9 +414,9 @@ fn a_primary_that_is_started_again_asks_the_vms_peers_behind_the_first_commit() 
     assert_eq!(said(|| pair.primary.next_announcement(late)), [ARP]);
     let later = late + 1_000 * setup(3).millisecond;
     assert_eq!(said(|| pair.primary.next_announcement(later)), [ARP]);
-    assert!(!pair.primary.wants_peers());
+    assert!(!pair.primary.announcer().is_some_and(|it| !it.is_done()));
     assert!(
-        !restarted(false).wants_peers(),
+        !restarted(false).announcer().is_some_and(|it| !it.is_done()),
         "the VM was never without a node"
     );
 }
@@ -683,5 +683,5 @@ fn a_survivor_that_is_started_again_leads_in_the_term_that_it_led_in() {
     let mut pair = pair_with(OnPeerLost::Hold, false);
     pair.secondary.led(5);
     pair.secondary_fails_over();
-    assert_eq!(pair.take_over().term(), 5);
+    assert_eq!(pair.take_over().epochs().term(), 5);
 }

@@ -39,7 +39,7 @@ fn a_lost_input_frame_asks_for_a_checkpoint() {
 fn an_svm_that_takes_no_input_asks_for_a_checkpoint() {
     let mut pair = Pair::protected();
     let input = datagram(9);
-    while pair.primary.input_room(pair.now) >= crate::protect::output_commit::BURST {
+    while pair.primary.input_room(pair.now) >= crate::frame::BURST {
         pair.input(&input);
     }
     assert_eq!(pair.request(), None);
@@ -55,7 +55,7 @@ fn a_slow_svm_is_only_waited_for() {
     let mut pair = Pair::protected();
     let input = datagram(9);
     for _ in 0..20 {
-        while pair.primary.input_room(pair.now) >= crate::protect::output_commit::BURST {
+        while pair.primary.input_room(pair.now) >= crate::frame::BURST {
             pair.input(&input);
         }
         for _ in 0..3 {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::compare::{Limits, Numbers, Policy, Reason};
 use crate::frame::{Frame, HeapFrame, Ticks};
-use crate::link::{DATA_HEADER, Timing};
+use crate::link::{DATA_HEADER, Endpoint, Event, Message, Timing};
 
 const TIMEOUT: Ticks = 1_000;
 const REPEAT: Ticks = 5_000;
@@ -77,6 +77,32 @@ fn nobody_can_tell_the_seeds_of_a_node_from_what_it_says() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 4);
+}
+
+/// Two ends of a link that know each other.
+pub(super) fn ends() -> [Endpoint; 2] {
+    let mut ends = [1, 2].map(|boot| Endpoint::new(1, boot, [2; 6], WINDOW, TIMING, 0));
+    for _ in 0..3 {
+        carry(&mut ends);
+        ends.reverse();
+        carry(&mut ends);
+        ends.reverse();
+    }
+    ends
+}
+
+/// Carries what one end has to say to the other one; returns the messages.
+pub(super) fn carry([from, to]: &mut [Endpoint; 2]) -> Vec<Message> {
+    while let Some(frame) = from.next_transmit(0) {
+        to.receive(frame.bytes(), frame.bytes().len(), 0);
+    }
+    let mut messages = Vec::new();
+    while let Some(event) = to.next_event() {
+        if let Event::Message(message) = event {
+            messages.push(message);
+        }
+    }
+    messages
 }
 
 /// A datagram that says one number.

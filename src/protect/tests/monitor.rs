@@ -30,7 +30,7 @@ fn colo_that_begins_before_the_guests_ring_runs_protects() {
     pair.tell(QemuEvent::Stop);
     pair.tell(QemuEvent::Pass);
     pair.tell(QemuEvent::Resume);
-    assert_eq!(pair.primary.checkpoints().committed_count(), 1);
+    assert_eq!(pair.primary.comparison().checkpoints().committed_count(), 1);
     pair.barrier(0, true);
     assert_eq!(pair.output(datagram(1)), None);
     assert_eq!(pair.released(), NOTHING);

@@ -18,8 +18,8 @@ fn cut_pair() -> Pair {
 
 /// Both nodes run once.
 fn run(pair: &mut Pair) {
-    pair.primary.begin_round(pair.now);
-    pair.secondary.begin_round(pair.now);
+    pair.primary.peer_link().begin_round(pair.now);
+    pair.secondary.peer_link().begin_round(pair.now);
     pair.primary.tick(pair.now);
     pair.secondary.tick(pair.now);
 }
@@ -41,14 +41,14 @@ fn a_peer_that_reports_a_stall_is_fenced_only_at_the_limit() {
     let end = pair.now + TIMING.stall - step + TIMING.silence;
     while pair.now + step < end {
         pair.now += step;
-        pair.primary.peer_stalls(pair.now);
-        pair.secondary.peer_stalls(pair.now);
+        pair.primary.peer_link().peer_stalls(pair.now);
+        pair.secondary.peer_link().peer_stalls(pair.now);
         assert_eq!(actions(&mut pair), [None, None], "at {}", pair.now);
         assert_eq!(pair.primary.state(), State::Protected);
     }
     pair.now = end;
-    pair.primary.peer_stalls(pair.now);
-    pair.secondary.peer_stalls(pair.now);
+    pair.primary.peer_link().peer_stalls(pair.now);
+    pair.secondary.peer_link().peer_stalls(pair.now);
     let [primary, secondary] = actions(&mut pair);
     assert!(matches!(primary, Some(Action::Fence(_))), "{primary:?}");
     assert!(matches!(secondary, Some(Action::Fence(_))), "{secondary:?}");
@@ -96,17 +96,17 @@ fn an_announced_restart_is_no_loss_until_its_limit() {
         let mut pair = cut_pair();
         pair.cut = false;
         match by_primary {
-            true => pair.primary.announce_restart(),
-            false => pair.secondary.announce_restart(),
+            true => pair.primary.peer_link().announce_restart(),
+            false => pair.secondary.peer_link().announce_restart(),
         }
         pair.exchange();
         let heard = match by_primary {
-            true => pair.primary.take_restart_acknowledged(),
-            false => pair.secondary.take_restart_acknowledged(),
+            true => pair.primary.peer_link().take_restart_acknowledged(),
+            false => pair.secondary.peer_link().take_restart_acknowledged(),
         };
         assert!(heard, "the operator learns that the peer knows");
-        assert!(!pair.primary.take_restart_acknowledged());
-        assert!(!pair.secondary.take_restart_acknowledged());
+        assert!(!pair.primary.peer_link().take_restart_acknowledged());
+        assert!(!pair.secondary.peer_link().take_restart_acknowledged());
         pair.cut = true;
         let peer = usize::from(by_primary);
         pair.now += TIMING.restart - 1;
@@ -119,9 +119,9 @@ fn an_announced_restart_is_no_loss_until_its_limit() {
 #[test]
 fn an_announcement_that_the_peer_has_not_received_is_not_acknowledged() {
     let mut pair = cut_pair();
-    pair.primary.announce_restart();
+    pair.primary.peer_link().announce_restart();
     pair.exchange();
-    assert!(!pair.primary.take_restart_acknowledged());
+    assert!(!pair.primary.peer_link().take_restart_acknowledged());
     pair.now += TIMING.silence;
     assert!(
         actions(&mut pair)[1].is_some(),
@@ -136,8 +136,8 @@ fn a_vm_that_dies_in_an_announced_restart_is_lost_at_once() {
         let mut pair = cut_pair();
         pair.cut = false;
         match by_primary {
-            true => pair.primary.announce_restart(),
-            false => pair.secondary.announce_restart(),
+            true => pair.primary.peer_link().announce_restart(),
+            false => pair.secondary.peer_link().announce_restart(),
         }
         pair.exchange();
         pair.cut = true;
@@ -156,9 +156,9 @@ fn a_vm_that_dies_in_an_announced_restart_is_lost_at_once() {
 fn a_restart_that_is_over_excuses_nothing() {
     let mut pair = cut_pair();
     pair.cut = false;
-    pair.secondary.announce_restart();
+    pair.secondary.peer_link().announce_restart();
     pair.exchange();
-    assert!(pair.secondary.take_restart_acknowledged());
+    assert!(pair.secondary.peer_link().take_restart_acknowledged());
     pair.secondary = Secondary::new(setup(3), pair.now);
     for _ in 0..4 {
         pair.now += TIMING.heartbeat;
@@ -184,7 +184,7 @@ fn a_link_that_returns_right_behind_a_commit_leads_to_a_checkpoint() {
     pair.primary.tick(pair.now);
     assert_eq!(pair.primary.state(), State::Uncertain);
     assert!(
-        pair.primary.checkpoints().is_wanted(),
+        pair.primary.comparison().checkpoints().is_wanted(),
         "nothing else ends the doubt"
     );
 }

@@ -86,7 +86,7 @@ impl World {
     fn judge_output(&self) {
         let now = self.now;
         let state = self.primary.speaks().state();
-        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let wanted = self.primary.speaks().comparison().checkpoints().is_wanted();
         if self.primary.is_protecting()
             && let Some(taken) = self.oracle.oldest()
         {
@@ -108,7 +108,7 @@ impl World {
     fn judge_mirror(&mut self) {
         let now = self.now;
         let state = self.primary.speaks().state();
-        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let wanted = self.primary.speaks().comparison().checkpoints().is_wanted();
         let lag = self.lag();
         let missed = &mut self.oracle.missed;
         while let Some((at, period, again)) = missed.front().copied() {
@@ -142,7 +142,7 @@ impl World {
     /// R9: input that waits leads to a checkpoint.
     fn judge_input(&mut self) {
         let now = self.now;
-        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let wanted = self.primary.speaks().comparison().checkpoints().is_wanted();
         let waits = (!self.uplink.is_empty() || self.primary.waiting_input() > 0)
             && self.qemu.pvm.takes_input()
             && self.primary.is_protecting()
@@ -158,9 +158,14 @@ impl World {
     /// R9: a checkpoint that is wanted is asked for.
     fn judge_requests(&mut self) {
         let now = self.now;
-        let wanted = self.primary.speaks().checkpoints().is_wanted();
+        let wanted = self.primary.speaks().comparison().checkpoints().is_wanted();
         // After some stops without proof requests come more and more seldom.
-        let unproven = self.primary.speaks().checkpoints().unproven_count();
+        let unproven = self
+            .primary
+            .speaks()
+            .comparison()
+            .checkpoints()
+            .unproven_count();
         let pause = match unproven.checked_sub(UNLUCKY) {
             Some(doublings) => REPEAT << doublings.min(6),
             None => 0,

@@ -193,7 +193,7 @@ impl World {
             capture.check(&mut self.rng);
         }
         let mut outcome = std::mem::take(&mut self.outcome);
-        outcome.requested = self.primary.speaks().checkpoints().requested();
+        outcome.requested = self.primary.speaks().comparison().checkpoints().requested();
         outcome.checkpoints = self.qemu.checkpoints;
         outcome.released_equal = self.oracle.released_equal;
         outcome.overtook = self.oracle.overtook;
@@ -383,8 +383,8 @@ impl World {
             "primary {:?} epoch {}, wanted {}, requested {}; secondary {:?} epoch {}; QEMU {}",
             self.primary.speaks().state(),
             self.primary.speaks().epoch(),
-            self.primary.speaks().checkpoints().is_wanted(),
-            self.primary.speaks().checkpoints().requested(),
+            self.primary.speaks().comparison().checkpoints().is_wanted(),
+            self.primary.speaks().comparison().checkpoints().requested(),
             self.secondary.follows().state(),
             self.secondary.follows().epoch(),
             self.qemu.describe(),

@@ -82,7 +82,7 @@ impl World {
             sent.is_empty() || now < zombie.knows_at,
             "R6: the primary still speaks at {now}, {:?} {} {:?}",
             zombie.node.speaks().state(),
-            zombie.node.speaks().is_superseded(),
+            zombie.node.speaks().epochs().is_superseded(),
             zombie.node.speaks().link().is_up(now)
         );
         for frame in sent {

@@ -1,0 +1,86 @@
+//! This node's end of the link, with the restarts that either node announces over it.
+//!
+//! In: frames, sessions, an operator's announcement. Out: what the other node says but for its restarts, messages, and
+//! the link's own frames.
+
+use super::Setup;
+use super::restart::RestartNotice;
+use crate::frame::Ticks;
+use crate::link::secure::Begun;
+use crate::link::{Endpoint, Event, Message, Transmit};
+
+/// One end of the link.
+pub(crate) struct PeerLink {
+    /// Its numbers, acknowledgments and grants.
+    pub(super) end: Endpoint,
+    restart: RestartNotice,
+}
+
+impl PeerLink {
+    /// An end that has heard nothing yet.
+    pub(super) fn new(setup: &Setup, now: Ticks) -> Self {
+        let (timing, mac) = (setup.link, setup.link_mac);
+        let end = Endpoint::new(setup.vm, setup.boot, mac, setup.window, timing, now);
+        Self::of(end.behind_guard(setup.sealed))
+    }
+
+    /// An end that has another past than this node's role; no restart is announced.
+    pub(super) fn of(end: Endpoint) -> Self {
+        Self {
+            end,
+            restart: RestartNotice::default(),
+        }
+    }
+
+    /// A round begins: what comes next may ask how long the peer has been silent.
+    #[inline]
+    pub(crate) fn begin_round(&mut self, now: Ticks) {
+        self.end.look(now);
+    }
+
+    /// Somebody on the link says that it is the peer and cannot prove it.
+    pub(crate) fn hear_foreigner(&mut self, now: Ticks) {
+        self.end.hear_foreigner(now);
+    }
+
+    /// The peer's control thread has reported that its poll core does not run.
+    pub(crate) fn peer_stalls(&mut self, now: Ticks) {
+        self.end.excuse_stall(now);
+    }
+
+    /// An operator has announced that this node restarts.
+    pub(crate) fn announce_restart(&mut self) {
+        self.restart.announce();
+    }
+
+    /// Whether the peer has received that announcement; true once.
+    pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
+        self.restart.take_acknowledged(&self.end)
+    }
+
+    /// The link's guard has begun a session.
+    pub(super) fn begin(&mut self, session: Begun) {
+        self.end.begin(session);
+    }
+
+    /// What the other node says next, but for an announced restart, which concerns its silence alone.
+    pub(super) fn next_event(&mut self, now: Ticks) -> Option<Event> {
+        loop {
+            match self.end.next_event()? {
+                Event::Message(Message::Restarts) => self.end.expect_restart(now),
+                event => {
+                    if event == Event::Session {
+                        self.restart.session();
+                    }
+                    return Some(event);
+                }
+            }
+        }
+    }
+
+    /// The next frame of the link's own.
+    pub(super) fn next_transmit(&mut self, now: Ticks) -> Option<Transmit> {
+        self.restart.send(&mut self.end);
+        self.end.next_transmit(now)
+    }
+}
