@@ -339,7 +339,7 @@ impl<B: Burst> PrimaryDriver<B> {
 
     /// Input in the guest's numbers, where those are not its client's.
     fn translate_input<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
-        if !self.state.takeover().is_some() {
+        if self.state.takeover().is_none() {
             return;
         }
         let state = &mut self.state;
