@@ -319,7 +319,8 @@ mod tests {
     #[test]
     fn each_thing_beside_the_bytes_is_judged() {
         let plain = segment(100, b"abc");
-        let changes: [(Rule, fn(&mut Segment)); 5] = [
+        type Change = fn(&mut Segment);
+        let changes: [(Rule, Change); 5] = [
             (Rule::R1, |segment| segment.fin = true),
             (Rule::R1, |segment| segment.rst = true),
             (Rule::R1, |segment| segment.ack = None),
