@@ -11,7 +11,7 @@ use super::{UsageError, ValueError};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, resolve};
 
 /// Long options that take a value, and `--raw-secondary`, which takes none.
-const OPTIONS: [&str; 31] = [
+const OPTIONS: [&str; 33] = [
     "role",
     "guest",
     "uplink",
@@ -42,6 +42,8 @@ const OPTIONS: [&str; 31] = [
     "report-dir",
     "capture",
     "capture-limit",
+    "control",
+    "control-group",
     "config",
 ];
 
@@ -208,6 +210,8 @@ impl Options {
             "report-dir" => process.report_dir = Some(value.into()),
             "capture" => process.capture = Some(value.into()),
             "capture-limit" => process.capture_limit = parsed(option, value)?,
+            "control" => process.control = parsed(option, value)?,
+            "control-group" => process.control_group = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
             _ => {
                 return Err(UsageError::UnknownOption {

@@ -15,8 +15,8 @@ use super::keys::{
     RestartLimit, StallLimit, StatsPeriod, VmId,
 };
 use super::{
-    FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys, PolicyRule, PortName,
-    ProcessKeys, QmpAddress, Role,
+    ControlPlace, FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PairKeys,
+    PolicyRule, PortName, ProcessKeys, QmpAddress, Role,
 };
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
@@ -95,6 +95,8 @@ table_with_pair_keys! {
         report_dir: Option<PathBuf>,
         capture: Option<PathBuf>,
         capture_limit: Option<CaptureLimit>,
+        control: Option<ControlPlace>,
+        control_group: Option<String>,
         /// The `[[pair]]` tables.
         pair: Vec<PairTable>,
         /// The `[[policy]]` tables, for all pairs.
@@ -162,6 +164,8 @@ impl File {
             report_dir: self.report_dir.clone(),
             capture: self.capture.clone(),
             capture_limit: self.capture_limit,
+            control: self.control.clone(),
+            control_group: self.control_group.clone(),
         }
     }
 }

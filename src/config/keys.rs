@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Bounded, FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost, PortName, QmpAddress,
-    Role,
+    Bounded, ControlPlace, FailoverMode, HeartbeatLoss, HeartbeatUdp, LinkKey, OnPeerLost,
+    PortName, QmpAddress, Role,
 };
 
 /// Sleep of a poll core in microseconds; 0 is none.
@@ -52,6 +52,10 @@ pub struct ProcessKeys {
     pub capture: Option<PathBuf>,
     /// MiB.
     pub capture_limit: Option<CaptureLimit>,
+    /// A socket, or none.
+    pub control: Option<ControlPlace>,
+    /// A group's name or number.
+    pub control_group: Option<String>,
 }
 
 impl ProcessKeys {
@@ -65,6 +69,8 @@ impl ProcessKeys {
             report_dir: self.report_dir.or(other.report_dir),
             capture: self.capture.or(other.capture),
             capture_limit: self.capture_limit.or(other.capture_limit),
+            control: self.control.or(other.control),
+            control_group: self.control_group.or(other.control_group),
         }
     }
 }

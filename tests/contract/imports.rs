@@ -64,6 +64,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "protect",
             "config",
             "observability",
+            "control",
             "pair",
             "dpdk",
         ],
