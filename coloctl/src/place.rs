@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Its name in a runtime directory (`control::SOCKET` of the node).
@@ -16,6 +17,11 @@ pub enum PlaceError {
          elsewhere"
     )]
     Nowhere,
+    /// One may run where this user cannot look.
+    #[error(
+        "this user may not look into {0:?}; ask as its owner, or give --control PATH of a node with --control-group"
+    )]
+    Closed(PathBuf),
     /// Several nodes run, or have run.
     #[error("there are several control sockets; choose one with --control PATH: {}", list(.0))]
     Several(Vec<PathBuf>),
@@ -52,16 +58,22 @@ fn bases() -> Vec<PathBuf> {
 
 fn only(bases: &[PathBuf], prefix: Option<&str>) -> Result<PathBuf, PlaceError> {
     let dirs = bases.iter().filter_map(|base| fs::read_dir(base).ok());
-    let mut found: Vec<PathBuf> = dirs
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|dir| prefix.is_none_or(|prefix| dir.file_name().is_some_and(|it| it == prefix)))
-        .map(|dir| dir.join(SOCKET))
-        .filter(|socket| socket.exists())
-        .collect();
+    let entries = dirs.flatten().filter_map(Result::ok);
+    let named = entries
+        .map(|entry| entry.path())
+        .filter(|dir| prefix.is_none_or(|prefix| dir.file_name().is_some_and(|it| it == prefix)));
+    let (mut found, mut closed) = (Vec::new(), None);
+    for dir in named {
+        let socket = dir.join(SOCKET);
+        match fs::symlink_metadata(&socket) {
+            Ok(_) => found.push(socket),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => closed = Some(dir),
+            Err(_) => {}
+        }
+    }
     found.sort();
     match found.len() {
-        0 => Err(PlaceError::Nowhere),
+        0 => Err(closed.map_or(PlaceError::Nowhere, PlaceError::Closed)),
         1 => Ok(found.remove(0)),
         _ => Err(PlaceError::Several(found)),
     }
