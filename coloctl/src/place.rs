@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Its name in a runtime directory (`control::SOCKET` of the node).
@@ -23,7 +24,7 @@ pub enum PlaceError {
     )]
     Closed(PathBuf),
     /// Several nodes run, or have run.
-    #[error("there are several control sockets; choose one with --control PATH: {}", list(.0))]
+    #[error("there are several control sockets; choose one with --file-prefix PREFIX or --control PATH: {}", list(.0))]
     Several(Vec<PathBuf>),
 }
 
@@ -72,6 +73,10 @@ fn only(bases: &[PathBuf], prefix: Option<&str>) -> Result<PathBuf, PlaceError> 
         }
     }
     found.sort();
+    if found.len() > 1 {
+        // A node that was killed leaves its file.
+        found.retain(|socket| is_alive(socket));
+    }
     match found.len() {
         0 => Err(closed.map_or(PlaceError::Nowhere, PlaceError::Closed)),
         1 => Ok(found.remove(0)),
@@ -79,8 +84,16 @@ fn only(bases: &[PathBuf], prefix: Option<&str>) -> Result<PathBuf, PlaceError> 
     }
 }
 
+/// Whether somebody may listen there.
+fn is_alive(socket: &Path) -> bool {
+    let refused = UnixStream::connect(socket).err();
+    refused.is_none_or(|error| error.kind() != ErrorKind::ConnectionRefused)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -95,10 +108,14 @@ mod tests {
         make("empty");
         assert!(matches!(only(&bases, None), Err(PlaceError::Nowhere)));
         let first = make("p");
-        fs::write(&first, "").expect("a file");
+        let _node = UnixListener::bind(&first).expect("a socket");
         assert_eq!(only(&bases, None).expect("the only one"), first);
         let second = make("s");
-        fs::write(&second, "").expect("a file");
+        drop(UnixListener::bind(&second).expect("a socket"));
+        let found = only(&bases, None).expect("the only one with a node");
+        assert_eq!(found, first);
+        fs::remove_file(&second).expect("it is stale");
+        let _other = UnixListener::bind(&second).expect("a socket");
         let error = only(&bases, None).expect_err("which?");
         assert!(error.to_string().contains("--control PATH"), "{error}");
         assert_eq!(only(&bases, Some("s")).expect("it is named"), second);

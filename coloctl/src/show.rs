@@ -101,16 +101,16 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
         )?;
     }
     if let Some(heard) = peer["heard"].as_bool() {
-        let what = match heard {
-            true => "heard",
-            false => "not heard",
-        };
         let silence = word(&peer["silence_ms"]);
+        let what = match heard {
+            true => format!("heard {silence} ms ago"),
+            false => format!("silent for {silence} ms"),
+        };
         let bound = word(&peer["lost_after_ms"]);
         let losses = word(&peer["losses"]);
         line(
             "peer",
-            format!("{what} for {silence} ms (lost after {bound}), losses: {losses}"),
+            format!("{what} (lost after {bound} ms), losses: {losses}"),
         )?;
     }
     let checkpoints = &pair["checkpoints"];
@@ -198,5 +198,41 @@ mod tests {
              \x20 held        1 frames, most 2, limit 3\n\
              \x20 parameters  compare-timeout 3000 ms\n"
         );
+    }
+
+    #[test]
+    fn a_pair_with_a_peer_shows_what_an_operator_looks_for() {
+        let status = Task::Status { pair: None };
+        let reply = |heard: bool| {
+            json!({"pairs": [{
+                "name": "vm0", "role": "primary", "taken_over": true, "state": "peer_lost", "since_s": 61.0, "epoch": 9,
+                "why": "because", "todo": "this",
+                "monitor": {"state": "unresponsive", "address": "/q", "qemu": "7.2.22", "migration": "colo",
+                    "waits_for": "STOP", "waits_ms": 1200},
+                "ring": {"runs": true}, "link": {"port": "l0", "sealed": false, "sessions": 2},
+                "peer": {"heard": heard, "silence_ms": 612, "lost_after_ms": 500, "losses": 1},
+                "checkpoints": {"requested": 1, "committed": 2,
+                    "last": {"reason": "ordered", "ago_s": 3.0, "stop_ms": 1.0, "pause_ms": 20.26}},
+                "held": {"frames": 1, "most": 2, "limit": 3},
+                "parameters": {"compare_timeout_ms": 3000, "failover": {"mode": "auto", "on_peer_lost": "hold"}},
+            }]})
+        };
+        let lost = text(&status, &reply(false));
+        for line in [
+            "pair vm0: primary (has taken over), peer_lost for 1 min 1 s, epoch 9",
+            "  to do       this",
+            "  monitor     unresponsive, QEMU 7.2.22 at /q, migration colo; owes STOP for 1200 ms",
+            "  ring        runs",
+            "  link        l0, trusted, without a key, sessions: 2",
+            "  peer        silent for 612 ms (lost after 500 ms), losses: 1",
+            "  checkpoints last: ordered 3.0 s ago, pause 20.3 ms; requested 1, committed 2",
+            "  parameters  compare-timeout 3000 ms, failover auto, on-peer-lost hold",
+        ] {
+            assert!(
+                lost.lines().any(|it| it == line),
+                "{line:?} is not in\n{lost}"
+            );
+        }
+        assert!(text(&status, &reply(true)).contains("heard 612 ms ago (lost after"));
     }
 }
