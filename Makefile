@@ -24,6 +24,7 @@ CARGO ?= $(or $(shell command -v cargo),$(wildcard $(HOME)/.cargo/bin/cargo),car
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 BIN = $(TARGET)/release/dpdk-colo
 AUDIT = $(TARGET)/release/dpdk-colo-audit
+CTL = $(TARGET)/release/coloctl
 LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
@@ -31,7 +32,7 @@ export CARGO
 .PHONY: all demo test lint unit replay fuzz fuzz-short mutants instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
 
 all:
-	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit
+	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit -p coloctl
 
 lab:
 	$(CARGO) build -p colo-lab
@@ -120,6 +121,11 @@ fresh:
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo
 	install -D -m 755 $(AUDIT) $(DESTDIR)$(PREFIX)/bin/dpdk-colo-audit
+	install -D -m 755 $(CTL) $(DESTDIR)$(PREFIX)/bin/coloctl
+	mkdir -p $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions zsh/site-functions)
+	$(CTL) man > $(DESTDIR)$(PREFIX)/share/man/man1/coloctl.1
+	$(CTL) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/coloctl
+	$(CTL) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_coloctl
 
 clean:
 	$(CARGO) clean

@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod control;
 pub mod dumps;
 pub mod error_chain;
 pub mod flow;

@@ -33,6 +33,21 @@ const SECONDARY: &str =
 const COMPARE: &str = "--role compare --primary-in a --secondary-in b --out c";
 
 #[test]
+fn the_control_socket_has_a_place_or_none() {
+    use dpdk_colo::config::ControlPlace;
+    let control = |more: &str| {
+        let settings = settings(&format!("{PRIMARY} {more}")).expect("complete");
+        settings.process.control
+    };
+    assert_eq!(control("").place, ControlPlace::Runtime);
+    assert_eq!(control("--control none").place, ControlPlace::None);
+    let given = control("--control /run/c --control-group wheel");
+    assert_eq!(given.place, ControlPlace::At("/run/c".into()));
+    assert_eq!(given.group.as_deref(), Some("wheel"));
+    assert!(mistake(&format!("{PRIMARY} --control")).contains("--control has no value"));
+}
+
+#[test]
 fn a_primary_has_its_ports_and_the_defaults() {
     let settings = settings(PRIMARY).expect("complete");
     assert_eq!(settings.process, Default::default());

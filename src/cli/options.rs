@@ -20,6 +20,8 @@ pub(super) const OTHERS: &[&str] = &[
     "report-dir",
     "capture",
     "capture-limit",
+    "control",
+    "control-group",
     "config",
 ];
 
@@ -171,6 +173,8 @@ impl Options {
             "report-dir" => process.report_dir = Some(value.into()),
             "capture" => process.capture = Some(value.into()),
             "capture-limit" => process.capture_limit = parsed(option, value)?,
+            "control" => process.control = parsed(option, value)?,
+            "control-group" => process.control_group = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
             _ => set_of_pair(&mut self.pair, option, value)?,
         }

@@ -54,6 +54,10 @@ When the other node is lost (primary, secondary):
   --failover WHO         who gives QEMU x-colo-lost-heartbeat: manual (default), or auto:
                          the node, once it is certain
 
+Control:
+  --control PATH|none    socket for coloctl (default: colo-control.sock in EAL's runtime directory)
+  --control-group GROUP  let this group use it, too, by name or number (default: its owner alone)
+
 Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{CaptureLimit, IdleSleep, StallLimit, StatsPeriod, pair_keys};
-use super::{PairKeys, PolicyRule, ProcessKeys, QmpAddress};
+use super::{ControlPlace, PairKeys, PolicyRule, ProcessKeys, QmpAddress};
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
 /// `flatten` would lose the line numbers of errors.
@@ -46,6 +46,8 @@ pair_keys! {
         report_dir: Option<PathBuf>,
         capture: Option<PathBuf>,
         capture_limit: Option<CaptureLimit>,
+        control: Option<ControlPlace>,
+        control_group: Option<String>,
         /// The `[[pair]]` tables.
         pair: Vec<PairTable>,
         /// The `[[policy]]` tables, for all pairs.
@@ -112,6 +114,8 @@ impl File {
             report_dir: self.report_dir.clone(),
             capture: self.capture.clone(),
             capture_limit: self.capture_limit,
+            control: self.control.clone(),
+            control_group: self.control_group.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, Role};
+use super::{Bounded, ControlPlace, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -49,6 +49,10 @@ pub struct ProcessKeys {
     pub capture: Option<PathBuf>,
     /// MiB.
     pub capture_limit: Option<CaptureLimit>,
+    /// A socket, or none.
+    pub control: Option<ControlPlace>,
+    /// A group's name or number.
+    pub control_group: Option<String>,
 }
 
 impl ProcessKeys {
@@ -62,6 +66,8 @@ impl ProcessKeys {
             report_dir: self.report_dir.or(other.report_dir),
             capture: self.capture.or(other.capture),
             capture_limit: self.capture_limit.or(other.capture_limit),
+            control: self.control.or(other.control),
+            control_group: self.control_group.or(other.control_group),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 #![warn(unreachable_pub)]
 
+mod control;
 mod failover;
 mod file;
 mod heartbeat_udp;
@@ -16,6 +17,7 @@ mod policy;
 mod resolve;
 mod value;
 
+pub use control::{ControlPlace, ControlSettings};
 pub use failover::{
     FailoverMode, FailoverModeError, FailoverSettings, HeartbeatLoss, HeartbeatLossError,
     OnPeerLost, OnPeerLostError,
@@ -66,6 +68,8 @@ pub struct ProcessSettings {
     pub report_dir: Option<PathBuf>,
     /// The captures that an audit reads.
     pub capture: Option<CaptureSettings>,
+    /// The socket for an operator's program.
+    pub control: ControlSettings,
 }
 
 impl Default for ProcessSettings {
@@ -77,6 +81,7 @@ impl Default for ProcessSettings {
             summary: None,
             report_dir: None,
             capture: None,
+            control: ControlSettings::default(),
         }
     }
 }

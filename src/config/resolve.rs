@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::keys::CaptureLimit;
 use super::{
-    CaptureSettings, FailoverMode, FailoverSettings, File, LinkKey, OnPeerLost, PairKeys,
-    PairSettings, PolicyRule, PortName, PortRole, ProcessKeys, ProcessSettings, QmpAddress, Role,
-    RoleSettings, RuleName, Settings,
+    CaptureSettings, ControlSettings, FailoverMode, FailoverSettings, File, LinkKey, OnPeerLost,
+    PairKeys, PairSettings, PolicyRule, PortName, PortRole, ProcessKeys, ProcessSettings,
+    QmpAddress, Role, RoleSettings, RuleName, Settings,
 };
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
@@ -69,6 +69,10 @@ pub fn resolve(
                 dir,
                 limit: capture_limit(process.capture_limit),
             }),
+            control: ControlSettings {
+                place: process.control.unwrap_or_default(),
+                group: process.control_group,
+            },
         },
         pairs: pairs.into_iter().map(|(_, pair)| pair).collect(),
     })

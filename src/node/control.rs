@@ -6,8 +6,11 @@ mod fencing;
 mod heartbeat;
 mod link;
 mod offsets;
+mod orders;
 mod pair;
 mod poll_interval;
+mod server;
+mod socket;
 mod starvation;
 mod waits;
 
@@ -16,12 +19,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
 pub use heartbeat::{HeartbeatUdpError, ProgressReports};
 pub use pair::{ControlPair, GuestEvent, guest_events};
+pub use server::Server;
+pub use socket::{ControlSocket, ControlSocketError};
 
+use self::orders::PostedOrder;
 use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
@@ -41,7 +48,7 @@ const COLLECT: Duration = Duration::from_millis(100);
 /// How long the program waits at its end for the reader of stdout.
 const STDOUT_WAIT: Duration = Duration::from_secs(1);
 
-/// What the control thread shares with DPDK's telemetry thread.
+/// What the control thread shares with DPDK's telemetry thread and the control socket's.
 struct SharedStats {
     pairs: Vec<pair::Figures>,
     pools: Vec<(String, Mempool)>,
@@ -92,6 +99,7 @@ pub struct Control {
     settings: ProcessSettings,
     clock: Clock,
     log: Log,
+    orders: (Sender<PostedOrder>, Receiver<PostedOrder>),
     _telemetry: TelemetryCommand,
 }
 
@@ -144,8 +152,39 @@ impl Control {
             settings: settings.clone(),
             clock,
             log,
+            orders: orders::orders(),
             _telemetry: command,
         })
+    }
+
+    /// What serves the control socket, on a thread of its own.
+    pub fn server(&self, socket: ControlSocket) -> Server {
+        let (orders, _) = &self.orders;
+        Server::new(
+            socket,
+            Arc::clone(&self.stats),
+            orders.clone(),
+            self.settings.clone(),
+            self.log.clone(),
+        )
+    }
+
+    /// Begins what operators have ordered.
+    fn carry_out_orders(&mut self, now: Instant) {
+        let (_, orders) = &self.orders;
+        while let Ok(posted) = orders.try_recv() {
+            let number = posted.pair;
+            let Some(pair) = self.pairs.get_mut(number) else {
+                continue;
+            };
+            let status = {
+                let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                let figures = &mut stats.pairs[number];
+                pair.show_facts(now, figures);
+                figures.status(now)
+            };
+            pair.carry_out(posted, &status, now, &self.logs[number]);
+        }
     }
 
     /// Runs until a signal ends the program.
@@ -173,10 +212,11 @@ impl Control {
             }
             if signals.restart.swap(false, Ordering::Relaxed) {
                 for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {
-                    pair.announce_restart(log);
+                    pair.announce_restart("SIGUSR1", log);
                 }
             }
             let now = Instant::now();
+            self.carry_out_orders(now);
             for (number, pair) in self.pairs.iter_mut().enumerate() {
                 let mut stats = None;
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
@@ -202,6 +242,7 @@ impl Control {
                     figures.collect();
                     pair.tell_state(figures, log);
                     pair.tell_waits(now, figures, log);
+                    pair.show_facts(now, figures);
                 }
             }
             if let (Some(period), Some(out)) = (self.settings.stats_period, &stdout)

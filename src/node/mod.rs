@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use self::control::HeartbeatUdpError;
+use self::control::{ControlSocket, ControlSocketError, HeartbeatUdpError};
 use self::poll::PollCore;
 use self::worker::WorkerCore;
 use crate::config::{KeyFileError, Settings};
@@ -104,6 +104,9 @@ pub enum NodeError {
     /// The control threads' datagrams have no way.
     #[error(transparent)]
     HeartbeatUdp(#[from] HeartbeatUdpError),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    ControlSocket(#[from] ControlSocketError),
     /// Too little memory for the pools of all pairs.
     #[error(
         "the packet buffers of {pairs} VM pair{} need {least} MB at the least, EAL has {free} MB for them; \
@@ -157,7 +160,10 @@ impl NodeError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            NodeError::UnknownPort { .. } | NodeError::Device { .. } | NodeError::LinkKey(_)
+            NodeError::UnknownPort { .. }
+                | NodeError::Device { .. }
+                | NodeError::LinkKey(_)
+                | NodeError::ControlSocket(_)
         )
     }
 }
@@ -165,6 +171,7 @@ impl NodeError {
 /// Runs a node until it is asked to end.
 pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Result<(), NodeError> {
     let stop = Arc::clone(&signals.stop);
+    let socket = ControlSocket::wanted(&settings.process.control, &eal.runtime_dir(), log)?;
     let setup::Wired {
         poll,
         workers,
@@ -181,6 +188,7 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
     let lcores = poll.iter().map(|(lcore, _)| lcore);
     let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
     let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();
+    let server = socket.map(|socket| control.server(socket));
     let control_thread = {
         let (signals, busy_cpus, log) = (signals.clone(), busy_cpus.clone(), log.clone());
         thread::Builder::new()
@@ -194,6 +202,18 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
                 signals.stop.store(true, Ordering::Relaxed);
                 outcome
             })?
+    };
+    let socket_thread = match server {
+        None => None,
+        Some(server) => {
+            let (stop, busy_cpus) = (Arc::clone(&stop), busy_cpus.clone());
+            let thread = thread::Builder::new().name("colo-socket".into());
+            let serve = move || {
+                control::keep_off(&busy_cpus);
+                server.run(&stop);
+            };
+            Some(thread.spawn(serve)?)
+        }
     };
     let recorder_thread = {
         let log = log.clone();
@@ -213,6 +233,11 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
     recorder_thread
         .join()
         .map_err(|_| NodeError::Panicked { thread: "capture" })?;
+    if let Some(thread) = socket_thread {
+        thread
+            .join()
+            .map_err(|_| NodeError::Panicked { thread: "socket" })?;
+    }
     // The poll cores have dropped the queues, so the ports can be stopped.
     hardware.close();
     controlled??.complete(polled?)?;

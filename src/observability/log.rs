@@ -29,12 +29,19 @@ pub enum Level {
 }
 
 impl Level {
-    fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warning => "warning",
             Self::Error => "error",
         }
+    }
+
+    /// The level that a word means.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let all = [Self::Info, Self::Warning, Self::Error];
+        all.into_iter().find(|level| level.word() == word)
     }
 }
 
@@ -53,6 +60,8 @@ enum Sink {
 
 struct Inner {
     sink: Sink,
+    /// Lines of a lower level are not written.
+    least: Level,
     repeats: HashMap<(Level, Arc<str>, &'static str), Repeat>,
 }
 
@@ -80,6 +89,7 @@ impl Log {
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 sink: Sink::Here(Box::new(sink)),
+                least: Level::Info,
                 repeats: HashMap::new(),
             })),
             scope: Arc::from(""),
@@ -106,6 +116,16 @@ impl Log {
             inner: Arc::clone(&self.inner),
             scope: Arc::from(pair),
         }
+    }
+
+    /// Lines of a lower level than this are not written from now on, by any handle.
+    pub fn set_least(&self, level: Level) {
+        self.lock().least = level;
+    }
+
+    /// The least level of the lines that are written.
+    pub fn least(&self) -> Level {
+        self.lock().least
     }
 
     /// Writes what was left out, and waits until all lines are written, for `limit` at most; whether they are.
@@ -188,7 +208,10 @@ impl Log {
 
 impl Inner {
     fn put(&mut self, level: Level, line: fmt::Arguments<'_>, left_out: u64) {
-        let mut text = format!("dpdk-colo: {}: ", level.as_str());
+        if level < self.least {
+            return;
+        }
+        let mut text = format!("dpdk-colo: {}: ", level.word());
         for c in line.to_string().chars() {
             match c.is_control() {
                 true => text.extend(c.escape_default()),
@@ -260,6 +283,28 @@ mod tests {
              dpdk-colo: warning: vm0: no answer\n\
              dpdk-colo: error: vm0: gone\n"
         );
+    }
+
+    #[test]
+    fn lines_below_the_least_level_are_not_written() {
+        let lines = Lines::default();
+        let log = Log::to(lines.clone());
+        assert_eq!(log.least(), Level::Info);
+        log.of("vm0").set_least(Level::Warning);
+        assert_eq!(log.least(), Level::Warning);
+        log.info(format_args!("a step"));
+        log.alert(format_args!("a warning"));
+        log.set_least(Level::Error);
+        log.alert(format_args!("another"));
+        log.error("x", format_args!("an error"));
+        assert_eq!(
+            lines.take(),
+            "dpdk-colo: warning: a warning\ndpdk-colo: error: an error\n"
+        );
+        for level in [Level::Info, Level::Warning, Level::Error] {
+            assert_eq!(Level::of_word(level.word()), Some(level));
+        }
+        assert_eq!(Level::of_word("debug"), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "observability",
         &["flow", "compare", "protect", "config", "cli"],
     ),
+    ("control", &["protect", "config", "observability"]),
     (
         "pair",
         &[
@@ -64,6 +65,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "protect",
             "config",
             "observability",
+            "control",
             "pair",
             "dpdk",
         ],
@@ -72,7 +74,8 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
-    "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect", "pair",
+    "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
+    "control", "pair",
 ];
 
 /// What a pure module does not use of the standard library.

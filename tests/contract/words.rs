@@ -66,6 +66,7 @@ const SEARCHED: &[&str] = &[
     "csrc",
     "docs",
     "audit",
+    "coloctl",
     "lab",
     "bench",
     "tests",

@@ -31,7 +31,7 @@ fn open(pair: &mut Pair, flow: &Flow) {
 }
 
 /// The SVM's QEMU gets the failover command. The VM's driver fills its ring late, as on a machine that is busy.
-fn fail_over_svm(pair: &mut Pair) {
+pub fn fail_over_svm(pair: &mut Pair) {
     pair.svm.emit(
         "COLO_EXIT",
         "{\"mode\": \"secondary\", \"reason\": \"error\"}",

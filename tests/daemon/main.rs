@@ -16,6 +16,7 @@ mod traffic;
 
 mod attack;
 mod compare;
+mod control;
 mod failover;
 mod full;
 mod garbage;

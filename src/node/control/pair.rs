@@ -1,9 +1,11 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
+mod facts;
 mod figures;
 mod guest;
 mod monitor;
 mod notices;
+mod orders;
 mod peer;
 mod record;
 
@@ -13,9 +15,11 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
+use self::facts::Facts;
 pub use self::figures::Figures;
 pub use self::guest::{GuestEvent, guest_events};
 use self::monitor::Asked;
+use self::orders::Orders;
 use super::backlog::Backlog;
 use super::fencing::Fencing;
 use super::heartbeat::ProgressReports;
@@ -63,6 +67,8 @@ pub struct ControlPair {
     offsets: OffsetFile,
     reports: Option<ProgressReports>,
     starvation: Starvation,
+    facts: Facts,
+    orders: Orders,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
     state: State,
@@ -83,6 +89,8 @@ impl ControlPair {
             .role
             .qmp()
             .map(|address| Client::new(address.clone(), Options::default()));
+        let facts = Facts::new(Instant::now());
+        let orders = Orders::new(&settings.name);
         let figures = Figures {
             settings: settings.clone(),
             cores,
@@ -91,6 +99,7 @@ impl ControlPair {
             checkpoints: CheckpointTimes::default(),
             monitor: None,
             records: None,
+            facts,
         };
         Self {
             settings,
@@ -113,6 +122,8 @@ impl ControlPair {
             offsets,
             reports: None,
             starvation: Starvation::default(),
+            facts,
+            orders,
             mute: false,
             state: State::Solo,
         }
@@ -128,13 +139,13 @@ impl ControlPair {
         self.reports = Some(reports);
     }
 
-    /// Announces to the peer that this node restarts.
-    pub fn announce_restart(&mut self, log: &Log) {
+    /// Announces to the peer that this node restarts, as SIGUSR1 or somebody else wants.
+    pub fn announce_restart(&mut self, by: &str, log: &Log) {
         if self.settings.role.role() == Role::Compare {
             return;
         }
         log.info(format_args!(
-            "pair {}: SIGUSR1: announcing to the peer that this node restarts",
+            "pair {}: {by}: announcing to the peer that this node restarts",
             self.settings.name
         ));
         self.tell(ToPoll::AnnounceRestart);
@@ -189,14 +200,17 @@ impl ControlPair {
                 ToControl::Ask(question) => self.ask_whether_it_runs(question, now),
                 ToControl::Offset(flow, offset) => self.offsets.collect(flow, offset),
                 ToControl::OffsetsEnd { term } => self.save_offsets(term, log),
-                ToControl::RestartAcknowledged => log.warning(
-                    "restart",
-                    format_args!(
-                        "pair {}: the peer has received the announcement of this node's restart; end this process and \
-                         start it again within the peer's --restart-limit",
-                        self.settings.name
-                    ),
-                ),
+                ToControl::RestartAcknowledged => {
+                    self.orders.announced();
+                    log.warning(
+                        "restart",
+                        format_args!(
+                            "pair {}: the peer has received the announcement of this node's restart; end this process \
+                             and start it again within the peer's --restart-limit",
+                            self.settings.name
+                        ),
+                    );
+                }
                 ToControl::Link(notice) => link::tell(notice, &self.settings, log),
             }
         }

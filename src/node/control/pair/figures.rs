@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::facts::Facts;
 use crate::config::PairSettings;
 use crate::observability::checkpoints::CheckpointTimes;
 use crate::observability::counters::{self, Snapshot};
@@ -19,6 +20,7 @@ pub struct Figures {
     pub(super) checkpoints: CheckpointTimes,
     pub(super) monitor: Option<MonitorSummary>,
     pub(super) records: Option<RecordSummary>,
+    pub(super) facts: Facts,
 }
 
 impl Figures {

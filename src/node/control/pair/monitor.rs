@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::facts::SeenCheckpoint;
 use super::guest::QUESTION;
 use super::{ControlPair, Figures};
 use crate::config::Role;
@@ -42,6 +43,7 @@ impl ControlPair {
         };
         match client.request_checkpoint(request.token, now) {
             Ok(()) => {
+                self.facts.requested(request.cause.word());
                 let before = self.asked.take();
                 let before = before.filter(|before| before.request.seen == request.seen);
                 self.asked = Some(Asked {
@@ -126,11 +128,13 @@ impl ControlPair {
                 self.connected = false;
                 self.asked = None;
                 self.stopped = None;
+                self.orders.disconnected();
                 log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
                 self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
             }
             Event::Stop { at } => {
                 self.stopped = Some(at.read);
+                self.orders.stopped(at.read);
                 if let Some(written) = self.asked.as_ref().and_then(|asked| asked.written) {
                     figures(&mut |f| {
                         f.checkpoints
@@ -149,11 +153,21 @@ impl ControlPair {
                 if let Some(stopped) = self.stopped.take() {
                     let pause = at.read.saturating_duration_since(stopped);
                     figures(&mut |f| f.checkpoints.record_pause(pause));
-                    if let Some(asked) = self.asked.take() {
-                        let stop = asked
-                            .written
-                            .map(|w| stopped.saturating_duration_since(w))
-                            .unwrap_or_default();
+                    let ordered = self.orders.resumed(at.read);
+                    let asked = self.asked.take();
+                    let written = asked.as_ref().and_then(|asked| asked.written);
+                    let stop = written.map(|w| stopped.saturating_duration_since(w));
+                    self.facts.resumed(match (&asked, ordered) {
+                        (None, Some(ordered)) => ordered,
+                        _ => SeenCheckpoint {
+                            reason: asked.as_ref().map_or("qemu", |it| it.request.cause.word()),
+                            at: at.read,
+                            stop,
+                            pause,
+                        },
+                    });
+                    if let Some(asked) = asked {
+                        let stop = stop.unwrap_or_default();
                         log.info(format_args!(
                             "pair {name}: checkpoint: {}, STOP {:.1} ms after the request, RESUME {:.1} ms later",
                             asked.request.cause.word(),
@@ -183,6 +197,7 @@ impl ControlPair {
                 self.tell(ToPoll::Monitor(QemuEvent::ColoExit));
             }
             Event::RequestWritten { token, at } => {
+                self.orders.written(token, at);
                 if let Some(asked) = self
                     .asked
                     .as_mut()
@@ -197,7 +212,8 @@ impl ControlPair {
                     }
                 }
             }
-            Event::RequestFailed { cause, .. } => {
+            Event::RequestFailed { token, cause } => {
+                self.orders.request_failed(token, &chain(&cause).to_string());
                 log.warning(
                     "request",
                     format_args!("pair {name}: checkpoint request: {}", chain(&cause)),
@@ -233,14 +249,20 @@ impl ControlPair {
                      which was down in the state that its peer sent"
                 ),
             ),
-            Event::FailOverAccepted => log.warning(
-                "failover",
-                format_args!("pair {name}: QEMU goes on with this VM alone"),
-            ),
-            Event::FailOverFailed { cause } => log.warning(
-                "failover",
-                format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(&cause)),
-            ),
+            Event::FailOverAccepted => {
+                self.orders.failed_over(Ok(()));
+                log.warning(
+                    "failover",
+                    format_args!("pair {name}: QEMU goes on with this VM alone"),
+                );
+            }
+            Event::FailOverFailed { cause } => {
+                self.orders.failed_over(Err(chain(&cause).to_string()));
+                log.warning(
+                    "failover",
+                    format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(&cause)),
+                );
+            }
             Event::Yanked { what } => log.warning(
                 "yank",
                 format_args!("pair {name}: the peer is certainly lost: QEMU has cut {what}"),

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::ControlPair;
-use crate::config::{OnPeerLost, PortRole, Role};
-use crate::node::control::fencing::{Fencing, Outcome};
+use super::orders::OPERATORS;
+use crate::config::{PortRole, Role};
+use crate::node::control::fencing::Outcome;
 use crate::node::control::offsets::Left;
 use crate::node::mailbox::ToPoll;
 use crate::observability::log::Log;
@@ -12,28 +13,17 @@ use crate::protect::Migration;
 
 impl ControlPair {
     pub(super) fn fence(&mut self, number: u32, now: Instant, log: &Log) {
-        let OnPeerLost::Exec(command) = &self.settings.failover.on_peer_lost else {
-            return;
-        };
-        let (name, role) = (&self.settings.name, self.settings.role.role());
-        log.warning(
-            "fencing-begins",
-            format_args!("pair {name}: the peer is lost; running {command:?}"),
-        );
-        match Fencing::start(command, number, name, role.as_str(), now) {
-            Ok(fencing) => self.fencing = Some(fencing),
-            Err(error) => {
-                log.error(
-                    "fencing",
-                    format_args!(
-                        "pair {name}: {command:?} cannot be started: {error}; still holding"
-                    ),
-                );
-                self.tell(ToPoll::Fenced {
-                    number,
-                    down: false,
-                });
-            }
+        match &mut self.fencing {
+            // An operator has ordered it a moment before: it answers both.
+            Some(under_way) if under_way.number == OPERATORS => under_way.number = number,
+            _ => self.start_fencing(number, now, log),
+        }
+    }
+
+    /// Tells the poll core what a fencing command came to, if it has asked for it.
+    pub(super) fn tell_fenced(&mut self, number: u32, down: bool) {
+        if number != OPERATORS {
+            self.tell(ToPoll::Fenced { number, down });
         }
     }
 
@@ -45,23 +35,29 @@ impl ControlPair {
             return;
         };
         let (name, number) = (&self.settings.name, fencing.number);
-        let down = match outcome {
+        let failure = match outcome {
             Outcome::Down => {
                 log.warning("fenced", format_args!("pair {name}: the peer is down"));
-                true
+                None
             }
             Outcome::Failed(how) => {
                 log.warning(
                     "fencing",
                     format_args!(
-                        "pair {name}: the fencing command failed ({how}); nothing is certain, trying again"
+                        "pair {name}: the fencing command failed ({how}); nothing is certain{}",
+                        if number == OPERATORS {
+                            ""
+                        } else {
+                            ", trying again"
+                        }
                     ),
                 );
-                false
+                Some(how)
             }
         };
         self.fencing = None;
-        self.tell(ToPoll::Fenced { number, down });
+        self.tell_fenced(number, failure.is_none());
+        self.go_on_after_fencing(failure.as_deref(), now, log);
     }
 
     pub(super) fn fail_over(&mut self, now: Instant, log: &Log) {

@@ -1,0 +1,255 @@
+//! The words of the command line: the one definition of the help, the man page, the completions and the requests.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use serde_json::{Value, json};
+
+/// What the exit status means.
+pub const EXIT_STATUS: &str = "\
+Exit status, as OCF resource agents have it:
+  0  done; of status: the node runs and its VM does not lead
+  1  refused, failed or not in time
+  2  wrong words, or no such pair
+  7  no node answers at the socket
+  8  of status: the node runs and its VM leads";
+
+/// What the node's own bounds leave for a reply: an order may wait for a fencing command and for QEMU.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Show what a running dpdk-colo does and why, and give it orders
+#[derive(Debug, Parser)]
+#[command(name = "coloctl", version, after_help = EXIT_STATUS)]
+pub struct Args {
+    /// The node's control socket (default: the only one below EAL's runtime directories)
+    #[arg(long, global = true, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// EAL's --file-prefix of the node, where several run
+    #[arg(long, global = true, value_name = "PREFIX", conflicts_with = "control")]
+    pub file_prefix: Option<String>,
+    /// Print the reply as JSON, an error included
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Show each pair's role, state, why, and what to do
+    Status {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// Wait until something is so
+    Wait {
+        /// What is waited for
+        #[arg(long = "for", value_name = "WHAT")]
+        condition: Condition,
+        /// For how many seconds at most; 0: look once
+        #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+        timeout: f64,
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// Let QEMU take a checkpoint, and wait for its commit
+    Checkpoint {
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// Let this node's VM go on without its peer; refused while the peer is heard
+    Failover {
+        /// The peer's VM certainly sends nothing any more (default: the node runs its fencing command)
+        #[arg(long)]
+        fenced: bool,
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// Announce a restart of this node to its peer, so that the peer waits for it
+    Maintenance {
+        /// on, or off, which is refused: an announcement ends by itself
+        mode: Mode,
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// Change a parameter of the running node
+    Set {
+        /// Its name, such as log-level
+        name: String,
+        /// Its value
+        value: String,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Condition {
+    /// QEMU's monitor answers
+    Connected,
+    /// The other node is heard
+    Peer,
+    /// The pair is protected
+    Protected,
+    /// This node's VM is the one that speaks
+    Leads,
+}
+
+/// Whether a restart is announced.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Mode {
+    /// It is
+    On,
+    /// It is no more
+    Off,
+}
+
+fn word(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+impl Args {
+    /// The command and its arguments, as the node takes them.
+    pub fn request(&self) -> (&'static str, Value) {
+        let (command, mut arguments, pair) = match &self.task {
+            Task::Status { pair } => ("status", json!({}), pair),
+            Task::Wait {
+                condition,
+                timeout,
+                pair,
+            } => {
+                let arguments = json!({ "for": word(*condition), "timeout": timeout });
+                ("wait", arguments, pair)
+            }
+            Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
+            Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
+            Task::Maintenance { mode, pair } => {
+                ("maintenance", json!({ "mode": word(*mode) }), pair)
+            }
+            Task::Set { name, value } => ("set", json!({ "name": name, "value": value }), &None),
+            Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
+        };
+        if let Some(pair) = pair {
+            arguments["pair"] = json!(pair);
+        }
+        (command, arguments)
+    }
+
+    /// How long the reply may take.
+    pub fn patience(&self) -> Duration {
+        match self.task {
+            Task::Wait { timeout, .. } => {
+                let own = Duration::try_from_secs_f64(timeout).unwrap_or_default();
+                own.saturating_add(PATIENCE)
+            }
+            _ => PATIENCE,
+        }
+    }
+}
+
+/// Writes one page for all commands.
+pub fn man(out: &mut impl Write) -> io::Result<()> {
+    let command = Args::command();
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    page.render_options_section(out)?;
+    for sub in command.get_subcommands() {
+        let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
+        writeln!(out, ".SH \"{title}\"")?;
+        let page = clap_mangen::Man::new(sub.clone());
+        let mut text = Vec::new();
+        page.render_description_section(&mut text)?;
+        page.render_options_section(&mut text)?;
+        // The page of the program has these as its own sections.
+        for line in String::from_utf8_lossy(&text).lines() {
+            match line.starts_with(".SH ") || line.starts_with(".ie ") || line.starts_with(".el ") {
+                true => writeln!(out, ".PP")?,
+                false => writeln!(out, "{line}")?,
+            }
+        }
+    }
+    page.render_extra_section(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(line: &str) -> (&'static str, Value) {
+        let args = Args::try_parse_from(line.split_whitespace());
+        args.unwrap_or_else(|error| panic!("{line}: {error}"))
+            .request()
+    }
+
+    #[test]
+    fn the_definitions_contradict_each_other_nowhere() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn words_become_requests() {
+        for (line, command, arguments) in [
+            ("coloctl status", "status", json!({})),
+            (
+                "coloctl --json status --pair a",
+                "status",
+                json!({"pair": "a"}),
+            ),
+            (
+                "coloctl wait --for protected --timeout 2.5",
+                "wait",
+                json!({"for": "protected", "timeout": 2.5}),
+            ),
+            ("coloctl checkpoint --json", "checkpoint", json!({})),
+            (
+                "coloctl failover --fenced",
+                "failover",
+                json!({"fenced": true}),
+            ),
+            (
+                "coloctl maintenance on",
+                "maintenance",
+                json!({"mode": "on"}),
+            ),
+            (
+                "coloctl set log-level error",
+                "set",
+                json!({"name": "log-level", "value": "error"}),
+            ),
+        ] {
+            assert_eq!(request(line), (command, arguments), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_every_command_and_the_exit_statuses() {
+        let mut page = Vec::new();
+        man(&mut page).expect("a page");
+        let page = String::from_utf8(page).expect("text");
+        for sub in Args::command().get_subcommands() {
+            let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
+            assert!(page.contains(&title), "{title}");
+        }
+        assert!(page.contains("no node answers at the socket"));
+    }
+}

@@ -1,0 +1,105 @@
+//! The program `coloctl`: one request to a running `dpdk-colo`, and its reply for a reader or a program.
+//!
+//! Exit status: see [`args::EXIT_STATUS`], which `--help` and the man page show.
+
+mod args;
+mod client;
+mod place;
+mod show;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use serde_json::Value;
+
+use args::{Args, Task};
+use client::{ClientError, Reply};
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+const NOT_RUNNING: u8 = 7;
+const LEADS: u8 = 8;
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Place(#[from] place::PlaceError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl Failure {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Place(place::PlaceError::Several(_)) => WRONG,
+            Self::Place(place::PlaceError::Nowhere) | Self::Client(ClientError::Absent { .. }) => {
+                NOT_RUNNING
+            }
+            Self::Place(place::PlaceError::Closed(_)) | Self::Client(_) | Self::Write(_) => FAILED,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "coloctl: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<u8, Failure> {
+    let out = &mut io::stdout().lock();
+    match &args.task {
+        Task::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Args::command(), "coloctl", out);
+            return Ok(0);
+        }
+        Task::Man => {
+            args::man(out)?;
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let path = place::find(args.control.as_deref(), args.file_prefix.as_deref())?;
+    let (command, arguments) = args.request();
+    let reply = client::ask(&path, command, &arguments, args.patience())?;
+    let status = status(&args.task, &reply);
+    match (&reply, args.json) {
+        (Reply::Return(value) | Reply::Error(value), true) => writeln!(out, "{value}")?,
+        (Reply::Return(value), false) => out.write_all(show::text(&args.task, value).as_bytes())?,
+        (Reply::Error(error), false) => {
+            let message = error["message"].as_str().unwrap_or("no message");
+            let _ = writeln!(io::stderr(), "coloctl: {message}");
+        }
+    }
+    Ok(status)
+}
+
+/// What a reply means for a cluster.
+fn status(task: &Task, reply: &Reply) -> u8 {
+    match reply {
+        Reply::Error(error) => match error["class"].as_str() {
+            Some("unknown" | "invalid" | "protocol") => WRONG,
+            _ => FAILED,
+        },
+        Reply::Return(value) if matches!(task, Task::Status { .. }) => match leads(value) {
+            true => LEADS,
+            false => 0,
+        },
+        Reply::Return(_) => 0,
+    }
+}
+
+/// Whether the VMs of all pairs lead.
+fn leads(status: &Value) -> bool {
+    let pairs = status["pairs"].as_array().map_or(&[][..], Vec::as_slice);
+    !pairs.is_empty() && pairs.iter().all(|pair| pair["role"] == "primary")
+}

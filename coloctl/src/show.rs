@@ -1,0 +1,238 @@
+//! Replies for a reader.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::args::Task;
+
+/// The text of a reply.
+pub fn text(task: &Task, reply: &Value) -> String {
+    let mut text = String::new();
+    match task {
+        Task::Status { .. } | Task::Wait { .. } => {
+            for pair in reply["pairs"].as_array().into_iter().flatten() {
+                // Writing to a string cannot fail.
+                let _ = write_pair(&mut text, pair);
+            }
+        }
+        Task::Set { name, value } => {
+            let _ = writeln!(text, "{name} is {value} now");
+        }
+        _ => {
+            for (pair, outcome) in reply["pairs"].as_object().into_iter().flatten() {
+                let _ = writeln!(text, "pair {pair}: {}", done(task, outcome));
+            }
+        }
+    }
+    text
+}
+
+fn done(task: &Task, outcome: &Value) -> String {
+    let ms = |key: &str| match outcome[key].as_f64() {
+        Some(ms) => format!("{ms:.1} ms"),
+        None => "an unknown time".to_owned(),
+    };
+    match task {
+        Task::Checkpoint { .. } => format!(
+            "checkpoint committed; STOP {} after the request, RESUME {} later",
+            ms("stop_ms"),
+            ms("pause_ms")
+        ),
+        Task::Failover { .. } => "QEMU has accepted x-colo-lost-heartbeat".to_owned(),
+        _ => "the peer knows of the restart; end this node and start it again".to_owned(),
+    }
+}
+
+fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let taken_over = match pair["taken_over"].as_bool() {
+        Some(true) => " (has taken over)",
+        _ => "",
+    };
+    writeln!(
+        text,
+        "pair {}: {}{taken_over}, {} for {}, epoch {}",
+        word(&pair["name"]),
+        word(&pair["role"]),
+        word(&pair["state"]),
+        age(&pair["since_s"]),
+        word(&pair["epoch"])
+    )?;
+    let mut line = |name: &str, what: String| writeln!(text, "  {name:<11} {what}");
+    line("why", word(&pair["why"]))?;
+    if let Some(todo) = pair["todo"].as_str() {
+        line("to do", todo.to_owned())?;
+    }
+    let monitor = &pair["monitor"];
+    if monitor.is_object() {
+        let qemu = monitor["qemu"].as_str().unwrap_or("of unknown version");
+        let mut what = format!(
+            "{}, QEMU {qemu} at {}, migration {}",
+            word(&monitor["state"]),
+            word(&monitor["address"]),
+            word(&monitor["migration"])
+        );
+        if let Some(owed) = monitor["waits_for"].as_str() {
+            let _ = write!(what, "; owes {owed} for {} ms", word(&monitor["waits_ms"]));
+        }
+        line("monitor", what)?;
+    }
+    if let Some(runs) = pair["ring"]["runs"].as_bool() {
+        let what = match runs {
+            true => "runs",
+            false => "stands: the guest does not use its port",
+        };
+        line("ring", what.to_owned())?;
+    }
+    let (link, peer) = (&pair["link"], &pair["peer"]);
+    if link.is_object() {
+        let sealed = match link["sealed"].as_bool() {
+            Some(true) => "sealed",
+            _ => "trusted, without a key",
+        };
+        let sessions = word(&link["sessions"]);
+        line(
+            "link",
+            format!("{}, {sealed}, sessions: {sessions}", word(&link["port"])),
+        )?;
+    }
+    if let Some(heard) = peer["heard"].as_bool() {
+        let silence = word(&peer["silence_ms"]);
+        let what = match heard {
+            true => format!("heard {silence} ms ago"),
+            false => format!("silent for {silence} ms"),
+        };
+        let bound = word(&peer["lost_after_ms"]);
+        let losses = word(&peer["losses"]);
+        line(
+            "peer",
+            format!("{what} (lost after {bound} ms), losses: {losses}"),
+        )?;
+    }
+    let checkpoints = &pair["checkpoints"];
+    let last = &checkpoints["last"];
+    let last = match last.is_object() {
+        false => "none seen".to_owned(),
+        true => format!(
+            "last: {} {} ago, pause {:.1} ms",
+            word(&last["reason"]),
+            age(&last["ago_s"]),
+            last["pause_ms"].as_f64().unwrap_or_default()
+        ),
+    };
+    let (requested, committed) = (&checkpoints["requested"], &checkpoints["committed"]);
+    line(
+        "checkpoints",
+        format!("{last}; requested {requested}, committed {committed}"),
+    )?;
+    let held = &pair["held"];
+    line(
+        "held",
+        format!(
+            "{} frames, most {}, limit {}",
+            held["frames"], held["most"], held["limit"]
+        ),
+    )?;
+    let parameters = &pair["parameters"];
+    let mut what = format!("compare-timeout {} ms", parameters["compare_timeout_ms"]);
+    let failover = &parameters["failover"];
+    if failover.is_object() {
+        let _ = write!(
+            what,
+            ", failover {}, on-peer-lost {}",
+            word(&failover["mode"]),
+            word(&failover["on_peer_lost"])
+        );
+    }
+    line("parameters", what)
+}
+
+/// A time for a reader.
+fn age(seconds: &Value) -> String {
+    let seconds = seconds.as_f64().unwrap_or_default();
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        3600..86_400 => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+        _ => format!("{} d {} h", whole / 86_400, whole / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ages_are_short() {
+        for (seconds, text) in [
+            (0.04, "0.0 s"),
+            (59.96, "60.0 s"),
+            (61.0, "1 min 1 s"),
+            (7_260.0, "2 h 1 min"),
+            (90_000.0, "1 d 1 h"),
+        ] {
+            assert_eq!(age(&json!(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_pair_has_its_state_first_and_what_is_missing_leaves_no_line() {
+        let status = Task::Status { pair: None };
+        let reply = json!({"pairs": [{
+            "name": "vm0", "role": "compare", "taken_over": false, "state": "solo", "since_s": 2.0, "epoch": 0,
+            "why": "because", "todo": null, "monitor": null, "ring": null, "link": null, "peer": null,
+            "checkpoints": {"requested": 0, "committed": 0, "last": null},
+            "held": {"frames": 1, "most": 2, "limit": 3}, "parameters": {"compare_timeout_ms": 3000, "failover": null},
+        }]});
+        assert_eq!(
+            text(&status, &reply),
+            "pair vm0: compare, solo for 2.0 s, epoch 0\n\
+             \x20 why         because\n\
+             \x20 checkpoints none seen; requested 0, committed 0\n\
+             \x20 held        1 frames, most 2, limit 3\n\
+             \x20 parameters  compare-timeout 3000 ms\n"
+        );
+    }
+
+    #[test]
+    fn a_pair_with_a_peer_shows_what_an_operator_looks_for() {
+        let status = Task::Status { pair: None };
+        let reply = |heard: bool| {
+            json!({"pairs": [{
+                "name": "vm0", "role": "primary", "taken_over": true, "state": "peer_lost", "since_s": 61.0, "epoch": 9,
+                "why": "because", "todo": "this",
+                "monitor": {"state": "unresponsive", "address": "/q", "qemu": "7.2.22", "migration": "colo",
+                    "waits_for": "STOP", "waits_ms": 1200},
+                "ring": {"runs": true}, "link": {"port": "l0", "sealed": false, "sessions": 2},
+                "peer": {"heard": heard, "silence_ms": 612, "lost_after_ms": 500, "losses": 1},
+                "checkpoints": {"requested": 1, "committed": 2,
+                    "last": {"reason": "ordered", "ago_s": 3.0, "stop_ms": 1.0, "pause_ms": 20.26}},
+                "held": {"frames": 1, "most": 2, "limit": 3},
+                "parameters": {"compare_timeout_ms": 3000, "failover": {"mode": "auto", "on_peer_lost": "hold"}},
+            }]})
+        };
+        let lost = text(&status, &reply(false));
+        for line in [
+            "pair vm0: primary (has taken over), peer_lost for 1 min 1 s, epoch 9",
+            "  to do       this",
+            "  monitor     unresponsive, QEMU 7.2.22 at /q, migration colo; owes STOP for 1200 ms",
+            "  ring        runs",
+            "  link        l0, trusted, without a key, sessions: 2",
+            "  peer        silent for 612 ms (lost after 500 ms), losses: 1",
+            "  checkpoints last: ordered 3.0 s ago, pause 20.3 ms; requested 1, committed 2",
+            "  parameters  compare-timeout 3000 ms, failover auto, on-peer-lost hold",
+        ] {
+            assert!(
+                lost.lines().any(|it| it == line),
+                "{line:?} is not in\n{lost}"
+            );
+        }
+        assert!(text(&status, &reply(true)).contains("heard 612 ms ago (lost after"));
+    }
+}

@@ -1,0 +1,577 @@
+//! The commands: what a request's words mean, and what follows from them over a snapshot.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::fault::Fault;
+use super::order::Order;
+use super::status::{PairStatus, Snapshot};
+use crate::observability::log::Level;
+use crate::protect::State;
+
+/// How long `wait` waits by default, in seconds.
+const WAIT: f64 = 60.0;
+/// How long it may be made to wait.
+const WAIT_MAX: f64 = 86_400.0;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// QEMU's monitor answers.
+    Connected,
+    /// The other node is heard.
+    Peer,
+    /// The pair is protected.
+    Protected,
+    /// This node's VM speaks.
+    Leads,
+}
+
+impl Condition {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Peer => "peer",
+            Self::Protected => "protected",
+            Self::Leads => "leads",
+        }
+    }
+
+    fn holds(self, pair: &PairStatus) -> bool {
+        match self {
+            Self::Connected => pair.has_monitor(),
+            Self::Peer => pair.hears_peer(),
+            Self::Protected => pair.state == State::Protected,
+            Self::Leads => pair.leads(),
+        }
+    }
+}
+
+/// A request that is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Show everything.
+    Status {
+        /// Of this pair alone.
+        pair: Option<String>,
+    },
+    /// Show everything once something is so.
+    Wait {
+        /// Of this pair alone.
+        pair: Option<String>,
+        /// What.
+        condition: Condition,
+        /// For how many seconds at most.
+        timeout: f64,
+    },
+    /// Let the control thread do something.
+    Order {
+        /// For this pair.
+        pair: Option<String>,
+        /// What.
+        order: Order,
+    },
+    /// Change the least level of the log's lines.
+    SetLogLevel(Level),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfPair {
+    pair: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfWait {
+    pair: Option<String>,
+    r#for: Condition,
+    timeout: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfFailover {
+    pair: Option<String>,
+    #[serde(default)]
+    fenced: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    On,
+    Off,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfMaintenance {
+    pair: Option<String>,
+    mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfSet {
+    name: String,
+    value: Value,
+}
+
+/// The arguments of a command.
+fn read<T: DeserializeOwned>(
+    command: &'static str,
+    arguments: Map<String, Value>,
+) -> Result<T, Fault> {
+    serde_json::from_value(Value::Object(arguments)).map_err(|error| Fault::Arguments {
+        command,
+        reason: error.to_string(),
+    })
+}
+
+impl Command {
+    /// What a request's words mean.
+    ///
+    /// # Errors
+    /// For a command that there is not, and arguments that it does not take.
+    pub fn read(name: &str, arguments: Map<String, Value>) -> Result<Self, Fault> {
+        let order = |pair, order| Self::Order { pair, order };
+        Ok(match name {
+            "status" => {
+                let OfPair { pair } = read("status", arguments)?;
+                Self::Status { pair }
+            }
+            "wait" => {
+                let of: OfWait = read("wait", arguments)?;
+                let timeout = of.timeout.unwrap_or(WAIT);
+                if !(0.0..=WAIT_MAX).contains(&timeout) {
+                    return Err(Fault::Arguments {
+                        command: "wait",
+                        reason: format!("timeout is {timeout}; give seconds from 0 to {WAIT_MAX}"),
+                    });
+                }
+                Self::Wait {
+                    pair: of.pair,
+                    condition: of.r#for,
+                    timeout,
+                }
+            }
+            "checkpoint" => {
+                let OfPair { pair } = read("checkpoint", arguments)?;
+                order(pair, Order::Checkpoint)
+            }
+            "failover" => {
+                let OfFailover { pair, fenced } = read("failover", arguments)?;
+                order(pair, Order::Failover { fenced })
+            }
+            "maintenance" => {
+                let OfMaintenance { pair, mode } = read("maintenance", arguments)?;
+                match mode {
+                    Mode::On => order(pair, Order::Announce),
+                    Mode::Off => return Err(Fault::NoWithdrawal),
+                }
+            }
+            "set" => setting(read("set", arguments)?)?,
+            other => return Err(Fault::UnknownCommand(other.to_owned())),
+        })
+    }
+}
+
+fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
+    if name == "log-level" {
+        let level = value.as_str().and_then(Level::of_word);
+        return level
+            .map(Command::SetLogLevel)
+            .ok_or_else(|| Fault::Arguments {
+                command: "set",
+                reason: format!("log-level is {value}; give \"info\", \"warning\" or \"error\""),
+            });
+    }
+    let why = match name.as_str() {
+        "compare-timeout" | "policy" => {
+            "each core that compares has its own copy, and a frame is judged by one value only"
+        }
+        "hold-frames" | "flows" | "mtu" | "idle-sleep" => {
+            "memory and cores are shared out at the start (rule R10)"
+        }
+        "heartbeat" | "heartbeat-loss" | "heartbeat-udp" | "peer-stall-limit" | "restart-limit"
+        | "on-peer-lost" | "failover" => {
+            "both nodes rely on what was configured when their session began"
+        }
+        "role" | "guest" | "uplink" | "link" | "link-key" | "qmp" | "vm-id" | "primary-in"
+        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" => {
+            "ports, keys and sockets are opened at the start only"
+        }
+        "stats-period" | "summary" | "report-dir" | "capture" | "capture-limit" | "stall-limit"
+        | "config" => "it is read at the start only",
+        _ => return Err(Fault::UnknownParameter(name)),
+    };
+    Err(Fault::Fixed { name, why })
+}
+
+/// What follows from a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// This is the reply.
+    Reply(Value),
+    /// The reply comes later.
+    Wait(Waiting),
+    /// The control thread has this to do for the pairs of these numbers.
+    Order {
+        /// By their place in the snapshot, with their names.
+        pairs: Vec<(usize, String)>,
+        /// What.
+        order: Order,
+    },
+    /// The log's level is to be this; then comes the reply.
+    SetLogLevel(Level, Value),
+}
+
+/// Begins to carry out a command.
+///
+/// # Errors
+/// For a pair that there is not, and for an order that has to name one.
+pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
+    Ok(match command {
+        Command::Status { pair } => {
+            named(pair.as_deref(), snapshot)?;
+            Step::Reply(show(pair.as_deref(), snapshot))
+        }
+        Command::Wait {
+            pair,
+            condition,
+            timeout,
+        } => {
+            named(pair.as_deref(), snapshot)?;
+            Step::Wait(Waiting {
+                pair,
+                condition,
+                timeout,
+            })
+        }
+        Command::Order { pair, order } => {
+            let pairs = named(pair.as_deref(), snapshot)?;
+            if pairs.len() > 1 && order != Order::Announce {
+                return Err(Fault::WhichPair {
+                    command: match order {
+                        Order::Checkpoint => "checkpoint",
+                        _ => "failover",
+                    },
+                    known: known(snapshot),
+                });
+            }
+            Step::Order { pairs, order }
+        }
+        Command::SetLogLevel(level) => {
+            let reply = json!({ "name": "log-level", "value": level.word() });
+            Step::SetLogLevel(level, reply)
+        }
+    })
+}
+
+/// A reply that comes once something is so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    pair: Option<String>,
+    condition: Condition,
+    /// Seconds that it waits at most.
+    pub timeout: f64,
+}
+
+impl Waiting {
+    /// The reply, if it is so now.
+    pub fn look(&self, snapshot: &Snapshot) -> Option<Value> {
+        let pairs = &snapshot.pairs;
+        let mut pairs = pairs.iter().filter(|pair| self.concerns(pair));
+        pairs
+            .all(|pair| self.condition.holds(pair))
+            .then(|| show(self.pair.as_deref(), snapshot))
+    }
+
+    /// The reply when the time is over.
+    pub fn late(&self, snapshot: &Snapshot) -> Fault {
+        let pairs = snapshot.pairs.iter();
+        let left = pairs.filter(|pair| self.concerns(pair) && !self.condition.holds(pair));
+        let left: Vec<String> = left
+            .map(|pair| format!("pair {} is {}: {}", pair.name, pair.state.word(), pair.why))
+            .collect();
+        Fault::Timeout {
+            what: format!("{:?}", self.condition.word()),
+            seconds: self.timeout,
+            now: left.join("; "),
+        }
+    }
+
+    fn concerns(&self, pair: &PairStatus) -> bool {
+        self.pair.as_ref().is_none_or(|name| *name == pair.name)
+    }
+}
+
+fn known(snapshot: &Snapshot) -> String {
+    let names: Vec<&str> = snapshot.pairs.iter().map(|pair| &*pair.name).collect();
+    names.join(", ")
+}
+
+/// The pairs that a name stands for: one, or all without a name.
+fn named(name: Option<&str>, snapshot: &Snapshot) -> Result<Vec<(usize, String)>, Fault> {
+    let all = snapshot.pairs.iter().enumerate();
+    let meant: Vec<_> = all
+        .filter(|(_, pair)| name.is_none_or(|name| pair.name == name))
+        .map(|(number, pair)| (number, pair.name.clone()))
+        .collect();
+    match (meant.is_empty(), name) {
+        (true, Some(name)) => Err(Fault::NoSuchPair {
+            name: name.to_owned(),
+            known: known(snapshot),
+        }),
+        _ => Ok(meant),
+    }
+}
+
+/// The snapshot, or what of it concerns one pair.
+fn show(pair: Option<&str>, snapshot: &Snapshot) -> Value {
+    let pairs: Vec<&PairStatus> = snapshot
+        .pairs
+        .iter()
+        .filter(|shown| pair.is_none_or(|name| shown.name == name))
+        .collect();
+    json!({ "node": &snapshot.node, "pairs": pairs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Role;
+    use crate::control::fault::Class;
+    use crate::control::status::{node, protected};
+
+    fn command(name: &str, arguments: Value) -> Result<Command, Fault> {
+        let Value::Object(arguments) = arguments else {
+            panic!("an object")
+        };
+        Command::read(name, arguments)
+    }
+
+    fn two() -> Snapshot {
+        node(vec![
+            protected("a", Role::Primary),
+            protected("b", Role::Secondary),
+        ])
+    }
+
+    #[test]
+    fn words_become_commands() {
+        let pair = || Some("a".to_owned());
+        for (name, arguments, expected) in [
+            ("status", json!({}), Command::Status { pair: None }),
+            (
+                "status",
+                json!({"pair": "a"}),
+                Command::Status { pair: pair() },
+            ),
+            (
+                "wait",
+                json!({"for": "protected", "timeout": 2}),
+                Command::Wait {
+                    pair: None,
+                    condition: Condition::Protected,
+                    timeout: 2.0,
+                },
+            ),
+            (
+                "checkpoint",
+                json!({"pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::Checkpoint,
+                },
+            ),
+            (
+                "failover",
+                json!({"fenced": true}),
+                Command::Order {
+                    pair: None,
+                    order: Order::Failover { fenced: true },
+                },
+            ),
+            (
+                "maintenance",
+                json!({"mode": "on"}),
+                Command::Order {
+                    pair: None,
+                    order: Order::Announce,
+                },
+            ),
+            (
+                "set",
+                json!({"name": "log-level", "value": "error"}),
+                Command::SetLogLevel(Level::Error),
+            ),
+        ] {
+            assert_eq!(command(name, arguments), Ok(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_class() {
+        for (name, arguments, class, says) in [
+            (
+                "reboot",
+                json!({}),
+                Class::Unknown,
+                "the commands are: status",
+            ),
+            (
+                "status",
+                json!({"pear": "a"}),
+                Class::Invalid,
+                "unknown field `pear`",
+            ),
+            (
+                "status",
+                json!({"pair": 7}),
+                Class::Invalid,
+                "expected a string",
+            ),
+            ("wait", json!({}), Class::Invalid, "missing field `for`"),
+            (
+                "wait",
+                json!({"for": "luck"}),
+                Class::Invalid,
+                "`protected`",
+            ),
+            (
+                "wait",
+                json!({"for": "peer", "timeout": -1}),
+                Class::Invalid,
+                "from 0 to 86400",
+            ),
+            (
+                "failover",
+                json!({"fenced": "yes"}),
+                Class::Invalid,
+                "expected a boolean",
+            ),
+            (
+                "maintenance",
+                json!({"mode": "off"}),
+                Class::Refused,
+                "--restart-limit",
+            ),
+            (
+                "set",
+                json!({"name": "log-level", "value": "loud"}),
+                Class::Invalid,
+                "\"warning\"",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 5}),
+                Class::Refused,
+                "restart the node",
+            ),
+            (
+                "set",
+                json!({"name": "colour", "value": 5}),
+                Class::Unknown,
+                "colour",
+            ),
+        ] {
+            let fault = command(name, arguments).expect_err(name);
+            assert_eq!(fault.class(), class, "{fault}");
+            assert!(fault.to_string().contains(says), "{fault}");
+        }
+    }
+
+    #[test]
+    fn every_option_of_the_program_can_be_asked_for() {
+        for line in crate::cli::USAGE.lines() {
+            let Some(name) = line.strip_prefix("  --") else {
+                continue;
+            };
+            let name = name.split([' ', '|']).next().unwrap_or_default();
+            if matches!(name, "make-link-key" | "help" | "version") {
+                continue;
+            }
+            let fault = command("set", json!({"name": name, "value": 1})).expect_err(name);
+            assert_eq!(fault.class(), Class::Refused, "{fault}");
+        }
+    }
+
+    #[test]
+    fn orders_name_a_pair_where_there_are_several() {
+        let read = |name, arguments| command(name, arguments).expect(name);
+        let snapshot = two();
+        let fault = begin(read("checkpoint", json!({})), &snapshot).expect_err("which?");
+        assert!(fault.to_string().ends_with("name one of: a, b"), "{fault}");
+        let step = begin(read("checkpoint", json!({"pair": "b"})), &snapshot);
+        let pairs = vec![(1, "b".to_owned())];
+        let order = Order::Checkpoint;
+        assert_eq!(step, Ok(Step::Order { pairs, order }));
+        let step = begin(read("maintenance", json!({"mode": "on"})), &snapshot);
+        assert!(matches!(step, Ok(Step::Order { pairs, .. }) if pairs.len() == 2));
+        let fault = begin(read("status", json!({"pair": "c"})), &snapshot).expect_err("no c");
+        assert_eq!(fault.class(), Class::Unknown);
+    }
+
+    #[test]
+    fn a_status_has_the_words_of_the_documents() {
+        let step = begin(
+            Command::Status {
+                pair: Some("b".to_owned()),
+            },
+            &two(),
+        );
+        let Ok(Step::Reply(reply)) = step else {
+            panic!("{step:?}")
+        };
+        let [pair] = reply["pairs"].as_array().expect("pairs").as_slice() else {
+            panic!("{reply}")
+        };
+        assert_eq!(
+            (&pair["name"], &pair["role"], &pair["state"], &pair["epoch"]),
+            (
+                &json!("b"),
+                &json!("secondary"),
+                &json!("protected"),
+                &json!(3)
+            )
+        );
+        assert_eq!(reply["node"]["pid"], 1);
+        assert_eq!(pair["parameters"]["compare_timeout_ms"], 3000);
+    }
+
+    #[test]
+    fn a_wait_ends_when_all_pairs_are_so() {
+        let wait = |pair: Option<&str>, condition| Waiting {
+            pair: pair.map(str::to_owned),
+            condition,
+            timeout: 1.0,
+        };
+        let mut snapshot = two();
+        for condition in [Condition::Connected, Condition::Peer, Condition::Protected] {
+            assert!(
+                wait(None, condition).look(&snapshot).is_some(),
+                "{condition:?}"
+            );
+        }
+        assert!(wait(None, Condition::Leads).look(&snapshot).is_none());
+        assert!(wait(Some("a"), Condition::Leads).look(&snapshot).is_some());
+        snapshot.pairs[1].state = State::PeerLost;
+        snapshot.pairs[1].why = "silence".to_owned();
+        let protected = wait(None, Condition::Protected);
+        assert!(protected.look(&snapshot).is_none());
+        assert!(
+            wait(Some("a"), Condition::Protected)
+                .look(&snapshot)
+                .is_some()
+        );
+        assert_eq!(
+            protected.late(&snapshot).to_string(),
+            "\"protected\" did not come about within 1 s: pair b is peer_lost: silence"
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! Why a pair is in its state, and what an operator should do about it, in one sentence each.
+
+use super::status::PairStatus;
+use crate::config::Role;
+use crate::protect::State;
+
+/// Why the state is this. `cause` is the word of what was last found to differ or to be missing.
+pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
+    let silence = || {
+        let peer = pair
+            .peer
+            .map_or((0, 0), |p| (p.silence_ms, p.lost_after_ms));
+        format!(
+            "the link has been silent for {} ms, and {} ms is a loss",
+            peer.0, peer.1
+        )
+    };
+    match pair.state {
+        _ if pair.monitor.is_some() && !pair.has_monitor() => {
+            "QEMU's monitor does not answer, so the node does not know what QEMU does".to_owned()
+        }
+        State::Solo if pair.in_colo() && pair.leads() => {
+            "the peer is certainly lost: output leaves uncompared".to_owned()
+        }
+        State::Solo if !pair.leads() => {
+            "QEMU is not in COLO, and the other node was not heard".to_owned()
+        }
+        State::Solo => "QEMU is not in COLO: nothing is compared, and the VM has its network".to_owned(),
+        State::Pairing => "the nodes hear each other, and QEMU is not in COLO".to_owned(),
+        State::Protected if pair.leads() || pair.role == Role::Compare => {
+            "the output of both VMs is compared".to_owned()
+        }
+        State::Protected => "the VM follows, and could go on in the other's place".to_owned(),
+        State::Checkpointing => {
+            "the VM has stopped, or it is not known yet which state it has loaded".to_owned()
+        }
+        State::Uncertain => match cause {
+            Some(cause) => format!("everything is held until the next checkpoint: {cause}"),
+            None => "everything is held until the next checkpoint".to_owned(),
+        },
+        State::PeerLost if pair.hears_peer() => {
+            "the other node is heard, but QEMU has ended COLO, or another VM goes on in this one's place".to_owned()
+        }
+        State::PeerLost => silence(),
+    }
+}
+
+/// What to do. `advice` is the log's for this state.
+pub fn todo(pair: &PairStatus, advice: Option<&'static str>) -> Option<String> {
+    let text = match pair.state {
+        _ if pair.monitor.is_some() && !pair.has_monitor() => {
+            "start QEMU with a monitor of its own for this node, or see the log for what is wrong with it"
+        }
+        _ if advice.is_some() => advice?,
+        State::Solo if pair.peer.is_some() && !pair.hears_peer() && !pair.in_colo() => {
+            "to protect the VM start the other node, and see that its frames reach this one's --link"
+        }
+        State::Solo if pair.in_colo() => "start a new secondary node and QEMU, and migrate to it",
+        State::Pairing => {
+            "to protect the VM set x-colo on both QEMUs and give migrate to the primary's"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::status::protected;
+
+    #[test]
+    fn every_state_has_a_reason_and_only_some_need_an_act() {
+        for role in [Role::Primary, Role::Secondary, Role::Compare] {
+            for state in State::ALL {
+                let mut pair = protected("a", role);
+                pair.state = state;
+                assert!(!why(&pair, None).is_empty(), "{role} {state:?}");
+            }
+        }
+        let pair = protected("a", Role::Primary);
+        assert_eq!(todo(&pair, None), None);
+        assert_eq!(todo(&pair, Some("act")), Some("act".to_owned()));
+        let mut mute = protected("a", Role::Primary);
+        mute.monitor.as_mut().expect("it has one").state = "absent";
+        assert!(why(&mute, None).contains("does not answer"));
+        assert!(todo(&mute, Some("act")).is_some_and(|text| text.contains("start QEMU")));
+    }
+
+    #[test]
+    fn a_silence_is_given_with_its_bound_and_an_end_of_colo_is_none() {
+        let mut pair = protected("a", Role::Secondary);
+        pair.state = State::PeerLost;
+        assert!(why(&pair, None).contains("QEMU has ended COLO"));
+        let peer = pair.peer.as_mut().expect("it has one");
+        (peer.heard, peer.silence_ms) = (false, 612);
+        assert_eq!(
+            why(&pair, None),
+            "the link has been silent for 612 ms, and 500 ms is a loss"
+        );
+        pair.state = State::Uncertain;
+        assert!(why(&pair, Some("link_down")).ends_with(": link_down"));
+    }
+}

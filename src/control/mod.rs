@@ -1,0 +1,28 @@
+//! What an operator's program and a running node say to each other: lines of JSON (`docs/control.md`).
+//!
+//! In: bytes that a client sent, and a [`Snapshot`] of the node. Out: bytes for the client, and [`Order`]s for the
+//! control thread. There is no socket, clock or thread here: who serves clients owns those.
+
+#![warn(unreachable_pub)]
+
+mod command;
+mod explain;
+mod fault;
+mod order;
+mod session;
+mod status;
+
+pub use command::{Command, Condition, Step, Waiting, begin};
+pub use explain::{todo, why};
+pub use fault::{Class, Fault};
+pub use order::{Means, Order, check};
+pub use session::{CHUNK, Request, Session};
+pub use status::{
+    CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus, MonitorStatus,
+    NodeStatus, PairParameters, PairStatus, PeerStatus, RingStatus, Snapshot,
+};
+
+/// Grows if a client of an earlier number would misunderstand something.
+pub const PROTOCOL: u32 = 1;
+/// Name of the socket in EAL's runtime directory.
+pub const SOCKET: &str = "colo-control.sock";

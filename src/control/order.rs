@@ -1,0 +1,240 @@
+//! What the control thread is ordered to do, and when that is refused.
+
+use std::fmt;
+
+use super::fault::Fault;
+use super::status::PairStatus;
+use crate::config::Role;
+use crate::protect::State;
+
+/// What the control thread is to do for one pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Ask QEMU for a checkpoint.
+    Checkpoint,
+    /// Give QEMU the failover command.
+    Failover {
+        /// The operator answers for it that the peer's VM sends nothing.
+        fenced: bool,
+    },
+    /// Announce a restart to the peer.
+    Announce,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Failover { .. } => "failover",
+            Self::Announce => "maintenance",
+        })
+    }
+}
+
+/// What a pair has to make sure of its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// A fencing command.
+    Command,
+    /// Nothing.
+    Nothing,
+}
+
+/// Whether a pair may be ordered so now.
+///
+/// # Errors
+/// With what forbids it, and what to do first.
+pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault> {
+    let why = match order {
+        Order::Checkpoint => checkpoint(pair),
+        Order::Failover { fenced } => failover(pair, fenced, means),
+        Order::Announce => announce(pair),
+    };
+    match why {
+        None => Ok(()),
+        Some(why) => Err(Fault::Refused {
+            pair: pair.name.clone(),
+            why,
+        }),
+    }
+}
+
+/// QEMU takes no order, or none of this kind.
+fn no_colo(pair: &PairStatus) -> Option<String> {
+    match &pair.monitor {
+        None => Some("it has no --qmp; give the comparator QEMU's monitor".to_owned()),
+        Some(monitor) if monitor.state == "absent" => Some(format!(
+            "QEMU's monitor at {} does not answer; start QEMU, or see the log",
+            monitor.address
+        )),
+        Some(monitor) if monitor.migration != "colo" => Some(format!(
+            "QEMU is not in COLO (its migration is {}); there is nothing to do",
+            monitor.migration
+        )),
+        Some(_) => None,
+    }
+}
+
+fn checkpoint(pair: &PairStatus) -> Option<String> {
+    if pair.role == Role::Secondary {
+        return Some("this node's VM follows; order the checkpoint at the other node".to_owned());
+    }
+    no_colo(pair).or_else(|| {
+        (pair.state == State::PeerLost).then(|| {
+            "the peer is lost, and no VM would load the state; see status for what to do".to_owned()
+        })
+    })
+}
+
+fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
+    if pair.role == Role::Compare {
+        return Some("a comparator has no peer; give QEMU the command yourself".to_owned());
+    }
+    if let Some(peer) = pair.peer.filter(|peer| peer.heard) {
+        return Some(format!(
+            "the peer is heard ({} ms ago): if its VM speaks, two VMs would speak for one; end the peer's node and its \
+             VM first",
+            peer.silence_ms
+        ));
+    }
+    if let Some(why) = no_colo(pair) {
+        return Some(why);
+    }
+    match pair.state {
+        // The loss is certain already, by --on-peer-lost.
+        State::Solo if pair.leads() => None,
+        State::PeerLost if fenced || means == Means::Command => None,
+        State::PeerLost => Some(
+            "nothing makes sure that the peer's VM sends nothing any more; make sure yourself and order the failover \
+             with fenced (coloctl failover --fenced), or give the node --on-peer-lost exec:COMMAND"
+                .to_owned(),
+        ),
+        state => Some(format!(
+            "the node does not take its peer for lost (state {}); wait, a loss is noticed by itself",
+            state.word()
+        )),
+    }
+}
+
+fn announce(pair: &PairStatus) -> Option<String> {
+    match pair.peer {
+        None => Some("a comparator has no peer that would wait for it; just restart it".to_owned()),
+        Some(peer) if !peer.heard => Some(format!(
+            "the peer has not been heard for {} ms and would not get the announcement; see status",
+            peer.silence_ms
+        )),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fault::Class;
+    use crate::control::status::protected;
+
+    fn lost(role: Role) -> PairStatus {
+        let mut pair = protected("a", role);
+        pair.state = State::PeerLost;
+        let peer = pair.peer.as_mut().expect("it has one");
+        (peer.heard, peer.silence_ms) = (false, 700);
+        pair
+    }
+
+    fn refusal(order: Order, pair: &PairStatus, means: Means) -> String {
+        let fault = check(order, pair, means).expect_err("it is refused");
+        assert_eq!(fault.class(), Class::Refused);
+        fault.to_string()
+    }
+
+    #[test]
+    fn nobody_fails_over_while_the_peer_is_heard() {
+        for fenced in [false, true] {
+            for means in [Means::Command, Means::Nothing] {
+                for role in [Role::Primary, Role::Secondary] {
+                    let order = Order::Failover { fenced };
+                    for state in State::ALL {
+                        let mut pair = protected("a", role);
+                        pair.state = state;
+                        let text = refusal(order, &pair, means);
+                        assert!(text.starts_with("pair a: the peer is heard"), "{text}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failover_needs_the_operators_word_or_a_command() {
+        for role in [Role::Primary, Role::Secondary] {
+            let pair = lost(role);
+            let silent = refusal(Order::Failover { fenced: false }, &pair, Means::Nothing);
+            assert!(silent.contains("--fenced"), "{silent}");
+            assert_eq!(
+                check(Order::Failover { fenced: true }, &pair, Means::Nothing),
+                Ok(())
+            );
+            assert_eq!(
+                check(Order::Failover { fenced: false }, &pair, Means::Command),
+                Ok(())
+            );
+            let mut early = lost(role);
+            early.state = State::Protected;
+            let text = refusal(Order::Failover { fenced: true }, &early, Means::Command);
+            assert!(text.contains("state protected"), "{text}");
+            let mut ended = lost(role);
+            ended.monitor.as_mut().expect("it has one").migration = "completed";
+            let text = refusal(Order::Failover { fenced: true }, &ended, Means::Command);
+            assert!(text.contains("not in COLO"), "{text}");
+        }
+        // What --on-peer-lost has made certain needs no further word.
+        let mut alone = lost(Role::Primary);
+        alone.state = State::Solo;
+        assert_eq!(
+            check(Order::Failover { fenced: false }, &alone, Means::Nothing),
+            Ok(())
+        );
+        let text = refusal(
+            Order::Failover { fenced: true },
+            &protected("a", Role::Compare),
+            Means::Nothing,
+        );
+        assert!(text.contains("no peer"), "{text}");
+    }
+
+    #[test]
+    fn a_checkpoint_needs_a_leading_vm_in_colo_and_a_peer() {
+        let good = protected("a", Role::Primary);
+        assert_eq!(check(Order::Checkpoint, &good, Means::Nothing), Ok(()));
+        let text = refusal(
+            Order::Checkpoint,
+            &protected("a", Role::Secondary),
+            Means::Nothing,
+        );
+        assert!(text.contains("at the other node"), "{text}");
+        let text = refusal(Order::Checkpoint, &lost(Role::Primary), Means::Nothing);
+        assert!(text.contains("lost"), "{text}");
+        let mut mute = good.clone();
+        mute.monitor.as_mut().expect("it has one").state = "absent";
+        let text = refusal(Order::Checkpoint, &mute, Means::Nothing);
+        assert!(text.contains("/run/p.qmp does not answer"), "{text}");
+        let mut none = protected("a", Role::Compare);
+        assert_eq!(check(Order::Checkpoint, &none, Means::Nothing), Ok(()));
+        none.monitor = None;
+        let text = refusal(Order::Checkpoint, &none, Means::Nothing);
+        assert!(text.contains("--qmp"), "{text}");
+    }
+
+    #[test]
+    fn a_restart_is_announced_to_a_peer_that_is_heard() {
+        let good = protected("a", Role::Secondary);
+        assert_eq!(check(Order::Announce, &good, Means::Nothing), Ok(()));
+        let text = refusal(Order::Announce, &lost(Role::Primary), Means::Nothing);
+        assert!(text.contains("700 ms"), "{text}");
+        refusal(
+            Order::Announce,
+            &protected("a", Role::Compare),
+            Means::Nothing,
+        );
+    }
+}
