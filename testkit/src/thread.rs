@@ -134,6 +134,7 @@ fn stop(thread: Pid) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::requirement;
@@ -160,7 +161,11 @@ mod tests {
         let child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn();
         let process = Process(child.expect("sleep is a core utility"));
         let id = process.0.id();
-        assert_eq!(named(id, &["sl"]), Some(id as i32));
+        // A process gets its own name a moment after it is spawned.
+        let since = Instant::now();
+        while named(id, &["rte", "sl"]) != Some(id as i32) {
+            assert!(since.elapsed() < Duration::from_secs(10), "it has no name");
+        }
         assert_eq!(named(id, &["rte"]), None);
         let held = Held::thread(id as i32);
         let Some(held) = requirement::met("ptrace", held) else {
