@@ -267,9 +267,9 @@ impl<F: Frame> Comparator<F> {
             self.pass_by(false, frame.head(), packet, hash, now);
             return;
         }
-        let mut full = self.hold.secondary_is_full();
+        let mut full = self.hold.secondary_is_crowded();
         if full && !matches!(packet.kind, Kind::Unreadable(_)) {
-            full = !self.make_room_for_a_secondary();
+            full = !self.admits_secondary(packet, hash, flow);
         }
         let mut frame = frame;
         if let Some(id) = flow
@@ -304,15 +304,7 @@ impl<F: Frame> Comparator<F> {
                 Path::General(back) => frame = back,
             }
         }
-        self.take_secondary_in_general(frame, packet, hash, flow, now);
-    }
-
-    /// Gives up history until an S fits; false if there is not enough of it.
-    #[cold]
-    #[inline(never)]
-    fn make_room_for_a_secondary(&mut self) -> bool {
-        while self.hold.secondary_is_full() && self.drop_oldest_history() {}
-        !self.hold.secondary_is_full()
+        self.take_secondary_in_general(frame, packet, hash, flow, full, now);
     }
 
     #[inline(never)]
@@ -322,6 +314,7 @@ impl<F: Frame> Comparator<F> {
         packet: &Packet,
         hash: u64,
         flow: Option<FlowId>,
+        refused: bool,
         now: Ticks,
     ) {
         if let Kind::Unreadable(_) = packet.kind {
@@ -332,9 +325,12 @@ impl<F: Frame> Comparator<F> {
             self.counts.secondary_overflow += 1;
             return;
         };
-        let half_open = self.within(flow, now, |output, cx| match output {
-            Output::Stream(stream) => stream.secondary(cx, frame, packet, now),
-            Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, packet, now),
+        let half_open = self.within(flow, now, |output, cx| {
+            cx.refused = refused;
+            match output {
+                Output::Stream(stream) => stream.secondary(cx, frame, packet, now),
+                Output::Datagrams(datagrams) => datagrams.secondary(cx, frame, packet, now),
+            }
         });
         if half_open {
             self.stand(flow, now);
@@ -362,6 +358,7 @@ impl<F: Frame> Comparator<F> {
             epoch: self.epoch,
             numbers: self.numbers,
             suspended: self.suspended,
+            refused: false,
             timeout: self.limits.timeout,
             now,
         };

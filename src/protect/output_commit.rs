@@ -292,7 +292,11 @@ impl<F: Frame> OutputCommit<F> {
             .is_some_and(|arrived| now.saturating_sub(arrived) >= self.timeout);
         if unheard || lost && self.held() > 0 {
             self.want(Cause::LinkDown, now);
-        } else if let Some(divergence) = self.comparator.overdue(now) {
+        } else if let Some(divergence) = self
+            .comparator
+            .overdue(now)
+            .or_else(|| self.comparator.crowding(now))
+        {
             self.diverged(divergence);
         } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
             self.want(Cause::Difference(Reason::HoldFull), now);

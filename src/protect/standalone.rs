@@ -225,10 +225,16 @@ impl<F: Frame> Standalone<F> {
         if let Some(divergence) = self.comparator.overdue(now) {
             self.reported = oldest;
             self.diverged(divergence);
-        } else if self.comparator.room() < BURST
-            && self.comparator.held() > 0
-            && !self.checkpoints.is_wanted()
-        {
+        } else if !self.checkpoints.is_wanted() {
+            self.want_room(now);
+        }
+    }
+
+    /// Wants a checkpoint where the room for P is full, or is about to be.
+    fn want_room(&mut self, now: Ticks) {
+        if let Some(divergence) = self.comparator.crowding(now) {
+            self.diverged(divergence);
+        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
             self.checkpoints
                 .want(Cause::Difference(Reason::HoldFull), now);
         }
