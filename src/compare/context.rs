@@ -23,6 +23,8 @@ pub(super) struct Context<'a, F> {
     pub epoch: u32,
     pub numbers: Numbers,
     pub suspended: bool,
+    /// The flow has no claim to the room that is left for S.
+    pub refused: bool,
     pub timeout: Ticks,
     pub now: Ticks,
 }
@@ -31,13 +33,13 @@ impl<F: Frame> Context<'_, F> {
     /// Makes room for an S; without any it is dropped, which asks for a checkpoint (rule R8).
     #[inline(always)]
     pub(super) fn keep(&mut self, frame: F, arrived: Ticks) -> Option<SlotId> {
-        match self.hold.insert_secondary(frame, arrived) {
-            Ok(id) => Some(id),
-            Err(_) => {
-                self.report_overflow();
-                None
-            }
+        if !self.refused
+            && let Ok(id) = self.hold.insert_secondary(frame, arrived)
+        {
+            return Some(id);
         }
+        self.report_overflow();
+        None
     }
 
     #[inline(never)]

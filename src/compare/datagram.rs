@@ -34,6 +34,16 @@ impl Datagrams {
         self.primaries.is_empty() && self.secondaries.is_empty()
     }
 
+    /// Whether it may keep an S where room is left only for flows of which little waits.
+    pub(super) fn waits_little(&self) -> bool {
+        self.secondaries.is_empty()
+    }
+
+    /// Whether its P that waits is the only one.
+    pub(super) fn has_one(&self) -> bool {
+        self.primaries.head == self.primaries.tail
+    }
+
     /// Takes in a P that already has its slot, and lets leave what may.
     pub(super) fn primary<F: Frame>(
         &mut self,

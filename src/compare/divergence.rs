@@ -45,6 +45,12 @@ reasons! {
     Unreadable = "unreadable",
     /// A P had no room in the flow table and has waited for the timeout.
     FlowTableFull = "flow_table_full",
+    /// P of one flow take half of the room for P.
+    FlowHold = "flow_hold",
+    /// P of connections that are not established take half of the room for P.
+    HalfOpenHold = "half_open_hold",
+    /// P of flows that have sent one datagram each take half of the room for P.
+    DatagramHold = "datagram_hold",
     /// No more P can be held.
     HoldFull = "hold_full",
     /// An S was dropped because no more S can be kept.

@@ -27,7 +27,22 @@ pub(super) enum Oldest {
 struct Bounds {
     primary: usize,
     secondary: usize,
+    /// From here on a flow has to be entitled to the rest.
+    crowded: usize,
     history: usize,
+}
+
+/// The part of the room for S that is kept for flows of which little waits: one in this many buffers.
+const RESERVE: usize = 4;
+/// What little is: one in this many.
+const LITTLE: usize = 256;
+
+/// Slots that [`Hold::sample`] looks at.
+const SAMPLE: u32 = 256;
+
+/// The room for S that any flow may take.
+fn without_reserve(secondary: usize) -> usize {
+    secondary - secondary / RESERVE
 }
 
 /// The slab and its lists by age.
@@ -76,6 +91,7 @@ impl<F: Frame> Hold<F> {
             bounds: Bounds {
                 primary,
                 secondary,
+                crowded: without_reserve(secondary),
                 history: history.min(secondary),
             },
         }
@@ -310,6 +326,51 @@ impl<F: Frame> Hold<F> {
     #[inline]
     pub(super) fn secondary_is_full(&self) -> bool {
         self.secondary_buffers() >= self.bounds.secondary
+    }
+
+    /// Whether an S takes of what is kept for flows of which little waits, or history does.
+    #[inline]
+    pub(super) fn secondary_is_crowded(&self) -> bool {
+        self.secondary_buffers() >= self.bounds.crowded
+    }
+
+    /// Whether S that wait have left nothing but what is kept for flows of which little waits.
+    pub(super) fn only_reserve_is_left(&self) -> bool {
+        self.secondary_buffers - self.history_buffers >= self.bounds.crowded
+    }
+
+    /// S of a flow that are little.
+    pub(super) fn little(&self) -> usize {
+        (self.bounds.secondary / LITTLE).max(1)
+    }
+
+    /// Treats all room for S as the part that is kept, or only that part.
+    #[inline]
+    pub(super) fn reserve_all(&mut self, all: bool) {
+        self.bounds.crowded = match all {
+            true => 0,
+            false => without_reserve(self.bounds.secondary),
+        };
+    }
+
+    /// Whether half of the room for P is taken, and more by P that wait than by P that may leave.
+    pub(super) fn primary_is_half_full(&self) -> bool {
+        2 * self.primary_buffers >= self.bounds.primary && self.waits_mostly()
+    }
+
+    /// Whether more P wait than may leave.
+    pub(super) fn waits_mostly(&self) -> bool {
+        self.primaries > self.released.len()
+    }
+
+    /// Some of the P that wait, spread over all of them.
+    pub(super) fn sample(&self) -> impl Iterator<Item = SlotId> {
+        // Steps of the golden ratio: no pattern in which slots were taken lies in step with them.
+        const GOLDEN: u32 = 0x9e37_79b9;
+        let slots = self.slab.len() as u64;
+        (0..SAMPLE)
+            .map(move |n| ((u64::from(n.wrapping_mul(GOLDEN)) * slots) >> 32) as SlotId)
+            .filter(|id| self.slot(*id).standing == Standing::Held)
     }
 
     /// Whether there is more history than allowed.

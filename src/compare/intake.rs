@@ -254,9 +254,9 @@ impl<F: Frame> Comparator<F> {
             self.pass_by(false, frame.head(), packet, hash, now);
             return;
         }
-        let mut full = self.hold.secondary_is_full();
+        let mut full = self.hold.secondary_is_crowded();
         if full && !matches!(packet.kind, Kind::Unreadable(_)) {
-            full = !self.make_room_for_a_secondary();
+            full = !self.admits_secondary(packet, hash, flow);
         }
         let mut frame = frame;
         if let Some(id) = flow
@@ -281,15 +281,7 @@ impl<F: Frame> Comparator<F> {
                 Path::General(back) => frame = back,
             }
         }
-        self.take_secondary_in_general(frame, packet, hash, flow, now);
-    }
-
-    /// Gives up history until an S fits; false if there is not enough of it.
-    #[cold]
-    #[inline(never)]
-    fn make_room_for_a_secondary(&mut self) -> bool {
-        while self.hold.secondary_is_full() && self.drop_oldest_history() {}
-        !self.hold.secondary_is_full()
+        self.take_secondary_in_general(frame, packet, hash, flow, full, now);
     }
 
     #[inline(never)]
@@ -299,6 +291,7 @@ impl<F: Frame> Comparator<F> {
         packet: &Packet,
         hash: u64,
         flow: Option<FlowId>,
+        refused: bool,
         now: Ticks,
     ) {
         if let Kind::Unreadable(_) = packet.kind {
@@ -310,6 +303,7 @@ impl<F: Frame> Comparator<F> {
             return;
         };
         let half_open = self.within(flow, now, |output, cx| {
+            cx.refused = refused;
             output.secondary(cx, frame, packet, now);
         });
         if half_open {
@@ -338,6 +332,7 @@ impl<F: Frame> Comparator<F> {
             epoch: self.epoch,
             numbers: self.numbers,
             suspended: self.suspended,
+            refused: false,
             timeout: self.limits.timeout,
             now,
         };

@@ -11,6 +11,7 @@
 mod balance;
 mod bytes;
 mod context;
+mod crowding;
 mod datagram;
 mod divergence;
 mod exempt;

@@ -143,6 +143,22 @@ impl Output {
         }
     }
 
+    /// Whether it may keep an S where room is left only for flows of which little waits.
+    pub(super) fn waits_little<F: Frame>(&self, hold: &Hold<F>) -> bool {
+        match self {
+            Self::Stream(stream) => stream.waits_little(hold),
+            Self::Datagrams(datagrams) => datagrams.waits_little(),
+        }
+    }
+
+    /// Whether it is a flow of datagrams whose P that waits is the only one.
+    pub(super) fn has_one_datagram(&self) -> bool {
+        match self {
+            Self::Stream(_) => false,
+            Self::Datagrams(datagrams) => datagrams.has_one(),
+        }
+    }
+
     /// Whether it is a connection that is not open yet.
     #[inline]
     pub(super) fn is_half_open(&self) -> bool {

@@ -223,6 +223,11 @@ impl<F> Slab<F> {
         }
     }
 
+    /// All slots, free or not.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     #[inline]
     pub(super) fn slot(&self, id: SlotId) -> &Slot<F> {
         &self.slots[id as usize]

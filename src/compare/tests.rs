@@ -9,6 +9,7 @@ use crate::frame::{BURST, HeapFrame};
 use crate::packet::Packet;
 
 mod ageing;
+mod crowding;
 mod division;
 mod ended;
 mod membership;

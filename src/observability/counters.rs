@@ -205,6 +205,12 @@ counters! {
     DivergedUnreadable = "unreadable", Divergence, Sum;
     /// A frame waits whose flow found the flow table full.
     DivergedFlowTableFull = "flow_table_full", Divergence, Sum;
+    /// Frames of one flow take half of what may be held of the PVM's.
+    DivergedFlowHold = "flow_hold", Divergence, Sum;
+    /// Frames of connections that are not established do.
+    DivergedHalfOpenHold = "half_open_hold", Divergence, Sum;
+    /// Frames of flows that have sent one datagram each do.
+    DivergedDatagramHold = "datagram_hold", Divergence, Sum;
     /// No more frames of the PVM can be held.
     DivergedHoldFull = "hold_full", Divergence, Sum;
     /// Frames of the SVM found no room.

@@ -128,19 +128,26 @@ impl<F: Frame> Comparison<F> {
         }
     }
 
-    /// Wants a checkpoint for a frame that has waited for too long, or for room where the hold is full. True for such a
-    /// frame.
+    /// Wants a checkpoint for a frame that has waited for too long, or for room where the hold is full or one flow takes
+    /// most of it. True for such a frame.
     pub(super) fn overdue(&mut self, now: Ticks) -> bool {
         if let Some(divergence) = self.comparator.overdue(now) {
             self.diverged(divergence);
             return true;
         }
-        let full = self.comparator.room() < BURST && self.comparator.held() > 0;
-        if full && !self.checkpoints.is_wanted() {
+        if !self.checkpoints.is_wanted() {
+            self.want_room(now);
+        }
+        false
+    }
+
+    fn want_room(&mut self, now: Ticks) {
+        if let Some(divergence) = self.comparator.crowding(now) {
+            self.diverged(divergence);
+        } else if self.comparator.room() < BURST && self.comparator.held() > 0 {
             self.checkpoints
                 .want(Cause::Difference(Reason::HoldFull), now);
         }
-        false
     }
 
     /// The next divergence to write down.

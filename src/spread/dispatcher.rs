@@ -21,6 +21,8 @@ pub struct Dispatcher<F> {
     workers: Box<[WorkerHandle<F>]>,
     classifier: Classifier<F>,
     timeout: Ticks,
+    /// Buffers of P that all cores together may hold.
+    max_primary_buffers: usize,
     /// Buffers of S that all cores together may keep.
     max_secondary_buffers: usize,
     /// Buffers of S that all cores kept at the last count, plus those passed on since.
@@ -75,6 +77,7 @@ impl<F: Frame> Dispatcher<F> {
             classifier: Classifier::new(table, workers.len()),
             workers,
             timeout: limits.timeout,
+            max_primary_buffers: limits.primary,
             max_secondary_buffers: limits.secondary,
             secondary_buffers: 0,
             overflows: 0,
@@ -121,13 +124,18 @@ impl<F: Frame> Dispatcher<F> {
 
     /// Whether `n` more buffers of S may be kept. Without workers the comparator checks that itself.
     fn has_room_for_secondaries(&mut self, n: usize) -> bool {
-        if self.secondary_buffers + n > self.max_secondary_buffers {
+        self.workers.is_empty() || self.keeps_at_most(self.max_secondary_buffers, n)
+    }
+
+    /// Whether all cores keep at most this many buffers of S with `n` more.
+    fn keeps_at_most(&mut self, most: usize, n: usize) -> bool {
+        if self.secondary_buffers + n > most {
             self.secondary_buffers = self.sum(
                 self.local.secondary_buffers(),
                 WorkerHandle::secondary_buffers,
             );
         }
-        self.workers.is_empty() || self.secondary_buffers + n <= self.max_secondary_buffers
+        self.secondary_buffers + n <= most
     }
 
     /// Limits of the P and S that the next round takes; see [`Comparator::take_budget`]. With workers there is no
@@ -237,10 +245,13 @@ impl<F: Frame> Dispatcher<F> {
         if all > 0 && !(fits && self.has_room_for_secondaries(buffers)) {
             buffers = self.drop_excess(worker);
         }
+        // Each worker keeps the last quarter of the whole room by itself, too; but its share of what waits may be small.
+        let most = self.max_secondary_buffers - self.max_secondary_buffers / 4;
+        let scarce = buffers > 0 && !self.keeps_at_most(most, buffers);
         self.secondary_buffers += buffers;
         let (p, s) = self.classifier.take(core);
         if p.len() + s.len() > 0 {
-            self.workers[worker].send(p, s, buffers, now);
+            self.workers[worker].send(p, s, buffers, scarce, now);
         }
     }
 
@@ -395,6 +406,23 @@ impl<F: Frame> Dispatcher<F> {
                 None
             }
         }
+    }
+
+    /// A checkpoint that is wanted before the room for P is full; see [`Comparator::crowding`]. The worker with most of
+    /// them is asked first, so its answer is returned by a later [`Dispatcher::overdue`].
+    pub fn crowding(&mut self, now: Ticks) -> Option<Divergence<F>> {
+        if self.workers.is_empty() {
+            return self.local.crowding(now);
+        }
+        let is_half_full = 2 * self.room() <= self.max_primary_buffers;
+        if is_half_full && !self.overdue_queried && !self.suspended {
+            let fullest = self
+                .workers
+                .iter_mut()
+                .max_by_key(|worker| worker.primary_buffers());
+            self.overdue_queried = fullest.is_some_and(|worker| worker.ask_crowding(now));
+        }
+        None
     }
 
     /// Arrival of the oldest P that waits; if there is none, of the oldest S.

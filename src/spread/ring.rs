@@ -28,6 +28,8 @@ pub(super) enum Message {
     ClientReset(Ticks),
     /// Report the frame that is overdue, if any.
     Overdue(Ticks),
+    /// Report who takes the room for P, if it is one flow or one kind of flows.
+    Crowding(Ticks),
 }
 
 /// Frames that arrived at one time.
@@ -37,6 +39,8 @@ pub(super) struct Run {
     pub primary: u32,
     /// Number of S.
     pub secondary: u32,
+    /// Little room for S is left on all cores together.
+    pub scarce: bool,
     pub now: Ticks,
 }
 
@@ -55,7 +59,7 @@ pub(super) enum Report<F> {
     },
     /// The worker dropped an S, because it may keep no more.
     Overflow { generation: u32 },
-    /// The answer to [`Message::Overdue`].
+    /// The answer to [`Message::Overdue`] or [`Message::Crowding`].
     Overdue {
         generation: u32,
         divergence: Option<Divergence<F>>,

@@ -45,6 +45,22 @@ fn datagram(flow: u16, content: u16) -> HeapFrame {
     HeapFrame::new(&packets::udp(&ends, &content.to_be_bytes(), 0))
 }
 
+/// A SYN+ACK to a client by its port.
+fn opening(client: u16) -> Vec<u8> {
+    let ends = Ends {
+        peer: 8,
+        port: 80,
+        peer_port: 1024 + client,
+        ..Ends::default()
+    };
+    let segment = Segment {
+        syn: true,
+        ack: Some(1),
+        ..Segment::default()
+    };
+    packets::tcp(&ends, &segment, 0)
+}
+
 /// Lets the worker process everything, and the dispatcher take all results.
 fn settle(dispatcher: &mut Dispatcher<HeapFrame>, worker: &mut Worker<HeapFrame>) {
     for _ in 0..100 {
@@ -101,6 +117,60 @@ fn a_stalled_worker_is_reported() {
     settle(&mut dispatcher, &mut worker);
     let divergence = dispatcher.overdue(13 + TIMEOUT).expect("the answer");
     assert_eq!(divergence.reason, Reason::MissingSecondary);
+}
+
+#[test]
+fn the_worker_names_the_flow_that_takes_half_of_the_room() {
+    let (mut dispatcher, mut worker) = one_worker(RingSizes::default());
+    for content in 0..LIMITS.primary as u16 / 2 {
+        assert!(dispatcher.crowding(10).is_none() && dispatcher.overdue(10).is_none());
+        assert!(dispatcher.primary(datagram(1, content), 10).is_ok());
+        settle(&mut dispatcher, &mut worker);
+    }
+    assert!(dispatcher.crowding(10).is_none(), "the worker is asked");
+    settle(&mut dispatcher, &mut worker);
+    let divergence = dispatcher.overdue(11).expect("the answer");
+    assert_eq!(divergence.reason, Reason::FlowHold);
+    assert_eq!(divergence.primary_arrived, Some(10));
+}
+
+#[test]
+fn the_s_of_half_open_connections_at_two_workers_leave_room_for_those_of_others() {
+    let table = RedirectionTable::weighted(&[0, 1, 1], 1);
+    let (numbers, policy) = (Numbers::Translated, Policy::default());
+    let limits = Limits {
+        flows: 4096,
+        ..LIMITS
+    };
+    let (mut ends, mut workers) = (Vec::new(), Vec::new());
+    for core in 1..=2 {
+        let (dispatcher, worker) = rings(RingSizes::default());
+        let bounds = table.limits(&limits, core);
+        ends.push(dispatcher);
+        workers.push(Worker::new(worker, bounds, numbers, policy.clone()));
+    }
+    let mut dispatcher = Dispatcher::new(limits, numbers, policy, ends, table);
+    let mut settle = |dispatcher: &mut Dispatcher<HeapFrame>| {
+        for _ in 0..10 {
+            dispatcher.exchange();
+            for worker in &mut workers {
+                worker.poll();
+            }
+        }
+        dispatcher.exchange();
+    };
+    let mut overflowed = false;
+    for n in 0..500 {
+        dispatcher.secondary(HeapFrame::new(&opening(n)), 10);
+        settle(&mut dispatcher);
+        overflowed |= dispatcher.take_overflow();
+        assert!(dispatcher.primary(datagram(1, n), 10).is_ok());
+        settle(&mut dispatcher);
+        dispatcher.secondary(datagram(1, n), 10);
+        settle(&mut dispatcher);
+        assert_eq!(released(&mut dispatcher), 1, "{n}");
+    }
+    assert!(overflowed, "a checkpoint is asked for");
 }
 
 #[test]
@@ -185,27 +255,31 @@ fn a_full_ring_pushes_back_and_loses_nothing() {
 #[test]
 fn s_wait_for_a_slow_worker_and_are_bounded_over_all_cores() {
     let (mut dispatcher, mut worker) = one_worker(RingSizes::default());
-    for n in 0..LIMITS.secondary as u16 {
-        assert!(dispatcher.wants_secondary() || n as usize > LIMITS.secondary - BURST);
-        dispatcher.secondary(datagram(1, n), 10);
+    let flows = 0..LIMITS.secondary as u16;
+    for flow in flows.clone() {
+        assert!(dispatcher.primary(datagram(flow, 0), 9).is_ok());
+    }
+    settle(&mut dispatcher, &mut worker);
+    for flow in flows {
+        assert!(dispatcher.wants_secondary() || flow as usize > LIMITS.secondary - BURST);
+        dispatcher.secondary(datagram(flow, 1), 10);
     }
     assert!(!dispatcher.wants_secondary(), "the worker may make room");
     settle(&mut dispatcher, &mut worker);
     assert!(dispatcher.wants_secondary(), "waiting makes no room");
     assert!(!dispatcher.take_overflow());
-    dispatcher.secondary(datagram(1, 999), 11);
+    dispatcher.secondary(datagram(999, 1), 11);
     assert!(dispatcher.take_overflow());
     assert_eq!(dispatcher.overflows(), 1);
-    for n in 0..LIMITS.secondary as u16 {
-        assert!(dispatcher.primary(datagram(1, n), 12).is_ok());
-    }
+    dispatcher.fence();
+    dispatcher.commit(12);
     let mut left = 0;
     while !dispatcher.is_settled() {
         settle(&mut dispatcher, &mut worker);
         left += released(&mut dispatcher);
     }
     assert_eq!(left, LIMITS.secondary);
-    dispatcher.secondary(datagram(1, 1000), 13);
+    dispatcher.secondary(datagram(1000, 1), 13);
     assert!(!dispatcher.take_overflow(), "there is room again");
 }
 

@@ -125,6 +125,9 @@ impl<F: Frame> Worker<F> {
             Message::Overdue(now) => {
                 self.state.pending.overdue = Some(self.state.comparator.overdue(now));
             }
+            Message::Crowding(now) => {
+                self.state.pending.overdue = Some(self.state.comparator.crowd(now));
+            }
         }
         1
     }
@@ -148,6 +151,7 @@ impl<F: Frame> State<F> {
             return;
         };
         let mut buffers = 0;
+        self.comparator.reserve_room(run.scarce);
         let mut secondary = secondary.take(m).inspect(|s| buffers += s.buffers());
         self.comparator
             .ingest(&mut primary.by_ref().take(n), &mut secondary, run.now);

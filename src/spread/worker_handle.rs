@@ -139,18 +139,21 @@ impl<F: Frame> WorkerHandle<F> {
             && self.outstanding == self.held() as isize
     }
 
-    /// Sends P and S, for which there must be room. `secondary_buffers` are the buffers of the S.
+    /// Sends P and S, for which there must be room. `secondary_buffers` are the buffers of the S; `scarce` says that
+    /// there is little room for S left on all cores together.
     #[inline]
     pub(super) fn send(
         &mut self,
         primary: impl ExactSizeIterator<Item = F>,
         secondary: impl ExactSizeIterator<Item = F>,
         secondary_buffers: usize,
+        scarce: bool,
         now: Ticks,
     ) {
         let run = Run {
             primary: primary.len() as u32,
             secondary: secondary.len() as u32,
+            scarce,
             now,
         };
         let mut buffers = 0;
@@ -241,10 +244,19 @@ impl<F: Frame> WorkerHandle<F> {
 
     /// Asks the worker for the overdue frame. Returns false, and does not ask, if messages wait already.
     pub(super) fn ask_overdue(&mut self, now: Ticks) -> bool {
+        self.ask(Message::Overdue(now))
+    }
+
+    /// Asks the worker who takes the room for P. Returns false, and does not ask, if messages wait already.
+    pub(super) fn ask_crowding(&mut self, now: Ticks) -> bool {
+        self.ask(Message::Crowding(now))
+    }
+
+    fn ask(&mut self, question: Message) -> bool {
         self.flush();
         let ready = self.waiting.is_empty();
         if ready {
-            self.send_message(Message::Overdue(now));
+            self.send_message(question);
         }
         ready
     }

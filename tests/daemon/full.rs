@@ -1,5 +1,5 @@
-//! More output than may be held: the node pushes back on the PVM's ring, asks for one checkpoint,
-//! and loses nothing.
+//! More output than may be held: the node asks for one checkpoint, names the cause, pushes back on the PVM's ring, and
+//! loses nothing.
 
 use colo_testkit::qmp::Monitor;
 use serde_json::Value;
@@ -48,8 +48,8 @@ fn a_flood_is_pushed_back_and_nothing_is_lost() {
     for frame in &first {
         frames.post(PRIMARY, frame);
     }
-    let full = |stats: &Value| stats["divergences"]["hold_full"] == 1;
-    let stats = node.wait_for("the hold to be full", full);
+    let full = |stats: &Value| stats["divergences"]["flow_hold"] == 1;
+    let stats = node.wait_for("half of the hold to be one flow's", full);
     assert!(stats["held"].as_u64() <= Some(HOLD), "{stats:#}");
     qemu.wait_for_requests(1);
 

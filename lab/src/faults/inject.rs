@@ -164,7 +164,10 @@ fn attempt(site: &Site<'_>, number: usize, outcome: &mut Outcome) -> Result<(), 
     for member in [&mut cluster.primary, &mut cluster.secondary] {
         if let Some(node) = member.node.take() {
             let summary = node.finish()?;
-            full += summary.counter("/divergences/hold_full").unwrap_or(0);
+            for reason in ["hold_full", "flow_hold", "half_open_hold", "datagram_hold"] {
+                let path = format!("/divergences/{reason}");
+                full += summary.counter(&path).unwrap_or(0);
+            }
         }
     }
     if let Some(program) = &site.host.audit {

@@ -25,6 +25,24 @@ impl Stream {
         w == NIL
     }
 
+    /// Whether it may keep an S where room is left only for flows of which little waits. Before the connection is
+    /// established that is one for which a P waits.
+    pub(crate) fn waits_little<F: Frame>(&self, hold: &Hold<F>) -> bool {
+        let most = match self.established {
+            true => hold.little(),
+            false => usize::from(!self.primaries.is_empty()),
+        };
+        let mut waits = 0;
+        for list in [self.witnesses, self.controls, self.deferred] {
+            let mut id = list.tail;
+            while id != NIL && waits < most && !hold.slot(id).complete {
+                waits += 1;
+                id = hold.previous(ListKind::Flow, id);
+            }
+        }
+        waits < most
+    }
+
     /// Keeps an S with payload, unless all its bytes are there already.
     pub(super) fn witness<F: Frame>(
         &mut self,

@@ -6,7 +6,7 @@ const BOTH: [Numbers; 2] = [Numbers::Translated, Numbers::OwnIsn];
 const LONG: Ticks = 250 * TIMEOUT;
 
 /// The number of a connection from its peer's address and port.
-fn between(v6: bool, number: u32) -> Ends {
+pub(super) fn between(v6: bool, number: u32) -> Ends {
     let [_, vlan, peer, low] = number.to_be_bytes();
     Ends {
         v6,
@@ -18,7 +18,7 @@ fn between(v6: bool, number: u32) -> Ends {
     }
 }
 
-fn opening(ends: &Ends, isn: u32) -> Vec<u8> {
+pub(super) fn opening(ends: &Ends, isn: u32) -> Vec<u8> {
     let syn = Segment {
         seq: isn,
         ack: Some(1),
@@ -30,7 +30,7 @@ fn opening(ends: &Ends, isn: u32) -> Vec<u8> {
 }
 
 /// A connection by number that both VMs have answered, the PVM with ISN 1000 and the SVM with 5000.
-fn open(pair: &mut Pair, ends: &Ends) {
+pub(super) fn open(pair: &mut Pair, ends: &Ends) {
     pair.p(&opening(ends, 1000));
     pair.s(&opening(ends, 5000));
     assert_eq!(pair.left(), 1);

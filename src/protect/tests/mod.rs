@@ -8,6 +8,7 @@ mod exempt;
 mod failover;
 mod mirror;
 mod monitor;
+mod shares;
 mod silence;
 mod standalone;
 
