@@ -203,7 +203,7 @@ enum Order {
 pub struct Flow {
     numbers: Numbers,
     waiting: VecDeque<Taken>,
-    /// The last segments that left in parts.
+    /// The last segments that left in parts, or whole before older ones, whose parts may look the same.
     gone: VecDeque<Taken>,
     life: usize,
     arriving: Sides,
@@ -461,10 +461,10 @@ impl Flow {
         };
         let mut refused = None;
         // Segments that say the same may differ in what a node may change, and what left whole may look
-        // like a piece of a longer one.
+        // like a piece of a longer one, or like the rest of an older one, which keeps others from leaving.
         let (mut candidates, mut pieces) = (Vec::new(), Vec::new());
         for (index, taken) in self.waiting.iter().enumerate() {
-            if whole(taken) {
+            if whole(taken) || taken.ends_with(packet, out) {
                 candidates.push(index);
             } else if taken.begins_with(packet, out) {
                 pieces.push(index);
@@ -579,7 +579,7 @@ impl Flow {
         let in_parts = piece.len() < taken.packet.payload_len as usize;
         if is_whole
             && let Some(taken) = self.waiting.remove(index)
-            && in_parts
+            && (in_parts || order == Order::Overtakes && !piece.is_empty())
         {
             self.keep(taken);
         }

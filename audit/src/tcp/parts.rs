@@ -2,8 +2,9 @@
 //!
 //! A node lets the part of a segment leave that was found equal, and the uplink's port cuts long ones. Where
 //! the VM has sent the same bytes more than once, a part does not say whose it is, so it is taken for the
-//! first that it fits. Where something later fits none, segments exchange how far they have left: each
-//! byte still leaves as often as the VM has sent it, and no more (rule R5).
+//! first that it fits, and before that for the rest of the oldest one whose rest it is. Where something later fits
+//! none, segments exchange how far they have left: each byte still leaves as often as the VM has sent it, and no
+//! more (rule R5).
 
 use dpdk_colo::packet::{Packet, TcpFlags};
 
@@ -11,7 +12,7 @@ use super::{Flow, Life, Order, Taken, payload, payload_at};
 use crate::node::{Releasing, Why};
 
 /// How many segments that have left are kept for an exchange.
-const KEPT: usize = 16;
+const KEPT: usize = 32;
 
 /// Control bits that each part has as the whole segment has them.
 fn shared(packet: &Packet) -> u8 {
@@ -29,6 +30,12 @@ impl Taken {
     /// The payload behind its first bytes.
     fn behind(&self, left: u32) -> &[u8] {
         self.payload().get(left as usize..).unwrap_or_default()
+    }
+
+    /// Whether `out` is the last part of this segment.
+    pub(super) fn ends_with(&self, packet: &Packet, out: &[u8]) -> bool {
+        let left = self.packet.payload_len - self.left;
+        payload(packet, out).len() == left as usize && self.begins_with(packet, out)
     }
 
     /// Whether `out` is the next part of this segment.
@@ -99,7 +106,7 @@ impl Taken {
 type Lefts = Vec<(u64, u32)>;
 
 impl Flow {
-    /// Keeps a segment that has left in parts.
+    /// Keeps a segment that has left.
     pub(super) fn keep(&mut self, taken: Taken) {
         if self.gone.len() == KEPT {
             self.gone.pop_front();
