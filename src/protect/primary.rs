@@ -16,7 +16,7 @@
 //! (`takeover.rs`).
 
 use super::announce::{Announcement, Announcer};
-use super::leadership::{Found, Leadership};
+use super::leadership::{Found, Leader, Leadership};
 use super::output_commit::{BURST, Mode, OutputCommit};
 use super::peer::Action;
 use super::restart::RestartNotice;
@@ -161,8 +161,9 @@ impl<F: Frame> Primary<F> {
         self.run_unsent = true;
         self.connected = true;
         self.leadership.succeed(term);
+        self.note_follower();
         // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
-        self.link.take_lead(Message::Leads(term));
+        self.link.take_lead(Message::Leads(self.term()));
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }
@@ -197,6 +198,13 @@ impl<F: Frame> Primary<F> {
 
     fn in_colo(&self) -> bool {
         self.migration == Migration::Colo
+    }
+
+    /// In COLO this node's VM has an SVM, which may take over from it.
+    fn note_follower(&mut self) {
+        if self.in_colo() {
+            self.leadership.has_follower();
+        }
     }
 
     /// Whether what the SVM loads is a state of this COLO's.
@@ -503,12 +511,15 @@ impl<F: Frame> Primary<F> {
                     self.output_commit.want(Cause::InputLost, now);
                 }
             }
-            Event::Message(Message::Leads(term)) => {
-                if self.output_commit.mode() != Mode::Off && self.leadership.is_behind(term) {
+            Event::Message(Message::Leads(term)) => match self.leadership.hear(term) {
+                // It comes first in a session, so that nothing that is to stay unheard was acknowledged before.
+                Leader::Predecessor => self.link.take_lead(Message::Leads(self.term())),
+                Leader::Successor if self.output_commit.mode() != Mode::Off => {
                     self.leadership.supersede();
                     self.end();
                 }
-            }
+                Leader::Successor | Leader::Former => {}
+            },
             Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Witnesses(able)) => {
                 self.witness = Some(able);
@@ -561,6 +572,7 @@ impl<F: Frame> Primary<F> {
                 }
                 self.stops.connected();
                 self.migration = migration;
+                self.note_follower();
                 self.output_commit.checkpoints_mut().retry();
                 self.reconnected(now);
             }
@@ -605,6 +617,7 @@ impl<F: Frame> Primary<F> {
             (Migration::Colo, Migration::Colo) => {}
             (_, Migration::Colo) => {
                 self.stops.enter_colo();
+                self.note_follower();
                 self.leadership.forget_end();
                 self.output_commit.await_begin();
             }
@@ -885,12 +898,10 @@ impl<F: Frame> Primary<F> {
     /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        let silent = self.is_superseded() || self.stops.is_stopped();
-        let may_begin = match self.output_commit.mode() {
-            Mode::On | Mode::Alone => true,
-            Mode::Off => !self.in_colo(),
-            Mode::Uncertain => false,
-        };
+        let mode = self.output_commit.mode();
+        // While it is uncertain whether the SVM speaks, the network must not look for the VM here (rule R6).
+        let silent = self.is_superseded() || self.stops.is_stopped() || mode == Mode::Uncertain;
+        let may_begin = mode != Mode::Off || !self.in_colo();
         let announcer = self.announcer.as_mut().filter(|_| !silent)?;
         if may_begin && announcer.is_new() {
             announcer.begin(now);

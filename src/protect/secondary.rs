@@ -86,8 +86,8 @@ pub struct Secondary<F> {
     peer: Peer,
     auto: bool,
     connected: bool,
-    /// Takeovers before the present primary led.
-    term: u32,
+    /// Takeovers before the present primary led, once that has said so.
+    term: Option<u32>,
     /// The SVM has had a state of the PVM's.
     ran: bool,
     migration: Migration,
@@ -167,7 +167,7 @@ impl<F: Frame> Secondary<F> {
             peer: Peer::new(failover),
             auto: failover.auto,
             connected: false,
-            term: 0,
+            term: None,
             ran: false,
             migration: Migration::None,
             leads: false,
@@ -558,7 +558,7 @@ impl<F: Frame> Secondary<F> {
             last: self.last,
             announcer: self.announcer,
             epoch: self.bound.unwrap_or(0),
-            term: self.term.wrapping_add(1),
+            term: self.term,
             stops: self.stops,
             migration: self.migration,
         }
@@ -566,7 +566,7 @@ impl<F: Frame> Secondary<F> {
 
     /// A node before this one led in this place, after this many takeovers: to go on there is no other takeover.
     pub fn led(&mut self, term: u32) {
-        self.term = term.wrapping_sub(1);
+        self.term = Some(term.wrapping_sub(1));
     }
 
     /// Takes in an offset that this node knew before it was started again, or its peer.
@@ -626,7 +626,7 @@ impl<F: Frame> Secondary<F> {
                     self.report_loss(1);
                 }
             }
-            Event::Message(Message::Leads(term)) => self.term = term,
+            Event::Message(Message::Leads(term)) => self.term = Some(term),
             Event::Message(Message::Restarts) => self.link.expect_restart(now),
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
