@@ -169,8 +169,8 @@ impl Endpoint {
             peer_grant: 0,
             backlog: 0,
             advertised: 0,
-            // One more for `take_lead`.
-            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW + 1),
+            // Two more for `take_lead`.
+            unacknowledged: VecDeque::with_capacity(CONTROL_WINDOW + 2),
             first_control: 1,
             next_control: 1,
             control_end: 1,

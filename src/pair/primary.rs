@@ -32,6 +32,8 @@ pub struct PrimaryDriver<B: Burst> {
     starts_until: Ticks,
     /// Slot of the next inherited offset to save for a node that comes after this one.
     to_save: Option<usize>,
+    /// The term that was saved with them.
+    saved_term: Option<u32>,
 }
 
 /// What a capture may tell of.
@@ -73,6 +75,7 @@ impl<B: Burst> PrimaryDriver<B> {
         Self {
             starts_until: now.saturating_add(pair.times.latest),
             to_save: Some(0),
+            saved_term: None,
             ..Self::at(state, pair)
         }
     }
@@ -86,6 +89,7 @@ impl<B: Burst> PrimaryDriver<B> {
             input_since: 0,
             starts_until: 0,
             to_save: None,
+            saved_term: None,
         }
     }
 
@@ -400,6 +404,11 @@ impl<B: Burst> PrimaryDriver<B> {
         if ports.has_mail_room() && self.state.peer_link().take_restart_acknowledged() {
             ports.post(ToControl::RestartAcknowledged);
         }
+        let term = self.state.epochs().term();
+        if self.saved_term.is_some_and(|saved| saved != term) {
+            // It has heard its predecessor's only now.
+            (self.to_save, self.saved_term) = (Some(0), None);
+        }
         while let Some(slot) = self.to_save
             && ports.has_mail_room()
         {
@@ -414,10 +423,8 @@ impl<B: Burst> PrimaryDriver<B> {
                     ToControl::Offset(flow, offset)
                 }
                 None => {
-                    self.to_save = None;
-                    ToControl::OffsetsEnd {
-                        term: self.state.epochs().term(),
-                    }
+                    (self.to_save, self.saved_term) = (None, Some(term));
+                    ToControl::OffsetsEnd { term }
                 }
             };
             ports.post(message);

@@ -14,7 +14,7 @@
 //! In: stops, what the monitor and the link say, time. Out: messages for the link, requests, P that may leave.
 
 use super::epoch_notice::EpochNotice;
-use super::leadership::{Found, Leadership};
+use super::leadership::{Found, Leader, Leadership};
 use super::load_reports::{LoadReports, Reports};
 use super::output_commit::{Mode, OutputCommit};
 use super::peer::Action;
@@ -50,12 +50,13 @@ impl<F: Frame> Epochs<F> {
         }
     }
 
-    /// Goes on with a VM that this node served as the secondary, behind these stops of its ring, in a term of its own.
+    /// Goes on with a VM that this node served as the secondary, behind these stops of its ring, after a primary of this term,
+    /// if the term was heard.
     pub(super) fn succeed(
         &mut self,
         epoch: u32,
         stops: u32,
-        term: u32,
+        term: Option<u32>,
         migration: Migration,
         now: Ticks,
     ) {
@@ -65,6 +66,7 @@ impl<F: Frame> Epochs<F> {
         self.notice.ring_runs();
         self.qemu.connected();
         self.leadership.succeed(term);
+        self.note_follower();
         // A node that was started again while its VM leads a pair.
         self.not_a_checkpoint(Cause::MonitorLost, now);
     }
@@ -134,6 +136,18 @@ impl<F: Frame> Epochs<F> {
         self.output.compares() && !self.leadership.has_ended()
     }
 
+    /// In COLO this node's VM has an SVM, which may take over from it.
+    fn note_follower(&mut self) {
+        if self.qemu.in_colo() {
+            self.leadership.has_follower();
+        }
+    }
+
+    /// Whether it is unknown until the next commit what the SVM has sent, and so whether it speaks.
+    pub(super) fn is_uncertain(&self) -> bool {
+        self.output.mode() == Mode::Uncertain
+    }
+
     /// Whether what the VM sends now may leave sooner or later without a commit.
     pub(super) fn lets_out(&self) -> bool {
         match self.output.mode() {
@@ -191,12 +205,15 @@ impl<F: Frame> Epochs<F> {
                     self.output.want(Cause::InputLost, now);
                 }
             }
-            Event::Message(Message::Leads(term)) => {
-                if self.output.mode() != Mode::Off && self.leadership.is_behind(term) {
+            Event::Message(Message::Leads(term)) => match self.leadership.hear(term) {
+                // It comes first in a session, so that nothing that is to stay unheard was acknowledged before.
+                Leader::Predecessor => link.end.take_lead(Message::Leads(self.term())),
+                Leader::Successor if self.output.mode() != Mode::Off => {
                     self.leadership.supersede();
                     self.end();
                 }
-            }
+                Leader::Successor | Leader::Former => {}
+            },
             Event::Message(Message::Witnesses(able)) => {
                 self.reports.hear_able(able);
                 self.output.checkpoints_mut().encourage();
@@ -244,6 +261,7 @@ impl<F: Frame> Epochs<F> {
                 self.qemu.connected();
                 self.stops.connected();
                 self.qemu.migrated(migration);
+                self.note_follower();
                 self.output.checkpoints_mut().retry();
                 self.reconnected(now);
             }
@@ -287,6 +305,7 @@ impl<F: Frame> Epochs<F> {
             (Migration::Colo, Migration::Colo) => {}
             (_, Migration::Colo) => {
                 self.stops.enter_colo();
+                self.note_follower();
                 self.leadership.forget_end();
                 self.output.await_begin();
             }

@@ -22,12 +22,26 @@ pub(super) enum Found {
     Gone,
 }
 
+/// Whose the word is that another node leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leader {
+    /// It has taken over from this node.
+    Successor,
+    /// This node has taken over from it, and has counted on from its term only now.
+    Predecessor,
+    /// It led before this one, which it will hear.
+    Former,
+}
+
 /// What a node that leads knows of its lead.
 #[derive(Debug)]
 pub(super) struct Leadership {
     peer: Peer,
     /// Takeovers before this node led.
     term: u32,
+    /// This node took over before it had heard its predecessor's term. Who leads in any term is that predecessor
+    /// then: a successor would have to be this node's secondary first.
+    unheard: bool,
     /// QEMU takes no more checkpoints of this COLO.
     ended: bool,
     /// The SVM speaks for itself: this VM never does, until another QEMU runs it.
@@ -41,15 +55,22 @@ impl Leadership {
         Self {
             peer: Peer::new(failover),
             term: 0,
+            unheard: false,
             ended: false,
             superseded: false,
             losses: 0,
         }
     }
 
-    /// This many takeovers came before.
-    pub fn succeed(&mut self, term: u32) {
-        self.term = term;
+    /// This node has taken over from one of this term, if it has heard the term.
+    pub fn succeed(&mut self, term: Option<u32>) {
+        self.term = term.unwrap_or(0).wrapping_add(1);
+        self.unheard = term.is_none();
+    }
+
+    /// This node has a secondary, which may take over.
+    pub fn has_follower(&mut self) {
+        self.unheard = false;
     }
 
     /// Takeovers before this node led.
@@ -97,9 +118,16 @@ impl Leadership {
         (self.ended, self.superseded) = (false, false);
     }
 
-    /// Another node says that it leads in this term: true if it has taken over from this one.
-    pub fn is_behind(&self, term: u32) -> bool {
-        before(self.term, term)
+    /// Another node says that it leads in this term.
+    pub fn hear(&mut self, term: u32) -> Leader {
+        if self.unheard {
+            self.succeed(Some(term));
+            Leader::Predecessor
+        } else if before(self.term, term) {
+            Leader::Successor
+        } else {
+            Leader::Former
+        }
     }
 
     /// Another VM speaks in this one's place, and there is nothing more to checkpoint.

@@ -95,6 +95,7 @@ impl<F: Frame> Primary<F> {
         self.takeover = Some(Takeover::new(traffic.rewriter, traffic.last));
         self.epochs.succeed(epoch, stops, term, migration, now);
         // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
+        let term = self.epochs.term();
         self.link.end.take_lead(Message::Leads(term));
     }
 
@@ -394,7 +395,9 @@ impl<F: Frame> Primary<F> {
     /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        let silent = self.epochs.is_superseded() || self.epochs.is_stopped();
+        // While it is uncertain whether the SVM speaks, the network must not look for the VM here (rule R6).
+        let silent =
+            self.epochs.is_superseded() || self.epochs.is_stopped() || self.epochs.is_uncertain();
         let may_begin = self.epochs.lets_out();
         let announcer = self.announcer.as_mut().filter(|_| !silent)?;
         if may_begin && announcer.is_new() {

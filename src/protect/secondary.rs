@@ -66,8 +66,8 @@ pub struct Secondary<F> {
     peer: Peer,
     auto: bool,
     qemu: Qemu,
-    /// Takeovers before the present primary led.
-    term: u32,
+    /// Takeovers before the present primary led, once that has said so.
+    term: Option<u32>,
     /// The VM is the primary one of its pair.
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
@@ -100,7 +100,7 @@ impl<F: Frame> Secondary<F> {
             peer: Peer::new(failover),
             auto: failover.auto,
             qemu: Qemu::default(),
-            term: 0,
+            term: None,
             leads: false,
             ended: false,
             ring: SvmRing::default(),
@@ -418,7 +418,7 @@ impl<F: Frame> Secondary<F> {
             link: self.link.end,
             traffic: self.traffic,
             epoch: self.epoch.bound().unwrap_or(0),
-            term: self.term.wrapping_add(1),
+            term: self.term,
             stops: self.ring.stops(),
             migration: self.qemu.migration(),
         }
@@ -426,7 +426,7 @@ impl<F: Frame> Secondary<F> {
 
     /// A node before this one led in this place, after this many takeovers: to go on there is no other takeover.
     pub fn led(&mut self, term: u32) {
-        self.term = term.wrapping_sub(1);
+        self.term = Some(term.wrapping_sub(1));
     }
 
     /// Takes in an offset that this node knew before it was started again, or its peer.
@@ -478,7 +478,7 @@ impl<F: Frame> Secondary<F> {
                     self.report_loss(1);
                 }
             }
-            Event::Message(Message::Leads(term)) => self.term = term,
+            Event::Message(Message::Leads(term)) => self.term = Some(term),
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
         }

@@ -23,7 +23,8 @@ pub struct HandoverState<F> {
     pub(super) link: Endpoint,
     pub(super) traffic: SvmTraffic<F>,
     pub(super) epoch: u32,
-    pub(super) term: u32,
+    /// The term of the primary that it followed, if it was heard.
+    pub(super) term: Option<u32>,
     pub(super) stops: u32,
     pub(super) migration: Migration,
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use colo_testkit::rng::{Rng, for_cases};
 use dpdk_colo::compare::{Comparator, Counts, Divergence, Limits, Policy, Reason, Release};
 use dpdk_colo::flow::FlowKey;
+use dpdk_colo::frame::BURST;
 use dpdk_colo::packet::Kind;
 use dpdk_colo::spread::{Dispatcher, RedirectionTable, RingSizes, Worker, rings};
 
@@ -96,13 +97,27 @@ fn add(total: &mut Counts, counts: &Counts) {
     }
 }
 
+/// How many of the next steps are frames that one round may take in: of each VM a burst at most.
+fn frames_of_a_round(steps: &[Step]) -> usize {
+    let mut counts = [0; 2];
+    let fits = |step: &&Step| {
+        let count = match step {
+            Step::Primary(_) => &mut counts[0],
+            Step::Secondary(_) => &mut counts[1],
+            Step::Fence | Step::Commit | Step::Discard | Step::Age => return false,
+        };
+        *count += 1;
+        *count <= BURST
+    };
+    steps.iter().take_while(fits).count()
+}
+
 /// The script in rounds: up to `most` frames that follow one another arrive at one time.
 fn rounds<'a>(rng: &mut Rng, script: &'a Script, most: usize) -> Vec<&'a [Step]> {
-    let is_frame = |step: &Step| matches!(step, Step::Primary(_) | Step::Secondary(_));
     let mut rest = &script.steps[..];
     let mut rounds = Vec::new();
     while !rest.is_empty() {
-        let frames = rest.iter().take_while(|step| is_frame(step)).count();
+        let frames = frames_of_a_round(rest);
         let (round, behind) = rest.split_at(frames.min(rng.between(1, most)).max(1));
         rounds.push(round);
         rest = behind;
@@ -347,7 +362,11 @@ fn spread(
             }
             Step::Commit => steered.dispatcher.commit(now),
             Step::Discard => outcome.discarded += steered.dispatcher.discard() as u64,
-            Step::Age => steered.dispatcher.age(now, 32),
+            Step::Age => {
+                // A worker for which messages wait is not asked, and lets no part leave.
+                steered.settle(at, &mut outcome);
+                steered.dispatcher.age(now, 32);
+            }
         }
         steered.epoch += u64::from(matches!(step, Step::Fence | Step::Commit | Step::Discard));
         steered.turn(rng, at, &mut outcome);
@@ -545,7 +564,13 @@ fn workers_on_threads_release_what_a_comparator_alone_does() {
                     Step::Fence => dispatcher.fence(),
                     Step::Commit => dispatcher.commit(now),
                     Step::Discard => released.discarded += dispatcher.discard() as u64,
-                    Step::Age => dispatcher.age(now, 32),
+                    Step::Age => {
+                        while !dispatcher.is_settled() {
+                            take(&mut dispatcher, &mut released, at);
+                            std::thread::yield_now();
+                        }
+                        dispatcher.age(now, 32);
+                    }
                 }
                 take(&mut dispatcher, &mut released, at);
             }

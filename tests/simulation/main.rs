@@ -69,17 +69,15 @@ fn equal_vms_need_no_checkpoint() {
         assert!(outcome.released_equal > 0, "nothing was ever compared");
     };
     let Family { sum, seed } = family_of("calm", 30, Profile::CALM, judge);
-    // Of a connection that is in mid-stream when protection begins, the SVM may never say what the PVM had said just
-    // before, six runs of 800; or it says that again by its own timer, one run of 800, when the PVM, whose client has
-    // acknowledged it, need not.
-    let missing: u64 = ["missing_secondary", "missing_primary"]
-        .iter()
-        .filter_map(|cause| sum.causes.get(cause))
-        .sum();
+    // Of a connection that lived when protection began, the SVM may never say what the PVM had said just before; or it
+    // says that again by its own timer when the PVM, whose client has acknowledged it, need not. The node does not know
+    // what left before it compared (docs/loss.md). That happens in less than one run of a hundred, so that more than
+    // three of 30 runs are one family of several thousand.
     assert!(
-        missing <= 1 && sum.requested == missing,
-        "asked for: {:?}, DPDK_COLO_SEED={seed:#x}",
-        sum.causes
+        sum.requested == sum.midstream && sum.requested <= 3,
+        "asked for: {:?}, {} of them in mid-stream, DPDK_COLO_SEED={seed:#x}",
+        sum.causes,
+        sum.midstream
     );
 }
 

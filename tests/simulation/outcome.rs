@@ -46,6 +46,8 @@ pub struct Outcome {
     pub fences: u64,
     /// What checkpoints were asked for.
     pub causes: BTreeMap<&'static str, u64>,
+    /// Of these, how many for a connection that lived when protection began, in the first epoch.
+    pub midstream: u64,
     /// What went wrong, as far as it had an effect.
     pub faults: BTreeMap<Fault, u64>,
 }
@@ -64,6 +66,7 @@ impl AddAssign for Outcome {
         self.backlog += other.backlog;
         self.preempted += other.preempted;
         self.fences += other.fences;
+        self.midstream += other.midstream;
         for (cause, n) in other.causes {
             *self.causes.entry(cause).or_default() += n;
         }

@@ -150,10 +150,10 @@ impl Flow {
         };
         let mut refused = None;
         // Segments that say the same may differ in what a node may change, and what left whole may look
-        // like a piece of a longer one.
+        // like a piece of a longer one, or like the rest of an older one, which keeps others from leaving.
         let (mut candidates, mut pieces) = (Vec::new(), Vec::new());
         for (index, held) in self.queue.held().enumerate() {
-            if whole(held) {
+            if whole(held) || held.ends_with(packet, out) {
                 candidates.push(index);
             } else if held.begins_with(packet, out) {
                 pieces.push(index);
@@ -274,7 +274,7 @@ impl Flow {
         }
         incarnation.free(&held.packet, &held.bytes, held.left(), piece);
         incarnation.note_left(packet, piece);
-        self.queue.leave(index, piece);
+        self.queue.leave(index, piece, order == Order::Overtakes);
         self.departures.note(number, packet, out, piece);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A node lets the part of a segment leave that was found equal, and the uplink's port cuts long ones. Where
 //! the VM has sent the same bytes more than once, a part does not say whose it is, so it is taken for the
-//! first that it fits. Where something later fits none, segments exchange how far they have left: each
-//! byte still leaves as often as the VM has sent it, and no more (rule R5).
+//! first that it fits, and before that for the rest of the oldest one whose rest it is. Where something later fits
+//! none, segments exchange how far they have left: each byte still leaves as often as the VM has sent it, and no
+//! more (rule R5).
 
 use dpdk_colo::packet::{Packet, TcpFlags};
 
@@ -18,6 +19,12 @@ fn shared(packet: &Packet) -> u8 {
 }
 
 impl Held {
+    /// Whether `out` is the last part of this segment.
+    pub(super) fn ends_with(&self, packet: &Packet, out: &[u8]) -> bool {
+        let left = self.packet.payload_len - self.left();
+        payload(packet, out).len() == left as usize && self.begins_with(packet, out)
+    }
+
     /// Whether `out` is the next part of this segment.
     pub(super) fn begins_with(&self, packet: &Packet, out: &[u8]) -> bool {
         self.goes_on_with(self.left(), packet, out)
@@ -180,7 +187,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(held_as(1, &segment(100, b"ab"), 1));
         queue.push(held_as(2, &segment(100, b"abcd"), 1));
-        queue.leave(0, b"a");
+        queue.leave(0, b"a", false);
         let mut known = [Incarnation::default()];
         known[0].bytes.insert(100, b"a");
         let (packet, bytes) = parsed(&segment(101, b"bcd"));

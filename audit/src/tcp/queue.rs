@@ -9,7 +9,7 @@ use super::segment::{acknowledged, payload, payload_at};
 use crate::verdict::CapturePoint;
 
 /// How many segments that have left in parts are kept for an exchange.
-const KEPT: usize = 16;
+const KEPT: usize = 32;
 
 /// A segment that the VM sent.
 pub(super) struct Held {
@@ -80,7 +80,7 @@ impl Held {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Held>,
-    /// The last segments that left in parts.
+    /// The last segments that left in parts, or whole before older ones, whose parts may look the same.
     gone: VecDeque<Held>,
     /// Sequence numbers of the client's RSTs.
     client_resets: Vec<u32>,
@@ -145,21 +145,21 @@ impl Queue {
         self.waiting.drain(..index);
     }
 
-    /// A piece of one that waits has left.
-    pub(super) fn leave(&mut self, index: usize, piece: &[u8]) {
+    /// A piece of one that waits has left. `overtook` says that older ones still wait.
+    pub(super) fn leave(&mut self, index: usize, piece: &[u8], overtook: bool) {
         let held = &mut self.waiting[index];
         held.left += piece.len() as u32;
         let in_parts = piece.len() < held.packet.payload_len as usize;
         if held.is_whole()
             && let Some(held) = self.waiting.remove(index)
-            && in_parts
+            && (in_parts || overtook && !piece.is_empty())
         {
             self.gone.push_back(held);
             self.trim();
         }
     }
 
-    /// Forgets the oldest that left in parts.
+    /// Forgets the oldest that left.
     pub(super) fn trim(&mut self) {
         while self.gone.len() > KEPT {
             self.gone.pop_front();
@@ -224,27 +224,28 @@ mod tests {
     fn a_segment_waits_until_its_last_byte_has_left() {
         let mut queue = Queue::default();
         queue.push(held_as(1, &segment(100, 7, b"abc"), 1));
-        queue.leave(0, b"ab");
+        queue.leave(0, b"ab", false);
         assert_eq!(queue.get(0).rest(), (102, &b"c"[..]));
-        queue.leave(0, b"c");
+        queue.leave(0, b"c", false);
         assert!(records(&queue).is_empty());
         assert_eq!(queue.all().count(), 1, "it is kept for an exchange");
         // One that left at once is not.
         queue.push(held_as(2, &segment(103, 7, b"def"), 1));
-        queue.leave(0, b"def");
+        queue.leave(0, b"def", false);
         assert_eq!(queue.all().count(), 1);
     }
 
     #[test]
     fn the_last_ones_that_left_in_parts_are_kept() {
         let mut queue = Queue::default();
-        for record in 0..20 {
+        let all = KEPT as u64 + 4;
+        for record in 0..all {
             queue.push(held_as(record, &segment(100, 7, b"abc"), 1));
-            queue.leave(0, b"ab");
-            queue.leave(0, b"c");
+            queue.leave(0, b"ab", false);
+            queue.leave(0, b"c", false);
         }
         let kept: Vec<_> = queue.all().map(Held::record).collect();
-        assert_eq!(kept, (4..20).collect::<Vec<_>>());
+        assert_eq!(kept, (4..all).collect::<Vec<_>>());
     }
 
     #[test]
@@ -253,8 +254,8 @@ mod tests {
         for record in 1..4 {
             queue.push(held_as(record, &segment(100, 7, b"abc"), 1));
         }
-        queue.leave(1, b"ab");
-        queue.leave(1, b"c");
+        queue.leave(1, b"ab", false);
+        queue.leave(1, b"c", false);
         assert_eq!(records(&queue), [1, 3]);
         let before = queue.set_left(&vec![(2, 0), (3, 3)]);
         assert_eq!(before, [(2, 3), (3, 0)]);

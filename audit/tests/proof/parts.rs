@@ -100,3 +100,49 @@ fn a_fin_before_the_last_part_is_named() {
     let out = story.out(&fin);
     assert_eq!(broken(&audit(&[&story.end()])), (Rule::R1, out));
 }
+
+/// A part of an older segment has left, and waits with the rest of it; the VM sends that rest again as a segment of its
+/// own. The commit lets all leave in the VM's order.
+fn rest_sent_again(rest: &[u8]) -> Story {
+    let mut story = Story::new(Role::Primary);
+    story.protect();
+    story.agree(&part(1, b"abc"));
+    story.p(&part(4, b"defg"));
+    story.p(&part(1, b"abcdef"));
+    story.p(&part(8, b"hi"));
+    story.s(&part(1, b"abc"));
+    story.out(&part(1, b"abc"));
+    story.p(&part(4, rest));
+    story.checkpoint();
+    story.out(&part(4, b"defg"));
+    story
+}
+
+#[test]
+fn the_rest_of_a_segment_is_the_oldest_s_that_it_fits() {
+    let mut story = rest_sent_again(b"def");
+    story.out(&part(4, b"def"));
+    story.out(&part(8, b"hi"));
+    let mut again = story.clone();
+    story.out(&part(4, b"def"));
+    let report = audit(&[&story.end()]);
+    assert_eq!(report.status(), 0, "{report}");
+    again.out(&part(4, b"def"));
+    let out = again.out(&part(4, b"def"));
+    assert_eq!(broken(&audit(&[&again.end()])), (Rule::R5, out));
+}
+
+/// The port cuts the rest, and a part of it looks like the whole one that came later.
+#[test]
+fn what_looks_like_a_whole_segment_may_be_a_part_of_an_older_one() {
+    let mut story = rest_sent_again(b"de");
+    story.out(&part(4, b"de"));
+    story.out(&part(6, b"f"));
+    story.out(&part(8, b"hi"));
+    let mut again = story.clone();
+    story.out(&part(4, b"de"));
+    let report = audit(&[&story.end()]);
+    assert_eq!(report.status(), 0, "{report}");
+    let out = again.out(&part(6, b"f"));
+    assert_eq!(broken(&audit(&[&again.end()])), (Rule::R5, out));
+}

@@ -305,6 +305,150 @@ fn nothing_opens_on_the_word_of_a_peer_that_has_taken_over() {
     assert!(primary.link().is_settled() && successor.link().is_settled());
 }
 
+/// Lets two nodes that lead say what they have to say; the second one hears nothing that `is_lost`.
+fn converse(
+    one: &mut Primary<HeapFrame>,
+    other: &mut Primary<HeapFrame>,
+    is_lost: impl Fn(&[u8]) -> bool,
+    now: Ticks,
+) {
+    for _ in 0..6 {
+        while let Some(t) = one.next_transmit(now) {
+            if !is_lost(t.bytes()) {
+                hear(other, t.bytes(), now);
+            }
+        }
+        while let Some(t) = other.next_transmit(now) {
+            hear(one, t.bytes(), now);
+        }
+    }
+}
+
+/// A pair in COLO whose primary has taken over itself; its secondary has heard no term.
+fn led_before(linked: bool) -> (Primary<HeapFrame>, Secondary<HeapFrame>, Ticks) {
+    let mut pair = Pair::protected();
+    pair.secondary_fails_over();
+    let now = pair.now + TIMING.silence;
+    let mut pair = Pair {
+        primary: pair.take_over(),
+        secondary: Secondary::new(setup(20), now),
+        cut: false,
+        stops: 1,
+        now,
+    };
+    // What tells who leads is lost, and all behind it is not heard in its turn.
+    for _ in 0..8 {
+        while let Some(t) = pair.primary.next_transmit(pair.now) {
+            if linked && !says_who_leads(t.bytes()) {
+                let (bytes, len) = (t.bytes(), t.bytes().len());
+                pair.secondary.link_frame(bytes, len, pair.now);
+            }
+        }
+        while let Some(t) = pair.secondary.next_transmit(pair.now) {
+            if linked {
+                hear(&mut pair.primary, t.bytes(), pair.now);
+            }
+        }
+        pair.now += TIMING.retransmit / 2;
+    }
+    pair.fence();
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Colo));
+    pair.secondary_started(0, true);
+    pair.resume();
+    pair.secondary_fails_over();
+    assert_eq!(pair.primary.epochs().term(), 1);
+    (pair.primary, pair.secondary, pair.now)
+}
+
+/// Whether there was a session or not, the node that took over last is the later one.
+#[test]
+fn who_takes_over_unheard_leads_after_a_primary_that_has_taken_over_itself() {
+    for linked in [false, true] {
+        let (mut primary, secondary, mut now) = led_before(linked);
+        let mut successor = Primary::<HeapFrame>::new(setup(30), now);
+        successor.inherit(secondary.into_handover_state(), now);
+        for _ in 0..8 {
+            converse(&mut primary, &mut successor, |_| false, now);
+            now += TIMING.retransmit;
+        }
+        assert!(primary.epochs().is_superseded(), "linked: {linked}");
+        assert!(!successor.epochs().is_superseded(), "linked: {linked}");
+        assert_eq!(successor.epochs().term(), 2);
+        assert!(primary.link().is_settled() && successor.link().is_settled());
+    }
+}
+
+/// The old primary knows from no acknowledgment that its numbers were heard before it is silent.
+#[test]
+fn who_takes_over_unheard_acknowledges_nothing_before_it_is_heard() {
+    let (mut primary, secondary, mut now) = led_before(true);
+    let mut successor = Primary::<HeapFrame>::new(setup(30), now);
+    successor.inherit(secondary.into_handover_state(), now);
+    for _ in 0..8 {
+        converse(&mut primary, &mut successor, says_who_leads, now);
+        now += TIMING.retransmit;
+    }
+    assert!(!primary.epochs().is_superseded() && !primary.link().is_settled());
+    // Of the term that is heard at last nothing is acknowledged before the answer is.
+    while let Some(t) = primary.next_transmit(now) {
+        hear(&mut successor, t.bytes(), now);
+    }
+    while let Some(t) = successor.next_transmit(now) {
+        if !says_who_leads(t.bytes()) {
+            hear(&mut primary, t.bytes(), now);
+        }
+    }
+    assert!(!primary.epochs().is_superseded() && !primary.link().is_settled());
+    for _ in 0..4 {
+        now += TIMING.retransmit;
+        converse(&mut primary, &mut successor, |_| false, now);
+    }
+    assert!(primary.epochs().is_superseded() && primary.link().is_settled());
+}
+
+/// Who has taken over from a node that took over unheard is its successor, not its predecessor.
+#[test]
+fn who_took_over_unheard_hears_its_successor() {
+    let mut pair = Pair::new();
+    pair.cut = true;
+    let now = pair.now;
+    let mut secondary = Secondary::<HeapFrame>::new(setup(20), now);
+    std::mem::swap(&mut pair.secondary, &mut secondary);
+    pair.secondary.monitor(CONNECTED);
+    pair.secondary_started(0, true);
+    pair.secondary_fails_over();
+    let mut pair = Pair {
+        primary: pair.take_over(),
+        secondary: Secondary::new(setup(31), now),
+        cut: false,
+        stops: 1,
+        now,
+    };
+    for _ in 0..8 {
+        pair.exchange();
+        pair.now += TIMING.heartbeat;
+    }
+    pair.fence();
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Colo));
+    pair.secondary_started(0, true);
+    pair.resume();
+    pair.exchange();
+    pair.secondary_fails_over();
+    let Pair {
+        mut primary,
+        secondary,
+        now,
+        ..
+    } = pair;
+    let mut successor = Primary::<HeapFrame>::new(setup(9), now);
+    successor.inherit(secondary.into_handover_state(), now);
+    converse(&mut primary, &mut successor, |_| false, now);
+    assert_eq!((primary.epochs().term(), successor.epochs().term()), (1, 2));
+    assert!(primary.epochs().is_superseded() && !successor.epochs().is_superseded());
+}
+
 #[test]
 fn the_svm_speaks_for_itself_in_the_numbers_that_its_client_knows() {
     let mut pair = Pair::protected();
@@ -369,6 +513,43 @@ fn the_announcement_leaves_when_qemu_has_decided_and_again_when_the_vm_runs() {
     let packet = Packet::parse(&last, last.len());
     successor.announcer().unwrap().speaks_to(&last, &packet);
     assert_eq!(said(|| successor.next_announcement(now)), [ARP]);
+}
+
+/// Its SVM may have been announced since.
+#[test]
+fn the_vms_place_is_not_announced_while_it_is_uncertain_who_speaks() {
+    let mut pair = Pair::protected();
+    pair.svm(segment(true, 5_001, 7, b"x"));
+    pair.secondary_fails_over();
+    let begun = pair.now;
+    let now = begun + TIMING.silence;
+    let mut pair = Pair {
+        primary: pair.take_over(),
+        secondary: Secondary::new(setup(20), now),
+        cut: false,
+        stops: 1,
+        now,
+    };
+    pair.exchange();
+    assert_eq!(said(|| pair.primary.next_announcement(begun)), [RARP]);
+    pair.fence();
+    pair.tell(QemuEvent::Stop);
+    pair.tell(QemuEvent::Migration(Migration::Colo));
+    pair.secondary_started(0, true);
+    pair.resume();
+    pair.exchange();
+    let millisecond = setup(20).millisecond;
+    // The first of those that come later, while the pair is protected.
+    let late = begun + 60 * millisecond;
+    assert_eq!(said(|| pair.primary.next_announcement(late)), [RARP]);
+    pair.primary.input_missed(1, pair.now);
+    assert_eq!(pair.primary.state(), State::Uncertain);
+    let later = begun + 300 * millisecond;
+    assert!(said(|| pair.primary.next_announcement(later)).is_empty());
+    pair.stop(1);
+    pair.resume();
+    assert_eq!(pair.primary.state(), State::Protected);
+    assert_eq!(said(|| pair.primary.next_announcement(later)), [RARP]);
 }
 
 #[test]

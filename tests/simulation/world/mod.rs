@@ -8,7 +8,9 @@ mod takeover;
 use std::collections::VecDeque;
 
 use colo_testkit::rng::Rng;
-use dpdk_colo::frame::Ticks;
+use dpdk_colo::compare::{Divergence, Reason};
+use dpdk_colo::flow::FlowClass;
+use dpdk_colo::frame::{Frame, Ticks};
 use dpdk_colo::link::secure::Role;
 use dpdk_colo::packet::{Kind, Packet};
 use dpdk_colo::pair::{ToControl, ToPoll};
@@ -364,17 +366,34 @@ impl World {
                 ToControl::RestartAcknowledged => unreachable!("nobody announces a restart"),
                 ToControl::Act(action) => self.act(side, action),
                 ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
-                ToControl::Record(divergence, epoch) => {
-                    let (reason, flow) = (divergence.reason.word(), divergence.flow);
-                    let text = flow.map(|flow| flow.to_string()).unwrap_or_default();
-                    let (now, at) = (self.now, divergence.stream_offset);
-                    self.story.push(format!(
-                        "{now:>7} {reason} of {text} at {at:?} in epoch {epoch}"
-                    ));
-                }
+                ToControl::Record(divergence, epoch) => self.record(&divergence, epoch),
                 ToControl::Offset(..) | ToControl::OffsetsEnd { .. } | ToControl::Link(_) => {}
             }
         }
+    }
+
+    /// Notes what a node has found.
+    fn record(&mut self, divergence: &Divergence<Numbered>, epoch: u32) {
+        let (now, reason, at) = (self.now, divergence.reason, divergence.stream_offset);
+        let flow = divergence.flow.map(|flow| flow.to_string());
+        let of = |frame: &Option<(Numbered, usize)>| {
+            let (frame, _) = frame.as_ref()?;
+            let packet = Packet::parse(frame.head(), frame.len());
+            let (tcp, len) = (packet.tcp, packet.payload_len);
+            Some(format!("{:?} {}+{len} ack {}", tcp.flags, tcp.seq, tcp.ack))
+        };
+        let frames = [&divergence.primary, &divergence.secondary].map(of);
+        self.story.push(format!(
+            "{now:>7} {} of {} at {at:?} in epoch {epoch}, P and S {frames:?}",
+            reason.word(),
+            flow.unwrap_or_default()
+        ));
+        let waits = matches!(reason, Reason::MissingPrimary | Reason::MissingSecondary);
+        let of_stream = divergence
+            .flow
+            .is_some_and(|flow| flow.class() == FlowClass::Tcp);
+        // Who has seen the SYN knows the offset.
+        self.outcome.midstream += u64::from(waits && of_stream && at.is_none() && epoch == 1);
     }
 
     /// Notes changes for the story.
