@@ -394,9 +394,12 @@ fn who_takes_over_unheard_acknowledges_nothing_before_it_is_heard() {
     while let Some(t) = primary.next_transmit(now) {
         hear(&mut successor, t.bytes(), now);
     }
-    while let Some(t) = successor.next_transmit(now) {
-        if !says_who_leads(t.bytes()) {
-            hear(&mut primary, t.bytes(), now);
+    for _ in 0..4 {
+        now += TIMING.heartbeat;
+        while let Some(t) = successor.next_transmit(now) {
+            if !says_who_leads(t.bytes()) {
+                hear(&mut primary, t.bytes(), now);
+            }
         }
     }
     assert!(!primary.epochs().is_superseded() && !primary.link().is_settled());
