@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use dpdk_colo::link::{Endpoint, Event, Message, Received};
 use dpdk_colo::packet::serial::at_or_before;
 use dpdk_colo::pair::{Port, PrimaryDriver, ToPoll};
-use dpdk_colo::protect::{Action, Migration, OnPeerLost, Primary, QemuEvent};
+use dpdk_colo::protect::{Action, Migration, OnPeerLost, Primary, QemuEvent, State};
 
 use super::node::{
     Content, Did, Mock, REPEAT, TIMES, is_sealed, looks, migration, on_peer_lost, output, peer,
@@ -396,6 +396,7 @@ impl Story {
                 self.begins = false;
                 self.ended &= migration != Migration::Colo;
                 self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
+                self.ended |= self.protected && migration == Migration::Broken;
                 self.migration = migration;
             }
             QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
@@ -461,7 +462,10 @@ impl Story {
     /// With this setting silence, and COLO's end, is somebody's decision.
     fn silence(&mut self) {
         let silent = self.driver.state().link().is_silent(self.mock.now) || self.ended;
-        self.alone |= silent && self.on_peer_lost == OnPeerLost::Release;
+        let decided = silent && self.on_peer_lost == OnPeerLost::Release;
+        self.alone |= decided;
+        // A node that goes on alone wants no checkpoint any more; what it asks for afterwards is another one.
+        self.may_ask |= decided;
     }
 
     fn round(&mut self) {
@@ -603,7 +607,9 @@ impl Story {
                 self.available
             );
         };
-        (self.begins, self.alone) = (false, false);
+        // A decision holds until the node has seen the peer again, which it does in a tick.
+        self.alone &= state.state() == State::PeerLost;
+        self.begins = false;
         self.commits.push(evidence);
     }
 
