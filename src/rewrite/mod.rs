@@ -382,6 +382,7 @@ impl Rewriter {
             } else {
                 // All others were used since the state was loaded.
                 self.unswept = 0;
+                break;
             }
         }
     }

@@ -40,10 +40,44 @@ impl Segment {
     pub fn is_bare_ack(&self) -> bool {
         self.data.is_empty() && self.ack.is_some() && !self.syn && !self.fin && !self.rst
     }
+}
 
-    fn byte_at(&self, position: u32) -> Option<u8> {
-        let k = position.checked_sub(self.at)?;
-        self.data.get(k as usize).copied()
+/// What the S of a connection say together in one epoch.
+#[derive(Default)]
+struct Said {
+    /// The values of each byte of the stream, each once.
+    bytes: Vec<Vec<u8>>,
+    syn: bool,
+    /// Where FIN and RST stand.
+    fins: Vec<u32>,
+    resets: Vec<u32>,
+    /// Most that they acknowledge.
+    ack: Option<u32>,
+}
+
+impl Said {
+    fn add(&mut self, s: &Segment) {
+        if !s.data.is_empty() && self.bytes.len() < s.end() as usize {
+            self.bytes.resize(s.end() as usize, Vec::new());
+        }
+        for (position, byte) in (s.at as usize..).zip(&s.data) {
+            if !self.bytes[position].contains(byte) {
+                self.bytes[position].push(*byte);
+            }
+        }
+        self.syn |= s.syn;
+        if s.fin {
+            self.fins.push(s.end());
+        }
+        if s.rst {
+            self.resets.push(s.at);
+        }
+        self.ack = self.ack.max(s.ack);
+    }
+
+    fn has_byte(&self, position: u32, byte: u8) -> bool {
+        let values = self.bytes.get(position as usize);
+        values.is_some_and(|values| values.contains(&byte))
     }
 }
 
@@ -62,8 +96,8 @@ pub enum Meaning {
 /// One connection of a flow.
 #[derive(Default)]
 struct Connection {
-    /// S of this epoch.
-    secondary: Vec<Segment>,
+    /// By the S of this epoch.
+    said: Said,
     /// Bytes that have left.
     left: Vec<Option<u8>>,
     syn_left: bool,
@@ -114,8 +148,7 @@ impl Connection {
     }
 
     fn acknowledges_too_much(&self, p: &Segment) -> Option<String> {
-        let s = self.secondary.iter().filter_map(|s| s.ack).max();
-        let gate = s.max(self.ack_committed);
+        let gate = self.said.ack.max(self.ack_committed);
         (p.ack > gate).then(|| format!("acknowledges {:?}, the SVM {gate:?}", p.ack))
     }
 
@@ -137,25 +170,25 @@ impl Connection {
     }
 
     fn violation(&self, p: &Segment) -> Option<String> {
-        let s = &self.secondary;
+        let said = &self.said;
         for (position, &byte) in (p.at..).zip(&p.data) {
             let before = self.left.get(position as usize).copied().flatten();
             if before.is_some_and(|b| b != byte) {
                 return Some(format!("byte {position} leaves again with another value"));
             }
-            if before.is_none() && !s.iter().any(|s| s.byte_at(position) == Some(byte)) {
+            if before.is_none() && !said.has_byte(position, byte) {
                 return Some(format!("byte {position} is not what the SVM sent"));
             }
         }
-        if p.syn && !self.syn_left && !s.iter().any(|s| s.syn) {
+        if p.syn && !self.syn_left && !said.syn {
             return Some("SYN without the SVM's".into());
         }
         let end = p.end();
-        if p.fin && self.fin_left != Some(end) && !s.iter().any(|s| s.fin && s.end() == end) {
+        if p.fin && self.fin_left != Some(end) && !said.fins.contains(&end) {
             return Some("FIN without the SVM's".into());
         }
         let again = self.rst_left.contains(&(p.at, p.ack));
-        if p.rst && !again && !s.iter().any(|s| s.rst && s.at == p.at) {
+        if p.rst && !again && !said.resets.contains(&p.at) {
             return Some("RST without the SVM's".into());
         }
         self.acknowledges_too_much(p)
@@ -232,10 +265,7 @@ impl Flow {
 
     pub fn secondary(&mut self, meaning: &Meaning) {
         match meaning {
-            Meaning::Tcp(s) => {
-                let s = s.clone();
-                self.connection(s.incarnation).secondary.push(s);
-            }
+            Meaning::Tcp(s) => self.connection(s.incarnation).said.add(s),
             Meaning::Datagram(content) => self.datagrams.push(content.clone()),
             Meaning::Unreadable | Meaning::Unknown => {}
         }
@@ -403,7 +433,7 @@ impl Flow {
         self.suspended = true;
         self.datagrams.clear();
         for connection in &mut self.connections {
-            connection.secondary.clear();
+            connection.said = Said::default();
         }
     }
 

@@ -1,38 +1,34 @@
 //! What the auditor reads: files of any bytes, and logs of any records in any order. It judges or says why it cannot.
 
-use std::fs;
+use std::path::Path;
 
 use dpdk_colo_audit::read::{Log, logs};
 use dpdk_colo_audit::record::{Body, Event, Numbers, Place, PolicyRule, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options};
 
-use super::directory;
+use super::{in_directory, put};
 use colo_testkit::packets::{self, Ends, Segment};
 use colo_testkit::rng::Rng;
 
 /// An even first byte: the events, a zero byte, the frames, as files. An odd one: a story.
 pub fn run(data: &[u8]) {
     match data {
-        [first, rest @ ..] if first % 2 == 0 => files(rest),
+        [first, rest @ ..] if first % 2 == 0 => in_directory(|dir| files(dir, rest)),
         [_, rest @ ..] => records(&mut Rng::of_bytes(rest)),
         [] => {}
     }
 }
 
-fn files(data: &[u8]) {
+fn files(dir: &Path, data: &[u8]) {
     let at = data
         .iter()
         .position(|byte| *byte == 0)
         .unwrap_or(data.len());
     let (events, frames) = (&data[..at], data.get(at + 1..).unwrap_or_default());
-    let dir = directory();
-    let name = |kind: &str| {
-        dir.path()
-            .join(format!("vm-primary-1.0123456789abcdef.{kind}"))
-    };
-    fs::write(name("jsonl"), events).expect("a file");
-    fs::write(name("pcapng"), frames).expect("a file");
-    if let Ok(logs) = logs(dir.path(), &["primary"], None) {
+    let name = |kind: &str| dir.join(format!("vm-primary-1.0123456789abcdef.{kind}"));
+    put(&name("jsonl"), events);
+    put(&name("pcapng"), frames);
+    if let Ok(logs) = logs(dir, &["primary"], None) {
         assert_eq!(logs.len(), 1);
         judge(vec![logs], Options::default());
     }

@@ -1,18 +1,18 @@
 //! The file that a node finds of its predecessor: any bytes are offsets or an error, and what is read is written the
 //! same.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use super::directory;
+use super::{in_directory, put};
 use crate::offset_file::OffsetFile;
 
 pub fn run(data: &[u8]) {
-    let dir = directory();
-    let path = dir.path().join("colo-offsets-vm.json");
-    std::fs::write(&path, data).expect("a file");
-    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its owner's");
-    let mut file = OffsetFile::new(dir.path(), "vm");
+    in_directory(|dir| read_and_write(dir, data));
+}
+
+fn read_and_write(dir: &Path, data: &[u8]) {
+    put(&dir.join("colo-offsets-vm.json"), data);
+    let mut file = OffsetFile::new(dir, "vm");
     let Ok(left) = file.read() else {
         return;
     };

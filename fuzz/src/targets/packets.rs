@@ -21,7 +21,12 @@ pub fn run(data: &[u8]) {
     let partial = Packet::parse(head, frame.len());
     check(&partial, head, frame.len());
     if !matches!(partial.kind, Kind::Unreadable(_)) {
-        assert_eq!(partial, packet, "more of the frame says something else");
+        let mut expected = packet;
+        // An IGMP message that cannot be read is no report.
+        if packet.kind == Kind::Igmp && head.len() < usize::from(packet.l4) + 8 {
+            expected.kind = Kind::OtherIp;
+        }
+        assert_eq!(partial, expected, "more of the frame says something else");
     }
     if let Some(size) = NonZeroU16::new(48 + u16::from(*size)) {
         segments(&packet, frame, size);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use dpdk_colo::link::{Event, Message, Received};
 use dpdk_colo::packet::serial::at_or_before;
 use dpdk_colo::pair::{Port, PrimaryDriver};
-use dpdk_colo::protect::{Migration, OnPeerLost, Primary, QemuEvent};
+use dpdk_colo::protect::{Migration, OnPeerLost, Primary, QemuEvent, State};
 
 use super::node::{Content, Did, REPEAT, TIMES, is_sealed, migration, on_peer_lost, output, setup};
 use super::story::{Story, Surroundings};
@@ -305,7 +305,10 @@ impl PrimaryStory {
     /// With this setting silence, and COLO's end, is somebody's decision.
     fn silence(&mut self) {
         let silent = self.driver.state().link().is_silent(self.around.mock.now) || self.ended;
-        self.alone |= silent && self.on_peer_lost == OnPeerLost::Release;
+        let decided = silent && self.on_peer_lost == OnPeerLost::Release;
+        self.alone |= decided;
+        // A node that goes on alone wants no checkpoint any more; what it asks for afterwards is another one.
+        self.may_ask |= decided;
     }
 
     fn judge(&mut self) {
@@ -420,7 +423,10 @@ impl PrimaryStory {
                 self.available
             );
         };
-        (self.begins, self.alone) = (false, false);
+        // A decision holds until the node has seen the peer again, which it does in a tick. It may have come behind the
+        // commit, in the same round.
+        self.alone &= matches!(state.state(), State::PeerLost | State::Solo);
+        self.begins = false;
         self.commits.push(evidence);
     }
 
@@ -525,7 +531,10 @@ impl Story for PrimaryStory {
             QemuEvent::Connected { migration, .. } => {
                 self.begins = false;
                 self.ended &= migration != Migration::Colo;
+                // Where COLO is under way already the node holds everything.
+                self.protected |= migration == Migration::Colo;
                 self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
+                self.ended |= self.protected && migration == Migration::Broken;
                 self.migration = migration;
             }
             QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),

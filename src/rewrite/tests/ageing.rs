@@ -211,6 +211,23 @@ fn what_an_earlier_node_knew_stays_while_connections_of_an_earlier_state_go() {
 }
 
 #[test]
+fn a_sweep_ends_at_the_first_connection_that_was_used_since_the_load() {
+    let mut node = Node::new(8, false);
+    for number in 0..4 {
+        node.opens(number, 0);
+    }
+    node.rewriter.svm_loaded();
+    for number in 0..4 {
+        node.opens(number, 1);
+    }
+    node.age(2);
+    assert_eq!(node.rewriter.unswept, 0);
+    for number in 0..4 {
+        assert_eq!(node.svm(number, ACK, 7001, 3), 2001);
+    }
+}
+
+#[test]
 fn a_closed_connection_is_handed_on_to_nobody() {
     let mut node = Node::new(8, false);
     node.opens(0, 0);
