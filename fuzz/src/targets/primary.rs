@@ -390,11 +390,14 @@ impl Story {
                 stops, migration, ..
             } if stops == self.mock.seen as u32 => {
                 self.migrated(migration);
+                self.protected |= migration == Migration::Colo && !self.runs;
                 (self.runs, self.begins) = (true, false);
             }
             QemuEvent::Connected { migration, .. } => {
                 self.begins = false;
                 self.ended &= migration != Migration::Colo;
+                // A VM that is found in COLO is protected, though nobody saw how that began.
+                self.protected |= migration == Migration::Colo;
                 self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
                 self.ended |= self.protected && migration == Migration::Broken;
                 self.migration = migration;
@@ -413,6 +416,8 @@ impl Story {
             (_, Migration::Colo) => {
                 self.begins = true;
                 self.ended = false;
+                // It waits for the beginning of another COLO, of which nothing is protected yet.
+                self.protected &= !self.driver.state().is_alone();
             }
             (Migration::Colo, Migration::Completed) => self.protected = false,
             (Migration::Colo, _) => self.ended |= self.protected,
@@ -462,10 +467,9 @@ impl Story {
     /// With this setting silence, and COLO's end, is somebody's decision.
     fn silence(&mut self) {
         let silent = self.driver.state().link().is_silent(self.mock.now) || self.ended;
-        let decided = silent && self.on_peer_lost == OnPeerLost::Release;
-        self.alone |= decided;
+        self.alone |= silent && self.on_peer_lost == OnPeerLost::Release;
         // A node that goes on alone wants no checkpoint any more; what it asks for afterwards is another one.
-        self.may_ask |= decided;
+        self.may_ask |= silent && self.alone;
     }
 
     fn round(&mut self) {
