@@ -294,6 +294,8 @@ impl PrimaryStory {
             (_, Migration::Colo) => {
                 self.begins = true;
                 self.ended = false;
+                // It waits for the beginning of another COLO, of which nothing is protected yet.
+                self.protected &= !self.driver.state().epochs().is_alone();
             }
             (Migration::Colo, Migration::Completed) => self.protected = false,
             (Migration::Colo, _) => self.ended |= self.protected,
@@ -305,10 +307,9 @@ impl PrimaryStory {
     /// With this setting silence, and COLO's end, is somebody's decision.
     fn silence(&mut self) {
         let silent = self.driver.state().link().is_silent(self.around.mock.now) || self.ended;
-        let decided = silent && self.on_peer_lost == OnPeerLost::Release;
-        self.alone |= decided;
+        self.alone |= silent && self.on_peer_lost == OnPeerLost::Release;
         // A node that goes on alone wants no checkpoint any more; what it asks for afterwards is another one.
-        self.may_ask |= decided;
+        self.may_ask |= silent && self.alone;
     }
 
     fn judge(&mut self) {
@@ -526,12 +527,13 @@ impl Story for PrimaryStory {
                 stops, migration, ..
             } if stops == self.around.mock.seen as u32 => {
                 self.migrated(migration);
+                self.protected |= migration == Migration::Colo && !self.runs;
                 (self.runs, self.begins) = (true, false);
             }
             QemuEvent::Connected { migration, .. } => {
                 self.begins = false;
                 self.ended &= migration != Migration::Colo;
-                // Where COLO is under way already the node holds everything.
+                // A VM that is found in COLO is protected, though nobody saw how that began.
                 self.protected |= migration == Migration::Colo;
                 self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
                 self.ended |= self.protected && migration == Migration::Broken;
