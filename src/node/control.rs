@@ -33,6 +33,7 @@ use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
 use crate::config::ProcessSettings;
+use crate::control::Order;
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
 use crate::observability::latency::Recorder;
@@ -171,20 +172,29 @@ impl Control {
 
     /// Begins what operators have ordered.
     fn carry_out_orders(&mut self, now: Instant) {
-        let (_, orders) = &self.orders;
-        while let Ok(posted) = orders.try_recv() {
-            let number = posted.pair;
-            let Some(pair) = self.pairs.get_mut(number) else {
-                continue;
-            };
-            let status = {
-                let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-                let figures = &mut stats.pairs[number];
-                pair.show_facts(now, figures);
-                figures.status(now)
-            };
-            pair.carry_out(posted, &status, now, &self.logs[number]);
+        while let Ok(posted) = self.orders.1.try_recv() {
+            self.carry_out(posted, now);
         }
+        for pair in 0..self.pairs.len() {
+            for reply in self.pairs[pair].take_fenced() {
+                let order = Order::Failover { fenced: true };
+                self.carry_out(PostedOrder { pair, order, reply }, now);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, posted: PostedOrder, now: Instant) {
+        let number = posted.pair;
+        let Some(pair) = self.pairs.get_mut(number) else {
+            return;
+        };
+        let status = {
+            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+            let figures = &mut stats.pairs[number];
+            pair.show_facts(now, figures);
+            figures.status(now)
+        };
+        pair.carry_out(posted, &status, now, &self.logs[number]);
     }
 
     /// Runs until a signal ends the program.

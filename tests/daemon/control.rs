@@ -173,11 +173,11 @@ fn a_pair_is_operated_over_its_control_sockets() {
     pair.wait_for_epoch(2);
     let last = primary.pair()["checkpoints"]["last"].take();
     assert_eq!(last["reason"], "ordered", "{last}");
-    let status = secondary.wait_for("the load", |pair| pair["checkpoints"]["committed"] == 2);
-    assert_eq!(
-        status["checkpoints"]["last"]["reason"], "qemu",
-        "{status:#}"
-    );
+    // The control thread notes the reason when it has read RESUME.
+    secondary.wait_for("the load", |pair| {
+        let checkpoints = &pair["checkpoints"];
+        checkpoints["committed"] == 2 && checkpoints["last"]["reason"] == "qemu"
+    });
     assert_eq!(pair.pvm.requests().len(), 1);
     let refused = secondary.error("checkpoint", json!({}), "refused");
     assert!(refused.contains("other node"), "{refused}");
@@ -272,6 +272,47 @@ fn an_ordered_failover_runs_the_fencing_command_first() {
     let done = client.done("failover", json!({}));
     assert_eq!(done["pairs"]["vm0"]["accepted"], true);
     pair.svm.wait_for_command("x-colo-lost-heartbeat");
+}
+
+#[test]
+fn a_peer_that_is_heard_while_it_is_fenced_ends_the_ordered_failover() {
+    let _turn = node::beside_others();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let flag = dir.path().join("go");
+    let command = format!(
+        "exec:while ! test -e {}; do sleep 0.05; done",
+        flag.display()
+    );
+    let mut pair = Pair::with(Plan {
+        of_secondary: &["--on-peer-lost", &command],
+        ..Plan::default()
+    });
+    pair.enter_colo();
+    pair.primary.signal(Signal::STOP);
+    let mut client = Client::of(&pair.secondary);
+    client.wait_for("the loss", |pair| pair["state"] == "peer_lost");
+    let order = thread::spawn(move || client.error("failover", json!({}), "refused"));
+    let since = Instant::now();
+    while !pair
+        .secondary
+        .stderr()
+        .contains("the peer is lost; running")
+    {
+        assert!(since.elapsed() < PATIENCE, "no fencing command runs");
+        thread::sleep(Duration::from_millis(20));
+    }
+    pair.primary.signal(Signal::CONT);
+    let mut other = Client::of(&pair.secondary);
+    other.wait_for("the peer", |pair| pair["peer"]["heard"] == true);
+    fs::write(&flag, "").expect("a file");
+    let refused = order.join().expect("an answer");
+    assert!(refused.contains("the peer is heard"), "{refused}");
+    let commands = pair.svm.commands();
+    assert!(
+        commands
+            .iter()
+            .all(|it| it["execute"] != "x-colo-lost-heartbeat")
+    );
 }
 
 /// A comparator without VMs whose control socket is at a path.

@@ -46,6 +46,8 @@ pub(super) struct Orders {
     tokens: u64,
     checkpoint: Option<Checkpoint>,
     failover: Option<Failover>,
+    /// Failovers whose fencing command has succeeded.
+    fenced: Vec<ReplyTo>,
     announcements: Vec<ReplyTo>,
     name: String,
 }
@@ -284,17 +286,29 @@ impl ControlPair {
     }
 
     /// The fencing command has ended: a failover that waits for it goes on, or fails.
-    pub(super) fn go_on_after_fencing(&mut self, failure: Option<&str>, now: Instant, log: &Log) {
+    pub(super) fn go_on_after_fencing(&mut self, failure: Option<&str>) {
         if !self.orders.awaits_fencing() {
             return;
         }
         match failure {
-            None => self.give_failover_command(now, log),
+            // The peer may have been heard while the command ran, so the order is judged again (rule R6).
+            None => self.orders.fenced.extend(
+                self.orders
+                    .failover
+                    .take()
+                    .into_iter()
+                    .flat_map(|it| it.replies),
+            ),
             Some(how) => self.orders.failed_over(Err(format!(
                 "the fencing command failed ({how}); nothing was done. Make sure of the peer yourself and order the \
                  failover with fenced"
             ))),
         }
+    }
+
+    /// Failovers whose fencing command has succeeded, to be judged again.
+    pub fn take_fenced(&mut self) -> Vec<ReplyTo> {
+        std::mem::take(&mut self.orders.fenced)
     }
 
     /// Starts the fencing command; a poll core's number, or [`OPERATORS`].
@@ -316,7 +330,7 @@ impl ControlPair {
                     format_args!("pair {name}: {what}; still holding"),
                 );
                 self.tell_fenced(number, false);
-                self.go_on_after_fencing(Some(&what), now, log);
+                self.go_on_after_fencing(Some(&what));
             }
         }
     }

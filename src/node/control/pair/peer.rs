@@ -57,7 +57,7 @@ impl ControlPair {
         };
         self.fencing = None;
         self.tell_fenced(number, failure.is_none());
-        self.go_on_after_fencing(failure.as_deref(), now, log);
+        self.go_on_after_fencing(failure.as_deref());
     }
 
     pub(super) fn fail_over(&mut self, now: Instant, log: &Log) {
