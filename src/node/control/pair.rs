@@ -1,5 +1,6 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
+mod event_log;
 mod facts;
 mod figures;
 mod guest;
