@@ -198,7 +198,7 @@ impl Cut {
         }
         self.plan.advance();
         Ok(match payload {
-            Some(payload) => Mbuf::with_header(head, payload).ok(),
+            Some(payload) => Mbuf::chain(head, payload).ok(),
             None => Some(head),
         })
     }
@@ -277,6 +277,6 @@ fn with_own_headers(mut rest: Slices, pool: &Mempool) -> Option<Mbuf> {
     rest.skip(own);
     match rest.left() {
         0 => Some(head),
-        left => Mbuf::with_header(head, rest.take(left, pool)?).ok(),
+        left => Mbuf::chain(head, rest.take(left, pool)?).ok(),
     }
 }

@@ -59,7 +59,7 @@ impl MbufFragmenter {
                 if let Some(room) = head.append(FRAGMENT_HEADER) {
                     room.copy_from_slice(&self.fragmenter.next_header());
                 }
-                if let Ok(fragment) = Mbuf::with_header(head, part) {
+                if let Ok(fragment) = Mbuf::chain(head, part) {
                     // The burst has room.
                     let _ = to.push(fragment);
                 }

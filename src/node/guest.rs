@@ -107,7 +107,7 @@ impl Ports for GuestPorts {
             if let Some(room) = head.append(DATA_HEADER) {
                 room.copy_from_slice(&bytes);
             }
-            match Mbuf::with_header(head, share) {
+            match Mbuf::chain(head, share) {
                 Ok(frame) => link.push(frame),
                 Err(_) => link.dropped += 1,
             }

@@ -32,7 +32,7 @@ pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     let mut rest = Slices::new(frame.share())?;
     rest.skip(DATA_HEADER + headers.len());
     if let left @ 1.. = rest.left() {
-        own = Mbuf::with_header(own, rest.take(left, pool)?).ok()?;
+        own = Mbuf::chain(own, rest.take(left, pool)?).ok()?;
     }
     mark(&mut own, offload, Abilities::default());
     Some(own)

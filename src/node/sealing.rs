@@ -137,7 +137,7 @@ impl Sealing {
                     if let Some(room) = header.append(SEAL) {
                         room.copy_from_slice(&seal);
                     }
-                    Mbuf::with_header(header, frame).ok()
+                    Mbuf::chain(header, frame).ok()
                 }
             };
             debug_assert!(sealed.is_some());
