@@ -260,7 +260,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 impl Header {
     /// Ethernet and link header; `message` is what follows it in a control frame.
-    pub fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
+    pub(crate) fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
         let mut out = [0; DATA_HEADER];
         out[0..6].copy_from_slice(&to);
         out[6..12].copy_from_slice(&from);
@@ -298,7 +298,7 @@ impl Header {
     /// The header of a frame and the sender's address; `None` for anything that is not a link
     /// frame of this version with room for the payload it names. A control message lies in `head`
     /// with its header.
-    pub fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
+    pub(crate) fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
         let h = head.get(ETHERNET..DATA_HEADER)?;
         if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
             return None;
