@@ -5,10 +5,10 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
-//! | 2 | 1 | version 4 |
+//! | 2 | 1 | version 5 |
 //! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
 //! | 4 | 2 | VM id |
-//! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of a control message |
+//! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of what follows, but for a data frame's payload |
 //! | 8 | 4 | boot number of the sender |
 //! | 12 | 4 | boot number of the receiver as the sender knows it, 0 if it does not |
 //! | 16 | 4 | epoch of a data frame |
@@ -21,6 +21,13 @@
 //! | 42 | 2 | of a data frame's payload: bytes in a TCP segment when it is to be cut, else 0 |
 //!
 //! Behind a guard ([`secure`](super::secure)) the boot numbers are those of its session.
+//!
+//! A heartbeat is followed by
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 44 | 8 | mark: when the sender sent it, by its own clock; 0 if it wants no answer |
+//! | 52 | 8 | echo: the latest mark of the receiver's that the sender has; 0 if it has none |
 //!
 //! The last two are what virtio's frame header says ([`Offload`]); the rest of that, where the
 //! checksum lies and which protocol it is, the payload's own headers tell.
@@ -41,7 +48,7 @@ pub const DATA_HEADER: usize = ETHERNET + HEADER;
 const ETHERNET: usize = 14;
 const HEADER: usize = 44;
 const MAGIC: u16 = 0xc010;
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 /// Offset of what is left to do to the payload.
 const OFFLOAD: usize = ETHERNET + 40;
 /// Offset of the header's checksum.
@@ -73,6 +80,39 @@ pub fn offload(head: &[u8]) -> Offload {
     Offload {
         partial_checksum: u16_at(head, OFFLOAD).is_some_and(|flags| flags & 1 != 0),
         segment: u16_at(head, OFFLOAD + 2).and_then(NonZeroU16::new),
+    }
+}
+
+/// What follows a heartbeat's header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The sender wants this back, unless it is 0.
+    pub mark: u64,
+    /// The receiver's latest that the sender has, if it is not 0.
+    pub echo: u64,
+}
+
+/// Bytes of [`Marks`].
+pub(super) const MARKS: usize = 16;
+
+impl Marks {
+    pub fn encode(self) -> [u8; MARKS] {
+        let mut out = [0; MARKS];
+        out[..8].copy_from_slice(&self.mark.to_be_bytes());
+        out[8..].copy_from_slice(&self.echo.to_be_bytes());
+        out
+    }
+
+    /// Those of a heartbeat; none where it has none.
+    pub fn decode(head: &[u8], header: &Header) -> Self {
+        let word = |at: usize| -> Option<u64> {
+            let bytes = head.get(DATA_HEADER + at..)?.first_chunk()?;
+            Some(u64::from_be_bytes(*bytes))
+        };
+        match (word(0), word(8)) {
+            (Some(mark), Some(echo)) if header.length as usize >= MARKS => Self { mark, echo },
+            _ => Self::default(),
+        }
     }
 }
 
@@ -259,7 +299,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 impl Header {
-    /// Ethernet and link header; `message` is what follows it in a control frame.
+    /// Ethernet and link header; `message` is what follows it, but for a data frame's payload.
     pub fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
         let mut out = [0; DATA_HEADER];
         out[0..6].copy_from_slice(&to);
@@ -296,8 +336,8 @@ impl Header {
     }
 
     /// The header of a frame and the sender's address; `None` for anything that is not a link
-    /// frame of this version with room for the payload it names. A control message lies in `head`
-    /// with its header.
+    /// frame of this version with room for the payload it names. What follows the header lies in `head`
+    /// with it, but for a data frame's payload.
     pub fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
         let h = head.get(ETHERNET..DATA_HEADER)?;
         if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
@@ -312,7 +352,7 @@ impl Header {
         let length = u32_at(h, 36)?;
         let mut sum = Sum::default();
         sum.add(h);
-        if kind == Kind::Control {
+        if kind != Kind::Data {
             sum.add(
                 head.get(DATA_HEADER..DATA_HEADER.checked_add(usize::try_from(length).ok()?)?)?,
             );

@@ -71,10 +71,10 @@ impl Side {
         }
     }
 
-    fn data(&mut self, now: u64) -> Vec<u8> {
+    fn data(&mut self) -> Vec<u8> {
         let epoch = self.life * LIFE + self.data_sent;
         self.data_sent += 1;
-        let mut frame = self.end.data_header(epoch, 4, now).to_vec();
+        let mut frame = self.end.data_header(epoch, 4).to_vec();
         frame.extend(self.control_sent.to_be_bytes());
         frame
     }
@@ -182,7 +182,7 @@ impl Network {
         match rng.below(12) {
             0 | 1 => self.sides[me].control(),
             2 | 3 if self.sides[me].end.room() > 0 && self.sides[me].data_sent < LIFE => {
-                let frame = self.sides[me].data(self.now);
+                let frame = self.sides[me].data();
                 self.wires[1 - me].push(frame);
             }
             4 => self.speak(me),
@@ -304,7 +304,7 @@ struct Head {
 impl Head {
     fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x88, 0xb5];
-        frame.extend([0xc0, 0x10, 4, self.kind]);
+        frame.extend([0xc0, 0x10, 5, self.kind]);
         frame.extend(VM.to_be_bytes());
         frame.extend([0, 0]);
         let length = payload.len() as u32;

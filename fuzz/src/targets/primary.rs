@@ -264,10 +264,7 @@ impl PrimaryStory {
         } else {
             now
         };
-        let header =
-            self.around
-                .peer
-                .data_header(epoch, payload.len() as u32, self.around.mock.now);
+        let header = self.around.peer.data_header(epoch, payload.len() as u32);
         if epoch == now {
             self.secondary.push(content);
         }

@@ -204,10 +204,7 @@ impl SecondaryStory {
         } else {
             self.epoch
         };
-        let header =
-            self.around
-                .peer
-                .data_header(epoch, payload.len() as u32, self.around.mock.now);
+        let header = self.around.peer.data_header(epoch, payload.len() as u32);
         let frame = [&header[..], &payload].concat();
         if !rng.one_in(8) {
             self.deliver(&frame);
