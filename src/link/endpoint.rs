@@ -443,7 +443,7 @@ impl Endpoint {
         match header.kind {
             Kind::Heartbeat => {
                 self.account(header.data);
-                self.marks(Marks::decode(head, &header), now);
+                self.marks(Marks::decode(head), now);
                 Received::Consumed
             }
             Kind::Control => {

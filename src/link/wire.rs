@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
 //! | 2 | 1 | version 5 |
-//! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
+//! | 3 | 1 | kind: 0 heartbeat, 3 data, 5 control |
 //! | 4 | 2 | VM id |
 //! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of what follows, but for a data frame's payload |
 //! | 8 | 4 | boot number of the sender |
@@ -20,9 +20,11 @@
 //! | 40 | 2 | of a data frame's payload: 1 if its transport checksum is partial, else 0 |
 //! | 42 | 2 | of a data frame's payload: bytes in a TCP segment when it is to be cut, else 0 |
 //!
+//! What the checksum covers depends on the kind, so no two kinds differ in one bit alone.
+//!
 //! Behind a guard ([`secure`](super::secure)) the boot numbers are those of its session.
 //!
-//! A heartbeat is followed by
+//! A heartbeat is followed by 16 bytes:
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
@@ -103,15 +105,16 @@ impl Marks {
         out
     }
 
-    /// Those of a heartbeat; none where it has none.
-    pub fn decode(head: &[u8], header: &Header) -> Self {
-        let word = |at: usize| -> Option<u64> {
-            let bytes = head.get(DATA_HEADER + at..)?.first_chunk()?;
-            Some(u64::from_be_bytes(*bytes))
+    /// Those of a heartbeat, whose header was decoded from the same bytes.
+    pub fn decode(head: &[u8]) -> Self {
+        let word = |at: usize| -> u64 {
+            let bytes = head.get(DATA_HEADER + at..).and_then(<[u8]>::first_chunk);
+            debug_assert!(bytes.is_some(), "a heartbeat has its marks");
+            u64::from_be_bytes(bytes.copied().unwrap_or_default())
         };
-        match (word(0), word(8)) {
-            (Some(mark), Some(echo)) if header.length as usize >= MARKS => Self { mark, echo },
-            _ => Self::default(),
+        Self {
+            mark: word(0),
+            echo: word(8),
         }
     }
 }
@@ -122,6 +125,22 @@ pub(super) enum Kind {
     Heartbeat,
     Data,
     Control,
+}
+
+impl Kind {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Heartbeat => 0,
+            Self::Data => 3,
+            Self::Control => 5,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        [Self::Heartbeat, Self::Data, Self::Control]
+            .into_iter()
+            .find(|kind| kind.code() == code)
+    }
 }
 
 /// The header's fields.
@@ -308,11 +327,7 @@ impl Header {
         let h = &mut out[ETHERNET..];
         h[0..2].copy_from_slice(&MAGIC.to_be_bytes());
         h[2] = VERSION;
-        h[3] = match self.kind {
-            Kind::Heartbeat => 0,
-            Kind::Data => 1,
-            Kind::Control => 2,
-        };
+        h[3] = self.kind.code();
         h[4..6].copy_from_slice(&self.vm.to_be_bytes());
         let words = [
             self.boot,
@@ -343,13 +358,11 @@ impl Header {
         if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
             return None;
         }
-        let kind = match h[3] {
-            0 => Kind::Heartbeat,
-            1 => Kind::Data,
-            2 => Kind::Control,
-            _ => return None,
-        };
+        let kind = Kind::of_code(h[3])?;
         let length = u32_at(h, 36)?;
+        if kind == Kind::Heartbeat && length as usize != MARKS {
+            return None;
+        }
         let mut sum = Sum::default();
         sum.add(h);
         if kind != Kind::Data {

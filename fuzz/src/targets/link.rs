@@ -18,6 +18,9 @@ const TIMING: Timing = Timing {
     restart: 0,
 };
 const VM: u16 = 7;
+/// Kinds of frames, behind magic and version.
+const DATA: u8 = 3;
+const CONTROL: u8 = 5;
 /// Numbers of one life; no story has more.
 const LIFE: u32 = 1 << 16;
 
@@ -215,7 +218,7 @@ impl Network {
     fn damage(&mut self, me: usize, rng: &mut Rng) {
         let at = rng.below(self.wires[me].len());
         let mut frame = self.wires[me][at].clone();
-        let is_data = frame[17] == 1;
+        let is_data = frame[17] == DATA;
         let end = if is_data { DATA_HEADER } else { frame.len() };
         frame[rng.between(12, end - 1)] ^= 1 << rng.below(8);
         let side = &mut self.sides[me];
@@ -518,7 +521,7 @@ impl Counted {
             let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4"));
             assert_eq!((word(22), word(26)), (BOOT, PEER));
             assert_eq!(word(42), self.control as u32, "what it acknowledges");
-            if bytes[17] == 2 {
+            if bytes[17] == CONTROL {
                 let number = u64::from(word(38));
                 assert!(number > self.acknowledged && number <= self.transmitted + 1);
                 self.transmitted = self.transmitted.max(number);

@@ -55,7 +55,7 @@ fn open(guard: &mut Guard, frame: &[u8], now: Ticks) -> Opened {
 fn plain(n: u8) -> Vec<u8> {
     let mut frame = vec![n; 70];
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8]);
-    frame[12..20].copy_from_slice(&[0x88, 0xb5, 0xc0, 0x10, PLAIN_VERSION, 1, 0, VM as u8]);
+    frame[12..20].copy_from_slice(&[0x88, 0xb5, 0xc0, 0x10, PLAIN_VERSION, 3, 0, VM as u8]);
     frame
 }
 
