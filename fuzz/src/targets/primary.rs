@@ -60,6 +60,8 @@ struct PrimaryStory {
     passed: bool,
     begins: bool,
     ended: bool,
+    /// The monitor reported COLO, and RESUME since.
+    begun: bool,
     /// The monitor reported COLO, and the VM went on since.
     protected: bool,
     /// Somebody may have decided that this VM goes on alone.
@@ -103,6 +105,7 @@ pub fn run(data: &[u8]) {
         passed: false,
         begins: false,
         ended: false,
+        begun: false,
         protected: false,
         alone: false,
         runs: false,
@@ -250,7 +253,7 @@ impl PrimaryStory {
             commits: 0,
             taken: false,
             dropped: false,
-                free: false,
+            free: false,
         };
         self.frames.insert(number, p);
         self.round();
@@ -289,6 +292,7 @@ impl PrimaryStory {
     }
 
     fn unprotected(&mut self) {
+        self.begun = false;
         self.protected = false;
         self.frames.values_mut().for_each(|p| p.free |= p.taken);
     }
@@ -526,6 +530,7 @@ impl Story for PrimaryStory {
                 let counts = self.stop && self.migration == Migration::Colo;
                 self.resumed |= counts;
                 self.passed |= counts && self.pass;
+                self.begun |= self.migration == Migration::Colo;
                 (self.stop, self.pass) = (false, false);
                 self.protected |= counts && !self.runs;
             }
@@ -549,7 +554,7 @@ impl Story for PrimaryStory {
                 self.migration = migration;
             }
             QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
-            QemuEvent::ColoExit => self.ended |= self.protected,
+            QemuEvent::ColoExit => self.ended |= self.protected || self.begun,
             _ => {}
         }
         self.around.mock.tell(event);
