@@ -19,8 +19,11 @@ const TIMING: Timing = Timing {
 };
 const VM: u16 = 7;
 /// Kinds of frames, behind magic and version.
+const HEARTBEAT: u8 = 0;
 const DATA: u8 = 3;
 const CONTROL: u8 = 5;
+/// Bytes of the marks in a heartbeat.
+const MARKS: usize = 16;
 /// Numbers of one life; no story has more.
 const LIFE: u32 = 1 << 16;
 
@@ -325,10 +328,9 @@ impl Head {
             frame.extend(word.to_be_bytes());
         }
         frame.extend(payload);
-        let end = if self.kind == 2 {
-            frame.len()
-        } else {
-            DATA_HEADER
+        let end = match self.kind {
+            DATA => DATA_HEADER,
+            _ => frame.len(),
         };
         let mut sum = 0u32;
         for pair in frame[14..end].chunks(2) {
@@ -406,7 +408,7 @@ impl Counted {
     }
 
     fn heartbeat(&mut self) {
-        let frame = self.head(0).frame(&[]);
+        let frame = self.head(HEARTBEAT).frame(&[0; MARKS]);
         assert_eq!(
             self.end.receive(&frame, frame.len(), self.now),
             Received::Consumed
@@ -458,7 +460,7 @@ impl Counted {
         let head = Head {
             data: number as u32,
             epoch: number as u32 ^ 0x55,
-            ..self.head(1)
+            ..self.head(DATA)
         };
         let frame = head.frame(&[1, 2, 3]);
         let received = self.end.receive(&frame, frame.len(), self.now);
@@ -490,7 +492,7 @@ impl Counted {
         };
         let head = Head {
             control: number as u32,
-            ..self.head(2)
+            ..self.head(CONTROL)
         };
         let payload = [&[8][..], &(number as u32).to_be_bytes()].concat();
         let frame = head.frame(&payload);
@@ -541,10 +543,10 @@ impl Counted {
         };
         let head = Head {
             control_ack: ack as u32,
-            ..self.head(0)
+            ..self.head(HEARTBEAT)
         };
         let garbage = self.end.counts().garbage;
-        let frame = head.frame(&[]);
+        let frame = head.frame(&[0; MARKS]);
         self.end.receive(&frame, frame.len(), self.now);
         self.check_loss(self.next.max(self.known));
         if ack > self.transmitted {
