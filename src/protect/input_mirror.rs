@@ -43,10 +43,9 @@ impl InputMirror {
         link: &mut Endpoint,
         epoch: u32,
         length: usize,
-        now: Ticks,
     ) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
-        link.data_header(epoch, length as u32, now)
+        link.data_header(epoch, length as u32)
     }
 
     /// The guest's ring has taken input that the SVM cannot get.
@@ -84,7 +83,7 @@ mod tests {
         let granted = end.room();
         while end.room() >= BURST {
             assert!(!mirror.stalls(true, &end, 1_000));
-            mirror.header(&mut end, 1, 60, 1);
+            mirror.header(&mut end, 1, 60);
         }
         assert_eq!(mirror.mirrored() as usize, granted - BURST + 1);
         assert!(!mirror.stalls(true, &end, 10));
