@@ -17,6 +17,9 @@ const NUMBER: usize = 22;
 const TAG: usize = 30;
 /// Fields of a frame below the seal.
 const KIND: usize = 17;
+/// Kinds but for a heartbeat's, which is 0.
+const IS_DATA: u8 = 3;
+const IS_CONTROL: u8 = 5;
 const CHECKSUM: usize = 20;
 const BOOT: usize = 22;
 const EPOCH: usize = 30;
@@ -65,10 +68,9 @@ fn put(frame: &mut [u8], at: usize, word: u32) {
 /// Makes the checksum right, as anybody can.
 fn sum(frame: &mut [u8]) {
     frame[CHECKSUM..CHECKSUM + 2].fill(0);
-    let end = if frame[KIND] == 1 {
-        PAYLOAD
-    } else {
-        frame.len()
+    let end = match frame[KIND] {
+        IS_DATA => PAYLOAD,
+        _ => frame.len(),
     };
     let sum: u32 = frame[14..end]
         .chunks(2)
@@ -132,7 +134,7 @@ impl Pair {
         for ahead in 1..=numbers {
             self.forge(from, |frame| {
                 frame.truncate(PAYLOAD);
-                frame[KIND] = 2;
+                frame[KIND] = IS_CONTROL;
                 let control = word(frame, CONTROL) + ahead;
                 put(frame, CONTROL, control);
                 put(frame, LENGTH, 5);
@@ -145,7 +147,7 @@ impl Pair {
     fn forge_data(&mut self, from: usize, epoch: u32, payload: &[u8]) {
         self.forge(from, |frame| {
             frame.truncate(PAYLOAD);
-            frame[KIND] = 1;
+            frame[KIND] = IS_DATA;
             put(frame, EPOCH, epoch);
             put(frame, LENGTH, payload.len() as u32);
             frame.extend(payload);
