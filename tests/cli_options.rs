@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options, UsageError};
 use dpdk_colo::config::{
-    CaptureSettings, LinkKey, PortRole, QmpAddress, Role, RoleSettings, Settings,
+    CaptureSettings, LinkKey, PairKeys, PortRole, QmpAddress, Role, RoleSettings, Settings,
 };
+use dpdk_colo::control;
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -87,6 +88,19 @@ fn a_secondary_may_have_an_uplink() {
     let trusted = settings(SECONDARY).expect("complete");
     assert_eq!(trusted.pairs[0].role.link_key(), Some(&LinkKey::Trusted));
     assert_eq!(ports(&format!("{SECONDARY} --uplink u0")), 3);
+}
+
+#[test]
+fn a_running_node_says_of_each_option_of_a_pair_why_it_cannot_change() {
+    for name in PairKeys::NAMES {
+        let arguments = [("name", *name), ("value", "1")];
+        let arguments = arguments.map(|(key, value)| (key.to_owned(), value.into()));
+        let fault = control::Command::read("set", arguments.into_iter().collect());
+        assert!(
+            matches!(fault, Err(control::Fault::Fixed { .. })),
+            "--{name} is missing in src/control/command.rs"
+        );
+    }
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub(super) struct Marks {
 pub(super) const MARKS: usize = 16;
 
 impl Marks {
-    pub fn encode(self) -> [u8; MARKS] {
+    pub(crate) fn encode(self) -> [u8; MARKS] {
         let mut out = [0; MARKS];
         out[..8].copy_from_slice(&self.mark.to_be_bytes());
         out[8..].copy_from_slice(&self.echo.to_be_bytes());
@@ -106,7 +106,7 @@ impl Marks {
     }
 
     /// Those of a heartbeat, whose header was decoded from the same bytes.
-    pub fn decode(head: &[u8]) -> Self {
+    pub(crate) fn decode(head: &[u8]) -> Self {
         let word = |at: usize| -> u64 {
             let bytes = head.get(DATA_HEADER + at..).and_then(<[u8]>::first_chunk);
             debug_assert!(bytes.is_some(), "a heartbeat has its marks");
@@ -319,7 +319,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 impl Header {
     /// Ethernet and link header; `message` is what follows it, but for a data frame's payload.
-    pub fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
+    pub(crate) fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
         let mut out = [0; DATA_HEADER];
         out[0..6].copy_from_slice(&to);
         out[6..12].copy_from_slice(&from);
@@ -353,7 +353,7 @@ impl Header {
     /// The header of a frame and the sender's address; `None` for anything that is not a link
     /// frame of this version with room for the payload it names. What follows the header lies in `head`
     /// with it, but for a data frame's payload.
-    pub fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
+    pub(crate) fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
         let h = head.get(ETHERNET..DATA_HEADER)?;
         if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
             return None;

@@ -23,10 +23,10 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
-pub use heartbeat::{HeartbeatUdpError, ProgressReports};
-pub use pair::{ControlPair, GuestEvent, guest_events};
-pub use server::Server;
-pub use socket::{ControlSocket, ControlSocketError};
+pub(crate) use heartbeat::{HeartbeatUdpError, ProgressReports};
+pub(crate) use pair::{ControlPair, GuestEvent, guest_events};
+pub(crate) use server::Server;
+pub(crate) use socket::{ControlSocket, ControlSocketError};
 
 use self::orders::PostedOrder;
 use super::NodeError;
@@ -81,7 +81,7 @@ impl SharedStats {
 }
 
 /// Keeps this thread off the CPUs of the poll cores, where there are others.
-pub fn keep_off(poll_cpus: &[usize]) {
+pub(crate) fn keep_off(poll_cpus: &[usize]) {
     let Some(all) = core_affinity::get_core_ids() else {
         return;
     };
@@ -91,7 +91,7 @@ pub fn keep_off(poll_cpus: &[usize]) {
 }
 
 /// The control thread's work.
-pub struct Control {
+pub(crate) struct Control {
     pairs: Vec<ControlPair>,
     /// Of each pair, so that one does not keep another from being heard.
     logs: Vec<Log>,
@@ -105,7 +105,7 @@ pub struct Control {
 }
 
 /// What is left to do when the poll cores and the ports are gone.
-pub struct Finish {
+pub(crate) struct Finish {
     stats: Arc<Mutex<SharedStats>>,
     settings: ProcessSettings,
     log: Log,
@@ -113,7 +113,7 @@ pub struct Finish {
 
 impl Control {
     /// Ready to run; telemetry answers from now on.
-    pub fn new(
+    pub(crate) fn new(
         eal: &Eal,
         settings: &ProcessSettings,
         mut pairs: Vec<ControlPair>,
@@ -159,7 +159,7 @@ impl Control {
     }
 
     /// What serves the control socket, on a thread of its own.
-    pub fn server(&self, socket: ControlSocket) -> Server {
+    pub(crate) fn server(&self, socket: ControlSocket) -> Server {
         let (orders, _) = &self.orders;
         Server::new(
             socket,
@@ -198,7 +198,7 @@ impl Control {
     }
 
     /// Runs until a signal ends the program.
-    pub fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
+    pub(crate) fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
@@ -321,7 +321,7 @@ impl Control {
 
 impl Finish {
     /// Writes the summary and says what was left.
-    pub fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
+    pub(crate) fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
             figures.finish(recorder);

@@ -13,7 +13,7 @@ use crate::protect::{Cause, Checkpoints, Comparison, Primary, Secondary, Standal
 use crate::spread::Dispatcher;
 
 /// Where one pair's poll core leaves its figures.
-pub struct PairMetrics {
+pub(crate) struct PairMetrics {
     writer: Writer,
     /// Its histograms.
     pub latency: Recorder,
@@ -21,18 +21,18 @@ pub struct PairMetrics {
 
 impl PairMetrics {
     /// Counters and histograms of one pair.
-    pub fn new(writer: Writer, latency: Recorder) -> Self {
+    pub(crate) fn new(writer: Writer, latency: Recorder) -> Self {
         Self { writer, latency }
     }
 
     /// The counters' writing end.
-    pub fn writer(&self) -> &Writer {
+    pub(crate) fn writer(&self) -> &Writer {
         &self.writer
     }
 }
 
 /// The ports' frames, in the order of the pair's places.
-pub fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
+pub(crate) fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
     const NAMES: [[Counter; 3]; 3] = [
         [Counter::Rx0, Counter::Tx0, Counter::Dropped0],
         [Counter::Rx1, Counter::Tx1, Counter::Dropped1],
@@ -46,7 +46,7 @@ pub fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
 }
 
 /// The same for a node with a VM, which may have no uplink.
-pub fn lanes_of_guest(
+pub(crate) fn lanes_of_guest(
     writer: &Writer,
     guest: &PortQueue,
     uplink: Option<&PortQueue>,
@@ -68,7 +68,7 @@ pub fn lanes_of_guest(
 }
 
 /// What a primary counts.
-pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
+pub(crate) fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
     comparison(writer, state.comparison());
     link(writer, state.link(), void, Counter::LinkLostOutput);
     peer(writer, state.link(), clock);
@@ -88,7 +88,7 @@ pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock)
 }
 
 /// What a secondary counts.
-pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Clock) {
+pub(crate) fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Clock) {
     link(writer, state.link(), void, Counter::LinkLostInput);
     peer(writer, state.link(), clock);
     let own = state.counts();
@@ -104,7 +104,7 @@ pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Cl
 }
 
 /// What a standalone comparator counts.
-pub fn standalone(writer: &Writer, state: &Standalone<Mbuf>) {
+pub(crate) fn standalone(writer: &Writer, state: &Standalone<Mbuf>) {
     comparison(writer, state.comparison());
     writer.set(Counter::SecondaryDroppedStale, state.stale());
     writer.set(Counter::Discarded, state.comparison().discarded());
@@ -127,7 +127,7 @@ fn dispatcher(writer: &Writer, dispatcher: &Dispatcher<Mbuf>) {
 }
 
 /// What a comparator counts.
-pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
+pub(crate) fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     let counts = comparator.counts();
     writer.set(
         Counter::Released,

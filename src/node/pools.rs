@@ -10,14 +10,14 @@ use crate::plan::Wish;
 use crate::plan::memory::divide;
 
 /// Mbufs that rings, bursts and caches may hold, besides held frames.
-pub const IN_FLIGHT: usize = 4096;
+pub(crate) const IN_FLIGHT: usize = 4096;
 /// Mbufs of a pool that the cache of one more lcore may hold.
-pub const CACHED: usize = 512;
+pub(crate) const CACHED: usize = 512;
 /// Input frames that may wait for the SVM.
-pub const WINDOW: usize = 2048;
+pub(crate) const WINDOW: usize = 2048;
 
 /// Bytes of a buffer for frames behind DPDK's headroom, which has room for the link's header.
-pub const FRAME: u16 = 2048;
+pub(crate) const FRAME: u16 = 2048;
 /// DPDK's headroom of 128 bytes.
 const HEADROOM: u16 = 128;
 /// Bytes of the buffers for headers and the link's own frames, headroom included.
@@ -35,7 +35,7 @@ const PORT: usize = 1 << 20;
 
 /// The purpose of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Frames that the guest sends.
     Output,
     /// Input from the network, at a secondary from the link.
@@ -80,12 +80,12 @@ struct Wanted {
 
 /// The pools of all pairs.
 #[derive(Default)]
-pub struct Pools(Vec<(usize, Purpose, Mempool)>);
+pub(crate) struct Pools(Vec<(usize, Purpose, Mempool)>);
 
 impl Pools {
     /// Plans and makes the pools. `comparing` is the number of lcores that compare for each pair, besides the one that
     /// polls. `buffer` gives the buffer size that a port needs, in bytes without headroom.
-    pub fn make(
+    pub(crate) fn make(
         eal: &Eal,
         pairs: &[PairSettings],
         comparing: usize,
@@ -156,7 +156,7 @@ impl Pools {
     ///
     /// # Panics
     /// Where the role has no such purpose, which is a bug.
-    pub fn of(&self, pair: usize, purpose: Purpose) -> &Mempool {
+    pub(crate) fn of(&self, pair: usize, purpose: Purpose) -> &Mempool {
         let found = self
             .0
             .iter()
@@ -165,7 +165,7 @@ impl Pools {
     }
 
     /// All, each with its name.
-    pub fn named(&self) -> Vec<(String, Mempool)> {
+    pub(crate) fn named(&self) -> Vec<(String, Mempool)> {
         let name = |(pair, purpose, pool): &(usize, Purpose, Mempool)| {
             (name(*pair, *purpose), pool.clone())
         };

@@ -17,7 +17,7 @@ struct Found {
 }
 
 /// Open ports and their pools.
-pub struct Hardware {
+pub(crate) struct Hardware {
     /// By name.
     found: HashMap<String, Found>,
     ports: Vec<Port>,
@@ -31,7 +31,7 @@ impl Hardware {
     ///
     /// # Errors
     /// Where a port does not exist, or would lose frames as it is; where memory does not suffice.
-    pub fn new(
+    pub(crate) fn new(
         eal: &Eal,
         settings: &Settings,
         comparing: usize,
@@ -71,7 +71,7 @@ impl Hardware {
 
     /// Starts a port of the pair with one queue each way. It enables offloads, except on the link, whose frames the
     /// peer node makes. Returns the port, too.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         pair: usize,
         place: PortRole,
@@ -123,7 +123,7 @@ impl Hardware {
     }
 
     /// Stops and closes all ports.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         for port in self.ports.drain(..) {
             // A port that does not close ends with the process.
             let _ = port.close();

@@ -19,7 +19,7 @@ const LONG_ROUND: Duration = Duration::from_millis(1);
 const PUBLISH: Duration = Duration::from_millis(1);
 
 /// The rounds of one core.
-pub struct RoundTimer {
+pub(crate) struct RoundTimer {
     idle_sleep: Option<Duration>,
     publish: Ticks,
     now: Ticks,
@@ -36,7 +36,7 @@ pub struct RoundTimer {
 
 impl RoundTimer {
     /// This core, which sleeps for `idle_sleep` after a run of rounds without work, or never.
-    pub fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
+    pub(crate) fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
         if idle_sleep.is_some() {
             // The kernel's usual slack is 50 µs. If it stays, sleeps are only longer.
             let _ = set_current_timer_slack(NonZeroU64::new(1));
@@ -59,12 +59,12 @@ impl RoundTimer {
     }
 
     /// The start of this round.
-    pub fn now(&self) -> Ticks {
+    pub(crate) fn now(&self) -> Ticks {
         self.now
     }
 
     /// Ends a round, and sleeps if that is due. Returns whether to publish the counters.
-    pub fn end_round(&mut self, busy: bool) -> bool {
+    pub(crate) fn end_round(&mut self, busy: bool) -> bool {
         self.polls += 1;
         self.idle_rounds = if busy { 0 } else { self.idle_rounds + 1 };
         let mut asleep = 0;
@@ -93,7 +93,7 @@ impl RoundTimer {
     }
 
     /// Publishes the core's own counters.
-    pub fn publish(&self, writer: &Writer) {
+    pub(crate) fn publish(&self, writer: &Writer) {
         writer.set(Counter::Polls, self.polls);
         writer.set(Counter::BusyCycles, self.busy_cycles);
         writer.set(Counter::IdleCycles, self.idle_cycles);

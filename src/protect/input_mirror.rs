@@ -18,7 +18,7 @@ pub(super) struct InputMirror {
 
 impl InputMirror {
     /// Nothing was mirrored yet. An SVM may take no input for less than this.
-    pub fn new(timeout: Ticks) -> Self {
+    pub(crate) fn new(timeout: Ticks) -> Self {
         Self {
             timeout,
             stalled: None,
@@ -28,29 +28,34 @@ impl InputMirror {
     }
 
     /// Input frames mirrored.
-    pub fn mirrored(&self) -> u64 {
+    pub(crate) fn mirrored(&self) -> u64 {
         self.mirrored
     }
 
     /// Input frames that could not be mirrored.
-    pub fn missed(&self) -> u64 {
+    pub(crate) fn missed(&self) -> u64 {
         self.missed
     }
 
     /// The bytes to put in front of a frame of this length.
-    pub fn header(&mut self, link: &mut Endpoint, epoch: u32, length: usize) -> [u8; DATA_HEADER] {
+    pub(crate) fn header(
+        &mut self,
+        link: &mut Endpoint,
+        epoch: u32,
+        length: usize,
+    ) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
         link.data_header(epoch, length as u32)
     }
 
     /// The guest's ring has taken input that the SVM cannot get.
-    pub fn miss(&mut self, frames: usize) {
+    pub(crate) fn miss(&mut self, frames: usize) {
         self.missed += frames as u64;
     }
 
     /// Whether the SVM has taken no input for the timeout while the PVM's waits for it. To be asked all the time;
     /// `mirrors` says whether there is an SVM to wait for.
-    pub fn stalls(&mut self, mirrors: bool, link: &Endpoint, now: Ticks) -> bool {
+    pub(crate) fn stalls(&mut self, mirrors: bool, link: &Endpoint, now: Ticks) -> bool {
         if !mirrors || link.room() >= BURST {
             self.stalled = None;
             return false;

@@ -22,26 +22,26 @@ pub(super) struct RestartNotice(Stage);
 
 impl RestartNotice {
     /// An operator has announced a restart. A second announcement is sent, too: it begins the peer's wait anew.
-    pub fn announce(&mut self) {
+    pub(crate) fn announce(&mut self) {
         self.0 = Stage::Due;
     }
 
     /// A session began: what was sent in the one before does not count.
-    pub fn session(&mut self) {
+    pub(crate) fn session(&mut self) {
         if self.0 != Stage::None {
             self.0 = Stage::Due;
         }
     }
 
     /// Sends what is due, if there is a session and the link takes it.
-    pub fn send(&mut self, link: &mut Endpoint) {
+    pub(crate) fn send(&mut self, link: &mut Endpoint) {
         if self.0 == Stage::Due && link.has_session() && link.send(Message::Restarts).is_ok() {
             self.0 = Stage::Sent(link.sent());
         }
     }
 
     /// Whether the peer has received it; true once.
-    pub fn take_acknowledged(&mut self, link: &Endpoint) -> bool {
+    pub(crate) fn take_acknowledged(&mut self, link: &Endpoint) -> bool {
         let acknowledged = match self.0 {
             Stage::Sent(number) => link.is_acknowledged(number),
             Stage::None | Stage::Due => false,

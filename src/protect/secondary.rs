@@ -35,8 +35,6 @@ pub struct Counts {
     pub delivered: u64,
     /// Input frames of an epoch that is over, dropped.
     pub stale: u64,
-    /// Input frames dropped because there was no room, which the peer's grant should prevent.
-    pub overflow: u64,
     /// Output frames of the SVM passed on.
     pub output: u64,
     /// Frames that could not be translated, dropped.
@@ -204,7 +202,7 @@ impl<F: Frame> Secondary<F> {
     /// Takes in a mirrored input frame.
     pub(crate) fn input(&mut self, frame: F, epoch: u32, after: u32) {
         if !self.input.push(frame, epoch, after, &mut self.link.end) {
-            self.counts.overflow += 1;
+            // The peer's grant should prevent this.
             self.report_loss(1);
         }
     }

@@ -172,7 +172,7 @@ impl VmKey {
     }
 
     /// The tag of a greeting.
-    pub fn greeting_tag(&self, parts: [&[u8]; 2]) -> [u8; TAG] {
+    pub(crate) fn greeting_tag(&self, parts: [&[u8]; 2]) -> [u8; TAG] {
         let mut mac = self.greetings.clone();
         parts.iter().for_each(|part| mac.update(part));
         let mut tag = [0; TAG];
@@ -181,7 +181,7 @@ impl VmKey {
     }
 
     /// The key of what one end sends to the other in a session, and the session's number in its frames.
-    pub fn session(&self, from: End, to: End) -> (MacKey, u16) {
+    pub(crate) fn session(&self, from: End, to: End) -> (MacKey, u16) {
         let mut out = Zeroizing::new([0; KEY + 2]);
         let info: [&[u8]; 6] = [
             b"session",
@@ -223,7 +223,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub fn new(seed: &[u8; 32]) -> Self {
+    pub(crate) fn new(seed: &[u8; 32]) -> Self {
         Self {
             seed: hmac(seed),
             drawn: 0,
@@ -231,7 +231,7 @@ impl Source {
     }
 
     /// The next 32 bytes.
-    pub fn draw(&mut self) -> [u8; 32] {
+    pub(crate) fn draw(&mut self) -> [u8; 32] {
         self.drawn += 1;
         let mut mac = self.seed.clone();
         mac.update(&self.drawn.to_be_bytes());
@@ -239,7 +239,7 @@ impl Source {
     }
 
     /// A nonce, which is not that of nobody.
-    pub fn nonce(&mut self) -> Nonce {
+    pub(crate) fn nonce(&mut self) -> Nonce {
         loop {
             let mut nonce = Nonce::default();
             let length = nonce.len();

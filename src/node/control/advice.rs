@@ -4,7 +4,7 @@ use crate::config::{OnPeerLost, PairSettings, Role};
 use crate::protect::State;
 
 /// What an operator should do in a state; `None` where there is nothing to do.
-pub fn advice(state: State, pair: &PairSettings) -> Option<&'static str> {
+pub(crate) fn advice(state: State, pair: &PairSettings) -> Option<&'static str> {
     match (state, pair.role.role(), &pair.failover.on_peer_lost) {
         (State::Uncertain, Role::Primary | Role::Compare, _) => Some(
             "all output is held until the next checkpoint is committed; if that does not come, look at QEMU's \

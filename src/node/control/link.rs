@@ -17,7 +17,7 @@ impl fmt::Display for Address {
 }
 
 /// What it means that a link is trusted.
-pub fn warn_of_trust(pair: &PairSettings, log: &Log) {
+pub(crate) fn warn_of_trust(pair: &PairSettings, log: &Log) {
     if pair.role.link_key() == Some(&LinkKey::Trusted) {
         log.alert(format_args!(
             "pair {}: --link-key none: anyone who can send a frame on the link can make this VM fall silent, speak \
@@ -29,7 +29,7 @@ pub fn warn_of_trust(pair: &PairSettings, log: &Log) {
 }
 
 /// Tells it.
-pub fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
+pub(crate) fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
     let name = &pair.name;
     match notice {
         Notice::Session { peer } => log.info(format_args!(

@@ -9,13 +9,13 @@ use crate::control::{Fault, Order};
 const WAITING: usize = 16;
 
 /// What became of an order.
-pub type Outcome = Result<Value, Fault>;
+pub(crate) type Outcome = Result<Value, Fault>;
 
 /// Where the outcome of an order goes. Nobody may be there any more.
-pub type ReplyTo = Sender<Outcome>;
+pub(crate) type ReplyTo = Sender<Outcome>;
 
 /// An order for one pair.
-pub struct PostedOrder {
+pub(crate) struct PostedOrder {
     /// The pair's place in the configuration.
     pub pair: usize,
     /// What.
@@ -25,12 +25,12 @@ pub struct PostedOrder {
 }
 
 /// The two ends of the way of orders.
-pub fn orders() -> (Sender<PostedOrder>, Receiver<PostedOrder>) {
+pub(crate) fn orders() -> (Sender<PostedOrder>, Receiver<PostedOrder>) {
     bounded(WAITING)
 }
 
 /// An order for the pair of this place, and where its outcome comes.
-pub fn posted(pair: usize, order: Order) -> (PostedOrder, Receiver<Outcome>) {
+pub(crate) fn posted(pair: usize, order: Order) -> (PostedOrder, Receiver<Outcome>) {
     let (reply, outcome) = bounded(1);
     (PostedOrder { pair, order, reply }, outcome)
 }

@@ -1,5 +1,6 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
+mod event_log;
 mod facts;
 mod figures;
 mod guest;
@@ -16,8 +17,8 @@ use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
 use self::facts::Facts;
-pub use self::figures::Figures;
-pub use self::guest::{GuestEvent, guest_events};
+pub(crate) use self::figures::Figures;
+pub(crate) use self::guest::{GuestEvent, guest_events};
 use self::monitor::Asked;
 use self::orders::Orders;
 use super::backlog::Backlog;
@@ -42,7 +43,7 @@ use crate::protect::{Action, Migration, State};
 use crate::qmp::{Client, Options, Version};
 
 /// One pair as the control thread sees it.
-pub struct ControlPair {
+pub(crate) struct ControlPair {
     settings: PairSettings,
     mail: ControlEnd,
     /// Messages that found the poll core's ring full.
@@ -77,7 +78,7 @@ pub struct ControlPair {
 impl ControlPair {
     /// A pair whose monitor, if it has one, is not connected yet. `cores` are the counters of its
     /// cores by lcore, those of the core that polls its ports first.
-    pub fn new(
+    pub(crate) fn new(
         settings: PairSettings,
         mail: ControlEnd,
         cores: Vec<(u32, counters::Reader)>,
@@ -130,17 +131,17 @@ impl ControlPair {
     }
 
     /// Hears of the guest port's stops and starts.
-    pub fn watch(&mut self, watch: LinkWatch, events: Receiver<GuestEvent>) {
+    pub(crate) fn watch(&mut self, watch: LinkWatch, events: Receiver<GuestEvent>) {
         self.guest = Some((watch, events));
     }
 
     /// Exchanges reports with the peer's control thread from now on.
-    pub fn report_progress(&mut self, reports: ProgressReports) {
+    pub(crate) fn report_progress(&mut self, reports: ProgressReports) {
         self.reports = Some(reports);
     }
 
     /// Announces to the peer that this node restarts, as SIGUSR1 or somebody else wants.
-    pub fn announce_restart(&mut self, by: &str, log: &Log) {
+    pub(crate) fn announce_restart(&mut self, by: &str, log: &Log) {
         if self.settings.role.role() == Role::Compare {
             return;
         }
@@ -152,27 +153,27 @@ impl ControlPair {
     }
 
     /// Gives the figures out, once.
-    pub fn figures(&mut self) -> Figures {
+    pub(crate) fn figures(&mut self) -> Figures {
         self.figures.take().expect("the figures are given out once")
     }
 
     /// Says at the start what it means that nobody has to prove anything on the link.
-    pub fn warn_of_trust(&self, log: &Log) {
+    pub(crate) fn warn_of_trust(&self, log: &Log) {
         link::warn_of_trust(&self.settings, log);
     }
 
     /// The pair's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.settings.name
     }
 
     /// Whether it has a monitor, connected or not.
-    pub fn has_monitor(&self) -> bool {
+    pub(crate) fn has_monitor(&self) -> bool {
         self.client.is_some()
     }
 
     /// What to wait for at its sockets.
-    pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+    pub(crate) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         // What is not read now must not wake this thread.
         let client = self.client.as_ref().filter(|_| !self.backlog.is_full());
         let monitor = client.and_then(Client::poll_fd);
@@ -181,7 +182,7 @@ impl ControlPair {
     }
 
     /// One look at everything; `figures` gives access to the pair's own.
-    pub fn work(
+    pub(crate) fn work(
         &mut self,
         now: Instant,
         clock: Clock,

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const WAIT: Duration = Duration::from_millis(20);
 
 /// The thread's work.
-pub struct Server {
+pub(crate) struct Server {
     socket: ControlSocket,
     clients: Vec<Client>,
     stats: Arc<Mutex<SharedStats>>,
@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// Serves until the flag is set.
-    pub fn run(mut self, stop: &AtomicBool) {
+    pub(crate) fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let (accepts, ready) = self.wait();
             let now = Instant::now();

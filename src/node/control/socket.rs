@@ -51,7 +51,7 @@ pub enum ControlSocketError {
 
 /// A socket that listens, and its file.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub(crate) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the file.
@@ -63,7 +63,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// When the socket that they name cannot be made.
-    pub fn wanted(
+    pub(crate) fn wanted(
         settings: &ControlSettings,
         runtime_dir: &Path,
         log: &Log,
@@ -108,7 +108,7 @@ impl ControlSocket {
     }
 
     /// The socket.
-    pub fn listener(&self) -> &UnixListener {
+    pub(crate) fn listener(&self) -> &UnixListener {
         &self.listener
     }
 }

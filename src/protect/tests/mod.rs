@@ -2,15 +2,20 @@
 //! is the simulation's matter.
 
 mod ageing;
+mod announcement;
 mod epochs;
 mod evidence;
 mod exempt;
 mod failover;
+mod last_segment;
+mod leadership;
 mod mirror;
 mod monitor;
+mod sequence_numbers;
 mod shares;
 mod silence;
 mod standalone;
+mod survivor;
 
 use std::iter::{empty, once};
 

@@ -25,7 +25,7 @@ pub(super) struct SeenCheckpoint {
 
 /// What the control thread knows beyond the counters.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     state: State,
     since: Instant,
     version: Option<Version>,
@@ -81,7 +81,7 @@ impl Facts {
 
 impl ControlPair {
     /// Shows in the figures what is known now.
-    pub fn show_facts(&mut self, now: Instant, figures: &mut Figures) {
+    pub(crate) fn show_facts(&mut self, now: Instant, figures: &mut Figures) {
         let counters = figures.counters();
         let state = state_of(&counters).unwrap_or(State::Solo);
         let commits = counters.value(figures.commits());
@@ -137,7 +137,7 @@ impl Figures {
     }
 
     /// The pair at this moment.
-    pub fn status(&self, now: Instant) -> PairStatus {
+    pub(crate) fn status(&self, now: Instant) -> PairStatus {
         let counters = self.counters();
         let value = |counter| counters.value(counter);
         let facts = &self.facts;

@@ -10,7 +10,7 @@ use crate::observability::latency::{self, Recorder, Set};
 use crate::observability::summary::{self, MonitorSummary, PairSummary, RecordSummary};
 
 /// A pair's figures, shared with the telemetry thread.
-pub struct Figures {
+pub(crate) struct Figures {
     pub(super) settings: PairSettings,
     /// By lcore: first the core that polls the ports, then those that compare with it.
     pub(super) cores: Vec<(u32, counters::Reader)>,
@@ -25,7 +25,7 @@ pub struct Figures {
 
 impl Figures {
     /// The tree of this moment.
-    pub fn summary(&self, elapsed: Duration) -> PairSummary {
+    pub(crate) fn summary(&self, elapsed: Duration) -> PairSummary {
         let mut latencies = Set::new();
         latencies.merge(self.latencies.total());
         latencies.merge(&self.own);
@@ -47,17 +47,17 @@ impl Figures {
     }
 
     /// Shows what becomes of records, of which there is none yet.
-    pub fn show_records(&mut self) {
+    pub(crate) fn show_records(&mut self) {
         self.records = Some(RecordSummary::default());
     }
 
     /// Takes in what the poll core has recorded.
-    pub fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         self.latencies.collect();
     }
 
     /// Takes in the rest, after the poll core has ended.
-    pub fn finish(&mut self, recorder: &mut Recorder) {
+    pub(crate) fn finish(&mut self, recorder: &mut Recorder) {
         self.latencies.finish(recorder);
     }
 }

@@ -12,7 +12,7 @@ use crate::qmp::Version;
 
 impl ControlPair {
     /// One line for each change of the node's state that is more than a checkpoint.
-    pub fn tell_state(&mut self, figures: &Figures, log: &Log) {
+    pub(crate) fn tell_state(&mut self, figures: &Figures, log: &Log) {
         let Some((_, counters)) = figures.cores.first() else {
             return;
         };
@@ -37,7 +37,7 @@ impl ControlPair {
     }
 
     /// One line when QEMU owes something for long, and one when it does no more.
-    pub fn tell_waits(&mut self, now: Instant, figures: &mut Figures, log: &Log) {
+    pub(crate) fn tell_waits(&mut self, now: Instant, figures: &mut Figures, log: &Log) {
         let Some(client) = &self.client else {
             return;
         };

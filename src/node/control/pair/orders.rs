@@ -54,7 +54,7 @@ pub(super) struct Orders {
 
 impl Orders {
     /// None yet.
-    pub fn new(pair: &str) -> Self {
+    pub(crate) fn new(pair: &str) -> Self {
         Self {
             name: pair.to_owned(),
             ..Self::default()
@@ -70,14 +70,14 @@ impl Orders {
     }
 
     /// A request was written to the monitor.
-    pub fn written(&mut self, token: u64, at: Instant) {
+    pub(crate) fn written(&mut self, token: u64, at: Instant) {
         if let Some(checkpoint) = self.checkpoint.as_mut().filter(|it| it.token == token) {
             checkpoint.written = Some(at);
         }
     }
 
     /// A request failed, perhaps an ordered one.
-    pub fn request_failed(&mut self, token: u64, why: &str) {
+    pub(crate) fn request_failed(&mut self, token: u64, why: &str) {
         if let Some(checkpoint) = self.checkpoint.take_if(|it| it.token == token) {
             let fault = self.failed(Order::Checkpoint, why);
             reply(checkpoint.replies, Err(fault));
@@ -85,14 +85,14 @@ impl Orders {
     }
 
     /// The VM has stopped.
-    pub fn stopped(&mut self, at: Instant) {
+    pub(crate) fn stopped(&mut self, at: Instant) {
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.stopped.get_or_insert(at);
         }
     }
 
     /// The VM goes on. Returns the checkpoint that was ordered, if it has been taken.
-    pub fn resumed(&mut self, at: Instant) -> Option<SeenCheckpoint> {
+    pub(crate) fn resumed(&mut self, at: Instant) -> Option<SeenCheckpoint> {
         let checkpoint = self.checkpoint.as_mut()?;
         let stopped = checkpoint.stopped?;
         let seen = SeenCheckpoint {
@@ -107,7 +107,7 @@ impl Orders {
     }
 
     /// A checkpoint was committed.
-    pub fn committed(&mut self) {
+    pub(crate) fn committed(&mut self) {
         let Some(checkpoint) = self.checkpoint.take_if(|it| it.seen.is_some()) else {
             return;
         };
@@ -120,7 +120,7 @@ impl Orders {
     }
 
     /// Gives up a checkpoint that nothing proves.
-    pub fn look(&mut self, now: Instant) {
+    pub(crate) fn look(&mut self, now: Instant) {
         let late = |checkpoint: &mut Checkpoint| {
             let seen = checkpoint.seen.as_ref();
             seen.is_some_and(|seen| now.saturating_duration_since(seen.at) >= PROOF)
@@ -133,7 +133,7 @@ impl Orders {
     }
 
     /// The monitor is gone: nothing comes of what it was asked.
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         let why = "QEMU's monitor was lost meanwhile; see status";
         if let Some(checkpoint) = self.checkpoint.take() {
             let fault = self.failed(Order::Checkpoint, why);
@@ -143,7 +143,7 @@ impl Orders {
     }
 
     /// QEMU has accepted the failover command, or there will be none.
-    pub fn failed_over(&mut self, outcome: Result<(), String>) {
+    pub(crate) fn failed_over(&mut self, outcome: Result<(), String>) {
         let Some(failover) = self.failover.take() else {
             return;
         };
@@ -156,12 +156,12 @@ impl Orders {
     }
 
     /// Whether a failover waits for the fencing command.
-    pub fn awaits_fencing(&self) -> bool {
+    pub(crate) fn awaits_fencing(&self) -> bool {
         self.failover.as_ref().is_some_and(|it| it.fences)
     }
 
     /// The peer has received the announcement of a restart.
-    pub fn announced(&mut self) {
+    pub(crate) fn announced(&mut self) {
         let replies = std::mem::take(&mut self.announcements);
         reply(replies, Ok(json!({ "announced": true })));
     }
@@ -176,7 +176,13 @@ fn reply(to: Vec<ReplyTo>, outcome: Result<Value, Fault>) {
 
 impl ControlPair {
     /// Carries an order out, or begins to; `status` is the pair at this moment.
-    pub fn carry_out(&mut self, posted: PostedOrder, status: &PairStatus, now: Instant, log: &Log) {
+    pub(crate) fn carry_out(
+        &mut self,
+        posted: PostedOrder,
+        status: &PairStatus,
+        now: Instant,
+        log: &Log,
+    ) {
         let PostedOrder { order, reply, .. } = posted;
         let means = match self.settings.failover.on_peer_lost {
             OnPeerLost::Exec(_) => Means::Command,
@@ -307,7 +313,7 @@ impl ControlPair {
     }
 
     /// Failovers whose fencing command has succeeded, to be judged again.
-    pub fn take_fenced(&mut self) -> Vec<ReplyTo> {
+    pub(crate) fn take_fenced(&mut self) -> Vec<ReplyTo> {
         std::mem::take(&mut self.orders.fenced)
     }
 
