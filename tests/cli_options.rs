@@ -157,12 +157,15 @@ fn a_few_lost_heartbeats_make_no_loss() {
 }
 
 #[test]
-fn zero_is_off_where_that_is_the_default() {
-    let off = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
+fn zero_is_off() {
+    let off = settings(&format!("{COMPARE} --stats-period 0")).expect("valid");
     assert_eq!(off.process, Default::default());
     assert_eq!(off.process.stall_limit, Some(Duration::from_secs(30)));
     let never = settings(&format!("{COMPARE} --stall-limit 0")).expect("valid");
     assert_eq!(never.process.stall_limit, None);
+    assert_eq!(off.process.idle_sleep, Some(Duration::from_micros(250)));
+    let awake = settings(&format!("{COMPARE} --idle-sleep 0")).expect("valid");
+    assert_eq!(awake.process.idle_sleep, None);
     for (more, limit) in [("", 16 << 30), ("--capture-limit 0", u64::MAX)] {
         let settings = settings(&format!("{COMPARE} --capture c {more}")).expect("valid");
         assert_eq!(settings.process.capture.expect("one").limit, limit);

@@ -10,6 +10,7 @@
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `operator` | stops and continues the VMs of pairs by hand, and cancels migrations, inside checkpoints, too |
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
+//! | `idle` | measures what a pair costs that does nothing, and what the sleep of its nodes adds |
 //! | `paths` | counts which way through the comparator the output of real loads takes |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
@@ -26,6 +27,7 @@ mod demo;
 mod disk;
 mod error;
 mod faults;
+mod idle;
 mod image;
 mod interrupt;
 mod load;
@@ -64,6 +66,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
        colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
+       colo-lab idle  --bin FILE [options]    what an idle pair costs, by --idle-sleep of its nodes
        colo-lab paths --bin FILE [options]    count the comparator's paths under real loads
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
@@ -163,6 +166,7 @@ enum Command {
     Demo,
     Check,
     Faults,
+    Idle,
     Loss,
     Matrix,
     Operator,
@@ -238,6 +242,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("demo") => Command::Demo,
                     Some("check") => Command::Check,
                     Some("faults") => Command::Faults,
+                    Some("idle") => Command::Idle,
                     Some("loss") => Command::Loss,
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
@@ -279,6 +284,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         Command::Demo
             | Command::Check
             | Command::Faults
+            | Command::Idle
             | Command::Loss
             | Command::Matrix
             | Command::Operator
@@ -361,6 +367,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         (Command::Short, Some(bin)) => {
             short::run(&host, bin, arguments.count.unwrap_or(CONNECTIONS))
         }
+        (Command::Idle, Some(bin)) => idle::run(&host, bin).map(|()| true),
         (Command::Paths, Some(bin)) => paths::run(&host, bin).map(|()| true),
         (Command::Operator, Some(bin)) => {
             operator::run(&host, bin, arguments.count.unwrap_or(OPERATOR_ROUNDS))

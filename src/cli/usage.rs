@@ -61,7 +61,8 @@ Control:
 Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)
-  --idle-sleep US        sleep after a run of empty polls (default 0: never sleep)
+  --idle-sleep US        longest sleep of a poll core that has no work (default 250; 0: never
+                         sleep, for cores of their own)
   --stall-limit S        end this process when QEMU has waited so long for a poll core that
                          stands still (default 30; 0: never)
 

@@ -51,10 +51,10 @@ pub fn resolve(
     let microseconds = |us: u32| Duration::from_micros(us.into());
     Ok(Settings {
         process: ProcessSettings {
-            idle_sleep: process
-                .idle_sleep
-                .and_then(|us| at_least_one(us.value()))
-                .map(microseconds),
+            idle_sleep: match process.idle_sleep {
+                None => ProcessSettings::default().idle_sleep,
+                Some(us) => at_least_one(us.value()).map(microseconds),
+            },
             stall_limit: match process.stall_limit {
                 None => ProcessSettings::default().stall_limit,
                 Some(limit) => at_least_one(limit.value()).map(seconds),

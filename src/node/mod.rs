@@ -18,6 +18,7 @@ mod egress;
 mod fragments;
 mod guest;
 mod host;
+mod idle_sleep;
 mod link_frames;
 mod mailbox;
 mod outlet;

@@ -139,7 +139,10 @@ mod tests {
 
     #[test]
     fn a_long_wait_is_reported_once_and_so_is_its_end() {
-        let settings = ProcessSettings::default();
+        let settings = ProcessSettings {
+            idle_sleep: None,
+            ..ProcessSettings::default()
+        };
         assert_eq!(said(&settings, &[0, 500, 999]), "");
         let text = said(&settings, &[0, 1000, 1500, 29_000]);
         let lines: Vec<&str> = text.lines().collect();
