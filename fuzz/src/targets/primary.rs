@@ -60,8 +60,6 @@ struct PrimaryStory {
     passed: bool,
     begins: bool,
     ended: bool,
-    /// The monitor reported COLO, and RESUME since.
-    begun: bool,
     /// The monitor reported COLO, and the VM went on since.
     protected: bool,
     /// Somebody may have decided that this VM goes on alone.
@@ -105,7 +103,6 @@ pub fn run(data: &[u8]) {
         passed: false,
         begins: false,
         ended: false,
-        begun: false,
         protected: false,
         alone: false,
         runs: false,
@@ -292,7 +289,6 @@ impl PrimaryStory {
     }
 
     fn unprotected(&mut self) {
-        self.begun = false;
         self.protected = false;
         self.frames.values_mut().for_each(|p| p.free |= p.taken);
     }
@@ -530,7 +526,6 @@ impl Story for PrimaryStory {
                 let counts = self.stop && self.migration == Migration::Colo;
                 self.resumed |= counts;
                 self.passed |= counts && self.pass;
-                self.begun |= self.migration == Migration::Colo;
                 (self.stop, self.pass) = (false, false);
                 self.protected |= counts && !self.runs;
             }
@@ -554,7 +549,12 @@ impl Story for PrimaryStory {
                 self.migration = migration;
             }
             QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
-            QemuEvent::ColoExit => self.ended |= self.protected || self.begun,
+            // A node begins to compare with RESUME, though nothing shows before the ring stops.
+            QemuEvent::ColoExit => {
+                let state = self.driver.state().state();
+                self.ended |= self.protected || !matches!(state, State::Pairing | State::Solo);
+            }
+
             _ => {}
         }
         self.around.mock.tell(event);
