@@ -20,7 +20,7 @@ const LONG_ROUND: Duration = Duration::from_millis(1);
 const PUBLISH: Duration = Duration::from_millis(1);
 
 /// The rounds of one core.
-pub struct RoundTimer {
+pub(crate) struct RoundTimer {
     idle_sleep: Option<IdleSleep>,
     publish: Ticks,
     now: Ticks,
@@ -38,7 +38,7 @@ pub struct RoundTimer {
 
 impl RoundTimer {
     /// This core, which sleeps for `idle_sleep` at most when it has no work, or never.
-    pub fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
+    pub(crate) fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
         if idle_sleep.is_some() {
             // The kernel's usual slack is 50 µs. If it stays, sleeps are only longer.
             let _ = set_current_timer_slack(NonZeroU64::new(1));
