@@ -24,6 +24,8 @@ pub enum ToPoll {
     PeerStalls,
     /// An operator has announced that this node restarts.
     AnnounceRestart,
+    /// The operator does not wait for the peer to receive that any more.
+    WithdrawRestart,
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.

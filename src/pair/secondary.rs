@@ -111,6 +111,7 @@ impl<B: Burst> SecondaryDriver<B> {
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
+                ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }
