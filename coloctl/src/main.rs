@@ -39,7 +39,7 @@ impl Failure {
             Self::Place(place::PlaceError::Nowhere) | Self::Client(ClientError::Absent { .. }) => {
                 NOT_RUNNING
             }
-            Self::Place(place::PlaceError::Closed(_)) | Self::Client(_) | Self::Write(_) => FAILED,
+            Self::Place(_) | Self::Client(_) | Self::Write(_) => FAILED,
         }
     }
 }
