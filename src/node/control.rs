@@ -228,11 +228,9 @@ impl Control {
             let now = Instant::now();
             self.carry_out_orders(now);
             for (number, pair) in self.pairs.iter_mut().enumerate() {
-                let mut stats = None;
+                // Not for longer: what the pair writes to a disk meanwhile would keep telemetry and the socket waiting.
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
-                    let stats = stats.get_or_insert_with(|| {
-                        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
-                    });
+                    let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
                     act(&mut stats.pairs[number]);
                 };
                 pair.work(
@@ -322,11 +320,13 @@ impl Control {
 impl Finish {
     /// Writes the summary and says what was left.
     pub fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
-            figures.finish(recorder);
-        }
-        let summary = stats.summary();
+        let summary = {
+            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+            for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
+                figures.finish(recorder);
+            }
+            stats.summary()
+        };
         for pair in summary.pairs() {
             if pair.held > 0 {
                 self.log.warning(

@@ -17,6 +17,7 @@ mod traffic;
 mod attack;
 mod compare;
 mod control;
+mod disk;
 mod failover;
 mod full;
 mod garbage;
