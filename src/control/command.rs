@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
-use super::order::Order;
+use super::order::{Means, Order, check};
 use super::status::{PairStatus, Snapshot};
 use crate::observability::log::Level;
 use crate::protect::State;
@@ -27,6 +27,8 @@ pub enum Condition {
     Protected,
     /// This node's VM speaks.
     Leads,
+    /// This node's VM could go on without loss.
+    Promotable,
 }
 
 impl Condition {
@@ -37,6 +39,7 @@ impl Condition {
             Self::Peer => "peer",
             Self::Protected => "protected",
             Self::Leads => "leads",
+            Self::Promotable => "promotable",
         }
     }
 
@@ -46,6 +49,7 @@ impl Condition {
             Self::Peer => pair.hears_peer(),
             Self::Protected => pair.state == State::Protected,
             Self::Leads => pair.leads(),
+            Self::Promotable => pair.promotable,
         }
     }
 }
@@ -254,12 +258,22 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
         }
         Command::Order { pair, order } => {
             let pairs = named(pair.as_deref(), snapshot)?;
-            if pairs.len() > 1 && order != Order::Announce {
+            if order == Order::Announce {
+                // All pairs or none: the process that restarts is one.
+                for (number, _) in &pairs {
+                    check(order, &snapshot.pairs[*number], Means::Nothing)?;
+                }
+            }
+            let alone = match order {
+                Order::Checkpoint => Some("checkpoint"),
+                Order::Failover { .. } => Some("failover"),
+                Order::Announce => None,
+            };
+            if pairs.len() > 1
+                && let Some(command) = alone
+            {
                 return Err(Fault::WhichPair {
-                    command: match order {
-                        Order::Checkpoint => "checkpoint",
-                        _ => "failover",
-                    },
+                    command,
                     known: known(snapshot),
                 });
             }

@@ -146,6 +146,11 @@ fn a_pair_is_operated_over_its_control_sockets() {
     assert!(late.contains("pair vm0 is pairing"), "{late}");
     let refused = primary.error("checkpoint", json!({}), "refused");
     assert!(refused.contains("not in COLO"), "{refused}");
+    for client in [&mut primary, &mut secondary] {
+        let refused = client.error("maintenance", json!({"mode": "on"}), "refused");
+        assert!(refused.contains("nothing is protected"), "{refused}");
+        assert_eq!(client.pair()["promotable"], false);
+    }
 
     let waits = [&pair.primary, &pair.secondary]
         .map(|node| asks(node, "wait", json!({"for": "protected", "timeout": 30})));
@@ -159,6 +164,12 @@ fn a_pair_is_operated_over_its_control_sockets() {
         (&status["role"], &status["todo"]),
         (&json!("secondary"), &Value::Null)
     );
+    assert_eq!(
+        (&status["promotable"], &primary.pair()["promotable"]),
+        (&json!(true), &json!(false)),
+        "{status:#}"
+    );
+    secondary.done("wait", json!({"for": "promotable", "timeout": 0}));
 
     // A checkpoint is one request at QEMU, and its reply comes with the commit.
     let checkpoint = asks(&pair.primary, "checkpoint", json!({"pair": "vm0"}));

@@ -28,6 +28,7 @@ use super::offsets::OffsetFile;
 use super::starvation::Starvation;
 use super::waits::Waits;
 use crate::config::{PairSettings, Role};
+use crate::control::RoleNow;
 use crate::dpdk::LinkWatch;
 use crate::frame::Ticks;
 use crate::node::clock::Clock;
@@ -71,7 +72,9 @@ pub struct ControlPair {
     orders: Orders,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
+    /// What the log has reported last.
     state: State,
+    role: RoleNow,
 }
 
 impl ControlPair {
@@ -90,6 +93,7 @@ impl ControlPair {
             .qmp()
             .map(|address| Client::new(address.clone(), Options::default()));
         let facts = Facts::new(Instant::now());
+        let role = settings.role.role().into();
         let orders = Orders::new(&settings.name);
         let figures = Figures {
             settings: settings.clone(),
@@ -126,6 +130,7 @@ impl ControlPair {
             orders,
             mute: false,
             state: State::Solo,
+            role,
         }
     }
 

@@ -195,8 +195,7 @@ impl ControlPair {
         match order {
             Order::Checkpoint => self.order_checkpoint(reply, now),
             Order::Failover { fenced } => {
-                // A primary that goes on alone has made sure already.
-                let certain = fenced || status.state == crate::protect::State::Solo;
+                let certain = fenced || status.is_peer_certainly_lost();
                 self.order_failover(certain, reply, now, log);
             }
             Order::Announce => {
