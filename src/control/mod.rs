@@ -18,8 +18,9 @@ pub use fault::{Class, Fault};
 pub use order::{Means, Order, check};
 pub use session::{CHUNK, Request, Session};
 pub use status::{
-    CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus, MonitorStatus,
-    NodeStatus, PairParameters, PairStatus, PeerStatus, RingStatus, RoleNow, Snapshot,
+    CheckpointStatus, FailoverParameters, Giver, HeldStatus, LastCheckpoint, LinkStatus,
+    MonitorStatus, NodeStatus, OrderStatus, PairParameters, PairStatus, PeerStatus, RingStatus,
+    RoleNow, Snapshot,
 };
 
 /// Grows if a client of an earlier number would misunderstand something.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::order::Order;
 use crate::config::Role;
 use crate::protect::State;
 
@@ -68,6 +69,8 @@ pub struct PairStatus {
     pub checkpoints: CheckpointStatus,
     /// What waits to leave.
     pub held: HeldStatus,
+    /// Orders that are under way, or whose time is over and that may still take effect.
+    pub orders: Vec<OrderStatus>,
     /// The settings in force.
     pub parameters: PairParameters,
 }
@@ -104,6 +107,37 @@ impl From<Role> for RoleNow {
             Role::Secondary => Self::Secondary,
             Role::Compare => Self::Compare,
         }
+    }
+}
+
+/// An order that has no outcome yet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OrderStatus {
+    /// The order.
+    #[serde(serialize_with = "order_word")]
+    pub order: Order,
+    /// What it waits for.
+    pub waits_for: &'static str,
+    /// For how long.
+    pub since_s: f64,
+    /// Its time is over, and nobody waits for it any more.
+    pub timed_out: bool,
+    /// Who gave it.
+    pub by: Giver,
+}
+
+/// The process that has given an order, as the kernel names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Giver {
+    /// Its user.
+    pub uid: u32,
+    /// Its id then.
+    pub pid: u32,
+}
+
+impl std::fmt::Display for Giver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "uid {}, pid {}", self.uid, self.pid)
     }
 }
 
@@ -255,6 +289,10 @@ fn role_word<S: serde::Serializer>(role: &RoleNow, to: S) -> Result<S::Ok, S::Er
     to.serialize_str(role.word())
 }
 
+fn order_word<S: serde::Serializer>(order: &Order, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(order)
+}
+
 fn state_word<S: serde::Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(state.word())
 }
@@ -305,6 +343,7 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
             most: 7,
             limit: 16_384,
         },
+        orders: Vec::new(),
         parameters: PairParameters {
             vm_id: 0,
             compare_timeout_ms: 3_000,

@@ -33,7 +33,7 @@ use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
 use crate::config::ProcessSettings;
-use crate::control::Order;
+use crate::control::PairStatus;
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
 use crate::observability::latency::Recorder;
@@ -172,29 +172,28 @@ impl Control {
 
     /// Begins what operators have ordered.
     fn carry_out_orders(&mut self, now: Instant) {
-        while let Ok(posted) = self.orders.1.try_recv() {
-            self.carry_out(posted, now);
+        // Before later orders, which join them.
+        for number in 0..self.pairs.len() {
+            for waiting in self.pairs[number].take_fenced() {
+                let status = self.status(number, now);
+                self.pairs[number].go_on_fenced(waiting, &status, now, &self.logs[number]);
+            }
         }
-        for pair in 0..self.pairs.len() {
-            for reply in self.pairs[pair].take_fenced() {
-                let order = Order::Failover { fenced: true };
-                self.carry_out(PostedOrder { pair, order, reply }, now);
+        while let Ok(posted) = self.orders.1.try_recv() {
+            let number = posted.pair;
+            if number < self.pairs.len() && posted.claim.take() {
+                let status = self.status(number, now);
+                self.pairs[number].carry_out(posted, &status, now, &self.logs[number]);
             }
         }
     }
 
-    fn carry_out(&mut self, posted: PostedOrder, now: Instant) {
-        let number = posted.pair;
-        let Some(pair) = self.pairs.get_mut(number) else {
-            return;
-        };
-        let status = {
-            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-            let figures = &mut stats.pairs[number];
-            pair.show_facts(now, figures);
-            figures.status(now)
-        };
-        pair.carry_out(posted, &status, now, &self.logs[number]);
+    /// A pair at this moment.
+    fn status(&mut self, number: usize, now: Instant) -> PairStatus {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = &mut stats.pairs[number];
+        self.pairs[number].show_facts(now, figures);
+        figures.status(now)
     }
 
     /// Runs until a signal ends the program.

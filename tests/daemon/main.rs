@@ -23,6 +23,7 @@ mod full;
 mod garbage;
 mod null;
 mod offload;
+mod orders;
 mod pair;
 mod pools;
 mod quiet;

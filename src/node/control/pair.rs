@@ -75,6 +75,8 @@ pub struct ControlPair {
     /// What the log has reported last.
     state: State,
     role: RoleNow,
+    /// QEMU has been given the failover command then, and has not answered.
+    failover_owed: Option<Instant>,
 }
 
 impl ControlPair {
@@ -104,6 +106,7 @@ impl ControlPair {
             monitor: None,
             records: None,
             facts,
+            orders: Vec::new(),
         };
         Self {
             settings,
@@ -131,6 +134,7 @@ impl ControlPair {
             mute: false,
             state: State::Solo,
             role,
+            failover_owed: None,
         }
     }
 

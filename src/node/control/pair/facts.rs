@@ -9,6 +9,7 @@ use crate::control::{
     MonitorStatus, PairParameters, PairStatus, PeerStatus, RingStatus, RoleNow,
 };
 use crate::node::control::advice::advice;
+use crate::node::mailbox::ToPoll;
 use crate::observability::counters::{Counter, Snapshot};
 use crate::observability::summary::MonitorState;
 use crate::protect::{Migration, State};
@@ -88,7 +89,12 @@ impl ControlPair {
         if self.facts.look(state, commits, now) {
             self.orders.committed();
         }
-        self.orders.look(now);
+        self.orders.session(counters.value(Counter::LinkSessions));
+        if self.orders.look(now) {
+            self.tell(ToPoll::WithdrawRestart);
+        }
+        figures.orders.clear();
+        figures.orders.extend(self.orders.under_way());
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
@@ -190,6 +196,7 @@ impl Figures {
                 most: value(Counter::HeldMax),
                 limit: self.settings.hold_frames.get().into(),
             },
+            orders: self.orders.iter().map(|it| it.status(now)).collect(),
             parameters: self.parameters(),
         };
         let follows = role == RoleNow::Secondary && pair.has_monitor();

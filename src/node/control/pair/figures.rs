@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::facts::Facts;
+use super::orders::UnderWay;
 use crate::config::PairSettings;
 use crate::observability::checkpoints::CheckpointTimes;
 use crate::observability::counters::{self, Snapshot};
@@ -21,6 +22,7 @@ pub struct Figures {
     pub(super) monitor: Option<MonitorSummary>,
     pub(super) records: Option<RecordSummary>,
     pub(super) facts: Facts,
+    pub(super) orders: Vec<UnderWay>,
 }
 
 impl Figures {

@@ -128,8 +128,9 @@ impl ControlPair {
                 self.connected = false;
                 self.asked = None;
                 self.stopped = None;
+                self.failover_owed = None;
                 self.orders.disconnected();
-                log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
+                log.urgent("monitor", format_args!("pair {name}: {}", chain(&error)));
                 self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
             }
             Event::Stop { at } => {
@@ -185,15 +186,20 @@ impl ControlPair {
             Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(QemuEvent::Pass)),
             Event::Migration { status, .. } => {
                 self.migration = migration(status);
+                if self.migration != Migration::Colo {
+                    self.orders.end_checkpoint("QEMU has left COLO; see status");
+                }
                 self.tell(ToPoll::Monitor(QemuEvent::Migration(self.migration)));
             }
             Event::ColoExit { mode, reason, .. } => {
-                log.warning(
+                log.urgent(
                     "exit",
                     format_args!("pair {name}: COLO ended: mode {mode:?}, reason {reason:?}"),
                 );
                 // No checkpoint follows.
                 self.asked = None;
+                self.orders
+                    .end_checkpoint(&format!("COLO has ended (reason {reason:?}); see status"));
                 self.tell(ToPoll::Monitor(QemuEvent::ColoExit));
             }
             Event::RequestWritten { token, at } => {
@@ -250,15 +256,17 @@ impl ControlPair {
                 ),
             ),
             Event::FailOverAccepted => {
+                self.failover_owed = None;
                 self.orders.failed_over(Ok(()));
-                log.warning(
+                log.urgent(
                     "failover",
                     format_args!("pair {name}: QEMU goes on with this VM alone"),
                 );
             }
             Event::FailOverFailed { cause } => {
+                self.failover_owed = None;
                 self.orders.failed_over(Err(chain(&cause).to_string()));
-                log.warning(
+                log.urgent(
                     "failover",
                     format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(&cause)),
                 );
@@ -271,7 +279,7 @@ impl ControlPair {
                 "yank",
                 format_args!("pair {name}: QEMU has not cut {what}: {}", chain(&cause)),
             ),
-            Event::Late { command, after } => log.warning(
+            Event::Late { command, after } => log.urgent(
                 "late",
                 format_args!(
                     "pair {name}: QEMU has not replied to {command} within {} s; it waits for a disk, or for a host that is \
