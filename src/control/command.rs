@@ -1,5 +1,7 @@
 //! The commands: what a request's words mean, and what follows from them over a snapshot.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::fault::Fault;
 use super::order::{Means, Order, check};
 use super::status::{PairStatus, Snapshot};
+use crate::config::keys::CompareTimeout;
 use crate::observability::log::Level;
 use crate::protect::State;
 
@@ -121,6 +124,7 @@ struct OfMaintenance {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OfSet {
+    pair: Option<String>,
     name: String,
     value: Value,
 }
@@ -184,7 +188,30 @@ impl Command {
     }
 }
 
-fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
+fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
+    if name == "log-level" && pair.is_some() {
+        return Err(Fault::Arguments {
+            command: "set",
+            reason: "log-level is the process's, not a pair's".to_owned(),
+        });
+    }
+    if name == "compare-timeout" {
+        let timeout = match &value {
+            Value::String(text) => text.parse().ok(),
+            value => value
+                .as_i64()
+                .and_then(|ms| CompareTimeout::try_from(ms).ok()),
+        };
+        let timeout = timeout.ok_or_else(|| Fault::Arguments {
+            command: "set",
+            reason: format!("compare-timeout is {value}; give milliseconds from 1 to 3600000"),
+        })?;
+        let timeout = Duration::from_millis(CompareTimeout::value(timeout).into());
+        return Ok(Command::Order {
+            pair,
+            order: Order::SetTimeout(timeout),
+        });
+    }
     if name == "log-level" {
         let level = value.as_str().and_then(Level::of_word);
         return level
@@ -195,7 +222,7 @@ fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
             });
     }
     let why = match name.as_str() {
-        "compare-timeout" | "policy" => {
+        "policy" => {
             "each core that compares has its own copy, and a frame is judged by one value only"
         }
         "hold-frames" | "flows" | "mtu" | "idle-sleep" => {
@@ -267,7 +294,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
             let alone = match order {
                 Order::Checkpoint => Some("checkpoint"),
                 Order::Failover { .. } => Some("failover"),
-                Order::Announce => None,
+                Order::Announce | Order::SetTimeout(_) => None,
             };
             if pairs.len() > 1
                 && let Some(command) = alone
@@ -424,6 +451,22 @@ mod tests {
                 json!({"name": "log-level", "value": "error"}),
                 Command::SetLogLevel(Level::Error),
             ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": "5", "pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::SetTimeout(Duration::from_millis(5)),
+                },
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 70}),
+                Command::Order {
+                    pair: None,
+                    order: Order::SetTimeout(Duration::from_millis(70)),
+                },
+            ),
         ] {
             assert_eq!(command(name, arguments), Ok(expected), "{name}");
         }
@@ -483,9 +526,27 @@ mod tests {
             ),
             (
                 "set",
-                json!({"name": "compare-timeout", "value": 5}),
+                json!({"name": "flows", "value": 5}),
                 Class::Refused,
                 "restart the node",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 0}),
+                Class::Invalid,
+                "from 1 to 3600000",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": "soon"}),
+                Class::Invalid,
+                "from 1 to 3600000",
+            ),
+            (
+                "set",
+                json!({"name": "log-level", "value": "error", "pair": "a"}),
+                Class::Invalid,
+                "the process's",
             ),
             (
                 "set",
@@ -507,7 +568,10 @@ mod tests {
                 continue;
             };
             let name = name.split([' ', '|']).next().unwrap_or_default();
-            if matches!(name, "make-link-key" | "help" | "version") {
+            if matches!(
+                name,
+                "make-link-key" | "help" | "version" | "compare-timeout"
+            ) {
                 continue;
             }
             let fault = command("set", json!({"name": name, "value": 1})).expect_err(name);

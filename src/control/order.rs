@@ -1,6 +1,7 @@
 //! What the control thread is ordered to do, and when that is refused.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::fault::Fault;
 use super::status::{PairStatus, RoleNow};
@@ -18,6 +19,8 @@ pub enum Order {
     },
     /// Announce a restart to the peer.
     Announce,
+    /// Take this for the compare timeout from now on.
+    SetTimeout(Duration),
 }
 
 impl fmt::Display for Order {
@@ -26,6 +29,7 @@ impl fmt::Display for Order {
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
             Self::Announce => "maintenance",
+            Self::SetTimeout(_) => "set compare-timeout",
         })
     }
 }
@@ -48,6 +52,7 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Announce => announce(pair),
+        Order::SetTimeout(_) => None,
     };
     match why {
         None => Ok(()),

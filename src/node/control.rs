@@ -32,7 +32,8 @@ use self::orders::PostedOrder;
 use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
-use crate::config::ProcessSettings;
+use crate::cli::Options;
+use crate::config::{ProcessSettings, Settings, reload};
 use crate::control::PairStatus;
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
@@ -183,7 +184,7 @@ impl Control {
             let number = posted.pair;
             if number < self.pairs.len() && posted.claim.take() {
                 let status = self.status(number, now);
-                self.pairs[number].carry_out(posted, &status, now, &self.logs[number]);
+                self.pairs[number].carry_out(posted, &status, now, self.clock, &self.logs[number]);
             }
         }
     }
@@ -194,6 +195,44 @@ impl Control {
         let figures = &mut stats.pairs[number];
         self.pairs[number].show_facts(now, figures);
         figures.status(now)
+    }
+
+    /// SIGHUP: reads the command line's configuration again and applies what it changes, all of it or nothing.
+    fn read_again(&mut self) {
+        let now = Settings {
+            process: self.settings.clone(),
+            pairs: self
+                .pairs
+                .iter()
+                .map(|pair| pair.settings().clone())
+                .collect(),
+        };
+        let then = match Options::again() {
+            Ok(then) => then,
+            Err(error) => {
+                return self.log.alert(format_args!(
+                    "SIGHUP: the configuration cannot be read again, and nothing is changed: {error}"
+                ));
+            }
+        };
+        match reload::changes(&now, &then) {
+            Ok(timeouts) if timeouts.is_empty() => {
+                self.log.info(format_args!(
+                    "SIGHUP: the configuration was read again, and nothing in it has changed"
+                ));
+            }
+            Ok(timeouts) => {
+                for (pair, timeout) in timeouts {
+                    self.pairs[pair].set_timeout(timeout, self.clock, &self.logs[pair]);
+                }
+                self.log.info(format_args!(
+                    "SIGHUP: the configuration was read again and applied"
+                ));
+            }
+            Err(fixed) => self.log.alert(format_args!(
+                "SIGHUP: nothing is changed, because this needs a restart of the node: {fixed}"
+            )),
+        }
     }
 
     /// Runs until a signal ends the program.
@@ -215,9 +254,7 @@ impl Control {
         while !signals.stop.load(Ordering::Relaxed) {
             self.wait(period);
             if signals.hangup.swap(false, Ordering::Relaxed) {
-                self.log.info(format_args!(
-                    "SIGHUP is ignored: settings are read at the start only; start again to change them"
-                ));
+                self.read_again();
             }
             if signals.restart.swap(false, Ordering::Relaxed) {
                 for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {

@@ -214,11 +214,7 @@ fn a_pair_is_operated_over_its_control_sockets() {
     assert_eq!(done["pairs"]["vm0"]["announced"], true);
     pair.primary
         .wait_for_line("the peer has received the announcement");
-    primary.error(
-        "set",
-        json!({"name": "compare-timeout", "value": 5}),
-        "refused",
-    );
+    primary.error("set", json!({"name": "flows", "value": 5}), "refused");
     primary.done("set", json!({"name": "log-level", "value": "error"}));
     assert_eq!(
         primary.done("status", json!({}))["node"]["log_level"],

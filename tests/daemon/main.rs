@@ -27,6 +27,7 @@ mod orders;
 mod pair;
 mod pools;
 mod quiet;
+mod settings;
 mod stall;
 mod starved;
 mod surroundings;

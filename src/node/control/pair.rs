@@ -170,6 +170,11 @@ impl ControlPair {
         link::warn_of_trust(&self.settings, log);
     }
 
+    /// The settings in force.
+    pub fn settings(&self) -> &PairSettings {
+        &self.settings
+    }
+
     /// The pair's name.
     pub fn name(&self) -> &str {
         &self.settings.name

@@ -11,8 +11,10 @@ use super::ControlPair;
 use super::facts::SeenCheckpoint;
 use crate::config::OnPeerLost;
 use crate::control::{Fault, Giver, Means, Order, OrderStatus, PairStatus, check};
+use crate::node::clock::Clock;
 use crate::node::control::fencing::Fencing;
 use crate::node::control::orders::{Outcome, PostedOrder, ReplyTo};
+use crate::node::mailbox::ToPoll;
 use crate::observability::log::Log;
 
 /// Marks the token of a checkpoint that was ordered; the poll core counts its own from 1.
@@ -402,7 +404,14 @@ fn late(pair: &str, order: Order, limit: Duration, now: &str) -> Fault {
 
 impl ControlPair {
     /// Carries an order out, or begins to; `status` is the pair at this moment.
-    pub fn carry_out(&mut self, posted: PostedOrder, status: &PairStatus, now: Instant, log: &Log) {
+    pub fn carry_out(
+        &mut self,
+        posted: PostedOrder,
+        status: &PairStatus,
+        now: Instant,
+        clock: Clock,
+        log: &Log,
+    ) {
         let PostedOrder {
             order, reply, by, ..
         } = posted;
@@ -437,7 +446,23 @@ impl ControlPair {
                 }
                 self.announce_restart("the control socket", log);
             }
+            Order::SetTimeout(timeout) => {
+                self.set_timeout(timeout, clock, log);
+                let outcome = json!({ "compare_timeout_ms": timeout.as_millis() as u64 });
+                let _ = waiting.reply.send(Ok(outcome));
+            }
         }
+    }
+
+    /// Frames that wait for their counterpart are overdue at this age from now on.
+    pub fn set_timeout(&mut self, timeout: Duration, clock: Clock, log: &Log) {
+        self.settings.compare_timeout = timeout;
+        self.tell(ToPoll::Timeout(clock.ticks(timeout)));
+        log.info(format_args!(
+            "pair {}: compare-timeout is {} ms now",
+            self.settings.name,
+            timeout.as_millis()
+        ));
     }
 
     /// Goes on with a failover whose fencing command has succeeded, unless the peer was heard meanwhile.
