@@ -34,7 +34,7 @@ use super::clock::Clock;
 use super::signals::Signals;
 use crate::cli::Options;
 use crate::config::{ProcessSettings, Settings, reload};
-use crate::control::PairStatus;
+use crate::control::{Order, PairStatus};
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
 use crate::observability::latency::Recorder;
@@ -184,6 +184,11 @@ impl Control {
             let number = posted.pair;
             if number < self.pairs.len() && posted.claim.take() {
                 let status = self.status(number, now);
+                if let Order::SetTimeout(timeout) = posted.order {
+                    // Who has the reply finds it in force.
+                    let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                    stats.pairs[number].set_timeout(timeout);
+                }
                 self.pairs[number].carry_out(posted, &status, now, self.clock, &self.logs[number]);
             }
         }

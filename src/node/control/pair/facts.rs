@@ -93,8 +93,7 @@ impl ControlPair {
         if self.orders.look(now) {
             self.tell(ToPoll::WithdrawRestart);
         }
-        // An operator may have set it.
-        figures.settings.compare_timeout = self.settings.compare_timeout;
+        figures.set_timeout(self.settings.compare_timeout);
         figures.orders.clear();
         figures.orders.extend(self.orders.under_way());
         self.facts.version = self.version;

@@ -53,6 +53,11 @@ impl Figures {
         self.records = Some(RecordSummary::default());
     }
 
+    /// Shows the compare timeout that is in force from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.settings.compare_timeout = timeout;
+    }
+
     /// Takes in what the poll core has recorded.
     pub fn collect(&mut self) {
         self.latencies.collect();
