@@ -1,6 +1,6 @@
 //! The way of an operator's order from the thread that serves the control socket to the control thread, and back.
 //!
-//! An order whose giver has been told that its time is over is not begun any more: exactly one of the two threads
+//! An order is not begun any more once its giver has the reply that its time is over: exactly one of the two threads
 //! takes it, the one to carry it out or the other to withdraw it.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! An operator's orders: how far each has come, and its outcome.
 //!
 //! An order does what a signal, an operator at QEMU's monitor or `--failover auto` does, and by the same code. What it
-//! adds is the reply. Each giver is told within a bounded time; what cannot be withdrawn then is shown until it ends.
+//! adds is the reply. Each giver gets its reply within a bounded time; what cannot be withdrawn then is shown until it ends.
 
 use std::time::{Duration, Instant};
 
@@ -193,7 +193,7 @@ impl Orders {
         }
     }
 
-    /// The nodes have had so many sessions.
+    /// The number of sessions that the nodes have had.
     pub fn session(&mut self, sessions: u64) {
         if self
             .checkpoint
