@@ -14,11 +14,12 @@ Exit status, as OCF resource agents have it:
   0  done; of status: the node runs and its VM does not lead
   1  refused, failed or not in time
   2  wrong words, or no such pair
-  7  no node answers at the socket
-  8  of status: the node runs and its VM leads";
+  7  no node runs there
+  8  of status: the node runs and its VM leads
+  9  of status: the node runs, and another VM has taken the place of its own, which is silent";
 
 /// What the node's own bounds leave for a reply: an order may wait for a fencing command and for QEMU.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(70);
 
 /// Show what a running dpdk-colo does and why, and give it orders
 #[derive(Debug, Parser)]
@@ -84,10 +85,13 @@ pub enum Task {
     },
     /// Change a parameter of the running node
     Set {
-        /// Its name, such as log-level
+        /// Its name: log-level or compare-timeout
         name: String,
         /// Its value
         value: String,
+        /// The pair of a compare-timeout (default: all)
+        #[arg(long)]
+        pair: Option<String>,
     },
     /// Print a completion script for a shell
     Completions {
@@ -109,6 +113,8 @@ pub enum Condition {
     Protected,
     /// This node's VM is the one that speaks
     Leads,
+    /// This node's VM could go on without loss, were the other one certainly down
+    Promotable,
 }
 
 /// Whether a restart is announced.
@@ -143,7 +149,9 @@ impl Args {
             Task::Maintenance { mode, pair } => {
                 ("maintenance", json!({ "mode": word(*mode) }), pair)
             }
-            Task::Set { name, value } => ("set", json!({ "name": name, "value": value }), &None),
+            Task::Set { name, value, pair } => {
+                ("set", json!({ "name": name, "value": value }), pair)
+            }
             Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
         };
         if let Some(pair) = pair {
@@ -250,6 +258,6 @@ mod tests {
             let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
             assert!(page.contains(&title), "{title}");
         }
-        assert!(page.contains("no node answers at the socket"));
+        assert!(page.contains("no node runs there") && page.contains("which is silent"));
     }
 }

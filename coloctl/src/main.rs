@@ -20,6 +20,7 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 const NOT_RUNNING: u8 = 7;
 const LEADS: u8 = 8;
+const SUPERSEDED: u8 = 9;
 
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ impl Failure {
             Self::Place(place::PlaceError::Nowhere) | Self::Client(ClientError::Absent { .. }) => {
                 NOT_RUNNING
             }
-            Self::Place(place::PlaceError::Closed(_)) | Self::Client(_) | Self::Write(_) => FAILED,
+            Self::Place(_) | Self::Client(_) | Self::Write(_) => FAILED,
         }
     }
 }
@@ -90,16 +91,20 @@ fn status(task: &Task, reply: &Reply) -> u8 {
             Some("unknown" | "invalid" | "protocol") => WRONG,
             _ => FAILED,
         },
-        Reply::Return(value) if matches!(task, Task::Status { .. }) => match leads(value) {
-            true => LEADS,
-            false => 0,
-        },
+        Reply::Return(value) if matches!(task, Task::Status { .. }) => role_of(value),
         Reply::Return(_) => 0,
     }
 }
 
-/// Whether the VMs of all pairs lead.
-fn leads(status: &Value) -> bool {
+/// What a cluster has to know of the VMs of all pairs: whether one of them is of no use any more, or all lead.
+fn role_of(status: &Value) -> u8 {
     let pairs = status["pairs"].as_array().map_or(&[][..], Vec::as_slice);
-    !pairs.is_empty() && pairs.iter().all(|pair| pair["role"] == "primary")
+    let is = |role: &'static str| move |pair: &Value| pair["role"] == role;
+    if pairs.iter().any(is("superseded")) {
+        SUPERSEDED
+    } else if !pairs.is_empty() && pairs.iter().all(is("primary")) {
+        LEADS
+    } else {
+        0
+    }
 }

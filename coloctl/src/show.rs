@@ -16,7 +16,7 @@ pub fn text(task: &Task, reply: &Value) -> String {
                 let _ = write_pair(&mut text, pair);
             }
         }
-        Task::Set { name, value } => {
+        Task::Set { name, value, .. } => {
             let _ = writeln!(text, "{name} is {value} now");
         }
         _ => {
@@ -67,6 +67,33 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
     if let Some(todo) = pair["todo"].as_str() {
         line("to do", todo.to_owned())?;
     }
+    if pair["role"] == "secondary"
+        && let Some(promotable) = pair["promotable"].as_bool()
+    {
+        let answer = if promotable { "yes" } else { "no" };
+        line(
+            "promotable",
+            format!("{answer}: {}", word(&pair["promotable_why"])),
+        )?;
+    }
+    for order in pair["orders"].as_array().into_iter().flatten() {
+        let late = match order["timed_out"].as_bool() {
+            Some(true) => "; nobody waits for it any more",
+            _ => "",
+        };
+        let by = &order["by"];
+        line(
+            "order",
+            format!(
+                "{} waits for {} for {}, given by uid {}, pid {}{late}",
+                word(&order["order"]),
+                word(&order["waits_for"]),
+                age(&order["since_s"]),
+                by["uid"],
+                by["pid"]
+            ),
+        )?;
+    }
     let monitor = &pair["monitor"];
     if monitor.is_object() {
         let qemu = monitor["qemu"].as_str().unwrap_or("of unknown version");
@@ -102,9 +129,10 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
     }
     if let Some(heard) = peer["heard"].as_bool() {
         let silence = word(&peer["silence_ms"]);
-        let what = match heard {
-            true => format!("heard {silence} ms ago"),
-            false => format!("silent for {silence} ms"),
+        let what = match (heard, peer["certainly_lost"].as_bool()) {
+            (true, _) => format!("heard {silence} ms ago"),
+            (false, Some(true)) => format!("certainly lost, silent for {silence} ms"),
+            (false, _) => format!("silent for {silence} ms"),
         };
         let bound = word(&peer["lost_after_ms"]);
         let losses = word(&peer["losses"]);
@@ -234,5 +262,29 @@ mod tests {
             );
         }
         assert!(text(&status, &reply(true)).contains("heard 612 ms ago (lost after"));
+    }
+
+    #[test]
+    fn a_secondary_shows_whether_it_may_be_promoted_and_an_order_what_it_waits_for() {
+        let status = Task::Status { pair: None };
+        let reply = json!({"pairs": [{
+            "name": "vm0", "role": "secondary", "state": "peer_lost", "since_s": 2.0, "epoch": 4, "why": "because",
+            "promotable": true, "promotable_why": "a state is loaded",
+            "orders": [{"order": "failover", "waits_for": "QEMU", "since_s": 50.0, "timed_out": true,
+                "by": {"uid": 7, "pid": 9}}],
+            "peer": {"heard": false, "silence_ms": 700, "lost_after_ms": 500, "losses": 1, "certainly_lost": true},
+            "checkpoints": {}, "held": {}, "parameters": {},
+        }]});
+        let shown = text(&status, &reply);
+        for line in [
+            "  promotable  yes: a state is loaded",
+            "  order       failover waits for QEMU for 50.0 s, given by uid 7, pid 9; nobody waits for it any more",
+            "  peer        certainly lost, silent for 700 ms (lost after 500 ms), losses: 1",
+        ] {
+            assert!(
+                shown.lines().any(|it| it == line),
+                "{line:?} is not in\n{shown}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use lexopt::Arg;
 
-use super::{UsageError, ValueError};
+use super::{UsageError, ValueError, split};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, pair_keys, resolve};
 
 /// Long options beside the keys of a pair. All take a value.
@@ -161,6 +161,21 @@ impl Options {
             has_directory("summary", path)?;
         }
         Ok(settings)
+    }
+
+    /// The settings that the process's command line means now: its file may have changed.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn again() -> Result<Settings, UsageError> {
+        let parts = split(std::env::args_os())?;
+        match Self::parse(parts.app)? {
+            Command::Run(options) => options.settings(),
+            // Such a process does not run.
+            Command::Help | Command::Version | Command::MakeLinkKey(_) => {
+                Self::default().settings()
+            }
+        }
     }
 
     fn set(&mut self, option: &'static str, value: OsString) -> Result<(), UsageError> {

@@ -14,6 +14,7 @@ mod heartbeat_udp;
 pub mod keys;
 pub mod link_key;
 mod policy;
+pub mod reload;
 mod resolve;
 mod value;
 

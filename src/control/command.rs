@@ -1,12 +1,15 @@
 //! The commands: what a request's words mean, and what follows from them over a snapshot.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
-use super::order::Order;
+use super::order::{Means, Order, check};
 use super::status::{PairStatus, Snapshot};
+use crate::config::keys::CompareTimeout;
 use crate::observability::log::Level;
 use crate::protect::State;
 
@@ -27,6 +30,8 @@ pub enum Condition {
     Protected,
     /// This node's VM speaks.
     Leads,
+    /// This node's VM could go on without loss.
+    Promotable,
 }
 
 impl Condition {
@@ -37,6 +42,7 @@ impl Condition {
             Self::Peer => "peer",
             Self::Protected => "protected",
             Self::Leads => "leads",
+            Self::Promotable => "promotable",
         }
     }
 
@@ -46,6 +52,7 @@ impl Condition {
             Self::Peer => pair.hears_peer(),
             Self::Protected => pair.state == State::Protected,
             Self::Leads => pair.leads(),
+            Self::Promotable => pair.promotable,
         }
     }
 }
@@ -117,6 +124,7 @@ struct OfMaintenance {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OfSet {
+    pair: Option<String>,
     name: String,
     value: Value,
 }
@@ -180,7 +188,30 @@ impl Command {
     }
 }
 
-fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
+fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
+    if name == "log-level" && pair.is_some() {
+        return Err(Fault::Arguments {
+            command: "set",
+            reason: "log-level is the process's, not a pair's".to_owned(),
+        });
+    }
+    if name == "compare-timeout" {
+        let timeout = match &value {
+            Value::String(text) => text.parse().ok(),
+            value => value
+                .as_i64()
+                .and_then(|ms| CompareTimeout::try_from(ms).ok()),
+        };
+        let timeout = timeout.ok_or_else(|| Fault::Arguments {
+            command: "set",
+            reason: format!("compare-timeout is {value}; give milliseconds from 1 to 3600000"),
+        })?;
+        let timeout = Duration::from_millis(CompareTimeout::value(timeout).into());
+        return Ok(Command::Order {
+            pair,
+            order: Order::SetTimeout(timeout),
+        });
+    }
     if name == "log-level" {
         let level = value.as_str().and_then(Level::of_word);
         return level
@@ -191,7 +222,7 @@ fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
             });
     }
     let why = match name.as_str() {
-        "compare-timeout" | "policy" => {
+        "policy" => {
             "each core that compares has its own copy, and a frame is judged by one value only"
         }
         "hold-frames" | "flows" | "mtu" | "idle-sleep" => {
@@ -254,12 +285,22 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
         }
         Command::Order { pair, order } => {
             let pairs = named(pair.as_deref(), snapshot)?;
-            if pairs.len() > 1 && order != Order::Announce {
+            if order == Order::Announce {
+                // All pairs or none: the process that restarts is one.
+                for (number, _) in &pairs {
+                    check(order, &snapshot.pairs[*number], Means::Nothing)?;
+                }
+            }
+            let alone = match order {
+                Order::Checkpoint => Some("checkpoint"),
+                Order::Failover { .. } => Some("failover"),
+                Order::Announce | Order::SetTimeout(_) => None,
+            };
+            if pairs.len() > 1
+                && let Some(command) = alone
+            {
                 return Err(Fault::WhichPair {
-                    command: match order {
-                        Order::Checkpoint => "checkpoint",
-                        _ => "failover",
-                    },
+                    command,
                     known: known(snapshot),
                 });
             }
@@ -410,6 +451,22 @@ mod tests {
                 json!({"name": "log-level", "value": "error"}),
                 Command::SetLogLevel(Level::Error),
             ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": "5", "pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::SetTimeout(Duration::from_millis(5)),
+                },
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 70}),
+                Command::Order {
+                    pair: None,
+                    order: Order::SetTimeout(Duration::from_millis(70)),
+                },
+            ),
         ] {
             assert_eq!(command(name, arguments), Ok(expected), "{name}");
         }
@@ -469,9 +526,27 @@ mod tests {
             ),
             (
                 "set",
-                json!({"name": "compare-timeout", "value": 5}),
+                json!({"name": "flows", "value": 5}),
                 Class::Refused,
                 "restart the node",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 0}),
+                Class::Invalid,
+                "from 1 to 3600000",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": "soon"}),
+                Class::Invalid,
+                "from 1 to 3600000",
+            ),
+            (
+                "set",
+                json!({"name": "log-level", "value": "error", "pair": "a"}),
+                Class::Invalid,
+                "the process's",
             ),
             (
                 "set",
@@ -493,7 +568,10 @@ mod tests {
                 continue;
             };
             let name = name.split([' ', '|']).next().unwrap_or_default();
-            if matches!(name, "make-link-key" | "help" | "version") {
+            if matches!(
+                name,
+                "make-link-key" | "help" | "version" | "compare-timeout"
+            ) {
                 continue;
             }
             let fault = command("set", json!({"name": name, "value": 1})).expect_err(name);

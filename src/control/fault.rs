@@ -71,7 +71,7 @@ pub enum Fault {
         known: String,
     },
     /// No such parameter.
-    #[error("set: there is no parameter {0:?}; log-level can be set")]
+    #[error("set: there is no parameter {0:?}; log-level and compare-timeout can be set")]
     UnknownParameter(String),
     /// A parameter that holds until the node ends.
     #[error(

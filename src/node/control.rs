@@ -32,8 +32,9 @@ use self::orders::PostedOrder;
 use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
-use crate::config::ProcessSettings;
-use crate::control::Order;
+use crate::cli::Options;
+use crate::config::{ProcessSettings, Settings, reload};
+use crate::control::{Order, PairStatus};
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
 use crate::observability::latency::Recorder;
@@ -172,29 +173,71 @@ impl Control {
 
     /// Begins what operators have ordered.
     fn carry_out_orders(&mut self, now: Instant) {
-        while let Ok(posted) = self.orders.1.try_recv() {
-            self.carry_out(posted, now);
+        // Before later orders, which join them.
+        for number in 0..self.pairs.len() {
+            for waiting in self.pairs[number].take_fenced() {
+                let status = self.status(number, now);
+                self.pairs[number].go_on_fenced(waiting, &status, now, &self.logs[number]);
+            }
         }
-        for pair in 0..self.pairs.len() {
-            for reply in self.pairs[pair].take_fenced() {
-                let order = Order::Failover { fenced: true };
-                self.carry_out(PostedOrder { pair, order, reply }, now);
+        while let Ok(posted) = self.orders.1.try_recv() {
+            let number = posted.pair;
+            if number < self.pairs.len() && posted.claim.take() {
+                let status = self.status(number, now);
+                if let Order::SetTimeout(timeout) = posted.order {
+                    // Who has the reply finds it in force.
+                    let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                    stats.pairs[number].set_timeout(timeout);
+                }
+                self.pairs[number].carry_out(posted, &status, now, self.clock, &self.logs[number]);
             }
         }
     }
 
-    fn carry_out(&mut self, posted: PostedOrder, now: Instant) {
-        let number = posted.pair;
-        let Some(pair) = self.pairs.get_mut(number) else {
-            return;
+    /// A pair at this moment.
+    fn status(&mut self, number: usize, now: Instant) -> PairStatus {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = &mut stats.pairs[number];
+        self.pairs[number].show_facts(now, figures);
+        figures.status(now)
+    }
+
+    /// SIGHUP: reads the command line's configuration again and applies what it changes, all of it or nothing.
+    fn read_again(&mut self) {
+        let now = Settings {
+            process: self.settings.clone(),
+            pairs: self
+                .pairs
+                .iter()
+                .map(|pair| pair.settings().clone())
+                .collect(),
         };
-        let status = {
-            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-            let figures = &mut stats.pairs[number];
-            pair.show_facts(now, figures);
-            figures.status(now)
+        let then = match Options::again() {
+            Ok(then) => then,
+            Err(error) => {
+                return self.log.alert(format_args!(
+                    "SIGHUP: the configuration cannot be read again, and nothing is changed: {error}"
+                ));
+            }
         };
-        pair.carry_out(posted, &status, now, &self.logs[number]);
+        match reload::changes(&now, &then) {
+            Ok(timeouts) if timeouts.is_empty() => {
+                self.log.info(format_args!(
+                    "SIGHUP: the configuration was read again, and nothing in it has changed"
+                ));
+            }
+            Ok(timeouts) => {
+                for (pair, timeout) in timeouts {
+                    self.pairs[pair].set_timeout(timeout, self.clock, &self.logs[pair]);
+                }
+                self.log.info(format_args!(
+                    "SIGHUP: the configuration was read again and applied"
+                ));
+            }
+            Err(fixed) => self.log.alert(format_args!(
+                "SIGHUP: nothing is changed, because this needs a restart of the node: {fixed}"
+            )),
+        }
     }
 
     /// Runs until a signal ends the program.
@@ -216,9 +259,7 @@ impl Control {
         while !signals.stop.load(Ordering::Relaxed) {
             self.wait(period);
             if signals.hangup.swap(false, Ordering::Relaxed) {
-                self.log.info(format_args!(
-                    "SIGHUP is ignored: settings are read at the start only; start again to change them"
-                ));
+                self.read_again();
             }
             if signals.restart.swap(false, Ordering::Relaxed) {
                 for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {
@@ -228,11 +269,9 @@ impl Control {
             let now = Instant::now();
             self.carry_out_orders(now);
             for (number, pair) in self.pairs.iter_mut().enumerate() {
-                let mut stats = None;
+                // Not for longer: what the pair writes to a disk meanwhile would keep telemetry and the socket waiting.
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
-                    let stats = stats.get_or_insert_with(|| {
-                        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
-                    });
+                    let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
                     act(&mut stats.pairs[number]);
                 };
                 pair.work(
@@ -321,12 +360,14 @@ impl Control {
 
 impl Finish {
     /// Writes the summary and says what was left.
-    pub(crate) fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
-            figures.finish(recorder);
-        }
-        let summary = stats.summary();
+    pub(super) fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
+        let summary = {
+            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+            for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
+                figures.finish(recorder);
+            }
+            stats.summary()
+        };
         for pair in summary.pairs() {
             if pair.held > 0 {
                 self.log.warning(

@@ -82,6 +82,11 @@ pub(crate) fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock:
     writer.set(Counter::Untranslated, own.untranslated);
     writer.set(Counter::OffsetsLost, own.offsets_lost);
     writer.set(Counter::TakenOver, u64::from(state.takeover().is_some()));
+    let epochs = state.epochs();
+    writer.set(Counter::Superseded, u64::from(epochs.is_superseded()));
+    writer.set(Counter::PeerGone, u64::from(epochs.is_peer_gone()));
+    // This node may have been the secondary before.
+    writer.set(Counter::Promotable, 0);
     writer.set(Counter::Epoch, u64::from(state.epoch()));
     writer.set(Counter::Epochs, u64::from(state.epoch()));
     writer.set(Counter::State, state.state() as u64);
@@ -93,6 +98,8 @@ pub(crate) fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, cl
     peer(writer, state.link(), clock);
     let own = state.counts();
     writer.set(Counter::PeerLosses, own.losses);
+    writer.set(Counter::PeerGone, u64::from(state.is_peer_gone()));
+    writer.set(Counter::Promotable, u64::from(state.is_promotable()));
     writer.set(Counter::Mirrored, own.delivered);
     writer.set(Counter::InputStale, own.stale);
     writer.set(Counter::Untranslated, own.untranslated);

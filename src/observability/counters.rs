@@ -170,6 +170,12 @@ counters! {
     PeerSilence = "silence_ms", Peer, Max;
     /// Whether this node began as the secondary and has taken over: 1 if so.
     TakenOver = "taken_over", Peer, Max;
+    /// Whether another VM goes on in the place of this node's, which is silent: 1 if so.
+    Superseded = "superseded", Peer, Max;
+    /// Whether the peer is lost and its VM certainly sends nothing any more: 1 if so.
+    PeerGone = "certainly_lost", Peer, Max;
+    /// Whether the SVM could go on without loss, were the primary certainly down: 1 if so.
+    Promotable = "promotable", Peer, Max;
     /// Mirrored input frames lost on the link.
     LinkLostInput = "lost_input", Link, Sum;
     /// Output frames of the SVM lost on the link.

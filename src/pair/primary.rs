@@ -163,7 +163,9 @@ impl<B: Burst> PrimaryDriver<B> {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::Timeout(timeout) => self.state.set_timeout(timeout),
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
+                ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
                 // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }

@@ -110,7 +110,14 @@ impl<B: Burst> SecondaryDriver<B> {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::Timeout(timeout) => {
+                    // It compares nothing before it has taken over.
+                    if let Some(standby) = &mut self.standby {
+                        standby.set_timeout(timeout);
+                    }
+                }
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
+                ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }

@@ -27,6 +27,11 @@ impl InputMirror {
         }
     }
 
+    /// The SVM may take no input for less than this from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Ticks) {
+        self.timeout = timeout;
+    }
+
     /// Input frames mirrored.
     pub(crate) fn mirrored(&self) -> u64 {
         self.mirrored

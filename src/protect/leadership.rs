@@ -88,6 +88,11 @@ impl Leadership {
         self.peer.is_lost()
     }
 
+    /// Whether the peer is lost and its VM certainly sends nothing any more.
+    pub(super) fn is_certain(&self) -> bool {
+        self.peer.is_certain()
+    }
+
     /// Times the peer was lost.
     pub(crate) fn losses(&self) -> u64 {
         self.losses

@@ -77,6 +77,12 @@ impl<F: Frame> OutputCommit<F> {
         self.committed
     }
 
+    /// Frames that wait are overdue at this age from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Ticks) {
+        self.timeout = timeout;
+        self.comparison.comparator.set_timeout(timeout);
+    }
+
     /// The comparator and its findings.
     pub(crate) fn comparison(&self) -> &Comparison<F> {
         &self.comparison

@@ -53,6 +53,11 @@ impl PeerLink {
         self.restart.announce();
     }
 
+    /// The operator does not wait for the peer to receive that announcement any more.
+    pub(crate) fn withdraw_restart(&mut self) {
+        self.restart.withdraw();
+    }
+
     /// Whether the peer has received that announcement; true once.
     pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
         self.restart.take_acknowledged(&self.end)

@@ -130,6 +130,12 @@ impl<F: Frame> Primary<F> {
         self.epochs.output_mut().comparison_mut()
     }
 
+    /// Frames that wait for their counterpart are overdue at this age from now on.
+    pub(crate) fn set_timeout(&mut self, timeout: Ticks) {
+        self.epochs.output_mut().set_timeout(timeout);
+        self.mirror.set_timeout(timeout);
+    }
+
     /// The link's end, for its counters.
     pub fn link(&self) -> &Endpoint {
         &self.link.end

@@ -64,6 +64,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "link",
             "protect",
             "config",
+            "cli",
             "observability",
             "control",
             "pair",

@@ -29,6 +29,7 @@ use super::offsets::OffsetFile;
 use super::starvation::Starvation;
 use super::waits::Waits;
 use crate::config::{PairSettings, Role};
+use crate::control::RoleNow;
 use crate::dpdk::LinkWatch;
 use crate::frame::Ticks;
 use crate::node::clock::Clock;
@@ -72,7 +73,11 @@ pub(crate) struct ControlPair {
     orders: Orders,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
+    /// What the log has reported last.
     state: State,
+    role: RoleNow,
+    /// QEMU has been given the failover command then, and has not answered.
+    failover_owed: Option<Instant>,
 }
 
 impl ControlPair {
@@ -91,6 +96,7 @@ impl ControlPair {
             .qmp()
             .map(|address| Client::new(address.clone(), Options::default()));
         let facts = Facts::new(Instant::now());
+        let role = settings.role.role().into();
         let orders = Orders::new(&settings.name);
         let figures = Figures {
             settings: settings.clone(),
@@ -101,6 +107,7 @@ impl ControlPair {
             monitor: None,
             records: None,
             facts,
+            orders: Vec::new(),
         };
         Self {
             settings,
@@ -127,6 +134,8 @@ impl ControlPair {
             orders,
             mute: false,
             state: State::Solo,
+            role,
+            failover_owed: None,
         }
     }
 
@@ -160,6 +169,11 @@ impl ControlPair {
     /// Says at the start what it means that nobody has to prove anything on the link.
     pub(crate) fn warn_of_trust(&self, log: &Log) {
         link::warn_of_trust(&self.settings, log);
+    }
+
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> &PairSettings {
+        &self.settings
     }
 
     /// The pair's name.

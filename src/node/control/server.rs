@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Sender, TryRecvError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 use serde_json::{Map, Value, json};
 
 use super::SharedStats;
-use super::orders::{Outcome, PostedOrder, posted};
+use super::orders::{Outcome, Posted, PostedOrder, posted};
 use super::socket::ControlSocket;
 use crate::config::ProcessSettings;
-use crate::control::{self, CHUNK, Fault, NodeStatus, Order, Session, Snapshot, Step, Waiting};
+use crate::control::{
+    self, CHUNK, Fault, Giver, NodeStatus, Order, Session, Snapshot, Step, Waiting,
+};
 use crate::observability::log::Log;
 
 /// Clients at a time.
@@ -25,8 +29,8 @@ const CLIENTS: usize = 32;
 const IDLE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of a reply is cut off after this.
 const SLOW: Duration = Duration::from_secs(10);
-/// Longest time for an order: a fencing command may take 30 s, and QEMU then 10 s for its reply.
-const ORDER: Duration = Duration::from_secs(45);
+/// Longest time for an order. The control thread ends each one sooner, unless it is kept from running.
+const ORDER: Duration = Duration::from_secs(50);
 /// How often the end of the node is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether something that is waited for has come.
@@ -47,6 +51,8 @@ pub(crate) struct Server {
 struct Client {
     stream: UnixStream,
     session: Session,
+    /// Who is there.
+    by: Giver,
     pending: Option<Pending>,
     /// When it last sent or took something.
     active: Instant,
@@ -61,7 +67,7 @@ enum Pending {
 /// An order to one pair or several, and what has become of it.
 struct Orders {
     order: Order,
-    waiting: Vec<(String, Receiver<Outcome>)>,
+    waiting: Vec<(String, Posted)>,
     done: Map<String, Value>,
     deadline: Instant,
 }
@@ -141,9 +147,9 @@ impl Server {
                     return;
                 }
             };
-            if stream.set_nonblocking(true).is_err() {
+            let (Ok(()), Ok(by)) = (stream.set_nonblocking(true), giver(&stream)) else {
                 continue;
-            }
+            };
             if self.clients.len() >= CLIENTS && !self.make_room(now) {
                 let line = Session::turned_away(&Fault::Busy { limit: CLIENTS });
                 // It is short, and its reader may be gone.
@@ -154,6 +160,7 @@ impl Server {
             let mut client = Client {
                 stream,
                 session,
+                by,
                 pending: None,
                 active: now,
             };
@@ -213,8 +220,9 @@ impl Server {
                         };
                         let changes = matches!(request.command, control::Command::SetLogLevel(_));
                         client.active = now;
+                        let by = client.by;
                         let seen = snapshot.get_or_insert_with(|| self.snapshot());
-                        match self.begin(request.command, seen, now) {
+                        match self.begin(request.command, by, seen, now) {
                             Ok(outcome) => {
                                 if changes {
                                     snapshot = None;
@@ -239,6 +247,7 @@ impl Server {
     fn begin(
         &self,
         command: control::Command,
+        by: Giver,
         snapshot: &Snapshot,
         now: Instant,
     ) -> Result<Outcome, Pending> {
@@ -247,7 +256,8 @@ impl Server {
             Ok(Step::Reply(reply)) => Ok(reply),
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
-                    "control socket: lines below {} are not written from now on",
+                    "control socket ({by}): lines below {} are not written from now on, but for those that somebody has to \
+                     act on",
                     level.word()
                 ));
                 self.log.set_least(level);
@@ -265,11 +275,12 @@ impl Server {
                     deadline: now + ORDER,
                 };
                 for (pair, name) in pairs {
-                    let (posted, outcome) = posted(pair, order);
-                    if self.orders.try_send(posted).is_err() {
+                    let (order, posted) = posted(pair, order, by);
+                    if self.orders.try_send(order).is_err() {
+                        orders.withdraw();
                         return Ok(Err(Fault::NoTaker("too many orders wait")));
                     }
-                    orders.waiting.push((name, outcome));
+                    orders.waiting.push((name, posted));
                 }
                 return Err(Pending::Orders(orders));
             }
@@ -293,6 +304,15 @@ impl Server {
     }
 }
 
+/// The process at the other end, as the kernel knows it. One of another PID namespace has the id 0.
+fn giver(stream: &UnixStream) -> rustix::io::Result<Giver> {
+    let peer = socket_peercred(stream)?;
+    Ok(Giver {
+        uid: peer.uid.as_raw(),
+        pid: Pid::as_raw(Some(peer.pid)).cast_unsigned(),
+    })
+}
+
 fn micros(time: Option<Duration>) -> u64 {
     time.map_or(0, |time| {
         u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
@@ -302,8 +322,8 @@ fn micros(time: Option<Duration>) -> u64 {
 impl Orders {
     /// The outcome for all pairs, or itself while one is missing. The first fault is the outcome of all.
     fn look(mut self, now: Instant) -> Result<Outcome, Self> {
-        while let Some((name, outcome)) = self.waiting.pop() {
-            match outcome.try_recv() {
+        while let Some((name, posted)) = self.waiting.pop() {
+            match posted.outcome.try_recv() {
                 Ok(Ok(value)) => {
                     self.done.insert(name, value);
                 }
@@ -312,24 +332,39 @@ impl Orders {
                     return Ok(Err(Fault::Failed {
                         pair: name,
                         order: self.order,
-                        why: "the control thread has dropped it: another order took its place, or the node ends"
-                            .to_owned(),
+                        why: "the control thread has dropped it: the node ends".to_owned(),
                     }));
                 }
                 Err(TryRecvError::Empty) if now < self.deadline => {
-                    self.waiting.push((name, outcome));
+                    self.waiting.push((name, posted));
                     return Err(self);
                 }
                 Err(TryRecvError::Empty) => {
+                    let now_is = match posted.claim.take() {
+                        true => {
+                            "it is withdrawn: the control thread has not come to it; see the log, and the disks that it writes to"
+                        }
+                        false => {
+                            "the control thread has begun it and does not answer: it may still take effect; see status, and the log"
+                        }
+                    };
+                    self.withdraw();
                     return Ok(Err(Fault::Timeout {
                         what: format!("pair {name}: {}", self.order),
                         seconds: ORDER.as_secs_f64(),
-                        now: "QEMU or the peer has not answered; see status".to_owned(),
+                        now: now_is.to_owned(),
                     }));
                 }
             }
         }
         Ok(Ok(json!({ "pairs": self.done })))
+    }
+
+    /// What is left of it is not begun any more, if it was not yet.
+    fn withdraw(&self) {
+        for (_, posted) in &self.waiting {
+            posted.claim.take();
+        }
     }
 }
 

@@ -246,3 +246,48 @@ fn a_survivor_that_is_started_again_leads_in_the_term_that_it_led_in() {
     pair.secondary_fails_over();
     assert_eq!(pair.take_over().epochs().term(), 5);
 }
+
+#[test]
+fn a_secondary_may_be_promoted_while_an_epoch_of_this_session_covers_what_has_left() {
+    let pair = Pair::new().forwards();
+    assert!(!pair.secondary.is_promotable(), "it has no state");
+    let mut pair = pair_with(OnPeerLost::Hold, false);
+    assert!(pair.secondary.is_promotable());
+    // A checkpoint that is under way changes nothing: the state before it is whole.
+    pair.stop(1);
+    assert!(pair.secondary.is_promotable());
+    pair.resume();
+    pair.exchange();
+    // What is lost may be replaced; what comes back may have let out what no state covers.
+    pair.silence();
+    assert_eq!(pair.secondary.state(), State::PeerLost);
+    assert!(pair.secondary.is_promotable());
+    pair.cut = false;
+    pair.exchange();
+    pair.secondary.tick(pair.now);
+    pair.primary.tick(pair.now);
+    assert!(!pair.secondary.is_promotable());
+    pair.stop(2);
+    pair.resume();
+    pair.exchange();
+    assert!(pair.secondary.is_promotable());
+    // Another node of the primary's.
+    let mut began_anew = pair_with(OnPeerLost::Hold, false);
+    began_anew.primary = Primary::new(setup(9), began_anew.now);
+    began_anew.exchange();
+    assert!(!began_anew.secondary.is_promotable());
+    // Its QEMU is gone, or leads, or has left COLO.
+    pair.secondary.monitor(QemuEvent::Disconnected);
+    assert!(!pair.secondary.is_promotable());
+    pair.secondary.monitor(CONNECTED_SECONDARY);
+    assert!(pair.secondary.is_promotable());
+    pair.secondary_fails_over_at(3);
+    assert!(!pair.secondary.is_promotable());
+    let mut other = pair_with(OnPeerLost::Hold, false);
+    other.secondary.monitor(CONNECTED);
+    other.secondary.monitor(CONNECTED_SECONDARY);
+    assert!(
+        !other.secondary.is_promotable(),
+        "another QEMU has no state"
+    );
+}

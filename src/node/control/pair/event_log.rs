@@ -11,9 +11,9 @@ pub(super) fn log_event(event: &Event, settings: &PairSettings, log: &Log) {
     match event {
         Event::Connected(probe) => log_probe(probe, settings, log),
         Event::Disconnected(error) => {
-            log.warning("monitor", format_args!("pair {name}: {}", chain(error)));
+            log.urgent("monitor", format_args!("pair {name}: {}", chain(error)));
         }
-        Event::ColoExit { mode, reason, .. } => log.warning(
+        Event::ColoExit { mode, reason, .. } => log.urgent(
             "exit",
             format_args!("pair {name}: COLO ended: mode {mode:?}, reason {reason:?}"),
         ),
@@ -28,11 +28,11 @@ pub(super) fn log_event(event: &Event, settings: &PairSettings, log: &Log) {
                  which was down in the state that its peer sent"
             ),
         ),
-        Event::FailOverAccepted => log.warning(
+        Event::FailOverAccepted => log.urgent(
             "failover",
             format_args!("pair {name}: QEMU goes on with this VM alone"),
         ),
-        Event::FailOverFailed { cause } => log.warning(
+        Event::FailOverFailed { cause } => log.urgent(
             "failover",
             format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(cause)),
         ),
@@ -44,7 +44,7 @@ pub(super) fn log_event(event: &Event, settings: &PairSettings, log: &Log) {
             "yank",
             format_args!("pair {name}: QEMU has not cut {what}: {}", chain(cause)),
         ),
-        Event::Late { command, after } => log.warning(
+        Event::Late { command, after } => log.urgent(
             "late",
             format_args!(
                 "pair {name}: QEMU has not replied to {command} within {} s; it waits for a disk, or for a host that is \

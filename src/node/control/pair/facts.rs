@@ -6,9 +6,10 @@ use super::{ControlPair, Figures};
 use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
 use crate::control::{
     self, CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus,
-    MonitorStatus, PairParameters, PairStatus, PeerStatus, RingStatus,
+    MonitorStatus, PairParameters, PairStatus, PeerStatus, RingStatus, RoleNow,
 };
 use crate::node::control::advice::advice;
+use crate::node::mailbox::ToPoll;
 use crate::observability::counters::{Counter, Snapshot};
 use crate::observability::summary::MonitorState;
 use crate::protect::{Migration, State};
@@ -88,11 +89,28 @@ impl ControlPair {
         if self.facts.look(state, commits, now) {
             self.orders.committed();
         }
-        self.orders.look(now);
+        self.orders.session(counters.value(Counter::LinkSessions));
+        if self.orders.look(now) {
+            self.tell(ToPoll::WithdrawRestart);
+        }
+        figures.set_timeout(self.settings.compare_timeout);
+        figures.orders.clear();
+        figures.orders.extend(self.orders.under_way());
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
         figures.facts = self.facts;
+    }
+}
+
+/// The role that a node has now, by what it began as and its counters.
+pub(super) fn role_now(began_as: Role, counters: &Snapshot) -> RoleNow {
+    let is = |counter| counters.value(counter) == 1;
+    match began_as {
+        Role::Compare => RoleNow::Compare,
+        _ if is(Counter::Superseded) => RoleNow::Superseded,
+        Role::Secondary if !is(Counter::TakenOver) => RoleNow::Secondary,
+        Role::Primary | Role::Secondary => RoleNow::Primary,
     }
 }
 
@@ -148,10 +166,13 @@ impl Figures {
             true => now.saturating_duration_since(facts.since),
             false => Duration::ZERO,
         };
+        let role = role_now(began_as, &counters);
         let mut pair = PairStatus {
             name: self.settings.name.clone(),
-            role: if taken_over { Role::Primary } else { began_as },
+            role,
             taken_over,
+            promotable: false,
+            promotable_why: String::new(),
             state,
             since_s: since.as_secs_f64(),
             epoch: value(Counter::Epoch),
@@ -176,10 +197,17 @@ impl Figures {
                 most: value(Counter::HeldMax),
                 limit: self.settings.hold_frames.get().into(),
             },
+            orders: self.orders.iter().map(|it| it.status(now)).collect(),
             parameters: self.parameters(),
         };
+        let follows = role == RoleNow::Secondary && pair.has_monitor();
+        pair.promotable = follows && value(Counter::Promotable) == 1;
+        pair.promotable_why = control::promotable(&pair);
         pair.why = control::why(&pair, facts.cause);
-        pair.todo = control::todo(&pair, advice(state, &self.settings));
+        pair.todo = control::todo(
+            &pair,
+            advice(state, role, &self.settings.failover.on_peer_lost),
+        );
         pair
     }
 
@@ -218,6 +246,7 @@ impl Figures {
             silence_ms,
             lost_after_ms,
             losses: counters.value(Counter::PeerLosses),
+            certainly_lost: counters.value(Counter::PeerGone) == 1,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::facts::Facts;
+use super::orders::UnderWay;
 use crate::config::PairSettings;
 use crate::observability::checkpoints::CheckpointTimes;
 use crate::observability::counters::{self, Snapshot};
@@ -21,6 +22,7 @@ pub(crate) struct Figures {
     pub(super) monitor: Option<MonitorSummary>,
     pub(super) records: Option<RecordSummary>,
     pub(super) facts: Facts,
+    pub(super) orders: Vec<UnderWay>,
 }
 
 impl Figures {
@@ -49,6 +51,11 @@ impl Figures {
     /// Shows what becomes of records, of which there is none yet.
     pub(crate) fn show_records(&mut self) {
         self.records = Some(RecordSummary::default());
+    }
+
+    /// Shows the compare timeout that is in force from now on.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.settings.compare_timeout = timeout;
     }
 
     /// Takes in what the poll core has recorded.

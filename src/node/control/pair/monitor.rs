@@ -83,11 +83,16 @@ impl ControlPair {
             Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(QemuEvent::Pass)),
             Event::Migration { status, .. } => {
                 self.migration = migration(status);
+                if self.migration != Migration::Colo {
+                    self.orders.end_checkpoint("QEMU has left COLO; see status");
+                }
                 self.tell(ToPoll::Monitor(QemuEvent::Migration(self.migration)));
             }
-            Event::ColoExit { .. } => {
+            Event::ColoExit { reason, .. } => {
                 // No checkpoint follows.
                 self.asked = None;
+                self.orders
+                    .end_checkpoint(&format!("COLO has ended (reason {reason:?}); see status"));
                 self.tell(ToPoll::Monitor(QemuEvent::ColoExit));
             }
             Event::RequestWritten { token, at } => self.request_written(token, at, clock, figures),
@@ -101,8 +106,12 @@ impl ControlPair {
                 migration,
             } => self.barrier_returned(token, run, migration),
             Event::BarrierFailed { token, .. } => self.barrier_failed(token),
-            Event::FailOverAccepted => self.orders.failed_over(Ok(())),
+            Event::FailOverAccepted => {
+                self.failover_owed = None;
+                self.orders.failed_over(Ok(()));
+            }
             Event::FailOverFailed { cause } => {
+                self.failover_owed = None;
                 self.orders.failed_over(Err(chain(&cause).to_string()));
             }
             Event::RequestAccepted { .. }
@@ -142,6 +151,7 @@ impl ControlPair {
         self.connected = false;
         self.asked = None;
         self.stopped = None;
+        self.failover_owed = None;
         self.orders.disconnected();
         self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
     }
