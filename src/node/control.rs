@@ -10,6 +10,7 @@ mod orders;
 mod pair;
 mod poll_interval;
 mod server;
+mod service;
 mod socket;
 mod starvation;
 mod waits;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, Timespec, poll};
-use sd_notify::NotifyState;
 
 pub use heartbeat::{HeartbeatUdpError, ProgressReports};
 pub use pair::{ControlPair, GuestEvent, guest_events};
@@ -29,6 +29,7 @@ pub use server::Server;
 pub use socket::{ControlSocket, ControlSocketError};
 
 use self::orders::PostedOrder;
+use self::service::Service;
 use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
@@ -199,7 +200,8 @@ impl Control {
 
     /// Runs until a signal ends the program.
     pub fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let mut service = Service::from_env(Instant::now());
+        service.ready();
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
         let period = poll_interval::begin(has_monitor, self.settings.idle_sleep);
@@ -254,6 +256,12 @@ impl Control {
                     pair.tell_waits(now, figures, log);
                     pair.show_facts(now, figures);
                 }
+                let cores = stats.pairs.iter().flat_map(pair::Figures::rounds);
+                service.report_progress(cores, now, &self.log);
+                if service.wants_status(now) {
+                    let pairs: Vec<_> = stats.pairs.iter().map(|pair| pair.status(now)).collect();
+                    service.status(&pairs, now);
+                }
             }
             if let (Some(period), Some(out)) = (self.settings.stats_period, &stdout)
                 && now.duration_since(printed) >= period
@@ -274,7 +282,7 @@ impl Control {
         if let Some(out) = stdout {
             out.drain(STDOUT_WAIT);
         }
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        service.stopping();
         Ok(Finish {
             stats: self.stats,
             settings: self.settings,

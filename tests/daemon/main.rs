@@ -25,6 +25,7 @@ mod offload;
 mod pair;
 mod pools;
 mod quiet;
+mod service;
 mod stall;
 mod starved;
 mod surroundings;
