@@ -57,7 +57,9 @@ lint:
 	RUSTDOCFLAGS="$(DENY) -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --all-targets -- $(DENY)
-	bash -n lab/guest/build scripts/* hugepages/reserve packaging/man-page packaging/ocf/* examples/*/* lab/cluster/test lab/cluster/host lab/cluster/vm lab/cluster/node fuzz/run fuzz/mutants fuzz/options fuzz/rustc-wrapper
+	for script in lab/guest/build scripts/* hugepages/reserve packaging/man-page packaging/ocf/* examples/*/* \
+	  lab/cluster/test lab/cluster/host lab/cluster/vm lab/cluster/node fuzz/run fuzz/mutants fuzz/options \
+	  fuzz/rustc-wrapper; do bash -n $$script || exit 1; done
 
 # The seeds of randomised tests, always the same here so that a change is judged by itself;
 # `make unit DPDK_COLO_SEED=$$RANDOM` draws others.
