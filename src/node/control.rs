@@ -10,6 +10,7 @@ mod orders;
 mod pair;
 mod poll_interval;
 mod server;
+mod service;
 mod socket;
 mod starvation;
 mod waits;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, Timespec, poll};
-use sd_notify::NotifyState;
 
 pub(crate) use heartbeat::{HeartbeatUdpError, ProgressReports};
 pub(crate) use pair::{ControlPair, GuestEvent, guest_events};
@@ -29,6 +29,7 @@ pub(crate) use server::Server;
 pub(crate) use socket::{ControlSocket, ControlSocketError};
 
 use self::orders::PostedOrder;
+use self::service::Service;
 use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
@@ -241,8 +242,9 @@ impl Control {
     }
 
     /// Runs until a signal ends the program.
-    pub(crate) fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    pub(super) fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
+        let mut service = Service::from_env(Instant::now());
+        service.ready();
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
         let period = poll_interval::begin(has_monitor, self.settings.idle_sleep);
@@ -293,6 +295,12 @@ impl Control {
                     pair.tell_waits(now, figures, log);
                     pair.show_facts(now, figures);
                 }
+                let cores = stats.pairs.iter().flat_map(pair::Figures::rounds);
+                service.report_progress(cores, now, &self.log);
+                if service.wants_status(now) {
+                    let pairs: Vec<_> = stats.pairs.iter().map(|pair| pair.status(now)).collect();
+                    service.status(&pairs, now);
+                }
             }
             if let (Some(period), Some(out)) = (self.settings.stats_period, &stdout)
                 && now.duration_since(printed) >= period
@@ -313,7 +321,7 @@ impl Control {
         if let Some(out) = stdout {
             out.drain(STDOUT_WAIT);
         }
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        service.stopping();
         Ok(Finish {
             stats: self.stats,
             settings: self.settings,

@@ -75,6 +75,8 @@ const SEARCHED: &[&str] = &[
     "fuzz/tests",
     "fuzz/fuzz_targets",
     "hugepages",
+    "packaging",
+    "examples",
     "scripts",
     "README.md",
     "CONTRIBUTING.md",

@@ -27,6 +27,7 @@ mod orders;
 mod pair;
 mod pools;
 mod quiet;
+mod service;
 mod settings;
 mod stall;
 mod starved;

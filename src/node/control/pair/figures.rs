@@ -6,7 +6,7 @@ use super::facts::Facts;
 use super::orders::UnderWay;
 use crate::config::PairSettings;
 use crate::observability::checkpoints::CheckpointTimes;
-use crate::observability::counters::{self, Snapshot};
+use crate::observability::counters::{self, Counter, Snapshot};
 use crate::observability::latency::{self, Recorder, Set};
 use crate::observability::summary::{self, MonitorSummary, PairSummary, RecordSummary};
 
@@ -46,6 +46,14 @@ impl Figures {
         summary.monitor = self.monitor;
         summary.records = self.records;
         summary
+    }
+
+    /// Its cores' lcores, each with the number of rounds that the core has finished.
+    pub(crate) fn rounds(&self) -> impl Iterator<Item = (u32, u64)> {
+        let rounds = |core: &counters::Reader| core.value(Counter::Polls);
+        self.cores
+            .iter()
+            .map(move |(lcore, core)| (*lcore, rounds(core)))
     }
 
     /// Shows what becomes of records, of which there is none yet.
