@@ -4,6 +4,7 @@
 
 mod args;
 mod client;
+mod doctor;
 mod place;
 mod show;
 
@@ -28,6 +29,8 @@ enum Failure {
     Place(#[from] place::PlaceError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Doctor(#[from] doctor::DoctorError),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -39,6 +42,7 @@ impl Failure {
             Self::Place(place::PlaceError::Nowhere) | Self::Client(ClientError::Absent { .. }) => {
                 NOT_RUNNING
             }
+            Self::Doctor(error) => error.status(),
             Self::Place(place::PlaceError::Closed(_)) | Self::Client(_) | Self::Write(_) => FAILED,
         }
     }
@@ -66,6 +70,7 @@ fn run(args: &Args) -> Result<u8, Failure> {
             args::man(out)?;
             return Ok(0);
         }
+        Task::Doctor(words) => return Ok(doctor::run(args, words, out)?),
         _ => {}
     }
     let path = place::find(args.control.as_deref(), args.file_prefix.as_deref())?;

@@ -76,6 +76,8 @@ pub enum Command {
     },
     /// Change the least level of the log's lines.
     SetLogLevel(Level),
+    /// Show what the node is made of.
+    Facts,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +85,10 @@ pub enum Command {
 struct OfPair {
     pair: Option<String>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +181,14 @@ impl Command {
                 }
             }
             "set" => setting(read("set", arguments)?)?,
+            "facts" => {
+                let Nothing {} = read("facts", arguments)?;
+                Self::Facts
+            }
+            "examine" => {
+                let OfPair { pair } = read("examine", arguments)?;
+                order(pair, Order::Examine)
+            }
             other => return Err(Fault::UnknownCommand(other.to_owned())),
         })
     }
@@ -226,6 +240,8 @@ pub enum Step {
         /// What.
         order: Order,
     },
+    /// What the node is made of is the reply.
+    Facts,
     /// The log's level is to be this; then comes the reply.
     SetLogLevel(Level, Value),
 }
@@ -258,6 +274,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
                 return Err(Fault::WhichPair {
                     command: match order {
                         Order::Checkpoint => "checkpoint",
+                        Order::Examine => "examine",
                         _ => "failover",
                     },
                     known: known(snapshot),
@@ -265,6 +282,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
             }
             Step::Order { pairs, order }
         }
+        Command::Facts => Step::Facts,
         Command::SetLogLevel(level) => {
             let reply = json!({ "name": "log-level", "value": level.word() });
             Step::SetLogLevel(level, reply)
@@ -410,6 +428,15 @@ mod tests {
                 json!({"name": "log-level", "value": "error"}),
                 Command::SetLogLevel(Level::Error),
             ),
+            ("facts", json!({}), Command::Facts),
+            (
+                "examine",
+                json!({"pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::Examine,
+                },
+            ),
         ] {
             assert_eq!(command(name, arguments), Ok(expected), "{name}");
         }
@@ -493,7 +520,7 @@ mod tests {
                 continue;
             };
             let name = name.split([' ', '|']).next().unwrap_or_default();
-            if matches!(name, "make-link-key" | "help" | "version") {
+            if matches!(name, "make-link-key" | "check" | "help" | "version") {
                 continue;
             }
             let fault = command("set", json!({"name": name, "value": 1})).expect_err(name);

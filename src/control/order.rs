@@ -19,6 +19,8 @@ pub enum Order {
     },
     /// Announce a restart to the peer.
     Announce,
+    /// Ask QEMU how it is set up. Changes nothing.
+    Examine,
 }
 
 impl fmt::Display for Order {
@@ -27,6 +29,7 @@ impl fmt::Display for Order {
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
             Self::Announce => "maintenance",
+            Self::Examine => "examine",
         })
     }
 }
@@ -49,6 +52,7 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Announce => announce(pair),
+        Order::Examine => absent(pair),
     };
     match why {
         None => Ok(()),
@@ -59,19 +63,29 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
     }
 }
 
-/// QEMU takes no order, or none of this kind.
-fn no_colo(pair: &PairStatus) -> Option<String> {
+/// QEMU takes no order.
+fn absent(pair: &PairStatus) -> Option<String> {
     match &pair.monitor {
         None => Some("it has no --qmp; give the comparator QEMU's monitor".to_owned()),
         Some(monitor) if monitor.state == "absent" => Some(format!(
             "QEMU's monitor at {} does not answer; start QEMU, or see the log",
             monitor.address
         )),
+        Some(_) => None,
+    }
+}
+
+/// QEMU takes no order of this kind.
+fn no_colo(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    match &pair.monitor {
         Some(monitor) if monitor.migration != "colo" => Some(format!(
             "QEMU is not in COLO (its migration is {}); there is nothing to do",
             monitor.migration
         )),
-        Some(_) => None,
+        _ => None,
     }
 }
 

@@ -159,7 +159,7 @@ impl Control {
     }
 
     /// What serves the control socket, on a thread of its own.
-    pub fn server(&self, socket: ControlSocket) -> Server {
+    pub fn server(&self, socket: ControlSocket, facts: serde_json::Value) -> Server {
         let (orders, _) = &self.orders;
         Server::new(
             socket,
@@ -167,6 +167,7 @@ impl Control {
             orders.clone(),
             self.settings.clone(),
             self.log.clone(),
+            facts,
         )
     }
 

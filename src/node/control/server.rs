@@ -40,6 +40,8 @@ pub struct Server {
     orders: Sender<PostedOrder>,
     settings: ProcessSettings,
     log: Log,
+    /// What the node is made of.
+    facts: Value,
     /// No client is accepted before: the last attempt failed.
     deaf_until: Option<Instant>,
 }
@@ -74,6 +76,7 @@ impl Server {
         orders: Sender<PostedOrder>,
         settings: ProcessSettings,
         log: Log,
+        facts: Value,
     ) -> Self {
         Self {
             socket,
@@ -82,6 +85,7 @@ impl Server {
             orders,
             settings,
             log,
+            facts,
             deaf_until: None,
         }
     }
@@ -245,6 +249,7 @@ impl Server {
         Ok(match control::begin(command, snapshot) {
             Err(fault) => Err(fault),
             Ok(Step::Reply(reply)) => Ok(reply),
+            Ok(Step::Facts) => Ok(self.facts.clone()),
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
                     "control socket: lines below {} are not written from now on",

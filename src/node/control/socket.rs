@@ -107,6 +107,11 @@ impl ControlSocket {
         linked
     }
 
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The socket.
     pub fn listener(&self) -> &UnixListener {
         &self.listener

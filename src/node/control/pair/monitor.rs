@@ -249,6 +249,7 @@ impl ControlPair {
                      which was down in the state that its peer sent"
                 ),
             ),
+            Event::Examined { said } => self.orders.examined(said),
             Event::FailOverAccepted => {
                 self.orders.failed_over(Ok(()));
                 log.warning(

@@ -49,6 +49,7 @@ pub(super) struct Orders {
     /// Failovers whose fencing command has succeeded.
     fenced: Vec<ReplyTo>,
     announcements: Vec<ReplyTo>,
+    examinations: Vec<ReplyTo>,
     name: String,
 }
 
@@ -140,6 +141,13 @@ impl Orders {
             reply(checkpoint.replies, Err(fault));
         }
         self.failed_over(Err(why.to_owned()));
+        let fault = self.failed(Order::Examine, why);
+        reply(std::mem::take(&mut self.examinations), Err(fault));
+    }
+
+    /// QEMU has answered what it was asked about itself.
+    pub fn examined(&mut self, said: Value) {
+        reply(std::mem::take(&mut self.examinations), Ok(said));
     }
 
     /// QEMU has accepted the failover command, or there will be none.
@@ -188,11 +196,15 @@ impl ControlPair {
             let _ = reply.send(Err(fault));
             return;
         }
+        if order == Order::Examine {
+            return self.order_examination(reply, now);
+        }
         log.alert(format_args!(
             "pair {}: control socket: {order} is ordered",
             self.settings.name
         ));
         match order {
+            Order::Examine => {}
             Order::Checkpoint => self.order_checkpoint(reply, now),
             Order::Failover { fenced } => {
                 // A primary that goes on alone has made sure already.
@@ -204,6 +216,22 @@ impl ControlPair {
                     self.orders.announcements.push(reply);
                 }
                 self.announce_restart("the control socket", log);
+            }
+        }
+    }
+
+    fn order_examination(&mut self, reply: ReplyTo, now: Instant) {
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        match client.examine(now) {
+            Ok(()) if self.orders.examinations.len() < WAITING => {
+                self.orders.examinations.push(reply);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let fault = self.orders.failed(Order::Examine, error.to_string());
+                let _ = reply.send(Err(fault));
             }
         }
     }
