@@ -122,31 +122,16 @@ pub fn run(args: &Args, words: &Words, out: &mut impl Write) -> Result<u8, Docto
         return Ok(0);
     }
     facts.peer = peer.map(Box::new);
-    let found = examine(&facts);
-    let sound = is_sound(&found) && planned.is_empty();
+    let mut found = planned;
+    found.extend(examine(&facts));
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let sound = is_sound(&found);
     if args.json {
-        let all: Vec<Value> = planned
-            .into_iter()
-            .chain(found.iter().map(|it| json!(it)))
-            .collect();
-        writeln!(out, "{}", json!({ "sound": sound, "findings": all }))?;
+        writeln!(out, "{}", json!({ "sound": sound, "findings": found }))?;
     } else {
-        write(out, &planned, &found)?;
+        out.write_all(text(&found).as_bytes())?;
     }
     Ok(if sound { 0 } else { crate::FAILED })
-}
-
-fn write(out: &mut impl Write, planned: &[Value], found: &[Finding]) -> io::Result<()> {
-    for finding in planned {
-        let word = |key: &str| finding[key].as_str().unwrap_or_default();
-        let (severity, place, what) = (word("severity"), word("place"), word("what"));
-        writeln!(out, "{severity}: {place}: {what} [{}]", word("check"))?;
-        writeln!(out, "  to do: {}", word("todo"))?;
-    }
-    match (planned.is_empty(), found.is_empty()) {
-        (false, true) => Ok(()),
-        _ => out.write_all(text(found).as_bytes()),
-    }
 }
 
 fn peer(path: &Path) -> Result<Facts, DoctorError> {
@@ -167,7 +152,7 @@ fn peer(path: &Path) -> Result<Facts, DoctorError> {
 }
 
 /// The facts of a node that does not run, and what only its program finds.
-fn planned(command: &[OsString]) -> Result<(Facts, Vec<Value>), DoctorError> {
+fn planned(command: &[OsString]) -> Result<(Facts, Vec<Finding>), DoctorError> {
     let (program, words) = command.split_first().expect("the caller has seen a word");
     let mut check = Command::new(program);
     check.args(words);
@@ -180,12 +165,7 @@ fn planned(command: &[OsString]) -> Result<(Facts, Vec<Value>), DoctorError> {
         program: program.clone(),
         source,
     })?;
-    let reply: Option<Value> = serde_json::from_slice(&output.stdout).ok();
-    let facts = reply.as_ref().and_then(|reply| {
-        let facts = reply.get("facts")?;
-        serde_json::from_value::<Facts>(facts.clone()).ok()
-    });
-    let Some(facts) = facts else {
+    let Ok(Judged { facts, findings }) = serde_json::from_slice(&output.stdout) else {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(DoctorError::Check {
             program: program.clone(),
@@ -198,13 +178,15 @@ fn planned(command: &[OsString]) -> Result<(Facts, Vec<Value>), DoctorError> {
         });
     };
     // The other checks are made again, with more facts.
-    let findings = reply.and_then(|mut reply| reply["findings"].as_array_mut().map(std::mem::take));
-    let own = |finding: &Value| {
-        let check = finding["check"].as_str().unwrap_or_default();
-        matches!(check, "port-missing" | "port-device")
-    };
-    let findings = findings.unwrap_or_default().into_iter().filter(own);
-    Ok((facts, findings.collect()))
+    let own = |finding: &Finding| matches!(&*finding.check, "port-missing" | "port-device");
+    Ok((facts, findings.into_iter().filter(own).collect()))
+}
+
+/// What `dpdk-colo --check=json` prints.
+#[derive(serde::Deserialize)]
+struct Judged {
+    facts: Facts,
+    findings: Vec<Finding>,
 }
 
 /// The facts of a node that runs.

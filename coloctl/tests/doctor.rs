@@ -121,7 +121,8 @@ fn before_the_start_the_program_judges_its_own_words() {
     let script = "#!/bin/sh\n\
                   [ \"$*\" = '-l 0 -- --role x --check=json' ] || exit 3\n\
                   echo '{\"findings\": [{\"severity\": \"error\", \"check\": \"port-missing\", \"place\": \"p\", \
-                  \"what\": \"w\", \"todo\": \"t\"}, {\"check\": \"other\"}], \"facts\": {\"node\": {\"pairs\": []}}}'\n\
+                  \"what\": \"w\", \"todo\": \"t\"}, {\"severity\": \"error\", \"check\": \"other\", \
+                  \"place\": \"\", \"what\": \"\", \"todo\": \"\"}], \"facts\": {\"node\": {\"pairs\": []}}}'\n\
                   exit 1\n";
     fs::write(&program, script).expect("a file");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("the owner may");

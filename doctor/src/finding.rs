@@ -1,5 +1,6 @@
 //! A finding: what, where, what to do.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -28,12 +29,12 @@ impl Severity {
 }
 
 /// Something that was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// Its name, which stays from release to release.
-    pub check: &'static str,
+    pub check: Cow<'static, str>,
     /// Where: a pair, a file, an interface, a CPU.
     pub place: String,
     /// What is so.
@@ -111,7 +112,7 @@ impl Findings {
     ) {
         self.0.push(Finding {
             severity,
-            check,
+            check: Cow::Borrowed(check),
             place: place.into(),
             what: what.into(),
             todo: todo.into(),

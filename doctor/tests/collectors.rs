@@ -214,7 +214,7 @@ fn mistakes_of_a_host_reach_the_findings() {
         ..Facts::default()
     };
     let found = examine(&facts);
-    let names: Vec<&str> = found.iter().map(|finding| finding.check).collect();
+    let names: Vec<&str> = found.iter().map(|finding| &*finding.check).collect();
     assert_eq!(
         names,
         [

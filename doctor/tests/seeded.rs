@@ -570,6 +570,19 @@ const MISTAKES: &[Mistake] = &[
         finds: &[("link-mtu", "mtu 1604")],
     },
     Mistake {
+        name: "the link's ring is too short for its interface's MTU",
+        setup: before,
+        sow: |facts| {
+            facts
+                .host
+                .interfaces
+                .extend([("eth0".to_owned(), interface(8000))]);
+            let link = &mut node(facts).pairs[0].ports[2];
+            (link.driver, link.mtu) = ("net_af_packet".to_owned(), Some(1964));
+        },
+        finds: &[("link-mtu", "framesz=16384")],
+    },
+    Mistake {
         name: "the uplink's MTU is lower than --mtu",
         setup: before,
         sow: |facts| node(facts).pairs[0].mtu = Some(8000),
@@ -761,7 +774,7 @@ fn each_mistake_is_found_with_its_advice_and_nothing_else_is() {
         let mut facts = (mistake.setup)();
         (mistake.sow)(&mut facts);
         let found = examine(&facts);
-        let names: Vec<&str> = found.iter().map(|finding| finding.check).collect();
+        let names: Vec<&str> = found.iter().map(|finding| &*finding.check).collect();
         let wanted: Vec<&str> = mistake.finds.iter().map(|(check, _)| *check).collect();
         assert_eq!(names, wanted, "{}:\n{}", mistake.name, text(&found));
         assert!(!is_sound(&found), "{}", mistake.name);

@@ -101,7 +101,7 @@ fn judge(eal: &[OsString], settings: &Settings, root: &Root) -> Plan {
 fn wrong(check: &'static str, place: &str, what: String, todo: String) -> Finding {
     Finding {
         severity: Severity::Error,
-        check,
+        check: check.into(),
         place: place.to_owned(),
         what,
         todo,
@@ -298,8 +298,11 @@ mod tests {
         judge(&halves.eal, &settings, root)
     }
 
-    fn checks(plan: &Plan) -> Vec<&'static str> {
-        plan.findings.iter().map(|finding| finding.check).collect()
+    fn checks(plan: &Plan) -> Vec<&str> {
+        plan.findings
+            .iter()
+            .map(|finding| &*finding.check)
+            .collect()
     }
 
     const COMPARE: &str =

@@ -81,8 +81,13 @@ fn with_each_other(node: &Node, found: &mut Findings) {
 fn with_others(facts: &Facts, node: &Node, found: &mut Findings) {
     for lcore in working(node) {
         let theirs = |pid| node.pid != Some(pid);
-        let mut threads = facts.host.pinned.iter();
-        let other = threads.find(|thread| lcore.cpus.contains(&thread.cpu) && theirs(thread.pid));
+        let on = |cpu: &u32| {
+            let mut threads = facts.host.pinned.iter();
+            threads.find(|thread| thread.cpu == *cpu && theirs(thread.pid))
+        };
+        // One that may run on several CPUs has a free one as long as not all are taken.
+        let others: Option<Vec<_>> = lcore.cpus.iter().map(on).collect();
+        let other = others.and_then(|others| others.first().copied());
         if let Some(thread) = other {
             found.warning(
                 "cpu-shared",

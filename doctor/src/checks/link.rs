@@ -57,7 +57,9 @@ fn mtu(facts: &Facts, pair: &Pair, found: &mut Findings) {
     let frames = pair.mtu.map(u32::from).or(uplink).unwrap_or(ETHERNET);
     let wanted = frames + more;
     if has < wanted {
-        let interface = link.interface.as_deref().unwrap_or("INTERFACE");
+        let name = link.interface.as_deref().unwrap_or("INTERFACE");
+        let of_interface = facts.host.interfaces.get(name).and_then(Option::as_ref);
+        let is_wide = of_interface.is_some_and(|interface| interface.mtu >= wanted);
         found.warning(
             "link-mtu",
             format!("pair {}: link {}", pair.name, link.name),
@@ -65,7 +67,12 @@ fn mtu(facts: &Facts, pair: &Pair, found: &mut Findings) {
                 "its MTU is {has}, and a frame of {frames} bytes has {wanted} there: the node sends each full frame in \
                  pieces"
             ),
-            format!("`ip link set dev {interface} mtu {wanted}` or more on both hosts, and on every switch between them"),
+            match is_wide && link.driver == "net_af_packet" {
+                true => "give its --vdev a longer ring: framesz=16384,blocksz=65536".to_owned(),
+                false => format!(
+                    "`ip link set dev {name} mtu {wanted}` or more on both hosts, and on every switch between them"
+                ),
+            },
         );
     }
 }
