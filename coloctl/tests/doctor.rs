@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -125,13 +124,14 @@ fn before_the_start_the_program_judges_its_own_words() {
                   \"place\": \"\", \"what\": \"\", \"todo\": \"\"}], \"facts\": {\"node\": {\"pairs\": []}}}'\n\
                   exit 1\n";
     fs::write(&program, script).expect("a file");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("the owner may");
     let program = program.to_str().expect("text");
-    let output = coloctl(&["doctor", "--", program, "-l", "0", "--", "--role", "x"]);
+    let output = coloctl(&[
+        "doctor", "--", "/bin/sh", program, "-l", "0", "--", "--role", "x",
+    ]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output).starts_with("error: p: w [port-missing]\n  to do: t\n"));
     for words in [
-        &["doctor", "--", program, "-l", "1"][..],
+        &["doctor", "--", "/bin/sh", program, "-l", "1"][..],
         &["doctor", "--", "/nonexistent/dpdk-colo"],
     ] {
         let output = coloctl(words);
