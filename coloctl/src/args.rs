@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub const EXIT_STATUS: &str = "\
 Exit status, as OCF resource agents have it:
   0  done; of status: the node runs and its VM does not lead
-  1  refused, failed or not in time
+  1  refused, failed or not in time; of doctor: something is wrong
   2  wrong words, or no such pair
   7  no node runs there
   8  of status: the node runs and its VM leads
@@ -93,6 +93,8 @@ pub enum Task {
         #[arg(long)]
         pair: Option<String>,
     },
+    /// Examine this host, its node and its QEMU: what is wrong, where, and what to do
+    Doctor(crate::doctor::Words),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -152,7 +154,7 @@ impl Args {
             Task::Set { name, value, pair } => {
                 ("set", json!({ "name": name, "value": value }), pair)
             }
-            Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
+            Task::Doctor(_) | Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
         };
         if let Some(pair) = pair {
             arguments["pair"] = json!(pair);

@@ -4,6 +4,7 @@
 
 mod args;
 mod client;
+mod doctor;
 mod place;
 mod show;
 
@@ -29,6 +30,8 @@ enum Failure {
     Place(#[from] place::PlaceError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Doctor(#[from] doctor::DoctorError),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -40,6 +43,7 @@ impl Failure {
             Self::Place(place::PlaceError::Nowhere) | Self::Client(ClientError::Absent { .. }) => {
                 NOT_RUNNING
             }
+            Self::Doctor(error) => error.status(),
             Self::Place(_) | Self::Client(_) | Self::Write(_) => FAILED,
         }
     }
@@ -67,6 +71,7 @@ fn run(args: &Args) -> Result<u8, Failure> {
             args::man(out)?;
             return Ok(0);
         }
+        Task::Doctor(words) => return Ok(doctor::run(args, words, out)?),
         _ => {}
     }
     let path = place::find(args.control.as_deref(), args.file_prefix.as_deref())?;

@@ -120,6 +120,9 @@ pub enum ValueError {
     /// No number in range.
     #[error(transparent)]
     Number(#[from] OutOfRange),
+    /// No format of a judgement.
+    #[error("give --check alone, or --check=json")]
+    CheckFormat,
     /// Any word will do.
     #[error(transparent)]
     Any(#[from] std::convert::Infallible),

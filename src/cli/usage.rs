@@ -14,6 +14,8 @@ Usage: dpdk-colo [EAL options] -- --role primary   --guest PORT --uplink PORT --
        dpdk-colo [EAL options] -- --config FILE [options]
        dpdk-colo --make-link-key FILE
 
+With --check among its options a line is judged, and nothing starts.
+
 A network proxy for COLO. The output of a primary VM leaves once its secondary has sent the same.
 Where the two differ, the node asks QEMU for a checkpoint; the output leaves after it.
 
@@ -77,6 +79,8 @@ Reporting:
 
   --config FILE          TOML with the same keys, [[pair]] and [[policy]] tables; options on
                          the command line override it
+  --check                print the settings in force, the memory of each pair, and what is wrong
+                         with it all on this host, and exit; --check=json: the same as JSON
   --make-link-key FILE   write a new secret to FILE, mode 0600, and exit
   -h, --help             print this and exit
   -V, --version          print the version and exit
@@ -84,7 +88,8 @@ Reporting:
 EAL options choose cores, memory and devices: -l, --vdev, --no-huge, --in-memory, --file-prefix.
 The EAL parameters page of DPDK's guide lists them all. The vhost library logs warnings only;
 --log-level lib.vhost.config:info enables its other messages.
-Exit status: 0 after SIGINT or SIGTERM, 1 after a failure at run time, 2 for a usage error.
+Exit status: 0 after SIGINT or SIGTERM, 1 after a failure at run time, 2 for a usage error;
+with --check 0 if nothing is wrong, 1 or 2 otherwise.
 
 Example, with no hardware and no QEMU:
   dpdk-colo --no-huge --vdev net_null0 --vdev net_null1 --vdev net_null2 -- \\

@@ -83,6 +83,8 @@ pub enum Command {
     },
     /// Change the least level of the log's lines.
     SetLogLevel(Level),
+    /// Show what the node is made of.
+    Facts,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,10 @@ pub enum Command {
 struct OfPair {
     pair: Option<String>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -183,6 +189,14 @@ impl Command {
                 }
             }
             "set" => setting(read("set", arguments)?)?,
+            "facts" => {
+                let Nothing {} = read("facts", arguments)?;
+                Self::Facts
+            }
+            "examine" => {
+                let OfPair { pair } = read("examine", arguments)?;
+                order(pair, Order::Examine)
+            }
             other => return Err(Fault::UnknownCommand(other.to_owned())),
         })
     }
@@ -257,6 +271,8 @@ pub enum Step {
         /// What.
         order: Order,
     },
+    /// What the node is made of is the reply.
+    Facts,
     /// The log's level is to be this; then comes the reply.
     SetLogLevel(Level, Value),
 }
@@ -294,6 +310,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
             let alone = match order {
                 Order::Checkpoint => Some("checkpoint"),
                 Order::Failover { .. } => Some("failover"),
+                Order::Examine => Some("examine"),
                 Order::Announce | Order::SetTimeout(_) => None,
             };
             if pairs.len() > 1
@@ -306,6 +323,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
             }
             Step::Order { pairs, order }
         }
+        Command::Facts => Step::Facts,
         Command::SetLogLevel(level) => {
             let reply = json!({ "name": "log-level", "value": level.word() });
             Step::SetLogLevel(level, reply)
@@ -467,6 +485,15 @@ mod tests {
                     order: Order::SetTimeout(Duration::from_millis(70)),
                 },
             ),
+            ("facts", json!({}), Command::Facts),
+            (
+                "examine",
+                json!({"pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::Examine,
+                },
+            ),
         ] {
             assert_eq!(command(name, arguments), Ok(expected), "{name}");
         }
@@ -570,7 +597,7 @@ mod tests {
             let name = name.split([' ', '|']).next().unwrap_or_default();
             if matches!(
                 name,
-                "make-link-key" | "help" | "version" | "compare-timeout"
+                "make-link-key" | "check" | "help" | "version" | "compare-timeout"
             ) {
                 continue;
             }

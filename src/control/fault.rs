@@ -43,7 +43,8 @@ pub enum Fault {
     },
     /// No such command.
     #[error(
-        "{0:?} is no command; the commands are: status, wait, checkpoint, failover, maintenance, set"
+        "{0:?} is no command; the commands are: status, wait, checkpoint, failover, maintenance, set, facts, \
+         examine"
     )]
     UnknownCommand(String),
     /// Arguments that the command does not take.

@@ -21,6 +21,8 @@ pub enum Order {
     Announce,
     /// Take this for the compare timeout from now on.
     SetTimeout(Duration),
+    /// Ask QEMU how it is set up. Changes nothing.
+    Examine,
 }
 
 impl fmt::Display for Order {
@@ -30,6 +32,7 @@ impl fmt::Display for Order {
             Self::Failover { .. } => "failover",
             Self::Announce => "maintenance",
             Self::SetTimeout(_) => "set compare-timeout",
+            Self::Examine => "examine",
         })
     }
 }
@@ -53,6 +56,7 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Announce => announce(pair),
         Order::SetTimeout(_) => None,
+        Order::Examine => absent(pair),
     };
     match why {
         None => Ok(()),
@@ -63,19 +67,29 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
     }
 }
 
-/// QEMU takes no order, or none of this kind.
-fn no_colo(pair: &PairStatus) -> Option<String> {
+/// QEMU takes no order.
+fn absent(pair: &PairStatus) -> Option<String> {
     match &pair.monitor {
         None => Some("it has no --qmp; give the comparator QEMU's monitor".to_owned()),
         Some(monitor) if monitor.state == "absent" => Some(format!(
             "QEMU's monitor at {} does not answer; start QEMU, or see the log",
             monitor.address
         )),
+        Some(_) => None,
+    }
+}
+
+/// QEMU takes no order of this kind.
+fn no_colo(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    match &pair.monitor {
         Some(monitor) if monitor.migration != "colo" => Some(format!(
             "QEMU is not in COLO (its migration is {}); there is nothing to do",
             monitor.migration
         )),
-        Some(_) => None,
+        _ => None,
     }
 }
 

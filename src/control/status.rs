@@ -174,6 +174,17 @@ pub struct LinkStatus {
     pub sealed: bool,
     /// Sessions so far.
     pub sessions: u64,
+    /// The last frames that did not count; `None`: none so far.
+    pub refused: Option<RefusedFrames>,
+}
+
+/// Frames of the link that did not count.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RefusedFrames {
+    /// Why: `other_key`, `unsealed`, `sealed`, `version`, `same_role`, `second`, `reflected`, `stale` or `forged`.
+    pub why: &'static str,
+    /// Since the last of them.
+    pub ago_s: f64,
 }
 
 /// The other node.
@@ -325,6 +336,7 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
             port: "net_tap0".to_owned(),
             sealed: true,
             sessions: 1,
+            refused: None,
         }),
         peer: (!alone).then_some(PeerStatus {
             heard: true,

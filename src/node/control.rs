@@ -161,7 +161,7 @@ impl Control {
     }
 
     /// What serves the control socket, on a thread of its own.
-    pub(crate) fn server(&self, socket: ControlSocket) -> Server {
+    pub(crate) fn server(&self, socket: ControlSocket, facts: serde_json::Value) -> Server {
         let (orders, _) = &self.orders;
         Server::new(
             socket,
@@ -169,6 +169,7 @@ impl Control {
             orders.clone(),
             self.settings.clone(),
             self.log.clone(),
+            facts,
         )
     }
 

@@ -10,11 +10,14 @@
 
 mod anchor;
 mod capture;
+mod check;
 mod clock;
 mod compare;
 mod control;
 mod counts;
+mod eal_words;
 mod egress;
+mod facts;
 mod fragments;
 mod guest;
 mod host;
@@ -35,6 +38,7 @@ mod stall;
 mod stamps;
 mod worker;
 
+pub use self::check::{Plan, check};
 pub use self::signals::Signals;
 
 use std::sync::Arc;
@@ -189,7 +193,12 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
     let lcores = poll.iter().map(|(lcore, _)| lcore);
     let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
     let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();
-    let server = socket.map(|socket| control.server(socket));
+    let server = socket.map(|socket| {
+        let mut node = facts::running(eal, settings, &hardware);
+        node.control = Some(socket.path().display().to_string());
+        let facts = serde_json::to_value(&node).unwrap_or_default();
+        control.server(socket, facts)
+    });
     let control_thread = {
         let (signals, busy_cpus, log) = (signals.clone(), busy_cpus.clone(), log.clone());
         thread::Builder::new()

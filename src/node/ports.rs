@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 
+use colo_doctor::facts as doctor;
+
 use super::NodeError;
+use super::facts::port;
 use super::pools::{FRAME, Pools, Purpose};
 use super::port_queue::Queues;
 use crate::config::{PairSettings, PortName, PortRole, Settings};
 use crate::dpdk::{Eal, Mempool, Port, PortConfig, PortError, fanout};
 use crate::observability::log::Log;
-use crate::plan::{Carries, ring_for};
+use crate::plan::{Carries, Device, ring_for};
 
 /// A port that is not open yet.
 struct Found {
     port: Port,
     carries: Carries,
+    device: Device,
 }
 
 /// Open ports and their pools.
@@ -23,6 +27,8 @@ pub(crate) struct Hardware {
     ports: Vec<Port>,
     /// The pools of all pairs.
     pub pools: Pools,
+    /// What each port is, by its name.
+    pub facts: HashMap<String, doctor::Port>,
 }
 
 impl Hardware {
@@ -37,11 +43,13 @@ impl Hardware {
         comparing: usize,
         log: &Log,
     ) -> Result<Self, NodeError> {
-        let mut found = HashMap::new();
+        let (mut found, mut facts) = (HashMap::new(), HashMap::new());
         for pair in &settings.pairs {
             for (place, name) in pair.ports() {
-                let port = look_at(eal, place, name, pair, &log.of(&pair.name))?;
-                found.insert(name.as_str().to_owned(), port);
+                let looked = look_at(eal, place, name, pair, &log.of(&pair.name))?;
+                let fact = port(place, name, &looked.device, looked.carries.mtu);
+                facts.insert(name.as_str().to_owned(), fact);
+                found.insert(name.as_str().to_owned(), looked);
             }
         }
         let is_packet_socket = |found: &Found| found.port.driver() == "net_af_packet";
@@ -66,6 +74,7 @@ impl Hardware {
             found,
             ports: Vec::new(),
             pools,
+            facts,
         })
     }
 
@@ -86,8 +95,9 @@ impl Hardware {
         let taken = || PortError::Taken {
             name: name.as_str().to_owned(),
         };
-        let Found { mut port, carries } =
-            (self.found.remove(name.as_str())).ok_or_else(|| failed(taken()))?;
+        let Found {
+            mut port, carries, ..
+        } = (self.found.remove(name.as_str())).ok_or_else(|| failed(taken()))?;
         let config = PortConfig {
             offloads: place != PortRole::Link,
             mtu: carries.configure,
@@ -183,5 +193,9 @@ fn look_at(
             ),
         );
     }
-    Ok(Found { port, carries })
+    Ok(Found {
+        port,
+        carries,
+        device,
+    })
 }

@@ -199,6 +199,16 @@ impl Client {
         Ok(())
     }
 
+    /// Asks how QEMU and its guest are set up; see [`Session::examine`].
+    ///
+    /// # Errors
+    /// See [`Session::examine`].
+    pub fn examine(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.session()?.examine(now)?;
+        self.flush();
+        Ok(())
+    }
+
     /// Asks what a stop is for; see [`Session::ask_run_state`].
     ///
     /// # Errors

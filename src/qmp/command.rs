@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::error::RequestFailure;
 use super::event::{ColoMode, Event, MigrationStatus, RunState};
+use super::examination::Look;
 use super::yank::Yanked;
 
 /// A command, and what its reply is for.
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Nics,
     /// A NIC gets its link.
     RaiseLink,
+    /// A part of an examination.
+    Look(Look),
 }
 
 impl Command {
@@ -60,6 +63,7 @@ impl Command {
             Self::BlockGraph => "x-debug-query-block-graph",
             Self::Nics => "query-rx-filter",
             Self::RaiseLink => "set_link",
+            Self::Look(look) => look.name(),
         }
     }
 

@@ -92,6 +92,13 @@ pub enum Event {
         cause: RequestFailure,
     },
 
+    /// What QEMU has answered to [`super::Client::examine`], by the names of the commands; those that it refused are
+    /// absent.
+    Examined {
+        /// The answers, and under `nics` what was asked of each virtio-net device.
+        said: Value,
+    },
+
     /// QEMU goes on with this virtual machine alone.
     FailOverAccepted,
     /// The failover command was not sent, or QEMU refused it.

@@ -67,6 +67,7 @@ const SEARCHED: &[&str] = &[
     "docs",
     "audit",
     "coloctl",
+    "doctor",
     "lab",
     "bench",
     "tests",

@@ -171,6 +171,31 @@ fn a_pair_is_operated_over_its_control_sockets() {
     );
     secondary.done("wait", json!({"for": "promotable", "timeout": 0}));
 
+    // What a doctor asks for: what the node is made of, and what its QEMU says of itself.
+    let facts = primary.done("facts", json!({}));
+    let its = &facts["pairs"][0];
+    assert_eq!(
+        (&its["role"], &its["hold_frames"]),
+        (&json!("primary"), &json!(4096)),
+        "{facts:#}"
+    );
+    assert_eq!(its["ports"].as_array().map(Vec::len), Some(3), "{facts:#}");
+    let pools = facts["memory"]["pools"].as_array().expect("a list");
+    assert!(
+        !pools.is_empty() && pools.iter().all(|pool| pool["made"] == pool["asked"]),
+        "{facts:#}"
+    );
+    assert!(
+        facts["lcores"]
+            .as_array()
+            .is_some_and(|lcores| lcores.iter().any(|lcore| lcore["work"] == "polls")),
+        "{facts:#}"
+    );
+    let said = secondary.done("examine", json!({"pair": "vm0"}));
+    let said = &said["pairs"]["vm0"];
+    assert_eq!(said["query-migrate"]["status"], "colo", "{said:#}");
+    assert_eq!(said["nics"], json!([]), "{said:#}");
+
     // A checkpoint is one request at QEMU, and its reply comes with the commit.
     let checkpoint = asks(&pair.primary, "checkpoint", json!({"pair": "vm0"}));
     pair.pvm.wait_for_requests(1);

@@ -109,6 +109,13 @@ impl KeyRing {
         text
     }
 
+    /// The public names of the keys, in hexadecimal: each node sends them with its greeting.
+    pub fn ids(&self) -> Vec<String> {
+        let keys = self.of_vm(0).into_iter().flatten();
+        let hex = |name: KeyName| name.iter().map(|byte| format!("{byte:02x}")).collect();
+        keys.map(|key| hex(key.name)).collect()
+    }
+
     /// The keys of the control threads' reports for one VM.
     pub(super) fn progress_keys(&self, vm: u16) -> [Option<Hmac<Sha256>>; KEYS] {
         [Some(self.first), self.second].map(|secret| {

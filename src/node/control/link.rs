@@ -52,6 +52,24 @@ pub(crate) fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
     }
 }
 
+/// Why the frames that a notice is of did not count.
+pub(super) fn refusal(notice: Notice) -> Option<&'static str> {
+    let Notice::Void { fault, .. } = notice else {
+        return None;
+    };
+    Some(match fault {
+        Fault::Unsealed => "unsealed",
+        Fault::Sealed => "sealed",
+        Fault::Version(_) => "version",
+        Fault::OtherKey => "other_key",
+        Fault::Forged => "forged",
+        Fault::Stale => "stale",
+        Fault::Reflected => "reflected",
+        Fault::Second => "second",
+        Fault::SameRole => "same_role",
+    })
+}
+
 /// Each kind of fault has its own place among the lines that are left out.
 fn source_of(fault: Fault) -> &'static str {
     match fault {

@@ -226,7 +226,12 @@ impl ControlPair {
                         ),
                     );
                 }
-                ToControl::Link(notice) => link::tell(notice, &self.settings, log),
+                ToControl::Link(notice) => {
+                    if let Some(why) = link::refusal(notice) {
+                        self.facts.refused(why, now);
+                    }
+                    link::tell(notice, &self.settings, log);
+                }
             }
         }
         self.look_at_fencing(now, log);

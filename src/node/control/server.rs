@@ -44,6 +44,8 @@ pub(crate) struct Server {
     orders: Sender<PostedOrder>,
     settings: ProcessSettings,
     log: Log,
+    /// What the node is made of.
+    facts: Value,
     /// No client is accepted before: the last attempt failed.
     deaf_until: Option<Instant>,
 }
@@ -80,6 +82,7 @@ impl Server {
         orders: Sender<PostedOrder>,
         settings: ProcessSettings,
         log: Log,
+        facts: Value,
     ) -> Self {
         Self {
             socket,
@@ -88,6 +91,7 @@ impl Server {
             orders,
             settings,
             log,
+            facts,
             deaf_until: None,
         }
     }
@@ -254,6 +258,7 @@ impl Server {
         Ok(match control::begin(command, snapshot) {
             Err(fault) => Err(fault),
             Ok(Step::Reply(reply)) => Ok(reply),
+            Ok(Step::Facts) => Ok(self.facts.clone()),
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
                     "control socket ({by}): lines below {} are not written from now on, but for those that somebody has to \

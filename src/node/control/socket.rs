@@ -115,6 +115,11 @@ impl ControlSocket {
         named
     }
 
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The socket.
     pub(crate) fn listener(&self) -> &UnixListener {
         &self.listener

@@ -6,7 +6,7 @@ use super::{ControlPair, Figures};
 use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
 use crate::control::{
     self, CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus,
-    MonitorStatus, PairParameters, PairStatus, PeerStatus, RingStatus, RoleNow,
+    MonitorStatus, PairParameters, PairStatus, PeerStatus, RefusedFrames, RingStatus, RoleNow,
 };
 use crate::node::control::advice::advice;
 use crate::node::mailbox::ToPoll;
@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     last: Option<SeenCheckpoint>,
     /// Why a checkpoint was requested last.
     cause: Option<&'static str>,
+    /// Why frames of the link did not count, and when the last of them came.
+    refused: Option<(&'static str, Instant)>,
 }
 
 impl Facts {
@@ -54,12 +56,18 @@ impl Facts {
             resumed: None,
             last: None,
             cause: None,
+            refused: None,
         }
     }
 
     /// A checkpoint was requested.
     pub(super) fn requested(&mut self, cause: &'static str) {
         self.cause = Some(cause);
+    }
+
+    /// Frames of the link did not count.
+    pub(super) fn refused(&mut self, why: &'static str, now: Instant) {
+        self.refused = Some((why, now));
     }
 
     /// The VM has gone on after a stop; whether that was a checkpoint the commits say.
@@ -180,7 +188,7 @@ impl Figures {
             todo: None,
             monitor: self.monitor_status(),
             ring: (began_as != Role::Compare).then_some(RingStatus { runs: facts.ring }),
-            link: self.link_status(&counters),
+            link: self.link_status(&counters, now),
             peer: self.peer_status(&counters),
             checkpoints: CheckpointStatus {
                 requested: value(Counter::Requests),
@@ -224,13 +232,17 @@ impl Figures {
         })
     }
 
-    fn link_status(&self, counters: &Snapshot) -> Option<LinkStatus> {
+    fn link_status(&self, counters: &Snapshot, now: Instant) -> Option<LinkStatus> {
         let mut ports = self.settings.ports();
         let (_, port) = ports.find(|(place, _)| *place == PortRole::Link)?;
         Some(LinkStatus {
             port: port.to_string(),
             sealed: matches!(self.settings.role.link_key(), Some(LinkKey::File(_))),
             sessions: counters.value(Counter::LinkSessions),
+            refused: self.facts.refused.map(|(why, at)| RefusedFrames {
+                why,
+                ago_s: now.saturating_duration_since(at).as_secs_f64(),
+            }),
         })
     }
 

@@ -106,6 +106,7 @@ impl ControlPair {
                 migration,
             } => self.barrier_returned(token, run, migration),
             Event::BarrierFailed { token, .. } => self.barrier_failed(token),
+            Event::Examined { said } => self.orders.examined(said),
             Event::FailOverAccepted => {
                 self.failover_owed = None;
                 self.orders.failed_over(Ok(()));

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ControlPair;
 use super::facts::SeenCheckpoint;
@@ -155,6 +155,7 @@ pub(super) struct Orders {
     /// Failovers whose fencing command has succeeded.
     fenced: Vec<Waiting>,
     announcement: Option<Waiters>,
+    examinations: Vec<ReplyTo>,
     name: String,
 }
 
@@ -328,6 +329,20 @@ impl Orders {
         let why = "QEMU's monitor was lost meanwhile; see status";
         self.end_checkpoint(why);
         self.failed_over(Err(why.to_owned()));
+        let fault = self.failed(Order::Examine, why);
+        self.tell_examiners(&Err(fault));
+    }
+
+    /// QEMU has answered what it was asked about itself.
+    pub(super) fn examined(&mut self, said: Value) {
+        self.tell_examiners(&Ok(said));
+    }
+
+    fn tell_examiners(&mut self, outcome: &Outcome) {
+        for reply in self.examinations.drain(..) {
+            // Nobody may be there any more.
+            let _ = reply.send(outcome.clone());
+        }
     }
 
     /// QEMU has accepted the failover command, or there will be none.
@@ -423,11 +438,15 @@ impl ControlPair {
         let Some(waiting) = self.judge(order, waiting, status, log) else {
             return;
         };
+        if order == Order::Examine {
+            return self.order_examination(waiting.reply, now);
+        }
         log.alert(format_args!(
             "pair {}: control socket ({by}): {order} is ordered",
             self.settings.name
         ));
         match order {
+            Order::Examine => {}
             Order::Checkpoint => {
                 let sessions = status.link.as_ref().map_or(0, |link| link.sessions);
                 self.order_checkpoint(waiting, sessions, now);
@@ -503,6 +522,22 @@ impl ControlPair {
         );
         let _ = waiting.reply.send(Err(fault));
         None
+    }
+
+    fn order_examination(&mut self, reply: ReplyTo, now: Instant) {
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        match client.examine(now) {
+            Ok(()) if self.orders.examinations.len() < WAITING => {
+                self.orders.examinations.push(reply);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let fault = self.orders.failed(Order::Examine, error.to_string());
+                let _ = reply.send(Err(fault));
+            }
+        }
     }
 
     fn order_checkpoint(&mut self, waiting: Waiting, sessions: u64, now: Instant) {
