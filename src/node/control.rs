@@ -14,6 +14,7 @@ mod socket;
 mod starvation;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,7 @@ use crate::config::ProcessSettings;
 use crate::control::Order;
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
+use crate::observability::counters::Counter;
 use crate::observability::latency::Recorder;
 use crate::observability::log::Log;
 use crate::observability::outlet::Outlet;
@@ -57,26 +59,35 @@ struct SharedStats {
 }
 
 impl SharedStats {
-    fn summary(&self) -> Summary {
-        let elapsed = self.started.elapsed();
-        let pairs = self
-            .pairs
-            .iter()
-            .enumerate()
-            .map(|(number, figures)| {
-                let mut summary = figures.summary(elapsed);
-                let own = format!("{number}.");
-                for (name, pool) in self.pools.iter().filter(|(name, _)| name.starts_with(&own)) {
-                    let pool = MempoolSummary {
-                        size: pool.size().into(),
-                        in_use: pool.in_use().into(),
-                    };
-                    summary.mempools.insert(name[own.len()..].to_owned(), pool);
-                }
-                summary
-            })
-            .collect();
-        Summary::new(elapsed, pairs)
+    /// All pairs. The control thread waits for a copy of one pair's figures at most.
+    fn summary(stats: &Mutex<Self>) -> Summary {
+        let mut pairs = Vec::new();
+        loop {
+            let stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
+            let (number, elapsed) = (pairs.len(), stats.started.elapsed());
+            let Some(figures) = stats.pairs.get(number).map(pair::Figures::copy) else {
+                return Summary::new(elapsed, pairs);
+            };
+            let mempools = stats.mempools(number);
+            drop(stats);
+            let mut summary = figures.summary(elapsed);
+            summary.mempools = mempools;
+            pairs.push(summary);
+        }
+    }
+
+    /// The mempools of a pair.
+    fn mempools(&self, number: usize) -> BTreeMap<String, MempoolSummary> {
+        let own = format!("{number}.");
+        let pools = self.pools.iter();
+        let pools = pools.filter_map(|(name, pool)| Some((name.strip_prefix(&own)?, pool)));
+        let summary = |pool: &Mempool| MempoolSummary {
+            size: pool.size().into(),
+            in_use: pool.in_use().into(),
+        };
+        pools
+            .map(|(name, pool)| (name.to_owned(), summary(pool)))
+            .collect()
     }
 }
 
@@ -101,7 +112,7 @@ pub struct Control {
     clock: Clock,
     log: Log,
     orders: (Sender<PostedOrder>, Receiver<PostedOrder>),
-    _telemetry: TelemetryCommand,
+    _telemetry: Vec<TelemetryCommand>,
 }
 
 /// What is left to do when the poll cores and the ports are gone.
@@ -135,15 +146,15 @@ impl Control {
             pools,
             started: Instant::now(),
         }));
-        let shown = Arc::clone(&stats);
-        let command =
-            telemetry::register(eal, figures::COMMAND, figures::HELP, move |parameter| {
-                let summary = shown
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .summary();
-                figures::answer(&summary, parameter)
-            })?;
+        let register = |command: figures::Command| {
+            let shown = Arc::clone(&stats);
+            telemetry::register(eal, command.path, command.help, move |parameter| {
+                let summary = SharedStats::summary(&shown);
+                command.answer(&summary, parameter)
+            })
+        };
+        let commands = figures::COMMANDS.into_iter().map(register);
+        let commands = commands.collect::<Result<_, _>>()?;
         let logs = pairs.iter().map(|pair| log.of(pair.name())).collect();
         Ok(Self {
             pairs,
@@ -154,7 +165,7 @@ impl Control {
             clock,
             log,
             orders: orders::orders(),
-            _telemetry: command,
+            _telemetry: commands,
         })
     }
 
@@ -259,11 +270,7 @@ impl Control {
                 && now.duration_since(printed) >= period
             {
                 printed = now;
-                let summary = self
-                    .stats
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .summary();
+                let summary = SharedStats::summary(&self.stats);
                 // One that finds no room is counted.
                 let _ = out.say(table.next(&summary).into_bytes());
                 if !self.heeds(out) {
@@ -303,7 +310,7 @@ impl Control {
             "stdout",
             format_args!(
                 "--stats-period: stdout takes nothing: {fault}; {what}, telemetry goes on with {}",
-                figures::COMMAND
+                figures::STATS
             ),
         );
         !closed
@@ -326,15 +333,17 @@ impl Finish {
         for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
             figures.finish(recorder);
         }
-        let summary = stats.summary();
+        drop(stats);
+        let summary = SharedStats::summary(&self.stats);
         for pair in summary.pairs() {
-            if pair.held > 0 {
+            let held = pair.value(Counter::Held);
+            if held > 0 {
                 self.log.warning(
                     "held",
                     format_args!(
-                        "pair {}: {} frames of the PVM were held at the end and have not left; \
+                        "pair {}: {held} frames of the PVM were held at the end and have not left; \
                          clients retransmit what they miss",
-                        pair.name, pair.held
+                        pair.name
                     ),
                 );
             }

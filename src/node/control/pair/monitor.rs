@@ -152,12 +152,11 @@ impl ControlPair {
             Event::Resume { at } => {
                 if let Some(stopped) = self.stopped.take() {
                     let pause = at.read.saturating_duration_since(stopped);
-                    figures(&mut |f| f.checkpoints.record_pause(pause));
                     let ordered = self.orders.resumed(at.read);
                     let asked = self.asked.take();
                     let written = asked.as_ref().and_then(|asked| asked.written);
                     let stop = written.map(|w| stopped.saturating_duration_since(w));
-                    self.facts.resumed(match (&asked, ordered) {
+                    let seen = match (&asked, ordered) {
                         (None, Some(ordered)) => ordered,
                         _ => SeenCheckpoint {
                             reason: asked.as_ref().map_or("qemu", |it| it.request.cause.word()),
@@ -165,7 +164,9 @@ impl ControlPair {
                             stop,
                             pause,
                         },
-                    });
+                    };
+                    figures(&mut |f| f.checkpoints.record_pause(seen.reason, pause));
+                    self.facts.resumed(seen);
                     if let Some(asked) = asked {
                         let stop = stop.unwrap_or_default();
                         log.info(format_args!(
