@@ -22,6 +22,7 @@ pub(super) const OTHERS: &[&str] = &[
     "capture-limit",
     "control",
     "control-group",
+    "metrics",
     "config",
 ];
 
@@ -175,6 +176,7 @@ impl Options {
             "capture-limit" => process.capture_limit = parsed(option, value)?,
             "control" => process.control = parsed(option, value)?,
             "control-group" => process.control_group = parsed(option, value)?,
+            "metrics" => process.metrics = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
             _ => set_of_pair(&mut self.pair, option, value)?,
         }

@@ -5,6 +5,7 @@ mod backlog;
 mod fencing;
 mod heartbeat;
 mod link;
+mod metrics;
 mod offsets;
 mod orders;
 mod pair;
@@ -25,6 +26,7 @@ use rustix::event::{PollFd, Timespec, poll};
 use sd_notify::NotifyState;
 
 pub use heartbeat::{HeartbeatUdpError, ProgressReports};
+pub use metrics::{MetricsError, MetricsListener, MetricsServer};
 pub use pair::{ControlPair, GuestEvent, guest_events};
 pub use server::Server;
 pub use socket::{ControlSocket, ControlSocketError};
@@ -179,6 +181,11 @@ impl Control {
             self.settings.clone(),
             self.log.clone(),
         )
+    }
+
+    /// What serves the metrics, on a thread of its own.
+    pub fn metrics(&self, listener: MetricsListener) -> MetricsServer {
+        MetricsServer::new(listener, Arc::clone(&self.stats), self.log.clone())
     }
 
     /// Begins what operators have ordered.

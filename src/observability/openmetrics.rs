@@ -18,7 +18,7 @@ use crate::protect::State;
 pub enum Format {
     /// OpenMetrics 1.0.0.
     OpenMetrics,
-    /// Prometheus' text format 0.0.4, for whoever does not ask for OpenMetrics.
+    /// Prometheus' text format 0.0.4, for clients that do not ask for OpenMetrics.
     Prometheus,
 }
 
@@ -102,6 +102,15 @@ impl Family {
         format!("{}{}", self.name, self.kind.words().1)
     }
 
+    /// The values of its label that are always there, with a sentence for each.
+    pub fn values(&self) -> Vec<(&'static str, &'static str)> {
+        let (Read::Group(group) | Read::Map(group, _)) = self.read else {
+            return Vec::new();
+        };
+        let members = Counter::ALL.iter().filter(|it| it.group() == group);
+        members.map(|it| (it.name(), it.help())).collect()
+    }
+
     /// The word for its kind.
     pub fn kind_word(&self) -> &'static str {
         self.kind.words().0
@@ -115,8 +124,8 @@ enum Read {
     Counter(Counter, u64),
     /// All counters of a group, by name.
     Group(Group),
-    /// One of the maps of the tree.
-    Map(fn(&PairSummary) -> &BTreeMap<String, u64>),
+    /// One of the maps of the tree, in which are the counters of this group and perhaps others.
+    Map(Group, fn(&PairSummary) -> &BTreeMap<String, u64>),
     /// A counter of each core.
     Core(Counter),
     /// Anything else.
@@ -184,35 +193,35 @@ const GROUPS: &[(&str, &str, &str, &str, Read)] = &[
         "frames",
         "rule",
         "Frames that left uncompared, by rule.",
-        Read::Map(|p| &p.policy),
+        Read::Map(Group::Policy, |p| &p.policy),
     ),
     (
         "colo_input_frames",
         "frames",
         "event",
         "The PVM's input on its way to the SVM.",
-        Read::Map(|p| &p.input),
+        Read::Map(Group::Input, |p| &p.input),
     ),
     (
         "colo_link_events",
         "",
         "event",
         "Frames of the link that were lost, sent again or dropped, and sessions.",
-        Read::Map(|p| &p.link),
+        Read::Map(Group::Link, |p| &p.link),
     ),
     (
         "colo_link_sent_bytes",
         "bytes",
         "kind",
         "Bytes for the other node, by what their frame is, without seals and fragments' headers.",
-        Read::Map(|p| &p.link_sent_bytes),
+        Read::Map(Group::LinkSent, |p| &p.link_sent_bytes),
     ),
     (
         "colo_link_received_bytes",
         "bytes",
         "kind",
         "Bytes of the other node, by what their frame is, without seals and fragments' headers.",
-        Read::Map(|p| &p.link_received_bytes),
+        Read::Map(Group::LinkReceived, |p| &p.link_received_bytes),
     ),
     (
         "colo_faults",
@@ -536,7 +545,7 @@ impl Read {
                 let sample = |it: &Counter| (vec![it.name().to_owned()], pair.value(*it));
                 whole(members.map(sample))
             }
-            Self::Map(map) => {
+            Self::Map(_, map) => {
                 let map = map(pair).iter();
                 whole(map.map(|(name, count)| (vec![name.clone()], *count)))
             }

@@ -20,6 +20,7 @@ mod control;
 mod failover;
 mod full;
 mod garbage;
+mod metrics;
 mod null;
 mod offload;
 mod pair;

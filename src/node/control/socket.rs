@@ -20,6 +20,8 @@ use crate::observability::private;
 const BACKLOG: i32 = 64;
 /// Attempts to take the place of a file that nobody listens behind.
 const ATTEMPTS: u32 = 3;
+/// The option that names a control socket.
+const OPTION: &str = "--control";
 const OWNER: u32 = 0o600;
 const OWNER_AND_GROUP: u32 = 0o660;
 
@@ -28,20 +30,34 @@ const OWNER_AND_GROUP: u32 = 0o660;
 pub enum ControlSocketError {
     /// Somebody listens there.
     #[error(
-        "--control {0:?}: another process listens there; end it, or give each node a path of its own"
+        "{option} {path:?}: another process listens there; end it, or give each node a path of its own"
     )]
-    Alive(PathBuf),
+    Alive {
+        /// The option that names it.
+        option: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// Something else is there.
-    #[error("--control {0:?}: there is a file that is no socket; remove it, or name another path")]
-    NoSocket(PathBuf),
+    #[error(
+        "{option} {path:?}: there is a file that is no socket; remove it, or name another path"
+    )]
+    NoSocket {
+        /// The option that names it.
+        option: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// No such group.
     #[error("--control-group {0}: /etc/group has no such group; give its name or its number")]
     NoGroup(String),
     /// The system refuses.
     #[error(
-        "--control {path:?}: {source}; the directory has to exist, and a path may have 80 bytes"
+        "{option} {path:?}: {source}; the directory has to exist, and a path may have 80 bytes"
     )]
     Refused {
+        /// The option that names it.
+        option: &'static str,
         /// The path.
         path: PathBuf,
         /// What it says.
@@ -71,8 +87,8 @@ impl ControlSocket {
         let group = settings.group.as_deref();
         match &settings.place {
             ControlPlace::None => Ok(None),
-            ControlPlace::At(path) => Self::open(path, group).map(Some),
-            ControlPlace::Runtime => match Self::open(&runtime_dir.join(SOCKET), group) {
+            ControlPlace::At(path) => Self::open(OPTION, path, group).map(Some),
+            ControlPlace::Runtime => match Self::open(OPTION, &runtime_dir.join(SOCKET), group) {
                 Ok(socket) => Ok(Some(socket)),
                 Err(error @ ControlSocketError::NoGroup(_)) => Err(error),
                 Err(error) => {
@@ -83,10 +99,15 @@ impl ControlSocket {
         }
     }
 
-    /// Listens at `path`, where the file of a process that is gone is replaced.
-    fn open(path: &Path, group: Option<&str>) -> Result<Self, ControlSocketError> {
+    /// Listens at `path`, which `option` names, where the file of a process that is gone is replaced.
+    pub(super) fn open(
+        option: &'static str,
+        path: &Path,
+        group: Option<&str>,
+    ) -> Result<Self, ControlSocketError> {
         let group = group.map(group_id).transpose()?;
         let refused = |source| ControlSocketError::Refused {
+            option,
             path: path.to_owned(),
             source,
         };
@@ -94,7 +115,7 @@ impl ControlSocket {
         let draft = path.with_file_name(format!(".{}", private::unpredictable()));
         let listener = listen_at(&draft, group).map_err(refused);
         let linked = listener.and_then(|listener| {
-            give_name(&draft, path)?;
+            give_name(option, &draft, path)?;
             let found = fs::symlink_metadata(path).map_err(refused)?;
             Ok(Self {
                 listener,
@@ -141,10 +162,16 @@ fn listen_at(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
 }
 
 /// Gives the socket its name, unless something that lives has it.
-fn give_name(draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
+fn give_name(option: &'static str, draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
+    let place = || path.to_owned();
     let refused = |source| ControlSocketError::Refused {
-        path: path.to_owned(),
+        option,
+        path: place(),
         source,
+    };
+    let alive = || ControlSocketError::Alive {
+        option,
+        path: place(),
     };
     for _ in 0..ATTEMPTS {
         match fs::hard_link(draft, path) {
@@ -156,16 +183,19 @@ fn give_name(draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
             found => found.map_err(refused)?,
         };
         if !found.file_type().is_socket() {
-            return Err(ControlSocketError::NoSocket(path.to_owned()));
+            return Err(ControlSocketError::NoSocket {
+                option,
+                path: place(),
+            });
         }
         match UnixStream::connect(path) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 fs::remove_file(path).map_err(refused)?;
             }
-            _ => return Err(ControlSocketError::Alive(path.to_owned())),
+            _ => return Err(alive()),
         }
     }
-    Err(ControlSocketError::Alive(path.to_owned()))
+    Err(alive())
 }
 
 /// A group's number, by its name or the number itself.
@@ -196,21 +226,22 @@ mod tests {
     fn a_socket_is_its_owners_and_goes_with_the_node() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
-        let socket = ControlSocket::open(&path, None).expect("a socket");
+        let socket = ControlSocket::open(OPTION, &path, None).expect("a socket");
         assert_eq!(mode(&path), OWNER);
         UnixStream::connect(&path).expect("somebody listens");
-        let error = ControlSocket::open(&path, None).expect_err("it is alive");
-        assert!(matches!(error, ControlSocketError::Alive(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("it is alive");
+        assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
         drop(socket);
         assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
         let number = fs::metadata(dir.path())
             .expect("it exists")
             .gid()
             .to_string();
-        let socket = ControlSocket::open(&path, Some(&number)).expect("a socket");
+        let socket = ControlSocket::open(OPTION, &path, Some(&number)).expect("a socket");
         assert_eq!(mode(&path), OWNER_AND_GROUP);
         drop(socket);
-        let error = ControlSocket::open(&path, Some("no such group")).expect_err("no group");
+        let error =
+            ControlSocket::open(OPTION, &path, Some("no such group")).expect_err("no group");
         assert!(matches!(error, ControlSocketError::NoGroup(_)), "{error}");
     }
 
@@ -219,19 +250,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).expect("a socket"));
-        let socket = ControlSocket::open(&path, None).expect("it is stale");
+        let socket = ControlSocket::open(OPTION, &path, None).expect("it is stale");
         // Another node has the name by now.
         fs::remove_file(&path).expect("the owner may");
-        let next = ControlSocket::open(&path, None).expect("a free name");
+        let next = ControlSocket::open(OPTION, &path, None).expect("a free name");
         drop(socket);
         UnixStream::connect(&path).expect("the other's stays");
         drop(next);
         fs::write(&path, b"text").expect("a file");
-        let error = ControlSocket::open(&path, None).expect_err("a file is there");
-        assert!(matches!(error, ControlSocketError::NoSocket(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("a file is there");
+        assert!(
+            matches!(error, ControlSocketError::NoSocket { .. }),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).expect("it stays"), b"text");
         let far = dir.path().join("missing/s");
-        let error = ControlSocket::open(&far, None).expect_err("no directory");
+        let error = ControlSocket::open(OPTION, &far, None).expect_err("no directory");
         assert!(error.to_string().contains("missing/s"), "{error}");
     }
 }
