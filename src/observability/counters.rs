@@ -247,9 +247,9 @@ counters! {
     DivergedFlowTableFull = "flow_table_full", Divergence, Sum;
     /// Frames of one flow take half of what may be held of the PVM's.
     DivergedFlowHold = "flow_hold", Divergence, Sum;
-    /// Frames of connections that are not established do.
+    /// Frames of connections that are not established take half of what may be held of the PVM's.
     DivergedHalfOpenHold = "half_open_hold", Divergence, Sum;
-    /// Frames of flows that have sent one datagram each do.
+    /// Frames of flows that have sent one datagram each take half of what may be held of the PVM's.
     DivergedDatagramHold = "datagram_hold", Divergence, Sum;
     /// No more frames of the PVM can be held.
     DivergedHoldFull = "hold_full", Divergence, Sum;
@@ -269,7 +269,7 @@ counters! {
     DivergedGuestReset = "guest_reset", Divergence, Sum;
     /// The monitor was lost while the guest was stopped, or COLO was already under way.
     DivergedMonitorLost = "monitor_lost", Divergence, Sum;
-    /// Stops under COLO of which nothing proves that the SVM has loaded the state.
+    /// The VM stopped under COLO, and nothing proves that the SVM has loaded the state.
     DivergedUnproven = "unproven_stop", Divergence, Sum;
 
     /// ARP.
