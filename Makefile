@@ -131,6 +131,8 @@ install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo
 	install -D -m 755 $(AUDIT) $(DESTDIR)$(PREFIX)/bin/dpdk-colo-audit
 	install -D -m 755 $(CTL) $(DESTDIR)$(PREFIX)/bin/coloctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dpdk-colo/prometheus share/prometheus/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dpdk-colo/grafana share/grafana/*
 	mkdir -p $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions zsh/site-functions)
 	$(CTL) man > $(DESTDIR)$(PREFIX)/share/man/man1/coloctl.1
 	packaging/man-page $(BIN) "network proxy for COLO, QEMU's fault tolerance" "coloctl(1)" "dpdk-colo-audit(1)" \

@@ -103,9 +103,11 @@ fn start(settings: &Settings, log: &Log) -> ExitCode {
             format_args!("cannot remove a stale vhost-user socket: {error}"),
         );
     }
-    if let Err(error) = telemetry::declare(figures::COMMAND, figures::HELP, figures::absent()) {
-        log.error("telemetry", format_args!("{}", chain(&error)));
-        return ExitCode::from(FAILURE);
+    for command in figures::COMMANDS {
+        if let Err(error) = telemetry::declare(command.path, command.help, figures::absent()) {
+            log.error("telemetry", format_args!("{}", chain(&error)));
+            return ExitCode::from(FAILURE);
+        }
     }
     let eal = match Eal::init(&quiet_vhost(words)) {
         Ok(eal) => eal,

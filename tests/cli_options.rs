@@ -49,6 +49,31 @@ fn the_control_socket_has_a_place_or_none() {
 }
 
 #[test]
+fn metrics_are_served_where_the_operator_says() {
+    use dpdk_colo::config::MetricsAddress;
+    let served = |more: &str| {
+        let settings = settings(&format!("{COMPARE} {more}")).expect("complete");
+        settings.process.metrics
+    };
+    assert_eq!(served(""), None);
+    assert_eq!(
+        served("--metrics [::1]:9177"),
+        Some(MetricsAddress::Tcp(
+            "[::1]:9177".parse().expect("an address")
+        ))
+    );
+    assert_eq!(
+        served("--metrics=unix:/run/m"),
+        Some(MetricsAddress::Unix("/run/m".into()))
+    );
+    let line = mistake(&format!("{COMPARE} --metrics 9177"));
+    assert!(
+        line.starts_with("--metrics \"9177\": give a numeric address with a port"),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_primary_has_its_ports_and_the_defaults() {
     let settings = settings(PRIMARY).expect("complete");
     assert_eq!(settings.process, Default::default());

@@ -23,6 +23,7 @@ pub(super) const OTHERS: &[&str] = &[
     "capture-limit",
     "control",
     "control-group",
+    "metrics",
     "config",
 ];
 
@@ -208,6 +209,7 @@ impl Options {
             "capture-limit" => process.capture_limit = parsed(option, value)?,
             "control" => process.control = parsed(option, value)?,
             "control-group" => process.control_group = parsed(option, value)?,
+            "metrics" => process.metrics = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
             _ => set_of_pair(&mut self.pair, option, value)?,
         }

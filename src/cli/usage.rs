@@ -71,6 +71,8 @@ Bounds:
 Reporting:
   --stats-period S       print a table every S seconds (default 0: none)
   --summary FILE         write counters and latencies as JSON at the end
+  --metrics ADDR:PORT|unix:PATH
+                         serve OpenMetrics over HTTP there, at /metrics (default: nowhere)
   --report-dir DIR       write divergences as JSON, and both frames as pcapng
   --capture DIR          record every frame and event for dpdk-colo-audit. For tests and
                          incidents: each frame is copied, and disks fill

@@ -13,6 +13,7 @@ mod file;
 mod heartbeat_udp;
 pub mod keys;
 pub mod link_key;
+mod metrics;
 mod policy;
 pub mod reload;
 mod resolve;
@@ -28,6 +29,7 @@ pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub(crate) use keys::pair_keys;
 pub use keys::{PairKey, PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
+pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{KeySource, PairFault, SettingsError, resolve};
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
@@ -73,6 +75,8 @@ pub struct ProcessSettings {
     pub capture: Option<CaptureSettings>,
     /// The socket for an operator's program.
     pub control: ControlSettings,
+    /// Where the metrics are served; `None` is nowhere.
+    pub metrics: Option<MetricsAddress>,
 }
 
 impl Default for ProcessSettings {
@@ -85,6 +89,7 @@ impl Default for ProcessSettings {
             report_dir: None,
             capture: None,
             control: ControlSettings::default(),
+            metrics: None,
         }
     }
 }

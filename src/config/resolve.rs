@@ -73,6 +73,7 @@ pub fn resolve(
                 place: process.control.unwrap_or_default(),
                 group: process.control_group,
             },
+            metrics: process.metrics,
         },
         pairs: pairs.into_iter().map(|(_, pair)| pair).collect(),
     })

@@ -247,7 +247,7 @@ fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
             "both nodes rely on what was configured when their session began"
         }
         "role" | "guest" | "uplink" | "link" | "link-key" | "qmp" | "vm-id" | "primary-in"
-        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" => {
+        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" | "metrics" => {
             "ports, keys and sockets are opened at the start only"
         }
         "stats-period" | "summary" | "report-dir" | "capture" | "capture-limit" | "stall-limit"

@@ -56,6 +56,33 @@ pub struct Counts {
     pub garbage: u64,
     /// Sessions that began.
     pub sessions: u64,
+    /// Bytes sent, by what their frame is.
+    pub sent_bytes: Bytes,
+    /// Bytes received, likewise, without garbage and frames of old sessions.
+    pub received_bytes: Bytes,
+}
+
+/// Bytes of frames with their headers, those of the guard and of fragments aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of data frames.
+    pub data: u64,
+    /// Of control messages.
+    pub control: u64,
+    /// Of heartbeats and acknowledgments.
+    pub heartbeat: u64,
+}
+
+impl Bytes {
+    /// Counts a frame with this many bytes behind its header.
+    fn add(&mut self, kind: Kind, length: u32) {
+        let bytes = match kind {
+            Kind::Data => &mut self.data,
+            Kind::Control => &mut self.control,
+            Kind::Heartbeat => &mut self.heartbeat,
+        };
+        *bytes += DATA_HEADER as u64 + u64::from(length);
+    }
 }
 
 /// What a received frame was.
@@ -419,6 +446,7 @@ impl Endpoint {
             self.counts.garbage += 1;
             return Received::Ignored;
         }
+        self.counts.received_bytes.add(header.kind, header.length);
         if is_new {
             self.restart(header.boot, from);
         }
@@ -512,6 +540,7 @@ impl Endpoint {
     }
 
     fn encode(&mut self, fields: Fields, message: &[u8]) -> [u8; DATA_HEADER] {
+        self.counts.sent_bytes.add(fields.kind, fields.length);
         self.acknowledge = false;
         self.advertised = self.grant();
         Header {

@@ -16,5 +16,5 @@ mod silence;
 mod tests;
 pub mod wire;
 
-pub use endpoint::{Counts, Endpoint, Event, Full, Received, Timing};
+pub use endpoint::{Bytes, Counts, Endpoint, Event, Full, Received, Timing};
 pub use wire::{DATA_HEADER, Message, Transmit, offload, set_offload};

@@ -11,7 +11,7 @@ use colo_testkit::rng::{Rng, for_cases};
 use super::secure::Begun;
 use super::wire::{Header, Kind, MARKS};
 use super::{
-    DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit, offload, set_offload,
+    Bytes, DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit, offload, set_offload,
 };
 use crate::flow::FlowKey;
 use crate::frame::{Offload, Ticks};
@@ -282,6 +282,42 @@ fn a_later_message_does_not_put_off_a_lost_one() {
         heard += events(&mut b).len();
     }
     assert!(heard > 0, "the lost message was never sent again");
+}
+
+#[test]
+fn bytes_are_counted_by_what_their_frame_is() {
+    let (mut a, mut b) = session();
+    let before = (a.counts().sent_bytes, b.counts().received_bytes);
+    a.send(Message::Epoch(1)).expect("room");
+    let mut control = 0;
+    while let Some(frame) = a.next_transmit(1) {
+        control += frame.bytes().len() as u64;
+        b.receive(frame.bytes(), frame.bytes().len(), 1);
+    }
+    while let Some(acknowledgment) = b.next_transmit(1) {
+        a.receive(acknowledgment.bytes(), acknowledgment.bytes().len(), 1);
+    }
+    let header = a.data_header(1, 100);
+    // A short frame is padded on the way.
+    receive_data(&mut b, header, 120);
+    let data = (DATA_HEADER + 100) as u64;
+    let heartbeat = a.next_transmit(TIMING.heartbeat + 1).expect("one is due");
+    b.receive(heartbeat.bytes(), heartbeat.bytes().len(), 1);
+    let grown = Bytes {
+        data,
+        control,
+        heartbeat: heartbeat.bytes().len() as u64,
+    };
+    let after = |before: Bytes| Bytes {
+        data: before.data + grown.data,
+        control: before.control + grown.control,
+        heartbeat: before.heartbeat + grown.heartbeat,
+    };
+    assert_eq!(a.counts().sent_bytes, after(before.0));
+    assert_eq!(b.counts().received_bytes, after(before.1));
+    let garbage = [0; DATA_HEADER];
+    b.receive(&garbage, garbage.len(), 2);
+    assert_eq!(b.counts().received_bytes, after(before.1));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod backlog;
 mod fencing;
 mod heartbeat;
 mod link;
+mod metrics;
 mod offsets;
 mod orders;
 mod pair;
@@ -15,6 +16,7 @@ mod socket;
 mod starvation;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +26,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, Timespec, poll};
 
 pub(crate) use heartbeat::{HeartbeatUdpError, ProgressReports};
+pub(crate) use metrics::{MetricsError, MetricsListener, MetricsServer};
 pub(crate) use pair::{ControlPair, GuestEvent, guest_events};
 pub(crate) use server::Server;
 pub(crate) use socket::{ControlSocket, ControlSocketError};
@@ -38,6 +41,7 @@ use crate::config::{ProcessSettings, Settings, reload};
 use crate::control::{Order, PairStatus};
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
+use crate::observability::counters::Counter;
 use crate::observability::latency::Recorder;
 use crate::observability::log::Log;
 use crate::observability::outlet::Outlet;
@@ -59,26 +63,35 @@ struct SharedStats {
 }
 
 impl SharedStats {
-    fn summary(&self) -> Summary {
-        let elapsed = self.started.elapsed();
-        let pairs = self
-            .pairs
-            .iter()
-            .enumerate()
-            .map(|(number, figures)| {
-                let mut summary = figures.summary(elapsed);
-                let own = format!("{number}.");
-                for (name, pool) in self.pools.iter().filter(|(name, _)| name.starts_with(&own)) {
-                    let pool = MempoolSummary {
-                        size: pool.size().into(),
-                        in_use: pool.in_use().into(),
-                    };
-                    summary.mempools.insert(name[own.len()..].to_owned(), pool);
-                }
-                summary
-            })
-            .collect();
-        Summary::new(elapsed, pairs)
+    /// All pairs. The control thread waits for a copy of one pair's figures at most.
+    fn summary(stats: &Mutex<Self>) -> Summary {
+        let mut pairs = Vec::new();
+        loop {
+            let stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
+            let (number, elapsed) = (pairs.len(), stats.started.elapsed());
+            let Some(figures) = stats.pairs.get(number).map(pair::Figures::copy) else {
+                return Summary::new(elapsed, pairs);
+            };
+            let mempools = stats.mempools(number);
+            drop(stats);
+            let mut summary = figures.summary(elapsed);
+            summary.mempools = mempools;
+            pairs.push(summary);
+        }
+    }
+
+    /// The mempools of a pair.
+    fn mempools(&self, number: usize) -> BTreeMap<String, MempoolSummary> {
+        let own = format!("{number}.");
+        let pools = self.pools.iter();
+        let pools = pools.filter_map(|(name, pool)| Some((name.strip_prefix(&own)?, pool)));
+        let summary = |pool: &Mempool| MempoolSummary {
+            size: pool.size().into(),
+            in_use: pool.in_use().into(),
+        };
+        pools
+            .map(|(name, pool)| (name.to_owned(), summary(pool)))
+            .collect()
     }
 }
 
@@ -103,7 +116,7 @@ pub(crate) struct Control {
     clock: Clock,
     log: Log,
     orders: (Sender<PostedOrder>, Receiver<PostedOrder>),
-    _telemetry: TelemetryCommand,
+    _telemetry: Vec<TelemetryCommand>,
 }
 
 /// What is left to do when the poll cores and the ports are gone.
@@ -137,15 +150,15 @@ impl Control {
             pools,
             started: Instant::now(),
         }));
-        let shown = Arc::clone(&stats);
-        let command =
-            telemetry::register(eal, figures::COMMAND, figures::HELP, move |parameter| {
-                let summary = shown
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .summary();
-                figures::answer(&summary, parameter)
-            })?;
+        let register = |command: figures::Command| {
+            let shown = Arc::clone(&stats);
+            telemetry::register(eal, command.path, command.help, move |parameter| {
+                let summary = SharedStats::summary(&shown);
+                command.answer(&summary, parameter)
+            })
+        };
+        let commands = figures::COMMANDS.into_iter().map(register);
+        let commands = commands.collect::<Result<_, _>>()?;
         let logs = pairs.iter().map(|pair| log.of(pair.name())).collect();
         Ok(Self {
             pairs,
@@ -156,7 +169,7 @@ impl Control {
             clock,
             log,
             orders: orders::orders(),
-            _telemetry: command,
+            _telemetry: commands,
         })
     }
 
@@ -171,6 +184,11 @@ impl Control {
             self.log.clone(),
             facts,
         )
+    }
+
+    /// What serves the metrics, on a thread of its own.
+    pub(super) fn metrics(&self, listener: MetricsListener) -> MetricsServer {
+        MetricsServer::new(listener, Arc::clone(&self.stats), self.log.clone())
     }
 
     /// Begins what operators have ordered.
@@ -307,11 +325,7 @@ impl Control {
                 && now.duration_since(printed) >= period
             {
                 printed = now;
-                let summary = self
-                    .stats
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .summary();
+                let summary = SharedStats::summary(&self.stats);
                 // One that finds no room is counted.
                 let _ = out.say(table.next(&summary).into_bytes());
                 if !self.heeds(out) {
@@ -351,7 +365,7 @@ impl Control {
             "stdout",
             format_args!(
                 "--stats-period: stdout takes nothing: {fault}; {what}, telemetry goes on with {}",
-                figures::COMMAND
+                figures::STATS
             ),
         );
         !closed
@@ -370,21 +384,21 @@ impl Control {
 impl Finish {
     /// Writes the summary and says what was left.
     pub(super) fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
-        let summary = {
-            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-            for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
-                figures.finish(recorder);
-            }
-            stats.summary()
-        };
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
+            figures.finish(recorder);
+        }
+        drop(stats);
+        let summary = SharedStats::summary(&self.stats);
         for pair in summary.pairs() {
-            if pair.held > 0 {
+            let held = pair.value(Counter::Held);
+            if held > 0 {
                 self.log.warning(
                     "held",
                     format_args!(
-                        "pair {}: {} frames of the PVM were held at the end and have not left; \
+                        "pair {}: {held} frames of the PVM were held at the end and have not left; \
                          clients retransmit what they miss",
-                        pair.name, pair.held
+                        pair.name
                     ),
                 );
             }

@@ -199,6 +199,13 @@ fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
     writer.set(Counter::LinkRetransmitted, counts.retransmitted);
     writer.set(Counter::LinkDuplicates, counts.duplicates);
     writer.set(Counter::LinkSessions, counts.sessions);
+    let (sent, received) = (&counts.sent_bytes, &counts.received_bytes);
+    writer.set(Counter::LinkSentData, sent.data);
+    writer.set(Counter::LinkSentControl, sent.control);
+    writer.set(Counter::LinkSentHeartbeat, sent.heartbeat);
+    writer.set(Counter::LinkReceivedData, received.data);
+    writer.set(Counter::LinkReceivedControl, received.control);
+    writer.set(Counter::LinkReceivedHeartbeat, received.heartbeat);
     writer.set(Counter::LinkGarbage, counts.garbage + void.garbage);
     writer.set(Counter::LinkForged, void.forged);
     writer.set(Counter::LinkStale, void.stale);

@@ -26,6 +26,8 @@ const BACKLOG: i32 = 64;
 /// Attempts to lock the directory, and the pause between two: another node needs it for a moment only.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
+/// The option that names a control socket.
+const OPTION: &str = "--control";
 const OWNER: u32 = 0o600;
 const OWNER_AND_GROUP: u32 = 0o660;
 
@@ -34,20 +36,34 @@ const OWNER_AND_GROUP: u32 = 0o660;
 pub enum ControlSocketError {
     /// Somebody listens there.
     #[error(
-        "--control {0:?}: another process listens there; end it, or give each node a path of its own"
+        "{option} {path:?}: another process listens there; end it, or give each node a path of its own"
     )]
-    Alive(PathBuf),
+    Alive {
+        /// The option that names it.
+        option: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// Something else is there.
-    #[error("--control {0:?}: there is a file that is no socket; remove it, or name another path")]
-    NoSocket(PathBuf),
+    #[error(
+        "{option} {path:?}: there is a file that is no socket; remove it, or name another path"
+    )]
+    NoSocket {
+        /// The option that names it.
+        option: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// No such group.
     #[error("--control-group {0}: /etc/group has no such group; give its name or its number")]
     NoGroup(String),
     /// The system refuses.
     #[error(
-        "--control {path:?}: {source}; the directory has to exist, and a path may have 80 bytes"
+        "{option} {path:?}: {source}; the directory has to exist, and a path may have 80 bytes"
     )]
     Refused {
+        /// The option that names it.
+        option: &'static str,
         /// The path.
         path: PathBuf,
         /// What it says.
@@ -77,8 +93,8 @@ impl ControlSocket {
         let group = settings.group.as_deref();
         match &settings.place {
             ControlPlace::None => Ok(None),
-            ControlPlace::At(path) => Self::open(path, group).map(Some),
-            ControlPlace::Runtime => match Self::open(&runtime_dir.join(SOCKET), group) {
+            ControlPlace::At(path) => Self::open(OPTION, path, group).map(Some),
+            ControlPlace::Runtime => match Self::open(OPTION, &runtime_dir.join(SOCKET), group) {
                 Ok(socket) => Ok(Some(socket)),
                 Err(error @ ControlSocketError::NoGroup(_)) => Err(error),
                 Err(error) => {
@@ -89,10 +105,15 @@ impl ControlSocket {
         }
     }
 
-    /// Listens at `path`, where the file of a process that is gone is replaced.
-    fn open(path: &Path, group: Option<&str>) -> Result<Self, ControlSocketError> {
+    /// Listens at `path`, which `option` names, where the file of a process that is gone is replaced.
+    pub(super) fn open(
+        option: &'static str,
+        path: &Path,
+        group: Option<&str>,
+    ) -> Result<Self, ControlSocketError> {
         let group = group.map(group_id).transpose()?;
         let refused = |source| ControlSocketError::Refused {
+            option,
             path: path.to_owned(),
             source,
         };
@@ -102,7 +123,7 @@ impl ControlSocket {
         let draft = path.with_file_name(format!(".{}", private::unpredictable()));
         let listener = listen_at(&draft, group).map_err(refused);
         let named = listener.and_then(|listener| {
-            give_name(&draft, path)?;
+            give_name(option, &draft, path)?;
             let found = fs::symlink_metadata(path).map_err(refused)?;
             Ok(Self {
                 listener,
@@ -206,8 +227,9 @@ fn share(path: &Path, group: u32) -> io::Result<()> {
 }
 
 /// Gives the socket its name, unless something that lives has it. The directory is locked.
-fn give_name(draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
+fn give_name(option: &'static str, draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
     let refused = |source| ControlSocketError::Refused {
+        option,
         path: path.to_owned(),
         source,
     };
@@ -217,11 +239,15 @@ fn give_name(draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
     }
     let found = fs::symlink_metadata(path).map_err(refused)?;
     if !found.file_type().is_socket() {
-        return Err(ControlSocketError::NoSocket(path.to_owned()));
+        let path = path.to_owned();
+        return Err(ControlSocketError::NoSocket { option, path });
     }
     match is_dead(path) {
         true => fs::rename(draft, path).map_err(refused),
-        false => Err(ControlSocketError::Alive(path.to_owned())),
+        false => Err(ControlSocketError::Alive {
+            option,
+            path: path.to_owned(),
+        }),
     }
 }
 
@@ -264,21 +290,22 @@ mod tests {
     fn a_socket_is_its_owners_and_goes_with_the_node() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
-        let socket = ControlSocket::open(&path, None).expect("a socket");
+        let socket = ControlSocket::open(OPTION, &path, None).expect("a socket");
         assert_eq!(mode(&path), OWNER);
         UnixStream::connect(&path).expect("somebody listens");
-        let error = ControlSocket::open(&path, None).expect_err("it is alive");
-        assert!(matches!(error, ControlSocketError::Alive(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("it is alive");
+        assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
         drop(socket);
         assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
         let number = fs::metadata(dir.path())
             .expect("it exists")
             .gid()
             .to_string();
-        let socket = ControlSocket::open(&path, Some(&number)).expect("a socket");
+        let socket = ControlSocket::open(OPTION, &path, Some(&number)).expect("a socket");
         assert_eq!(mode(&path), OWNER_AND_GROUP);
         drop(socket);
-        let error = ControlSocket::open(&path, Some("no such group")).expect_err("no group");
+        let error =
+            ControlSocket::open(OPTION, &path, Some("no such group")).expect_err("no group");
         assert!(matches!(error, ControlSocketError::NoGroup(_)), "{error}");
     }
 
@@ -287,19 +314,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).expect("a socket"));
-        let socket = ControlSocket::open(&path, None).expect("it is stale");
+        let socket = ControlSocket::open(OPTION, &path, None).expect("it is stale");
         // Another node has the name by now.
         fs::remove_file(&path).expect("the owner may");
-        let next = ControlSocket::open(&path, None).expect("a free name");
+        let next = ControlSocket::open(OPTION, &path, None).expect("a free name");
         drop(socket);
         UnixStream::connect(&path).expect("the other's stays");
         drop(next);
         fs::write(&path, b"text").expect("a file");
-        let error = ControlSocket::open(&path, None).expect_err("a file is there");
-        assert!(matches!(error, ControlSocketError::NoSocket(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("a file is there");
+        assert!(
+            matches!(error, ControlSocketError::NoSocket { .. }),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).expect("it stays"), b"text");
         let far = dir.path().join("missing/s");
-        let error = ControlSocket::open(&far, None).expect_err("no directory");
+        let error = ControlSocket::open(OPTION, &far, None).expect_err("no directory");
         assert!(error.to_string().contains("missing/s"), "{error}");
     }
 
@@ -313,7 +343,7 @@ mod tests {
             let begin = Barrier::new(NODES);
             let start = || {
                 begin.wait();
-                ControlSocket::open(&path, None)
+                ControlSocket::open(OPTION, &path, None)
             };
             let started: Vec<_> = thread::scope(|scope| {
                 let nodes: Vec<_> = (0..NODES).map(|_| scope.spawn(start)).collect();
@@ -326,7 +356,7 @@ mod tests {
             assert_eq!(owners.len(), 1, "round {round}: {others:?}");
             for other in others {
                 let error = other.expect_err("another node has it");
-                assert!(matches!(error, ControlSocketError::Alive(_)), "{error}");
+                assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
             }
             UnixStream::connect(&path).expect("its owner listens there");
             drop(owners);
@@ -338,7 +368,7 @@ mod tests {
     fn a_node_whose_queue_is_full_is_not_waited_for() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
-        let _node = ControlSocket::open(&path, None).expect("a socket");
+        let _node = ControlSocket::open(OPTION, &path, None).expect("a socket");
         let waiting: Vec<_> = std::iter::repeat_with(|| {
             let flags = SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -347,8 +377,8 @@ mod tests {
         .take_while(Result::is_ok)
         .collect();
         assert!(waiting.len() > 1 && !is_dead(&path));
-        let error = ControlSocket::open(&path, None).expect_err("it lives");
-        assert!(matches!(error, ControlSocketError::Alive(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("it lives");
+        assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
     }
 
     #[test]

@@ -25,27 +25,48 @@ pub(crate) struct Figures {
     pub(super) orders: Vec<UnderWay>,
 }
 
-impl Figures {
-    /// The tree of this moment.
+/// A pair's figures of one moment, for a thread that makes their tree without holding up the others.
+pub(crate) struct FiguresCopy {
+    settings: PairSettings,
+    cores: Vec<(u32, Snapshot)>,
+    latencies: Set,
+    checkpoints: CheckpointTimes,
+    monitor: Option<MonitorSummary>,
+    records: Option<RecordSummary>,
+}
+
+impl FiguresCopy {
+    /// The tree.
     pub(crate) fn summary(&self, elapsed: Duration) -> PairSummary {
-        let mut latencies = Set::new();
-        latencies.merge(self.latencies.total());
-        latencies.merge(&self.own);
-        let cores: Vec<(u32, Snapshot)> = self
-            .cores
-            .iter()
-            .map(|(lcore, counters)| (*lcore, counters.snapshot()))
-            .collect();
         let mut summary = PairSummary::new(summary::Figures {
             pair: &self.settings,
             elapsed,
-            cores: &cores,
-            latencies: &latencies,
+            cores: &self.cores,
+            latencies: &self.latencies,
             checkpoints: &self.checkpoints,
         });
         summary.monitor = self.monitor;
         summary.records = self.records;
         summary
+    }
+}
+
+impl Figures {
+    /// The figures of this moment.
+    pub(crate) fn copy(&self) -> FiguresCopy {
+        let mut latencies = self.latencies.total().clone();
+        latencies.merge(&self.own);
+        let cores = self.cores.iter();
+        FiguresCopy {
+            settings: self.settings.clone(),
+            cores: cores
+                .map(|(lcore, counters)| (*lcore, counters.snapshot()))
+                .collect(),
+            latencies,
+            checkpoints: self.checkpoints.clone(),
+            monitor: self.monitor,
+            records: self.records,
+        }
     }
 
     /// Its cores' lcores, each with the number of rounds that the core has finished.

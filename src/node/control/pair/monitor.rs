@@ -183,21 +183,22 @@ impl ControlPair {
     ) {
         if let Some(stopped) = self.stopped.take() {
             let pause = at.read.saturating_duration_since(stopped);
-            figures(&mut |f| f.checkpoints.record_pause(pause));
-            self.checkpoint_ended(stopped, at.read, log);
+            let reason = self.checkpoint_ended(stopped, at.read, log);
+            figures(&mut |f| f.checkpoints.record_pause(reason, pause));
         }
         self.runs();
         self.tell(ToPoll::Monitor(QemuEvent::Resume));
     }
 
     /// The VM was stopped from `stopped` to `resumed`. The request that this serves, if there was one, is settled.
-    fn checkpoint_ended(&mut self, stopped: Instant, resumed: Instant, log: &Log) {
+    /// Returns the reason.
+    fn checkpoint_ended(&mut self, stopped: Instant, resumed: Instant, log: &Log) -> &'static str {
         let pause = resumed.saturating_duration_since(stopped);
         let ordered = self.orders.resumed(resumed);
         let asked = self.asked.take();
         let written = asked.as_ref().and_then(|asked| asked.written);
         let stop = written.map(|written| stopped.saturating_duration_since(written));
-        self.facts.resumed(match (&asked, ordered) {
+        let seen = match (&asked, ordered) {
             (None, Some(ordered)) => ordered,
             _ => SeenCheckpoint {
                 reason: asked.as_ref().map_or("qemu", |it| it.request.cause.word()),
@@ -205,7 +206,9 @@ impl ControlPair {
                 stop,
                 pause,
             },
-        });
+        };
+        let reason = seen.reason;
+        self.facts.resumed(seen);
         if let Some(asked) = asked {
             let stop = stop.unwrap_or_default();
             log.info(format_args!(
@@ -216,6 +219,7 @@ impl ControlPair {
                 pause.as_secs_f64() * 1e3
             ));
         }
+        reason
     }
 
     /// The last byte of a request was handed to the kernel.
