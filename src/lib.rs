@@ -7,6 +7,7 @@
 //! arguments. [`pair`] owns the order of a round, and `node` implements its ports. `docs/rules.md` says
 //! what must hold, and `tests/contract` which module may know which.
 
+pub mod bringup;
 pub mod cli;
 pub mod compare;
 pub mod config;

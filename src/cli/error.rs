@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, OnPeerLostError,
-    OutOfRange, PortNameError, QmpAddressError, SettingsError, UnknownRole,
+    ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, ListenAddressError,
+    OnPeerLostError, OutOfRange, PortNameError, QmpAddressError, SettingsError, UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -114,6 +114,9 @@ pub enum ValueError {
     /// No two addresses.
     #[error(transparent)]
     HeartbeatUdp(#[from] HeartbeatUdpError),
+    /// No address to listen at.
+    #[error(transparent)]
+    Listen(#[from] ListenAddressError),
     /// Too few heartbeats, or too many.
     #[error(transparent)]
     HeartbeatLoss(#[from] HeartbeatLossError),

@@ -163,6 +163,10 @@ impl Command {
                 let OfPair { pair } = read("checkpoint", arguments)?;
                 order(pair, Order::Checkpoint)
             }
+            "protect" => {
+                let OfPair { pair } = read("protect", arguments)?;
+                order(pair, Order::Protect)
+            }
             "failover" => {
                 let OfFailover { pair, fenced } = read("failover", arguments)?;
                 order(pair, Order::Failover { fenced })
@@ -202,9 +206,8 @@ fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
             "both nodes rely on what was configured when their session began"
         }
         "role" | "guest" | "uplink" | "link" | "link-key" | "qmp" | "vm-id" | "primary-in"
-        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" => {
-            "ports, keys and sockets are opened at the start only"
-        }
+        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group"
+        | "migrate-listen" | "nbd-listen" => "ports, keys and sockets are opened at the start only",
         "stats-period" | "summary" | "report-dir" | "capture" | "capture-limit" | "stall-limit"
         | "config" => "it is read at the start only",
         _ => return Err(Fault::UnknownParameter(name)),
@@ -258,6 +261,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
                 return Err(Fault::WhichPair {
                     command: match order {
                         Order::Checkpoint => "checkpoint",
+                        Order::Protect => "protect",
                         _ => "failover",
                     },
                     known: known(snapshot),
@@ -387,6 +391,14 @@ mod tests {
                 Command::Order {
                     pair: pair(),
                     order: Order::Checkpoint,
+                },
+            ),
+            (
+                "protect",
+                json!({}),
+                Command::Order {
+                    pair: None,
+                    order: Order::Protect,
                 },
             ),
             (

@@ -19,7 +19,7 @@ pub use order::{Means, Order, check};
 pub use session::{CHUNK, Request, Session};
 pub use status::{
     CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus, MonitorStatus,
-    NodeStatus, PairParameters, PairStatus, PeerStatus, RingStatus, Snapshot,
+    NodeStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus, RingStatus, Snapshot,
 };
 
 /// Grows if a client of an earlier number would misunderstand something.

@@ -10,6 +10,8 @@ use crate::protect::State;
 /// What the control thread is to do for one pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Set COLO up with the other node.
+    Protect,
     /// Ask QEMU for a checkpoint.
     Checkpoint,
     /// Give QEMU the failover command.
@@ -24,6 +26,7 @@ pub enum Order {
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Protect => "protect",
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
             Self::Announce => "maintenance",
@@ -46,6 +49,7 @@ pub enum Means {
 /// With what forbids it, and what to do first.
 pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault> {
     let why = match order {
+        Order::Protect => protect(pair),
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Announce => announce(pair),
@@ -59,19 +63,60 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
     }
 }
 
-/// QEMU takes no order, or none of this kind.
-fn no_colo(pair: &PairStatus) -> Option<String> {
+/// QEMU takes no order.
+fn no_monitor(pair: &PairStatus) -> Option<String> {
     match &pair.monitor {
         None => Some("it has no --qmp; give the comparator QEMU's monitor".to_owned()),
         Some(monitor) if monitor.state == "absent" => Some(format!(
             "QEMU's monitor at {} does not answer; start QEMU, or see the log",
             monitor.address
         )),
+        Some(_) => None,
+    }
+}
+
+/// QEMU takes no order, or none of this kind.
+fn no_colo(pair: &PairStatus) -> Option<String> {
+    no_monitor(pair).or_else(|| match &pair.monitor {
         Some(monitor) if monitor.migration != "colo" => Some(format!(
             "QEMU is not in COLO (its migration is {}); there is nothing to do",
             monitor.migration
         )),
-        Some(_) => None,
+        _ => None,
+    })
+}
+
+fn protect(pair: &PairStatus) -> Option<String> {
+    if pair.role == Role::Compare {
+        return Some("a comparator has no peer; set COLO up at QEMU's monitors".to_owned());
+    }
+    if pair.role == Role::Secondary {
+        return Some("this node's VM follows; order it at the other node".to_owned());
+    }
+    if let Some(why) = no_monitor(pair) {
+        return Some(why);
+    }
+    if pair.in_colo() {
+        return Some(match pair.state {
+            State::Protected | State::Checkpointing => "it is protected already".to_owned(),
+            state => format!(
+                "QEMU is in COLO already (state {}); end that first: fail over, or see status for what to do",
+                state.word()
+            ),
+        });
+    }
+    match pair.peer {
+        Some(peer) if !peer.heard => Some(format!(
+            "the other node has not been heard for {} ms; start it, with a QEMU that has -incoming defer",
+            peer.silence_ms
+        )),
+        _ => match pair.state {
+            State::Solo | State::Pairing => None,
+            state => Some(format!(
+                "its state is {}; see status for what to do first",
+                state.word()
+            )),
+        },
     }
 }
 

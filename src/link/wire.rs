@@ -5,7 +5,7 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
-//! | 2 | 1 | version 4 |
+//! | 2 | 1 | version 5 |
 //! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
 //! | 4 | 2 | VM id |
 //! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of a control message |
@@ -27,6 +27,7 @@
 
 use std::num::NonZeroU16;
 
+use super::note::{PIECE, Piece};
 use crate::flow::FlowKey;
 use crate::frame::Offload;
 use crate::packet::checksum::{Sum, update_u32};
@@ -41,7 +42,7 @@ pub const DATA_HEADER: usize = ETHERNET + HEADER;
 const ETHERNET: usize = 14;
 const HEADER: usize = 44;
 const MAGIC: u16 = 0xc010;
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 /// Offset of what is left to do to the payload.
 const OFFLOAD: usize = ETHERNET + 40;
 /// Offset of the header's checksum.
@@ -52,6 +53,7 @@ pub const CONTROL_MAX: usize = DATA_HEADER + MESSAGE_MAX;
 const MESSAGE_MAX: usize = 1 + 4 + 40 + 2 * OPENING;
 /// ISN, whether there is a TSval, TSval.
 const OPENING: usize = 4 + 1 + 4;
+const _: () = assert!(5 + PIECE <= MESSAGE_MAX, "a piece has room in a message");
 
 /// Says in a data frame's header what its payload's sender left to do.
 pub fn set_offload(header: &mut [u8; DATA_HEADER], offload: Offload) {
@@ -165,6 +167,8 @@ pub enum Message {
     Witnesses(bool),
     /// Either: the node is about to restart, as an operator has announced; its VM goes on.
     Restarts,
+    /// Either: a piece of what its control thread tells the other one.
+    Note(Piece),
 }
 
 impl Message {
@@ -185,8 +189,15 @@ impl Message {
             Message::Witnesses(false) => (11, &0),
             Message::Witnesses(true) => (11, &1),
             Message::Restarts => (12, &0),
+            Message::Note(_) => (13, &0),
         };
         out[0] = kind;
+        if let Message::Note(piece) = self {
+            let len = usize::from(piece.len);
+            out[1..5].copy_from_slice(&[piece.first.into(), piece.last.into(), 0, piece.len]);
+            out[5..5 + PIECE].copy_from_slice(&piece.bytes);
+            return (out, 5 + len);
+        }
         out[1..5].copy_from_slice(&number.to_be_bytes());
         if let Message::Synchronized { flow, pvm, svm, .. } = self {
             out[5..45].copy_from_slice(&flow.to_bytes());
@@ -231,9 +242,23 @@ impl Message {
             10 => Message::Loaded(None),
             11 => Message::Witnesses(number != 0),
             12 => Message::Restarts,
+            13 => Message::Note(piece_at(bytes)?),
             _ => return None,
         })
     }
+}
+
+fn piece_at(message: &[u8]) -> Option<Piece> {
+    let [_, first, last, _, len] = *message.first_chunk()?;
+    let mut bytes = [0; PIECE];
+    let text = message.get(5..5 + usize::from(len))?;
+    bytes.get_mut(..text.len())?.copy_from_slice(text);
+    Some(Piece {
+        first: first != 0,
+        last: last != 0,
+        len,
+        bytes,
+    })
 }
 
 fn encode_opening(out: &mut [u8], opening: &Opening) {

@@ -2,6 +2,7 @@
 
 use crate::compare::Divergence;
 use crate::flow::FlowKey;
+use crate::link::Piece;
 use crate::link::secure::Notice;
 use crate::protect::{Action, QemuEvent, Request};
 use crate::rewrite::Offset;
@@ -24,6 +25,8 @@ pub enum ToPoll {
     PeerStalls,
     /// An operator has announced that this node restarts.
     AnnounceRestart,
+    /// Tell the peer's control thread this.
+    Note(Piece),
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.
@@ -50,6 +53,8 @@ pub enum ToControl<F> {
     },
     /// The peer has received the announcement of this node's restart.
     RestartAcknowledged,
+    /// The peer's control thread has told this.
+    Note(Piece),
     /// What an operator should hear of the link.
     Link(Notice),
 }

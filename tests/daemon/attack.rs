@@ -90,7 +90,7 @@ impl Pair {
             } else {
                 Some(&frame[..])
             };
-            inner.is_some_and(|inner| inner.len() >= PAYLOAD && inner[14..18] == [0xc0, 0x10, 4, 0])
+            inner.is_some_and(|inner| inner.len() >= PAYLOAD && inner[14..18] == [0xc0, 0x10, 5, 0])
         };
         let last = self.frames.passed[from].iter().rev().find(is_one);
         last.expect("a heartbeat").clone()

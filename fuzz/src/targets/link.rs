@@ -304,7 +304,7 @@ struct Head {
 impl Head {
     fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x88, 0xb5];
-        frame.extend([0xc0, 0x10, 4, self.kind]);
+        frame.extend([0xc0, 0x10, 5, self.kind]);
         frame.extend(VM.to_be_bytes());
         frame.extend([0, 0]);
         let length = payload.len() as u32;

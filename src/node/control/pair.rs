@@ -1,5 +1,6 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
+mod bringup;
 mod facts;
 mod figures;
 mod guest;
@@ -15,6 +16,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
+use self::bringup::PairBringup;
 use self::facts::Facts;
 pub use self::figures::Figures;
 pub use self::guest::{GuestEvent, guest_events};
@@ -69,6 +71,7 @@ pub struct ControlPair {
     starvation: Starvation,
     facts: Facts,
     orders: Orders,
+    bringup: PairBringup,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
     state: State,
@@ -124,6 +127,7 @@ impl ControlPair {
             starvation: Starvation::default(),
             facts,
             orders,
+            bringup: PairBringup::default(),
             mute: false,
             state: State::Solo,
         }
@@ -148,6 +152,7 @@ impl ControlPair {
             "pair {}: {by}: announcing to the peer that this node restarts",
             self.settings.name
         ));
+        self.bringup.announced();
         self.tell(ToPoll::AnnounceRestart);
     }
 
@@ -211,6 +216,7 @@ impl ControlPair {
                         ),
                     );
                 }
+                ToControl::Note(piece) => self.take_note(piece, now, log),
                 ToControl::Link(notice) => link::tell(notice, &self.settings, log),
             }
         }
@@ -234,6 +240,7 @@ impl ControlPair {
             self.monitor_event(event, clock, log, &mut figures);
         }
         self.look_at_link(now, log);
+        self.look_at_bringup(now, log);
         self.backlog.pass_on(&mut self.mail.outbox);
         for (divergence, epoch) in records {
             let record = self.record(divergence, epoch, clock);

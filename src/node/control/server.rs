@@ -27,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const SLOW: Duration = Duration::from_secs(10);
 /// Longest time for an order: a fencing command may take 30 s, and QEMU then 10 s for its reply.
 const ORDER: Duration = Duration::from_secs(45);
+/// The same of a protection, which has its own bounds and is as long as the VM's memory and disks are large.
+const PROTECT: Duration = Duration::from_secs(86_400);
 /// How often the end of the node is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether something that is waited for has come.
@@ -262,7 +264,11 @@ impl Server {
                     order,
                     waiting: Vec::new(),
                     done: Map::new(),
-                    deadline: now + ORDER,
+                    deadline: now
+                        + match order {
+                            Order::Protect => PROTECT,
+                            _ => ORDER,
+                        },
                 };
                 for (pair, name) in pairs {
                     let (posted, outcome) = posted(pair, order);

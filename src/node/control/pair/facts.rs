@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{ControlPair, Figures};
+use crate::bringup::Progress;
 use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
 use crate::control::{
     self, CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus,
-    MonitorStatus, PairParameters, PairStatus, PeerStatus, RingStatus,
+    MonitorStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus, RingStatus,
 };
 use crate::node::control::advice::advice;
 use crate::observability::counters::{Counter, Snapshot};
@@ -38,6 +39,8 @@ pub struct Facts {
     last: Option<SeenCheckpoint>,
     /// Why a checkpoint was requested last.
     cause: Option<&'static str>,
+    /// How far an ordered protection is.
+    pub(super) protect: Option<Progress>,
 }
 
 impl Facts {
@@ -53,6 +56,7 @@ impl Facts {
             resumed: None,
             last: None,
             cause: None,
+            protect: None,
         }
     }
 
@@ -92,6 +96,7 @@ impl ControlPair {
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
+        self.facts.protect = self.bringup.progress();
         figures.facts = self.facts;
     }
 }
@@ -171,6 +176,11 @@ impl Figures {
                     pause_ms: last.pause.as_secs_f64() * 1e3,
                 }),
             },
+            protect: facts.protect.map(|progress| ProtectStatus {
+                step: progress.step.word(),
+                done: progress.done,
+                total: progress.total,
+            }),
             held: HeldStatus {
                 frames: value(Counter::Held),
                 most: value(Counter::HeldMax),

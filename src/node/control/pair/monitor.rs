@@ -279,6 +279,7 @@ impl ControlPair {
                     after.as_secs()
                 ),
             ),
+            Event::Executed { token, result } => self.executed(token, result),
             Event::RequestAccepted { .. }
             | Event::BarrierFailed { .. }
             | Event::EventsCapability { .. }

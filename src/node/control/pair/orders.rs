@@ -193,6 +193,7 @@ impl ControlPair {
             self.settings.name
         ));
         match order {
+            Order::Protect => self.order_protection(reply, now),
             Order::Checkpoint => self.order_checkpoint(reply, now),
             Order::Failover { fenced } => {
                 // A primary that goes on alone has made sure already.
