@@ -24,6 +24,7 @@ mod null;
 mod offload;
 mod pair;
 mod pools;
+mod protect;
 mod quiet;
 mod stall;
 mod starved;
