@@ -198,7 +198,6 @@ impl<F: Frame> Comparator<F> {
                 Path::Fast(released) => {
                     self.counts.in_order += 1;
                     self.counts.released += released;
-                    self.trim_history();
                     return;
                 }
                 Path::General(back) => frame = back,
@@ -275,7 +274,6 @@ impl<F: Frame> Comparator<F> {
             match output.secondary_in_order(seen, &mut self.hold, arrival) {
                 Path::Fast(released) => {
                     self.counts.released += released;
-                    self.trim_history();
                     return;
                 }
                 Path::General(back) => frame = back,
@@ -311,7 +309,8 @@ impl<F: Frame> Comparator<F> {
         }
     }
 
-    /// Does something to a flow; true if the flow was half-open before or is now.
+    /// Does something to a flow; true if the flow was half-open before or is now. The caller sees to
+    /// [`Comparator::trim_history`] then.
     pub(super) fn within(
         &mut self,
         id: FlowId,
@@ -339,11 +338,11 @@ impl<F: Frame> Comparator<F> {
         act(&mut flow.output, &mut context);
         let half_open = flow.is_half_open() || flow.stands_half_open();
         self.counts.released += released;
-        self.trim_history();
         half_open
     }
 
-    #[inline(always)]
+    /// Brings history back to its bound. Once for a burst: until then an S that finds no room makes some
+    /// ([`Comparator::admits_secondary`]).
     pub(super) fn trim_history(&mut self) {
         self.hold.trim_entries();
         while self.hold.history_is_over() && self.drop_oldest_history() {}

@@ -59,6 +59,7 @@ impl<F: Frame> Comparator<F> {
                 continue;
             }
             self.within(flow, now, |output, cx| output.part(cx));
+            self.trim_history();
         }
     }
 }

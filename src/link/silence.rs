@@ -26,7 +26,7 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Silence {
     limits: Limits,
-    /// When the peer was heard last, or this began.
+    /// The latest time at which the peer is known to have lived, or this began.
     heard: Ticks,
     /// Silence counts from here, at `heard` or behind it.
     counts_from: Ticks,
@@ -47,11 +47,11 @@ impl Silence {
         }
     }
 
-    /// The peer was heard.
+    /// The peer was alive at this time, which may be a while ago.
     #[inline]
-    pub fn hear(&mut self, now: Ticks) {
-        self.heard = now;
-        self.counts_from = self.counts_from.max(now);
+    pub fn hear(&mut self, at: Ticks) {
+        self.heard = self.heard.max(at);
+        self.counts_from = self.counts_from.max(at);
     }
 
     /// This node runs. To be called at least once per gap, and before [`Silence::is_over`] once it has not run.

@@ -371,7 +371,7 @@ impl<B: Burst> PrimaryDriver<B> {
         let state = &mut self.state;
         ports.mirror(&mut self.shares, taken, |share| {
             state.mirrored(share, now);
-            let mut header = state.mirror(share.len(), now);
+            let mut header = state.mirror(share.len());
             link::set_offload(&mut header, share.offload());
             header
         });

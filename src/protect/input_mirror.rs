@@ -38,15 +38,9 @@ impl InputMirror {
     }
 
     /// The bytes to put in front of a frame of this length.
-    pub fn header(
-        &mut self,
-        link: &mut Endpoint,
-        epoch: u32,
-        length: usize,
-        now: Ticks,
-    ) -> [u8; DATA_HEADER] {
+    pub fn header(&mut self, link: &mut Endpoint, epoch: u32, length: usize) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
-        link.data_header(epoch, length as u32, now)
+        link.data_header(epoch, length as u32)
     }
 
     /// The guest's ring has taken input that the SVM cannot get.
@@ -84,7 +78,7 @@ mod tests {
         let granted = end.room();
         while end.room() >= BURST {
             assert!(!mirror.stalls(true, &end, 1_000));
-            mirror.header(&mut end, 1, 60, 1);
+            mirror.header(&mut end, 1, 60);
         }
         assert_eq!(mirror.mirrored() as usize, granted - BURST + 1);
         assert!(!mirror.stalls(true, &end, 10));

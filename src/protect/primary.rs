@@ -272,9 +272,9 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The bytes to put in front of an input frame that the guest's ring has taken.
-    pub(crate) fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
+    pub(crate) fn mirror(&mut self, length: usize) -> [u8; DATA_HEADER] {
         let epoch = self.epoch();
-        self.mirror.header(&mut self.link.end, epoch, length, now)
+        self.mirror.header(&mut self.link.end, epoch, length)
     }
 
     /// Looks at input that the guest's ring has taken and that was mirrored: if a client resets a

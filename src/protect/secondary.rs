@@ -257,7 +257,7 @@ impl<F: Frame> Secondary<F> {
             return None;
         };
         self.counts.output += 1;
-        let header = self.link.end.data_header(epoch, frame.len() as u32, now);
+        let header = self.link.end.data_header(epoch, frame.len() as u32);
         Some(Outgoing {
             header,
             frame,

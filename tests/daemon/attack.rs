@@ -24,6 +24,9 @@ const DATA: usize = 34;
 const CONTROL: usize = 38;
 const LENGTH: usize = 50;
 const PAYLOAD: usize = 58;
+/// What follows a heartbeat's header: the mark that its sender wants back, and the one that it returns.
+const MARK: std::ops::Range<usize> = PAYLOAD..PAYLOAD + 8;
+const ECHO: std::ops::Range<usize> = PAYLOAD + 8..PAYLOAD + 16;
 /// Messages.
 const EPOCH_MESSAGE: u8 = 1;
 const LEADS: u8 = 5;
@@ -61,10 +64,10 @@ fn put(frame: &mut [u8], at: usize, word: u32) {
 /// Makes the checksum right, as anybody can.
 fn sum(frame: &mut [u8]) {
     frame[CHECKSUM..CHECKSUM + 2].fill(0);
-    let end = if frame[KIND] == 2 {
-        frame.len()
-    } else {
+    let end = if frame[KIND] == 1 {
         PAYLOAD
+    } else {
+        frame.len()
     };
     let sum: u32 = frame[14..end]
         .chunks(2)
@@ -349,7 +352,10 @@ fn on_a_trusted_link_a_stranger_hides_a_dead_peer() {
     pair.secondary.signal(rustix::process::Signal::KILL);
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(5) {
-        pair.forge(LINK_OF_SECONDARY, |_| {});
+        let asked = pair.heartbeat(LINK_OF_PRIMARY);
+        pair.forge(LINK_OF_SECONDARY, |frame| {
+            frame[ECHO].copy_from_slice(&asked[MARK]);
+        });
         assert_eq!(pair.primary.stats()["state"], "protected");
     }
 }

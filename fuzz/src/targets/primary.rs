@@ -25,6 +25,8 @@ struct P {
     taken: bool,
     /// The node may have dropped it, since its VM is gone.
     dropped: bool,
+    /// Its VM was not protected for a moment, which lets it go; it may wait for the port.
+    free: bool,
 }
 
 /// What a commit was for, and what it covers.
@@ -58,6 +60,8 @@ struct PrimaryStory {
     passed: bool,
     begins: bool,
     ended: bool,
+    /// The monitor reported COLO, and RESUME since.
+    begun: bool,
     /// The monitor reported COLO, and the VM went on since.
     protected: bool,
     /// Somebody may have decided that this VM goes on alone.
@@ -101,6 +105,7 @@ pub fn run(data: &[u8]) {
         passed: false,
         begins: false,
         ended: false,
+        begun: false,
         protected: false,
         alone: false,
         runs: false,
@@ -248,6 +253,7 @@ impl PrimaryStory {
             commits: 0,
             taken: false,
             dropped: false,
+            free: false,
         };
         self.frames.insert(number, p);
         self.round();
@@ -264,10 +270,7 @@ impl PrimaryStory {
         } else {
             now
         };
-        let header =
-            self.around
-                .peer
-                .data_header(epoch, payload.len() as u32, self.around.mock.now);
+        let header = self.around.peer.data_header(epoch, payload.len() as u32);
         if epoch == now {
             self.secondary.push(content);
         }
@@ -288,6 +291,12 @@ impl PrimaryStory {
         self.round();
     }
 
+    fn unprotected(&mut self) {
+        self.begun = false;
+        self.protected = false;
+        self.frames.values_mut().for_each(|p| p.free |= p.taken);
+    }
+
     fn migrated(&mut self, migration: Migration) {
         match (self.migration, migration) {
             (Migration::Colo, Migration::Colo) => {}
@@ -295,9 +304,11 @@ impl PrimaryStory {
                 self.begins = true;
                 self.ended = false;
                 // It waits for the beginning of another COLO, of which nothing is protected yet.
-                self.protected &= !self.driver.state().epochs().is_alone();
+                if self.driver.state().epochs().is_alone() {
+                    self.unprotected();
+                }
             }
-            (Migration::Colo, Migration::Completed) => self.protected = false,
+            (Migration::Colo, Migration::Completed) => self.unprotected(),
             (Migration::Colo, _) => self.ended |= self.protected,
             _ => {}
         }
@@ -455,7 +466,7 @@ impl PrimaryStory {
                     Evidence::All | Evidence::Report(None) => true,
                     Evidence::Report(Some(covers)) => at_or_before(epoch, *covers),
                 });
-        if committed || self.alone || !self.protected || p.dropped {
+        if committed || self.alone || !self.protected || p.dropped || p.free {
             return;
         }
         let equal = self.secondary.iter().position(|s| *s == p.content);
@@ -519,6 +530,7 @@ impl Story for PrimaryStory {
                 let counts = self.stop && self.migration == Migration::Colo;
                 self.resumed |= counts;
                 self.passed |= counts && self.pass;
+                self.begun |= self.migration == Migration::Colo;
                 (self.stop, self.pass) = (false, false);
                 self.protected |= counts && !self.runs;
             }
@@ -535,12 +547,14 @@ impl Story for PrimaryStory {
                 self.ended &= migration != Migration::Colo;
                 // A VM that is found in COLO is protected, though nobody saw how that began.
                 self.protected |= migration == Migration::Colo;
-                self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
+                if !matches!(migration, Migration::Colo | Migration::Broken) {
+                    self.unprotected();
+                }
                 self.ended |= self.protected && migration == Migration::Broken;
                 self.migration = migration;
             }
             QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
-            QemuEvent::ColoExit => self.ended |= self.protected,
+            QemuEvent::ColoExit => self.ended |= self.protected || self.begun,
             _ => {}
         }
         self.around.mock.tell(event);

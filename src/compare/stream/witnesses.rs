@@ -154,8 +154,26 @@ impl Stream {
         self.reaching(hold, near, at)
     }
 
-    /// A witness that has the byte at a position.
+    /// A witness that has the byte at a position: as a rule the one behind the frontier.
+    #[inline(always)]
     pub(super) fn covering<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<SlotId> {
+        if self.frontier != NIL {
+            let next = self.first_unused(hold);
+            if at_or_before(hold.slot(self.frontier).end(), at) {
+                if next == NIL {
+                    return None;
+                }
+                let slot = hold.slot(next);
+                if at_or_before(slot.seq, at) && before(at, slot.end()) {
+                    return Some(next);
+                }
+            }
+        }
+        self.covering_of_all(hold, at)
+    }
+
+    #[inline(never)]
+    fn covering_of_all<F: Frame>(&self, hold: &Hold<F>, at: u32) -> Option<SlotId> {
         let frontier = self.frontier;
         let near = if frontier != NIL && at_or_before(hold.slot(frontier).seq, at) {
             frontier

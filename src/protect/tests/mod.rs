@@ -293,7 +293,7 @@ impl Pair {
 
     /// The client sends, and the PVM has taken it.
     fn input(&mut self, frame: &HeapFrame) {
-        let mut bytes = self.primary.mirror(frame.len(), self.now).to_vec();
+        let mut bytes = self.primary.mirror(frame.len()).to_vec();
         bytes.extend(frame.to_vec());
         let received = self.secondary.link_frame(&bytes, bytes.len(), self.now);
         let (epoch, _, after) = received.unwrap();
