@@ -11,6 +11,7 @@ use super::{Failure, Message, Output, Progress, Step};
 
 /// A primary that works says so this often, in milliseconds.
 const WORD: u64 = 3_000;
+const LOST: &str = "its monitor was lost; see what QEMU wrote";
 
 /// A script's view of the world; clones share it.
 #[derive(Clone)]
@@ -24,12 +25,16 @@ struct State {
     now: u64,
     protected: bool,
     progress: Progress,
+    /// How a failure names this QEMU: the secondary's is told at the primary.
+    whose: &'static str,
+    /// The monitor was lost. Another QEMU may answer next.
+    lost: bool,
     /// The attempt at which the peer is to hear that work goes on, and when next.
     works: Option<(u32, u64)>,
 }
 
 impl Desk {
-    pub(super) fn new(now: u64) -> Self {
+    pub(super) fn new(now: u64, whose: &'static str) -> Self {
         Self(Arc::new(Mutex::new(State {
             out: VecDeque::new(),
             reply: None,
@@ -38,6 +43,8 @@ impl Desk {
             now,
             protected: false,
             progress: Progress::default(),
+            whose,
+            lost: false,
             works: None,
         })))
     }
@@ -48,6 +55,13 @@ impl Desk {
 
     pub(super) fn reply(&self, reply: Result<Value, String>) {
         self.lock().reply = Some(reply);
+    }
+
+    pub(super) fn lose_monitor(&self) {
+        let mut state = self.lock();
+        state.lost = true;
+        state.reply = Some(Err(LOST.to_owned()));
+        state.out.retain(|it| matches!(it, Output::Tell(_)));
     }
 
     pub(super) fn hear(&self, message: Message) {
@@ -122,8 +136,10 @@ impl Desk {
     ) -> Result<Value, Failure> {
         {
             let mut state = self.lock();
-            state.reply = None;
-            state.out.push_back(Output::Execute { name, arguments });
+            state.reply = state.lost.then(|| Err(LOST.to_owned()));
+            if !state.lost {
+                state.out.push_back(Output::Execute { name, arguments });
+            }
         }
         let reply = poll_fn(|_| match self.lock().reply.take() {
             Some(reply) => Poll::Ready(reply),
@@ -131,7 +147,24 @@ impl Desk {
         });
         reply
             .await
-            .map_err(|why| Failure::new(format!("this node's QEMU: {name}: {why}")))
+            .map_err(|why| self.fault(&format!("{name}: {why}")))
+    }
+
+    /// What is wrong with this QEMU.
+    pub(super) fn fault(&self, what: &str) -> Failure {
+        Failure::new(format!("{}: {what}", self.lock().whose))
+    }
+
+    /// Whether the monitor was lost since the begin.
+    ///
+    /// # Errors
+    /// It was.
+    pub(super) fn check_monitor(&self) -> Result<(), Failure> {
+        let lost = self.lock().lost;
+        match lost {
+            true => Err(self.fault(LOST)),
+            false => Ok(()),
+        }
     }
 
     /// QEMU's reply to a question.

@@ -79,8 +79,12 @@ impl Graph {
     /// Asks QEMU for it.
     pub(super) async fn read(desk: &Desk) -> Result<Self, Failure> {
         let (graph, named) = ("x-debug-query-block-graph", "query-named-block-nodes");
-        let shape = read(graph, desk.ask(graph).await?)?;
-        let all: Vec<Named> = read(named, desk.execute(named, json!({ "flat": true })).await?)?;
+        let shape = read(desk, graph, desk.ask(graph).await?)?;
+        let all: Vec<Named> = read(
+            desk,
+            named,
+            desk.execute(named, json!({ "flat": true })).await?,
+        )?;
         let drivers = all.into_iter().filter_map(|it| Some((it.name?, it.drv)));
         Ok(Self {
             shape,
@@ -141,14 +145,20 @@ impl Graph {
         None
     }
 
-    /// The devices' names, with the node at the top of each.
+    /// The devices' names, with the node at the top of each. What is below another node is no device's, though it may
+    /// have a name.
     fn devices(&self) -> Vec<(&str, &Node)> {
         let nodes = self.shape.nodes.iter();
         let backends = nodes.filter(|node| node.r#type == "block-backend" && !node.name.is_empty());
         backends
             .filter_map(|backend| {
                 let (_, root) = self.below(backend.id).next()?;
-                Some((backend.name.as_str(), root))
+                let mut above = self.shape.edges.iter().filter(|edge| edge.child == root.id);
+                let is_part = above.any(|edge| {
+                    self.node(edge.parent)
+                        .is_some_and(|node| node.r#type == "block-driver")
+                });
+                (!is_part).then_some((backend.name.as_str(), root))
             })
             .collect()
     }

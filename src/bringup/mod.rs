@@ -145,7 +145,7 @@ pub struct Bringup {
 impl Bringup {
     /// The end of the node whose VM runs. `attempt` is a number that no other attempt has.
     pub fn primary(attempt: u32, version: Version, now: u64) -> Self {
-        let desk = Desk::new(now);
+        let desk = Desk::new(now, "this node's QEMU");
         let task = Box::pin(primary::run(desk.clone(), attempt, version));
         Self::begin(attempt, desk, task)
     }
@@ -165,7 +165,7 @@ impl Bringup {
         else {
             return None;
         };
-        let desk = Desk::new(now);
+        let desk = Desk::new(now, "its QEMU");
         let order = secondary::Order {
             attempt,
             qemu,
@@ -196,6 +196,12 @@ impl Bringup {
     /// QEMU's reply to the last command, or why there is none.
     pub fn replied(&mut self, reply: Result<Value, String>) {
         self.desk.reply(reply);
+        self.advance();
+    }
+
+    /// The monitor is lost: QEMU has ended, or who answers next may be another one.
+    pub fn lose_monitor(&mut self) {
+        self.desk.lose_monitor();
         self.advance();
     }
 

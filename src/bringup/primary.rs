@@ -51,16 +51,16 @@ async fn bring_up(
 ) -> Result<Outcome, Failure> {
     let run = desk.ask("query-status").await?;
     if run["status"] != "running" {
-        return Err(Failure::new(format!(
-            "this node's VM does not run (QEMU says {}); start it with cont, and try again",
+        return Err(desk.fault(&format!(
+            "its VM does not run (query-status says {}); give it cont, and try again",
             run["status"]
         )));
     }
     let migration = desk.ask("query-migrate").await?;
     let status = release::status(&migration);
     if !release::is_idle(status) {
-        return Err(Failure::new(format!(
-            "this node's QEMU has a migration in state {status:?}; let it end, or give it migrate_cancel"
+        return Err(desk.fault(&format!(
+            "a migration is in state {status:?}; let it end, or give migrate_cancel"
         )));
     }
     let graph = Graph::read(desk).await?;
@@ -122,9 +122,8 @@ async fn wait_for_overlays(desk: &Desk) -> Result<(), Failure> {
             return Ok(());
         }
         if desk.elapsed() >= until {
-            return Err(Failure::new(
-                "this node's QEMU has not committed the overlays of its disk to the image; see query-block-jobs, \
-                 and the space on its disk",
+            return Err(desk.fault(
+                "the overlays of its disk are not committed to the image; see the space there",
             ));
         }
         desk.pause(LOOK).await;
@@ -229,8 +228,8 @@ async fn wait_for_copies(
         for number in 0..count {
             let id = name(number);
             let Some(job) = disks::job(desk, &id).await? else {
-                return Err(Failure::new(format!(
-                    "this node's QEMU: the job {id} has ended before the disk was copied; see BLOCK_JOB_COMPLETED \
+                return Err(desk.fault(&format!(
+                    "the job {id} has ended before the disk was copied; see BLOCK_JOB_COMPLETED \
                      in its monitor, and the space on the secondary's disk"
                 )));
             };
@@ -306,6 +305,7 @@ async fn settle(desk: &Desk) -> Result<(), Failure> {
     let until = desk.elapsed() + SETTLE;
     let mut peer = false;
     loop {
+        desk.check_monitor()?;
         while let Some(word) = desk.take_word() {
             peer |= matches!(word, Message::Protected { .. });
         }

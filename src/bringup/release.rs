@@ -45,15 +45,15 @@ pub(super) async fn set(
     undo: &mut Vec<Undo>,
 ) -> Result<(), Failure> {
     let known = desk.ask("query-migrate-capabilities").await?;
-    let known: Vec<Capability> = read("query-migrate-capabilities", known)?;
+    let known: Vec<Capability> = read(desk, "query-migrate-capabilities", known)?;
     let mut wrong = Vec::new();
     for (name, wanted) in capabilities(version) {
         match known.iter().find(|it| it.capability == name) {
             Some(it) if it.state == wanted => {}
             Some(_) => wrong.push((name, wanted)),
             None if wanted => {
-                return Err(Failure::new(format!(
-                    "this node's QEMU has no migration capability {name}; use a build with CONFIG_REPLICATION"
+                return Err(desk.fault(&format!(
+                    "it has no migration capability {name}; use a build with CONFIG_REPLICATION"
                 )));
             }
             None => {}
@@ -80,12 +80,13 @@ pub(super) async fn set(
 }
 
 /// A reply of the shape that it has to have.
-pub(super) fn read<T: serde::de::DeserializeOwned>(name: &str, reply: Value) -> Result<T, Failure> {
-    serde_json::from_value(reply).map_err(|error| {
-        Failure::new(format!(
-            "this node's QEMU: {name}: its reply is not understood: {error}"
-        ))
-    })
+pub(super) fn read<T: serde::de::DeserializeOwned>(
+    desk: &Desk,
+    name: &str,
+    reply: Value,
+) -> Result<T, Failure> {
+    serde_json::from_value(reply)
+        .map_err(|error| desk.fault(&format!("{name}: its reply is not understood: {error}")))
 }
 
 /// The state of QEMU's migration; `none` before the first.

@@ -66,9 +66,9 @@ async fn prepare(desk: &Desk, order: &Order, undo: &mut Vec<Undo>) -> Result<Mes
     }
     let run = desk.ask("query-status").await?;
     if run["status"] != "inmigrate" {
-        return Err(Failure::new(format!(
-            "its QEMU does not wait for a state (it says {}); start it anew, with -incoming defer: a VM that has run \
-             is not overwritten",
+        return Err(desk.fault(&format!(
+            "it does not wait for a state (query-status says {}); start it anew, with -incoming defer: a VM that \
+             has run is not overwritten",
             run["status"]
         )));
     }
@@ -109,9 +109,8 @@ async fn listens(desk: &Desk, addresses: Addresses) -> Result<Listens, Failure> 
     match (release::status(&reply), first_address(&reply)) {
         ("none", None) => Ok(Listens::Will(given.ok_or_else(missing)?)),
         ("none" | "setup", at) => Ok(Listens::At(given.or(at).ok_or_else(missing)?)),
-        (status, _) => Err(Failure::new(format!(
-            "its QEMU has begun to load a state before (its migration is {status}); start it anew, with -incoming \
-             defer"
+        (status, _) => Err(desk.fault(&format!(
+            "it has begun to load a state before (its migration is {status}); start it anew, with -incoming defer"
         ))),
     }
 }
@@ -175,6 +174,7 @@ async fn wait(desk: &Desk) -> Result<(), Failure> {
         if desk.is_protected() {
             return Ok(());
         }
+        desk.check_monitor()?;
         match desk.take_word() {
             Some(Message::Abandon { why, .. }) => {
                 return Err(Failure::new(format!(

@@ -122,6 +122,9 @@ impl Qemu {
                     3,
                     if self.primary { "file" } else { "children.0" },
                 );
+                // Parts of a disk may have a name of their own.
+                node(93, "block-backend", "overlays", "");
+                edge(93, 3, "root");
                 edge(3, 4, "file");
                 edge(4, 5, "backing");
                 edge(5, 6, "backing");
@@ -138,6 +141,8 @@ impl Qemu {
             .as_ref()
             .is_some_and(|(it, at)| it == name && *at == count)
         {
+            // Else it may get into COLO before it is cancelled.
+            self.lasts = None;
             return Err("QEMU refused: because".to_owned());
         }
         let text = |key: &str| arguments[key].as_str().unwrap_or_default().to_owned();
@@ -268,6 +273,8 @@ struct World {
     deaf: bool,
     /// The nodes never become protected.
     unprotected: bool,
+    /// This side's QEMU ends then.
+    ends: Option<(usize, u64)>,
     now: u64,
 }
 
@@ -286,6 +293,7 @@ impl World {
             },
             deaf: false,
             unprotected: false,
+            ends: None,
             now: 0,
         }
     }
@@ -316,6 +324,9 @@ impl World {
                 let Some(script) = &mut self.scripts[side] else {
                     continue;
                 };
+                if self.ends == Some((side, self.now)) {
+                    script.lose_monitor();
+                }
                 script.look(self.now, protected);
                 self.steps.push(script.progress().step);
                 while let Some(output) = self.scripts[side].as_mut().and_then(Bringup::next_output)
@@ -445,10 +456,13 @@ fn what_forbids_it_is_said_before_anything_is_changed() {
         assert!(failure.contains(says), "{failure}");
         assert_eq!(world.settings(), before, "{failure}");
     };
-    refused(&|world| world.qemus[0].now.run = "paused", "does not run");
+    refused(
+        &|world| world.qemus[0].now.run = "paused",
+        "its VM does not run",
+    );
     refused(
         &|world| world.qemus[0].migration = "active",
-        "a migration in state \"active\"",
+        "a migration is in state \"active\"",
     );
     refused(
         &|world| world.qemus[1].now.run = "running",
@@ -456,7 +470,7 @@ fn what_forbids_it_is_said_before_anything_is_changed() {
     );
     refused(
         &|world| world.qemus[1].migration = "failed",
-        "has begun to load",
+        "it has begun to load",
     );
     refused(&|world| world.release[1] = NEW, "one release on both hosts");
     refused(
@@ -555,4 +569,21 @@ fn a_secondary_whose_primary_is_gone_gives_up() {
     }
     assert!((30_000..32_000).contains(&world.now), "{}", world.now);
     assert_eq!(world.settings()[1], before);
+}
+
+#[test]
+fn a_qemu_that_ends_meanwhile_ends_it() {
+    for side in 0..2 {
+        let mut world = World::new(true, OLD);
+        world.qemus[0].lasts = None;
+        world.ends = Some((side, 2_000));
+        let failure = world.run().expect_err("one is gone").to_string();
+        let whose = [
+            "this node's QEMU",
+            "the secondary's node gives up: its QEMU",
+        ][side];
+        assert!(failure.contains(whose), "{failure}");
+        assert!(failure.contains("its monitor was lost"), "{failure}");
+        assert!(world.now < 40_000, "{}", world.now);
+    }
 }

@@ -43,6 +43,13 @@ impl PairBringup {
         self.restarts = true;
     }
 
+    /// The monitor is gone.
+    pub(super) fn disconnected(&mut self) {
+        if let Some(script) = &mut self.script {
+            script.lose_monitor();
+        }
+    }
+
     /// Milliseconds since this bring-up began.
     fn time(&self, now: Instant) -> u64 {
         let begun = self.begun.unwrap_or(now);

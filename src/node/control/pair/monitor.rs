@@ -129,6 +129,7 @@ impl ControlPair {
                 self.asked = None;
                 self.stopped = None;
                 self.orders.disconnected();
+                self.bringup.disconnected();
                 log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
                 self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
             }
