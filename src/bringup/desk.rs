@@ -25,7 +25,7 @@ struct State {
     now: u64,
     protected: bool,
     progress: Progress,
-    /// How a failure names this QEMU: the secondary's is told at the primary.
+    /// How a failure names this QEMU: the secondary's is read at the primary.
     whose: &'static str,
     /// The monitor was lost. Another QEMU may answer next.
     lost: bool,

@@ -206,7 +206,7 @@ impl Bringup {
     }
 
     /// What the peer's control thread tells.
-    pub fn told(&mut self, message: Message) {
+    pub fn hear(&mut self, message: Message) {
         if message.attempt() == self.attempt {
             self.desk.hear(message);
             self.advance();

@@ -308,7 +308,7 @@ impl World {
             self.scripts[1] =
                 Bringup::secondary(&message, self.addresses, self.release[1], self.now);
         } else if let Some(script) = &mut self.scripts[to] {
-            script.told(message);
+            script.hear(message);
         }
     }
 

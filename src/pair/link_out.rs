@@ -23,7 +23,7 @@ pub(super) fn link_out<P: Ports>(
     any
 }
 
-/// Passes on what the peer's control thread has told this node's, as far as there is room.
+/// Passes on what the peer's control thread has sent to this node's, as far as there is room.
 pub(super) fn pass_notes<P: Ports>(ports: &mut P, link: &mut PeerLink) {
     while ports.has_mail_room()
         && let Some(piece) = link.take_note()

@@ -53,7 +53,7 @@ pub enum ToControl<F> {
     },
     /// The peer has received the announcement of this node's restart.
     RestartAcknowledged,
-    /// The peer's control thread has told this.
+    /// The peer's control thread has sent this.
     Note(Piece),
     /// What an operator should hear of the link.
     Link(Notice),

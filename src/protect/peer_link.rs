@@ -75,7 +75,7 @@ impl PeerLink {
         }
     }
 
-    /// The next piece of what the other control thread has told this one.
+    /// The next piece of what the other control thread has sent to this one.
     pub(crate) fn take_note(&mut self) -> Option<Piece> {
         self.notes.pop_front()
     }

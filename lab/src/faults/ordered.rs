@@ -22,7 +22,7 @@ use crate::progress::say;
 use crate::workload::{Family, differ};
 
 /// Until every client has had answers.
-const SERVED: Duration = Duration::from_secs(60);
+const SERVED: Duration = Duration::from_secs(120);
 /// Answers that show that a client is served.
 const ANSWERS: u64 = 3;
 /// From the death of a host until its peer's node takes the order to fail over.
@@ -34,7 +34,7 @@ const ORDERED: Bounds = Bounds {
     ..Bounds::AMPLE
 };
 
-/// Runs so many rounds; true if nothing failed.
+/// Runs this number of rounds; true if nothing failed.
 ///
 /// # Errors
 /// What kept it from starting, or an interrupt.

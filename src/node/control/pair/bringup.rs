@@ -1,6 +1,6 @@
-//! A pair's bring-up: its script between the monitor, the peer's control thread and whoever has ordered it.
+//! A pair's bring-up: its script between the monitor, the peer's control thread and the operators who have ordered it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -19,6 +19,9 @@ use crate::qmp::RequestFailure;
 /// Operators that may wait for one and the same bring-up.
 const WAITING: usize = 32;
 
+/// A primary's order waits so long for this node's QEMU, which may have been started a moment before.
+const MONITOR: Duration = Duration::from_secs(20);
+
 /// What there is of a pair's bring-up.
 #[derive(Default)]
 pub(super) struct PairBringup {
@@ -27,6 +30,8 @@ pub(super) struct PairBringup {
     /// Of the command that the monitor has not answered; another one's answer does not count.
     token: u64,
     replies: Vec<ReplyTo>,
+    /// What the primary wants of a QEMU whose monitor has not answered yet, and since when.
+    early: Option<(Message, Instant)>,
     notes: Assembler,
     /// An operator has announced that this node restarts.
     restarts: bool,
@@ -113,10 +118,26 @@ impl ControlPair {
             return;
         };
         if matches!(message, Message::Prepare { .. }) {
-            return self.prepare(&message, now, log);
+            self.bringup.early = Some((message, now));
+            return self.look_at_early(now, log);
+        }
+        if matches!(message, Message::Abandon { .. }) {
+            self.bringup.early = None;
         }
         if let Some(script) = &mut self.bringup.script {
-            script.told(message);
+            script.hear(message);
+        }
+    }
+
+    /// Prepares for what the primary wants, once the monitor answers or has been waited for.
+    fn look_at_early(&mut self, now: Instant, log: &Log) {
+        let connected = self.connected && self.version.is_some();
+        let due = self
+            .bringup
+            .early
+            .take_if(|(_, since)| connected || now.saturating_duration_since(*since) >= MONITOR);
+        if let Some((message, _)) = due {
+            self.prepare(&message, now, log);
         }
     }
 
@@ -141,7 +162,7 @@ impl ControlPair {
         };
         if let Some(script) = &mut self.bringup.script {
             let attempt = script.attempt();
-            script.told(Message::Abandon {
+            script.hear(Message::Abandon {
                 attempt,
                 why: "another attempt has begun".to_owned(),
             });
@@ -176,6 +197,7 @@ impl ControlPair {
 
     /// Lets the script go on, and does what it wants.
     pub(super) fn look_at_bringup(&mut self, now: Instant, log: &Log) {
+        self.look_at_early(now, log);
         let time = self.bringup.time(now);
         let protected = self.state == State::Protected && self.migration == Migration::Colo;
         let Some(script) = &mut self.bringup.script else {
