@@ -2,7 +2,7 @@
 //!
 //! In: how many rounds, a seed. Out: a line for each round, and what the clients saw over all of them. A round is
 //! `coloctl protect` at the leading node while clients load the VM, SIGKILL of one host, `coloctl failover` at the
-//! other, and a new secondary in the dead one's place. The lab gives QEMU no command that has to do with COLO, and the
+//! other, and a new secondary in the dead one's place; in the end the pair is protected once more. The lab gives QEMU no command that has to do with COLO, and the
 //! clients' connections live through all rounds.
 
 use std::path::{Path, PathBuf};
@@ -65,7 +65,10 @@ pub fn run(host: &Host, bin: PathBuf, rounds: usize, seed: u64) -> Result<bool, 
             done += 1;
             say("round", format!("{done}: {line}"));
         }
-        Ok(())
+        // Both disks are whole while the pair lives.
+        order(&coloctl, &cluster.primary, &["protect"])
+            .map_err(|error| error.beside(&said(&cluster)))?;
+        load.wait_answers(ANSWERS, SERVED)
     });
     let records = load.finish();
     let mut failed = Vec::new();
