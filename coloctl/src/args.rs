@@ -21,6 +21,9 @@ Exit status, as OCF resource agents have it:
 /// What the node's own bounds leave for a reply: an order may wait for a fencing command and for QEMU.
 const PATIENCE: Duration = Duration::from_secs(70);
 
+/// A VM with much memory and large disks takes its time; the node has bounds of its own.
+const PROTECT: Duration = Duration::from_secs(86_400);
+
 /// Show what a running dpdk-colo does and why, and give it orders
 #[derive(Debug, Parser)]
 #[command(name = "coloctl", version, after_help = EXIT_STATUS)]
@@ -58,6 +61,11 @@ pub enum Task {
         timeout: f64,
         /// The pair (default: all)
         #[arg(long)]
+        pair: Option<String>,
+    },
+    /// Set COLO up: copy this node's running VM to the other node's QEMU, until both nodes are protected
+    Protect {
+        /// The pair (needed where there are several)
         pair: Option<String>,
     },
     /// Let QEMU take a checkpoint, and wait for its commit
@@ -146,6 +154,7 @@ impl Args {
                 let arguments = json!({ "for": word(*condition), "timeout": timeout });
                 ("wait", arguments, pair)
             }
+            Task::Protect { pair } => ("protect", json!({}), pair),
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
             Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
             Task::Maintenance { mode, pair } => {
@@ -169,6 +178,7 @@ impl Args {
                 let own = Duration::try_from_secs_f64(timeout).unwrap_or_default();
                 own.saturating_add(PATIENCE)
             }
+            Task::Protect { .. } => PROTECT,
             _ => PATIENCE,
         }
     }
@@ -231,6 +241,8 @@ mod tests {
                 json!({"for": "protected", "timeout": 2.5}),
             ),
             ("coloctl checkpoint --json", "checkpoint", json!({})),
+            ("coloctl protect", "protect", json!({})),
+            ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
             (
                 "coloctl failover --fenced",
                 "failover",

@@ -6,6 +6,7 @@ mod args;
 mod client;
 mod doctor;
 mod place;
+mod progress;
 mod show;
 
 use std::io::{self, Write};
@@ -76,7 +77,11 @@ fn run(args: &Args) -> Result<u8, Failure> {
     }
     let path = place::find(args.control.as_deref(), args.file_prefix.as_deref())?;
     let (command, arguments) = args.request();
-    let reply = client::ask(&path, command, &arguments, args.patience())?;
+    let ask = || client::ask(&path, command, &arguments, args.patience());
+    let reply = match args.task {
+        Task::Protect { .. } => progress::beside(&path, &arguments, ask)?,
+        _ => ask()?,
+    };
     let status = status(&args.task, &reply);
     match (&reply, args.json) {
         (Reply::Return(value) | Reply::Error(value), true) => writeln!(out, "{value}")?,

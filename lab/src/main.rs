@@ -7,6 +7,7 @@
 //! | `check` | asserts what a protected pair must do |
 //! | `short` | counts the checkpoints that short connections cost |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
+//! | `protect` | lets the nodes set COLO up by `coloctl`, kills hosts under load, and protects the survivors again |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `operator` | stops and continues the VMs of pairs by hand, and cancels migrations, inside checkpoints, too |
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
@@ -63,6 +64,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab check --bin FILE [options]    assert what a protected pair must do
        colo-lab short --bin FILE [options]    count the checkpoints of short connections: there must be none
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
+       colo-lab protect --bin FILE [options]  let coloctl (beside FILE) protect, fail over and protect again, under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
        colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
@@ -83,7 +85,7 @@ Options:
   --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); captures: frames of each that are
                  taken (2000); operator: how many rounds (5)
-  --rounds N     loss: how often each wire is measured (5)
+  --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5)
   --pages N      loss: how many pages of 300 kB (200)
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
   --assert       loss: fail if a figure is below its goal
@@ -97,7 +99,7 @@ Options:
   --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
   --trusted-link nodes have no key for the link between them
   --multifd N    the VMs' state goes over N connections at once (QEMU 11.0 and later)
-  --disk         check, faults, matrix: guests have a disk, and what they acknowledged must be on the survivor's
+  --disk         check, faults, matrix, protect: guests have a disk, and what they acknowledged must be on the survivor's
   --keep         keep the run folder with all logs
 ";
 
@@ -171,6 +173,7 @@ enum Command {
     Matrix,
     Operator,
     Paths,
+    Protect,
     Run,
     Short,
     Table,
@@ -247,6 +250,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
                     Some("paths") => Command::Paths,
+                    Some("protect") => Command::Protect,
                     Some("run") => Command::Run,
                     Some("short") => Command::Short,
                     Some("table") => Command::Table,
@@ -289,6 +293,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Matrix
             | Command::Operator
             | Command::Paths
+            | Command::Protect
             | Command::Run
             | Command::Short
     ) && arguments.bin.is_none()
@@ -379,6 +384,10 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
                 only: arguments.faults.clone(),
             };
             faults::run(&host, bin, &order, &json("faults.json")).map(|tally| tally.failed == 0)
+        }
+        (Command::Protect, Some(bin)) => {
+            let seed = arguments.seed.unwrap_or_else(clock);
+            faults::ordered(&host, bin, arguments.rounds, seed)
         }
         (Command::Loss, Some(bin)) => {
             let order = loss::Order {

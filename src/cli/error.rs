@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, MetricsAddressError,
-    OnPeerLostError, OutOfRange, PortNameError, QmpAddressError, SettingsError, UnknownRole,
+    ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, ListenAddressError,
+    MetricsAddressError, OnPeerLostError, OutOfRange, PortNameError, QmpAddressError,
+    SettingsError, UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -117,6 +118,9 @@ pub enum ValueError {
     /// No place for metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsAddressError),
+    /// No address to listen at.
+    #[error(transparent)]
+    Listen(#[from] ListenAddressError),
     /// Too few heartbeats, or too many.
     #[error(transparent)]
     HeartbeatLoss(#[from] HeartbeatLossError),

@@ -34,6 +34,11 @@ Ports (PORT is an ethdev's name, such as net_vhost0; each has one role):
 QEMU:
   --qmp SOCKET           QMP monitor of this node's VM: path of a unix socket, or host:port;
                          without it a comparator only reports
+  --migrate-listen HOST:PORT
+                         address of this host at which a secondary's QEMU waits for the VM's state:
+                         coloctl protect
+  --nbd-listen HOST:PORT address of this host at which a secondary's QEMU takes the writes to its
+                         disks
   --compare-timeout MS   age at which an unmatched frame asks for a checkpoint (default 3000)
   --raw-secondary        compare: the secondary's TCP numbers are its own, not rewritten
   --vm-id N              id of the VM pair on the link, the same on both nodes (default 0)

@@ -127,6 +127,10 @@ macro_rules! pair_keys {
             on_peer_lost: super::OnPeerLost = "on-peer-lost", value, Nodes, All;
             /// Who tells QEMU.
             failover: super::FailoverMode = "failover", value, Nodes, All;
+            /// Where this node's QEMU waits for a VM's state.
+            migrate_listen: super::ListenAddress = "migrate-listen", value, Nodes, One;
+            /// Where this node's QEMU serves its disks.
+            nbd_listen: super::ListenAddress = "nbd-listen", value, Nodes, One;
         }
     };
 }

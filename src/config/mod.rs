@@ -13,6 +13,7 @@ mod file;
 mod heartbeat_udp;
 pub mod keys;
 pub mod link_key;
+mod listen;
 mod metrics;
 mod policy;
 pub mod reload;
@@ -29,6 +30,7 @@ pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub(crate) use keys::pair_keys;
 pub use keys::{PairKey, PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
+pub use listen::{ListenAddress, ListenAddressError};
 pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{KeySource, PairFault, SettingsError, resolve};
@@ -124,6 +126,10 @@ pub struct PairSettings {
     pub flows: NonZeroU32,
     /// What happens when the other node is lost; a comparator has none and does not use it.
     pub failover: FailoverSettings,
+    /// Where this node's QEMU waits for a VM's state while it is the secondary.
+    pub migrate_listen: Option<ListenAddress>,
+    /// Where it serves its disks then.
+    pub nbd_listen: Option<ListenAddress>,
     /// Rules for flows that leave uncompared: the process-wide ones first, then the pair's own.
     pub policy: Vec<PolicyRule>,
 }

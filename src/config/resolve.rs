@@ -162,6 +162,8 @@ fn pair_settings(
         hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),
         flows: at_least_one_or(keys.flows.map(|n| n.value()), DEFAULT_FLOWS),
         failover: failover_settings(&keys)?,
+        migrate_listen: keys.migrate_listen,
+        nbd_listen: keys.nbd_listen,
         role: role_settings(keys)?,
         name,
         policy,
@@ -195,6 +197,9 @@ fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
     };
     if settings.heartbeat_udp.is_some() && keys.link_key == Some(LinkKey::Trusted) {
         return Err(PairFault::ReportsWithoutKey);
+    }
+    if keys.migrate_listen.is_some() && keys.migrate_listen == keys.nbd_listen {
+        return Err(PairFault::ListensTwice);
     }
     if settings.heartbeat_udp.is_none() && keys.peer_stall_limit.is_some() {
         return Err(PairFault::LimitWithoutReports);
@@ -388,6 +393,8 @@ pub enum PairFault {
     SplitBrain,
     /// A node that is to tell QEMU once it is certain, and never is.
     NeverCertain,
+    /// One address for two purposes.
+    ListensTwice,
     /// Reports that nothing authenticates.
     ReportsWithoutKey,
     /// A limit on what nobody reports.
@@ -459,6 +466,10 @@ impl fmt::Display for SettingsError {
                 f,
                 "{dashes}failover auto never acts with {dashes}on-peer-lost hold; give \
                  {dashes}on-peer-lost exec:COMMAND, or {dashes}failover manual"
+            ),
+            PairFault::ListensTwice => write!(
+                f,
+                "{dashes}migrate-listen and {dashes}nbd-listen are one address; give them different ports"
             ),
             PairFault::ReportsWithoutKey => write!(
                 f,

@@ -177,6 +177,10 @@ impl Command {
                 let OfPair { pair } = read("checkpoint", arguments)?;
                 order(pair, Order::Checkpoint)
             }
+            "protect" => {
+                let OfPair { pair } = read("protect", arguments)?;
+                order(pair, Order::Protect)
+            }
             "failover" => {
                 let OfFailover { pair, fenced } = read("failover", arguments)?;
                 order(pair, Order::Failover { fenced })
@@ -247,9 +251,8 @@ fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
             "both nodes rely on what was configured when their session began"
         }
         "role" | "guest" | "uplink" | "link" | "link-key" | "qmp" | "vm-id" | "primary-in"
-        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" | "metrics" => {
-            "ports, keys and sockets are opened at the start only"
-        }
+        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" | "metrics"
+        | "migrate-listen" | "nbd-listen" => "ports, keys and sockets are opened at the start only",
         "stats-period" | "summary" | "report-dir" | "capture" | "capture-limit" | "stall-limit"
         | "config" => "it is read at the start only",
         _ => return Err(Fault::UnknownParameter(name)),
@@ -311,6 +314,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
                 Order::Checkpoint => Some("checkpoint"),
                 Order::Failover { .. } => Some("failover"),
                 Order::Examine => Some("examine"),
+                Order::Protect => Some("protect"),
                 Order::Announce | Order::SetTimeout(_) => None,
             };
             if pairs.len() > 1
@@ -446,6 +450,14 @@ mod tests {
                 Command::Order {
                     pair: pair(),
                     order: Order::Checkpoint,
+                },
+            ),
+            (
+                "protect",
+                json!({}),
+                Command::Order {
+                    pair: None,
+                    order: Order::Protect,
                 },
             ),
             (

@@ -69,10 +69,11 @@ pub fn todo(pair: &PairStatus, advice: Option<&'static str>) -> Option<String> {
             "to protect the VM start the other node, and see that its frames reach this one's --link"
         }
         State::Solo if pair.is_peer_certainly_lost() => {
-            "start a new secondary node and QEMU, and migrate to it"
+            "start a new secondary node and QEMU, fail over, and order protect"
         }
         State::Pairing => {
-            "to protect the VM set x-colo on both QEMUs and give migrate to the primary's"
+            "to protect the VM order it at the leading node (coloctl protect), or set x-colo on both QEMUs and give \
+             migrate to the primary's"
         }
         _ => return None,
     };

@@ -43,7 +43,7 @@ pub enum Fault {
     },
     /// No such command.
     #[error(
-        "{0:?} is no command; the commands are: status, wait, checkpoint, failover, maintenance, set, facts, \
+        "{0:?} is no command; the commands are: status, wait, protect, checkpoint, failover, maintenance, set, facts, \
          examine"
     )]
     UnknownCommand(String),

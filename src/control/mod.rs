@@ -19,8 +19,8 @@ pub use order::{Means, Order, check};
 pub use session::{CHUNK, Request, Session};
 pub use status::{
     CheckpointStatus, FailoverParameters, Giver, HeldStatus, LastCheckpoint, LinkStatus,
-    MonitorStatus, NodeStatus, OrderStatus, PairParameters, PairStatus, PeerStatus, RefusedFrames,
-    RingStatus, RoleNow, Snapshot,
+    MonitorStatus, NodeStatus, OrderStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus,
+    RefusedFrames, RingStatus, RoleNow, Snapshot,
 };
 
 /// Grows if a client of an earlier number would misunderstand something.

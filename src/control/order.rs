@@ -10,6 +10,8 @@ use crate::protect::State;
 /// What the control thread is to do for one pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Set COLO up with the other node.
+    Protect,
     /// Ask QEMU for a checkpoint.
     Checkpoint,
     /// Give QEMU the failover command.
@@ -28,6 +30,7 @@ pub enum Order {
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Protect => "protect",
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
             Self::Announce => "maintenance",
@@ -52,6 +55,7 @@ pub enum Means {
 /// With what forbids it, and what to do first.
 pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault> {
     let why = match order {
+        Order::Protect => protect(pair),
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Announce => announce(pair),
@@ -100,6 +104,43 @@ fn superseded(pair: &PairStatus) -> Option<String> {
          the secondary"
             .to_owned()
     })
+}
+
+fn protect(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = superseded(pair) {
+        return Some(why);
+    }
+    if pair.role == RoleNow::Compare {
+        return Some("a comparator has no peer; set COLO up at QEMU's monitors".to_owned());
+    }
+    if pair.role == RoleNow::Secondary {
+        return Some("this node's VM follows; order it at the other node".to_owned());
+    }
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    if pair.in_colo() {
+        return Some(match pair.state {
+            State::Protected | State::Checkpointing => "it is protected already".to_owned(),
+            state => format!(
+                "QEMU is in COLO already (state {}); end that first: fail over, or see status for what to do",
+                state.word()
+            ),
+        });
+    }
+    match pair.peer {
+        Some(peer) if !peer.heard => Some(format!(
+            "the other node has not been heard for {} ms; start it, with a QEMU that has -incoming defer",
+            peer.silence_ms
+        )),
+        _ => match pair.state {
+            State::Solo | State::Pairing => None,
+            state => Some(format!(
+                "its state is {}; see status for what to do first",
+                state.word()
+            )),
+        },
+    }
 }
 
 fn checkpoint(pair: &PairStatus) -> Option<String> {

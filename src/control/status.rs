@@ -67,6 +67,8 @@ pub struct PairStatus {
     pub peer: Option<PeerStatus>,
     /// Checkpoints.
     pub checkpoints: CheckpointStatus,
+    /// What an ordered protection is doing; `None`: none is under way.
+    pub protect: Option<ProtectStatus>,
     /// What waits to leave.
     pub held: HeldStatus,
     /// Orders that are under way, or whose time is over and that may still take effect.
@@ -226,6 +228,17 @@ pub struct LastCheckpoint {
     pub pause_ms: f64,
 }
 
+/// An ordered protection that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ProtectStatus {
+    /// `looks`, `prepares`, `copies_disks`, `moves_state`, `settles` or `undoes`.
+    pub step: &'static str,
+    /// Bytes that this step has copied.
+    pub done: u64,
+    /// Bytes that it has to copy in all, as far as is known; 0: it copies nothing.
+    pub total: u64,
+}
+
 /// What waits to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct HeldStatus {
@@ -350,6 +363,7 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
             committed: 3,
             last: None,
         },
+        protect: None,
         held: HeldStatus {
             frames: 0,
             most: 7,

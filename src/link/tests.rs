@@ -11,7 +11,8 @@ use colo_testkit::rng::{Rng, for_cases};
 use super::secure::Begun;
 use super::wire::{Header, Kind, MARKS};
 use super::{
-    Bytes, DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit, offload, set_offload,
+    Bytes, DATA_HEADER, Endpoint, Event, Message, Piece, Received, Timing, Transmit, offload,
+    set_offload,
 };
 use crate::flow::FlowKey;
 use crate::frame::{Offload, Ticks};
@@ -65,7 +66,12 @@ fn receive_data(end: &mut Endpoint, header: [u8; DATA_HEADER], length: usize) ->
 }
 
 fn any_message(rng: &mut Rng) -> Message {
-    match rng.below(8) {
+    match rng.below(9) {
+        7 => {
+            let text: Vec<u8> = (0..rng.below(100) + 1).map(|_| rng.word() as u8).collect();
+            let pieces: Vec<Piece> = Piece::all(&text).collect();
+            Message::Note(pieces[rng.below(pieces.len())])
+        }
         0 => Message::Epoch(rng.word()),
         1 => Message::Bound(rng.word()),
         2 => Message::InputLost(rng.word()),

@@ -36,6 +36,7 @@
 
 use std::num::NonZeroU16;
 
+use super::note::{PIECE, Piece};
 use crate::flow::FlowKey;
 use crate::frame::Offload;
 use crate::packet::checksum::{Sum, update_u32};
@@ -61,6 +62,7 @@ pub const CONTROL_MAX: usize = DATA_HEADER + MESSAGE_MAX;
 const MESSAGE_MAX: usize = 1 + 4 + 40 + 2 * OPENING;
 /// ISN, whether there is a TSval, TSval.
 const OPENING: usize = 4 + 1 + 4;
+const _: () = assert!(5 + PIECE <= MESSAGE_MAX, "a piece has room in a message");
 
 /// Says in a data frame's header what its payload's sender left to do.
 pub fn set_offload(header: &mut [u8; DATA_HEADER], offload: Offload) {
@@ -224,6 +226,8 @@ pub enum Message {
     Witnesses(bool),
     /// Either: the node is about to restart, as an operator has announced; its VM goes on.
     Restarts,
+    /// Either: a piece of what its control thread tells the other one.
+    Note(Piece),
 }
 
 impl Message {
@@ -244,8 +248,15 @@ impl Message {
             Message::Witnesses(false) => (11, &0),
             Message::Witnesses(true) => (11, &1),
             Message::Restarts => (12, &0),
+            Message::Note(_) => (13, &0),
         };
         out[0] = kind;
+        if let Message::Note(piece) = self {
+            let len = usize::from(piece.len);
+            out[1..5].copy_from_slice(&[piece.first.into(), piece.last.into(), 0, piece.len]);
+            out[5..5 + PIECE].copy_from_slice(&piece.bytes);
+            return (out, 5 + len);
+        }
         out[1..5].copy_from_slice(&number.to_be_bytes());
         if let Message::Synchronized { flow, pvm, svm, .. } = self {
             out[5..45].copy_from_slice(&flow.to_bytes());
@@ -290,9 +301,23 @@ impl Message {
             10 => Message::Loaded(None),
             11 => Message::Witnesses(number != 0),
             12 => Message::Restarts,
+            13 => Message::Note(piece_at(bytes)?),
             _ => return None,
         })
     }
+}
+
+fn piece_at(message: &[u8]) -> Option<Piece> {
+    let [_, first, last, _, len] = *message.first_chunk()?;
+    let mut bytes = [0; PIECE];
+    let text = message.get(5..5 + usize::from(len))?;
+    bytes.get_mut(..text.len())?.copy_from_slice(text);
+    Some(Piece {
+        first: first != 0,
+        last: last != 0,
+        len,
+        bytes,
+    })
 }
 
 fn encode_opening(out: &mut [u8], opening: &Opening) {

@@ -3,6 +3,7 @@
 use crate::compare::Divergence;
 use crate::flow::FlowKey;
 use crate::frame::Ticks;
+use crate::link::Piece;
 use crate::link::secure::Notice;
 use crate::protect::{Action, QemuEvent, Request};
 use crate::rewrite::Offset;
@@ -29,6 +30,8 @@ pub enum ToPoll {
     AnnounceRestart,
     /// The operator does not wait for the peer to receive that any more.
     WithdrawRestart,
+    /// Tell the peer's control thread this.
+    Note(Piece),
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.
@@ -55,6 +58,8 @@ pub enum ToControl<F> {
     },
     /// The peer has received the announcement of this node's restart.
     RestartAcknowledged,
+    /// The peer's control thread has sent this.
+    Note(Piece),
     /// What an operator should hear of the link.
     Link(Notice),
 }

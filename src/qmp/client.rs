@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use serde_json::Value;
 
 use super::error::{ProtocolError, QmpError, RequestError};
 use super::session::{Session, Timing};
@@ -215,6 +216,22 @@ impl Client {
     /// See [`Session::ask_run_state`].
     pub fn ask_run_state(&mut self, now: Instant) -> Result<(), RequestError> {
         self.session()?.ask_run_state(now)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Lets QEMU execute a command; see [`Session::execute`].
+    ///
+    /// # Errors
+    /// See [`Session::execute`].
+    pub fn execute(
+        &mut self,
+        token: u64,
+        name: &'static str,
+        arguments: Value,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        self.session()?.execute(token, name, arguments, now)?;
         self.flush();
         Ok(())
     }

@@ -42,6 +42,13 @@ pub(super) enum Command {
     RaiseLink,
     /// A part of an examination.
     Look(Look),
+    /// Whatever the caller wants executed.
+    Other {
+        /// The caller's.
+        token: u64,
+        /// In QEMU's schema.
+        name: &'static str,
+    },
 }
 
 impl Command {
@@ -64,6 +71,7 @@ impl Command {
             Self::Nics => "query-rx-filter",
             Self::RaiseLink => "set_link",
             Self::Look(look) => look.name(),
+            Self::Other { name, .. } => name,
         }
     }
 
@@ -74,6 +82,10 @@ impl Command {
             Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
             Self::FailOver => Some(Event::FailOverFailed { cause }),
             Self::Yank(what) => Some(Event::YankFailed { what, cause }),
+            Self::Other { token, .. } => Some(Event::Executed {
+                token,
+                result: Err(cause),
+            }),
             _ => None,
         }
     }
@@ -82,7 +94,7 @@ impl Command {
     pub(super) fn is_request(self) -> bool {
         matches!(
             self,
-            Self::Checkpoint(_) | Self::BarrierStatus(_) | Self::FailOver
+            Self::Checkpoint(_) | Self::BarrierStatus(_) | Self::FailOver | Self::Other { .. }
         )
     }
 }

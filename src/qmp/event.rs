@@ -140,6 +140,16 @@ pub enum Event {
     /// [`Session::ask_run_state`]: super::Session::ask_run_state
     RunState(RunState),
 
+    /// What [`Session::execute`] has given to QEMU was carried out, or was not.
+    ///
+    /// [`Session::execute`]: super::Session::execute
+    Executed {
+        /// The caller's token.
+        token: u64,
+        /// What the reply returns.
+        result: Result<Value, RequestFailure>,
+    },
+
     /// A barrier came back: every event that QEMU emitted before this state was taken has been
     /// delivered before this one.
     Barrier {

@@ -288,6 +288,23 @@ impl Session {
         Ok(())
     }
 
+    /// Lets QEMU execute a command whose reply is for the caller to read: [`Event::Executed`].
+    ///
+    /// # Errors
+    /// The probe has not ended or found no COLO, or too many requests are without a reply.
+    pub fn execute(
+        &mut self,
+        token: u64,
+        name: &'static str,
+        arguments: Value,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        self.admit()?;
+        self.pipeline
+            .send(Command::Other { token, name }, arguments, now);
+        Ok(())
+    }
+
     /// The error that the end of the stream is at this point.
     pub fn end_of_stream(&self) -> ProtocolError {
         match self.lines.rest() {
@@ -595,6 +612,10 @@ impl Session {
             }
             Command::RaiseLink | Command::Alive => {}
             Command::Look(look) => self.looked(look, Some(value), now),
+            Command::Other { token, .. } => self.events.push_back(Event::Executed {
+                token,
+                result: Ok(value),
+            }),
             Command::Yank(what) => self.events.push_back(Event::Yanked { what }),
             Command::Instances => {
                 let instances: Vec<Instance> = serde_json::from_value(value)?;

@@ -28,6 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("config", &["qmp", "link"]),
     ("cli", &["config"]),
+    ("bringup", &["qmp"]),
     (
         "observability",
         &["flow", "compare", "protect", "config", "cli"],
@@ -65,6 +66,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "protect",
             "config",
             "cli",
+            "bringup",
             "observability",
             "control",
             "pair",
@@ -76,7 +78,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
     "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
-    "control", "pair",
+    "bringup", "control", "pair",
 ];
 
 /// What a pure module does not use of the standard library.

@@ -27,6 +27,7 @@ mod offload;
 mod orders;
 mod pair;
 mod pools;
+mod protect;
 mod quiet;
 mod service;
 mod settings;

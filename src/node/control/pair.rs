@@ -1,5 +1,6 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
+mod bringup;
 mod event_log;
 mod facts;
 mod figures;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
+use self::bringup::PairBringup;
 use self::facts::Facts;
 pub(crate) use self::figures::Figures;
 pub(crate) use self::guest::{GuestEvent, guest_events};
@@ -71,6 +73,7 @@ pub(crate) struct ControlPair {
     starvation: Starvation,
     facts: Facts,
     orders: Orders,
+    bringup: PairBringup,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
     /// What the log has reported last.
@@ -132,6 +135,7 @@ impl ControlPair {
             starvation: Starvation::default(),
             facts,
             orders,
+            bringup: PairBringup::default(),
             mute: false,
             state: State::Solo,
             role,
@@ -158,6 +162,7 @@ impl ControlPair {
             "pair {}: {by}: announcing to the peer that this node restarts",
             self.settings.name
         ));
+        self.bringup.announced();
         self.tell(ToPoll::AnnounceRestart);
     }
 
@@ -226,6 +231,7 @@ impl ControlPair {
                         ),
                     );
                 }
+                ToControl::Note(piece) => self.take_note(piece, now, log),
                 ToControl::Link(notice) => {
                     if let Some(why) = link::refusal(notice) {
                         self.facts.refused(why, now);
@@ -254,6 +260,7 @@ impl ControlPair {
             self.monitor_event(event, clock, log, &mut figures);
         }
         self.look_at_link(now, log);
+        self.look_at_bringup(now, log);
         self.backlog.pass_on(&mut self.mail.outbox);
         for (divergence, epoch) in records {
             let record = self.record(divergence, epoch, clock);

@@ -31,6 +31,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const SLOW: Duration = Duration::from_secs(10);
 /// Longest time for an order. The control thread ends each one sooner, unless it is kept from running.
 const ORDER: Duration = Duration::from_secs(50);
+/// The same of a protection, which has its own bounds and is as long as the VM's memory and disks are large.
+const PROTECT: Duration = Duration::from_secs(86_400);
 /// How often the end of the node is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether something that is waited for has come.
@@ -277,7 +279,11 @@ impl Server {
                     order,
                     waiting: Vec::new(),
                     done: Map::new(),
-                    deadline: now + ORDER,
+                    deadline: now
+                        + match order {
+                            Order::Protect => PROTECT,
+                            _ => ORDER,
+                        },
                 };
                 for (pair, name) in pairs {
                     let (order, posted) = posted(pair, order, by);

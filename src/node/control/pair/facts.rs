@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{ControlPair, Figures};
+use crate::bringup::Progress;
 use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
 use crate::control::{
     self, CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus,
-    MonitorStatus, PairParameters, PairStatus, PeerStatus, RefusedFrames, RingStatus, RoleNow,
+    MonitorStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus, RefusedFrames,
+    RingStatus, RoleNow,
 };
 use crate::node::control::advice::advice;
 use crate::node::mailbox::ToPoll;
@@ -41,6 +43,8 @@ pub(crate) struct Facts {
     cause: Option<&'static str>,
     /// Why frames of the link did not count, and when the last of them came.
     refused: Option<(&'static str, Instant)>,
+    /// How far an ordered protection is.
+    pub(super) protect: Option<Progress>,
 }
 
 impl Facts {
@@ -57,6 +61,7 @@ impl Facts {
             last: None,
             cause: None,
             refused: None,
+            protect: None,
         }
     }
 
@@ -107,6 +112,7 @@ impl ControlPair {
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
+        self.facts.protect = self.bringup.progress();
         figures.facts = self.facts;
     }
 }
@@ -200,6 +206,11 @@ impl Figures {
                     pause_ms: last.pause.as_secs_f64() * 1e3,
                 }),
             },
+            protect: facts.protect.map(|progress| ProtectStatus {
+                step: progress.step.word(),
+                done: progress.done,
+                total: progress.total,
+            }),
             held: HeldStatus {
                 frames: value(Counter::Held),
                 most: value(Counter::HeldMax),

@@ -107,6 +107,7 @@ impl ControlPair {
             } => self.barrier_returned(token, run, migration),
             Event::BarrierFailed { token, .. } => self.barrier_failed(token),
             Event::Examined { said } => self.orders.examined(said),
+            Event::Executed { token, result } => self.executed(token, result),
             Event::FailOverAccepted => {
                 self.failover_owed = None;
                 self.orders.failed_over(Ok(()));
@@ -154,6 +155,7 @@ impl ControlPair {
         self.stopped = None;
         self.failover_owed = None;
         self.orders.disconnected();
+        self.bringup.disconnected();
         self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
     }
 

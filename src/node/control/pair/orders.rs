@@ -447,6 +447,7 @@ impl ControlPair {
         ));
         match order {
             Order::Examine => {}
+            Order::Protect => self.order_protection(waiting.reply, now),
             Order::Checkpoint => {
                 let sessions = status.link.as_ref().map_or(0, |link| link.sessions);
                 self.order_checkpoint(waiting, sessions, now);
