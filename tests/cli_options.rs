@@ -117,7 +117,8 @@ fn a_secondary_may_have_an_uplink() {
 
 #[test]
 fn a_running_node_says_of_each_option_of_a_pair_why_it_cannot_change() {
-    for name in PairKeys::NAMES {
+    let fixed = |name: &&&str| **name != "compare-timeout";
+    for name in PairKeys::NAMES.iter().filter(fixed) {
         let arguments = [("name", *name), ("value", "1")];
         let arguments = arguments.map(|(key, value)| (key.to_owned(), value.into()));
         let fault = control::Command::read("set", arguments.into_iter().collect());
