@@ -56,7 +56,6 @@ impl<F: Frame> Comparator<F> {
         let (p, s) = self.take_pairs(bursts, now);
         self.take_primaries(&mut bursts.primary, p..ends.0, now);
         self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
-        self.trim_history();
     }
 
     /// [`Comparator::ingest`] of a P alone. Without room it comes back.

@@ -90,6 +90,7 @@ impl<F: Frame> Comparator<F> {
             let flow = self.flow_of(batch, i);
             self.take_primary(frame, &batch.packets[i], batch.hashes[i], flow, now);
         }
+        self.trim_history();
     }
 
     /// Reads those of a burst's S that are there still, and takes them in.
@@ -108,6 +109,7 @@ impl<F: Frame> Comparator<F> {
             let flow = self.flow_of(batch, i);
             self.take_secondary(frame, &batch.packets[i], batch.hashes[i], flow, now);
         }
+        self.trim_history();
     }
 
     /// Reads what frames of a burst are and finds their flows.
@@ -343,6 +345,7 @@ impl<F: Frame> Comparator<F> {
 
     /// Brings history back to its bound. Once for a burst: until then an S that finds no room makes some
     /// ([`Comparator::admits_secondary`]).
+    #[inline(always)]
     pub(super) fn trim_history(&mut self) {
         self.hold.trim_entries();
         while self.hold.history_is_over() && self.drop_oldest_history() {}

@@ -52,6 +52,7 @@ impl<F: Frame> Comparator<F> {
         self.balance.took([ends.0, ends.1], behind);
         self.counts.released += released;
         self.counts.paired += released;
+        self.trim_history();
         (p, s)
     }
 
