@@ -8,7 +8,7 @@
 
 use crate::frame::Ticks;
 
-/// A core sleeps for one part in so many of the time for which it was idle.
+/// A core sleeps for this part of the time for which it was idle.
 const SHARE: Ticks = 16;
 /// Empty rounds in a row before a core sleeps: what a frame sets off at other ports is often a few rounds away.
 const ROUNDS_BEHIND_WORK: u32 = 64;

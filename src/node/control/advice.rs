@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_for_a_lost_peer_is_told_of_coloctl_first() {
+    fn the_advice_for_a_lost_peer_names_coloctl_first() {
         for role in [RoleNow::Primary, RoleNow::Secondary] {
             for on_peer_lost in [OnPeerLost::Hold, OnPeerLost::Exec("true".into())] {
                 let text = advice(State::PeerLost, role, &on_peer_lost).expect("something to do");
