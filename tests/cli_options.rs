@@ -183,6 +183,18 @@ fn a_few_lost_heartbeats_make_no_loss() {
 }
 
 #[test]
+fn a_sleep_that_would_lose_a_living_peer_is_refused() {
+    assert!(settings(&format!("{PRIMARY} --idle-sleep 125000")).is_ok());
+    let error = settings(&format!("{PRIMARY} --idle-sleep 125001")).expect_err("too long");
+    assert!(error.to_string().contains("at most 125000"), "{error}");
+    let short = format!("{PRIMARY} --heartbeat 1 --heartbeat-loss 4 --idle-sleep");
+    assert!(settings(&format!("{short} 1000")).is_ok());
+    assert!(settings(&format!("{short} 1001")).is_err());
+    // A comparator has no peer.
+    assert!(settings(&format!("{COMPARE} --idle-sleep 1000000")).is_ok());
+}
+
+#[test]
 fn zero_is_off() {
     let off = settings(&format!("{COMPARE} --stats-period 0")).expect("valid");
     assert_eq!(off.process, Default::default());

@@ -58,10 +58,14 @@ fn list(paths: &[PathBuf]) -> String {
     paths.join(", ")
 }
 
-/// A directory below which EAL has one directory for each process.
+/// The name that the packaged unit gives a node's socket, in the instance's runtime directory.
+const UNIT_SOCKET: &str = "control.sock";
+
+/// A directory that has one directory for each node, with the node's socket in it.
 #[derive(Clone, Debug)]
 struct Base {
     path: PathBuf,
+    socket: &'static str,
     /// Only root, or the service that this program is part of, can make anything there.
     trusted: bool,
 }
@@ -79,6 +83,7 @@ pub fn find(path: Option<&Path>, prefix: Option<&str>) -> Result<PathBuf, PlaceE
 fn bases() -> Vec<Base> {
     let below = |path: PathBuf, trusted| Base {
         path: path.join("dpdk"),
+        socket: SOCKET,
         trusted,
     };
     let own = env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
@@ -98,11 +103,17 @@ fn bases() -> Vec<Base> {
         .chain(users.map(|dir| below(dir, false)))
         .chain([below(PathBuf::from("/tmp"), false)])
         .collect();
+    bases.push(Base {
+        path: services.to_owned(),
+        socket: UNIT_SOCKET,
+        trusted: true,
+    });
     // A service's own directory is one of them, too.
     let mut seen = Vec::new();
     bases.retain(|base| {
-        let is_new = !seen.contains(&base.path);
-        seen.push(base.path.clone());
+        let it = (base.path.clone(), base.socket);
+        let is_new = !seen.contains(&it);
+        seen.push(it);
         is_new
     });
     bases
@@ -151,7 +162,7 @@ fn only(bases: &[Base], prefix: Option<&str>, own: u32) -> Result<PathBuf, Place
             Vec::new()
         });
         for dir in dirs {
-            let socket = dir.join(SOCKET);
+            let socket = dir.join(base.socket);
             match fs::symlink_metadata(&socket) {
                 Ok(_) if base.trusted || is_safe(&base.path, &dir, &socket, own) => {
                     found.push(socket);
@@ -192,6 +203,7 @@ mod tests {
     fn base(path: &Path, trusted: bool) -> Base {
         Base {
             path: path.to_owned(),
+            socket: SOCKET,
             trusted,
         }
     }
@@ -202,6 +214,23 @@ mod tests {
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("the owner may");
+    }
+
+    #[test]
+    fn the_socket_of_a_packaged_unit_is_found_by_its_instance() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let unit = dir.path().join("vm1");
+        fs::create_dir(&unit).expect("a directory");
+        let _node = UnixListener::bind(unit.join(UNIT_SOCKET)).expect("a socket");
+        let bases = [Base {
+            socket: UNIT_SOCKET,
+            ..base(dir.path(), TRUSTED)
+        }];
+        for prefix in [None, Some("vm1")] {
+            let found = only(&bases, prefix, own()).expect("it is there");
+            assert_eq!(found, unit.join(UNIT_SOCKET));
+        }
+        assert!(only(&bases, Some("vm2"), own()).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn changes(now: &Settings, then: &Settings) -> Result<Vec<(usize, Duration)>
         ("report-dir", is.report_dir == was.report_dir),
         ("capture", is.capture == was.capture),
         ("control", is.control == was.control),
+        ("metrics", is.metrics == was.metrics),
     ];
     let differing = process.iter().filter(|(_, same)| !same);
     fixed.extend(differing.map(|(name, _)| (*name).to_owned()));
@@ -46,7 +47,10 @@ pub fn changes(now: &Settings, then: &Settings) -> Result<Vec<(usize, Duration)>
             timeouts.push((at, is.compare_timeout));
         }
     }
-    match fixed.is_empty() && process.iter().all(|(_, same)| *same) && alike(now, then) {
+    if fixed.is_empty() && !alike(now, then) {
+        fixed.push("a key that this release does not name here".to_owned());
+    }
+    match fixed.is_empty() {
         true => Ok(timeouts),
         false => Err(NeedsRestart(fixed)),
     }
@@ -76,6 +80,8 @@ fn fixed_keys<'a>(
             is.failover == was.failover,
         ),
         ("policy", is.policy == was.policy),
+        ("migrate-listen", is.migrate_listen == was.migrate_listen),
+        ("nbd-listen", is.nbd_listen == was.nbd_listen),
     ];
     keys.into_iter()
         .filter(|(_, same)| !same)

@@ -25,6 +25,9 @@ const DEFAULT_HEARTBEAT_LOSS: u32 = 25;
 const DEFAULT_PEER_STALL_LIMIT_MS: u32 = 5_000;
 const DEFAULT_RESTART_LIMIT_MS: u32 = 30_000;
 
+/// Longest sleeps in a silence, at least: two at each end, for a heartbeat and its answer.
+const SLEEPS_IN_A_SILENCE: u32 = 4;
+
 /// Makes settings of the command line's keys and of the file, which its path names in errors.
 ///
 /// # Errors
@@ -47,14 +50,17 @@ pub fn resolve(
         ),
     };
     refuse_collisions(&pairs)?;
+    let idle_sleep = match process.idle_sleep {
+        None => ProcessSettings::default().idle_sleep,
+        Some(us) => at_least_one(us.value()).map(|us| Duration::from_micros(us.into())),
+    };
+    for (place, pair) in &pairs {
+        refuse_sleepers(pair, idle_sleep).map_err(|fault| place.fault(fault))?;
+    }
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    let microseconds = |us: u32| Duration::from_micros(us.into());
     Ok(Settings {
         process: ProcessSettings {
-            idle_sleep: match process.idle_sleep {
-                None => ProcessSettings::default().idle_sleep,
-                Some(us) => at_least_one(us.value()).map(microseconds),
-            },
+            idle_sleep,
             stall_limit: match process.stall_limit {
                 None => ProcessSettings::default().stall_limit,
                 Some(limit) => at_least_one(limit.value()).map(seconds),
@@ -83,6 +89,18 @@ fn capture_limit(given: Option<CaptureLimit>) -> u64 {
     match given.map_or(DEFAULT_CAPTURE_LIMIT_MIB, |mib| mib.value()) {
         0 => u64::MAX,
         mib => u64::from(mib) << 20,
+    }
+}
+
+/// A heartbeat and its answer wait while a core at either end sleeps, and the peer must not be lost for that.
+fn refuse_sleepers(pair: &PairSettings, idle_sleep: Option<Duration>) -> Result<(), PairFault> {
+    let has_peer = pair.role.role() != Role::Compare;
+    let longest = pair.failover.silence() / SLEEPS_IN_A_SILENCE;
+    match idle_sleep {
+        Some(sleep) if has_peer && sleep > longest => Err(PairFault::SleepsTooLong {
+            most: longest.as_micros().try_into().unwrap_or(u64::MAX),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -393,6 +411,11 @@ pub enum PairFault {
     SplitBrain,
     /// A node that is to tell QEMU once it is certain, and never is.
     NeverCertain,
+    /// The peer would be lost while poll cores sleep.
+    SleepsTooLong {
+        /// The longest sleep in microseconds.
+        most: u64,
+    },
     /// One address for two purposes.
     ListensTwice,
     /// Reports that nothing authenticates.
@@ -461,6 +484,11 @@ impl fmt::Display for SettingsError {
                 f,
                 "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
                  for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
+            ),
+            PairFault::SleepsTooLong { most } => write!(
+                f,
+                "{dashes}idle-sleep is more than a quarter of {dashes}heartbeat times {dashes}heartbeat-loss: a peer \
+                 that lives would be lost while a poll core sleeps; give at most {most}"
             ),
             PairFault::NeverCertain => write!(
                 f,

@@ -69,7 +69,7 @@ pub fn todo(pair: &PairStatus, advice: Option<&'static str>) -> Option<String> {
             "to protect the VM start the other node, and see that its frames reach this one's --link"
         }
         State::Solo if pair.is_peer_certainly_lost() => {
-            "start a new secondary node and QEMU, fail over, and order protect"
+            "fail over (coloctl failover), then start a new secondary node and QEMU, and order protect"
         }
         State::Pairing => {
             "to protect the VM order it at the leading node (coloctl protect), or set x-colo on both QEMUs and give \

@@ -58,14 +58,14 @@ fn a_line_is_judged_and_nothing_starts() {
     for (line, status, says) in [
         (
             format!(
-                "--no-huge -m 512 -l 0 {vdevs} -- --role compare {ports} --idle-sleep 100 --check"
+                "--no-huge -m 512 --lcores 0@(0-1) {vdevs} -- --role compare {ports} --idle-sleep 100 --check"
             ),
             0,
             "nothing is wrong",
         ),
         (
             format!(
-                "--no-huge -m 512 -l 0 {vdevs} -- --role compare {ports} --idle-sleep 100 --check=json"
+                "--no-huge -m 512 --lcores 0@(0-1) {vdevs} -- --role compare {ports} --idle-sleep 100 --check=json"
             ),
             0,
             "\"sound\":true",

@@ -25,9 +25,10 @@ pub(super) fn advice(
              with status 0; if it keeps failing, fence the peer yourself, and then: coloctl failover --fenced, or \
              x-colo-lost-heartbeat at QEMU's monitor",
         ),
-        (State::PeerLost, RoleNow::Primary, OnPeerLost::Release) => {
-            Some("output leaves uncompared as --on-peer-lost release says; start a new secondary")
-        }
+        (State::PeerLost, RoleNow::Primary, OnPeerLost::Release) => Some(
+            "output leaves uncompared as --on-peer-lost release says; fail over (coloctl failover), then start a new \
+                 secondary and order protect",
+        ),
         (State::PeerLost, RoleNow::Secondary, OnPeerLost::Exec(_)) => Some(
             "the SVM stays silent until the peer is back; to let it go on: coloctl failover, which runs the fencing \
              command first, or, when the peer's VM is certainly down, x-colo-lost-heartbeat at QEMU's monitor",
