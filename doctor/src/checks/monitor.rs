@@ -64,10 +64,18 @@ pub(super) fn check(facts: &Facts, found: &mut Findings) {
     }
 }
 
-/// Whether QEMU would connect to a socket at which no node listens yet.
+/// Whether QEMU would connect to a socket at which no node listens yet, or listens at one to which no node connects.
 fn waits_for_node(facts: &Facts, pair: &Pair, seen: &Seen) -> bool {
-    let guest = pair.port("guest").filter(|port| port.listens);
-    let socket = guest.and_then(|port| port.socket.as_ref());
-    let file = socket.and_then(|path| facts.host.files.get(path));
-    file.is_some_and(|file| file.kind == Kind::Missing) && seen.process.is_some()
+    let Some(guest) = pair.port("guest") else {
+        return false;
+    };
+    let file = guest
+        .socket
+        .as_ref()
+        .and_then(|path| facts.host.files.get(path));
+    let waits = match guest.listens {
+        true => Kind::Missing,
+        false => Kind::Socket,
+    };
+    file.is_some_and(|file| file.kind == waits) && seen.process.is_some()
 }

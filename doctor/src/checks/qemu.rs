@@ -4,8 +4,9 @@ use super::pairs;
 use crate::facts::{Facts, Qemu};
 use crate::finding::{Findings, Severity};
 
-/// A pause between checkpoints below which QEMU's own timer does more than the node asks for.
-const SHORT_DELAY_MS: u64 = 3_600_000;
+/// A pause between checkpoints below which QEMU's own timer does more than the node asks for: what `coloctl protect`
+/// sets.
+const SHORT_DELAY_MS: u64 = 600_000;
 
 pub(super) fn check(facts: &Facts, found: &mut Findings) {
     for (_, pair, seen) in pairs(facts) {
@@ -43,7 +44,8 @@ pub(super) fn check(facts: &Facts, found: &mut Findings) {
                 "checkpoint-delay",
                 place,
                 format!("x-checkpoint-delay is {delay} ms: QEMU takes a checkpoint that often besides those of the node"),
-                "set it to a day: migrate-set-parameters {\"x-checkpoint-delay\": 86400000}",
+                "leave one of QEMU's defaults to `coloctl protect`; by hand: migrate-set-parameters \
+                 {\"x-checkpoint-delay\": 600000}",
             );
         }
     }
@@ -88,18 +90,20 @@ fn capabilities(place: &str, qemu: &Qemu, found: &mut Findings) {
     let since_11 = qemu.version.map(|(major, ..)| major >= 11);
     let give = |name, state| {
         format!(
-            "migrate-set-capabilities {{\"capabilities\": [{{\"capability\": \"{name}\", \"state\": {state}}}]}} on \
+            "nothing where `coloctl protect` sets COLO up; by hand: migrate-set-capabilities {{\"capabilities\": [{{\"capability\": \"{name}\", \"state\": {state}}}]}} on \
              both QEMUs, before `migrate`"
         )
     };
     match since_11 {
-        Some(false) if on("return-path") => found.error(
+        Some(false) if on("return-path") => found.add(
+            Severity::Note,
             "return-path-set",
             place,
             "return-path is on, which breaks COLO before QEMU 11.0",
             give("return-path", false),
         ),
-        Some(true) if !on("return-path") => found.warning(
+        Some(true) if !on("return-path") => found.add(
+            Severity::Note,
             "return-path-missing",
             place,
             "return-path is off, and x-colo needs it from QEMU 11.0 on",
@@ -109,7 +113,8 @@ fn capabilities(place: &str, qemu: &Qemu, found: &mut Findings) {
     }
     let moving = matches!(qemu.migration.as_deref(), Some("colo"));
     if !on("x-colo") && !moving {
-        found.warning(
+        found.add(
+            Severity::Note,
             "x-colo-off",
             place,
             "the capability x-colo is off: a migration would move the VM and protect nothing",
