@@ -225,7 +225,8 @@ fn a_monitor_says_what_the_node_and_its_vm_are() {
     ] {
         site.runs(&pair);
         let (code, acts) = site.act("monitor", &[]);
-        assert_eq!((code, acts), (wanted, vec![score.to_owned()]), "{pair}");
+        let last = acts.last().map(String::as_str);
+        assert_eq!((code, last), (wanted, Some(score)), "{pair}: {acts:?}");
     }
     // Whose pairs these are is not known.
     let two = json!({"pairs": [primary(), primary()]});
@@ -244,6 +245,7 @@ fn a_monitor_says_what_the_node_and_its_vm_are() {
 #[test]
 fn a_dead_qemu_is_seen_under_a_living_node() {
     let site = Site::new();
+    site.write("dpdk-colo-x-leader", "here\n");
     for (pair, wanted, looks) in [
         (fresh(), GENERIC, 6),
         (promotable(), GENERIC, 6),
@@ -405,7 +407,10 @@ fn a_demoted_node_rests_until_another_leads() {
     site.runs(&primary());
     assert_eq!(
         site.act("demote", &[]),
-        (SUCCESS, vec!["vm ends".into(), "node ends".into()])
+        (
+            SUCCESS,
+            vec!["remember here".into(), "vm ends".into(), "node ends".into()]
+        )
     );
     assert_eq!(site.act("monitor", &[]).0, SUCCESS);
     let notice = |operation| {
@@ -414,7 +419,7 @@ fn a_demoted_node_rests_until_another_leads() {
             ("OCF_RESKEY_CRM_meta_notify_operation", operation),
         ]
     };
-    assert_eq!(site.act("notify", &notice("demote")).1, ["score -D"]);
+    assert_eq!(site.act("notify", &notice("demote")).1, ["score -v 10"]);
     let (code, acts) = site.act("notify", &notice("promote"));
     assert_eq!(
         (code, acts[0].as_str()),
@@ -423,6 +428,45 @@ fn a_demoted_node_rests_until_another_leads() {
     );
     // A node that follows stays as it is.
     assert_eq!(site.act("demote", &[]), (SUCCESS, vec![]));
+}
+
+#[test]
+fn a_vm_that_leads_is_remembered_whoever_made_it_lead() {
+    for (action, code) in [
+        ("monitor", PROMOTED),
+        ("demote", SUCCESS),
+        ("stop", SUCCESS),
+    ] {
+        let site = Site::new();
+        site.write("dpdk-colo-x-leader", "there\n");
+        site.runs(&with(primary(), "superseded", Some(json!(true))));
+        let acts = site.act(action, &[]).1;
+        assert!(!acts.contains(&"remember here".to_owned()), "{acts:?}");
+        let _ = fs::remove_file(site.path("dpdk-colo-x.resting"));
+
+        site.runs(&primary());
+        if action == "monitor" {
+            assert_eq!(site.act(action, &[("PROBE", "1")]), (code, vec![]));
+        }
+        site.write("no-cluster", "");
+        let (refused, acts) = site.act(action, &[]);
+        if action == "monitor" {
+            assert_eq!(refused, PROMOTED, "the VM does what it should");
+        } else {
+            assert_eq!(refused, GENERIC, "{action}");
+            assert!(site.path("vm").exists(), "{action}: {acts:?}");
+        }
+        site.remove("no-cluster");
+        let (done, acts) = site.act(action, &[]);
+        let place = |act: &str| acts.iter().position(|done| done == act);
+        assert_eq!(done, code, "{action}");
+        assert!(place("remember here").is_some(), "{action}: {acts:?}");
+        let ends = place("vm ends");
+        assert!(
+            ends.is_none() || ends > place("remember here"),
+            "{action}: {acts:?}"
+        );
+    }
 }
 
 #[test]
