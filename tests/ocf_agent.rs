@@ -34,6 +34,7 @@ const COLOCTL: &str = r#"#!/bin/sh
 shift 2
 case "$*" in
   '--json status')
+    echo look >> "$SITE/looks"
     [ -e "$SITE/status" ] || exit 7
     cat "$SITE/status"
     if grep -q '"role":"primary"' "$SITE/status"; then exit 8; fi
@@ -92,6 +93,11 @@ fn fresh() -> Value {
 
 fn primary() -> Value {
     json!({"name": "x", "role": "primary", "epoch": 0, "promotable": false, "checkpoints": {"committed": 0}})
+}
+
+/// What QEMU's monitor is to the node, and the version that QEMU has told.
+fn monitor(state: &str, qemu: Option<&str>) -> Value {
+    json!({"state": state, "qemu": qemu, "migration": "none"})
 }
 
 /// The same pair with another value, or without one.
@@ -219,7 +225,8 @@ fn a_monitor_says_what_the_node_and_its_vm_are() {
     ] {
         site.runs(&pair);
         let (code, acts) = site.act("monitor", &[]);
-        assert_eq!((code, acts), (wanted, vec![score.to_owned()]), "{pair}");
+        let last = acts.last().map(String::as_str);
+        assert_eq!((code, last), (wanted, Some(score)), "{pair}: {acts:?}");
     }
     // Whose pairs these are is not known.
     let two = json!({"pairs": [primary(), primary()]});
@@ -233,6 +240,73 @@ fn a_monitor_says_what_the_node_and_its_vm_are() {
         site.act("monitor", &[]),
         (GENERIC, vec!["score -D".to_owned()])
     );
+}
+
+#[test]
+fn a_dead_qemu_is_seen_under_a_living_node() {
+    let site = Site::new();
+    site.write("dpdk-colo-x-leader", "here\n");
+    for (pair, wanted, looks) in [
+        (fresh(), GENERIC, 6),
+        (promotable(), GENERIC, 6),
+        (primary(), FAILED_PROMOTED, 1),
+    ] {
+        site.runs(&pair);
+        site.remove("vm");
+        let gone = (wanted, vec!["score -D".to_owned()]);
+        site.write("looks", "");
+        assert_eq!(site.act("monitor", &[]), gone, "{pair}");
+        let count = fs::read_to_string(site.path("looks")).expect("looks");
+        assert_eq!(count.lines().count(), looks, "{pair}");
+        // Only status 7 says so, not a command that fails.
+        let broken = [("OCF_RESKEY_vm_monitor", "exit 1")];
+        let lives = if looks == 1 { PROMOTED } else { SUCCESS };
+        assert_eq!(site.act("monitor", &broken).0, lives, "{pair}");
+    }
+    // A node without its QEMU is to be ended: a probe does not call that "not running".
+    let probe = site.act("monitor", &[("PROBE", "1")]);
+    assert_eq!(probe, (FAILED_PROMOTED, vec![]));
+    // A QEMU that starts a moment after its node is none that is gone.
+    site.runs(&fresh());
+    site.remove("vm");
+    site.write("sleep", "#!/bin/sh\ntouch $SITE/vm\n");
+    assert_eq!(site.act("monitor", &[]).0, SUCCESS);
+    // Nor is one that hangs.
+    site.runs(&with(primary(), "monitor", Some(monitor("absent", None))));
+    assert_eq!(site.act("monitor", &[]).0, PROMOTED);
+}
+
+#[test]
+fn a_secondary_is_not_believed_before_its_qemu_has_answered() {
+    let site = Site::new();
+    let known = monitor("connected", Some("10.0.2"));
+    let secondary = |pair, monitor| with(pair, "monitor", Some(monitor));
+    site.runs(&secondary(promotable(), known.clone()));
+    let ready = (SUCCESS, vec!["score -v 100".to_owned()]);
+    assert_eq!(site.act("monitor", &[]), ready);
+    assert_eq!(site.act("demote", &[]), (SUCCESS, vec![]));
+
+    site.write("dpdk-colo-x-leader", "here\n");
+    for (pair, mute) in [
+        (fresh(), monitor("absent", None)),
+        (promotable(), monitor("absent", Some("10.0.2"))),
+        // It owes the greeting.
+        (fresh(), monitor("unresponsive", None)),
+        (promotable(), monitor("connected", None)),
+    ] {
+        let pair = secondary(pair, mute);
+        site.runs(&pair);
+        let unknown = (GENERIC, vec!["score -D".to_owned()]);
+        assert_eq!(site.act("monitor", &[]), unknown, "{pair}");
+        assert_eq!(site.act("promote", &[]), (GENERIC, vec![]), "{pair}");
+        let ends = (SUCCESS, vec!["vm ends".into(), "node ends".into()]);
+        assert_eq!(site.act("demote", &[]), ends, "{pair}");
+        site.remove("dpdk-colo-x.resting");
+    }
+    // Its QEMU answers a moment later: the VM leads.
+    site.runs(&secondary(fresh(), monitor("absent", None)));
+    site.write("sleep", "#!/bin/sh\ncp $SITE/primary $SITE/status\n");
+    assert_eq!(site.act("monitor", &[]).0, PROMOTED);
 }
 
 #[test]
@@ -333,7 +407,10 @@ fn a_demoted_node_rests_until_another_leads() {
     site.runs(&primary());
     assert_eq!(
         site.act("demote", &[]),
-        (SUCCESS, vec!["vm ends".into(), "node ends".into()])
+        (
+            SUCCESS,
+            vec!["remember here".into(), "vm ends".into(), "node ends".into()]
+        )
     );
     assert_eq!(site.act("monitor", &[]).0, SUCCESS);
     let notice = |operation| {
@@ -342,7 +419,7 @@ fn a_demoted_node_rests_until_another_leads() {
             ("OCF_RESKEY_CRM_meta_notify_operation", operation),
         ]
     };
-    assert_eq!(site.act("notify", &notice("demote")).1, ["score -D"]);
+    assert_eq!(site.act("notify", &notice("demote")).1, ["score -v 10"]);
     let (code, acts) = site.act("notify", &notice("promote"));
     assert_eq!(
         (code, acts[0].as_str()),
@@ -351,6 +428,45 @@ fn a_demoted_node_rests_until_another_leads() {
     );
     // A node that follows stays as it is.
     assert_eq!(site.act("demote", &[]), (SUCCESS, vec![]));
+}
+
+#[test]
+fn a_vm_that_leads_is_remembered_whoever_made_it_lead() {
+    for (action, code) in [
+        ("monitor", PROMOTED),
+        ("demote", SUCCESS),
+        ("stop", SUCCESS),
+    ] {
+        let site = Site::new();
+        site.write("dpdk-colo-x-leader", "there\n");
+        site.runs(&with(primary(), "superseded", Some(json!(true))));
+        let acts = site.act(action, &[]).1;
+        assert!(!acts.contains(&"remember here".to_owned()), "{acts:?}");
+        let _ = fs::remove_file(site.path("dpdk-colo-x.resting"));
+
+        site.runs(&primary());
+        if action == "monitor" {
+            assert_eq!(site.act(action, &[("PROBE", "1")]), (code, vec![]));
+        }
+        site.write("no-cluster", "");
+        let (refused, acts) = site.act(action, &[]);
+        if action == "monitor" {
+            assert_eq!(refused, PROMOTED, "the VM does what it should");
+        } else {
+            assert_eq!(refused, GENERIC, "{action}");
+            assert!(site.path("vm").exists(), "{action}: {acts:?}");
+        }
+        site.remove("no-cluster");
+        let (done, acts) = site.act(action, &[]);
+        let place = |act: &str| acts.iter().position(|done| done == act);
+        assert_eq!(done, code, "{action}");
+        assert!(place("remember here").is_some(), "{action}: {acts:?}");
+        let ends = place("vm ends");
+        assert!(
+            ends.is_none() || ends > place("remember here"),
+            "{action}: {acts:?}"
+        );
+    }
 }
 
 #[test]
