@@ -41,7 +41,7 @@ struct Qemu {
     commits: bool,
     migration: &'static str,
     incoming: Option<String>,
-    /// Where it was told to send its state.
+    /// Where it was ordered to send its state.
     uri: String,
     looks: usize,
     /// Answers to `query-migrate` until the state has come over; none: it never does.
