@@ -95,7 +95,7 @@ fn primary() -> Value {
     json!({"name": "x", "role": "primary", "epoch": 0, "promotable": false, "checkpoints": {"committed": 0}})
 }
 
-/// What QEMU's monitor is to the node, and the version that QEMU has told.
+/// What QEMU's monitor is to the node, and the version that QEMU has reported.
 fn monitor(state: &str, qemu: Option<&str>) -> Value {
     json!({"state": state, "qemu": qemu, "migration": "none"})
 }
@@ -431,7 +431,7 @@ fn a_demoted_node_rests_until_another_leads() {
 }
 
 #[test]
-fn a_vm_that_leads_is_remembered_whoever_made_it_lead() {
+fn a_vm_that_leads_is_remembered_however_it_came_to_lead() {
     for (action, code) in [
         ("monitor", PROMOTED),
         ("demote", SUCCESS),

@@ -191,6 +191,17 @@ impl Desk {
         self.lock().heard.pop_front()
     }
 
+    /// The peer's refusal, if it has come. Other words stay for who waits for them.
+    pub(super) fn take_refusal(&self) -> Option<String> {
+        let mut state = self.lock();
+        let is_refusal = |word: &Message| matches!(word, Message::Refused { .. });
+        let at = state.heard.iter().position(is_refusal)?;
+        match state.heard.remove(at) {
+            Some(Message::Refused { why, .. }) => Some(why),
+            _ => None,
+        }
+    }
+
     /// Whether this node is protected.
     pub(super) fn is_protected(&self) -> bool {
         self.lock().protected

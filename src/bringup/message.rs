@@ -79,6 +79,15 @@ impl Message {
         Self::Abandon { attempt, why }
     }
 
+    /// What a secondary's node whose attempt `done` has ended well answers: the primary that still works at it has
+    /// missed that.
+    pub fn answered_by(&self, done: Option<u32>) -> Option<Self> {
+        match *self {
+            Self::Works { attempt } if done == Some(attempt) => Some(Self::Protected { attempt }),
+            _ => None,
+        }
+    }
+
     /// As it goes over the link.
     pub fn to_text(&self) -> Vec<u8> {
         // A struct of plain fields is always JSON.

@@ -15,6 +15,7 @@ mod message;
 mod primary;
 mod release;
 mod secondary;
+mod standstill;
 #[cfg(test)]
 mod tests;
 mod undo;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 use self::desk::Desk;
 pub use self::message::Message;
+pub use self::standstill::ContOwed;
 use crate::qmp::Version;
 
 /// Where a secondary's QEMU listens, for its primary's.

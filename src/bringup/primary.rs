@@ -16,6 +16,8 @@ const LOOK: u64 = 200;
 const STALLED: u64 = 60_000;
 /// From QEMU's entry into COLO until both nodes are protected.
 const SETTLE: u64 = 60_000;
+/// A job that has copied all ends within this; the VM stands still meanwhile.
+const JOB_END: u64 = 10_000;
 /// Overlays are committed within this: they hold what a VM has written since a checkpoint.
 const COMMIT: u64 = 600_000;
 
@@ -178,18 +180,7 @@ async fn copy(
         undo.push(Undo::Job(job(number)));
     }
     wait_for_copies(desk, all.len(), job).await?;
-    // Nothing may be written between the copy and the replication.
-    desk.ask("stop").await?;
-    undo.push(Undo::Execute("cont", Value::Null));
-    for number in 0..all.len() {
-        let id = job(number);
-        desk.execute("block-job-cancel", json!({ "device": id }))
-            .await?;
-        while disks::job(desk, &id).await?.is_some() {
-            // The VM stands still meanwhile.
-            desk.pause(1).await;
-        }
-    }
+    // A client that is no child writes nothing, and to open one may take long.
     for (number, disk) in all.iter().enumerate() {
         let node = disks::client(number);
         let mut client = json!({
@@ -200,16 +191,34 @@ async fn copy(
             client["detect-zeroes"] = json!("on");
         }
         desk.execute("blockdev-add", client).await?;
-        let (parent, node) = (disk.quorum.clone(), node);
         undo.push(Undo::Child {
-            parent: parent.clone(),
-            node: node.clone(),
+            parent: disk.quorum.clone(),
+            node,
         });
-        desk.execute(
-            "x-blockdev-change",
-            json!({ "parent": parent, "node": node }),
-        )
-        .await?;
+    }
+    // Nothing may be written between the copy and the replication. A stop whose reply is lost is one, too; `cont`
+    // changes nothing where the VM runs.
+    undo.push(Undo::Execute("cont", Value::Null));
+    desk.ask("stop").await?;
+    let until = desk.elapsed() + JOB_END;
+    for number in 0..all.len() {
+        let id = job(number);
+        desk.execute("block-job-cancel", json!({ "device": id }))
+            .await?;
+        while disks::job(desk, &id).await?.is_some() {
+            given_up(desk)?;
+            if desk.elapsed() >= until {
+                return Err(desk.fault(&format!(
+                    "the job {id} does not end; see the way to the secondary's --nbd-listen"
+                )));
+            }
+            // The VM stands still meanwhile.
+            desk.pause(1).await;
+        }
+    }
+    for (number, disk) in all.iter().enumerate() {
+        let change = json!({ "parent": disk.quorum, "node": disks::client(number) });
+        desk.execute("x-blockdev-change", change).await?;
     }
     desk.ask("cont").await?;
     undo.retain(|change| !matches!(change, Undo::Job(_) | Undo::Execute("cont", _)));
@@ -258,11 +267,11 @@ async fn wait_for_copies(
 
 /// Whether the secondary has given up meanwhile.
 fn given_up(desk: &Desk) -> Result<(), Failure> {
-    match desk.take_word() {
-        Some(Message::Refused { why, .. }) => Err(Failure::new(format!(
+    match desk.take_refusal() {
+        Some(why) => Err(Failure::new(format!(
             "the secondary's node gives up: {why}"
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

@@ -46,7 +46,10 @@ pub(super) async fn run(desk: Desk, order: Order) -> Result<Outcome, Failure> {
         }
         Err(failure) => failure,
     };
-    // A QEMU that had begun to load the state ends by itself, and takes no command any more.
+    // The primary's VM writes to both images: without the server here, this one would silently stay behind.
+    if !undo.is_empty() && loads(&desk).await {
+        undo.clear();
+    }
     let left = undo::all(&desk, undo).await;
     let failure = match left.is_empty() {
         true => failure,
@@ -54,6 +57,14 @@ pub(super) async fn run(desk: Desk, order: Order) -> Result<Outcome, Failure> {
     };
     desk.tell(Message::refused(attempt, &failure));
     Err(failure)
+}
+
+/// Whether a state comes in, or both QEMUs are in COLO.
+async fn loads(desk: &Desk) -> bool {
+    let Ok(reply) = desk.ask("query-migrate").await else {
+        return false;
+    };
+    matches!(release::status(&reply), "active" | "colo")
 }
 
 async fn prepare(desk: &Desk, order: &Order, undo: &mut Vec<Undo>) -> Result<Message, Failure> {
@@ -100,7 +111,8 @@ enum Listens {
 
 async fn listens(desk: &Desk, addresses: Addresses) -> Result<Listens, Failure> {
     let reply = desk.ask("query-migrate").await?;
-    let given = addresses.migration.map(|at| format!("tcp:{at}"));
+    let option = addresses.migration;
+    let given = option.map(|at| format!("tcp:{at}"));
     let missing = || {
         Failure::new(
             "its node has no --migrate-listen HOST:PORT, an address of its host at which the primary's reaches it",
@@ -108,26 +120,41 @@ async fn listens(desk: &Desk, addresses: Addresses) -> Result<Listens, Failure> 
     };
     match (release::status(&reply), first_address(&reply)) {
         ("none", None) => Ok(Listens::Will(given.ok_or_else(missing)?)),
-        ("none" | "setup", at) => Ok(Listens::At(given.or(at).ok_or_else(missing)?)),
+        ("none" | "setup", Some(At::Address(uri))) => Ok(Listens::At(uri)),
+        ("none" | "setup", Some(At::AnyHost(port))) => match option {
+            Some(option) if option.port() != port => Err(desk.fault(&format!(
+                "it waits at port {port}, and --migrate-listen of its node says {option}; give both the same port"
+            ))),
+            _ => Ok(Listens::At(given.ok_or_else(missing)?)),
+        },
+        ("setup", None) => Ok(Listens::At(given.ok_or_else(missing)?)),
         (status, _) => Err(desk.fault(&format!(
             "it has begun to load a state before (its migration is {status}); start it anew, with -incoming defer"
         ))),
     }
 }
 
-/// The URI of the first address at which QEMU waits, if another host can use it.
-fn first_address(reply: &Value) -> Option<String> {
+/// Where QEMU waits.
+enum At {
+    /// At an address: its URI.
+    Address(String),
+    /// At this port of all addresses of its host.
+    AnyHost(u16),
+}
+
+/// The first address at which QEMU waits.
+fn first_address(reply: &Value) -> Option<At> {
     let at = &reply["socket-address"][0];
     match at["type"].as_str()? {
         "inet" => {
             let (host, port) = (at["host"].as_str()?, at["port"].as_str()?);
-            match host {
-                "0.0.0.0" | "::" | "" => None,
-                host if host.contains(':') => Some(format!("tcp:[{host}]:{port}")),
-                host => Some(format!("tcp:{host}:{port}")),
-            }
+            Some(match host {
+                "0.0.0.0" | "::" | "" => At::AnyHost(port.parse().ok()?),
+                host if host.contains(':') => At::Address(format!("tcp:[{host}]:{port}")),
+                host => At::Address(format!("tcp:{host}:{port}")),
+            })
         }
-        "unix" => Some(format!("unix:{}", at["path"].as_str()?)),
+        "unix" => Some(At::Address(format!("unix:{}", at["path"].as_str()?))),
         _ => None,
     }
 }

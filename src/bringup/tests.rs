@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Addresses, Bringup, Failure, Message, Outcome, Output, Step};
-use crate::qmp::Version;
+use super::{Addresses, Bringup, ContOwed, Failure, Message, Outcome, Output, Step};
+use crate::qmp::{RunState, Version};
 
 const OLD: Version = Version {
     major: 7,
@@ -41,12 +41,18 @@ struct Qemu {
     commits: bool,
     migration: &'static str,
     incoming: Option<String>,
+    /// Where it was ordered to send its state.
+    uri: String,
     looks: usize,
     /// Answers to `query-migrate` until the state has come over; none: it never does.
     lasts: Option<usize>,
     seen: Vec<String>,
     /// This command fails, at this occurrence.
     fails: Option<(String, usize)>,
+    /// A job ends only if it is forced to.
+    stuck: bool,
+    /// Host and port at which it says that it waits.
+    waits_at: (&'static str, &'static str),
 }
 
 impl Qemu {
@@ -72,10 +78,13 @@ impl Qemu {
             commits: false,
             migration: "none",
             incoming: None,
+            uri: String::new(),
             looks: 0,
             lasts: Some(4),
             seen: Vec::new(),
             fails: None,
+            stuck: false,
+            waits_at: ("192.0.2.2", "1"),
         }
     }
 
@@ -143,6 +152,10 @@ impl Qemu {
         {
             // Else it may get into COLO before it is cancelled.
             self.lasts = None;
+            if name == "stop" {
+                // What failed may be the reply alone.
+                self.now.run = "paused";
+            }
             return Err("QEMU refused: because".to_owned());
         }
         let text = |key: &str| arguments[key].as_str().unwrap_or_default().to_owned();
@@ -157,10 +170,10 @@ impl Qemu {
                     }
                 }
                 let done = self.looks.min(self.lasts.unwrap_or(2)) << 20;
-                let at = self
-                    .incoming
-                    .as_ref()
-                    .map(|_| json!([{"type": "inet", "host": "192.0.2.2", "port": "1"}]));
+                let at = self.incoming.as_ref().map(|_| {
+                    let (host, port) = self.waits_at;
+                    json!([{"type": "inet", "host": host, "port": port}])
+                });
                 match self.migration {
                     "none" => json!({"socket-address": at}),
                     status => {
@@ -215,7 +228,9 @@ impl Qemu {
                 jobs.map(|id| json!({"device": id, "ready": count > 2, "offset": count << 20, "len": 9 << 20})).collect()
             }
             "block-job-cancel" => {
-                now.jobs.retain(|id| *id != text("device"));
+                if !self.stuck || arguments["force"] == true {
+                    now.jobs.retain(|id| *id != text("device"));
+                }
                 json!({})
             }
             "stop" => {
@@ -227,7 +242,6 @@ impl Qemu {
                 json!({})
             }
             "blockdev-add" => {
-                assert_eq!(now.run, "paused", "what the VM writes now would be missing");
                 now.nodes.insert(text("node-name"));
                 json!({})
             }
@@ -236,6 +250,7 @@ impl Qemu {
                 json!({})
             }
             "x-blockdev-change" if arguments["node"].is_string() => {
+                assert_eq!(now.run, "paused", "what the VM writes now would be missing");
                 let way = format!("children.{}", now.children.len());
                 now.children.push((way, text("node")));
                 json!({})
@@ -249,6 +264,7 @@ impl Qemu {
                 json!({})
             }
             "migrate" => {
+                self.uri = text("uri");
                 self.migration = "active";
                 json!({})
             }
@@ -273,6 +289,14 @@ struct World {
     deaf: bool,
     /// The nodes never become protected.
     unprotected: bool,
+    /// The secondary's node is protected before the primary's sees its own QEMU in COLO.
+    early: bool,
+    /// The secondary's word that it is protected is lost so often.
+    loses: usize,
+    /// The attempt that the secondary's node has ended well.
+    done: Option<u32>,
+    /// Milliseconds for which the primary's VM stood still at most.
+    stood: u64,
     /// This side's QEMU ends then.
     ends: Option<(usize, u64)>,
     now: u64,
@@ -293,6 +317,10 @@ impl World {
             },
             deaf: false,
             unprotected: false,
+            early: false,
+            loses: 0,
+            done: None,
+            stood: 0,
             ends: None,
             now: 0,
         }
@@ -302,6 +330,10 @@ impl World {
         if self.deaf {
             return;
         }
+        if matches!(message, Message::Protected { .. }) && self.loses > 0 {
+            self.loses -= 1;
+            return;
+        }
         // As it goes over the link.
         let message = Message::of_text(&message.to_text()).expect("it survives the link");
         if let (1, Message::Prepare { .. }) = (to, &message) {
@@ -309,6 +341,18 @@ impl World {
                 Bringup::secondary(&message, self.addresses, self.release[1], self.now);
         } else if let Some(script) = &mut self.scripts[to] {
             script.hear(message);
+        } else if let (1, Some(answer)) = (to, message.answered_by(self.done)) {
+            self.tell(0, answer);
+        }
+    }
+
+    /// What the primary's QEMU sends, the secondary's loads.
+    fn migrates(&mut self) {
+        let [primary, secondary] = &mut self.qemus;
+        match primary.migration {
+            now @ ("active" | "colo") => secondary.migration = now,
+            "cancelled" if secondary.migration == "active" => secondary.migration = "failed",
+            _ => {}
         }
     }
 
@@ -318,9 +362,14 @@ impl World {
         let until = self.now + 300_000;
         while self.now < until && (self.outcomes[0].is_none() || self.scripts[1].is_some()) {
             self.now += 50;
+            if self.qemus[0].now.run == "paused" {
+                self.stood += 50;
+            }
             for side in 0..2 {
+                self.migrates();
                 let in_colo = self.qemus[0].migration == "colo";
-                let protected = in_colo && !self.unprotected;
+                let early = self.early && side == 1 && self.qemus[0].migration == "active";
+                let protected = (in_colo || early) && !self.unprotected;
                 let Some(script) = &mut self.scripts[side] else {
                     continue;
                 };
@@ -343,6 +392,9 @@ impl World {
                 }
                 let ended = self.scripts[side].as_mut().and_then(Bringup::take_outcome);
                 if let Some(ended) = ended {
+                    if side == 1 && ended.is_ok() {
+                        self.done = self.scripts[1].as_ref().map(Bringup::attempt);
+                    }
                     self.outcomes[side] = Some(ended);
                     self.scripts[side] = None;
                 }
@@ -586,4 +638,110 @@ fn a_qemu_that_ends_meanwhile_ends_it() {
         assert!(failure.contains("its monitor was lost"), "{failure}");
         assert!(world.now < 40_000, "{}", world.now);
     }
+}
+
+#[test]
+fn a_secondary_in_colo_keeps_what_the_primary_writes_to() {
+    let mut world = World::new(true, OLD);
+    world.unprotected = true;
+    let failure = world.run().expect_err("it is not protected").to_string();
+    assert!(failure.contains("neither node is protected"), "{failure}");
+    assert!(world.scripts[1].is_none(), "it has given up, too");
+    let now = &world.qemus[1].now;
+    assert!(now.serves && now.exports == ["colo0"], "{now:?}");
+    assert!(now.capabilities["x-colo"]);
+}
+
+#[test]
+fn a_vm_does_not_stand_still_for_a_job_that_does_not_end() {
+    let mut world = World::new(true, OLD);
+    world.qemus[0].stuck = true;
+    let before = world.settings();
+    let failure = world.run().expect_err("the job stays").to_string();
+    assert!(failure.contains("colo-copy0 does not end"), "{failure}");
+    assert!((1_000..12_000).contains(&world.stood), "{}", world.stood);
+    assert_eq!(world.settings(), before);
+}
+
+#[test]
+fn only_what_has_to_be_is_done_while_the_vm_stands_still() {
+    let mut world = World::new(true, OLD);
+    world.run().expect("it succeeds");
+    let seen = &world.qemus[0].seen;
+    let at = |name: &str| seen.iter().position(|it| it == name).expect("it was given");
+    assert!(at("blockdev-add") < at("stop"), "{seen:?}");
+}
+
+#[test]
+fn a_secondary_that_is_protected_first_is_not_missed() {
+    let mut world = World::new(true, OLD);
+    // The secondary's word comes while the primary's node still asks how far its QEMU is.
+    world.early = true;
+    world.run().expect("it succeeds");
+    assert!(world.now < 3_000, "{}", world.now);
+}
+
+#[test]
+fn a_lost_word_of_the_secondary_is_asked_for_again() {
+    let mut world = World::new(true, OLD);
+    world.loses = 2;
+    world.run().expect("it succeeds");
+    assert!(world.now < 15_000, "{}", world.now);
+}
+
+#[test]
+fn where_qemu_waits_counts_for_more_than_the_option() {
+    let uri = |waits_at, addresses: Addresses| {
+        let mut world = World::new(false, OLD);
+        world.qemus[1].incoming = Some("tcp:".to_owned());
+        world.qemus[1].waits_at = waits_at;
+        world.addresses = addresses;
+        let outcome = world.run();
+        (outcome, world.qemus[0].uri.clone())
+    };
+    let option = Addresses {
+        migration: Some(([192, 0, 2, 2], 1).into()),
+        nbd: None,
+    };
+    let (outcome, at) = uri(("192.0.2.9", "9"), option);
+    outcome.expect("it succeeds");
+    assert_eq!(at, "tcp:192.0.2.9:9");
+    for any in ["0.0.0.0", "::"] {
+        let (outcome, at) = uri((any, "1"), option);
+        outcome.expect("it succeeds");
+        assert_eq!(at, "tcp:192.0.2.2:1");
+        let (outcome, at) = uri((any, "9"), option);
+        let failure = outcome.expect_err("nobody is at port 1").to_string();
+        assert!(failure.contains("waits at port 9"), "{failure}");
+        assert_eq!(at, "");
+        let (outcome, _) = uri((any, "1"), Addresses::default());
+        let failure = outcome.expect_err("no host is known").to_string();
+        assert!(failure.contains("--migrate-listen"), "{failure}");
+    }
+}
+
+#[test]
+fn a_vm_that_was_stopped_is_owed_cont_until_qemu_has_executed_it() {
+    let mut owed = ContOwed::default();
+    owed.executes(1, "query-status");
+    assert!(!owed.is_owed());
+    owed.executes(2, "stop");
+    assert!(owed.is_owed(), "whatever the reply");
+    owed.executes(3, "cont");
+    owed.replied(2, true);
+    owed.replied(3, false);
+    assert!(owed.is_owed(), "it has failed");
+    assert!(owed.connects(RunState::Paused));
+    owed.executes(4, "cont");
+    owed.executes(5, "query-status");
+    owed.replied(5, true);
+    assert!(owed.is_owed());
+    owed.replied(4, true);
+    assert!(!owed.is_owed() && !owed.connects(RunState::Paused));
+    owed.executes(6, "stop");
+    assert!(!owed.connects(RunState::Running), "somebody has done it");
+    assert!(
+        !owed.connects(RunState::Paused),
+        "this is somebody's choice"
+    );
 }

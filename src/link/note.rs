@@ -7,12 +7,18 @@
 pub const PIECE: usize = 56;
 /// Bytes of a text at most.
 pub const TEXT_MAX: usize = 4 << 10;
+const _: () = assert!(
+    TEXT_MAX.div_ceil(PIECE) <= 1 << u8::BITS,
+    "a piece has an index"
+);
 
 /// A piece of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub(super) first: bool,
     pub(super) last: bool,
+    /// Its place in the text, from 0.
+    pub(super) index: u8,
     pub(super) len: u8,
     pub(super) bytes: [u8; PIECE],
 }
@@ -31,6 +37,8 @@ impl Piece {
             Self {
                 first: at == 0,
                 last: at + 1 == count,
+                // A text has no more pieces than this counts.
+                index: at as u8,
                 // A chunk is no longer than a piece.
                 len: chunk.len() as u8,
                 bytes,
@@ -44,14 +52,20 @@ impl Piece {
 pub struct Assembler {
     /// What there is of a text that has begun.
     text: Option<Vec<u8>>,
+    /// The index of the piece that has to come next.
+    next: u8,
 }
 
 impl Assembler {
     /// Takes the next piece; the text that it is the last one of.
     pub fn push(&mut self, piece: Piece) -> Option<Vec<u8>> {
         if piece.first {
-            self.text = Some(Vec::new());
+            (self.text, self.next) = (Some(Vec::new()), 0);
         }
+        if piece.index != self.next {
+            self.text = None;
+        }
+        self.next = piece.index.wrapping_add(1);
         let text = self.text.as_mut()?;
         text.extend_from_slice(piece.bytes.get(..usize::from(piece.len))?);
         if text.len() > TEXT_MAX {
@@ -93,14 +107,21 @@ mod tests {
         for piece in pieces {
             assert_eq!(assembler.push(piece), None, "its first piece is missing");
         }
-        let endless = |first| Piece {
-            first,
-            last: false,
-            ..Piece::all(&long).next().expect("it has three")
-        };
-        assert_eq!(assembler.push(endless(true)), None);
-        for _ in 0..TEXT_MAX {
-            assert_eq!(assembler.push(endless(false)), None);
+        for lost in 1..3 {
+            for (at, piece) in Piece::all(&long).enumerate() {
+                if at != lost {
+                    assert_eq!(assembler.push(piece), None, "piece {lost} is missing");
+                }
+            }
+        }
+        let endless = Piece::all(&long).next().expect("it has three");
+        for index in 0..=u8::MAX {
+            let piece = Piece {
+                index,
+                first: index == 0,
+                ..endless
+            };
+            assert_eq!(assembler.push(piece), None);
         }
         let short = text(3);
         let last = Piece::all(&short).next().expect("it has one");

@@ -253,7 +253,12 @@ impl Message {
         out[0] = kind;
         if let Message::Note(piece) = self {
             let len = usize::from(piece.len);
-            out[1..5].copy_from_slice(&[piece.first.into(), piece.last.into(), 0, piece.len]);
+            out[1..5].copy_from_slice(&[
+                piece.first.into(),
+                piece.last.into(),
+                piece.index,
+                piece.len,
+            ]);
             out[5..5 + PIECE].copy_from_slice(&piece.bytes);
             return (out, 5 + len);
         }
@@ -308,13 +313,14 @@ impl Message {
 }
 
 fn piece_at(message: &[u8]) -> Option<Piece> {
-    let [_, first, last, _, len] = *message.first_chunk()?;
+    let [_, first, last, index, len] = *message.first_chunk()?;
     let mut bytes = [0; PIECE];
     let text = message.get(5..5 + usize::from(len))?;
     bytes.get_mut(..text.len())?.copy_from_slice(text);
     Some(Piece {
         first: first != 0,
         last: last != 0,
+        index,
         len,
         bytes,
     })

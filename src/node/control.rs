@@ -333,6 +333,9 @@ impl Control {
                 }
             }
         }
+        for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {
+            pair.end(log);
+        }
         if let Some(out) = stdout {
             out.drain(STDOUT_WAIT);
         }

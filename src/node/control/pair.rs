@@ -162,7 +162,7 @@ impl ControlPair {
             "pair {}: {by}: announcing to the peer that this node restarts",
             self.settings.name
         ));
-        self.bringup.announced();
+        self.bringup.announced(Instant::now());
         self.tell(ToPoll::AnnounceRestart);
     }
 

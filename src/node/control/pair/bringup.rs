@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::ControlPair;
-use crate::bringup::{Addresses, Bringup, Failure, Message, Outcome, Output, Progress};
+use crate::bringup::{Addresses, Bringup, ContOwed, Failure, Message, Outcome, Output, Progress};
 use crate::config::{ListenAddress, Role};
 use crate::control::{Fault, Order};
 use crate::error_chain::chain;
@@ -14,13 +14,16 @@ use crate::node::control::orders::ReplyTo;
 use crate::node::mailbox::ToPoll;
 use crate::observability::log::Log;
 use crate::protect::{Migration, State};
-use crate::qmp::RequestFailure;
+use crate::qmp::{Event, RequestFailure, RunState};
 
 /// Operators that may wait for one and the same bring-up.
 const WAITING: usize = 32;
 
 /// A primary's order waits so long for this node's QEMU, which may have been started a moment before.
 const MONITOR: Duration = Duration::from_secs(20);
+
+/// At the node's end QEMU's last reply is waited for so long.
+const LAST_REPLY: Duration = Duration::from_secs(2);
 
 /// What there is of a pair's bring-up.
 #[derive(Default)]
@@ -33,8 +36,11 @@ pub(super) struct PairBringup {
     /// What the primary wants of a QEMU whose monitor has not answered yet, and since when.
     early: Option<(Message, Instant)>,
     notes: Assembler,
-    /// An operator has announced that this node restarts.
-    restarts: bool,
+    /// An operator has announced then that this node restarts.
+    restarts: Option<Instant>,
+    cont_owed: ContOwed,
+    /// The primary's attempt that this node has ended well: the primary may miss the word of it.
+    done: Option<u32>,
 }
 
 impl PairBringup {
@@ -44,8 +50,19 @@ impl PairBringup {
     }
 
     /// This node is about to restart.
-    pub(super) fn announced(&mut self) {
-        self.restarts = true;
+    pub(super) fn announced(&mut self, now: Instant) {
+        self.restarts = Some(now);
+    }
+
+    /// It does not restart, or not yet.
+    pub(super) fn withdrawn(&mut self) {
+        self.restarts = None;
+    }
+
+    /// Whether it was announced less than this ago; a node that is still here then was not restarted.
+    fn is_announced(&self, now: Instant, limit: Duration) -> bool {
+        self.restarts
+            .is_some_and(|at| now.saturating_duration_since(at) < limit)
     }
 
     /// The monitor is gone.
@@ -71,12 +88,13 @@ fn attempt() -> u32 {
 impl ControlPair {
     /// An operator wants the pair to be protected; the order was judged before.
     pub(super) fn order_protection(&mut self, reply: ReplyTo, now: Instant) {
+        let restarts = self.restarts(now);
         let refused = |why: &str| Fault::Refused {
             pair: self.settings.name.clone(),
             why: why.to_owned(),
         };
         let fault = match (&self.bringup.script, self.version) {
-            _ if self.bringup.restarts => Some(refused(
+            _ if restarts => Some(refused(
                 "a restart of this node was announced; restart it, and order it again",
             )),
             (Some(_), _) => {
@@ -100,6 +118,12 @@ impl ControlPair {
         };
         // Nobody may be there any more.
         let _ = reply.send(fault.map_or_else(|| Ok(Value::Null), Err));
+    }
+
+    /// Whether a restart of this node was announced, and its time has not passed.
+    fn restarts(&self, now: Instant) -> bool {
+        let limit = self.settings.failover.restart_limit;
+        self.bringup.is_announced(now, limit)
     }
 
     /// A piece of what the peer's control thread tells.
@@ -126,6 +150,10 @@ impl ControlPair {
         }
         if let Some(script) = &mut self.bringup.script {
             script.hear(message);
+        } else if self.state == State::Protected
+            && let Some(answer) = message.answered_by(self.bringup.done)
+        {
+            self.tell_peer(&answer);
         }
     }
 
@@ -147,7 +175,7 @@ impl ControlPair {
         let follows = self.settings.role.role() == Role::Secondary;
         let why = match (&self.bringup.script, self.version) {
             _ if !follows => Some("it was not started as a secondary: --role secondary"),
-            _ if self.bringup.restarts => Some("its restart was announced; restart it first"),
+            _ if self.restarts(now) => Some("its restart was announced; restart it first"),
             (_, None) => Some("its QEMU's monitor has not answered; start QEMU, or see its log"),
             _ if !self.connected => {
                 Some("its QEMU's monitor does not answer; start QEMU, or see its log")
@@ -187,6 +215,7 @@ impl ControlPair {
 
     /// QEMU has answered.
     pub(super) fn executed(&mut self, token: u64, result: Result<Value, RequestFailure>) {
+        self.bringup.cont_owed.replied(token, result.is_ok());
         if token != self.bringup.token {
             return;
         }
@@ -212,7 +241,8 @@ impl ControlPair {
         }
         let ended = self.bringup.script.as_mut().and_then(Bringup::take_outcome);
         if let Some(outcome) = ended {
-            self.bringup.script = None;
+            let attempt = self.bringup.script.take().map(|script| script.attempt());
+            self.bringup.done = attempt.filter(|_| outcome.is_ok());
             self.end_bringup(outcome, log);
         }
     }
@@ -224,10 +254,62 @@ impl ControlPair {
             Some(client) => client.execute(token, name, arguments, now),
             None => return,
         };
+        if sent.is_ok() {
+            self.bringup.cont_owed.executes(token, name);
+        }
         if let Err(error) = sent
             && let Some(script) = &mut self.bringup.script
         {
             script.replied(Err(error.to_string()));
+        }
+    }
+
+    /// The monitor answers again, and the VM is in this state. One that a bring-up has stopped goes on.
+    pub(super) fn connected_in(&mut self, run: RunState, now: Instant, log: &Log) {
+        if self.bringup.cont_owed.connects(run) {
+            log.urgent(
+                "cont",
+                format_args!(
+                    "pair {}: the monitor was lost while a bring-up had stopped the VM; it is given cont",
+                    self.settings.name
+                ),
+            );
+            self.execute("cont", Value::Null, now);
+        }
+    }
+
+    /// The node ends: a VM that a bring-up has stopped goes on, if QEMU answers.
+    pub(crate) fn end(&mut self, log: &Log) {
+        if !self.bringup.cont_owed.is_owed() {
+            return;
+        }
+        let name = self.settings.name.clone();
+        if self.connected {
+            self.execute("cont", Value::Null, Instant::now());
+        }
+        // QEMU drops a command that it has not begun when its monitor's client goes.
+        let until = Instant::now() + LAST_REPLY;
+        while self.connected && self.bringup.cont_owed.is_owed() && Instant::now() < until {
+            match self.client.as_mut().and_then(|it| it.poll(Instant::now())) {
+                Some(Event::Executed { token, result }) => {
+                    self.bringup.cont_owed.replied(token, result.is_ok());
+                }
+                Some(Event::Disconnected(_)) => self.connected = false,
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        match self.bringup.cont_owed.is_owed() {
+            true => log.urgent(
+                "cont",
+                format_args!(
+                    "pair {name}: a bring-up has stopped the VM, and QEMU has not answered cont; give it cont"
+                ),
+            ),
+            false => log.urgent(
+                "cont",
+                format_args!("pair {name}: a bring-up had stopped the VM; it was given cont"),
+            ),
         }
     }
 
@@ -277,5 +359,23 @@ impl ControlPair {
             // Nobody may be there any more.
             let _ = reply.send(outcome.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announced_restart_that_does_not_come_keeps_nobody_from_protecting() {
+        let (begin, limit) = (Instant::now(), Duration::from_secs(30));
+        let mut bringup = PairBringup::default();
+        assert!(!bringup.is_announced(begin, limit));
+        bringup.announced(begin);
+        assert!(bringup.is_announced(begin + limit / 2, limit));
+        assert!(!bringup.is_announced(begin + limit, limit));
+        bringup.announced(begin);
+        bringup.withdrawn();
+        assert!(!bringup.is_announced(begin, limit));
     }
 }

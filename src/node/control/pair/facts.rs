@@ -104,6 +104,7 @@ impl ControlPair {
         }
         self.orders.session(counters.value(Counter::LinkSessions));
         if self.orders.look(now) {
+            self.bringup.withdrawn();
             self.tell(ToPoll::WithdrawRestart);
         }
         figures.set_timeout(self.settings.compare_timeout);

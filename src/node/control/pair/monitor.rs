@@ -147,6 +147,7 @@ impl ControlPair {
         if let Some(stops) = self.ring {
             self.ask_state(stops, Instant::now());
         }
+        self.connected_in(probe.run, Instant::now(), log);
     }
 
     fn monitor_disconnected(&mut self) {
