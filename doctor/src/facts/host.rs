@@ -57,7 +57,7 @@ pub struct Mount {
 pub struct Cpus {
     /// Those that are online.
     pub online: Vec<u32>,
-    /// Those that the scheduler leaves alone: `isolcpus`, or an isolated cpuset.
+    /// Those that are isolated from the scheduler: `isolcpus`, or an isolated cpuset.
     pub isolated: Vec<u32>,
     /// Those that the node may run on.
     pub allowed: Option<Vec<u32>>,
