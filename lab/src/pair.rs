@@ -53,9 +53,6 @@ impl fmt::Display for Mode {
     }
 }
 
-/// `--idle-sleep` of the nodes in microseconds: guests, nodes and clients may share two cores.
-const IDLE_SLEEP: u32 = 100;
-
 /// The machine that guests run on.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -138,7 +135,7 @@ impl Host {
             keep,
             offloads: ports.offloads,
             vhost_client: ports.vhost_client,
-            idle_sleep: Some(IDLE_SLEEP),
+            idle_sleep: None,
             trusted_link: ports.trusted_link,
             disk: false,
             audit,

@@ -2,14 +2,14 @@
 //!
 //! In: the length of each round, and whether it found work. Out: how long to sleep behind it. A core that has long been
 //! idle sleeps for `--idle-sleep`, and one that has been idle for a moment sleeps for a [`SHARE`] of that moment. So what
-//! comes behind a pause is delayed by at most a sixteenth of the pause, and never by more than `--idle-sleep`. Each round
+//! comes behind a pause is delayed by at most a quarter of the pause, and never by more than `--idle-sleep`. Each round
 //! with work halves the time that counts as idle, so a core under load does not sleep, and a heartbeat alone does not
 //! keep it awake.
 
 use crate::frame::Ticks;
 
 /// A core sleeps for this part of the time for which it was idle.
-const SHARE: Ticks = 16;
+const SHARE: Ticks = 4;
 /// Empty rounds in a row before a core sleeps: what a frame sets off at other ports is often a few rounds away.
 const ROUNDS_BEHIND_WORK: u32 = 64;
 /// The same behind a sleep.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_a_pause_is_delayed_by_a_sixteenth_of_it_at_most() {
+    fn what_comes_behind_a_pause_is_delayed_by_a_quarter_of_it_at_most() {
         for pause in (0..40).map(|n| 1_000 << (n / 4)).chain([17_777_777]) {
             let mut core = IdleSleep::new(SHORTEST, LONGEST);
             let (end, _) = rest(&mut core, pause);

@@ -115,7 +115,7 @@ fn isolated(node: &Node, cpus: &Cpus, found: &mut Findings) {
         "lcores poll there, and the scheduler puts other programs there, too",
         format!(
             "keep others off: boot with isolcpus={0} nohz_full={0}, or give the node's unit a cpuset of its own \
-             (AllowedCPUs={0}, cpuset.cpus.partition=isolated); or let idle cores sleep: --idle-sleep 100",
+             (AllowedCPUs={0}, cpuset.cpus.partition=isolated); or let idle cores sleep: leave out --idle-sleep 0",
             list(&open)
         ),
     );
