@@ -72,7 +72,7 @@ fn judge(eal: &[OsString], settings: &Settings, root: &Root) -> Plan {
             .copied()
             .unwrap_or(FRAME)
     };
-    let pools = plan(&settings.pairs, working.count(), buffer, |room| {
+    let pools = plan(settings, working.count(), buffer, |room| {
         cost_before(words.hugepages, room)
     });
     node.memory = Memory {
