@@ -39,9 +39,8 @@ impl Crossing {
 struct Member {
     /// Its configured addresses; with any it learns none.
     fixed: usize,
-    /// Addresses that it has learned, in a ring: 0 where there is none.
+    /// Addresses that it has learned, the oldest first; 0 behind the last one.
     learned: [u64; ADDRESSES],
-    next: usize,
     /// The sender of its last frame, if there is nothing to learn from it again.
     last: u64,
 }
@@ -78,7 +77,6 @@ impl UplinkSwitch {
             members.push(Member {
                 fixed: own.len(),
                 learned: [0; ADDRESSES],
-                next: 0,
                 last: 0,
             });
         }
@@ -213,21 +211,23 @@ impl UplinkSwitch {
 
     /// Notes that the address is the pair's, and forgets the pair's oldest one where there is no room.
     fn keep(&mut self, from: usize, station: Station) {
-        let member = &mut self.members[from];
-        let oldest = std::mem::replace(&mut member.learned[member.next], station.0);
-        member.next = (member.next + 1) % ADDRESSES;
-        if oldest != 0 {
-            self.table.remove(Station(oldest));
-        }
+        let learned = &mut self.members[from].learned;
+        let free = learned.iter().position(|known| *known == 0);
+        let at = free.unwrap_or_else(|| {
+            self.table.remove(Station(learned[0]));
+            learned.rotate_left(1);
+            ADDRESSES - 1
+        });
+        learned[at] = station.0;
     }
 }
 
 impl Member {
     fn forget(&mut self, station: Station) {
-        for learned in &mut self.learned {
-            if *learned == station.0 {
-                *learned = 0;
-            }
+        let at = self.learned.iter().position(|known| *known == station.0);
+        if let Some(at) = at {
+            self.learned[at] = 0;
+            self.learned[at..].rotate_left(1);
         }
         if self.last == station.0 {
             self.last = 0;
