@@ -201,7 +201,7 @@ pub(super) fn plan(
             bytes: part(bytes, own.mbufs, wish.mbufs),
         }));
     }
-    // Each pair's together, whoever's pool it is in.
+    // Each pair's together, whichever pool it is in.
     let place = |pool: &doctor::Pool| settings.pairs.iter().position(|it| it.name == pool.pair);
     plan.pools.sort_by_key(place);
     plan

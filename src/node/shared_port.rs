@@ -51,7 +51,8 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// For a pair with so many mbufs of the port's pool and so many of its guest's. Where memory is short that is less.
+    /// For a pair that has `received` mbufs of the port's pool, and whose guest has `sent`. Where memory is short, they
+    /// bound it further.
     pub(crate) fn new(link: bool, received: u32, sent: u32) -> Self {
         let inbox = if link { LINK_INBOX } else { UPLINK_INBOX };
         Self {

@@ -178,7 +178,7 @@ impl UplinkSwitch {
 
     fn learn_anew(&mut self, from: usize, here: Station, anywhere: Station) {
         if let Some(entry) = self.table.get_mut(anywhere) {
-            // It stays whose it is, whoever sends from it.
+            // A configured address stays its pair's, whichever VM sends from it.
             if usize::from(entry.member) == from {
                 entry.away = false;
                 self.members[from].last = here.0;

@@ -46,7 +46,7 @@ pub(super) fn times(clock: Clock) -> Times {
     }
 }
 
-/// The set-up of a pair that has so many mbufs for P and for S. Workers have `cached` of the latter in their caches.
+/// The set-up of a pair with these numbers of mbufs for P and for S. Workers have `cached` of the latter in their caches.
 pub(super) fn setup(site: &Site<'_>, [p, s]: [u32; 2], cached: usize) -> Result<Setup, NodeError> {
     let (pair, clock, idle_sleep) = (site.pair, site.clock, site.cores.idle_sleep);
     let room = |mbufs: u32, in_flight: usize| {
