@@ -371,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_two_vms_is_that_of_the_last_one() {
+        let mut switch = three();
+        let both = [2, 0, 0, 0, 0, 7];
+        for member in [0, 1, 0, 1] {
+            switch.from_vm(member, &frame(STRANGER, both));
+            assert_eq!(switch.from_vm(2, &frame(both, TWO)), local(member));
+        }
+    }
+
+    #[test]
     fn a_vm_with_many_addresses_loses_its_own_oldest_one() {
         let mut switch = three();
         let many = |n: usize| [2, 1, 0, 0, (n >> 8) as u8, n as u8];

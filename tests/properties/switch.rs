@@ -118,7 +118,7 @@ fn address(rng: &mut Rng, few: bool) -> [u8; 6] {
         2 if few => [0; 6],
         _ => {
             let mut address = ADDRESS;
-            address[5] = rng.below(if few { 8 } else { 200 }) as u8;
+            address[5] = rng.below(if few { 6 } else { 200 }) as u8;
             address
         }
     }
