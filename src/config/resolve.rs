@@ -801,7 +801,7 @@ mod tests {
         ] {
             let text = sharers(first, second).replace(
                 "vm-id = 2\nguest = 'g2'",
-                &match second {
+                match second {
                     _ if second.contains("vm-id") => "guest = 'g2'",
                     _ if second.contains("guest") => "vm-id = 2",
                     _ => "vm-id = 2\nguest = 'g2'",

@@ -25,7 +25,7 @@ const STALLED: usize = 1;
 /// The first of the pairs that only send and receive.
 const QUIET: usize = 4;
 /// Megabytes of each process: too few for all that is asked for, so that each pair has less.
-const MEGABYTES: &str = "1024";
+const MEGABYTES: &str = "800";
 
 /// Ports of the script, behind the guests.
 const NETWORK: usize = PAIRS;
