@@ -3,7 +3,7 @@
 //!
 //! Output flows one way: port → [`protect`] → [`spread`] → [`compare`] → [`protect`] → port. The pure
 //! modules ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`],
-//! [`pair`]) know no DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are
+//! [`pair`], [`switch`]) know no DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are
 //! arguments. [`pair`] owns the order of a round, and `node` implements its ports. `docs/rules.md` says
 //! what must hold, and `tests/contract` which module may know which.
 
@@ -29,6 +29,7 @@ pub mod proto;
 pub mod qmp;
 pub mod rewrite;
 pub mod spread;
+pub mod switch;
 
 // The one module with unsafe code; everywhere else the compiler refuses it.
 #[cfg(feature = "dpdk")]

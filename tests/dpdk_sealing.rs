@@ -13,9 +13,11 @@ mod egress;
 mod fragments;
 #[path = "../src/node/sealing.rs"]
 mod sealing;
+#[path = "../src/node/shared_port.rs"]
+mod shared_port;
 
 // What these files name by `crate`.
-use dpdk_colo::{dpdk, frame, link, packet};
+use dpdk_colo::{dpdk, frame, link, packet, switch};
 
 use dpdk::{Burst, Eal, Mbuf, tsc};
 use dpdk_support::{TestEal, bytes_of, pool};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::{
     ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, ListenAddressError,
-    MetricsAddressError, OnPeerLostError, OutOfRange, PortNameError, QmpAddressError,
+    MacsError, MetricsAddressError, OnPeerLostError, OutOfRange, PortNameError, QmpAddressError,
     SettingsError, UnknownRole,
 };
 
@@ -115,6 +115,9 @@ pub enum ValueError {
     /// No two addresses.
     #[error(transparent)]
     HeartbeatUdp(#[from] HeartbeatUdpError),
+    /// No addresses of a VM.
+    #[error(transparent)]
+    Macs(#[from] MacsError),
     /// No place for metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsAddressError),

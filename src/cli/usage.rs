@@ -23,6 +23,9 @@ Ports (PORT is an ethdev's name, such as net_vhost0; each has one role):
   --guest PORT           vhost port to this node's VM
   --uplink PORT          port to the network; a secondary uses it after a failover
   --link PORT            port to the other node
+                         (several pairs of a file may share an uplink, and a link)
+  --mac MAC[,MAC...]     addresses of this node's VM at an uplink that pairs share (default:
+                         learned from what leaves)
   --link-key FILE|none   secret that both nodes share: only frames sealed with it count; none
                          declares the link trusted
   --primary-in PORT      compare: receives the primary VM's frames

@@ -88,11 +88,13 @@ macro_rules! pair_keys {
             /// The port to the VM.
             guest: super::PortName = "guest", value, Nodes, One;
             /// The port to the network.
-            uplink: super::PortName = "uplink", value, Nodes, One;
+            uplink: super::PortName = "uplink", value, Nodes, All;
             /// The port to the other node.
-            link: super::PortName = "link", value, Nodes, One;
+            link: super::PortName = "link", value, Nodes, All;
             /// Which frames of the link count.
             link_key: super::LinkKey = "link-key", value, Nodes, All;
+            /// The VM's addresses at an uplink that several pairs share.
+            mac: super::Macs = "mac", value, Nodes, One;
             /// A comparator's port for the PVM's frames.
             primary_in: super::PortName = "primary-in", value, Comparator, One;
             /// A comparator's port for the SVM's frames.

@@ -14,10 +14,12 @@ mod heartbeat_udp;
 pub mod keys;
 pub mod link_key;
 mod listen;
+mod macs;
 mod metrics;
 mod policy;
 pub mod reload;
 mod resolve;
+mod sharing;
 mod value;
 
 pub use control::{ControlPlace, ControlSettings};
@@ -31,12 +33,15 @@ pub(crate) use keys::pair_keys;
 pub use keys::{PairKey, PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
 pub use listen::{ListenAddress, ListenAddressError};
+pub use macs::{Macs, MacsError};
 pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{KeySource, PairFault, SettingsError, resolve};
+pub use sharing::Sharing;
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
 
 pub use crate::qmp::{Address as QmpAddress, AddressError as QmpAddressError};
+use crate::switch::Mac;
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -126,6 +131,8 @@ pub struct PairSettings {
     pub flows: NonZeroU32,
     /// What happens when the other node is lost; a comparator has none and does not use it.
     pub failover: FailoverSettings,
+    /// The addresses of its VM at an uplink that it shares; none: they are learned.
+    pub macs: Vec<Mac>,
     /// Where this node's QEMU waits for a VM's state while it is the secondary.
     pub migrate_listen: Option<ListenAddress>,
     /// Where it serves its disks then.

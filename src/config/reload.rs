@@ -72,6 +72,7 @@ fn fixed_keys<'a>(
     let keys = [
         ("vm-id", is.vm_id == was.vm_id),
         ("role, ports, qmp or link-key", is.role == was.role),
+        ("mac", is.macs == was.macs),
         ("mtu", is.mtu == was.mtu),
         ("hold-frames", is.hold_frames == was.hold_frames),
         ("flows", is.flows == was.flows),

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::keys::CaptureLimit;
 use super::{
-    CaptureSettings, ControlSettings, FailoverMode, FailoverSettings, File, LinkKey, OnPeerLost,
-    PairKeys, PairSettings, PolicyRule, PortName, PortRole, ProcessKeys, ProcessSettings,
-    QmpAddress, Role, RoleSettings, RuleName, Settings,
+    CaptureSettings, ControlSettings, FailoverMode, FailoverSettings, File, LinkKey, Macs,
+    OnPeerLost, PairKeys, PairSettings, PolicyRule, PortName, PortRole, ProcessKeys,
+    ProcessSettings, QmpAddress, Role, RoleSettings, RuleName, Settings,
 };
+use crate::switch::{MEMBERS, Mac};
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
 const DEFAULT_HOLD_FRAMES: u32 = 16_384;
@@ -180,6 +181,7 @@ fn pair_settings(
         hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),
         flows: at_least_one_or(keys.flows.map(|n| n.value()), DEFAULT_FLOWS),
         failover: failover_settings(&keys)?,
+        macs: keys.mac.clone().map_or_else(Vec::new, Macs::into_vec),
         migrate_listen: keys.migrate_listen,
         nbd_listen: keys.nbd_listen,
         role: role_settings(keys)?,
@@ -297,7 +299,11 @@ fn refuse_collisions(pairs: &[(KeySource, PairSettings)]) -> Result<(), Settings
             return Err(place.fault(PairFault::NameTwice));
         }
         for (key, port) in pair.ports() {
-            if let Some((other, other_key)) = ports.insert(port, (at, key)) {
+            let Some((other, other_key)) = ports.insert(port, (at, key)) else {
+                continue;
+            };
+            let is_shared = key == other_key && matches!(key, PortRole::Link | PortRole::Uplink);
+            if !is_shared {
                 return Err(place.fault(PairFault::PortTwice {
                     port: port.clone(),
                     key: key.key(),
@@ -305,6 +311,9 @@ fn refuse_collisions(pairs: &[(KeySource, PairSettings)]) -> Result<(), Settings
                     other_pair: (other != at).then(|| pairs[other].1.name.clone()),
                 }));
             }
+            let sharers = pairs[..at].iter().map(|(_, earlier)| earlier);
+            let sharers = sharers.filter(|earlier| earlier.port(key) == Some(port));
+            refuse_sharing(key, port, pair, sharers).map_err(|fault| place.fault(fault))?;
         }
         if let Some(monitor) = pair.role.qmp()
             && let Some(other) = monitors.insert(monitor, at)
@@ -316,6 +325,57 @@ fn refuse_collisions(pairs: &[(KeySource, PairSettings)]) -> Result<(), Settings
         }
     }
     Ok(())
+}
+
+/// Refuses what pairs at one port cannot have: the port could not tell which of them a frame is for.
+fn refuse_sharing<'a>(
+    place: PortRole,
+    port: &PortName,
+    pair: &PairSettings,
+    sharers: impl Iterator<Item = &'a PairSettings>,
+) -> Result<(), PairFault> {
+    let port = || port.clone();
+    let mut number = 1;
+    for other in sharers {
+        let other_pair = || other.name.clone();
+        number += 1;
+        match place {
+            PortRole::Link if other.vm_id == pair.vm_id => {
+                return Err(PairFault::IdTwice {
+                    port: port(),
+                    other_pair: other_pair(),
+                });
+            }
+            PortRole::Link
+                if [other, pair]
+                    .map(|it| it.role.link_key())
+                    .contains(&Some(&LinkKey::Trusted)) =>
+            {
+                return Err(PairFault::SharedWithoutKey {
+                    port: port(),
+                    other_pair: other_pair(),
+                });
+            }
+            PortRole::Uplink if other.mtu != pair.mtu => {
+                return Err(PairFault::MtuDiffers {
+                    port: port(),
+                    other_pair: other_pair(),
+                });
+            }
+            _ => {}
+        }
+        let twice = pair.macs.iter().find(|mac| other.macs.contains(mac));
+        if let (PortRole::Uplink, Some(mac)) = (place, twice) {
+            return Err(PairFault::MacTwice {
+                mac: *mac,
+                other_pair: other_pair(),
+            });
+        }
+    }
+    match number > MEMBERS {
+        true => Err(PairFault::TooMany { port: port() }),
+        false => Ok(()),
+    }
 }
 
 /// Where the keys of a pair stand.
@@ -400,6 +460,39 @@ pub enum PairFault {
         /// The pair of the other place, when it is another.
         other_pair: Option<String>,
     },
+    /// Two pairs at one link port have one id.
+    IdTwice {
+        /// The port.
+        port: PortName,
+        /// The pair that has the id, too.
+        other_pair: String,
+    },
+    /// A link port that is shared where nothing seals its frames.
+    SharedWithoutKey {
+        /// The port.
+        port: PortName,
+        /// A pair that has it, too.
+        other_pair: String,
+    },
+    /// Two pairs at one uplink want different MTUs.
+    MtuDiffers {
+        /// The port.
+        port: PortName,
+        /// A pair that has it, too.
+        other_pair: String,
+    },
+    /// Two pairs at one uplink have one address.
+    MacTwice {
+        /// The address.
+        mac: Mac,
+        /// The pair that has it, too.
+        other_pair: String,
+    },
+    /// More pairs at a port than it tells apart.
+    TooMany {
+        /// The port.
+        port: PortName,
+    },
     /// Two pairs have one monitor, which serves one client at a time and speaks of one VM.
     MonitorTwice {
         /// The monitor.
@@ -475,6 +568,29 @@ impl fmt::Display for SettingsError {
                 }
                 f.write_str("; give each a port of its own")
             }
+            PairFault::IdTwice { port, other_pair } => write!(
+                f,
+                "{dashes}vm-id is also the id of pair {other_pair:?} at the same link port {port}; give each pair there an \
+                 id of its own"
+            ),
+            PairFault::SharedWithoutKey { port, other_pair } => write!(
+                f,
+                "{dashes}link {port} is also the link of pair {other_pair:?}: without a key a fragment does not say which \
+                 pair it is for; give both {dashes}link-key FILE"
+            ),
+            PairFault::MtuDiffers { port, other_pair } => write!(
+                f,
+                "{dashes}mtu differs from that of pair {other_pair:?}, which has the same uplink port {port}; a port has \
+                 one MTU"
+            ),
+            PairFault::MacTwice { mac, other_pair } => write!(
+                f,
+                "{dashes}mac {mac} is also an address of pair {other_pair:?} at the same uplink; an address is one VM's"
+            ),
+            PairFault::TooMany { port } => write!(
+                f,
+                "port {port} would be the port of more than {MEMBERS} pairs; run another process with a port of its own"
+            ),
             PairFault::MonitorTwice { monitor, other_pair } => write!(
                 f,
                 "{dashes}qmp {monitor} is also the monitor of pair {other_pair:?}; give each pair the monitor of \
@@ -631,6 +747,69 @@ mod tests {
             error.to_string(),
             "--out belongs to one pair, but --config has 2; set `out` in the pair's table"
         );
+    }
+
+    /// Two primaries at one link and one uplink.
+    fn sharers(first: &str, second: &str) -> String {
+        let pair = |n: u8, more: &str| {
+            format!("[[pair]]\nvm-id = {n}\nguest = 'g{n}'\nqmp = '/q{n}'\n{more}\n")
+        };
+        format!(
+            "role = 'primary'\nlink = 'l'\nuplink = 'u'\nlink-key = '/k'\n{}{}",
+            pair(1, first),
+            pair(2, second)
+        )
+    }
+
+    #[test]
+    fn pairs_may_share_a_link_and_an_uplink() {
+        let settings = from_file(&sharers("mac = '52:54:00:00:00:01'", "")).expect("two pairs");
+        let macs = settings.pairs.iter().map(|pair| pair.macs.len());
+        assert_eq!(macs.collect::<Vec<_>>(), [1, 0]);
+        for (first, second, line) in [
+            (
+                "",
+                "name = 'x'\nvm-id = 1",
+                "vm-id is also the id of pair \"vm1\" at the same link port l;",
+            ),
+            (
+                "",
+                "link-key = 'none'",
+                "link l is also the link of pair \"vm1\": without a key",
+            ),
+            (
+                "link-key = 'none'",
+                "",
+                "link l is also the link of pair \"vm1\": without a key",
+            ),
+            ("mtu = 1500", "", "mtu differs from that of pair \"vm1\","),
+            (
+                "mac = '52:54:00:00:00:01'",
+                "mac = '52:54:00:00:00:02,52:54:00:00:00:01'",
+                "mac 52:54:00:00:00:01 is also an address of pair \"vm1\"",
+            ),
+            (
+                "",
+                "link = 'u'",
+                "port u is link and also uplink of pair \"vm1\";",
+            ),
+            (
+                "",
+                "guest = 'g1'",
+                "port g1 is guest and also guest of pair \"vm1\";",
+            ),
+        ] {
+            let text = sharers(first, second).replace(
+                "vm-id = 2\nguest = 'g2'",
+                match second {
+                    _ if second.contains("vm-id") => "guest = 'g2'",
+                    _ if second.contains("guest") => "vm-id = 2",
+                    _ => "vm-id = 2\nguest = 'g2'",
+                },
+            );
+            let error = from_file(&text).expect_err(&text).to_string();
+            assert!(error.contains(line), "{error}");
+        }
     }
 
     #[test]

@@ -243,7 +243,7 @@ fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
         "policy" => {
             "each core that compares has its own copy, and a frame is judged by one value only"
         }
-        "hold-frames" | "flows" | "mtu" | "idle-sleep" => {
+        "hold-frames" | "flows" | "mac" | "mtu" | "idle-sleep" => {
             "memory and cores are shared out at the start (rule R10)"
         }
         "heartbeat" | "heartbeat-loss" | "heartbeat-udp" | "peer-stall-limit" | "restart-limit"

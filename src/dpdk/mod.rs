@@ -38,7 +38,7 @@ pub use link_state::LinkWatch;
 pub use mbuf::Mbuf;
 pub use mempool::{Memory, Mempool, MempoolConfig, MempoolError};
 pub use offload::{Abilities, Headers, Transport};
-pub use port::{Port, PortConfig, PortMonitor, PortStats, Queues};
+pub use port::{PORTS_MAX, Port, PortConfig, PortMonitor, PortStats, Queues};
 pub use port_core::PortError;
 pub use queue::{RxPoller, RxQueue, TxPoller, TxQueue};
 pub use slices::Slices;

@@ -87,9 +87,11 @@ pub struct PortStats {
     pub tx_errors: u64,
 }
 
+/// Ports that a process has room for.
+pub const PORTS_MAX: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
+
 /// Whether a port has been given out, by id.
-static TAKEN: [AtomicBool; dpdk_sys::RTE_MAX_ETHPORTS as usize] =
-    [const { AtomicBool::new(false) }; dpdk_sys::RTE_MAX_ETHPORTS as usize];
+static TAKEN: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
 
 /// An ethdev and its only owner. Dropping it closes it, unless it is still being polled or
 /// watched; then it stays as it is to the end of the process.

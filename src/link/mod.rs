@@ -19,4 +19,5 @@ pub mod wire;
 
 pub use endpoint::{Bytes, Counts, Endpoint, Event, Full, Received, Timing};
 pub use note::{Assembler, Piece};
+pub use secure::addressee;
 pub use wire::{DATA_HEADER, Message, Transmit, offload, set_offload};

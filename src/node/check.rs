@@ -12,6 +12,7 @@ use super::eal_words::{EalWords, Vdev};
 use super::facts::{lcores, of_settings, port};
 use super::pools::{FRAME, plan};
 use crate::config::{PairSettings, PortName, PortRole, Settings};
+use crate::dpdk::PORTS_MAX;
 use crate::dpdk::mempool::cost_before;
 use crate::plan::{Carries, Device, Interface};
 
@@ -39,6 +40,14 @@ fn judge(eal: &[OsString], settings: &Settings, root: &Root) -> Plan {
         node.lcores = lcores(main, &workers, settings, cpus);
     }
     let mut found = Vec::new();
+    if words.vdevs.len() > PORTS_MAX {
+        let what = format!(
+            "there are {} --vdev options, and this DPDK has {PORTS_MAX} ports",
+            words.vdevs.len()
+        );
+        let todo = "let pairs share a link and an uplink, or run two processes".to_owned();
+        found.push(wrong("ports-too-many", "the node", what, todo));
+    }
     let mut buffers = HashMap::new();
     for (pair, settings) in node.pairs.iter_mut().zip(&settings.pairs) {
         for (place, name) in settings.ports() {
@@ -72,7 +81,7 @@ fn judge(eal: &[OsString], settings: &Settings, root: &Root) -> Plan {
             .copied()
             .unwrap_or(FRAME)
     };
-    let pools = plan(&settings.pairs, working.count(), buffer, |room| {
+    let pools = plan(settings, working.count(), buffer, |room| {
         cost_before(words.hugepages, room)
     });
     node.memory = Memory {
@@ -211,13 +220,18 @@ impl Plan {
             "memory: {needed} MB {kind} for all packet buffers, {least} MB at the least"
         )?;
         for pair in &node.pairs {
-            self.write_pair(out, pair)?;
+            self.write_pair(out, node, pair)?;
         }
         out.push_str(&text(&self.findings));
         Ok(())
     }
 
-    fn write_pair(&self, out: &mut String, pair: &doctor::Pair) -> std::fmt::Result {
+    fn write_pair(
+        &self,
+        out: &mut String,
+        node: &doctor::Node,
+        pair: &doctor::Pair,
+    ) -> std::fmt::Result {
         writeln!(
             out,
             "pair {}: {}, vm-id {}",
@@ -227,7 +241,13 @@ impl Plan {
             let behind = port.interface.as_ref().or(port.socket.as_ref());
             let behind = behind.map_or(String::new(), |behind| format!(" ({behind})"));
             let mtu = port.mtu.map_or(String::new(), |mtu| format!(", MTU {mtu}"));
-            writeln!(out, "  {:<16} {}{behind}{mtu}", port.place, port.name)?;
+            let sharers = node.pairs.iter().flat_map(|pair| &pair.ports);
+            let shared = match sharers.filter(|other| other.name == port.name).count() {
+                0 | 1 => String::new(),
+                n => format!(", shared by {n} pairs"),
+            };
+            let (place, name) = (&port.place, &port.name);
+            writeln!(out, "  {place:<16} {name}{behind}{mtu}{shared}")?;
         }
         let key = match &pair.key {
             Key::Absent => None,
@@ -267,7 +287,7 @@ impl Plan {
                 "failover"
             )?;
         }
-        let memory = self.facts.node.iter().flat_map(|node| &node.memory.pools);
+        let memory = node.memory.pools.iter();
         let own: Vec<_> = memory.filter(|pool| pool.pair == pair.name).collect();
         let bytes: u64 = own.iter().map(|pool| pool.bytes).sum();
         let pools: Vec<String> = own
@@ -339,6 +359,49 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&plan.json()).expect("JSON");
         assert_eq!(value["sound"], true);
         assert_eq!(value["facts"]["node"]["pairs"][0]["hold_frames"], 16_384);
+    }
+
+    #[test]
+    fn pairs_that_share_ports_are_named_with_what_each_takes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = Root::new(dir.path());
+        let path = dir.path().join("colo.toml");
+        let judged_with = |pairs: usize| {
+            let mut file = String::from(
+                "role = 'primary'\nlink = 'net_vhost90'\nuplink = 'net_vhost91'\nlink-key = '/k'\n",
+            );
+            let mut line = "p -l 2,3 --no-huge -m 9000 --vdev net_vhost90,iface=/l \
+                            --vdev net_vhost91,iface=/u"
+                .to_owned();
+            for n in 0..pairs {
+                file.push_str(&format!(
+                    "[[pair]]\nvm-id = {n}\nguest = 'net_vhost{n}'\nqmp = '/q{n}'\n"
+                ));
+                line.push_str(&format!(" --vdev net_vhost{n},iface=/g{n}"));
+            }
+            std::fs::write(&path, file).expect("a file");
+            judged(&format!("{line} -- --config {}", path.display()), &root)
+        };
+        let plan = judged_with(28);
+        let text = plan.text();
+        assert!(
+            text.contains("net_vhost90 (/l), shared by 28 pairs"),
+            "{text}"
+        );
+        assert!(
+            text.contains("lcore 3 on CPU 3: polls vm0, vm1, vm2"),
+            "{text}"
+        );
+        // What a pair takes does not depend on who shares its ports.
+        let memory = |plan: &Plan, pair: &str| {
+            let text = plan.text();
+            let own = text.split("pair vm").find(|part| part.starts_with(pair));
+            let line = own.and_then(|own| own.lines().find(|line| line.contains("memory")));
+            line.expect("its memory").to_owned()
+        };
+        assert_eq!(memory(&plan, "27:"), memory(&judged_with(1), "0:"));
+        assert!(!checks(&plan).contains(&"ports-too-many"), "{text}");
+        assert!(checks(&judged_with(31)).contains(&"ports-too-many"));
     }
 
     #[test]

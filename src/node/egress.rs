@@ -6,7 +6,8 @@
 
 use std::num::NonZeroU16;
 
-use crate::dpdk::{Abilities, Burst, Headers, Mbuf, Mempool, Slices, Transport, TxPoller};
+use super::shared_port::TxEnd;
+use crate::dpdk::{Abilities, Burst, Headers, Mbuf, Mempool, Slices, Transport};
 use crate::frame::{Frame, Offload};
 use crate::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::segmentation::{HEADERS_MAX, Segmentation};
@@ -79,7 +80,7 @@ impl Egress {
         &mut self,
         from: &mut Burst,
         to: &mut Burst,
-        mut port: Option<&mut TxPoller>,
+        mut port: Option<&mut TxEnd>,
     ) -> usize {
         let mut taken = 0;
         while !to.is_full() {
@@ -107,11 +108,7 @@ impl Egress {
         taken
     }
 
-    fn prepare(
-        &self,
-        frame: &mut Mbuf,
-        mut port: Option<&mut TxPoller>,
-    ) -> Result<TxPrep, NoBuffers> {
+    fn prepare(&self, frame: &mut Mbuf, mut port: Option<&mut TxEnd>) -> Result<TxPrep, NoBuffers> {
         let offload = frame.offload();
         let is_longer_than = |header| self.mtu.is_some_and(|mtu| frame.len() > mtu + header);
         if offload == Offload::NONE && !is_longer_than(ETHERNET_HEADER) {
@@ -217,7 +214,7 @@ pub(crate) fn mark(frame: &mut Mbuf, offload: Offload, abilities: Abilities) {
 }
 
 /// Asks the port to do it; false where the headers or the driver do not allow that.
-fn ask(frame: &mut Mbuf, packet: &Packet, offload: Offload, port: Option<&mut TxPoller>) -> bool {
+fn ask(frame: &mut Mbuf, packet: &Packet, offload: Offload, port: Option<&mut TxEnd>) -> bool {
     headers(packet).is_some_and(|headers| frame.request(headers, offload))
         && port.is_none_or(|port| port.prepare(frame))
 }

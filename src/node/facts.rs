@@ -130,15 +130,16 @@ pub(super) fn lcores(
         true => &mut lcores[..],
         false => &mut lcores[1..],
     };
-    let polling = working.len().min(settings.pairs.len());
+    let groups = settings.groups();
+    let polling = working.len().min(groups.len());
     for (at, lcore) in working.iter_mut().enumerate() {
         lcore.work = match at < polling {
             true => Work::Polls,
             false => Work::Compares,
         };
-        let own = settings.pairs.iter().skip(at).step_by(polling.max(1));
+        let own = groups.iter().skip(at).step_by(polling.max(1)).flatten();
         if lcore.work == Work::Polls {
-            lcore.pairs = own.map(|pair| pair.name.clone()).collect();
+            lcore.pairs = own.map(|pair| settings.pairs[*pair].name.clone()).collect();
         }
     }
     lcores

@@ -13,6 +13,7 @@ use crate::observability::capture::Place;
 use crate::observability::counters::{Counter, Writer};
 use crate::observability::latency::Recorder;
 use crate::pair::{PairDriver, Port, Ports, ToControl};
+use crate::switch::Standing;
 
 /// The ports to the VM and to the other node.
 pub(crate) struct GuestAndLink {
@@ -141,6 +142,17 @@ impl Ports for GuestPorts {
     }
 }
 
+/// What a pair's node is at an uplink that it shares. A VM that is chosen leads before it runs: what comes meanwhile waits
+/// for it.
+fn standing(driver: &PairDriver<Burst>) -> Standing {
+    match (driver.primary(), driver.secondary()) {
+        (Some(primary), _) if primary.state().epochs().is_superseded() => Standing::Silent,
+        (Some(_), _) => Standing::Leads,
+        (None, Some(secondary)) if secondary.state().is_chosen() => Standing::Leads,
+        (None, _) => Standing::StandsBy,
+    }
+}
+
 /// One pair with a VM on its poll core.
 pub(crate) struct GuestNode {
     driver: PairDriver<Burst>,
@@ -162,6 +174,9 @@ impl GuestNode {
         if self.ports.inputs.link.take_foreigner() {
             self.driver.hear_foreigner(now);
         }
+        if let Some(out) = &self.ports.out {
+            out.queue.set_standing(|| standing(&self.driver));
+        }
         busy
     }
 
@@ -178,6 +193,10 @@ impl GuestNode {
 
     /// Publishes the counters.
     pub(crate) fn publish(&mut self) {
+        self.ports.inputs.link.count_shared();
+        if let Some(out) = &mut self.ports.out {
+            out.queue.count_shared();
+        }
         let ports = &self.ports;
         let (guest, link) = (&ports.inputs.guest, &ports.inputs.link);
         let uplink = ports.out.as_ref().map(|out| &out.queue);
@@ -190,6 +209,10 @@ impl GuestNode {
             .driver
             .primary()
             .map_or(0, |primary| primary.state().comparison().unrecorded());
+        let crossed = uplink.map_or(0, |uplink| uplink.crossed);
+        writer.set(Counter::CrossedLocally, crossed);
+        let strays = link.strays + uplink.map_or(0, |uplink| uplink.strays);
+        writer.set(Counter::Strays, strays);
         writer.set(Counter::ReportsLost, ports.mail.lost + unrecorded);
         if let Some(primary) = self.driver.primary() {
             counts::primary(writer, primary.state(), link.void(), ports.clock);

@@ -33,6 +33,7 @@ mod ports;
 mod round_timer;
 mod sealing;
 mod setup;
+mod shared_port;
 mod signals;
 mod stall;
 mod stamps;

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::compare::CompareNode;
 use super::guest::GuestNode;
 use super::round_timer::RoundTimer;
+use super::shared_port::{SharedPorts, SharedQueues};
 use crate::frame::Ticks;
 use crate::observability::counters::Writer;
 use crate::observability::latency::Recorder;
@@ -70,13 +71,16 @@ impl Pair {
     }
 }
 
-/// Makes a pair. It runs on the core that will poll the pair, because pollers cannot move between threads.
-pub(crate) type Builder = Box<dyn FnOnce() -> Pair + Send>;
+/// Makes a pair at the ports that it shares with others. It runs on the core that will poll the pair, because pollers
+/// cannot move between threads.
+pub(crate) type Builder = Box<dyn FnOnce(&SharedPorts) -> Pair + Send>;
 
 /// A poll core before it starts.
 pub(crate) struct PollCore {
     /// Builders of the pairs, with the pairs' numbers in the settings.
     pub pairs: Vec<(usize, Builder)>,
+    /// Ports that several of them share.
+    pub shared: Vec<SharedQueues>,
     /// The TSC's rate.
     pub clock: Clock,
     /// How long to sleep after a run of rounds without work.
@@ -87,20 +91,29 @@ impl PollCore {
     /// Polls until `stop` is set. Returns the pairs' histograms. Before the end it sends the frames that are released;
     /// frames still held do not leave.
     pub(crate) fn run(self, stop: &AtomicBool) -> Vec<(usize, Recorder)> {
+        let shared = SharedPorts::new(self.shared);
         let (numbers, mut pairs): (Vec<usize>, Vec<Pair>) = self
             .pairs
             .into_iter()
-            .map(|(number, build)| (number, build()))
+            .map(|(number, build)| (number, build(&shared)))
             .unzip();
         let mut timer = RoundTimer::new(self.clock, self.idle_sleep);
         let tick = self.clock.ticks(TICK);
         let mut last_tick = timer.now();
+        // The pair that a round begins with: none is for ever the last at a port that they share.
+        let mut first = 0;
         while !stop.load(Ordering::Relaxed) {
             let now = timer.now();
-            let mut busy = false;
-            for pair in &mut pairs {
+            let mut busy = shared.receive();
+            let (last, begin) = pairs.split_at_mut(first);
+            for pair in begin.iter_mut().chain(last) {
                 busy |= pair.poll(now);
             }
+            first = if first + 1 < pairs.len() {
+                first + 1
+            } else {
+                0
+            };
             if now.wrapping_sub(last_tick) >= tick {
                 last_tick = now;
                 pairs.iter_mut().for_each(|pair| pair.tick(now));

@@ -1,10 +1,12 @@
 //! The pools of all pairs, one for each purpose. They are planned and made together, so that pairs share scarce memory
 //! alike (rule R10).
 
+use std::collections::HashSet;
+
 use colo_doctor::facts as doctor;
 
 use super::NodeError;
-use crate::config::{PairSettings, PortRole, RoleSettings};
+use crate::config::{PairSettings, PortName, PortRole, Role, RoleSettings, Settings};
 use crate::dpdk::mempool::cost;
 use crate::dpdk::{Eal, Memory, Mempool, MempoolConfig};
 use crate::observability::log::Log;
@@ -69,25 +71,48 @@ impl Purpose {
             Self::Cutting => "cutting",
         }
     }
+
+    /// What a port of a node with a VM receives into.
+    pub(crate) fn of_port(place: PortRole, role: Role) -> Self {
+        match (place, role) {
+            (PortRole::Link, Role::Primary) => Self::Svm,
+            (PortRole::Uplink, Role::Secondary) => Self::Network,
+            (PortRole::Link | PortRole::Uplink, _) => Self::Input,
+            _ => Self::Output,
+        }
+    }
 }
 
-/// A pool that a pair wants.
-struct Wanted {
+/// A pair's part of a pool.
+#[derive(Clone, Copy)]
+struct Part {
     pair: usize,
     purpose: Purpose,
     mbufs: usize,
+}
+
+/// A pool that a pair wants, or several for a port that they share.
+struct Wanted {
+    parts: Vec<Part>,
+    /// The port that receives into it, where it is no guest's.
+    port: Option<PortName>,
     /// Bytes of a buffer, headroom included.
     room: u16,
 }
 
-/// A pool that a pair has.
+/// A pool that pairs have.
 struct Made {
-    pair: usize,
-    purpose: Purpose,
+    parts: Vec<Part>,
     pool: Mempool,
+    size: u32,
     asked: u32,
     /// Bytes of what was asked for.
     bytes: usize,
+}
+
+/// The part of `whole` that `mbufs` are of `asked`.
+fn part(whole: u64, mbufs: usize, asked: u32) -> u64 {
+    whole * mbufs as u64 / u64::from(asked).max(1)
 }
 
 /// What the pools of some pairs are to be, and what they would take.
@@ -102,45 +127,83 @@ pub(super) struct Plan {
 
 impl Wanted {
     fn wish(&self, cost: Cost) -> Wish {
-        let mbufs = u32::try_from(self.mbufs).unwrap_or(u32::MAX);
+        let mbufs: usize = self.parts.iter().map(|part| part.mbufs).sum();
+        let mbufs = u32::try_from(mbufs).unwrap_or(u32::MAX);
+        let least: usize = (self.parts.iter())
+            .map(|part| part.mbufs.min(LEAST as usize))
+            .sum();
         Wish {
             mbufs,
-            least: LEAST.min(mbufs),
+            least: (least as u32).min(mbufs),
             cost,
         }
     }
+
+    fn name(&self) -> String {
+        let first = self.parts[0];
+        format!("{}.{}", first.pair, first.purpose.name())
+    }
+}
+
+/// The pools of all pairs, those for one port as one.
+fn wanted_by_all(
+    settings: &Settings,
+    comparing: usize,
+    buffer: &impl Fn(PortRole, &PairSettings) -> u16,
+) -> Vec<Wanted> {
+    let mut all: Vec<Wanted> = Vec::new();
+    for (number, pair) in settings.pairs.iter().enumerate() {
+        for pool in wanted(number, pair, comparing, |place| buffer(place, pair)) {
+            let is_same = |other: &&mut Wanted| other.port.is_some() && other.port == pool.port;
+            match all.iter_mut().find(is_same) {
+                Some(other) => {
+                    other.parts.extend(pool.parts);
+                    other.room = other.room.max(pool.room);
+                }
+                None => all.push(pool),
+            }
+        }
+    }
+    all
+}
+
+/// Bytes that drivers may take for the rings of all ports.
+fn of_ports(settings: &Settings) -> usize {
+    let ports = settings.pairs.iter().flat_map(PairSettings::ports);
+    let different: HashSet<&PortName> = ports.map(|(_, name)| name).collect();
+    different.len() * PORT
 }
 
 /// Plans the pools of all pairs without EAL. The arguments are those of [`Pools::make`]; `cost` says what an mbuf with
 /// a buffer of some bytes takes.
 pub(super) fn plan(
-    pairs: &[PairSettings],
+    settings: &Settings,
     comparing: usize,
     buffer: impl Fn(PortRole, &PairSettings) -> u16,
     cost: impl Fn(u16) -> Cost,
 ) -> Plan {
-    let ports: usize = pairs.iter().map(|pair| pair.ports().count()).sum();
-    let base = (ports * PORT) as u64;
+    let base = of_ports(settings) as u64;
     let mut plan = Plan {
         pools: Vec::new(),
         needed: base,
         least: base,
     };
-    for (number, pair) in pairs.iter().enumerate() {
-        for pool in wanted(number, pair, comparing, |place| buffer(place, pair)) {
-            let wish = pool.wish(cost(pool.room));
-            let bytes = wish.cost.of(wish.mbufs) as u64;
-            plan.needed += bytes;
-            plan.least += wish.cost.of(wish.least) as u64;
-            plan.pools.push(doctor::Pool {
-                pair: pair.name.clone(),
-                purpose: pool.purpose.name().to_owned(),
-                asked: wish.mbufs,
-                made: None,
-                bytes,
-            });
-        }
+    for pool in wanted_by_all(settings, comparing, &buffer) {
+        let wish = pool.wish(cost(pool.room));
+        let bytes = wish.cost.of(wish.mbufs) as u64;
+        plan.needed += bytes;
+        plan.least += wish.cost.of(wish.least) as u64;
+        plan.pools.extend(pool.parts.iter().map(|own| doctor::Pool {
+            pair: settings.pairs[own.pair].name.clone(),
+            purpose: own.purpose.name().to_owned(),
+            asked: own.mbufs as u32,
+            made: None,
+            bytes: part(bytes, own.mbufs, wish.mbufs),
+        }));
     }
+    // Each pair's together, whichever pool it is in.
+    let place = |pool: &doctor::Pool| settings.pairs.iter().position(|it| it.name == pool.pair);
+    plan.pools.sort_by_key(place);
     plan
 }
 
@@ -153,30 +216,27 @@ impl Pools {
     /// polls. `buffer` gives the buffer size that a port needs, in bytes without headroom.
     pub(crate) fn make(
         eal: &Eal,
-        pairs: &[PairSettings],
+        settings: &Settings,
         comparing: usize,
         buffer: impl Fn(PortRole, &PairSettings) -> u16,
         log: &Log,
     ) -> Result<Self, NodeError> {
-        let wanted: Vec<Wanted> = pairs
-            .iter()
-            .enumerate()
-            .flat_map(|(number, pair)| wanted(number, pair, comparing, |p| buffer(p, pair)))
-            .collect();
+        let pairs = &settings.pairs;
+        let wanted = wanted_by_all(settings, comparing, &buffer);
         let wishes: Vec<Wish> = wanted
             .iter()
             .map(|pool| pool.wish(cost(eal, pool.room)))
             .collect();
-        let ports: usize = pairs.iter().map(|pair| pair.ports().count()).sum();
+        let ports = of_ports(settings);
         let memory = Memory::of(eal);
         // Hugepage memory grows on demand, and only DPDK knows how far.
         let mut free = match eal.has_hugepages() {
             true => usize::MAX,
-            false => memory.free.saturating_sub(ports * PORT),
+            false => memory.free.saturating_sub(ports),
         };
         loop {
             let all: usize = wishes.iter().map(|wish| wish.cost.of(wish.mbufs)).sum();
-            let whole = megabytes(memory.used + all + ports * PORT);
+            let whole = megabytes(memory.used + all + ports);
             let division = divide(&wishes, free).map_err(|shortage| NodeError::Memory {
                 pairs: pairs.len(),
                 least: megabytes(shortage.least),
@@ -211,39 +271,51 @@ impl Pools {
         }
     }
 
-    /// The pool of the pair with this number for a purpose of its role.
+    /// The pool of the pair with this number for a purpose of its role. At a shared port it is the pool of all its pairs.
     ///
     /// # Panics
     /// Where the role has no such purpose, which is a bug.
     pub(crate) fn of(&self, pair: usize, purpose: Purpose) -> &Mempool {
-        let found = self
-            .0
-            .iter()
-            .find(|made| (made.pair, made.purpose) == (pair, purpose));
-        &found.expect("each role plans the pools that it uses").pool
+        &self.find(pair, purpose).0.pool
+    }
+
+    /// The pair's mbufs of it, of which its limits make use.
+    pub(crate) fn share(&self, pair: usize, purpose: Purpose) -> u32 {
+        let (made, own) = self.find(pair, purpose);
+        part(made.size.into(), own.mbufs, made.asked) as u32
+    }
+
+    fn find(&self, pair: usize, purpose: Purpose) -> (&Made, &Part) {
+        let found = self.0.iter().find_map(|made| {
+            let own = |part: &&Part| (part.pair, part.purpose) == (pair, purpose);
+            Some((made, made.parts.iter().find(own)?))
+        });
+        found.expect("each role plans the pools that it uses")
     }
 
     /// All, each with what was asked for.
     pub(super) fn facts(&self, pairs: &[PairSettings]) -> Vec<doctor::Pool> {
-        let fact = |made: &Made| doctor::Pool {
-            pair: pairs[made.pair].name.clone(),
-            purpose: made.purpose.name().to_owned(),
-            asked: made.asked,
-            made: Some(made.pool.size()),
-            bytes: made.bytes as u64,
-        };
-        self.0.iter().map(fact).collect()
+        let facts = self.0.iter().flat_map(|made| {
+            made.parts.iter().map(|own| doctor::Pool {
+                pair: pairs[own.pair].name.clone(),
+                purpose: own.purpose.name().to_owned(),
+                asked: own.mbufs as u32,
+                made: Some(part(made.size.into(), own.mbufs, made.asked) as u32),
+                bytes: part(made.bytes as u64, own.mbufs, made.asked),
+            })
+        });
+        facts.collect()
     }
 
     /// All, each with its name.
     pub(super) fn named(&self) -> Vec<(String, Mempool)> {
-        let name = |made: &Made| (name(made.pair, made.purpose), made.pool.clone());
+        let name = |made: &Made| {
+            let first = made.parts[0];
+            let name = format!("{}.{}", first.pair, first.purpose.name());
+            (name, made.pool.clone())
+        };
         self.0.iter().map(name).collect()
     }
-}
-
-fn name(pair: usize, purpose: Purpose) -> String {
-    format!("{pair}.{}", purpose.name())
 }
 
 fn megabytes(bytes: usize) -> usize {
@@ -256,10 +328,7 @@ fn make_all(
     wishes: &[Wish],
     sizes: &[u32],
 ) -> Result<Pools, crate::dpdk::MempoolError> {
-    let names: Vec<String> = wanted
-        .iter()
-        .map(|pool| name(pool.pair, pool.purpose))
-        .collect();
+    let names: Vec<String> = wanted.iter().map(Wanted::name).collect();
     let configs: Vec<MempoolConfig<'_>> = wanted
         .iter()
         .zip(sizes)
@@ -275,8 +344,8 @@ fn make_all(
     let pools = Mempool::all(eal, &configs)?;
     let each = wanted.iter().zip(wishes).zip(pools);
     let made = each.map(|((wanted, wish), pool)| Made {
-        pair: wanted.pair,
-        purpose: wanted.purpose,
+        parts: wanted.parts.clone(),
+        size: pool.size(),
         pool,
         asked: wish.mbufs,
         bytes: wish.cost.of(wish.mbufs),
@@ -293,16 +362,23 @@ fn wanted(
 ) -> Vec<Wanted> {
     let hold = pair.hold_frames.get() as usize;
     let cached = comparing * CACHED;
+    let own = |purpose, mbufs| {
+        let pair = number;
+        let part = Part {
+            pair,
+            purpose,
+            mbufs,
+        };
+        vec![part]
+    };
     let frames = |purpose, mbufs, place| Wanted {
-        pair: number,
-        purpose,
-        mbufs,
+        parts: own(purpose, mbufs),
+        port: pair.port(place).cloned(),
         room: buffer(place).saturating_add(HEADROOM),
     };
     let small = |purpose, mbufs| Wanted {
-        pair: number,
-        purpose,
-        mbufs,
+        parts: own(purpose, mbufs),
+        port: None,
         room: HEADER_ROOM,
     };
     let mut pools = vec![small(Purpose::Cutting, CUTTING)];

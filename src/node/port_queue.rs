@@ -6,15 +6,15 @@
 use super::egress::Egress;
 use super::pool_headroom::PoolHeadroom;
 use super::sealing::Sealing;
-use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, TxQueue, tsc};
+use super::shared_port::{RxEnd, SharedPorts, TxEnd, Way};
+use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, tsc};
 use crate::link::secure::{Begun, Counts as Void, Guard, Notice};
+use crate::switch::Standing;
 
 /// A port's queues before a poll core has taken them.
 pub(crate) struct Queues {
-    /// The receive queue.
-    pub rx: RxQueue,
-    /// The transmit queue.
-    pub tx: TxQueue,
+    /// How its frames come and go.
+    pub way: Way,
     /// The offloads that the port does.
     pub abilities: Abilities,
     /// Bytes of the longest frame that it sends, without Ethernet header and tags; `None` for any.
@@ -67,10 +67,14 @@ impl Fit {
 
 /// A port in use by one poll core.
 pub(crate) struct PortQueue {
-    rx: RxPoller,
-    tx: TxPoller,
+    rx: RxEnd,
+    tx: TxEnd,
     /// Frames to send, in order.
     pub out: Burst,
+    /// Of those, by their places, the frames that stay on this host: other pairs have them already.
+    local: u32,
+    /// Frames that come behind a local one, while those in front of it are sent.
+    behind: Burst,
     /// Prepared frames that the port has not taken yet. They come before `out`.
     wire: Burst,
     fit: Fit,
@@ -85,16 +89,19 @@ pub(crate) struct PortQueue {
     pub received: u64,
     /// Frames that the port took.
     pub sent: u64,
-    /// Frames that the port did not take and that were dropped.
+    /// Frames that the port did not take and that were dropped, and received ones without room in a shared port's inbox.
     pub dropped: u64,
+    /// Released frames that stayed on this host.
+    pub crossed: u64,
+    /// At a shared port's first pair: frames that were for no pair.
+    pub strays: u64,
 }
 
 impl PortQueue {
-    /// Takes the queues for this core.
-    pub(crate) fn new(queues: Queues) -> Self {
+    /// Takes the queues for this core, which has these shared ports.
+    pub(crate) fn new(queues: Queues, shared: &SharedPorts) -> Self {
         let Queues {
-            rx,
-            tx,
+            way,
             abilities,
             mtu,
             cutting,
@@ -108,10 +115,13 @@ impl PortQueue {
             (None, Some(pool)) => Fit::Port(Egress::new(abilities, mtu, pool)),
             (None, None) => Fit::AsIs,
         };
+        let (rx, tx) = way.enable(shared);
         Self {
-            rx: rx.enable(),
-            tx: tx.enable(),
+            rx,
+            tx,
             out: Burst::new(),
+            local: 0,
+            behind: Burst::new(),
             wire: Burst::new(),
             fit,
             ingress: None,
@@ -122,6 +132,8 @@ impl PortQueue {
             received: 0,
             sent: 0,
             dropped: 0,
+            crossed: 0,
+            strays: 0,
         }
     }
 
@@ -192,6 +204,47 @@ impl PortQueue {
     /// Sends the frames that wait. Returns the number that left.
     #[inline]
     pub(crate) fn flush(&mut self) -> usize {
+        if self.local != 0 {
+            return self.flush_mixed();
+        }
+        self.flush_network()
+    }
+
+    /// The same where some of them stay on this host. They leave in their order.
+    fn flush_mixed(&mut self) -> usize {
+        let mut left = 0;
+        loop {
+            while self.local & 1 == 1 {
+                // Other pairs own it, too.
+                drop(self.out.pop_front());
+                self.local >>= 1;
+                self.crossed += 1;
+                left += 1;
+            }
+            let run = (self.local.trailing_zeros() as usize).min(self.out.len());
+            if run == 0 {
+                return left;
+            }
+            while self.out.len() > run
+                && let Some(frame) = self.out.pop()
+            {
+                let _ = self.behind.push(frame);
+            }
+            let sent = self.flush_network();
+            while let Some(frame) = self.behind.pop() {
+                let _ = self.out.push(frame);
+            }
+            // All of a full burst may have left.
+            self.local = self.local.checked_shr(sent as u32).unwrap_or(0);
+            left += sent;
+            if sent < run {
+                return left;
+            }
+        }
+    }
+
+    #[inline]
+    fn flush_network(&mut self) -> usize {
         if !self.wire.is_empty()
             || self.fit.is_cutting()
             || self.fit.is_due()
@@ -291,6 +344,7 @@ impl PortQueue {
     pub(crate) fn give_up(&mut self, more: usize) {
         self.dropped += (self.out.len() + more) as u64;
         self.out.clear();
+        self.local = 0;
     }
 
     /// Frames that may still be queued.
@@ -299,9 +353,26 @@ impl PortQueue {
         Burst::CAPACITY - self.out.len()
     }
 
-    /// Queues a frame. There must be [`PortQueue::room`].
+    /// At a shared uplink: what the pair's node is now.
+    #[inline]
+    pub(crate) fn set_standing(&self, standing: impl FnOnce() -> Standing) {
+        self.tx.set_standing(standing);
+    }
+
+    /// Counts what a shared port has dropped of the pair's.
+    pub(crate) fn count_shared(&mut self) {
+        let (dropped, strays) = self.tx.take_dropped();
+        self.dropped += dropped;
+        self.strays += strays;
+    }
+
+    /// Queues a frame that may leave. There must be [`PortQueue::room`]. At a shared uplink, pairs of this host that the
+    /// frame is for get it now.
     #[inline]
     pub(crate) fn push(&mut self, frame: Mbuf) {
+        if !self.tx.cross(&frame) && !self.out.is_full() {
+            self.local |= 1 << self.out.len();
+        }
         if self.out.push(frame).is_err() {
             self.dropped += 1;
         }

@@ -71,8 +71,8 @@ fn tap(
     }
 }
 
-/// Opens everything that the settings name. It assigns the pairs to the worker lcores round-robin. Lcores that
-/// get none compare for all pairs. Without worker lcores the main lcore polls.
+/// Opens everything that the settings name. It assigns the groups of pairs that share ports, a pair alone among them, to
+/// the worker lcores round-robin. Lcores that get none compare for all pairs. Without worker lcores the main lcore polls.
 pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeError> {
     let clock = Clock::new(tsc::hz(eal));
     let idle_sleep = settings.process.idle_sleep;
@@ -80,13 +80,15 @@ pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, N
     if lcores.is_empty() {
         lcores.push(eal.main_lcore());
     }
-    let comparing = lcores.split_off(lcores.len().min(settings.pairs.len()));
+    let groups = settings.groups();
+    let comparing = lcores.split_off(lcores.len().min(groups.len()));
     let mut poll: Vec<(u32, PollCore)> = lcores
         .iter()
         .map(|&lcore| {
             let pairs = Vec::new();
             let core = PollCore {
                 pairs,
+                shared: Vec::new(),
                 clock,
                 idle_sleep,
             };
@@ -117,8 +119,9 @@ pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, N
             Some(room) => tap(&mut recorder, room, pair, log)?,
             None => Tap::off(),
         };
+        let group = groups.iter().position(|group| group.contains(&number));
         let cores = poll.len();
-        let (lcore, core) = &mut poll[number % cores];
+        let (lcore, core) = &mut poll[group.unwrap_or(number) % cores];
         let place = Cores {
             poll: *lcore,
             comparing: &comparing,
@@ -135,6 +138,7 @@ pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, N
         };
         let wired = wire_pair(eal, site, tap)?;
         core.pairs.push((number, wired.builder));
+        core.shared.append(&mut hardware.take_shared());
         pairs.push(wired.control);
         for ((_, worker), config) in workers.iter_mut().zip(wired.workers) {
             worker.workers.push(config);
@@ -194,6 +198,11 @@ impl Site<'_> {
         self.hardware.pools.of(self.number, purpose).clone()
     }
 
+    /// The pair's mbufs of it.
+    fn share(&self, purpose: Purpose) -> u32 {
+        self.hardware.pools.share(self.number, purpose)
+    }
+
     /// Opens one of the pair's ports.
     fn open(
         &mut self,
@@ -201,8 +210,8 @@ impl Site<'_> {
         name: &PortName,
         pool: &Mempool,
     ) -> Result<Queues, NodeError> {
-        let (queues, _) = self.hardware.open(self.number, place, name, pool)?;
-        Ok(queues)
+        let opened = self.hardware.open(self.number, place, name, pool)?;
+        Ok(opened.queues)
     }
 }
 

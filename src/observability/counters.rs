@@ -188,6 +188,11 @@ counters! {
     /// Mirrored frames of an epoch that the SVM has left.
     InputStale = "stale", Input, Sum;
 
+    /// Released frames for a VM of the same host, at an uplink that both pairs share.
+    CrossedLocally = "crossed_locally", Node(Total("frames")), Sum;
+    /// Frames at shared ports that are for no pair; the first pair of a port has them.
+    Strays = "strays", Node(Total("frames")), Sum;
+
     /// Frames that the network sent to a secondary and that its VM never gets.
     InputIgnored = "ignored", Input, Sum;
 

@@ -349,12 +349,21 @@ impl<B: Burst> PrimaryDriver<B> {
         if self.state.takeover().is_none() {
             return;
         }
-        let state = &mut self.state;
-        let input = &mut self.pair.input;
-        if !input.iter_mut().all(|frame| state.input(frame, now)) {
-            // No driver gives out a frame that it shares: the whole burst is in doubt.
-            ports.count_dropped(Port::Uplink, input.len());
-            input.clear();
+        let PairState { input, rx, .. } = &mut self.pair;
+        debug_assert!(rx.is_empty(), "it is empty between two steps");
+        std::mem::swap(input, rx);
+        let mut dropped = 0;
+        for mut frame in rx.drain() {
+            match self.state.input(&mut frame, now) {
+                // The burst has room for all.
+                true => drop(input.push(frame)),
+                // It has another owner, who reads it as it is: a group's frame at a port that pairs share, which is no
+                // segment of a connection.
+                false => dropped += 1,
+            }
+        }
+        if dropped > 0 {
+            ports.count_dropped(Port::Uplink, dropped);
         }
     }
 

@@ -26,7 +26,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link",
         ],
     ),
-    ("config", &["qmp", "link"]),
+    ("switch", &["proto"]),
+    ("config", &["qmp", "link", "switch"]),
     ("cli", &["config"]),
     ("bringup", &["qmp"]),
     (
@@ -70,6 +71,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "observability",
             "control",
             "pair",
+            "switch",
             "dpdk",
         ],
     ),
@@ -78,7 +80,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
     "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
-    "bringup", "control", "pair",
+    "bringup", "control", "pair", "switch",
 ];
 
 /// What a pure module does not use of the standard library.

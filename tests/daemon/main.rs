@@ -21,6 +21,7 @@ mod disk;
 mod failover;
 mod full;
 mod garbage;
+mod many;
 mod metrics;
 mod null;
 mod offload;

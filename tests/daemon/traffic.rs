@@ -70,6 +70,8 @@ pub struct Script {
     lines: Receiver<String>,
     /// Frames, and the work left to the port: the segment size in bytes.
     arrived: Vec<VecDeque<(Vec<u8>, Option<u16>)>>,
+    /// Times at which those came.
+    came: Vec<VecDeque<u128>>,
     /// Times at which the ports took frames.
     sent: Vec<VecDeque<u128>>,
     /// Frames that came in at joined ports and went on to the others.
@@ -104,12 +106,38 @@ impl Script {
             input,
             lines,
             arrived: sockets.iter().map(|_| VecDeque::new()).collect(),
+            came: sockets.iter().map(|_| VecDeque::new()).collect(),
             sent: sockets.iter().map(|_| VecDeque::new()).collect(),
             passed: sockets.iter().map(|_| Vec::new()).collect(),
             other: VecDeque::new(),
         };
         script.wait_for("ready");
         script
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self._traffic.child.id()
+    }
+
+    /// Sends a frame at one port that leaves through another; returns the nanoseconds between.
+    pub fn delay(&mut self, from: usize, to: usize, frame: &[u8]) -> u128 {
+        let sent = self.send(from, frame);
+        let (came, arrived) = self.until("a frame to arrive", |script| {
+            Some((
+                script.came[to].pop_front()?,
+                script.arrived[to].pop_front()?.0,
+            ))
+        });
+        assert_eq!(arrived, frame);
+        came.saturating_sub(sent)
+    }
+
+    /// Sends a frame again and again, as often as the port takes it.
+    pub fn flood(&mut self, port: usize, frame: &[u8]) {
+        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.say(&format!("flood {port} {hex}"));
+        self.wait_for(&format!("flooding {port}"));
     }
 
     /// Starts a port's device, as QEMU does when it starts a VM.
@@ -202,12 +230,14 @@ impl Script {
         while self.arrived[port].is_empty() && since.elapsed() < PATIENCE {
             self.take(Duration::from_millis(100));
         }
+        self.came[port].pop_front();
         self.arrived[port].pop_front().map(|(frame, _)| frame)
     }
 
     /// The next frame, and the segments' size where checksum or segmentation are left to do.
     pub fn receive_with_left(&mut self, port: usize) -> (Vec<u8>, Option<u16>) {
         self.until("a frame to arrive", |script| {
+            script.came[port].pop_front();
             script.arrived[port].pop_front()
         })
     }
@@ -218,6 +248,7 @@ impl Script {
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.take(left);
         }
+        self.came[port].pop_front();
         let early = self.arrived[port].pop_front();
         assert!(early.is_none(), "a frame came too early: {:02x?}", early);
     }
@@ -251,7 +282,7 @@ impl Script {
             Err(RecvTimeoutError::Disconnected) => panic!("colo-traffic has ended"),
         };
         let (at, what) = line.split_once(' ').expect("time and more");
-        let at = at.parse().expect("a time");
+        let at: u128 = at.parse().expect("a time");
         let mut words = what.split(' ');
         let (verb, port) = (
             words.next(),
@@ -266,6 +297,7 @@ impl Script {
                     (Some("left"), Some(size)) => Some(size.parse().expect("a size")),
                     _ => None,
                 };
+                self.came[port].push_back(at);
                 self.arrived[port].push_back((frame, left));
             }
             _ => self.other.push_back(what.to_owned()),

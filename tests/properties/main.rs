@@ -17,4 +17,5 @@ mod pair;
 mod script;
 mod spread;
 mod streams;
+mod switch;
 mod traffic;

@@ -101,6 +101,11 @@ impl Line {
         self.waiting.push_back((frame, offload));
     }
 
+    /// Frames that have no mbuf yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Gives the port what waits; returns how many frames it took.
     pub fn flush(&mut self) -> usize {
         while !self.out.is_full()

@@ -43,8 +43,8 @@ Options of load:
   --from-primary  delays count from the primary's frame, not from the later one
 ";
 
-/// Mbufs for all ports: the rings of three virtio devices, and bursts.
-const MBUFS: u32 = 4095;
+/// Mbufs for all ports: the rings of as many virtio devices as DPDK has ports, and bursts.
+const MBUFS: u32 = 16_383;
 
 /// What to do.
 enum Task {

@@ -8,11 +8,14 @@
 //! | `start N offloads` | the same, for frames that leave checksums and segmentation to others |
 //! | `join N M ...` | what comes in at one of these is sent to the others, like on a segment, and shown as passed |
 //! | `mute N` | of those, what comes in at N goes nowhere |
+//! | `flood N HEX` | sends a frame again and again, as often as the port takes it, without a word |
+//! | `calm N` | ends that |
 //! | `start N slowly` | as `start N`, but the device's ring runs for a while before its driver puts the first buffer into it |
 //! | `stop N` | stops it as QEMU stops a VM's (`GET_VRING_BASE`), and disconnects, which QEMU does not; what was not taken waits for the next start |
 //!
 //! Each line of the output begins with the time in nanoseconds since 1970: `ready`, `started N`, `stopped N`, `joined`,
-//! `muted N`, `passed N HEX` for a frame that came in at N and was sent on, `sent N` when the port has taken a frame,
+//! `muted N`,
+//! `flooding N`, `calm N`, `passed N HEX` for a frame that came in at N and was sent on, `sent N` when the port has taken a frame,
 //! `received N HEX`, with `left SIZE` behind it where checksum or segmentation are left to the receiver. The end of the
 //! input ends the program.
 
@@ -46,7 +49,12 @@ enum Command {
     Stop(usize),
     Join(Vec<usize>),
     Mute(usize),
+    Flood(usize, Vec<u8>),
+    Calm(usize),
 }
+
+/// Frames of a flood that wait at a time.
+const FLOOD: usize = 32;
 
 /// Plays a script.
 pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineError> {
@@ -54,6 +62,7 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
     let commands = commands(sockets.len())?;
     let (mut burst, mut starts) = (Burst::new(), 0);
     let (mut joined, mut muted) = (Vec::new(), Vec::new());
+    let mut floods: Vec<(usize, Vec<u8>)> = Vec::new();
     say(format_args!("ready"))?;
     loop {
         let mut idle = true;
@@ -85,6 +94,14 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
                         joined = ports;
                         say(format_args!("joined"))?;
                     }
+                    Command::Flood(n, frame) => {
+                        floods.push((n, frame));
+                        say(format_args!("flooding {n}"))?;
+                    }
+                    Command::Calm(n) => {
+                        floods.retain(|(port, _)| *port != n);
+                        say(format_args!("calm {n}"))?;
+                    }
                     Command::Mute(n) => {
                         muted.push(n);
                         say(format_args!("muted {n}"))?;
@@ -94,13 +111,18 @@ pub fn run(eal: &Eal, sockets: &[String], pool: &Mempool) -> Result<(), LineErro
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
+        for (n, frame) in &floods {
+            while lines[*n].waiting() < FLOOD {
+                lines[*n].send(frame.clone(), Offload::NONE);
+            }
+        }
         for &n in &joined {
             idle &= pass_on(n, &joined, &muted, &mut lines, &mut burst)? == 0;
         }
         for (n, line) in lines.iter_mut().enumerate() {
             for _ in 0..line.flush() {
                 idle = false;
-                if !joined.contains(&n) {
+                if !joined.contains(&n) && floods.iter().all(|(port, _)| *port != n) {
                     say(format_args!("sent {n}"))?;
                 }
             }
@@ -211,6 +233,8 @@ fn parse(line: &str, ports: usize) -> Option<Command> {
         ("start", Some("slowly"), None) => Some(Command::Start(n, Manner::Slowly)),
         ("stop", None, None) => Some(Command::Stop(n)),
         ("mute", None, None) => Some(Command::Mute(n)),
+        ("flood", Some(hex), None) => Some(Command::Flood(n, bytes(hex)?)),
+        ("calm", None, None) => Some(Command::Calm(n)),
         _ => None,
     }
 }

@@ -23,4 +23,4 @@ pub use guard::{Begun, Counts, Guard, Identity, Opened};
 pub use keys::{KeyError, KeyRing};
 pub use notice::{Fault, Notice};
 pub use progress::{Heard, PROGRESS, ProgressExchange};
-pub use wire::{Greeting, Role, SEAL};
+pub use wire::{Greeting, Role, SEAL, addressee};

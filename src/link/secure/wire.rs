@@ -115,6 +115,16 @@ pub(super) fn first(head: &[u8]) -> First {
     First::Ours { kind, vm }
 }
 
+/// The id of the VM that a frame says it is for, sealed or not. A fragment has none.
+#[inline]
+pub fn addressee(head: &[u8]) -> Option<u16> {
+    match first(head) {
+        First::Ours { vm, .. } | First::Version { vm, .. } => Some(vm),
+        First::Plain { vm, .. } => vm,
+        First::Other => None,
+    }
+}
+
 /// The sender of a frame.
 pub(super) fn source(head: &[u8]) -> [u8; 6] {
     head.get(6..12)

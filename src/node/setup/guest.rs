@@ -27,10 +27,10 @@ pub(super) struct Names<'a> {
 }
 
 /// The ports from which a node takes frames.
-fn inputs(guest: PortQueue, link: Queues, fence: FenceCore, headers: Mempool) -> GuestAndLink {
+fn inputs(guest: PortQueue, link: PortQueue, fence: FenceCore, headers: Mempool) -> GuestAndLink {
     GuestAndLink {
         guest,
-        link: PortQueue::new(link),
+        link,
         fence,
         headers,
         reserved: Burst::new(),
@@ -57,7 +57,8 @@ pub(super) fn primary(
         watch,
     } = guest;
     let cached = site.cores.comparing.len() * CACHED;
-    let mut setup = setup(site, &output, &svm, cached)?;
+    let shares = [Purpose::Output, Purpose::Svm].map(|purpose| site.share(purpose));
+    let mut setup = setup(site, shares, cached)?;
     setup.link_mac = mac;
     let guard = guard(site.pair, names.link_key, Role::Primary, mac, setup.link)?;
     let link = Queues {
@@ -66,9 +67,10 @@ pub(super) fn primary(
     };
     let clock = site.clock;
     let (rings, table) = cores.spread(&setup);
-    let builder: Builder = Box::new(move || {
-        let guest = PortQueue::new(queues);
-        let uplink = uplink.map(|uplink| uplink_of(&guest, uplink));
+    let builder: Builder = Box::new(move |shared| {
+        let guest = PortQueue::new(queues, shared);
+        let link = PortQueue::new(link, shared);
+        let uplink = uplink.map(|uplink| uplink_of(&guest, uplink, shared));
         let mut ports = ends.host(inputs(guest, link, fence, headers), uplink);
         let state = Primary::with_workers(setup, rings, table, tsc::now());
         let driver = PrimaryDriver::new(state, ports.quiesce(), times(clock));
@@ -100,9 +102,10 @@ pub(super) fn secondary(
         fence,
         watch,
     } = guest;
-    let mut setup = setup(site, &output, &input, 0)?;
+    let shares = [Purpose::Output, Purpose::Input].map(|purpose| site.share(purpose));
+    let mut setup = setup(site, shares, 0)?;
     let least = Burst::CAPACITY as u32 * 2;
-    setup.window = setup.window.min((input.size() / 4).max(least));
+    setup.window = setup.window.min((shares[1] / 4).max(least));
     setup.link_mac = mac;
     if uplink.is_some() {
         setup.last_segments = output.size() as usize / LAST_SHARE;
@@ -113,9 +116,10 @@ pub(super) fn secondary(
         ..link
     };
     let clock = site.clock;
-    let builder: Builder = Box::new(move || {
-        let guest = PortQueue::new(queues);
-        let uplink = uplink.map(|uplink| uplink_of(&guest, uplink));
+    let builder: Builder = Box::new(move |shared| {
+        let guest = PortQueue::new(queues, shared);
+        let link = PortQueue::new(link, shared);
+        let uplink = uplink.map(|uplink| uplink_of(&guest, uplink, shared));
         let mut ports = ends.host(inputs(guest, link, fence, headers), uplink);
         let now = tsc::now();
         let standby = (ports.out.is_some()).then(|| Primary::new(setup.clone(), now));

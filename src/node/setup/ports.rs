@@ -8,6 +8,8 @@ use super::super::NodeError;
 use super::super::control::{GuestEvent, guest_events};
 use super::super::outlet::Outlet;
 use super::super::port_queue::{PortQueue, Queues};
+use super::super::ports::Opened;
+use super::super::shared_port::SharedPorts;
 use super::super::stall::Stall;
 use super::Site;
 use crate::config::{LinkKey, PairSettings, PortName, PortRole, link_key};
@@ -56,10 +58,9 @@ pub(super) fn open_guest(
             GuestEvent::Stopped
         });
     };
-    let (queues, port) = site
-        .hardware
-        .open(site.number, PortRole::Guest, name, pool)?;
-    let watch = port
+    let number = site.number;
+    let Opened { queues, .. } = site.hardware.open(number, PortRole::Guest, name, pool)?;
+    let watch = (site.hardware.last())
         .watch_link(on_change)
         .map_err(|source| NodeError::Port {
             place: PortRole::Guest.key(),
@@ -79,11 +80,10 @@ pub(super) fn open_link(
     name: &PortName,
     pool: &Mempool,
 ) -> Result<(Queues, [u8; 6]), NodeError> {
-    let (queues, port) = site
-        .hardware
-        .open(site.number, PortRole::Link, name, pool)?;
-    match port.sends_chains() {
-        true => Ok((queues, port.mac())),
+    let number = site.number;
+    let opened = site.hardware.open(number, PortRole::Link, name, pool)?;
+    match opened.sends_chains {
+        true => Ok((opened.queues, opened.mac)),
         false => Err(NodeError::Chains {
             name: name.as_str().to_owned(),
         }),
@@ -114,8 +114,8 @@ pub(super) fn guard(
 }
 
 /// The uplink of a node whose guest port this is.
-pub(super) fn uplink_of(guest: &PortQueue, uplink: Queues) -> Outlet {
-    let mut uplink = PortQueue::new(uplink);
+pub(super) fn uplink_of(guest: &PortQueue, uplink: Queues, shared: &SharedPorts) -> Outlet {
+    let mut uplink = PortQueue::new(uplink, shared);
     uplink.feeds(guest.abilities());
     Outlet::new(uplink)
 }

@@ -30,7 +30,7 @@ pub(super) fn standalone(
     let p = site.pool(Purpose::Primary);
     let s = site.pool(Purpose::Secondary);
     let cached = site.cores.comparing.len() * CACHED;
-    let mut setup = setup(site, &p, &s, cached)?;
+    let mut setup = setup(site, [p.size(), s.size()], cached)?;
     setup.numbers = numbers;
     let ports = [
         site.open(PortRole::PrimaryIn, names.primary_in, &p)?,
@@ -38,8 +38,8 @@ pub(super) fn standalone(
         site.open(PortRole::Out, names.out, &s)?,
     ];
     let (rings, table) = cores.spread(&setup);
-    Ok(Box::new(move || {
-        let [primary, secondary, out] = ports.map(PortQueue::new);
+    Ok(Box::new(move |shared| {
+        let [primary, secondary, out] = ports.map(|queues| PortQueue::new(queues, shared));
         let inputs = PrimaryAndSecondary { primary, secondary };
         let ports = ends.host(inputs, Some(Outlet::new(out)));
         let state = Standalone::with_workers(setup, rings, table);

@@ -10,14 +10,11 @@ use crate::compare::{Limits, Numbers, Policy, Rule};
 use crate::config::{
     self, FailoverMode, FailoverSettings, LinkKey, PolicyRule, Protocol, link_key,
 };
-use crate::dpdk::Mempool;
 use crate::link::Timing;
 use crate::pair::Times;
 use crate::protect::{Failover, OnPeerLost, Setup};
 use crate::proto::ip;
 
-/// Connections that the rewriter knows.
-const CONNECTIONS: usize = 65536;
 /// The history's share of the kept S. It is small enough for a core's second-level cache, because each new S is written
 /// into the mbuf of the oldest one.
 const HISTORY_SHARE: usize = 16;
@@ -49,18 +46,13 @@ pub(super) fn times(clock: Clock) -> Times {
     }
 }
 
-/// The set-up of a pair whose P and S come from these pools. Workers have `cached` mbufs of the S in their caches.
-pub(super) fn setup(
-    site: &Site<'_>,
-    p: &Mempool,
-    s: &Mempool,
-    cached: usize,
-) -> Result<Setup, NodeError> {
+/// The set-up of a pair with these numbers of mbufs for P and for S. Workers have `cached` of the latter in their caches.
+pub(super) fn setup(site: &Site<'_>, [p, s]: [u32; 2], cached: usize) -> Result<Setup, NodeError> {
     let (pair, clock, idle_sleep) = (site.pair, site.clock, site.cores.idle_sleep);
-    let room = |pool: &Mempool, in_flight: usize| {
-        (pool.size() as usize)
+    let room = |mbufs: u32, in_flight: usize| {
+        (mbufs as usize)
             .saturating_sub(in_flight)
-            .max(pool.size() as usize / 4)
+            .max(mbufs as usize / 4)
     };
     let hold = pair.hold_frames.get() as usize;
     let primary = hold.min(room(p, IN_FLIGHT));
@@ -99,7 +91,8 @@ pub(super) fn setup(
         policy: Policy::new(pair.policy.iter().map(rule).collect()),
         repeat: clock.ticks(REPEAT),
         evidence: clock.ticks(EVIDENCE),
-        connections: CONNECTIONS,
+        // The rewriter knows as many as the comparator.
+        connections: pair.flows.get() as usize,
         failover: failover(&pair.failover, clock),
         millisecond: clock.ticks(Duration::from_millis(1)),
         last_segments: 0,
