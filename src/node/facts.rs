@@ -84,11 +84,7 @@ fn pair(pair: &PairSettings) -> doctor::Pair {
             OnPeerLost::Exec(command) => format!("exec:{command}"),
         },
         failover: failover.mode.to_string(),
-        policy: pair
-            .policy
-            .iter()
-            .map(|rule| rule.name.to_string())
-            .collect(),
+        policy: pair.policy.iter().map(PolicyRule::label).collect(),
         ports: Vec::new(),
     }
 }
