@@ -188,6 +188,37 @@ fn a_default_rule_has_one_name() {
 }
 
 #[test]
+fn a_mask_rule_counts_bytes_and_one_that_is_tried_differences() {
+    let rule = |name: &str, more: &str| {
+        format!(
+            "[[policy]]\nname = '{name}'\naction = 'mask'\nprotocol = 'tcp'\nafter = 'time='\nlength = 8\n{more}\n"
+        )
+    };
+    let settings = settings(&format!(
+        "role = 'compare'\nprimary-in = 'a'\nsecondary-in = 'b'\nout = 'c'\n\
+         [[policy]]\nname = 'ntp'\naction = 'exempt'\nprotocol = 'udp'\n{}{}",
+        rule("date", ""),
+        rule("tried", "dry-run = true"),
+    ));
+    let (writer, reader) = published(3);
+    (0..3).for_each(|rule| writer.set_rule(rule, rule as u64 + 5));
+    let pair = pair_at(&settings, 1, &reader.snapshot());
+    let summary = Summary::new(Duration::from_secs(1), vec![pair]);
+    let tree: Value = serde_json::from_str(&summary.to_json()).expect("JSON");
+    assert_eq!(tree["policy"]["ntp"], 5);
+    assert_eq!(tree["policy"]["date"], Value::Null, "it exempts nothing");
+    assert_eq!(tree["masked_bytes"], json!({"date": 6}));
+    assert_eq!(tree["mask_dry_run"], json!({"tried": 7}));
+    let text = openmetrics::text(&summary.pairs(), Format::OpenMetrics);
+    for line in [
+        "colo_masked_bytes_total{pair=\"vm0\",rule=\"date\"} 6\n",
+        "colo_mask_dry_run_total{pair=\"vm0\",rule=\"tried\"} 7\n",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+}
+
+#[test]
 fn several_pairs_lie_under_their_names() {
     let mut pairs = Vec::new();
     for (vm_id, role) in [(1, "a"), (2, "b")] {

@@ -63,7 +63,10 @@ fn judge(
     let mut nearest = None;
     for incarnation in incarnations {
         let known = incarnation.bytes.read(at, piece.len());
-        let wrong = (0..piece.len()).find(|&i| known[i] != Some(piece[i]));
+        let wrong = (0..piece.len()).find(|&i| {
+            let number = at.wrapping_add(i as u32);
+            known[i] != Some(piece[i]) && !incarnation.masked.left_as(number, piece[i])
+        });
         match wrong {
             None => return,
             Some(i) => {

@@ -5,16 +5,16 @@
 //! frames that were taken. If the secondary can report none, MIGRATION_PASS must have come
 //! (`docs/commit-evidence.md`). Any other commit violates rule R3.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use dpdk_colo::flow::{FlowClass, FlowKey};
 use dpdk_colo::packet::serial::at_or_before;
 use dpdk_colo::packet::{Kind, Packet, TcpFlags};
 
-use crate::policy::covering;
+use crate::policy::{covering, masking};
 use crate::record::{Event, Place, Role, Start};
 use crate::report::{Judged, Rule};
-use crate::tcp::Incarnation;
+use crate::tcp::{Incarnation, Masks};
 use crate::verdict::{CapturePoint, Fault, Received, Releasing, Why};
 use crate::{datagram, tcp};
 
@@ -99,6 +99,8 @@ pub struct Node {
     decided: bool,
     discarded: u64,
     vanished: u64,
+    /// The time of the record at hand.
+    pub now: u64,
     /// Counts of the judged frames.
     pub judged: Judged,
 }
@@ -127,6 +129,7 @@ impl Node {
             decided: false,
             discarded: 0,
             vanished: 0,
+            now: 0,
             judged: Judged::default(),
         }
     }
@@ -374,6 +377,9 @@ impl Node {
             committed: self.committed,
             open: self.open,
             policy: covering(&self.start.policy, packet).map(str::to_owned),
+            has_taken_over: self.start.role == Role::Secondary,
+            masked: BTreeMap::new(),
+            masked_again: 0,
             vanished: self.vanished,
         };
         // A node that is started again asks for the VM's neighbours, once its output may leave: behind its first
@@ -392,6 +398,10 @@ impl Node {
             Why::Open | Why::Announcement => judged.unprotected += 1,
             Why::Policy(rule) => *judged.policy.entry(rule).or_default() += 1,
         }
+        judged.masked_again += cx.masked_again;
+        for (rule, n) in cx.masked {
+            *judged.masked.entry(rule).or_default() += n;
+        }
         self.vanished = cx.vanished;
         Ok(())
     }
@@ -408,13 +418,19 @@ impl Node {
             _ => incarnations.entry(FlowKey::default()).or_default(),
         };
         let (numbers, keep) = (self.start.numbers, self.keep);
+        let masks = || Masks::new(masking(&self.start.policy, &packet.key));
         let flow = self
             .flows
             .entry(packet.key)
             .or_insert_with(|| match packet.kind {
-                Kind::Tcp => Flow::Tcp(Box::new(tcp::Flow::new(numbers, incarnations, keep))),
+                Kind::Tcp => Flow::Tcp(Box::new(
+                    tcp::Flow::new(numbers, incarnations, keep).with_masks(masks()),
+                )),
                 _ => Flow::Datagrams(datagram::Flow::default()),
             });
+        if let Flow::Tcp(flow) = flow {
+            flow.at(self.now);
+        }
         (flow, incarnations)
     }
 }

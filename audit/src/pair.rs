@@ -203,6 +203,7 @@ impl Audit {
                 }
                 let node = self.sides[number].node.as_mut();
                 node.map_or(Ok(()), |node| {
+                    node.now = record.ns;
                     node.frame(record.seq, *place, *epoch, bytes, &mut self.incarnations)
                 })
             }

@@ -1,11 +1,11 @@
-//! The frames that leave uncompared by a policy rule.
+//! The frames that leave uncompared by a policy rule, and the rules that let bytes of a stream differ.
 
 use std::net::IpAddr;
 
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::packet::{Kind, Packet};
 
-use crate::record::PolicyRule;
+use crate::record::{Mask, PolicyRule};
 
 /// The name of the rule that covers a frame, if one does: a default rule or one of `rules`.
 pub fn covering<'a>(rules: &'a [PolicyRule], packet: &Packet) -> Option<&'a str> {
@@ -18,9 +18,16 @@ pub fn covering<'a>(rules: &'a [PolicyRule], packet: &Packet) -> Option<&'a str>
         Kind::Unreadable(_) => None,
         _ => rules
             .iter()
-            .find(|rule| covers(rule, &packet.key))
+            .find(|rule| rule.mask.is_none() && covers(rule, &packet.key))
             .map(|rule| rule.name.as_str()),
     }
+}
+
+/// The rules that mask bytes of a flow, each with its name.
+pub fn masking(rules: &[PolicyRule], key: &FlowKey) -> Vec<(String, Mask)> {
+    let rules = rules.iter().filter(|rule| covers(rule, key));
+    let masks = rules.filter_map(|rule| Some((rule.name.clone(), rule.mask.clone()?)));
+    masks.collect()
 }
 
 fn covers(rule: &PolicyRule, key: &FlowKey) -> bool {

@@ -90,7 +90,7 @@ pub enum Numbers {
     OwnIsn,
 }
 
-/// A rule under which output leaves uncompared.
+/// A rule under which output leaves uncompared, or bytes of it may differ.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PolicyRule {
     /// Its name.
@@ -103,6 +103,24 @@ pub struct PolicyRule {
     pub prefix: Option<String>,
     /// Id of the outer tag.
     pub vlan: Option<u16>,
+    /// The bytes that may differ; without it the output leaves uncompared.
+    #[serde(default)]
+    pub mask: Option<Mask>,
+}
+
+/// The bytes of a stream that may differ: the value behind a literal.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Mask {
+    /// The literal.
+    pub after: Vec<u8>,
+    /// Most bytes of the value.
+    pub most: usize,
+    /// The byte before which it ends.
+    pub until: Option<u8>,
+    /// Nothing is masked.
+    pub dry_run: bool,
+    /// When the rule ends, by the records' clock.
+    pub expires_ns: Option<u64>,
 }
 
 /// Who wrote a log, and under which rules.

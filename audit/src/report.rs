@@ -86,6 +86,10 @@ pub struct Judged {
     pub unprotected: u64,
     /// By policy rule.
     pub policy: BTreeMap<String, u64>,
+    /// Bytes that differed and left, by mask rule.
+    pub masked: BTreeMap<String, u64>,
+    /// Masked bytes that left again with another value, after a takeover.
+    pub masked_again: u64,
     /// Commits seen.
     pub commits: u64,
 }
@@ -100,6 +104,10 @@ impl Judged {
         self.commits += other.commits;
         for (rule, n) in &other.policy {
             *self.policy.entry(rule.clone()).or_default() += n;
+        }
+        self.masked_again += other.masked_again;
+        for (rule, n) in &other.masked {
+            *self.masked.entry(rule.clone()).or_default() += n;
         }
     }
 }
@@ -150,6 +158,19 @@ impl fmt::Display for Report {
             j.unprotected,
             j.policy.values().sum::<u64>()
         )?;
+        for (rule, n) in &j.masked {
+            writeln!(
+                f,
+                "masked: {n} bytes that differed have left by the rule {rule}"
+            )?;
+        }
+        if j.masked_again > 0 {
+            writeln!(
+                f,
+                "masked: {} bytes left again with another value after a takeover",
+                j.masked_again
+            )?;
+        }
         if self.client_segments > 0 {
             writeln!(f, "client: {} segments looked up", self.client_segments)?;
         }

@@ -1,6 +1,8 @@
 //! What judges of flows get and give: when a P or an S was captured, what may leave at a node, and why a frame might
 //! leave or might not.
 
+use std::collections::BTreeMap;
+
 use crate::report::Rule;
 
 /// Why a frame was allowed to leave.
@@ -78,6 +80,12 @@ pub struct Releasing {
     pub open: bool,
     /// The policy rule that covers the frame.
     pub policy: Option<String>,
+    /// The node began as the secondary.
+    pub has_taken_over: bool,
+    /// Bytes that left masked, by rule; gathered here.
+    pub masked: BTreeMap<String, u64>,
+    /// Masked bytes that left again with another value, after a takeover; gathered here.
+    pub masked_again: u64,
     /// Frames that the node dropped because their VM was gone, and that are not accounted for.
     pub vanished: u64,
 }
@@ -99,6 +107,9 @@ mod tests {
             committed: 3,
             open,
             policy: policy.map(str::to_owned),
+            has_taken_over: false,
+            masked: BTreeMap::new(),
+            masked_again: 0,
             vanished: 0,
         };
         assert_eq!(point(3, false).why(&cx(false, None)), None);

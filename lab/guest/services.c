@@ -2,6 +2,7 @@
  *
  *   tcp/80   HTTP: /page (300,000 bytes), /large (8 MiB), /big (32 MiB), /small (1 byte); one request a connection.
  *            POST: the body must be what a page is; the answer says whether it was
+ *            /dated (1 byte) has a Date header by the VM's clock; /odd has one letter more, which no two VMs choose alike
  *   tcp/7    echo
  *   udp/7    echo, datagram by datagram
  *   tcp/9    one line of random characters, then close: no two VMs answer alike. The line goes to the
@@ -10,7 +11,8 @@
  *            written to the block of this number and to the first block of their region, synced, and only then
  *            answered with the number and the record's sum (FNV-1a)
  *
- * A stock web server will not do: its Date header follows the VM's clock, and two clocks differ.
+ * A stock web server will not do: its Date header follows the VM's clock, and two clocks differ. Of the pages here only
+ * those have one that ask for it.
  * Body byte o is byte o mod 8 of the line "%07x\n" of o/8: a skipped or repeated piece shows.
  * All sockets are dual stack. Built static; started once by init.
  */
@@ -95,6 +97,22 @@ static void take(int fd, const char *body, size_t have, size_t len)
     write_whole(fd, answer, n);
 }
 
+/* A page as stock web servers make it, with the time, and with one letter by the clock's nanoseconds if odd. */
+static void dated(int fd, int odd)
+{
+    char date[64], page[256];
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now.tv_sec));
+    int n = snprintf(page, sizeof page,
+                     "HTTP/1.1 200 OK\r\nServer: lab\r\nDate: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n0",
+                     date, odd ? 2 : 1);
+    if (odd)
+        page[n++] = 'a' + now.tv_nsec / 100 % 26;
+    write_whole(fd, page, n);
+}
+
 static void http(int fd)
 {
     char request[4096], head[128];
@@ -111,6 +129,10 @@ static void http(int fd)
         len = strtoul(length + 18, NULL, 10);
         if (len <= BIG)
             take(fd, body + 4, request + have - (body + 4), len);
+        return;
+    }
+    if (!strncmp(request, "GET /dated ", 11) || !strncmp(request, "GET /odd ", 9)) {
+        dated(fd, request[5] == 'o');
         return;
     }
     if (!strncmp(request, "GET /big ", 9))

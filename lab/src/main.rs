@@ -6,6 +6,7 @@
 //! | `demo` | shows a protected pair at work, with one real divergence |
 //! | `check` | asserts what a protected pair must do |
 //! | `short` | counts the checkpoints that short connections cost |
+//! | `masks` | counts the checkpoints that pages with a date cost, without and with a mask rule |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `protect` | lets the nodes set COLO up by `coloctl`, kills hosts under load, and protects the survivors again |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
@@ -33,6 +34,7 @@ mod image;
 mod interrupt;
 mod load;
 mod loss;
+mod masks;
 mod matrix;
 mod net;
 mod node;
@@ -63,6 +65,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab demo  --bin FILE [options]    show a protected pair at work
        colo-lab check --bin FILE [options]    assert what a protected pair must do
        colo-lab short --bin FILE [options]    count the checkpoints of short connections: there must be none
+       colo-lab masks --bin FILE [options]    count the checkpoints of pages with a date, without and with a mask rule
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab protect --bin FILE [options]  let coloctl (beside FILE) protect, fail over and protect again, under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
@@ -83,7 +86,7 @@ Options:
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
                  wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; may be repeated
   --brief        table: with TCP timestamps only
-  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); captures: frames of each that are
+  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks: how many seconds (120); captures: frames of each that are
                  taken (2000); operator: how many rounds (5)
   --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5)
   --pages N      loss: how many pages of 300 kB (200)
@@ -115,6 +118,8 @@ const INJECTIONS: usize = 60;
 /// Injections of `matrix` on each release by default, and the first one's seed.
 const OF_EACH: usize = 8;
 const OF_EACH_SEED: u64 = 3000;
+/// Seconds of each load of `masks` by default.
+const MASK_SECONDS: usize = 120;
 /// Connections of `short` by default.
 const CONNECTIONS: usize = 10_000;
 
@@ -170,6 +175,7 @@ enum Command {
     Faults,
     Idle,
     Loss,
+    Masks,
     Matrix,
     Operator,
     Paths,
@@ -247,6 +253,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("faults") => Command::Faults,
                     Some("idle") => Command::Idle,
                     Some("loss") => Command::Loss,
+                    Some("masks") => Command::Masks,
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
                     Some("paths") => Command::Paths,
@@ -290,6 +297,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Faults
             | Command::Idle
             | Command::Loss
+            | Command::Masks
             | Command::Matrix
             | Command::Operator
             | Command::Paths
@@ -371,6 +379,9 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         }
         (Command::Short, Some(bin)) => {
             short::run(&host, bin, arguments.count.unwrap_or(CONNECTIONS))
+        }
+        (Command::Masks, Some(bin)) => {
+            masks::run(&host, bin, arguments.count.unwrap_or(MASK_SECONDS) as u64)
         }
         (Command::Idle, Some(bin)) => idle::run(&host, bin).map(|()| true),
         (Command::Paths, Some(bin)) => paths::run(&host, bin).map(|()| true),

@@ -252,6 +252,11 @@ impl Node {
         if colo.host.audit.is_some() {
             line.push_str(&format!(" --capture {d}/{CAPTURE} --capture-limit 0"));
         }
+        if let Some(policy) = colo.host.policy {
+            let path = colo.dir.join("policy.toml");
+            fs::write(&path, policy).map_err(LabError::file(&path))?;
+            line.push_str(&format!(" --config {}", path.display()));
+        }
         line.push(' ');
         line.push_str(colo.options);
         let process = Process::start(

@@ -76,6 +76,8 @@ pub struct Host {
     pub audit: Option<PathBuf>,
     /// `--idle-sleep` of the nodes, in microseconds; without it theirs.
     pub idle_sleep: Option<u32>,
+    /// The nodes' policy rules, as in a configuration.
+    pub policy: Option<&'static str>,
 }
 
 /// What nodes' ports are like.
@@ -139,6 +141,7 @@ impl Host {
             trusted_link: ports.trusted_link,
             disk: false,
             audit,
+            policy: None,
         })
     }
 }

@@ -90,6 +90,23 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Walk<'a, I> {
     }
 }
 
+/// Copies the bytes of a frame from `start` on; false where it has fewer.
+pub(super) fn copy<F: Frame>(frame: &F, start: usize, out: &mut [u8]) -> bool {
+    let mut bytes = walk(frame, start);
+    let mut done = 0;
+    while done < out.len() {
+        let rest = bytes.rest();
+        let n = rest.len().min(out.len() - done);
+        if n == 0 {
+            return false;
+        }
+        out[done..done + n].copy_from_slice(&rest[..n]);
+        bytes.advance(n);
+        done += n;
+    }
+    true
+}
+
 /// Payload bytes around a position, for a report: up to `before` bytes ahead of it and `after` from it on.
 pub fn window<F: Frame>(frame: &F, at: usize, before: usize, after: usize) -> Vec<u8> {
     let start = at.saturating_sub(before);
@@ -106,6 +123,21 @@ pub fn window<F: Frame>(frame: &F, at: usize, before: usize, after: usize) -> Ve
 mod tests {
     use super::*;
     use crate::frame::HeapFrame;
+
+    #[test]
+    fn copies_across_segments_what_is_there() {
+        let frame = HeapFrame::chain(&[b"abc", b"", b"defg", b"h"]);
+        for start in 0..9 {
+            for len in 0..9 {
+                let mut out = vec![0; len];
+                let whole = start + len <= 8;
+                assert_eq!(copy(&frame, start, &mut out), whole || len == 0);
+                if whole {
+                    assert_eq!(out, b"abcdefgh"[start..start + len]);
+                }
+            }
+        }
+    }
 
     #[test]
     fn finds_the_first_difference_across_segments() {

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use super::divergence::{Divergence, Reason};
 use super::hold::{Hold, SlotId};
+use super::masked::MaskedBytes;
 use super::partial::Partial;
+use super::policy::Policy;
 use super::stream::Synchronized;
 use super::{Counts, Numbers};
 use crate::flow::{FlowId, FlowKey};
@@ -15,6 +17,8 @@ pub(super) struct Context<'a, F> {
     pub hold: &'a mut Hold<F>,
     pub synchronized: &'a mut VecDeque<Synchronized>,
     pub partial: &'a mut Partial,
+    pub policy: &'a mut Policy,
+    pub masked: &'a mut MaskedBytes,
     pub found: &'a mut Option<Divergence<F>>,
     pub counts: &'a mut Counts,
     pub released: &'a mut u64,

@@ -325,6 +325,8 @@ impl<F: Frame> Comparator<F> {
             hold: &mut self.hold,
             synchronized: &mut self.synchronized,
             partial: &mut self.partial,
+            policy: &mut self.policy,
+            masked: &mut self.masked,
             found: &mut self.found,
             counts: &mut self.counts,
             released: &mut released,

@@ -22,6 +22,8 @@ mod history;
 mod hold;
 mod ingest;
 mod intake;
+mod mask;
+mod masked;
 mod outgoing;
 mod output;
 mod pairs;
@@ -38,6 +40,7 @@ use std::hash::{BuildHasher, RandomState};
 
 pub use bytes::window;
 pub use divergence::{Divergence, REASONS, Reason};
+pub use mask::{Extent, MAX_LITERAL, MAX_VALUE, MIN_LITERAL, Mask};
 pub use policy::{Policy, Rule};
 pub use stream::Synchronized;
 
@@ -49,6 +52,7 @@ use exempt::Exempt;
 use flows::Flow;
 use hold::{Hold, NIL, SlotId};
 use intake::Bursts;
+use masked::MaskedBytes;
 use output::Wait;
 use partial::Partial;
 
@@ -142,6 +146,7 @@ pub struct Comparator<F> {
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
     exempt: Exempt,
+    masked: MaskedBytes,
     partial: Partial,
     found: Option<Divergence<F>>,
     policy: Policy,
@@ -169,6 +174,7 @@ impl<F: Frame> Comparator<F> {
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
             exempt: Exempt::new(!policy.is_default()),
+            masked: MaskedBytes::new(policy.masks()),
             partial: Partial::new(limits.flows.min(limits.primary)),
             found: None,
             policy,

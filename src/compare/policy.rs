@@ -1,4 +1,4 @@
-//! Which output leaves without a comparison: explicit rules, each named and counted.
+//! Which output leaves without a comparison, and which bytes may differ: explicit rules, each named and counted.
 //!
 //! Some rules are always there: ARP, neighbour discovery, LLDP and reports of multicast membership keep the VM's
 //! neighbourhood alive, carry no stream, and come from timers that two VMs never share. A query for membership is
@@ -6,11 +6,13 @@
 
 use std::net::IpAddr;
 
+use super::mask::Mask;
 use crate::flow::FlowKey;
+use crate::frame::Ticks;
 use crate::packet::Kind;
 
-/// A rule that lets output leave uncompared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A rule for the flows that meet all of its conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The name that counters use.
     pub name: String,
@@ -22,6 +24,8 @@ pub struct Rule {
     pub prefix: Option<(IpAddr, u8)>,
     /// The id of the outermost VLAN tag, or any.
     pub vlan: Option<u16>,
+    /// Which bytes of a stream may differ. Without it the flows' output leaves uncompared.
+    pub mask: Option<Mask>,
 }
 
 impl Rule {
@@ -55,11 +59,24 @@ fn within((network, length): (IpAddr, u8), address: Option<IpAddr>) -> bool {
     }
 }
 
+/// What the mask rules say of a byte that differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Masking {
+    /// Nothing.
+    None,
+    /// Only a rule that is tried, and masks nothing, would mask it: the rule by its place.
+    Tried(usize),
+    /// A rule masks it: the rule by its place.
+    Masked(usize),
+}
+
 /// The rules of one VM pair and how often each was used.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     rules: Vec<Rule>,
     used: Vec<u64>,
+    exempting: bool,
+    masking: bool,
     arp: u64,
     neighbour_discovery: u64,
     lldp: u64,
@@ -72,15 +89,55 @@ impl Policy {
     pub fn new(rules: Vec<Rule>) -> Self {
         Self {
             used: vec![0; rules.len()],
+            exempting: rules.iter().any(|rule| rule.mask.is_none()),
+            masking: rules.iter().any(|rule| rule.mask.is_some()),
             rules,
             ..Self::default()
         }
     }
 
-    /// Whether there are no rules but those that are always there, which concern neither TCP nor UDP.
+    /// Whether no rule exempts output but those that are always there, which concern neither TCP nor UDP.
     #[inline]
     pub(crate) fn is_default(&self) -> bool {
-        self.rules.is_empty()
+        !self.exempting
+    }
+
+    /// How many rules there are besides those that are always there.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is a mask rule.
+    #[inline]
+    pub(super) fn masks(&self) -> bool {
+        self.masking
+    }
+
+    /// Whether rules mask the last byte of what the two VMs have sent of a flow's stream.
+    pub(super) fn masking(&self, key: &FlowKey, now: Ticks, [p, s]: [&[u8]; 2]) -> Masking {
+        let mut tried = Masking::None;
+        for (place, rule) in self.rules.iter().enumerate() {
+            let Some(mask) = &rule.mask else {
+                continue;
+            };
+            if !mask.is_valid(now) || !rule.matches(key) || !mask.covers(p, s) {
+                continue;
+            }
+            if !mask.tried {
+                return Masking::Masked(place);
+            }
+            if tried == Masking::None {
+                tried = Masking::Tried(place);
+            }
+        }
+        tried
+    }
+
+    /// Counts the use of a mask rule, by its place.
+    pub(super) fn count_mask(&mut self, place: usize) {
+        if let Some(used) = self.used.get_mut(place) {
+            *used += 1;
+        }
     }
 
     /// Whether no rule can concern this kind of output.
@@ -116,10 +173,12 @@ impl Policy {
     }
 
     fn rule(&self, key: &FlowKey) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.matches(key))
+        let exempts = |rule: &Rule| rule.mask.is_none() && rule.matches(key);
+        self.rules.iter().position(exempts)
     }
 
-    /// Name and use of each rule.
+    /// Name and use of each rule: of one that exempts frames, of a mask rule the bytes that it has masked, and of one
+    /// that is tried the differences that it would have masked.
     pub fn uses(&self) -> impl Iterator<Item = (&str, u64)> {
         [
             ("arp", self.arp),

@@ -12,6 +12,7 @@ mod ageing;
 mod crowding;
 mod division;
 mod ended;
+mod masks;
 mod membership;
 mod overtake;
 mod unequal;
@@ -263,6 +264,7 @@ fn what_the_secondary_sends_under_a_rule_is_not_waited_for() {
         port: Some(53),
         prefix: None,
         vlan: None,
+        mask: None,
     };
     let mut pair = Pair::with(LIMITS, vec![rule]);
     pair.p(&packets::udp(&ends(53), b"12:00:00", 0));

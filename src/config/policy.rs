@@ -1,5 +1,5 @@
-//! Policy rules as an operator writes them: flows that may leave uncompared, each under a name
-//! (rule R1). Plain data; the comparison compiles it into what it matches frames with.
+//! Policy rules as an operator writes them: flows that may leave uncompared, or bytes of their streams that may differ,
+//! each under a name (rule R1). Plain data; the comparison compiles it into what it matches frames with.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use super::mask::{MaskError, MaskKeys, MaskRule};
 use super::{Bounded, TransportPort};
 
 /// A rule that names flows and says what becomes of them.
@@ -27,6 +28,29 @@ pub struct PolicyRule {
     pub prefix: Option<Prefix>,
     /// The VLAN id of the outermost tag, 1 to 4094.
     pub vlan: Option<u16>,
+    /// The bytes that may differ; without it the frames leave uncompared.
+    pub mask: Option<MaskRule>,
+}
+
+impl PolicyRule {
+    /// The name, and what kind of rule it is unless it exempts.
+    pub fn label(&self) -> String {
+        match &self.mask {
+            None => self.name.to_string(),
+            Some(mask) if mask.dry_run => format!("{} (mask, dry run)", self.name),
+            Some(_) => format!("{} (mask)", self.name),
+        }
+    }
+
+    /// Whether what it masks is counted: neither a rule that exempts nor one that is tried.
+    pub fn masks(&self) -> bool {
+        self.mask.as_ref().is_some_and(|mask| !mask.dry_run)
+    }
+
+    /// Whether it is only tried.
+    pub fn is_tried(&self) -> bool {
+        self.mask.as_ref().is_some_and(|mask| mask.dry_run)
+    }
 }
 
 /// What becomes of a flow.
@@ -35,6 +59,8 @@ pub struct PolicyRule {
 enum Action {
     /// The PVM's frames leave at once, uncompared.
     Exempt,
+    /// Some bytes of its streams may differ.
+    Mask,
 }
 
 /// The transport protocol of a rule, over IPv4 and IPv6 alike.
@@ -176,6 +202,9 @@ pub enum RuleError {
     /// No condition at all.
     #[error("the rule would exempt all traffic; name a protocol, port, prefix or vlan")]
     Everything,
+    /// A mask that is none.
+    #[error(transparent)]
+    Mask(#[from] MaskError),
 }
 
 /// The table as written.
@@ -189,14 +218,31 @@ struct Table {
     port: Option<TransportPort>,
     prefix: Option<Prefix>,
     vlan: Option<Bounded<1, 4094>>,
+    after: Option<String>,
+    length: Option<usize>,
+    until: Option<String>,
+    max_length: Option<usize>,
+    dry_run: Option<bool>,
+    expires: Option<toml::value::Datetime>,
 }
 
 impl TryFrom<Table> for PolicyRule {
     type Error = RuleError;
 
     fn try_from(table: Table) -> Result<Self, RuleError> {
-        // The only action there is.
-        let Action::Exempt = table.action;
+        let keys = MaskKeys {
+            after: table.after,
+            length: table.length,
+            until: table.until,
+            max_length: table.max_length,
+            dry_run: table.dry_run,
+            expires: table.expires,
+        };
+        let mask = match table.action {
+            Action::Exempt => keys.refuse()?,
+            Action::Mask if table.protocol == Protocol::Tcp => Some(keys.rule()?),
+            Action::Mask => return Err(MaskError::NoStream.into()),
+        };
         let rule = Self {
             name: table.name.parse()?,
             protocol: table.protocol,
@@ -204,6 +250,7 @@ impl TryFrom<Table> for PolicyRule {
             prefix: table.prefix,
             // The bound of the type keeps it below 2^12.
             vlan: table.vlan.map(|vlan| vlan.value() as u16),
+            mask,
         };
         if rule.protocol == Protocol::Icmp && rule.port.is_some() {
             return Err(RuleError::PortOfIcmp);
@@ -240,6 +287,7 @@ mod tests {
                 port: TransportPort::new(123),
                 prefix: Some("10.0.0.0/8".parse().expect("a valid prefix")),
                 vlan: Some(7),
+                mask: None,
             }
         );
     }
@@ -266,7 +314,7 @@ mod tests {
             let text = format!("name = '{name}'\naction = 'exempt'\nvlan = 1");
             rule(&text).expect_err(name);
         }
-        rule("name = 'x'\naction = 'mask'\nvlan = 1").expect_err("an action that is none");
+        rule("name = 'x'\naction = 'hide'\nvlan = 1").expect_err("an action that is none");
         rule("name = 'x'\nvlan = 1").expect_err("no action");
     }
 

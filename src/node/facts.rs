@@ -6,8 +6,8 @@ use colo_doctor::facts::{self as doctor, Key, Lcore, Memory, Node, Work};
 
 use super::ports::Hardware;
 use crate::config::{
-    ControlPlace, HeartbeatUdp, LinkKey, OnPeerLost, PairSettings, PortName, PortRole, Settings,
-    link_key,
+    ControlPlace, HeartbeatUdp, LinkKey, OnPeerLost, PairSettings, PolicyRule, PortName, PortRole,
+    Settings, link_key,
 };
 use crate::dpdk::Eal;
 use crate::plan::Device;
@@ -84,11 +84,7 @@ fn pair(pair: &PairSettings) -> doctor::Pair {
             OnPeerLost::Exec(command) => format!("exec:{command}"),
         },
         failover: failover.mode.to_string(),
-        policy: pair
-            .policy
-            .iter()
-            .map(|rule| rule.name.to_string())
-            .collect(),
+        policy: pair.policy.iter().map(PolicyRule::label).collect(),
         ports: Vec::new(),
     }
 }

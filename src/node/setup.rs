@@ -363,7 +363,7 @@ impl<'a> PairCores<'a> {
         };
         let ends = self.comparing.iter().enumerate().map(|(i, lcore)| {
             let (dispatcher_end, end) = spread::rings(RingSizes::default());
-            let (writer, counters) = counters::published(0);
+            let (writer, counters) = counters::published(setup.policy.rule_count());
             self.counters.push((*lcore, counters));
             self.workers.push(WorkerConfig {
                 end,

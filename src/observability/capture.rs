@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::pcapng::Section;
 use super::private;
 use crate::compare::Reason;
-use crate::config::{PairSettings, PolicyRule, Protocol, RoleSettings};
+use crate::config::{MaskExtent, MaskRule, PairSettings, PolicyRule, Protocol, RoleSettings};
 use crate::flow::FlowKey;
 use crate::protect::{Cause, Migration, QemuEvent, State};
 
@@ -404,11 +404,11 @@ fn start(pair: &PairSettings, ns: u64) -> Value {
         "vm_id": pair.vm_id,
         "role": pair.role.role().as_str(),
         "numbers": if own { "own-isn" } else { "translated" },
-        "policy": pair.policy.iter().map(rule).collect::<Vec<_>>(),
+        "policy": pair.policy.iter().map(|it| rule(it, ns)).collect::<Vec<_>>(),
     })
 }
 
-fn rule(rule: &PolicyRule) -> Value {
+fn rule(rule: &PolicyRule, ns: u64) -> Value {
     let protocol = match rule.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -421,6 +421,28 @@ fn rule(rule: &PolicyRule) -> Value {
         "port": rule.port.map(|port| port.get()),
         "prefix": rule.prefix.map(|prefix| prefix.to_string()),
         "vlan": rule.vlan,
+        "mask": rule.mask.as_ref().map(|it| mask(it, ns)),
+    })
+}
+
+/// A mask rule; its end is on the clock of the records, on which it is `ns` now.
+fn mask(rule: &MaskRule, ns: u64) -> Value {
+    let (most, until) = match rule.extent {
+        MaskExtent::Length(length) => (length, None),
+        MaskExtent::Until { end, most } => (most, Some(end)),
+    };
+    let end = |expires: SystemTime| {
+        let left = expires
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
+        ns.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
+    };
+    json!({
+        "after": rule.after,
+        "most": most,
+        "until": until,
+        "dry_run": rule.dry_run,
+        "expires_ns": rule.expires.map(end),
     })
 }
 

@@ -460,7 +460,7 @@ impl Snapshot {
         self.values[counter as usize]
     }
 
-    /// Frames under each policy rule of the pair's settings, in their order.
+    /// What each policy rule of the pair's settings counts, in their order: frames, or of a mask rule bytes or differences.
     pub fn rules(&self) -> &[u64] {
         &self.rules
     }

@@ -160,6 +160,11 @@ fn one(number: Number) -> Vec<Sample> {
     vec![(Vec::new(), number)]
 }
 
+fn of_rules(counts: &BTreeMap<String, u64>) -> Vec<Sample> {
+    let sample = |(rule, n): (&String, &u64)| (vec![rule.clone()], Number::Whole(*n));
+    counts.iter().map(sample).collect()
+}
+
 /// 1 for the word of the state, and 0 for the others.
 fn states(
     words: impl IntoIterator<Item = &'static str>,
@@ -244,6 +249,22 @@ type Figure = (
 
 /// The families that do not come from the list of counters.
 const FIGURES: &[Figure] = &[
+    (
+        "colo_masked_bytes",
+        Kind::Counter,
+        "bytes",
+        &["rule"],
+        "Bytes that differed between the VMs and left, by mask rule.",
+        |p| of_rules(&p.masked_bytes),
+    ),
+    (
+        "colo_mask_dry_run",
+        Kind::Counter,
+        "",
+        &["rule"],
+        "Differences that a mask rule with dry-run would have masked whole.",
+        |p| of_rules(&p.mask_dry_run),
+    ),
     (
         "colo_pair",
         Kind::Info,

@@ -16,7 +16,7 @@ use super::atomic_file;
 use super::checkpoints::CheckpointTimes;
 use super::counters::{Counter, Group, Snapshot};
 use super::latency::{Buckets, Interval, LatencySummary, Set};
-use crate::config::{PairSettings, PortRole, Role};
+use crate::config::{PairSettings, PolicyRule, PortRole, Role};
 use crate::protect::State;
 
 /// What a [`PairSummary`] is made of.
@@ -66,6 +66,12 @@ pub struct PairSummary {
     pub workers: BTreeMap<String, WorkerSummary>,
     /// Frames that left uncompared, by the rule that let them.
     pub policy: BTreeMap<String, u64>,
+    /// Bytes that differed and left, by the mask rule that let them; empty without such rules.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub masked_bytes: BTreeMap<String, u64>,
+    /// Differences that a mask rule with `dry-run` would have masked whole; empty without such rules.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mask_dry_run: BTreeMap<String, u64>,
     /// The PVM's input on its way to the SVM; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub input: BTreeMap<String, u64>,
@@ -297,8 +303,11 @@ impl PairSummary {
             };
             (port.to_string(), port_summary)
         });
-        let rules = pair.policy.iter().map(|rule| rule.name.to_string());
-        let rules = rules.zip(counters.rules().iter().copied());
+        let rules = |wanted: fn(&PolicyRule) -> bool| {
+            let uses = pair.policy.iter().zip(counters.rules());
+            let wanted = uses.filter(move |(rule, _)| wanted(rule));
+            wanted.map(|(rule, used)| (rule.name.to_string(), *used))
+        };
         Self {
             name: pair.name.clone(),
             role: pair.role.role().as_str(),
@@ -326,7 +335,12 @@ impl PairSummary {
                     (lcore.to_string(), summary)
                 })
                 .collect(),
-            policy: group(Group::Policy).into_iter().chain(rules).collect(),
+            policy: group(Group::Policy)
+                .into_iter()
+                .chain(rules(|rule| rule.mask.is_none()))
+                .collect(),
+            masked_bytes: rules(PolicyRule::masks).collect(),
+            mask_dry_run: rules(PolicyRule::is_tried).collect(),
             input: between_nodes(|group| group == Group::Input),
             link: between_nodes(|group| group == Group::Link),
             link_sent_bytes: between_nodes(|group| group == Group::LinkSent),

@@ -12,6 +12,7 @@ mod epochs;
 mod garbage;
 mod harness;
 mod loss;
+mod masks;
 mod model;
 mod pair;
 mod script;

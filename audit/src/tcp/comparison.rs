@@ -5,8 +5,9 @@ use dpdk_colo::packet::serial::{at_or_before, before};
 use dpdk_colo::packet::{Packet, TcpFlags};
 
 use super::incarnation::Incarnation;
+use super::masking::Masks;
 use super::queue::Held;
-use super::secondary::{Secondary, SecondaryOutput};
+use super::secondary::{Secondary, SecondaryOutput, Sent};
 use super::segment::{acknowledged, extent, lacks_ack, later, options, payload_at};
 use crate::extras;
 use crate::report::Rule;
@@ -23,6 +24,7 @@ pub(super) struct Comparison<'a> {
     svm: Option<&'a SecondaryOutput>,
     /// The PVM's number of the SVM's position 0.
     base: u32,
+    masks: Option<&'a Masks>,
 }
 
 impl<'a> Comparison<'a> {
@@ -42,7 +44,46 @@ impl<'a> Comparison<'a> {
             incarnation,
             svm: secondary.output(held),
             base: secondary.base(Some(incarnation)),
+            masks: None,
         }
+    }
+
+    /// The same, under rules that mask bytes.
+    pub(super) fn with_masks(self, masks: &'a Masks) -> Self {
+        Self {
+            masks: Some(masks).filter(|masks| !masks.is_empty()),
+            ..self
+        }
+    }
+
+    /// The bytes that differ from the SVM's and have not left before, each with the rule that masks it.
+    pub(super) fn masked(&self) -> Vec<(u32, String)> {
+        let (Some(_), Some(svm)) = (self.masks, self.svm) else {
+            return Vec::new();
+        };
+        let at = self.at();
+        let sent = svm.bytes.read(self.position(at), self.piece.len());
+        let free = self.incarnation.bytes.read(at, self.piece.len());
+        let differs =
+            |i: &usize| free[*i].is_none() && sent[*i].is_some_and(|sent| sent != self.piece[*i]);
+        let found = (0..self.piece.len()).filter(differs).filter_map(|i| {
+            let at = at.wrapping_add(i as u32);
+            Some((at, self.mask(at)?.to_owned()))
+        });
+        found.collect()
+    }
+
+    /// The rule that masks a byte.
+    fn mask(&self, at: u32) -> Option<&'a str> {
+        let masks = self.masks?;
+        let sent = Sent {
+            known: self.incarnation,
+            svm: self.svm,
+            base: self.base,
+        };
+        let own = std::iter::once((self.at(), self.piece));
+        let p = sent.of_pvm(at, masks.reach(), own);
+        masks.covering(&p, &sent.of_svm(at, masks.reach()))
     }
 
     /// The number of the first byte.
@@ -108,6 +149,10 @@ impl<'a> Comparison<'a> {
             if sent[i] == Some(*byte) || free[i] == Some(*byte) || probe {
                 continue;
             }
+            let number = at.wrapping_add(i as u32);
+            if sent[i].is_some() && free[i].is_none() && self.mask(number).is_some() {
+                continue;
+            }
             let what = match sent[i] {
                 Some(svm) => format!(
                     "a byte leaves as {byte:#04x}, which the SVM sent as {svm:#04x} in epoch {epoch}, \
@@ -117,7 +162,7 @@ impl<'a> Comparison<'a> {
                     "a byte leaves that the SVM has not sent in epoch {epoch}, and no commit covers it"
                 ),
             };
-            return Err(self.fault(Rule::R1, Some(at.wrapping_add(i as u32)), what));
+            return Err(self.fault(Rule::R1, Some(number), what));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use dpdk_colo::packet::serial::at_or_before;
 use dpdk_colo::packet::{Packet, TcpFlags};
 
+use super::masking::MaskedBytes;
 use super::segment::{acknowledged, later, numbers, options, payload_at};
 use crate::bytes::ByteMap;
 use crate::extras::{self, Opening};
@@ -18,6 +19,8 @@ pub struct Incarnation {
     pub isn: Option<u32>,
     /// Bytes that left or that a commit covers.
     pub bytes: ByteMap,
+    /// Of those that left, the ones in which the SVM differed.
+    pub masked: MaskedBytes,
     /// Sequence numbers that left, a FIN's included: what a commit covers may wait still.
     pub(super) left: Ranges,
     pub(super) ack: Option<u32>,
@@ -79,6 +82,20 @@ impl Incarnation {
     pub(super) fn note_left(&mut self, packet: &Packet, piece: &[u8]) {
         let (at, end) = numbers(packet, piece);
         self.left.insert(at, end);
+    }
+
+    /// Notes what a node that has taken over lets leave in the place of masked bytes. Returns how many are others.
+    pub(super) fn note_again(&mut self, at: u32, piece: &[u8]) -> u64 {
+        let known = self.bytes.read(at, piece.len());
+        let mut others = 0;
+        for (i, byte) in piece.iter().enumerate() {
+            let at = at.wrapping_add(i as u32);
+            if known[i].is_some_and(|known| known != *byte) && self.masked.contains(at) {
+                self.masked.note_again(at, *byte);
+                others += 1;
+            }
+        }
+        others
     }
 
     /// Notes what the SVM acknowledges; `known` is the most that it had acknowledged.

@@ -11,6 +11,7 @@
 
 mod comparison;
 mod incarnation;
+mod masking;
 mod overtaking;
 mod parts;
 mod queue;
@@ -32,6 +33,7 @@ use secondary::Secondary;
 use segment::{extent, lacks_ack};
 
 pub use incarnation::Incarnation;
+pub use masking::Masks;
 pub use segment::{payload, payload_at};
 
 /// One connection's output at one node.
@@ -39,6 +41,7 @@ pub struct Flow {
     queue: Queue,
     secondary: Secondary,
     departures: Departures,
+    masks: Masks,
     /// The present incarnation, by number.
     incarnation: usize,
     since_syn: SinceSyn,
@@ -59,11 +62,22 @@ impl Flow {
             queue: Queue::default(),
             secondary: Secondary::new(numbers, last, incarnations[last].isn),
             departures: Departures::new(last),
+            masks: Masks::default(),
             incarnation: last,
             since_syn: SinceSyn::default(),
             synced: 0,
             diverged: None,
         }
+    }
+
+    /// The same, under rules that mask bytes.
+    pub fn with_masks(self, masks: Masks) -> Self {
+        Self { masks, ..self }
+    }
+
+    /// The record at hand is of this time.
+    pub fn at(&mut self, now: u64) {
+        self.masks.now = now;
     }
 
     /// The client has reset the connection, and both VMs got it.
@@ -107,7 +121,11 @@ impl Flow {
         let differs =
             self.diverged.is_none() && self.secondary.difference(&held, incarnations).is_some();
         self.queue.push(held);
-        if differs && self.secondary.reaches_difference(&self.queue, incarnations) {
+        if differs
+            && self
+                .secondary
+                .reaches_difference(&self.queue, incarnations, &self.masks)
+        {
             self.diverged = Some(captured.turn);
         }
     }
@@ -127,7 +145,7 @@ impl Flow {
             && self.diverged.is_none()
             && self
                 .secondary
-                .shows_divergence(&sent, &self.queue, incarnations)
+                .shows_divergence(&sent, &self.queue, incarnations, &self.masks)
         {
             self.diverged = Some(received.turn);
         }
@@ -224,16 +242,20 @@ impl Flow {
         self.departures.time(held, packet, out, cx)?;
         let why = held.captured.why(cx);
         let incarnation = &incarnations[held.incarnation];
-        let comparison = Comparison::new(held, packet, piece, &self.secondary, incarnations);
+        let comparison = self.comparison(held, packet, piece, incarnations);
         let at = payload_at(packet);
         let probe =
             why.is_some() && incarnation.is_probe(packet, at) || comparison.is_equal_probe();
         let known = incarnation.bytes.read(at, piece.len());
         for (i, known) in known.into_iter().enumerate() {
+            let number = at.wrapping_add(i as u32);
+            if cx.has_taken_over && incarnation.masked.contains(number) {
+                continue;
+            }
             if let Some(known) = known.filter(|known| *known != piece[i] && !probe) {
                 return Err(Fault {
                     rule: Rule::R5,
-                    position: Some(incarnation.position(at.wrapping_add(i as u32))),
+                    position: Some(incarnation.position(number)),
                     records: vec![held.record()],
                     what: format!(
                         "a byte left as {known:#04x} before and leaves as {:#04x} now",
@@ -247,6 +269,17 @@ impl Flow {
         }
         comparison.judge()?;
         Ok((Why::Compared, order))
+    }
+
+    /// What a piece of a segment says, beside what may leave.
+    fn comparison<'a>(
+        &'a self,
+        held: &'a Held,
+        packet: &'a Packet,
+        piece: &'a [u8],
+        incarnations: &'a [Incarnation],
+    ) -> Comparison<'a> {
+        Comparison::new(held, packet, piece, &self.secondary, incarnations).with_masks(&self.masks)
     }
 
     /// Notes that one that waited has left, or a piece of it.
@@ -267,7 +300,17 @@ impl Flow {
         let piece = payload(packet, out);
         let held = self.queue.get(index);
         let number = held.incarnation;
+        if *why == Why::Compared {
+            let masked = self.comparison(held, packet, piece, incarnations).masked();
+            for (at, rule) in masked {
+                incarnations[number].masked.note(at);
+                *cx.masked.entry(rule).or_default() += 1;
+            }
+        }
         let incarnation = &mut incarnations[number];
+        if cx.has_taken_over {
+            cx.masked_again += incarnation.note_again(payload_at(packet), piece);
+        }
         if *why == Why::Compared && lacks_ack(packet) {
             let base = self.secondary.base(Some(incarnation));
             self.secondary.use_alone(number, extent(packet, base));
@@ -281,6 +324,8 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use colo_testkit::packets::{self, Ends, Segment};
 
     use super::*;
@@ -335,6 +380,9 @@ mod tests {
             committed,
             open: false,
             policy: None,
+            has_taken_over: false,
+            masked: BTreeMap::new(),
+            masked_again: 0,
             vanished,
         }
     }

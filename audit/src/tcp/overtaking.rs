@@ -205,6 +205,8 @@ impl Departures {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use colo_testkit::packets::Segment;
 
     use super::*;
@@ -214,6 +216,9 @@ mod tests {
         committed: 0,
         open: false,
         policy: None,
+        has_taken_over: false,
+        masked: BTreeMap::new(),
+        masked_again: 0,
         vanished: 0,
     };
 

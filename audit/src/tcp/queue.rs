@@ -54,6 +54,11 @@ impl Held {
         payload(&self.packet, &self.bytes)
     }
 
+    /// The number of its first byte of payload, and all of them.
+    pub(super) fn placed(&self) -> (u32, &[u8]) {
+        (payload_at(&self.packet), self.payload())
+    }
+
     /// Bytes of payload that have left.
     pub(super) fn left(&self) -> u32 {
         self.left

@@ -9,6 +9,7 @@ use dpdk_colo::packet::serial::before;
 use dpdk_colo::packet::{Packet, TcpFlags};
 
 use super::incarnation::{Incarnation, SinceSyn};
+use super::masking::Masks;
 use super::queue::{Held, Queue};
 use super::segment::{acknowledged, extent, lacks_ack, later, options, payload, payload_at};
 use crate::bytes::{ByteMap, Conflict};
@@ -213,6 +214,7 @@ impl Secondary {
         sent: &Span,
         queue: &Queue,
         incarnations: &[Incarnation],
+        masks: &Masks,
     ) -> bool {
         let base = self.base(incarnations.get(sent.incarnation));
         let meets = |held: &&Held| {
@@ -224,12 +226,17 @@ impl Secondary {
         let mut met = queue.held().filter(meets);
         self.contradicts(sent.incarnation)
             || met.any(|held| self.difference(held, incarnations).is_some())
-                && self.reaches_difference(queue, incarnations)
+                && self.reaches_difference(queue, incarnations, masks)
     }
 
     /// Whether the node's comparison, which goes in order, has come to a byte that differs: it stops where the
     /// SVM has not sent one.
-    pub(super) fn reaches_difference(&self, queue: &Queue, incarnations: &[Incarnation]) -> bool {
+    pub(super) fn reaches_difference(
+        &self,
+        queue: &Queue,
+        incarnations: &[Incarnation],
+        masks: &Masks,
+    ) -> bool {
         for held in queue.held() {
             let Some(output) = self.output(held) else {
                 return false;
@@ -237,13 +244,77 @@ impl Secondary {
             let (at, own) = held.rest();
             let base = self.base(Some(&incarnations[held.incarnation]));
             let svm = output.bytes.read(at.wrapping_sub(base), own.len());
-            match (0..own.len()).find(|i| svm[*i] != Some(own[*i])) {
+            let is_masked = |i: usize| {
+                let number = at.wrapping_add(i as u32);
+                let known = &incarnations[held.incarnation];
+                let sent = Sent {
+                    known,
+                    svm: Some(output),
+                    base,
+                };
+                let p = || {
+                    let older = queue
+                        .held()
+                        .filter(|older| older.incarnation == held.incarnation);
+                    sent.of_pvm(number, masks.reach(), older.map(Held::placed))
+                };
+                known.masked.contains(number)
+                    || svm[i].is_some() && !masks.is_empty() && {
+                        let s = sent.of_svm(number, masks.reach());
+                        masks.covering(&p(), &s).is_some()
+                    }
+            };
+            match (0..own.len()).find(|i| svm[*i] != Some(own[*i]) && !is_masked(*i)) {
                 Some(i) => return svm[i].is_some(),
                 None => continue,
             }
         }
         false
     }
+}
+
+/// What both VMs have sent of a connection, by the PVM's numbers.
+pub(super) struct Sent<'a> {
+    pub(super) known: &'a Incarnation,
+    pub(super) svm: Option<&'a SecondaryOutput>,
+    pub(super) base: u32,
+}
+
+impl Sent<'_> {
+    /// The SVM's bytes up to a number, that included. What it sent before the commit counts as the PVM's.
+    pub(super) fn of_svm(&self, last: u32, reach: usize) -> Vec<Option<u8>> {
+        let first = first_of(last, reach);
+        let mut bytes = self.known.bytes.read(first, reach);
+        if let Some(svm) = self.svm {
+            let own = svm.bytes.read(first.wrapping_sub(self.base), reach);
+            for (byte, own) in bytes.iter_mut().zip(own) {
+                *byte = own.or(*byte);
+            }
+        }
+        bytes
+    }
+
+    /// The PVM's, which left or lie in these segments, each with its first number.
+    pub(super) fn of_pvm<'b>(
+        &self,
+        last: u32,
+        reach: usize,
+        segments: impl Iterator<Item = (u32, &'b [u8])>,
+    ) -> Vec<Option<u8>> {
+        let first = first_of(last, reach);
+        let mut bytes = self.known.bytes.read(first, reach);
+        for (at, payload) in segments {
+            for (i, byte) in bytes.iter_mut().enumerate() {
+                let own = first.wrapping_add(i as u32).wrapping_sub(at) as usize;
+                *byte = byte.or(payload.get(own).copied());
+            }
+        }
+        bytes
+    }
+}
+
+fn first_of(last: u32, reach: usize) -> u32 {
+    last.wrapping_add(1).wrapping_sub(reach as u32)
 }
 
 /// What positions count from, in the PVM's numbers.
@@ -340,11 +411,11 @@ mod tests {
         let span = note(&mut secondary, &segment(103, b"dXf"), &mut known).expect("bytes");
         let second = queue.held().nth(1).expect("two are held");
         assert_eq!(secondary.difference(second, &known), Some(1));
-        assert!(!secondary.reaches_difference(&queue, &known));
-        assert!(!secondary.shows_divergence(&span, &queue, &known));
+        assert!(!secondary.reaches_difference(&queue, &known, &Masks::default()));
+        assert!(!secondary.shows_divergence(&span, &queue, &known, &Masks::default()));
         let span = note(&mut secondary, &segment(100, b"abcd"), &mut known).expect("bytes");
-        assert!(secondary.reaches_difference(&queue, &known));
-        assert!(secondary.shows_divergence(&span, &queue, &known));
+        assert!(secondary.reaches_difference(&queue, &known, &Masks::default()));
+        assert!(secondary.shows_divergence(&span, &queue, &known, &Masks::default()));
     }
 
     #[test]

@@ -4,7 +4,6 @@ use dpdk_colo::packet::Packet;
 use dpdk_colo::packet::serial::at_or_before;
 
 use super::Flow;
-use super::comparison::Comparison;
 use super::incarnation::Incarnation;
 use super::queue::Held;
 use super::segment::{acknowledged, payload, payload_at};
@@ -66,7 +65,7 @@ impl Flow {
             );
             return fault(rule, Some(incarnation.position(at)), what);
         }
-        let comparison = Comparison::new(held, packet, piece, &self.secondary, incarnations);
+        let comparison = self.comparison(held, packet, piece, incarnations);
         if packet.tcp.ack != held.packet.tcp.ack
             && let Err(fault) = comparison.acknowledgment()
         {

@@ -3,6 +3,7 @@
 mod ended;
 mod evidence;
 mod frames;
+mod masks;
 mod overtaking;
 mod parts;
 mod story;

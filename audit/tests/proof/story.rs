@@ -28,6 +28,7 @@ impl Story {
                 port: Some(123),
                 prefix: None,
                 vlan: None,
+                mask: None,
             }],
         };
         let mut story = Self {

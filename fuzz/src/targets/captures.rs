@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dpdk_colo_audit::read::{Log, logs};
-use dpdk_colo_audit::record::{Body, Event, Numbers, Place, PolicyRule, Record, Role, Start};
+use dpdk_colo_audit::record::{Body, Event, Mask, Numbers, Place, PolicyRule, Record, Role, Start};
 use dpdk_colo_audit::{Audit, Options};
 
 use super::{in_directory, put};
@@ -105,6 +105,13 @@ fn rules(rng: &mut Rng) -> Vec<PolicyRule> {
         ][rng.below(5)]
         .map(Into::into),
         vlan: rng.one_in(3).then(|| 100 + rng.below(2) as u16),
+        mask: rng.one_in(2).then(|| Mask {
+            after: vec![b'a' + rng.below(2) as u8; rng.below(3)],
+            most: rng.below(5),
+            until: rng.one_in(2).then(|| rng.byte()),
+            dry_run: rng.one_in(4),
+            expires_ns: rng.one_in(4).then(|| rng.word().into()),
+        }),
     };
     (0..[0, 0, 0, 2][rng.below(4)]).map(|_| rule(rng)).collect()
 }

@@ -4,6 +4,7 @@
 //! first byte that is wrong or did not come. All of it runs inside the client's namespace. Waits end
 //! after [`STALL`] without a byte, and at once on a signal.
 
+pub mod dated;
 pub mod differ;
 pub mod echo;
 pub mod http;

@@ -15,6 +15,7 @@ mod fast_path;
 mod handshake;
 mod incarnation;
 mod keepalive;
+mod masking;
 mod openings;
 mod overtake;
 mod pair;
@@ -30,6 +31,7 @@ mod witnesses;
 use super::divergence::Reason;
 use super::history::EntryNumber;
 use super::hold::{FlowList, Hold, List, ListKind, NIL, SlotId};
+use super::masked::MaskedNumber;
 use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::at_or_before;
@@ -131,6 +133,8 @@ pub(super) struct Stream {
     client_reset: Option<ClientReset>,
     /// The SVM's last keepalive in this epoch.
     probe: Option<Probe>,
+    /// The last byte that a rule has masked.
+    masked: Option<MaskedNumber>,
 }
 
 impl Default for Stream {
@@ -180,6 +184,7 @@ impl Default for Stream {
             client_end: None,
             client_reset: None,
             probe: None,
+            masked: None,
         }
     }
 }

@@ -50,7 +50,11 @@ impl Stream {
             if self.extras.unusual && !self.has_same_options(cx.hold, id, w) {
                 return Verdict::Differs(Reason::Headers, Some(w), at);
             }
-            if let Some(k) = difference(cx.hold, id, w, at, n as usize) {
+            let differs = match difference(cx.hold, id, w, at, n as usize) {
+                Some(k) => self.unmasked(cx, id, w, at, n as usize, k),
+                None => None,
+            };
+            if let Some(k) = differs.or_else(|| self.changed(cx, id, at, n as usize)) {
                 return Verdict::Differs(Reason::Payload, Some(w), at.wrapping_add(k as u32));
             }
             verified += n;

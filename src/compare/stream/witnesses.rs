@@ -70,7 +70,9 @@ impl Stream {
             let from = max(seq, cx.hold.slot(w).seq);
             let to = min(end, cx.hold.slot(w).end());
             let n = to.wrapping_sub(from) as usize;
-            if let Some(k) = difference(cx.hold, id, w, from, n) {
+            if let Some(k) = difference(cx.hold, id, w, from, n)
+                && let Some(k) = self.unmasked_again(cx, id, w, from, n, k)
+            {
                 cx.hold.remove(id);
                 let at = from.wrapping_add(k as u32);
                 let p = self.primaries.head;

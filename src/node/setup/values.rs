@@ -6,10 +6,12 @@ use super::super::NodeError;
 use super::super::clock::Clock;
 use super::super::pools::{IN_FLIGHT, WINDOW};
 use super::Site;
-use crate::compare::{Limits, Numbers, Policy, Rule};
+use crate::compare::{self, Extent, Limits, Mask, Numbers, Policy, Rule};
 use crate::config::{
-    self, FailoverMode, FailoverSettings, LinkKey, PolicyRule, Protocol, link_key,
+    self, FailoverMode, FailoverSettings, LinkKey, MaskExtent, MaskRule, PolicyRule, Protocol,
+    link_key,
 };
+use crate::dpdk::tsc;
 use crate::link::Timing;
 use crate::pair::Times;
 use crate::protect::{Failover, OnPeerLost, Setup};
@@ -88,7 +90,7 @@ pub(super) fn setup(site: &Site<'_>, [p, s]: [u32; 2], cached: usize) -> Result<
             half_open: clock.ticks(HALF_OPEN),
         },
         numbers: Numbers::Translated,
-        policy: Policy::new(pair.policy.iter().map(rule).collect()),
+        policy: Policy::new(pair.policy.iter().map(|it| rule(it, clock)).collect()),
         repeat: clock.ticks(REPEAT),
         evidence: clock.ticks(EVIDENCE),
         // The rewriter knows as many as the comparator.
@@ -121,7 +123,7 @@ fn boot_number() -> u32 {
 }
 
 /// A configured rule in the form that the comparator matches.
-fn rule(rule: &PolicyRule) -> Rule {
+fn rule(rule: &PolicyRule, clock: Clock) -> Rule {
     let protocols: &[u8] = match rule.protocol {
         Protocol::Tcp => &[ip::TCP],
         Protocol::Udp => &[ip::UDP],
@@ -136,5 +138,28 @@ fn rule(rule: &PolicyRule) -> Rule {
             .prefix
             .map(|prefix| (prefix.address(), prefix.length())),
         vlan: rule.vlan,
+        mask: rule.mask.as_ref().map(|it| mask(it, clock)),
+    }
+}
+
+/// The comparator looks back as far as a configured rule may.
+const _: () = assert!(
+    MaskRule::MAX_LITERAL <= compare::MAX_LITERAL && MaskRule::MAX_VALUE <= compare::MAX_VALUE
+);
+
+fn mask(rule: &MaskRule, clock: Clock) -> Mask {
+    // The wall clock is asked once: steps that it takes later move no rule's end.
+    let remaining = |expires: SystemTime| {
+        let left = expires.duration_since(SystemTime::now());
+        tsc::now().saturating_add(clock.ticks(left.unwrap_or_default()))
+    };
+    Mask {
+        literal: rule.after.to_vec(),
+        extent: match rule.extent {
+            MaskExtent::Length(length) => Extent::Length(length),
+            MaskExtent::Until { end, most } => Extent::Until { end, most },
+        },
+        tried: rule.dry_run,
+        expires: rule.expires.map(remaining),
     }
 }

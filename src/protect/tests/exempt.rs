@@ -14,6 +14,7 @@ fn pair() -> Pair {
             port: Some(80),
             prefix: None,
             vlan: None,
+            mask: None,
         }]);
     })
 }
