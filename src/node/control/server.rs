@@ -29,14 +29,19 @@ const CLIENTS: usize = 32;
 const IDLE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of a reply is cut off after this.
 const SLOW: Duration = Duration::from_secs(10);
-/// Longest time for an order. The control thread ends each one sooner, unless it is kept from running.
+/// Longest time for an order. The control thread ends each one sooner, unless it is kept from running. One that it has
+/// not begun by then is withdrawn.
 const ORDER: Duration = Duration::from_secs(50);
-/// The same of a protection, which has its own bounds and is as long as the VM's memory and disks are large.
+/// The same of a protection that was begun: it has its own bounds and is as long as the VM's memory and disks are large.
 const PROTECT: Duration = Duration::from_secs(86_400);
 /// How often the end of the node is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether something that is waited for has come.
 const WAIT: Duration = Duration::from_millis(20);
+
+/// What a late order is that nobody has begun, and one that was begun.
+const WITHDRAWN: &str = "it is withdrawn: the control thread has not come to it; see the log, and the disks that it writes to";
+const BEGUN: &str = "the control thread has begun it and does not answer: it may still take effect; see status, and the log";
 
 /// The thread's work.
 pub(crate) struct Server {
@@ -73,7 +78,7 @@ struct Orders {
     order: Order,
     waiting: Vec<(String, Posted)>,
     done: Map<String, Value>,
-    deadline: Instant,
+    since: Instant,
 }
 
 impl Server {
@@ -279,11 +284,7 @@ impl Server {
                     order,
                     waiting: Vec::new(),
                     done: Map::new(),
-                    deadline: now
-                        + match order {
-                            Order::Protect => PROTECT,
-                            _ => ORDER,
-                        },
+                    since: now,
                 };
                 for (pair, name) in pairs {
                     let (order, posted) = posted(pair, order, by);
@@ -346,29 +347,37 @@ impl Orders {
                         why: "the control thread has dropped it: the node ends".to_owned(),
                     }));
                 }
-                Err(TryRecvError::Empty) if now < self.deadline => {
-                    self.waiting.push((name, posted));
-                    return Err(self);
-                }
                 Err(TryRecvError::Empty) => {
-                    let now_is = match posted.claim.take() {
-                        true => {
-                            "it is withdrawn: the control thread has not come to it; see the log, and the disks that it writes to"
-                        }
-                        false => {
-                            "the control thread has begun it and does not answer: it may still take effect; see status, and the log"
-                        }
+                    let waited = now.saturating_duration_since(self.since);
+                    let (limit, now_is) = if waited < ORDER {
+                        self.waiting.push((name, posted));
+                        return Err(self);
+                    } else if posted.claim.take() {
+                        (ORDER, WITHDRAWN)
+                    } else if waited < self.limit() {
+                        self.waiting.push((name, posted));
+                        return Err(self);
+                    } else {
+                        (self.limit(), BEGUN)
                     };
                     self.withdraw();
                     return Ok(Err(Fault::Timeout {
                         what: format!("pair {name}: {}", self.order),
-                        seconds: ORDER.as_secs_f64(),
+                        seconds: limit.as_secs_f64(),
                         now: now_is.to_owned(),
                     }));
                 }
             }
         }
         Ok(Ok(json!({ "pairs": self.done })))
+    }
+
+    /// How long its outcome is waited for, once it was begun.
+    fn limit(&self) -> Duration {
+        match self.order {
+            Order::Protect => PROTECT,
+            _ => ORDER,
+        }
     }
 
     /// What is left of it is not begun any more, if it was not yet.
@@ -430,4 +439,62 @@ impl Client {
 
 fn is_for_later(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BY: Giver = Giver { uid: 7, pid: 9 };
+
+    fn ordered(order: Order, since: Instant) -> (Orders, PostedOrder) {
+        let (order, posted) = posted(0, order, BY);
+        let orders = Orders {
+            order: order.order,
+            waiting: vec![("vm0".to_owned(), posted)],
+            done: Map::new(),
+            since,
+        };
+        (orders, order)
+    }
+
+    /// What the giver hears after this time, if anything.
+    fn said(orders: Orders, since: Instant, after: Duration) -> Result<String, Orders> {
+        let outcome = orders.look(since + after)?;
+        Ok(outcome.expect_err("it is late").to_string())
+    }
+
+    #[test]
+    fn an_order_that_nobody_has_begun_is_withdrawn_after_50_s() {
+        for order in [Order::Protect, Order::Checkpoint] {
+            let since = Instant::now();
+            let (orders, posted) = ordered(order, since);
+            let early = said(orders, since, ORDER - Duration::from_millis(1));
+            let orders = early.expect_err("it is waited for");
+            let text = said(orders, since, ORDER).unwrap_or_default();
+            assert!(text.contains("within 50 s: it is withdrawn"), "{text}");
+            assert!(!posted.claim.take(), "nobody begins it any more");
+        }
+    }
+
+    #[test]
+    fn a_protection_that_was_begun_has_a_day_and_says_so() {
+        let since = Instant::now();
+        let (orders, posted) = ordered(Order::Checkpoint, since);
+        assert!(posted.claim.take());
+        let text = said(orders, since, ORDER).unwrap_or_default();
+        assert!(
+            text.contains("within 50 s: the control thread has begun it"),
+            "{text}"
+        );
+        let (orders, posted) = ordered(Order::Protect, since);
+        assert!(posted.claim.take());
+        let early = said(orders, since, PROTECT - Duration::from_millis(1));
+        let orders = early.expect_err("it is waited for");
+        let text = said(orders, since, PROTECT).unwrap_or_default();
+        assert!(
+            text.contains("within 86400 s: the control thread has begun it"),
+            "{text}"
+        );
+    }
 }
