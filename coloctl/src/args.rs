@@ -66,7 +66,11 @@ pub enum Task {
     /// Set COLO up: copy this node's running VM to the other node's QEMU, until both nodes are protected
     Protect {
         /// The pair (needed where there are several)
+        #[arg(long)]
         pair: Option<String>,
+        /// The same as --pair
+        #[arg(value_name = "PAIR", conflicts_with = "pair", hide = true)]
+        bare: Option<String>,
     },
     /// Let QEMU take a checkpoint, and wait for its commit
     Checkpoint {
@@ -154,7 +158,10 @@ impl Args {
                 let arguments = json!({ "for": word(*condition), "timeout": timeout });
                 ("wait", arguments, pair)
             }
-            Task::Protect { pair } => ("protect", json!({}), pair),
+            Task::Protect { pair, bare } => match pair {
+                Some(_) => ("protect", json!({}), pair),
+                None => ("protect", json!({}), bare),
+            },
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
             Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
             Task::Maintenance { mode, pair } => {
@@ -242,6 +249,11 @@ mod tests {
             ),
             ("coloctl checkpoint --json", "checkpoint", json!({})),
             ("coloctl protect", "protect", json!({})),
+            (
+                "coloctl protect --pair vm1",
+                "protect",
+                json!({"pair": "vm1"}),
+            ),
             ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
             (
                 "coloctl failover --fenced",
@@ -261,6 +273,21 @@ mod tests {
         ] {
             assert_eq!(request(line), (command, arguments), "{line}");
         }
+    }
+
+    #[test]
+    fn every_order_names_its_pair_alike() {
+        for sub in Args::command().get_subcommands() {
+            let bare = sub.get_positionals();
+            let bare =
+                bare.filter(|it| it.get_value_names().is_some_and(|names| names == ["PAIR"]));
+            assert!(
+                bare.into_iter().all(clap::Arg::is_hide_set),
+                "{}",
+                sub.get_name()
+            );
+        }
+        Args::try_parse_from(["coloctl", "protect", "a", "--pair", "b"]).expect_err("which one?");
     }
 
     #[test]

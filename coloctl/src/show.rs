@@ -262,7 +262,13 @@ mod tests {
             "protected": true, "ms": 2_345, "disks": ["d"], "not_replicated": ["cd"],
         }}});
         assert_eq!(
-            text(&Task::Protect { pair: None }, &reply),
+            text(
+                &Task::Protect {
+                    pair: None,
+                    bare: None
+                },
+                &reply
+            ),
             "pair a: protected after 2.3 s; replicated disks: d; NOT replicated: cd\n"
         );
     }
