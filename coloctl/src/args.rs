@@ -105,6 +105,30 @@ pub enum Task {
         #[arg(long)]
         pair: Option<String>,
     },
+    /// Show what a pair is made of: its ports, lcores and settings
+    Pair {
+        /// What to do
+        #[command(subcommand)]
+        act: PairAct,
+    },
+    /// Show which output leaves without a comparison, and how much has
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        act: PolicyAct,
+    },
+    /// Record what a pair's ports see, for a reader
+    Capture {
+        /// What to do
+        #[command(subcommand)]
+        act: CaptureAct,
+    },
+    /// Count anew
+    Stats {
+        /// What to do
+        #[command(subcommand)]
+        act: StatsAct,
+    },
     /// Examine this host, its node and its QEMU: what is wrong, where, and what to do
     Doctor(crate::doctor::Words),
     /// Print a completion script for a shell
@@ -114,6 +138,61 @@ pub enum Task {
     },
     /// Print the man page
     Man,
+}
+
+/// What is done with pairs.
+#[derive(Debug, Subcommand)]
+pub enum PairAct {
+    /// Show ports, lcores and settings
+    Show {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+}
+
+/// What is done with policy rules.
+#[derive(Debug, Subcommand)]
+pub enum PolicyAct {
+    /// Show the rules, the default ones too, and the frames that each has let out
+    List {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+}
+
+/// What is done with captures.
+#[derive(Debug, Subcommand)]
+pub enum CaptureAct {
+    /// Begin: the node writes a pcapng file in its --report-dir, or in EAL's runtime directory
+    Start {
+        /// The file's name, such as x.pcapng (default: the pair's name and a random part)
+        file: Option<String>,
+        /// Its size at most, in MiB
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        limit: u64,
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// End it, and show what was captured
+    Stop {
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+}
+
+/// What is done with counts.
+#[derive(Debug, Subcommand)]
+pub enum StatsAct {
+    /// Let status count checkpoints and losses of the peer from now on; metrics and telemetry go on
+    Reset {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
 }
 
 /// What is waited for.
@@ -170,6 +249,27 @@ impl Args {
             Task::Set { name, value, pair } => {
                 ("set", json!({ "name": name, "value": value }), pair)
             }
+            Task::Pair {
+                act: PairAct::Show { pair },
+            } => ("pair-show", json!({}), pair),
+            Task::Policy {
+                act: PolicyAct::List { pair },
+            } => ("policy-list", json!({}), pair),
+            Task::Capture {
+                act: CaptureAct::Start { file, limit, pair },
+            } => {
+                let mut arguments = json!({ "limit_mib": limit });
+                if let Some(file) = file {
+                    arguments["file"] = json!(file);
+                }
+                ("capture-start", arguments, pair)
+            }
+            Task::Capture {
+                act: CaptureAct::Stop { pair },
+            } => ("capture-stop", json!({}), pair),
+            Task::Stats {
+                act: StatsAct::Reset { pair },
+            } => ("stats-reset", json!({}), pair),
             Task::Doctor(_) | Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
         };
         if let Some(pair) = pair {
@@ -191,6 +291,18 @@ impl Args {
     }
 }
 
+/// All commands that do something, each with its words in capitals.
+fn all(command: &clap::Command) -> Vec<(String, &clap::Command)> {
+    let mut found = Vec::new();
+    for sub in command.get_subcommands() {
+        let name = format!("COLOCTL {}", sub.get_name().to_uppercase());
+        found.push((name.clone(), sub));
+        let acts = sub.get_subcommands();
+        found.extend(acts.map(|act| (format!("{name} {}", act.get_name().to_uppercase()), act)));
+    }
+    found
+}
+
 /// Writes one page for all commands.
 pub fn man(out: &mut impl Write) -> io::Result<()> {
     let command = Args::command();
@@ -200,9 +312,8 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
     page.render_options_section(out)?;
-    for sub in command.get_subcommands() {
-        let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
-        writeln!(out, ".SH \"{title}\"")?;
+    for (name, sub) in all(&command) {
+        writeln!(out, ".SH \"{name}\"")?;
         let page = clap_mangen::Man::new(sub.clone());
         let mut text = Vec::new();
         page.render_description_section(&mut text)?;
@@ -255,6 +366,24 @@ mod tests {
                 json!({"pair": "vm1"}),
             ),
             ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
+            ("coloctl pair show", "pair-show", json!({})),
+            (
+                "coloctl policy list --pair a",
+                "policy-list",
+                json!({"pair": "a"}),
+            ),
+            (
+                "coloctl capture start x.pcapng --limit 5 --pair a",
+                "capture-start",
+                json!({"file": "x.pcapng", "limit_mib": 5, "pair": "a"}),
+            ),
+            (
+                "coloctl capture start",
+                "capture-start",
+                json!({"limit_mib": 64}),
+            ),
+            ("coloctl capture stop", "capture-stop", json!({})),
+            ("coloctl --json stats reset", "stats-reset", json!({})),
             (
                 "coloctl failover --fenced",
                 "failover",
@@ -295,10 +424,10 @@ mod tests {
         let mut page = Vec::new();
         man(&mut page).expect("a page");
         let page = String::from_utf8(page).expect("text");
-        for sub in Args::command().get_subcommands() {
-            let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
+        for (title, _) in all(&Args::command()) {
             assert!(page.contains(&title), "{title}");
         }
+        assert!(page.contains("COLOCTL POLICY LIST"));
         assert!(page.contains("no node runs there") && page.contains("which is silent"));
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Bounded, TransportPort};
 
@@ -27,6 +28,25 @@ pub struct PolicyRule {
     pub prefix: Option<Prefix>,
     /// The VLAN id of the outermost tag, 1 to 4094.
     pub vlan: Option<u16>,
+}
+
+impl PolicyRule {
+    /// As captures and the control socket show it.
+    pub fn to_json(&self) -> Value {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+            Protocol::Any => "any",
+        };
+        json!({
+            "name": self.name.as_str(),
+            "protocol": protocol,
+            "port": self.port.map(|port| port.get()),
+            "prefix": self.prefix.map(|prefix| prefix.to_string()),
+            "vlan": self.vlan,
+        })
+    }
 }
 
 /// What becomes of a flow.

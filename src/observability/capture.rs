@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::pcapng::Section;
 use super::private;
 use crate::compare::Reason;
-use crate::config::{PairSettings, PolicyRule, Protocol, RoleSettings};
+use crate::config::{PairSettings, PolicyRule, RoleSettings};
 use crate::flow::FlowKey;
 use crate::protect::{Cause, Migration, QemuEvent, State};
 
@@ -404,23 +404,7 @@ fn start(pair: &PairSettings, ns: u64) -> Value {
         "vm_id": pair.vm_id,
         "role": pair.role.role().as_str(),
         "numbers": if own { "own-isn" } else { "translated" },
-        "policy": pair.policy.iter().map(rule).collect::<Vec<_>>(),
-    })
-}
-
-fn rule(rule: &PolicyRule) -> Value {
-    let protocol = match rule.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Icmp => "icmp",
-        Protocol::Any => "any",
-    };
-    json!({
-        "name": rule.name.as_str(),
-        "protocol": protocol,
-        "port": rule.port.map(|port| port.get()),
-        "prefix": rule.prefix.map(|prefix| prefix.to_string()),
-        "vlan": rule.vlan,
+        "policy": pair.policy.iter().map(PolicyRule::to_json).collect::<Vec<_>>(),
     })
 }
 

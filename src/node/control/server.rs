@@ -2,13 +2,15 @@
 //!
 //! No client is waited for. One that reads nothing is read no more; one that does so for long is cut off.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
@@ -19,9 +21,12 @@ use super::orders::{Outcome, Posted, PostedOrder, posted};
 use super::socket::ControlSocket;
 use crate::config::ProcessSettings;
 use crate::control::{
-    self, CHUNK, Fault, Giver, NodeStatus, Order, Session, Snapshot, Step, Waiting,
+    self, CHUNK, Counted, Fault, Giver, NodeStatus, Order, PairStatus, Session, Snapshot, Step,
+    Waiting,
 };
+use crate::node::capture_desk::{CaptureOrder, PostedCapture};
 use crate::observability::log::Log;
+use crate::observability::private;
 
 /// Clients at a time.
 const CLIENTS: usize = 32;
@@ -49,12 +54,17 @@ pub(crate) struct Server {
     clients: Vec<Client>,
     stats: Arc<Mutex<SharedStats>>,
     orders: Sender<PostedOrder>,
+    captures: Sender<PostedCapture>,
     settings: ProcessSettings,
     log: Log,
     /// What the node is made of.
     facts: Value,
+    /// Where captures go.
+    capture_dir: PathBuf,
     /// No client is accepted before: the last attempt failed.
     deaf_until: Option<Instant>,
+    /// Of each pair by its place: when an operator has reset its counts, and what they were. The node's own go on.
+    resets: BTreeMap<usize, (Instant, Counted)>,
 }
 
 struct Client {
@@ -71,6 +81,14 @@ struct Client {
 enum Pending {
     Wait(Waiting, Instant),
     Orders(Orders),
+    Capture(Capture),
+}
+
+/// An order to the thread that writes captures.
+struct Capture {
+    pair: String,
+    outcome: Receiver<Outcome>,
+    since: Instant,
 }
 
 /// An order to one pair or several, and what has become of it.
@@ -86,20 +104,25 @@ impl Server {
     pub(super) fn new(
         socket: ControlSocket,
         stats: Arc<Mutex<SharedStats>>,
-        orders: Sender<PostedOrder>,
+        (orders, captures): (Sender<PostedOrder>, Sender<PostedCapture>),
         settings: ProcessSettings,
         log: Log,
         facts: Value,
+        runtime_dir: &Path,
     ) -> Self {
+        let capture_dir = settings.report_dir.clone();
         Self {
             socket,
             clients: Vec::new(),
             stats,
             orders,
+            captures,
             settings,
             log,
             facts,
+            capture_dir: capture_dir.unwrap_or_else(|| runtime_dir.to_owned()),
             deaf_until: None,
+            resets: BTreeMap::new(),
         }
     }
 
@@ -207,6 +230,13 @@ impl Server {
                             break;
                         }
                     },
+                    Some(Pending::Capture(capture)) => match capture.look(now) {
+                        Ok(outcome) => outcome,
+                        Err(capture) => {
+                            client.pending = Some(Pending::Capture(capture));
+                            break;
+                        }
+                    },
                     Some(Pending::Wait(waiting, deadline)) => {
                         let snapshot = snapshot.get_or_insert_with(|| self.snapshot());
                         match waiting.look(snapshot) {
@@ -229,7 +259,10 @@ impl Server {
                                 false => break,
                             }
                         };
-                        let changes = matches!(request.command, control::Command::SetLogLevel(_));
+                        let changes = matches!(
+                            request.command,
+                            control::Command::SetLogLevel(_) | control::Command::ResetStats { .. }
+                        );
                         client.active = now;
                         let by = client.by;
                         let seen = snapshot.get_or_insert_with(|| self.snapshot());
@@ -256,7 +289,7 @@ impl Server {
 
     /// Carries a command out, or says what its reply waits for.
     fn begin(
-        &self,
+        &mut self,
         command: control::Command,
         by: Giver,
         snapshot: &Snapshot,
@@ -266,6 +299,24 @@ impl Server {
             Err(fault) => Err(fault),
             Ok(Step::Reply(reply)) => Ok(reply),
             Ok(Step::Facts) => Ok(self.facts.clone()),
+            Ok(Step::Pairs(pairs)) => Ok(self.show_pairs(&pairs, snapshot)),
+            Ok(Step::Policy(pairs)) => {
+                let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                let policy = pairs
+                    .into_iter()
+                    .map(|(number, name)| (name, stats.pairs[number].policy().into()));
+                Ok(json!({ "pairs": policy.collect::<Map<_, _>>() }))
+            }
+            Ok(Step::ResetStats(pairs, reply)) => {
+                for (number, name) in pairs {
+                    let status = self.status(number);
+                    self.resets.insert(number, (now, status.counted()));
+                    self.log.alert(format_args!(
+                        "pair {name}: control socket ({by}): status counts from now on; metrics and telemetry go on"
+                    ));
+                }
+                Ok(reply)
+            }
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
                     "control socket ({by}): lines below {} are not written from now on, but for those that somebody has to \
@@ -278,6 +329,34 @@ impl Server {
             Ok(Step::Wait(waiting)) => {
                 let deadline = now + Duration::try_from_secs_f64(waiting.timeout).unwrap_or(IDLE);
                 return Err(Pending::Wait(waiting, deadline));
+            }
+            Ok(Step::Capture { pair, name, order }) => {
+                let order = match order {
+                    control::Capture::Stop => CaptureOrder::Stop,
+                    control::Capture::Start { file, limit_mib } => CaptureOrder::Start {
+                        path: self.capture_dir.join(file.unwrap_or_else(|| {
+                            format!("{name}-{}.pcapng", private::unpredictable())
+                        })),
+                        limit: limit_mib << 20,
+                    },
+                };
+                self.log.alert(format_args!(
+                    "pair {name}: control socket ({by}): {} is ordered",
+                    match order {
+                        CaptureOrder::Stop => "capture-stop",
+                        CaptureOrder::Start { .. } => "capture-start",
+                    }
+                ));
+                let (reply, outcome) = bounded(1);
+                let posted = PostedCapture { pair, order, reply };
+                if self.captures.try_send(posted).is_err() {
+                    return Ok(Err(Fault::NoTaker("too many captures are ordered")));
+                }
+                return Err(Pending::Capture(Capture {
+                    pair: name,
+                    outcome,
+                    since: now,
+                }));
             }
             Ok(Step::Order { pairs, order }) => {
                 let mut orders = Orders {
@@ -299,6 +378,32 @@ impl Server {
         })
     }
 
+    /// A pair, with its counts from the start.
+    fn status(&self, number: usize) -> PairStatus {
+        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.pairs[number].status(Instant::now())
+    }
+
+    /// What pairs are made of, and what they are now.
+    fn show_pairs(&self, pairs: &[(usize, String)], snapshot: &Snapshot) -> Value {
+        let shown = pairs.iter().map(|(number, name)| {
+            let mut shown = self.facts["pairs"][*number].clone();
+            let now = &snapshot.pairs[*number];
+            shown["role_now"] = json!(now.role.word());
+            shown["state"] = json!(now.state.word());
+            // It may have been set since the start.
+            shown["compare_timeout_ms"] = json!(now.parameters.compare_timeout_ms);
+            let lcores = self.facts["lcores"].as_array().into_iter().flatten();
+            let runs_on = |lcore: &&Value| {
+                let polled = lcore["pairs"].as_array();
+                polled.is_some_and(|polled| polled.iter().any(|it| it == name))
+            };
+            shown["lcores"] = lcores.filter(runs_on).map(|it| it["id"].clone()).collect();
+            shown
+        });
+        json!({ "pairs": shown.collect::<Vec<_>>() })
+    }
+
     fn snapshot(&self) -> Snapshot {
         let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -311,7 +416,16 @@ impl Server {
                 idle_sleep_us: micros(self.settings.idle_sleep),
                 stall_limit_s: self.settings.stall_limit.map_or(0, |limit| limit.as_secs()),
             },
-            pairs: stats.pairs.iter().map(|pair| pair.status(now)).collect(),
+            pairs: (stats.pairs.iter().enumerate())
+                .map(|(number, pair)| {
+                    let mut status = pair.status(now);
+                    if let Some((at, base)) = self.resets.get(&number) {
+                        let seconds = now.saturating_duration_since(*at).as_secs_f64();
+                        status.count_from(*base, seconds);
+                    }
+                    status
+                })
+                .collect(),
         }
     }
 }
@@ -329,6 +443,29 @@ fn micros(time: Option<Duration>) -> u64 {
     time.map_or(0, |time| {
         u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
     })
+}
+
+impl Capture {
+    /// The outcome, or itself while it is missing.
+    fn look(self, now: Instant) -> Result<Outcome, Self> {
+        let late = now.saturating_duration_since(self.since) >= ORDER;
+        let outcome = match self.outcome.try_recv() {
+            Ok(outcome) => outcome.map(|value| json!({ "pairs": { self.pair: value } })),
+            Err(TryRecvError::Empty) if !late => return Err(self),
+            Err(TryRecvError::Empty) => Err(Fault::Timeout {
+                what: format!("pair {}: capture", self.pair),
+                seconds: ORDER.as_secs_f64(),
+                now: "the thread that writes captures does not answer: it may still take effect; see the log, and the \
+                      disk"
+                    .to_owned(),
+            }),
+            Err(TryRecvError::Disconnected) => Err(Fault::Refused {
+                pair: self.pair,
+                why: "the node ends".to_owned(),
+            }),
+        };
+        Ok(outcome)
+    }
 }
 
 impl Orders {
