@@ -66,7 +66,11 @@ pub enum Task {
     /// Set COLO up: copy this node's running VM to the other node's QEMU, until both nodes are protected
     Protect {
         /// The pair (needed where there are several)
+        #[arg(long)]
         pair: Option<String>,
+        /// The same as --pair
+        #[arg(value_name = "PAIR", conflicts_with = "pair", hide = true)]
+        bare: Option<String>,
     },
     /// Let QEMU take a checkpoint, and wait for its commit
     Checkpoint {
@@ -101,6 +105,30 @@ pub enum Task {
         #[arg(long)]
         pair: Option<String>,
     },
+    /// Show what a pair is made of: its ports, lcores and settings
+    Pair {
+        /// What to do
+        #[command(subcommand)]
+        act: PairAct,
+    },
+    /// Show which output leaves without a comparison, and how much has
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        act: PolicyAct,
+    },
+    /// Record what a pair's ports see, for a reader
+    Capture {
+        /// What to do
+        #[command(subcommand)]
+        act: CaptureAct,
+    },
+    /// Count anew
+    Stats {
+        /// What to do
+        #[command(subcommand)]
+        act: StatsAct,
+    },
     /// Examine this host, its node and its QEMU: what is wrong, where, and what to do
     Doctor(crate::doctor::Words),
     /// Print a completion script for a shell
@@ -110,6 +138,61 @@ pub enum Task {
     },
     /// Print the man page
     Man,
+}
+
+/// What is done with pairs.
+#[derive(Debug, Subcommand)]
+pub enum PairAct {
+    /// Show ports, lcores and settings
+    Show {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+}
+
+/// What is done with policy rules.
+#[derive(Debug, Subcommand)]
+pub enum PolicyAct {
+    /// Show the rules, the default ones too, and the frames that each has let out
+    List {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+}
+
+/// What is done with captures.
+#[derive(Debug, Subcommand)]
+pub enum CaptureAct {
+    /// Begin: the node writes a pcapng file in its --report-dir, or in EAL's runtime directory
+    Start {
+        /// The file's name, such as x.pcapng (default: the pair's name and a random part)
+        file: Option<String>,
+        /// Its size at most, in MiB
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        limit: u64,
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+    /// End it, and show what was captured
+    Stop {
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
+}
+
+/// What is done with counts.
+#[derive(Debug, Subcommand)]
+pub enum StatsAct {
+    /// Let status count checkpoints and losses of the peer from now on; metrics and telemetry go on
+    Reset {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+    },
 }
 
 /// What is waited for.
@@ -154,7 +237,10 @@ impl Args {
                 let arguments = json!({ "for": word(*condition), "timeout": timeout });
                 ("wait", arguments, pair)
             }
-            Task::Protect { pair } => ("protect", json!({}), pair),
+            Task::Protect { pair, bare } => match pair {
+                Some(_) => ("protect", json!({}), pair),
+                None => ("protect", json!({}), bare),
+            },
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
             Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
             Task::Maintenance { mode, pair } => {
@@ -163,6 +249,27 @@ impl Args {
             Task::Set { name, value, pair } => {
                 ("set", json!({ "name": name, "value": value }), pair)
             }
+            Task::Pair {
+                act: PairAct::Show { pair },
+            } => ("pair-show", json!({}), pair),
+            Task::Policy {
+                act: PolicyAct::List { pair },
+            } => ("policy-list", json!({}), pair),
+            Task::Capture {
+                act: CaptureAct::Start { file, limit, pair },
+            } => {
+                let mut arguments = json!({ "limit_mib": limit });
+                if let Some(file) = file {
+                    arguments["file"] = json!(file);
+                }
+                ("capture-start", arguments, pair)
+            }
+            Task::Capture {
+                act: CaptureAct::Stop { pair },
+            } => ("capture-stop", json!({}), pair),
+            Task::Stats {
+                act: StatsAct::Reset { pair },
+            } => ("stats-reset", json!({}), pair),
             Task::Doctor(_) | Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
         };
         if let Some(pair) = pair {
@@ -184,6 +291,18 @@ impl Args {
     }
 }
 
+/// All commands that do something, each with its words in capitals.
+fn all(command: &clap::Command) -> Vec<(String, &clap::Command)> {
+    let mut found = Vec::new();
+    for sub in command.get_subcommands() {
+        let name = format!("COLOCTL {}", sub.get_name().to_uppercase());
+        found.push((name.clone(), sub));
+        let acts = sub.get_subcommands();
+        found.extend(acts.map(|act| (format!("{name} {}", act.get_name().to_uppercase()), act)));
+    }
+    found
+}
+
 /// Writes one page for all commands.
 pub fn man(out: &mut impl Write) -> io::Result<()> {
     let command = Args::command();
@@ -193,9 +312,8 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
     page.render_options_section(out)?;
-    for sub in command.get_subcommands() {
-        let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
-        writeln!(out, ".SH \"{title}\"")?;
+    for (name, sub) in all(&command) {
+        writeln!(out, ".SH \"{name}\"")?;
         let page = clap_mangen::Man::new(sub.clone());
         let mut text = Vec::new();
         page.render_description_section(&mut text)?;
@@ -242,7 +360,30 @@ mod tests {
             ),
             ("coloctl checkpoint --json", "checkpoint", json!({})),
             ("coloctl protect", "protect", json!({})),
+            (
+                "coloctl protect --pair vm1",
+                "protect",
+                json!({"pair": "vm1"}),
+            ),
             ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
+            ("coloctl pair show", "pair-show", json!({})),
+            (
+                "coloctl policy list --pair a",
+                "policy-list",
+                json!({"pair": "a"}),
+            ),
+            (
+                "coloctl capture start x.pcapng --limit 5 --pair a",
+                "capture-start",
+                json!({"file": "x.pcapng", "limit_mib": 5, "pair": "a"}),
+            ),
+            (
+                "coloctl capture start",
+                "capture-start",
+                json!({"limit_mib": 64}),
+            ),
+            ("coloctl capture stop", "capture-stop", json!({})),
+            ("coloctl --json stats reset", "stats-reset", json!({})),
             (
                 "coloctl failover --fenced",
                 "failover",
@@ -264,14 +405,29 @@ mod tests {
     }
 
     #[test]
+    fn every_order_names_its_pair_alike() {
+        for sub in Args::command().get_subcommands() {
+            let bare = sub.get_positionals();
+            let bare =
+                bare.filter(|it| it.get_value_names().is_some_and(|names| names == ["PAIR"]));
+            assert!(
+                bare.into_iter().all(clap::Arg::is_hide_set),
+                "{}",
+                sub.get_name()
+            );
+        }
+        Args::try_parse_from(["coloctl", "protect", "a", "--pair", "b"]).expect_err("which one?");
+    }
+
+    #[test]
     fn the_page_has_every_command_and_the_exit_statuses() {
         let mut page = Vec::new();
         man(&mut page).expect("a page");
         let page = String::from_utf8(page).expect("text");
-        for sub in Args::command().get_subcommands() {
-            let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
+        for (title, _) in all(&Args::command()) {
             assert!(page.contains(&title), "{title}");
         }
+        assert!(page.contains("COLOCTL POLICY LIST"));
         assert!(page.contains("no node runs there") && page.contains("which is silent"));
     }
 }

@@ -16,6 +16,16 @@ pub fn text(task: &Task, reply: &Value) -> String {
                 let _ = write_pair(&mut text, pair);
             }
         }
+        Task::Pair { .. } => {
+            for pair in reply["pairs"].as_array().into_iter().flatten() {
+                let _ = write_made_of(&mut text, pair);
+            }
+        }
+        Task::Policy { .. } => {
+            for (pair, rules) in reply["pairs"].as_object().into_iter().flatten() {
+                let _ = write_policy(&mut text, pair, rules);
+            }
+        }
         Task::Set { name, value, .. } => {
             let _ = writeln!(text, "{name} is {value} now");
         }
@@ -40,9 +50,32 @@ fn done(task: &Task, outcome: &Value) -> String {
             ms("stop_ms"),
             ms("pause_ms")
         ),
+        Task::Capture { .. } => captured(outcome),
+        Task::Stats { .. } => format!(
+            "status counts from now on; before: requested {}, committed {}, losses of the peer {}",
+            outcome["requested"], outcome["committed"], outcome["losses"]
+        ),
         Task::Failover { .. } => "QEMU has accepted x-colo-lost-heartbeat".to_owned(),
         _ => "the peer knows of the restart; end this node and start it again".to_owned(),
     }
+}
+
+fn captured(outcome: &Value) -> String {
+    let path = outcome["path"].as_str().unwrap_or_default();
+    if outcome["limit_mib"].is_u64() {
+        return format!("capturing to {path}, {} MiB at most", outcome["limit_mib"]);
+    }
+    let mut text = format!(
+        "{} frames, {} bytes in {path}; {} records lost",
+        outcome["frames"], outcome["bytes"], outcome["lost"]
+    );
+    if outcome["full"] == true {
+        text.push_str("; it had reached its bound");
+    }
+    if let Some(fault) = outcome["fault"].as_str() {
+        let _ = write!(text, "; the disk has failed: {fault}");
+    }
+    text
 }
 
 fn protected(outcome: &Value) -> String {
@@ -89,6 +122,72 @@ pub fn progress(pair: &Value) -> Option<String> {
         mib(done),
         mib(total)
     ))
+}
+
+/// What a pair is made of.
+fn write_made_of(text: &mut String, pair: &Value) -> std::fmt::Result {
+    let word = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    writeln!(
+        text,
+        "pair {}: began as {}, is {}, {}",
+        word(&pair["name"]),
+        word(&pair["role"]),
+        word(&pair["role_now"]),
+        word(&pair["state"])
+    )?;
+    let mut line = |name: &str, what: String| writeln!(text, "  {name:<11} {what}");
+    for port in pair["ports"].as_array().into_iter().flatten() {
+        let mut what = format!("{}, {}", word(&port["name"]), word(&port["driver"]));
+        for (key, before) in [("interface", "on "), ("socket", ""), ("mtu", "MTU ")] {
+            if !port[key].is_null() {
+                let _ = write!(what, ", {before}{}", word(&port[key]));
+            }
+        }
+        line(&word(&port["place"]), what)?;
+    }
+    if let Some(qmp) = pair["qmp"].as_str() {
+        line("monitor", qmp.to_owned())?;
+    }
+    let lcores = pair["lcores"].as_array().into_iter().flatten();
+    let lcores: Vec<String> = lcores.map(word).collect();
+    line("lcores", lcores.join(", "))?;
+    line(
+        "settings",
+        format!(
+            "vm-id {}, compare-timeout {} ms, hold-frames {}, flows {}, failover {}, on-peer-lost {}",
+            pair["vm_id"],
+            pair["compare_timeout_ms"],
+            pair["hold_frames"],
+            pair["flows"],
+            word(&pair["failover"]),
+            word(&pair["on_peer_lost"])
+        ),
+    )
+}
+
+/// The rules of a pair.
+fn write_policy(text: &mut String, pair: &str, rules: &Value) -> std::fmt::Result {
+    writeln!(text, "pair {pair}:")?;
+    for rule in rules.as_array().into_iter().flatten() {
+        let mut what = match rule["default"].as_bool() {
+            Some(true) => "default rule".to_owned(),
+            _ => rule["protocol"].as_str().unwrap_or_default().to_owned(),
+        };
+        for key in ["port", "prefix", "vlan"] {
+            match &rule[key] {
+                Value::Null => {}
+                Value::String(value) => write!(what, ", {key} {value}")?,
+                value => write!(what, ", {key} {value}")?,
+            }
+        }
+        let name = rule["name"].as_str().unwrap_or_default();
+        writeln!(text, "  {name:<20} {what}; {} frames", rule["frames"])?;
+    }
+    Ok(())
 }
 
 fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
@@ -204,6 +303,10 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
         "checkpoints",
         format!("{last}; requested {requested}, committed {committed}"),
     )?;
+    if pair["reset_s"].is_number() {
+        let since = age(&pair["reset_s"]);
+        line("counts", format!("of the last {since}, since stats reset"))?;
+    }
     if let Some(what) = progress(pair) {
         line("protect", what)?;
     }
@@ -262,8 +365,71 @@ mod tests {
             "protected": true, "ms": 2_345, "disks": ["d"], "not_replicated": ["cd"],
         }}});
         assert_eq!(
-            text(&Task::Protect { pair: None }, &reply),
+            text(
+                &Task::Protect {
+                    pair: None,
+                    bare: None
+                },
+                &reply
+            ),
             "pair a: protected after 2.3 s; replicated disks: d; NOT replicated: cd\n"
+        );
+    }
+
+    #[test]
+    fn rules_and_parts_of_pairs_have_a_line_each() {
+        let policy = Task::Policy {
+            act: crate::args::PolicyAct::List { pair: None },
+        };
+        let reply = json!({"pairs": {"a": [
+            {"name": "arp", "default": true, "frames": 3},
+            {"name": "ntp", "default": false, "protocol": "udp", "port": 123, "prefix": "10.0.0.0/8", "vlan": null,
+                "frames": 0},
+        ]}});
+        assert_eq!(
+            text(&policy, &reply),
+            "pair a:\n  arp                  default rule; 3 frames\n\
+             \x20 ntp                  udp, port 123, prefix 10.0.0.0/8; 0 frames\n"
+        );
+        let show = Task::Pair {
+            act: crate::args::PairAct::Show { pair: None },
+        };
+        let reply = json!({"pairs": [{
+            "name": "a", "role": "secondary", "role_now": "primary", "state": "solo", "qmp": "/q", "lcores": [1, 3],
+            "vm_id": 7, "compare_timeout_ms": 3000, "hold_frames": 16384, "flows": 65536, "failover": "manual",
+            "on_peer_lost": "hold",
+            "ports": [{"place": "guest", "name": "net_vhost0", "driver": "net_vhost", "socket": "/g", "mtu": 1500}],
+        }]});
+        assert_eq!(
+            text(&show, &reply),
+            "pair a: began as secondary, is primary, solo\n\
+             \x20 guest       net_vhost0, net_vhost, /g, MTU 1500\n\
+             \x20 monitor     /q\n\
+             \x20 lcores      1, 3\n\
+             \x20 settings    vm-id 7, compare-timeout 3000 ms, hold-frames 16384, flows 65536, failover manual, \
+             on-peer-lost hold\n"
+        );
+        let stop = Task::Capture {
+            act: crate::args::CaptureAct::Stop { pair: None },
+        };
+        let reply = json!({"pairs": {"a": {"path": "/d/x.pcapng", "frames": 4, "bytes": 900, "lost": 0, "full": true,
+            "fault": null}}});
+        assert_eq!(
+            text(&stop, &reply),
+            "pair a: 4 frames, 900 bytes in /d/x.pcapng; 0 records lost; it had reached its bound\n"
+        );
+        let reply = json!({"pairs": {"a": {"path": "/d/x.pcapng", "limit_mib": 64}}});
+        assert_eq!(
+            text(&stop, &reply),
+            "pair a: capturing to /d/x.pcapng, 64 MiB at most\n"
+        );
+        let reset = Task::Stats {
+            act: crate::args::StatsAct::Reset { pair: None },
+        };
+        let reply = json!({"pairs": {"a": {"requested": 4, "committed": 3, "losses": 1}}});
+        assert_eq!(
+            text(&reset, &reply),
+            "pair a: status counts from now on; before: requested 4, committed 3, losses of the peer 1\n"
         );
     }
 

@@ -348,6 +348,21 @@ pub fn packet_port(number: usize, interface: &str) -> String {
     )
 }
 
+/// Set by `hugepages/reserve`: the free hugepages are for the command that it runs.
+const RESERVED: &str = "DPDK_COLO_HUGEPAGES";
+
+/// EAL's words for memory. Free hugepages on a machine that mounts none are another program's, which has reserved them
+/// for a moment, unless they were reserved for this run.
+fn memory_words(free_mib: u64, wanted_mib: u64, mounts: &str, reserved: bool) -> &'static str {
+    let mounted = mounts
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some("hugetlbfs"));
+    match free_mib >= wanted_mib && (mounted || reserved) {
+        true => "--in-memory --single-file-segments",
+        false => "--no-huge",
+    }
+}
+
 /// EAL options: hugepages where enough are free, and two lcores that float over all allowed CPUs, so that
 /// small machines can run several nodes.
 fn eal(role: &str, memory_mib: u64) -> Result<String, LabError> {
@@ -357,11 +372,9 @@ fn eal(role: &str, memory_mib: u64) -> Result<String, LabError> {
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
         .map_or("0", str::trim);
-    let memory = if huge_memory_free() >= memory_mib {
-        "--in-memory --single-file-segments"
-    } else {
-        "--no-huge"
-    };
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let reserved = std::env::var_os(RESERVED).is_some();
+    let memory = memory_words(huge_memory_free(), memory_mib, &mounts, reserved);
     Ok(format!(
         "--lcores 0@({cpus}),1@({cpus}) {memory} -m {memory_mib} --no-pci --file-prefix {role}-{}",
         std::process::id()
@@ -431,6 +444,17 @@ impl Summary {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn hugepages_that_are_reserved_for_somebody_else_are_left_alone() {
+        const MOUNTED: &str = "proc /proc proc rw 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw 0 0\n";
+        const PLAIN: &str = "proc /proc proc rw 0 0\n/dev/sda /hugetlbfs ext4 rw 0 0\n";
+        let huge =
+            |free, mounts, reserved| memory_words(free, 512, mounts, reserved) != "--no-huge";
+        assert!(huge(512, MOUNTED, false) && huge(512, PLAIN, true));
+        assert!(!huge(4096, PLAIN, false), "they are another program's");
+        assert!(!huge(511, MOUNTED, false) && !huge(511, PLAIN, true));
+    }
 
     #[test]
     fn a_summary_gives_counters_histograms_and_reasons() {

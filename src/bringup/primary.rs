@@ -316,7 +316,15 @@ async fn settle(desk: &Desk) -> Result<(), Failure> {
     loop {
         desk.check_monitor()?;
         while let Some(word) = desk.take_word() {
-            peer |= matches!(word, Message::Protected { .. });
+            match word {
+                Message::Protected { .. } => peer = true,
+                Message::Refused { why, .. } => {
+                    return Err(Failure::new(format!(
+                        "this node's QEMU is in COLO, and the secondary's node gives up: {why}; see status at both nodes"
+                    )));
+                }
+                _ => {}
+            }
         }
         let own = desk.is_protected();
         if own && peer {

@@ -50,11 +50,18 @@ pub(super) async fn run(desk: Desk, order: Order) -> Result<Outcome, Failure> {
     if !undo.is_empty() && loads(&desk).await {
         undo.clear();
     }
+    let undone = !undo.is_empty();
     let left = undo::all(&desk, undo).await;
-    let failure = match left.is_empty() {
+    let mut failure = match left.is_empty() {
         true => failure,
         false => failure.and(&format!("not undone: {}", left.join("; "))),
     };
+    // No command keeps a state from coming in between the question and the change.
+    if undone && loads(&desk).await {
+        failure = failure.and(
+            "a state has begun to come in while this was changed back: end its QEMU, start it anew, and order it again",
+        );
+    }
     desk.tell(Message::refused(attempt, &failure));
     Err(failure)
 }

@@ -2,12 +2,14 @@
 
 use crate::qmp::RunState;
 
-/// Whether QEMU is owed `cont`: a `stop` was given to it, and no `cont` was executed since then.
+/// Whether QEMU is owed `cont`: a `stop` was given to it, and the VM has not gone on since then.
 ///
 /// It outlives the bring-up: the monitor may be lost between the two commands, and then nothing else starts the VM.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ContOwed {
     owed: bool,
+    /// The token of the `stop` that QEMU has not answered.
+    stops: Option<u64>,
     /// The token of the `cont` that QEMU has not answered.
     asked: Option<u64>,
 }
@@ -17,7 +19,13 @@ impl ContOwed {
     pub fn executes(&mut self, token: u64, name: &str) {
         match name {
             // Its reply may be lost, and it executed all the same.
-            "stop" => (self.owed, self.asked) = (true, None),
+            "stop" => {
+                *self = Self {
+                    owed: true,
+                    stops: Some(token),
+                    asked: None,
+                };
+            }
             "cont" => self.asked = Some(token),
             _ => {}
         }
@@ -25,14 +33,25 @@ impl ContOwed {
 
     /// QEMU has answered the command with this token.
     pub fn replied(&mut self, token: u64, ok: bool) {
+        if self.stops == Some(token) {
+            self.stops = None;
+        }
         if ok && self.asked == Some(token) {
+            *self = Self::default();
+        }
+    }
+
+    /// RESUME: somebody lets the VM go on, and who stops it now wants it so. Before the answer to `stop` it was of an
+    /// earlier stop.
+    pub fn resumed(&mut self) {
+        if self.stops.is_none() {
             *self = Self::default();
         }
     }
 
     /// The monitor answers again, and the VM is in this state: whether QEMU is to be given `cont` now.
     pub fn connects(&mut self, run: RunState) -> bool {
-        self.asked = None;
+        (self.stops, self.asked) = (None, None);
         self.owed &= run == RunState::Paused;
         self.owed
     }

@@ -592,6 +592,53 @@ fn a_pair_in_colo_that_is_not_protected_is_left_to_the_operator() {
 }
 
 #[test]
+fn a_secondary_that_gives_up_in_colo_is_not_waited_for() {
+    let mut world = World::new(true, OLD);
+    world.unprotected = true;
+    world.ends = Some((1, 10_000));
+    let failure = world.run().expect_err("it is not protected").to_string();
+    assert!(failure.contains("QEMU is in COLO"), "{failure}");
+    assert!(
+        failure.contains("gives up: its QEMU: its monitor was lost"),
+        "{failure}"
+    );
+    assert!(world.now < 15_000, "{}", world.now);
+    assert!(
+        world.qemus[0].now.capabilities["x-colo"],
+        "nothing is undone"
+    );
+}
+
+#[test]
+fn a_state_that_comes_while_the_secondary_gives_up_is_named() {
+    let prepare = Message::Prepare {
+        attempt: 1,
+        qemu: [7, 2, 22],
+        disks: vec!["disk".to_owned()],
+    };
+    let mut world = World::new(true, OLD);
+    world.tell(1, prepare);
+    let mut failure = None;
+    while let Some(script) = world.scripts[1].as_mut().filter(|_| failure.is_none()) {
+        world.now += 50;
+        script.look(world.now, false);
+        while let Some(output) = script.next_output() {
+            if let Output::Execute { name, arguments } = output {
+                let reply = world.qemus[1].execute(name, &arguments);
+                if name == "nbd-server-stop" {
+                    world.qemus[1].migration = "active";
+                }
+                script.replied(reply);
+            }
+        }
+        failure = script.take_outcome();
+    }
+    let failure = failure.expect("it gives up").expect_err("nobody speaks");
+    let says = "a state has begun to come in while";
+    assert!(failure.to_string().contains(says), "{failure}");
+}
+
+#[test]
 fn a_secondary_whose_primary_is_gone_gives_up() {
     let mut world = World::new(true, OLD);
     let before = world.settings()[1].clone();
@@ -744,4 +791,20 @@ fn a_vm_that_was_stopped_is_owed_cont_until_qemu_has_executed_it() {
         !owed.connects(RunState::Paused),
         "this is somebody's choice"
     );
+}
+
+#[test]
+fn a_vm_that_somebody_has_let_go_on_is_owed_nothing() {
+    let mut owed = ContOwed::default();
+    owed.executes(1, "stop");
+    owed.resumed();
+    assert!(owed.is_owed(), "it was of a stop before this one");
+    owed.replied(1, true);
+    owed.resumed();
+    assert!(!owed.is_owed() && !owed.connects(RunState::Paused));
+    // A reply that was lost with the monitor is not waited for.
+    owed.executes(2, "stop");
+    assert!(owed.connects(RunState::Paused));
+    owed.resumed();
+    assert!(!owed.is_owed());
 }

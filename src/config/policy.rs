@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::mask::{MaskError, MaskKeys, MaskRule};
 use super::{Bounded, TransportPort};
@@ -50,6 +51,25 @@ impl PolicyRule {
     /// Whether it is only tried.
     pub fn is_tried(&self) -> bool {
         self.mask.as_ref().is_some_and(|mask| mask.dry_run)
+    }
+}
+
+impl PolicyRule {
+    /// As captures and the control socket show it.
+    pub fn to_json(&self) -> Value {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+            Protocol::Any => "any",
+        };
+        json!({
+            "name": self.name.as_str(),
+            "protocol": protocol,
+            "port": self.port.map(|port| port.get()),
+            "prefix": self.prefix.map(|prefix| prefix.to_string()),
+            "vlan": self.vlan,
+        })
     }
 }
 

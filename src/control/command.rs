@@ -85,6 +85,28 @@ pub enum Command {
     SetLogLevel(Level),
     /// Show what the node is made of.
     Facts,
+    /// Show what pairs are made of.
+    ShowPairs {
+        /// This pair alone.
+        pair: Option<String>,
+    },
+    /// Show the policy rules and what each has let out.
+    ListPolicy {
+        /// Of this pair alone.
+        pair: Option<String>,
+    },
+    /// Record what a pair's ports see, or end that.
+    Capture {
+        /// For this pair.
+        pair: Option<String>,
+        /// Which.
+        order: Capture,
+    },
+    /// Count from now on, in `status`.
+    ResetStats {
+        /// This pair alone.
+        pair: Option<String>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -125,6 +147,67 @@ enum Mode {
 struct OfMaintenance {
     pair: Option<String>,
     mode: Mode,
+}
+
+/// What is ordered of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Capture {
+    /// Begin.
+    Start {
+        /// The file's name, in the node's directory for it.
+        file: Option<String>,
+        /// Its bound.
+        limit_mib: u64,
+    },
+    /// End.
+    Stop,
+}
+
+/// A capture's bound where nobody says it, in MiB.
+const CAPTURE: u64 = 64;
+/// The largest one.
+const CAPTURE_MAX: u64 = 65_536;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfCapture {
+    pair: Option<String>,
+    file: Option<String>,
+    limit_mib: Option<u64>,
+}
+
+fn capture(of: OfCapture) -> Result<Command, Fault> {
+    let refused = |reason: String| Fault::Arguments {
+        command: "capture-start",
+        reason,
+    };
+    let limit_mib = of.limit_mib.unwrap_or(CAPTURE);
+    if !(1..=CAPTURE_MAX).contains(&limit_mib) {
+        return Err(refused(format!(
+            "limit_mib is {limit_mib}; give MiB from 1 to {CAPTURE_MAX}"
+        )));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if let Some(file) = &of.file
+        && (file.starts_with(['.', '-'])
+            || file.starts_with("divergence-")
+            || !file.ends_with(".pcapng")
+            || file.len() > 100
+            || !file.bytes().all(plain))
+    {
+        return Err(refused(format!(
+            "{file:?} is no name for a capture; give up to 100 letters, digits, \".\", \"_\" and \"-\" with \
+             \".pcapng\" behind them: the node makes it in its --report-dir, or in EAL's runtime directory"
+        )));
+    }
+    let order = Capture::Start {
+        file: of.file,
+        limit_mib,
+    };
+    Ok(Command::Capture {
+        pair: of.pair,
+        order,
+    })
 }
 
 #[derive(Deserialize)]
@@ -196,6 +279,24 @@ impl Command {
             "facts" => {
                 let Nothing {} = read("facts", arguments)?;
                 Self::Facts
+            }
+            "pair-show" => {
+                let OfPair { pair } = read("pair-show", arguments)?;
+                Self::ShowPairs { pair }
+            }
+            "policy-list" => {
+                let OfPair { pair } = read("policy-list", arguments)?;
+                Self::ListPolicy { pair }
+            }
+            "capture-start" => capture(read("capture-start", arguments)?)?,
+            "capture-stop" => {
+                let OfPair { pair } = read("capture-stop", arguments)?;
+                let order = Capture::Stop;
+                Self::Capture { pair, order }
+            }
+            "stats-reset" => {
+                let OfPair { pair } = read("stats-reset", arguments)?;
+                Self::ResetStats { pair }
             }
             "examine" => {
                 let OfPair { pair } = read("examine", arguments)?;
@@ -276,6 +377,21 @@ pub enum Step {
     },
     /// What the node is made of is the reply.
     Facts,
+    /// The thread that writes captures has this to do for the pair of this number.
+    Capture {
+        /// By its place in the snapshot.
+        pair: usize,
+        /// Its name.
+        name: String,
+        /// What.
+        order: Capture,
+    },
+    /// What these pairs are made of is the reply.
+    Pairs(Vec<(usize, String)>),
+    /// The policy of these pairs is the reply.
+    Policy(Vec<(usize, String)>),
+    /// `status` counts for these pairs from now on; then comes the reply.
+    ResetStats(Vec<(usize, String)>, Value),
     /// The log's level is to be this; then comes the reply.
     SetLogLevel(Level, Value),
 }
@@ -328,6 +444,31 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
             Step::Order { pairs, order }
         }
         Command::Facts => Step::Facts,
+        Command::ShowPairs { pair } => Step::Pairs(named(pair.as_deref(), snapshot)?),
+        Command::ListPolicy { pair } => Step::Policy(named(pair.as_deref(), snapshot)?),
+        Command::Capture { pair, order } => {
+            let mut pairs = named(pair.as_deref(), snapshot)?;
+            match (pairs.pop(), pairs.is_empty()) {
+                (Some((pair, name)), true) => Step::Capture { pair, name, order },
+                _ => {
+                    return Err(Fault::WhichPair {
+                        command: match order {
+                            Capture::Start { .. } => "capture-start",
+                            Capture::Stop => "capture-stop",
+                        },
+                        known: known(snapshot),
+                    });
+                }
+            }
+        }
+        Command::ResetStats { pair } => {
+            let pairs = named(pair.as_deref(), snapshot)?;
+            let counted = pairs
+                .iter()
+                .map(|(number, name)| (name.clone(), json!(snapshot.pairs[*number].counted())));
+            let reply = json!({ "pairs": counted.collect::<Map<_, _>>() });
+            Step::ResetStats(pairs, reply)
+        }
         Command::SetLogLevel(level) => {
             let reply = json!({ "name": "log-level", "value": level.word() });
             Step::SetLogLevel(level, reply)
@@ -498,6 +639,32 @@ mod tests {
                 },
             ),
             ("facts", json!({}), Command::Facts),
+            ("pair-show", json!({}), Command::ShowPairs { pair: None }),
+            (
+                "policy-list",
+                json!({"pair": "a"}),
+                Command::ListPolicy { pair: pair() },
+            ),
+            (
+                "capture-start",
+                json!({"file": "a.pcapng", "limit_mib": 5}),
+                Command::Capture {
+                    pair: None,
+                    order: Capture::Start {
+                        file: Some("a.pcapng".to_owned()),
+                        limit_mib: 5,
+                    },
+                },
+            ),
+            (
+                "capture-stop",
+                json!({"pair": "a"}),
+                Command::Capture {
+                    pair: pair(),
+                    order: Capture::Stop,
+                },
+            ),
+            ("stats-reset", json!({}), Command::ResetStats { pair: None }),
             (
                 "examine",
                 json!({"pair": "a"}),
@@ -533,6 +700,24 @@ mod tests {
                 "expected a string",
             ),
             ("wait", json!({}), Class::Invalid, "missing field `for`"),
+            (
+                "capture-start",
+                json!({"limit_mib": 0}),
+                Class::Invalid,
+                "from 1 to 65536",
+            ),
+            (
+                "capture-stop",
+                json!({"file": "x.pcapng"}),
+                Class::Invalid,
+                "unknown field `file`",
+            ),
+            (
+                "stats-reset",
+                json!({"counter": "all"}),
+                Class::Invalid,
+                "unknown field `counter`",
+            ),
             (
                 "wait",
                 json!({"for": "luck"}),
@@ -659,6 +844,61 @@ mod tests {
         );
         assert_eq!(reply["node"]["pid"], 1);
         assert_eq!(pair["parameters"]["compare_timeout_ms"], 3000);
+    }
+
+    #[test]
+    fn a_capture_has_a_plain_name_and_one_pair() {
+        for name in [
+            "",
+            "x",
+            "../x.pcapng",
+            "/etc/x.pcapng",
+            ".x.pcapng",
+            "divergence-1-1.x.pcapng",
+            "-x.pcapng",
+            "a b.pcapng",
+            "x.pcap",
+        ] {
+            let fault = command("capture-start", json!({"file": name})).expect_err(name);
+            assert_eq!(fault.class(), Class::Invalid);
+            assert!(
+                fault.to_string().contains("no name for a capture"),
+                "{fault}"
+            );
+        }
+        let start = |pair: Option<&str>| {
+            let order = command("capture-start", json!({"pair": pair})).expect("an order");
+            begin(order, &two())
+        };
+        let fault = start(None).expect_err("which?");
+        assert!(fault.to_string().ends_with("name one of: a, b"), "{fault}");
+        let (pair, name) = (1, "b".to_owned());
+        let order = Capture::Start {
+            file: None,
+            limit_mib: 64,
+        };
+        assert_eq!(start(Some("b")), Ok(Step::Capture { pair, name, order }));
+        start(Some("c")).expect_err("no c");
+    }
+
+    #[test]
+    fn a_reset_says_what_was_counted_and_concerns_the_pairs_that_it_names() {
+        let snapshot = two();
+        let reset = |pair: Option<&str>| {
+            let pair = pair.map(str::to_owned);
+            begin(Command::ResetStats { pair }, &snapshot)
+        };
+        let counted = json!({"requested": 1, "committed": 3, "losses": 0});
+        assert_eq!(
+            reset(Some("b")),
+            Ok(Step::ResetStats(
+                vec![(1, "b".to_owned())],
+                json!({"pairs": {"b": counted}})
+            ))
+        );
+        assert!(matches!(reset(None), Ok(Step::ResetStats(pairs, _)) if pairs.len() == 2));
+        let fault = reset(Some("c")).expect_err("no c");
+        assert_eq!(fault.class(), Class::Unknown);
     }
 
     #[test]

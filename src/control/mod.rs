@@ -12,13 +12,13 @@ mod order;
 mod session;
 mod status;
 
-pub use command::{Command, Condition, Step, Waiting, begin};
+pub use command::{Capture, Command, Condition, Step, Waiting, begin};
 pub use explain::{SUPERSEDED, promotable, todo, why};
 pub use fault::{Class, Fault};
 pub use order::{Means, Order, check};
 pub use session::{CHUNK, Request, Session};
 pub use status::{
-    CheckpointStatus, FailoverParameters, Giver, HeldStatus, LastCheckpoint, LinkStatus,
+    CheckpointStatus, Counted, FailoverParameters, Giver, HeldStatus, LastCheckpoint, LinkStatus,
     MonitorStatus, NodeStatus, OrderStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus,
     RefusedFrames, RingStatus, RoleNow, Snapshot,
 };

@@ -67,6 +67,8 @@ pub struct PairStatus {
     pub peer: Option<PeerStatus>,
     /// Checkpoints.
     pub checkpoints: CheckpointStatus,
+    /// Seconds since `stats-reset`, from when `requested`, `committed` and `losses` count; `None`: from the start.
+    pub reset_s: Option<f64>,
     /// What an ordered protection is doing; `None`: none is under way.
     pub protect: Option<ProtectStatus>,
     /// What waits to leave.
@@ -280,7 +282,39 @@ pub struct FailoverParameters {
     pub restart_limit_ms: u64,
 }
 
+/// What of a pair's status counts from the start, or from a reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    /// Checkpoints that were asked for.
+    pub requested: u64,
+    /// Checkpoints that were committed.
+    pub committed: u64,
+    /// Times the peer was lost.
+    pub losses: u64,
+}
+
 impl PairStatus {
+    /// What counts.
+    pub fn counted(&self) -> Counted {
+        Counted {
+            requested: self.checkpoints.requested,
+            committed: self.checkpoints.committed,
+            losses: self.peer.map_or(0, |peer| peer.losses),
+        }
+    }
+
+    /// Counts from a reset, which was `seconds` ago and found `base`. After a takeover a VM counts other commits, which
+    /// may be fewer.
+    pub fn count_from(&mut self, base: Counted, seconds: f64) {
+        let from = |count: &mut u64, base: u64| *count = count.saturating_sub(base);
+        from(&mut self.checkpoints.requested, base.requested);
+        from(&mut self.checkpoints.committed, base.committed);
+        if let Some(peer) = &mut self.peer {
+            from(&mut peer.losses, base.losses);
+        }
+        self.reset_s = Some(seconds);
+    }
+
     /// Whether this node's VM is the one that speaks.
     pub fn leads(&self) -> bool {
         self.role == RoleNow::Primary
@@ -363,6 +397,7 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
             committed: 3,
             last: None,
         },
+        reset_s: None,
         protect: None,
         held: HeldStatus {
             frames: 0,
@@ -399,5 +434,31 @@ pub(super) fn node(pairs: Vec<PairStatus>) -> Snapshot {
             stall_limit_s: 30,
         },
         pairs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_begin_again_with_a_reset_and_nothing_else_does() {
+        let mut pair = protected("a", Role::Primary);
+        pair.checkpoints.requested = 7;
+        pair.peer.as_mut().expect("it has one").losses = 2;
+        let base = pair.counted();
+        pair.checkpoints.requested = 9;
+        // A takeover: it counts its own commits from now on.
+        pair.checkpoints.committed = 1;
+        let before = pair.clone();
+        pair.count_from(base, 4.5);
+        let counted = Counted {
+            requested: 2,
+            committed: 0,
+            losses: 0,
+        };
+        assert_eq!((pair.counted(), pair.reset_s), (counted, Some(4.5)));
+        assert_eq!((pair.held, pair.epoch), (before.held, before.epoch));
+        assert_eq!(pair.link, before.link);
     }
 }

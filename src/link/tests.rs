@@ -391,6 +391,42 @@ fn who_takes_the_lead_acknowledges_nothing_new_before_that_was_heard() {
 }
 
 #[test]
+fn who_takes_the_lead_again_acknowledges_no_more_than_before() {
+    let (mut a, mut b) = session();
+    a.send(Message::Epoch(1)).unwrap();
+    converse(&mut a, &mut b, 0);
+    assert!(a.is_settled());
+    b.take_lead(Message::Leads(1));
+    b.next_transmit(0).expect("the message that is lost");
+    // What is heard meanwhile stays unacknowledged, also when the term is another one by then.
+    a.send(Message::Leads(1)).unwrap();
+    a.send(Message::Epoch(2)).unwrap();
+    while let Some(frame) = a.next_transmit(0) {
+        b.receive(frame.bytes(), frame.bytes().len(), 0);
+    }
+    b.take_lead(Message::Leads(2));
+    let mut now = 0;
+    for _ in 0..4 {
+        while let Some(frame) = a.next_transmit(now) {
+            b.receive(frame.bytes(), frame.bytes().len(), now);
+        }
+        while let Some(frame) = b.next_transmit(now) {
+            if Header::decode(frame.bytes(), frame.bytes().len())
+                .is_some_and(|(header, _)| header.kind != Kind::Control)
+            {
+                a.receive(frame.bytes(), frame.bytes().len(), now);
+            }
+        }
+        assert!(!a.is_acknowledged(2), "it believes what was acknowledged");
+        now += TIMING.retransmit;
+    }
+    converse(&mut a, &mut b, now);
+    let said = [1, 2].map(|term| Event::Message(Message::Leads(term)));
+    assert_eq!(events(&mut a), said);
+    assert!(a.is_settled() && b.is_settled());
+}
+
+#[test]
 fn a_full_queue_keeps_nobody_from_taking_the_lead() {
     let (mut a, mut b) = session();
     for i in 0.. {

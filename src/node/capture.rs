@@ -6,14 +6,16 @@
 //! are then missing, and never the service. Without `--capture` a tap is one branch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::anchor::Anchor;
+use super::capture_desk::{CaptureOrder, Desk, PostedCapture, TapChange};
 use super::clock::Clock;
 use super::port_queue::PortQueue;
 use crate::dpdk::{Burst, Mbuf, tsc};
@@ -21,10 +23,13 @@ use crate::error_chain::chain;
 use crate::frame::{Frame, Ticks};
 use crate::observability::capture::{Files, Note, Place};
 use crate::observability::log::Log;
+use crate::observability::port_capture::PortFile;
 use crate::pair::View;
 
 /// Size of the ring of frames in bytes, headers included.
 const FRAMES: usize = 64 << 20;
+/// The same of a capture that is ordered while the node runs.
+const ORDERED_FRAMES: usize = 16 << 20;
 /// Slots of the ring of notes.
 const NOTES: usize = 4096;
 /// Bytes in front of each frame in the ring.
@@ -33,6 +38,10 @@ const HEADER: usize = 32;
 const SCRATCH: usize = Burst::CAPACITY * (HEADER + 66_000);
 /// How long the thread sleeps when there is nothing to write. A killed node loses at most the records of this time.
 const LOOK: Duration = Duration::from_millis(1);
+/// The same without a capture.
+const IDLE: Duration = Duration::from_millis(100);
+/// Orders that may wait.
+const ORDERS: usize = 16;
 
 /// What the poll core and the thread share besides the rings.
 #[derive(Default)]
@@ -126,6 +135,19 @@ impl Tap {
 }
 
 impl Inner {
+    /// Touches all memory of the ring of frames and of the scratch, so that no poll core waits for a page of it.
+    fn touch(&mut self, frames: &mut Consumer<u8>) {
+        const PIECE: usize = 1 << 20;
+        let mut piece = vec![1; PIECE];
+        for _ in 0..frames.buffer().capacity().div_ceil(PIECE) {
+            let moved = self.frames.push_entire_slice(&piece).is_ok()
+                && frames.pop_entire_slice(&mut piece).is_ok();
+            debug_assert!(moved, "the ring is empty");
+        }
+        self.scratch.resize(self.scratch.capacity(), 1);
+        self.scratch.clear();
+    }
+
     /// Copies frames into the scratch, numbered from the next number on. Returns the number that fitted.
     fn stage(&mut self, place: Place, epoch: u32, frames: &[Mbuf]) -> usize {
         self.scratch.clear();
@@ -194,10 +216,17 @@ impl Drop for Inner {
     }
 }
 
+/// What records go to.
+enum Out {
+    /// The auditor's files; `None` after one could not be written.
+    Audit(Option<Files>),
+    /// The file of an order to the pair of this place.
+    Ports(usize, PortFile),
+}
+
 /// The other ends of one pair's rings, and its files.
 struct Sink {
-    /// `None` after a file could not be written.
-    files: Option<Files>,
+    out: Out,
     frames: Consumer<u8>,
     notes: Consumer<Noted>,
     shared: Arc<Shared>,
@@ -210,6 +239,9 @@ struct Sink {
 pub(crate) struct Recorder {
     sinks: Vec<Sink>,
     clock: Clock,
+    /// By the pairs' places.
+    desks: Vec<Desk>,
+    orders: (Sender<PostedCapture>, Receiver<PostedCapture>),
 }
 
 impl Recorder {
@@ -218,16 +250,34 @@ impl Recorder {
         Self {
             sinks: Vec::new(),
             clock,
+            desks: Vec::new(),
+            orders: bounded(ORDERS),
         }
+    }
+
+    /// Where captures are ordered.
+    pub(crate) fn orders(&self) -> Sender<PostedCapture> {
+        self.orders.0.clone()
+    }
+
+    /// The next pair's way to another tap; `audit`: `--capture` records it.
+    pub(crate) fn desk(&mut self, pair: &str, audit: bool) -> TapChange {
+        let (desk, change) = Desk::new(pair, audit);
+        self.desks.push(desk);
+        change
     }
 
     /// A tap whose records go to these files.
     pub(crate) fn tap(&mut self, files: Files) -> Tap {
-        let (frames, frames_end) = RingBuffer::new(FRAMES);
+        self.tap_to(Out::Audit(Some(files)), FRAMES)
+    }
+
+    fn tap_to(&mut self, out: Out, bytes: usize) -> Tap {
+        let (frames, frames_end) = RingBuffer::new(bytes);
         let (notes, notes_end) = RingBuffer::new(NOTES);
         let shared = Arc::new(Shared::default());
         self.sinks.push(Sink {
-            files: Some(files),
+            out,
             frames: frames_end,
             notes: notes_end,
             shared: Arc::clone(&shared),
@@ -246,23 +296,117 @@ impl Recorder {
         })))
     }
 
-    /// Writes until all taps are gone.
-    pub(crate) fn run(mut self, log: &Log) {
-        while !self.sinks.is_empty() {
-            let mut any = false;
-            let clock = self.clock;
-            self.sinks.retain_mut(|sink| {
-                // Checked first: records that come in between are read now or in a later pass.
-                let over = sink.frames.is_abandoned();
-                any |= sink.work(clock, log);
-                if over {
-                    sink.end(log);
-                }
-                !over
-            });
-            if !any {
+    /// Carries an order out, or begins to.
+    fn carry_out(&mut self, posted: PostedCapture, ends: bool, log: &Log) {
+        let PostedCapture { pair, order, reply } = posted;
+        let Some(desk) = self.desks.get_mut(pair) else {
+            return;
+        };
+        let (path, limit) = match order {
+            CaptureOrder::Stop => return desk.stop(reply),
+            CaptureOrder::Start { path, limit } => (path, limit),
+        };
+        let refusal = match ends {
+            true => Some(desk.refused("the node ends")),
+            false => desk.refusal(),
+        };
+        let made = match refusal {
+            Some(fault) => Err(fault),
+            None => PortFile::create(&path, limit, monotonic_ns()).map_err(|error| {
+                desk.refused(format!(
+                    "cannot make {}: {error}; name another file",
+                    path.display()
+                ))
+            }),
+        };
+        let file = match made {
+            Ok(file) => file,
+            Err(fault) => {
+                let _ = reply.send(Err(fault));
+                return;
+            }
+        };
+        let mut tap = self.tap_to(Out::Ports(pair, file), ORDERED_FRAMES);
+        if let (Some(inner), Some(sink)) = (&mut tap.0, self.sinks.last_mut()) {
+            inner.touch(&mut sink.frames);
+        }
+        let desk = &mut self.desks[pair];
+        log.alert(format_args!(
+            "pair {}: what it sees goes to {}, up to {} MiB, until coloctl capture stop",
+            desk.pair(),
+            path.display(),
+            limit >> 20
+        ));
+        let outcome =
+            serde_json::json!({ "path": path.display().to_string(), "limit_mib": limit >> 20 });
+        desk.start(tap, path);
+        let _ = reply.send(Ok(outcome));
+    }
+
+    /// Writes until the node ends and all taps are gone.
+    pub(crate) fn run(mut self, stop: &AtomicBool, log: &Log) {
+        loop {
+            // Without a capture nothing wakes this thread but an order.
+            let idle = self.sinks.is_empty();
+            let ends = stop.load(Ordering::Relaxed);
+            if idle && ends {
+                return;
+            }
+            let order = match idle {
+                true => self.orders.1.recv_timeout(IDLE).ok(),
+                false => self.orders.1.try_recv().ok(),
+            };
+            if let Some(order) = order {
+                self.carry_out(order, ends, log);
+            }
+            if ends {
+                // A tap that no poll core has taken goes with its ring.
+                self.desks.clear();
+            }
+            self.desks.iter_mut().for_each(Desk::free);
+            if !self.write(log) {
                 thread::sleep(LOOK);
             }
+        }
+    }
+
+    /// Writes what is in the rings. Returns whether there was anything, or nothing is captured.
+    fn write(&mut self, log: &Log) -> bool {
+        let mut any = self.sinks.is_empty();
+        let (clock, desks) = (self.clock, &mut self.desks);
+        self.sinks.retain_mut(|sink| {
+            // Checked first: records that come in between are read now or in a later pass.
+            let over = sink.frames.is_abandoned();
+            any |= sink.work(clock, log);
+            if let Out::Ports(pair, file) = &sink.out
+                && file.is_over()
+                && let Some(desk) = desks.get_mut(*pair)
+            {
+                desk.is_over();
+            }
+            if over {
+                sink.end(desks, log);
+            }
+            !over
+        });
+        any
+    }
+}
+
+impl Out {
+    fn frame(&mut self, place: Place, seq: u64, ns: u64, epoch: u32, frame: &[u8]) {
+        match self {
+            Out::Audit(Some(files)) => files.frame(place, seq, ns, epoch, frame),
+            Out::Audit(None) => {}
+            Out::Ports(_, file) => file.frame(place, ns, epoch, frame),
+        }
+    }
+
+    /// The auditor's files, which have events, too.
+    fn audit(&mut self) -> Option<&mut Files> {
+        match self {
+            Out::Audit(files) => files.as_mut(),
+            Out::Ports(..) => None,
         }
     }
 }
@@ -278,13 +422,14 @@ impl Sink {
         let mut any = frames || !self.noted.is_empty();
         // Times are converted with an anchor that is later than all records of the batch.
         let anchor = Anchor::take(clock, tsc::now, monotonic_ns);
-        if frames && let Some(files) = &mut self.files {
+        if frames {
+            let out = &mut self.out;
             each_frame(&self.bytes, |place, seq, at, epoch, frame| {
-                files.frame(place, seq, anchor.time(clock, at), epoch, frame);
+                out.frame(place, seq, anchor.time(clock, at), epoch, frame);
             });
         }
         for noted in self.noted.drain(..) {
-            if let Some(files) = &mut self.files {
+            if let Some(files) = self.out.audit() {
                 files.note(noted.seq, anchor.time(clock, noted.at), &noted.note);
             }
         }
@@ -292,12 +437,12 @@ impl Sink {
         if lost != self.reported_lost {
             self.reported_lost = lost;
             any = true;
-            if let Some(files) = &mut self.files {
+            if let Some(files) = self.out.audit() {
                 files.lost(anchor.ns, lost);
             }
             log.warning(
                 "capture",
-                format_args!("--capture: {lost} records are lost; the disk is too slow"),
+                format_args!("capture: {lost} records are lost; the disk is too slow"),
             );
         }
         if any {
@@ -306,19 +451,29 @@ impl Sink {
         any
     }
 
-    fn end(&mut self, log: &Log) {
-        if let Some(files) = &mut self.files {
+    fn end(&mut self, desks: &mut [Desk], log: &Log) {
+        if let Some(files) = self.out.audit() {
             files.end(monotonic_ns(), self.shared.records.load(Ordering::Acquire));
         }
         self.flush(log);
+        if let Out::Ports(pair, file) = std::mem::replace(&mut self.out, Out::Audit(None))
+            && let Some(desk) = desks.get_mut(pair)
+        {
+            desk.ended(file.end(), self.reported_lost);
+        }
     }
 
     fn flush(&mut self, log: &Log) {
-        if let Some(files) = &mut self.files
-            && let Err(error) = files.flush()
-        {
-            log.error("capture", format_args!("{}", chain(&error)));
-            self.files = None;
+        match &mut self.out {
+            Out::Ports(_, file) => file.flush(),
+            Out::Audit(files) => {
+                if let Some(written) = files.as_mut().map(Files::flush)
+                    && let Err(error) = written
+                {
+                    log.error("capture", format_args!("{}", chain(&error)));
+                    *files = None;
+                }
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ impl CompareNode {
 
     /// Does the periodic work.
     pub(crate) fn tick(&mut self, now: Ticks) {
+        self.ports.change_tap();
         self.driver.tick(&mut self.ports, now);
     }
 

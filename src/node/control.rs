@@ -18,6 +18,7 @@ mod waits;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub(crate) use socket::{ControlSocket, ControlSocketError};
 use self::orders::PostedOrder;
 use self::service::Service;
 use super::NodeError;
+use super::capture_desk::PostedCapture;
 use super::clock::Clock;
 use super::signals::Signals;
 use crate::cli::Options;
@@ -174,15 +176,22 @@ impl Control {
     }
 
     /// What serves the control socket, on a thread of its own.
-    pub(crate) fn server(&self, socket: ControlSocket, facts: serde_json::Value) -> Server {
+    pub(crate) fn server(
+        &self,
+        socket: ControlSocket,
+        facts: serde_json::Value,
+        captures: Sender<PostedCapture>,
+        runtime_dir: &Path,
+    ) -> Server {
         let (orders, _) = &self.orders;
         Server::new(
             socket,
             Arc::clone(&self.stats),
-            orders.clone(),
+            (orders.clone(), captures),
             self.settings.clone(),
             self.log.clone(),
             facts,
+            runtime_dir,
         )
     }
 

@@ -182,6 +182,7 @@ impl GuestNode {
 
     /// Does the periodic work.
     pub(crate) fn tick(&mut self, now: Ticks) {
+        self.ports.change_tap();
         self.driver.tick(&mut self.ports, now);
         let (link, mail) = (&mut self.ports.inputs.link, &mut self.ports.mail);
         if mail.has_room()

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::capture::Tap;
+use super::capture_desk::TapChange;
 use super::clock::Clock;
 use super::counts::PairMetrics;
 use super::mailbox::{PollEnd, ToControl, ToPoll};
@@ -30,6 +31,8 @@ pub(crate) struct NodeHost<I> {
     pub metrics: PairMetrics,
     /// The capture.
     pub tap: Tap,
+    /// How an order changes it.
+    pub tap_change: TapChange,
     /// The TSC's rate.
     pub clock: Clock,
 }
@@ -57,6 +60,13 @@ impl pair::Burst for Burst {
     #[inline]
     fn clear(&mut self) {
         self.clear();
+    }
+}
+
+impl<I> NodeHost<I> {
+    /// Takes the tap that an operator's order has made, if there is one.
+    pub(crate) fn change_tap(&mut self) {
+        self.tap_change.apply(&mut self.tap);
     }
 }
 

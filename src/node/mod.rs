@@ -10,6 +10,7 @@
 
 mod anchor;
 mod capture;
+mod capture_desk;
 mod check;
 mod clock;
 mod compare;
@@ -206,7 +207,7 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
         let mut node = facts::running(eal, settings, &hardware);
         node.control = Some(socket.path().display().to_string());
         let facts = serde_json::to_value(&node).unwrap_or_default();
-        control.server(socket, facts)
+        control.server(socket, facts, recorder.orders(), &eal.runtime_dir())
     });
     let metrics = metrics.map(|listener| control.metrics(listener));
     let control_thread = {
@@ -248,12 +249,12 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
         }
     };
     let recorder_thread = {
-        let log = log.clone();
+        let (stop, log) = (Arc::clone(&stop), log.clone());
         thread::Builder::new()
             .name("colo-capture".into())
             .spawn(move || {
                 control::keep_off(&busy_cpus);
-                recorder.run(&log);
+                recorder.run(&stop, &log);
             })?
     };
     let polled = run_cores(eal, poll, workers, &stop);

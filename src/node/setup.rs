@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::NodeError;
 use super::capture::{Recorder, Tap, monotonic_ns};
+use super::capture_desk::TapChange;
 use super::clock::Clock;
 use super::control::{Control, ControlPair, ProgressReports};
 use super::counts::PairMetrics;
@@ -120,6 +121,7 @@ pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, N
             None => Tap::off(),
         };
         let group = groups.iter().position(|group| group.contains(&number));
+        let taps = (tap, recorder.desk(&pair.name, captures.is_some()));
         let cores = poll.len();
         let (lcore, core) = &mut poll[group.unwrap_or(number) % cores];
         let place = Cores {
@@ -136,7 +138,7 @@ pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, N
             cores: place,
             hardware: &mut hardware,
         };
-        let wired = wire_pair(eal, site, tap)?;
+        let wired = wire_pair(eal, site, taps)?;
         core.pairs.push((number, wired.builder));
         core.shared.append(&mut hardware.take_shared());
         pairs.push(wired.control);
@@ -220,6 +222,7 @@ struct Ends {
     mail: PollEnd,
     metrics: PairMetrics,
     tap: Tap,
+    tap_change: TapChange,
     clock: Clock,
 }
 
@@ -232,12 +235,17 @@ impl Ends {
             mail: self.mail,
             metrics: self.metrics,
             tap: self.tap,
+            tap_change: self.tap_change,
             clock: self.clock,
         }
     }
 }
 
-fn wire_pair(eal: &Eal, mut site: Site<'_>, tap: Tap) -> Result<WiredPair, NodeError> {
+fn wire_pair(
+    eal: &Eal,
+    mut site: Site<'_>,
+    (tap, tap_change): (Tap, TapChange),
+) -> Result<WiredPair, NodeError> {
     let pair = site.pair;
     let (mail, control_mail) = mailbox::pair();
     let (writer, counters) = counters::published(pair.policy.len());
@@ -246,6 +254,7 @@ fn wire_pair(eal: &Eal, mut site: Site<'_>, tap: Tap) -> Result<WiredPair, NodeE
         mail,
         metrics: PairMetrics::new(writer, recorder),
         tap,
+        tap_change,
         clock: site.clock,
     };
     let mut cores = PairCores::new(site.cores, counters);

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::pcapng::Section;
 use super::private;
 use crate::compare::Reason;
-use crate::config::{MaskExtent, MaskRule, PairSettings, PolicyRule, Protocol, RoleSettings};
+use crate::config::{MaskExtent, MaskRule, PairSettings, PolicyRule, RoleSettings};
 use crate::flow::FlowKey;
 use crate::protect::{Cause, Migration, QemuEvent, State};
 
@@ -409,20 +409,9 @@ fn start(pair: &PairSettings, ns: u64) -> Value {
 }
 
 fn rule(rule: &PolicyRule, ns: u64) -> Value {
-    let protocol = match rule.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Icmp => "icmp",
-        Protocol::Any => "any",
-    };
-    json!({
-        "name": rule.name.as_str(),
-        "protocol": protocol,
-        "port": rule.port.map(|port| port.get()),
-        "prefix": rule.prefix.map(|prefix| prefix.to_string()),
-        "vlan": rule.vlan,
-        "mask": rule.mask.as_ref().map(|it| mask(it, ns)),
-    })
+    let mut shown = rule.to_json();
+    shown["mask"] = json!(rule.mask.as_ref().map(|it| mask(it, ns)));
+    shown
 }
 
 /// A mask rule; its end is on the clock of the records, on which it is `ns` now.

@@ -19,6 +19,7 @@ pub mod log;
 pub mod openmetrics;
 pub mod outlet;
 mod pcapng;
+pub mod port_capture;
 pub(crate) mod private;
 pub mod report;
 mod rfc3339;

@@ -75,6 +75,11 @@ impl Section {
         });
     }
 
+    /// Bytes that were added since then.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What was added since the last time, to be written behind it.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)

@@ -374,6 +374,147 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
+fn pairs_and_rules_are_shown_and_status_counts_anew() {
+    let _turn = node::beside_others();
+    let (dir, path) = place();
+    let config = dir.path().join("colo.toml");
+    let rule = "[[policy]]\nname = \"ntp\"\naction = \"exempt\"\nprotocol = \"udp\"\nport = 123\n";
+    fs::write(&config, rule).expect("a file");
+    let config = config.to_str().expect("a plain path");
+    let node = start(&path, &["--config", config]);
+    let mut client = Client::at(&path);
+    let name = client.pair()["name"].as_str().expect("a name").to_owned();
+
+    let shown = client.done("pair-show", json!({}));
+    let pair = &shown["pairs"][0];
+    assert_eq!(
+        (&pair["name"], &pair["role"], &pair["role_now"]),
+        (&json!(name), &json!("compare"), &json!("compare"))
+    );
+    let ports: Vec<&str> = pair["ports"]
+        .as_array()
+        .expect("ports")
+        .iter()
+        .filter_map(|port| port["name"].as_str())
+        .collect();
+    assert_eq!(ports, ["net_null0", "net_null1", "net_null2"], "{pair:#}");
+    assert_eq!(pair["lcores"], json!([0]), "{pair:#}");
+
+    let policy = client.done("policy-list", json!({"pair": name}));
+    let rules = policy["pairs"][&name].as_array().expect("rules");
+    assert_eq!(rules.len(), 6, "{policy:#}");
+    assert_eq!(
+        (&rules[0]["name"], &rules[0]["default"]),
+        (&json!("arp"), &json!(true))
+    );
+    assert_eq!(
+        rules[5],
+        json!({"name": "ntp", "protocol": "udp", "port": 123, "prefix": null, "vlan": null, "default": false, "action": "exempt",
+            "frames": 0})
+    );
+
+    // The null devices differ, so that checkpoints are wanted; there is no monitor, so that none is written.
+    assert_eq!(client.pair()["reset_s"], Value::Null);
+    let polls = node.stats()["polls"].as_u64();
+    let before = client.done("stats-reset", json!({"pair": name}));
+    assert!(before["pairs"][&name]["requested"].is_u64(), "{before}");
+    let pair = client.pair();
+    assert!(
+        pair["reset_s"].as_f64().is_some_and(|s| s < 10.0),
+        "{pair:#}"
+    );
+    assert!(
+        node.stats()["polls"].as_u64() >= polls,
+        "the node's counts go on"
+    );
+    for command in ["pair-show", "policy-list", "stats-reset"] {
+        client.error(command, json!({"pair": "none"}), "unknown");
+        client.error(command, json!({"rule": "ntp"}), "invalid");
+    }
+    node.stop();
+}
+
+#[test]
+fn what_ports_see_is_captured_while_the_node_runs() {
+    let _turn = node::beside_others();
+    let (dir, path) = place();
+    let reports = dir.path().join("reports");
+    let text = reports.to_str().expect("a plain path");
+    let node = start(&path, &["--report-dir", text]);
+    let mut client = Client::at(&path);
+    let name = client.pair()["name"].as_str().expect("a name").to_owned();
+    let refused = client.error("capture-stop", json!({}), "refused");
+    assert!(refused.contains("no capture runs"), "{refused}");
+    // The null devices bring frames without end: it comes to its bound.
+    for round in 0..2 {
+        let file = format!("x{round}.pcapng");
+        let begun = client.done(
+            "capture-start",
+            json!({"file": file, "limit_mib": 1, "pair": name}),
+        );
+        let file = reports.join(file);
+        assert_eq!(
+            begun["pairs"][&name]["path"],
+            file.to_str().expect("a plain path")
+        );
+        let since = Instant::now();
+        loop {
+            let again = client.ask("capture-start", json!({"file": "y.pcapng", "limit_mib": 1}));
+            let Some(said) = again["error"]["message"].as_str() else {
+                // The first one has ended by then, and is told no more.
+                break;
+            };
+            assert!(
+                said.contains("runs already") || said.contains("just ending"),
+                "{said}"
+            );
+            assert!(since.elapsed() < PATIENCE, "{said}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let ended = client.done("capture-stop", json!({}));
+        let ended = &ended["pairs"][&name];
+        let second = reports.join("y.pcapng");
+        assert_eq!(ended["path"], second.to_str().expect("a plain path"));
+        for written in [&file, &second] {
+            let found = fs::metadata(written).expect("the file");
+            assert_eq!(found.permissions().mode() & 0o777, 0o600);
+            assert!((1..=1 << 20).contains(&found.len()), "{}", found.len());
+        }
+        assert!(
+            fs::metadata(&file).expect("the file").len() > (1 << 20) - 4096,
+            "it is full"
+        );
+        assert_eq!(
+            ended["bytes"],
+            fs::metadata(&second).expect("the file").len()
+        );
+        fs::remove_file(&second).expect("it is there");
+    }
+    let there = client.error("capture-start", json!({"file": "x0.pcapng"}), "refused");
+    assert!(there.contains("name another file"), "{there}");
+    client.error("capture-start", json!({"file": "../x.pcapng"}), "invalid");
+    client.error("capture-start", json!({"pair": "none"}), "unknown");
+    // One that runs ends with the node.
+    client.done("capture-start", json!({"limit_mib": 4096}));
+    node.stop();
+}
+
+#[test]
+fn a_node_that_captures_from_its_start_takes_no_order_for_it() {
+    let _turn = node::beside_others();
+    let (dir, path) = place();
+    let captures = dir.path().join("captures");
+    let text = captures.to_str().expect("a plain path");
+    let node = start(&path, &["--capture", text, "--capture-limit", "1"]);
+    let mut client = Client::at(&path);
+    for command in ["capture-start", "capture-stop"] {
+        let refused = client.error(command, json!({}), "refused");
+        assert!(refused.contains("--capture"), "{refused}");
+    }
+    node.stop();
+}
+
+#[test]
 fn garbage_and_slow_clients_disturb_nobody() {
     let _turn = node::beside_others();
     let (_dir, path) = place();

@@ -1,5 +1,6 @@
 //! The control socket's file: made with its owner and mode before anybody can connect, and removed at the end.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,7 +24,7 @@ use crate::observability::private;
 
 /// Connections that may wait for the thread that serves them.
 const BACKLOG: i32 = 64;
-/// Attempts to lock the directory, and the pause between two: another node needs it for a moment only.
+/// Attempts to lock a path, and the pause between two: another node needs it for a moment only.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 /// The option that names a control socket.
@@ -162,30 +163,62 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Keeps other nodes from making or removing sockets in the directory of `path`, until it is dropped.
-fn lock(path: &Path) -> io::Result<OwnedFd> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
-    for attempt in 1.. {
-        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS => thread::sleep(PAUSE),
-            Err(Errno::WOULDBLOCK) => {
-                return Err(io::Error::new(
-                    ErrorKind::TimedOut,
-                    "another process has locked the directory",
-                ));
-            }
-            locked => {
-                locked?;
-                break;
-            }
-        }
+/// The right to make or remove a socket, for one process at a time: a locked file beside it, which goes with the right.
+struct Turn {
+    path: PathBuf,
+    _file: OwnedFd,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // It is locked still: who waits for it finds that its name is gone, and makes another one.
+        let _ = fs::remove_file(&self.path);
     }
-    Ok(dir)
+}
+
+/// Keeps other nodes from making or removing the socket at `path`, until it is dropped.
+fn lock(path: &Path) -> io::Result<Turn> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".lock");
+    let path = path.with_file_name(name);
+    for _ in 0..ATTEMPTS {
+        if let Some(file) = try_lock(&path)? {
+            return Ok(Turn { path, _file: file });
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(io::Error::new(
+        ErrorKind::TimedOut,
+        format!("another process has locked {path:?}"),
+    ))
+}
+
+/// Locks the file; `None`: another process has it. It is its owner's alone: who could open it could keep a node from
+/// starting.
+fn try_lock(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(OWNER))?;
+    let found = rustix::fs::fstat(&file)?;
+    let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+    let by_others = found.st_mode & 0o077 != 0;
+    if !is_file || by_others || found.st_uid != geteuid().as_raw() {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            format!(
+                "{path:?} is no lock file of this user's own, which nobody else may open; remove it"
+            ),
+        ));
+    }
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        locked => locked?,
+    }
+    // Who had it before has removed it, perhaps.
+    let is_there = fs::symlink_metadata(path)
+        .is_ok_and(|it| (it.dev(), it.ino()) == (found.st_dev, found.st_ino));
+    Ok(is_there.then_some(file))
 }
 
 fn listen_at(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
@@ -226,7 +259,7 @@ fn share(path: &Path, group: u32) -> io::Result<()> {
     fs::set_permissions(name, Permissions::from_mode(OWNER_AND_GROUP))
 }
 
-/// Gives the socket its name, unless something that lives has it. The directory is locked.
+/// Gives the socket its name, unless something that lives has it. The path is locked.
 fn give_name(option: &'static str, draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
     let refused = |source| ControlSocketError::Refused {
         option,
@@ -362,6 +395,46 @@ mod tests {
             drop(owners);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn whoever_may_read_the_directory_keeps_no_node_from_starting() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let reader = rustix::fs::open(dir.path(), flags, Mode::empty()).expect("it may read");
+        flock(&reader, FlockOperation::NonBlockingLockExclusive).expect("nobody has it");
+        drop(ControlSocket::open(OPTION, &path, None).expect("a socket"));
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
+    }
+
+    #[test]
+    fn a_lock_file_is_its_owners_alone_and_no_link() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let held = lock(&path).expect("nobody has it");
+        assert_eq!(mode(&held.path), OWNER);
+        assert!(try_lock(&held.path).expect("it is a file").is_none());
+        let name = held.path.clone();
+        drop(held);
+        assert!(!name.exists());
+        let refused = || {
+            let error = ControlSocket::open(OPTION, &path, None).expect_err("it is no lock");
+            fs::remove_file(&name).expect("it is there");
+            error.to_string()
+        };
+        let elsewhere = dir.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &name).expect("a link");
+        refused();
+        assert!(!elsewhere.exists(), "it was not followed");
+        fs::write(&name, "").expect("a file");
+        fs::set_permissions(&name, Permissions::from_mode(0o644)).expect("the owner may");
+        assert!(refused().contains("no lock file"));
+        // A lock that a killed node has left is no lock.
+        fs::write(&name, "").expect("a file");
+        fs::set_permissions(&name, Permissions::from_mode(OWNER)).expect("the owner may");
+        drop(ControlSocket::open(OPTION, &path, None).expect("nobody holds it"));
+        assert!(!name.exists());
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl PairBringup {
         }
     }
 
+    /// The VM goes on.
+    pub(super) fn resumed(&mut self) {
+        self.cont_owed.resumed();
+    }
+
     /// Milliseconds since this bring-up began.
     fn time(&self, now: Instant) -> u64 {
         let begun = self.begun.unwrap_or(now);

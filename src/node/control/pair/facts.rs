@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::{ControlPair, Figures};
 use crate::bringup::Progress;
 use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
@@ -164,6 +166,34 @@ impl Figures {
         }
     }
 
+    /// The rules that let output leave uncompared, and how many frames each has let out.
+    pub(crate) fn policy(&self) -> Vec<Value> {
+        let counters = self.counters();
+        let defaults = [
+            ("arp", Counter::PolicyArp),
+            ("neighbour_discovery", Counter::PolicyNeighbourDiscovery),
+            ("lldp", Counter::PolicyLldp),
+            ("igmp", Counter::PolicyIgmp),
+            ("mld", Counter::PolicyMld),
+        ];
+        let defaults = defaults.into_iter().map(|(name, counter)| {
+            json!({ "name": name, "default": true, "frames": counters.value(counter) })
+        });
+        let own = self.settings.policy.iter().zip(counters.rules());
+        let own = own.map(|(rule, frames)| {
+            let mut shown = rule.to_json();
+            shown["default"] = json!(false);
+            shown["action"] = json!(if rule.mask.is_some() {
+                "mask"
+            } else {
+                "exempt"
+            });
+            shown["frames"] = json!(frames);
+            shown
+        });
+        defaults.chain(own).collect()
+    }
+
     fn has_taken_over(&self) -> bool {
         let core = self.cores.first();
         core.is_some_and(|(_, core)| core.value(Counter::TakenOver) == 1)
@@ -207,6 +237,7 @@ impl Figures {
                     pause_ms: last.pause.as_secs_f64() * 1e3,
                 }),
             },
+            reset_s: None,
             protect: facts.protect.map(|progress| ProtectStatus {
                 step: progress.step.word(),
                 done: progress.done,

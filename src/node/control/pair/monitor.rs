@@ -184,6 +184,7 @@ impl ControlPair {
         log: &Log,
         figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures)),
     ) {
+        self.bringup.resumed();
         if let Some(stopped) = self.stopped.take() {
             let pause = at.read.saturating_duration_since(stopped);
             let reason = self.checkpoint_ended(stopped, at.read, log);
