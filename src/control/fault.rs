@@ -43,8 +43,8 @@ pub enum Fault {
     },
     /// No such command.
     #[error(
-        "{0:?} is no command; the commands are: status, wait, protect, checkpoint, failover, maintenance, set, facts, \
-         examine"
+        "{0:?} is no command; the commands are: status, wait, protect, checkpoint, switchover, failover, \
+         maintenance, set, facts, examine"
     )]
     UnknownCommand(String),
     /// Arguments that the command does not take.

@@ -45,7 +45,7 @@ impl World {
                 self.outcome.fences += 1;
                 self.deaths.fences.push((at, side, number));
             }
-            Action::FailOver => self.deaths.decide = Some((self.now, side)),
+            Action::FailOver | Action::Succeed => self.deaths.decide = Some((self.now, side)),
         }
     }
 
