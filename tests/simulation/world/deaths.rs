@@ -45,7 +45,8 @@ impl World {
                 self.outcome.fences += 1;
                 self.deaths.fences.push((at, side, number));
             }
-            Action::FailOver | Action::Succeed => self.deaths.decide = Some((self.now, side)),
+            Action::Succeed => self.succeed(),
+            Action::FailOver => self.deaths.decide = Some((self.now, side)),
         }
     }
 
@@ -122,6 +123,7 @@ impl World {
             Fault::KillSecondary,
             Fault::Split,
             Fault::Usurp,
+            Fault::Switchover,
         ];
         self.deaths.enter.is_none()
             && (self.profile.failover.auto
@@ -187,7 +189,7 @@ impl World {
         }
     }
 
-    fn kill_secondary(&mut self, host: bool) {
+    pub(super) fn kill_secondary(&mut self, host: bool) {
         self.qemu.kill_secondary(self.now);
         self.oracle.missed.clear();
         if host {
