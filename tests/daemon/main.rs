@@ -34,6 +34,7 @@ mod settings;
 mod stall;
 mod starved;
 mod surroundings;
+mod switchover;
 mod unresponsive;
 mod uplink;
 mod usage;

@@ -30,7 +30,7 @@ pub struct Deaths {
     fences: Vec<(Ticks, Side, u32)>,
     /// When there is a new secondary, and when COLO begins again.
     renew: Option<Ticks>,
-    enter: Option<Ticks>,
+    pub enter: Option<Ticks>,
     /// The VMs were equal at least once.
     pub equal_once: bool,
 }
