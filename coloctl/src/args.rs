@@ -78,6 +78,12 @@ pub enum Task {
         #[arg(long)]
         pair: Option<String>,
     },
+    /// Let the other node's VM lead from now on; this one's falls silent before, and its QEMU ends
+    Switchover {
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+    },
     /// Let this node's VM go on without its peer; refused while the peer is heard
     Failover {
         /// The peer's VM certainly sends nothing any more (default: the node runs its fencing command)
@@ -242,6 +248,7 @@ impl Args {
                 None => ("protect", json!({}), bare),
             },
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
+            Task::Switchover { pair } => ("switchover", json!({}), pair),
             Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
             Task::Maintenance { mode, pair } => {
                 ("maintenance", json!({ "mode": word(*mode) }), pair)
@@ -384,6 +391,11 @@ mod tests {
             ),
             ("coloctl capture stop", "capture-stop", json!({})),
             ("coloctl --json stats reset", "stats-reset", json!({})),
+            (
+                "coloctl switchover --pair b",
+                "switchover",
+                json!({"pair": "b"}),
+            ),
             (
                 "coloctl failover --fenced",
                 "failover",

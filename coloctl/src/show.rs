@@ -55,6 +55,12 @@ fn done(task: &Task, outcome: &Value) -> String {
             "status counts from now on; before: requested {}, committed {}, losses of the peer {}",
             outcome["requested"], outcome["committed"], outcome["losses"]
         ),
+        Task::Switchover { .. } => match outcome["qemu_ended"].as_bool() {
+            Some(true) => "the other VM leads, and this node's QEMU has ended; start it anew, waiting for a migration, and \
+                           this node as the secondary"
+                .to_owned(),
+            _ => "the other VM leads; this node's QEMU has NOT ended, end it".to_owned(),
+        },
         Task::Failover { .. } => "QEMU has accepted x-colo-lost-heartbeat".to_owned(),
         _ => "the peer knows of the restart; end this node and start it again".to_owned(),
     }
@@ -276,6 +282,9 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
     if let Some(heard) = peer["heard"].as_bool() {
         let silence = word(&peer["silence_ms"]);
         let what = match (heard, peer["certainly_lost"].as_bool()) {
+            (true, _) if peer["ceded"] == true => {
+                format!("has ceded its lead, heard {silence} ms ago")
+            }
             (true, _) => format!("heard {silence} ms ago"),
             (false, Some(true)) => format!("certainly lost, silent for {silence} ms"),
             (false, _) => format!("silent for {silence} ms"),

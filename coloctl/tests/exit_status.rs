@@ -62,6 +62,9 @@ fn every_outcome_has_its_exit_status() {
         (status(&["primary"]), &["wait", "--for", "protected"], 0),
         (done.clone(), &["failover", "--fenced"], 0),
         (error("refused"), &["failover"], 1),
+        (done.clone(), &["switchover"], 0),
+        (error("refused"), &["switchover"], 1),
+        (error("timeout"), &["switchover"], 1),
         (
             error("timeout"),
             &["wait", "--for", "peer", "--timeout", "0"],

@@ -46,6 +46,16 @@ pub enum Message {
         /// Which attempt.
         attempt: u32,
     },
+    /// Primary: could the VM lead, if this one fell silent now?
+    MayLead {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Secondary: it could, and will.
+    WillLead {
+        /// Which attempt.
+        attempt: u32,
+    },
     /// Primary: it has given up.
     Abandon {
         /// Which attempt.
@@ -64,6 +74,8 @@ impl Message {
             | Self::Ready { attempt, .. }
             | Self::Refused { attempt, .. }
             | Self::Protected { attempt }
+            | Self::MayLead { attempt }
+            | Self::WillLead { attempt }
             | Self::Abandon { attempt, .. } => attempt,
         }
     }

@@ -264,6 +264,10 @@ impl Command {
                 let OfPair { pair } = read("protect", arguments)?;
                 order(pair, Order::Protect)
             }
+            "switchover" => {
+                let OfPair { pair } = read("switchover", arguments)?;
+                order(pair, Order::Switchover)
+            }
             "failover" => {
                 let OfFailover { pair, fenced } = read("failover", arguments)?;
                 order(pair, Order::Failover { fenced })
@@ -430,6 +434,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
                 Order::Checkpoint => Some("checkpoint"),
                 Order::Failover { .. } => Some("failover"),
                 Order::Examine => Some("examine"),
+                Order::Switchover => Some("switchover"),
                 Order::Protect => Some("protect"),
                 Order::Announce | Order::SetTimeout(_) => None,
             };

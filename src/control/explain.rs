@@ -7,6 +7,11 @@ use crate::protect::State;
 pub const SUPERSEDED: &str = "another VM goes on in this one's place, and nothing that this one sends leaves any more; end \
                               this QEMU and start it anew, waiting for a migration, and this node as the secondary";
 
+/// What to do with a node that has given up its lead while no other VM is heard to lead.
+pub const CEDED: &str = "look at the other node (coloctl status there): its VM leads soon, or its status says why not; if \
+                         it does not lead, end its QEMU and its node, and then take the lead back here: coloctl failover \
+                         --fenced";
+
 /// Why the state is this. `cause` is the word of what was last found to differ or to be missing.
 pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
     let silence = || {
@@ -47,6 +52,11 @@ pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
             Some(cause) => format!("everything is held until the next checkpoint: {cause}"),
             None => "everything is held until the next checkpoint".to_owned(),
         },
+        _ if pair.ceded => {
+            "this node has given up its lead, and the other VM was not heard to lead yet: nothing that this one sends \
+             leaves"
+                .to_owned()
+        }
         State::PeerLost if pair.role == RoleNow::Superseded => {
             "another VM goes on in this one's place: nothing that this one sends leaves".to_owned()
         }
@@ -60,7 +70,17 @@ pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
 /// What to do. `advice` is the log's for this state.
 pub fn todo(pair: &PairStatus, advice: Option<&'static str>) -> Option<String> {
     let text = match pair.state {
+        _ if pair.ceded => CEDED,
         _ if pair.role == RoleNow::Superseded => SUPERSEDED,
+        // A node that could lead by that does so by itself.
+        _ if pair.role == RoleNow::Secondary
+            && pair.in_colo()
+            && pair.peer.is_some_and(|peer| peer.ceded) =>
+        {
+            "the other node has ceded its lead to this VM, which may lack some of what has left; either end this QEMU and \
+             node, and take the lead back at the other one (coloctl failover --fenced), or let this VM go on as it is \
+             (coloctl failover)"
+        }
         _ if pair.monitor.is_some() && !pair.has_monitor() => {
             "start QEMU with a monitor of its own for this node, or see the log for what is wrong with it"
         }
@@ -153,6 +173,21 @@ mod tests {
             assert!(why(&pair, None).contains("another VM goes on"));
         }
         assert!(promotable(&pair).contains("another VM"));
+    }
+
+    #[test]
+    fn a_lead_that_is_given_up_names_the_way_on_at_both_nodes() {
+        let mut pair = protected("a", Role::Primary);
+        (pair.role, pair.state, pair.ceded) = (RoleNow::Superseded, State::PeerLost, true);
+        assert!(why(&pair, None).contains("given up its lead"));
+        assert_eq!(todo(&pair, Some("act")).as_deref(), Some(CEDED));
+        // The other VM leads.
+        pair.ceded = false;
+        assert!(why(&pair, None).contains("another VM goes on"));
+        assert_eq!(todo(&pair, None).as_deref(), Some(SUPERSEDED));
+        let mut pair = protected("a", Role::Secondary);
+        pair.peer.as_mut().expect("it has one").ceded = true;
+        assert!(todo(&pair, None).is_some_and(|text| text.contains("coloctl failover")));
     }
 
     #[test]

@@ -11,9 +11,10 @@ mod fault;
 mod order;
 mod session;
 mod status;
+mod switchover;
 
 pub use command::{Capture, Command, Condition, Step, Waiting, begin};
-pub use explain::{SUPERSEDED, promotable, todo, why};
+pub use explain::{CEDED, SUPERSEDED, promotable, todo, why};
 pub use fault::{Class, Fault};
 pub use order::{Means, Order, check};
 pub use session::{CHUNK, Request, Session};
@@ -22,6 +23,7 @@ pub use status::{
     MonitorStatus, NodeStatus, OrderStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus,
     RefusedFrames, RingStatus, RoleNow, Snapshot,
 };
+pub use switchover::{Moved, Next, Switchover};
 
 /// Grows if a client of an earlier number would misunderstand something.
 pub const PROTOCOL: u32 = 1;

@@ -19,6 +19,8 @@ pub enum Order {
         /// The operator answers for it that the peer's VM sends nothing.
         fenced: bool,
     },
+    /// Let the other node's VM lead in this one's place.
+    Switchover,
     /// Announce a restart to the peer.
     Announce,
     /// Take this for the compare timeout from now on.
@@ -33,6 +35,7 @@ impl fmt::Display for Order {
             Self::Protect => "protect",
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
+            Self::Switchover => "switchover",
             Self::Announce => "maintenance",
             Self::SetTimeout(_) => "set compare-timeout",
             Self::Examine => "examine",
@@ -58,6 +61,7 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
         Order::Protect => protect(pair),
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
+        Order::Switchover => switchover(pair),
         Order::Announce => announce(pair),
         Order::SetTimeout(_) => None,
         Order::Examine => absent(pair),
@@ -155,13 +159,15 @@ fn checkpoint(pair: &PairStatus) -> Option<String> {
 }
 
 fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
-    if let Some(why) = superseded(pair) {
+    // Who has ceded takes its lead back by this, and needs the same certainty as another.
+    if let Some(why) = superseded(pair).filter(|_| !pair.ceded) {
         return Some(why);
     }
     if pair.role == RoleNow::Compare {
         return Some("a comparator has no peer; give QEMU the command yourself".to_owned());
     }
-    if let Some(peer) = pair.peer.filter(|peer| peer.heard) {
+    // A primary that has ceded its lead sends nothing, and may be heard.
+    if let Some(peer) = pair.peer.filter(|peer| peer.heard && !peer.ceded) {
         return Some(format!(
             "the peer is heard ({} ms ago): if its VM speaks, two VMs would speak for one; end the peer's node and its \
              VM first",
@@ -181,6 +187,41 @@ fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
         ),
         state => Some(format!(
             "the node does not take its peer for lost (state {}); wait, a loss is noticed by itself",
+            state.word()
+        )),
+    }
+}
+
+fn switchover(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = superseded(pair) {
+        return Some(why);
+    }
+    match pair.role {
+        RoleNow::Compare => {
+            return Some("a comparator has no peer that could lead".to_owned());
+        }
+        RoleNow::Secondary => {
+            return Some("this node's VM follows; order it at the other node".to_owned());
+        }
+        RoleNow::Primary | RoleNow::Superseded => {}
+    }
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    if let Some(peer) = pair.peer.filter(|peer| !peer.heard) {
+        return Some(format!(
+            "the other node has not been heard for {} ms, and would not hear that this one leads no more; see status",
+            peer.silence_ms
+        ));
+    }
+    match pair.state {
+        _ if pair.protect.is_some() => {
+            Some("a protection is under way; wait for its end".to_owned())
+        }
+        // A pair passes through the second one at each checkpoint.
+        State::Protected | State::Checkpointing if pair.in_colo() => None,
+        state => Some(format!(
+            "the other VM could not lead without loss (state {}); wait with coloctl wait --for protected",
             state.word()
         )),
     }
@@ -222,7 +263,7 @@ mod tests {
     use super::*;
     use crate::config::Role;
     use crate::control::fault::Class;
-    use crate::control::status::protected;
+    use crate::control::status::{MonitorStatus, ProtectStatus, protected};
 
     fn lost(role: Role) -> PairStatus {
         let mut pair = protected("a", role);
@@ -322,6 +363,92 @@ mod tests {
             }
             refusal(Order::Announce, &pair, Means::Command);
         }
+    }
+
+    #[test]
+    fn the_lead_is_moved_from_a_protected_primary_to_a_peer_that_is_heard() {
+        let good = protected("a", Role::Primary);
+        assert_eq!(check(Order::Switchover, &good, Means::Nothing), Ok(()));
+        let refused = |change: &dyn Fn(&mut PairStatus), says: &str| {
+            let mut pair = good.clone();
+            change(&mut pair);
+            let text = refusal(Order::Switchover, &pair, Means::Command);
+            assert!(text.contains(says), "{text}");
+        };
+        for state in State::ALL {
+            if !matches!(state, State::Protected | State::Checkpointing) {
+                refused(&|pair| pair.state = state, state.word());
+            }
+        }
+        refused(
+            &|pair| pair.peer.as_mut().expect("it has one").heard = false,
+            "has not been heard",
+        );
+        let monitor = |pair: &mut PairStatus| pair.monitor.take().expect("it has one");
+        refused(
+            &|pair| {
+                let was = monitor(pair);
+                pair.monitor = Some(MonitorStatus {
+                    state: "absent",
+                    ..was
+                });
+            },
+            "does not answer",
+        );
+        refused(
+            &|pair| {
+                let was = monitor(pair);
+                pair.monitor = Some(MonitorStatus {
+                    migration: "completed",
+                    ..was
+                });
+            },
+            "could not lead",
+        );
+        let under_way = ProtectStatus {
+            step: "settles",
+            done: 0,
+            total: 0,
+        };
+        refused(&|pair| pair.protect = Some(under_way), "under way");
+        refused(
+            &|pair| pair.role = RoleNow::Superseded,
+            "in this one's place",
+        );
+        for (role, says) in [
+            (Role::Secondary, "at the other node"),
+            (Role::Compare, "no peer"),
+        ] {
+            let text = refusal(Order::Switchover, &protected("a", role), Means::Nothing);
+            assert!(text.contains(says), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_lead_that_was_ceded_is_taken_back_only_from_a_peer_that_is_silent_and_fenced() {
+        let mut pair = lost(Role::Primary);
+        (pair.role, pair.ceded) = (RoleNow::Superseded, true);
+        let fenced = Order::Failover { fenced: true };
+        assert_eq!(check(fenced, &pair, Means::Nothing), Ok(()));
+        let text = refusal(Order::Failover { fenced: false }, &pair, Means::Nothing);
+        assert!(text.contains("--fenced"), "{text}");
+        pair.peer.as_mut().expect("it has one").heard = true;
+        let text = refusal(fenced, &pair, Means::Command);
+        assert!(text.contains("the peer is heard"), "{text}");
+        // The other VM leads.
+        let mut pair = lost(Role::Primary);
+        pair.role = RoleNow::Superseded;
+        refusal(fenced, &pair, Means::Command);
+    }
+
+    #[test]
+    fn a_secondary_whose_primary_has_ceded_needs_no_other_word() {
+        let mut pair = protected("a", Role::Secondary);
+        let order = Order::Failover { fenced: false };
+        refusal(order, &pair, Means::Command);
+        let peer = pair.peer.as_mut().expect("it has one");
+        (peer.ceded, peer.certainly_lost) = (true, true);
+        assert_eq!(check(order, &pair, Means::Nothing), Ok(()));
     }
 
     #[test]

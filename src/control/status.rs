@@ -57,6 +57,8 @@ pub struct PairStatus {
     pub why: String,
     /// What an operator should do; `None`: nothing.
     pub todo: Option<String>,
+    /// This node has given up its lead, and the other VM was not heard to lead yet.
+    pub ceded: bool,
     /// QEMU's monitor; `None` for a comparator without one.
     pub monitor: Option<MonitorStatus>,
     /// The guest's ring; `None` for a comparator.
@@ -202,8 +204,10 @@ pub struct PeerStatus {
     pub lost_after_ms: u64,
     /// Losses so far.
     pub losses: u64,
-    /// It is lost, and its VM certainly sends nothing any more: by `--on-peer-lost`.
+    /// Its VM certainly sends nothing any more: it is lost, by `--on-peer-lost`, or it has ceded the lead.
     pub certainly_lost: bool,
+    /// It has ceded the lead to this node's VM.
+    pub ceded: bool,
 }
 
 /// Checkpoints.
@@ -370,6 +374,7 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
         epoch: 3,
         why: String::new(),
         todo: None,
+        ceded: false,
         monitor: Some(MonitorStatus {
             address: "/run/p.qmp".to_owned(),
             state: "connected",
@@ -391,6 +396,7 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
             lost_after_ms: 500,
             losses: 0,
             certainly_lost: false,
+            ceded: false,
         }),
         checkpoints: CheckpointStatus {
             requested: 1,

@@ -66,7 +66,7 @@ fn receive_data(end: &mut Endpoint, header: [u8; DATA_HEADER], length: usize) ->
 }
 
 fn any_message(rng: &mut Rng) -> Message {
-    match rng.below(9) {
+    match rng.below(10) {
         7 => {
             let text: Vec<u8> = (0..rng.below(100) + 1).map(|_| rng.word() as u8).collect();
             let pieces: Vec<Piece> = Piece::all(&text).collect();
@@ -79,6 +79,7 @@ fn any_message(rng: &mut Rng) -> Message {
         4 => Message::Loaded(rng.one_in(2).then(|| rng.word())),
         5 => Message::Witnesses(rng.one_in(2)),
         6 => Message::Restarts,
+        8 => Message::Cedes(rng.word()),
         _ => {
             let address = |rng: &mut Rng| {
                 let ip: std::net::IpAddr = if rng.one_in(2) {

@@ -228,6 +228,9 @@ pub enum Message {
     Restarts,
     /// Either: a piece of what its control thread tells the other one.
     Note(Piece),
+    /// Primary, in this term: it never releases its VM's output again, and has written that down. Only who has agreed
+    /// before is told so.
+    Cedes(u32),
 }
 
 impl Message {
@@ -249,6 +252,7 @@ impl Message {
             Message::Witnesses(true) => (11, &1),
             Message::Restarts => (12, &0),
             Message::Note(_) => (13, &0),
+            Message::Cedes(n) => (14, n),
         };
         out[0] = kind;
         if let Message::Note(piece) = self {
@@ -307,6 +311,7 @@ impl Message {
             11 => Message::Witnesses(number != 0),
             12 => Message::Restarts,
             13 => Message::Note(piece_at(bytes)?),
+            14 => Message::Cedes(number),
             _ => return None,
         })
     }

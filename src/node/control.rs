@@ -2,6 +2,7 @@
 
 mod advice;
 mod backlog;
+mod ceded_file;
 mod fencing;
 mod heartbeat;
 mod link;
@@ -278,6 +279,7 @@ impl Control {
         let period = poll_interval::begin(has_monitor, self.settings.idle_sleep);
         for (pair, log) in self.pairs.iter().zip(&self.logs) {
             pair.warn_of_trust(log);
+            pair.tell_cession(log);
         }
         let mut table = Table::new(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let (mut collected, mut printed) = (Instant::now(), Instant::now());

@@ -5,7 +5,7 @@ use crate::flow::FlowKey;
 use crate::frame::Ticks;
 use crate::link::Piece;
 use crate::link::secure::Notice;
-use crate::protect::{Action, QemuEvent, Request};
+use crate::protect::{Action, CessionNews, QemuEvent, Request};
 use crate::rewrite::Offset;
 
 /// What the control thread tells a poll core.
@@ -32,6 +32,12 @@ pub enum ToPoll {
     WithdrawRestart,
     /// Tell the peer's control thread this.
     Note(Piece),
+    /// Give up the lead for good, if the SVM could go on at this moment.
+    Cede,
+    /// The lead was given up, by this node or by one before it, and that is written down.
+    CessionIsWritten,
+    /// Take the lead back: the other node was told nothing, or its VM certainly sends nothing.
+    TakeBack,
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.
@@ -60,6 +66,8 @@ pub enum ToControl<F> {
     RestartAcknowledged,
     /// The peer's control thread has sent this.
     Note(Piece),
+    /// How a lead that is given up stands.
+    Cession(CessionNews),
     /// What an operator should hear of the link.
     Link(Notice),
 }

@@ -167,6 +167,9 @@ impl<B: Burst> PrimaryDriver<B> {
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
                 ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
                 ToPoll::Note(piece) => self.state.peer_link().tell(piece),
+                ToPoll::Cede => self.state.cede(now),
+                ToPoll::CessionIsWritten => self.state.cession_is_written(),
+                ToPoll::TakeBack => self.state.take_back(),
                 // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
@@ -417,6 +420,11 @@ impl<B: Burst> PrimaryDriver<B> {
             ports.post(ToControl::RestartAcknowledged);
         }
         pass_notes(ports, self.state.peer_link());
+        if ports.has_mail_room()
+            && let Some(news) = self.state.next_cession_news(ports.is_idle())
+        {
+            ports.post(ToControl::Cession(news));
+        }
         let term = self.state.epochs().term();
         if self.saved_term.is_some_and(|saved| saved != term) {
             // It has heard its predecessor's only now.

@@ -119,6 +119,10 @@ impl<B: Burst> SecondaryDriver<B> {
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
                 ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
                 ToPoll::Note(piece) => self.state.peer_link().tell(piece),
+                ToPoll::CessionIsWritten => self.state.cession_is_written(),
+                ToPoll::TakeBack => self.state.take_back(),
+                // It leads nothing.
+                ToPoll::Cede => {}
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }
@@ -283,6 +287,11 @@ impl<B: Burst> SecondaryDriver<B> {
             ports.post(ToControl::RestartAcknowledged);
         }
         pass_notes(ports, self.state.peer_link());
+        if ports.has_mail_room()
+            && let Some(news) = self.state.next_cession_news()
+        {
+            ports.post(ToControl::Cession(news));
+        }
         if ports.has_mail_room()
             && let Some(question) = self.state.next_question()
         {

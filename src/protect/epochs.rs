@@ -13,6 +13,7 @@
 //!
 //! In: stops, what the monitor and the link say, time. Out: messages for the link, requests, P that may leave.
 
+use super::cession::{Cession, CessionNews};
 use super::epoch_notice::EpochNotice;
 use super::leadership::{Found, Leader, Leadership};
 use super::load_reports::{LoadReports, Reports};
@@ -35,6 +36,7 @@ pub struct Epochs<F> {
     reports: LoadReports,
     qemu: Qemu,
     leadership: Leadership,
+    cession: Cession,
 }
 
 impl<F: Frame> Epochs<F> {
@@ -46,6 +48,7 @@ impl<F: Frame> Epochs<F> {
             reports: LoadReports::new(setup.evidence),
             qemu: Qemu::default(),
             leadership: Leadership::new(setup.failover),
+            cession: Cession::default(),
             output: OutputCommit::new(setup, ends, table),
         }
     }
@@ -187,6 +190,7 @@ impl<F: Frame> Epochs<F> {
         self.output.revoke();
         // A queue that is full before anything else was said will be emptied by the next session.
         let _ = link.end.send(Message::Leads(self.leadership.term()));
+        self.cession.session();
         if self.output.compares() {
             self.mark_uncertain(Cause::PeerRestarted, now);
         }
@@ -215,6 +219,9 @@ impl<F: Frame> Epochs<F> {
                 Leader::Predecessor => link.end.take_lead(Message::Leads(self.term())),
                 Leader::Successor if self.output.mode() != Mode::Off => {
                     self.leadership.supersede();
+                    if self.leadership.has_ceded() {
+                        self.cession.succeed();
+                    }
                     self.end();
                 }
                 Leader::Successor | Leader::Former => {}
@@ -234,6 +241,45 @@ impl<F: Frame> Epochs<F> {
             }
             Event::Session | Event::Message(_) => {}
         }
+    }
+
+    /// Gives up the lead for good, if the SVM could go on at this moment. Who runs this node next must be as silent
+    /// before anybody is told ([`Epochs::cession_is_written`]).
+    pub(super) fn cede(&mut self, link: &PeerLink, now: Ticks) {
+        let able = self.state(link) == State::Protected && link.end.is_up(now);
+        if able {
+            self.leadership.cede();
+            self.cession.fall_silent();
+        } else if !self.leadership.has_ceded() {
+            self.cession.refuse();
+        }
+    }
+
+    /// The lead was given up, by this node or by one before it, and that is written down.
+    pub(super) fn cession_is_written(&mut self) {
+        self.leadership.cede();
+        self.cession.is_written();
+        if !self.output.compares() {
+            self.output.suspend();
+        }
+    }
+
+    /// Takes the lead back: the other node was told nothing, or its VM certainly sends nothing.
+    pub(super) fn take_back(&mut self, link: &mut PeerLink) {
+        if self.leadership.take_back() {
+            self.cession.forget();
+            // A full queue means that the other one hears nothing anyway.
+            let _ = link.end.send(Message::Leads(self.leadership.term()));
+        }
+    }
+
+    /// What the control thread does not know of the cession. `is_idle`: nothing waits at the uplink.
+    pub(super) fn next_cession_news(
+        &mut self,
+        is_idle: bool,
+        link: &PeerLink,
+    ) -> Option<CessionNews> {
+        self.cession.next_news(is_idle, &link.end)
     }
 
     /// No commit comes any more, and nothing leaves before somebody has decided.
@@ -407,6 +453,7 @@ impl<F: Frame> Epochs<F> {
     pub(super) fn tell(&mut self, link: &mut PeerLink) {
         let (epoch, in_colo) = (self.output.epoch(), self.qemu.in_colo());
         self.notice.send(epoch, in_colo, &mut link.end);
+        self.cession.send(self.leadership.term(), &mut link.end);
     }
 
     /// The guest's ring stopped and started, but the SVM did not get the state.
@@ -445,6 +492,8 @@ impl<F: Frame> Epochs<F> {
             (_, Migration::Colo) | (Mode::Off, _) => {}
             (_, Migration::Broken) => self.end(),
             (_, Migration::Completed) if self.leadership.is_superseded() => {}
+            // No other QEMU speaks here either.
+            (_, Migration::None) if self.leadership.has_ceded() => {}
             (_, Migration::None | Migration::Completed) => {
                 // Another QEMU, or one that got the failover command while no node listened: what its
                 // predecessor sent must not leave now.
@@ -521,6 +570,7 @@ impl<F: Frame> Epochs<F> {
         let waits_for_ring = self.stops.is_stopped() && self.output.held() == 0;
         let able = self.qemu.takes_commands()
             && !self.leadership.has_ended()
+            && !self.leadership.is_superseded()
             && !self.stops.is_vm_stopped()
             && !self.stops.awaits_report()
             && !waits_for_ring;

@@ -46,6 +46,8 @@ pub(super) struct Leadership {
     ended: bool,
     /// The SVM speaks for itself: this VM never does, until another QEMU runs it.
     superseded: bool,
+    /// This node has given up its lead, and no other QEMU changes that.
+    ceded: bool,
     losses: u64,
 }
 
@@ -58,6 +60,7 @@ impl Leadership {
             unheard: false,
             ended: false,
             superseded: false,
+            ceded: false,
             losses: 0,
         }
     }
@@ -80,7 +83,7 @@ impl Leadership {
 
     /// Whether somebody has to say who goes on.
     pub(crate) fn is_lost(&self) -> bool {
-        self.ended || self.superseded || self.is_peer_lost()
+        self.ended || self.is_superseded() || self.is_peer_lost()
     }
 
     /// Whether the other node is not heard, or COLO has ended.
@@ -103,9 +106,26 @@ impl Leadership {
         self.ended
     }
 
-    /// Whether another VM speaks in this one's place.
+    /// Whether another VM speaks in this one's place, or may.
     pub(crate) fn is_superseded(&self) -> bool {
-        self.superseded
+        self.superseded || self.ceded
+    }
+
+    /// Whether this node has given up its lead.
+    pub(crate) fn has_ceded(&self) -> bool {
+        self.ceded
+    }
+
+    /// This VM never speaks again.
+    pub(crate) fn cede(&mut self) {
+        self.ceded = true;
+    }
+
+    /// It does after all, unless its successor was heard: that one certainly sends nothing, or was told nothing.
+    pub(crate) fn take_back(&mut self) -> bool {
+        let takes = self.ceded && !self.superseded;
+        self.ceded &= !takes;
+        takes
     }
 
     /// The COLO that ended is history: another begins, it goes on after all, or nobody waits for it.
@@ -142,7 +162,7 @@ impl Leadership {
 
     /// Looks for the other node. `watches` says that there is a pair, `silent` that the link is.
     pub(crate) fn observe(&mut self, watches: bool, silent: bool, now: Ticks) -> Found {
-        let lost = watches && !self.superseded && (self.ended || silent);
+        let lost = watches && !self.is_superseded() && (self.ended || silent);
         let was_lost = self.is_peer_lost();
         self.losses += u64::from(lost && !was_lost);
         self.peer.observe(lost, true, now);

@@ -8,6 +8,7 @@
 mod address;
 mod announce;
 mod cause;
+mod cession;
 mod comparison;
 mod coverage;
 mod epoch_notice;
@@ -41,6 +42,7 @@ mod unreachable;
 
 pub use address::Announcement;
 pub use cause::{CAUSES, Cause};
+pub use cession::CessionNews;
 pub use comparison::Comparison;
 pub use epochs::Epochs;
 pub use load_reports::Reports;

@@ -37,6 +37,8 @@ pub enum Action {
     Fence(u32),
     /// Tell QEMU that the peer is lost (`x-colo-lost-heartbeat`).
     FailOver,
+    /// The same at a secondary to which the primary, which may run, has ceded the lead.
+    Succeed,
 }
 
 /// What is under way against a lost peer.

@@ -15,7 +15,7 @@ use super::peer::Action;
 use super::peer_link::PeerLink;
 use super::retransmit_cache::CachedSegment;
 use super::takeover::Takeover;
-use super::{Cause, HandoverState, QemuEvent, Request, Setup, State};
+use super::{Cause, CessionNews, HandoverState, QemuEvent, Request, Setup, State};
 use crate::compare::Release;
 use crate::frame::{Frame, Ticks};
 use crate::link::secure::Begun;
@@ -88,6 +88,7 @@ impl<F: Frame> Primary<F> {
             term,
             stops,
             migration,
+            ceded,
         } = inheritance;
         traffic.announcer.begin(now);
         self.link = PeerLink::of(link);
@@ -97,6 +98,29 @@ impl<F: Frame> Primary<F> {
         // What the old primary takes for heard, the VM that goes on now would have to know (rules R5, R6).
         let term = self.epochs.term();
         self.link.end.take_lead(Message::Leads(term));
+        if ceded {
+            self.epochs.cession_is_written();
+        }
+    }
+
+    /// Gives up the lead for good, if the SVM could go on at this moment; what came of it is news.
+    pub(crate) fn cede(&mut self, now: Ticks) {
+        self.epochs.cede(&self.link, now);
+    }
+
+    /// The lead was given up, and that is written down: the other node is to be told.
+    pub(crate) fn cession_is_written(&mut self) {
+        self.epochs.cession_is_written();
+    }
+
+    /// Takes the lead back: the other node was told nothing, or its VM certainly sends nothing.
+    pub(crate) fn take_back(&mut self) {
+        self.epochs.take_back(&mut self.link);
+    }
+
+    /// What the control thread does not know of the cession. `is_idle`: nothing waits at the uplink.
+    pub(crate) fn next_cession_news(&mut self, is_idle: bool) -> Option<CessionNews> {
+        self.epochs.next_cession_news(is_idle, &self.link)
     }
 
     /// The word for what the node does now.
@@ -231,9 +255,9 @@ impl<F: Frame> Primary<F> {
     ///
     /// [`Secondary::keep`]: super::Secondary::keep
     pub(crate) fn next_last(&mut self) -> Option<CachedSegment<F>> {
-        let compares = self.compares();
+        let over = self.compares() || self.epochs.is_superseded();
         let takeover = self.takeover.as_mut()?;
-        if compares {
+        if over {
             takeover.forget_last();
         }
         takeover.next_last()

@@ -12,6 +12,7 @@
 //! them. Where it has loaded more than epochs came, no offset holds.
 
 use super::announce::Announcement;
+use super::cession::{CessionNews, Heir};
 use super::input_queue::{InputQueue, Next};
 use super::load_reporter::LoadReporter;
 use super::peer::{Action, OnPeerLost, Peer};
@@ -62,6 +63,9 @@ pub struct Secondary<F> {
     /// The node announces the VM's place to the network.
     announces: bool,
     peer: Peer,
+    heir: Heir,
+    /// A node before this one has given up the lead in this place: this VM never speaks.
+    ceded: bool,
     auto: bool,
     qemu: Qemu,
     /// Takeovers before the present primary led, once that has said so.
@@ -99,6 +103,8 @@ impl<F: Frame> Secondary<F> {
             traffic: SvmTraffic::new(&setup),
             announces: false,
             peer: Peer::new(failover),
+            heir: Heir::new(failover.retry),
+            ceded: false,
             auto: failover.auto,
             qemu: Qemu::default(),
             term: None,
@@ -353,6 +359,7 @@ impl<F: Frame> Secondary<F> {
     fn migrated(&mut self, migration: Migration) {
         if self.qemu.migrated(migration) != Migration::Colo {
             self.ended = false;
+            self.heir.forget();
         }
         self.covers &= migration == Migration::Colo;
     }
@@ -399,7 +406,22 @@ impl<F: Frame> Secondary<F> {
 
     /// Whether the primary is lost and its VM certainly sends nothing any more.
     pub fn is_peer_gone(&self) -> bool {
-        self.peer.is_certain()
+        self.peer.is_certain() || self.heir.has_heard()
+    }
+
+    /// A node before this one has given up the lead in this place, and has written that down.
+    pub(crate) fn cession_is_written(&mut self) {
+        self.ceded = true;
+    }
+
+    /// The lead that was given up is taken back.
+    pub(crate) fn take_back(&mut self) {
+        self.ceded = false;
+    }
+
+    /// What the control thread does not know of the primary's lead.
+    pub(crate) fn next_cession_news(&mut self) -> Option<CessionNews> {
+        self.heir.next_news()
     }
 
     /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
@@ -410,7 +432,7 @@ impl<F: Frame> Secondary<F> {
     /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
     /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        if !self.is_chosen() {
+        if !self.is_chosen() || self.ceded {
             return None;
         }
         if !std::mem::replace(&mut self.announces, true) {
@@ -436,6 +458,7 @@ impl<F: Frame> Secondary<F> {
             term: self.term,
             stops: self.ring.stops(),
             migration: self.qemu.migration(),
+            ceded: self.ceded,
         }
     }
 
@@ -461,6 +484,10 @@ impl<F: Frame> Secondary<F> {
     /// What the control thread is to do about a primary that is lost.
     pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
         let able = self.takes_commands();
+        if self.heir.succeeds() {
+            // The primary's VM may run, and nobody fences it for that.
+            return self.heir.next_action(now, able);
+        }
         self.peer.next_action(now, able)
     }
 
@@ -494,7 +521,14 @@ impl<F: Frame> Secondary<F> {
                     self.report_loss(1);
                 }
             }
-            Event::Message(Message::Leads(term)) => self.term = Some(term),
+            Event::Message(Message::Leads(term)) => {
+                self.term = Some(term);
+                self.heir.leads();
+            }
+            Event::Message(Message::Cedes(_)) if self.follows() => {
+                let able = self.ring.has_run() && self.covers;
+                self.heir.hear(able);
+            }
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
         }
@@ -525,8 +559,10 @@ impl<F: Frame> Secondary<F> {
     /// What depends on time alone.
     pub(crate) fn tick(&mut self, now: Ticks) {
         self.traffic.rewriter.age(now);
-        let lost =
-            self.follows() && self.ring.has_run() && (self.ended || self.link.end.is_silent(now));
+        let lost = self.follows()
+            && self.ring.has_run()
+            && (self.ended || self.link.end.is_silent(now))
+            && !self.heir.succeeds();
         let was_lost = self.peer.is_lost();
         self.counts.losses += u64::from(lost && !was_lost);
         self.covers &= lost || !was_lost;

@@ -27,6 +27,8 @@ pub struct HandoverState<F> {
     pub(super) term: Option<u32>,
     pub(super) stops: u32,
     pub(super) migration: Migration,
+    /// A node before this one has given up the lead in this place.
+    pub(super) ceded: bool,
 }
 
 /// The part of it that lasts.

@@ -35,6 +35,7 @@ mod settings;
 mod stall;
 mod starved;
 mod surroundings;
+mod switchover;
 mod unresponsive;
 mod uplink;
 mod usage;

@@ -435,6 +435,51 @@ fn nothing_opens_beside_an_svm_that_goes_on_unheard() {
 }
 
 #[test]
+fn the_lead_moves_as_planned_and_no_two_speak() {
+    family(
+        "switchover",
+        60,
+        Profile {
+            faults: &[
+                Fault::Switchover,
+                Fault::Switchover,
+                Fault::Checkpoint,
+                Fault::BlockUplink,
+                Fault::StallSecondary,
+            ],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn whatever_fails_while_the_lead_moves_no_two_speak_and_no_byte_is_lost() {
+    let profile = Profile {
+        faults: &[
+            Fault::Switchover,
+            Fault::Switchover,
+            Fault::LossyLink,
+            Fault::DeadLink,
+            Fault::RestartPrimary,
+            Fault::RestartSecondary,
+            Fault::CutMonitor,
+            Fault::CutSecondaryMonitor,
+            Fault::Checkpoint,
+        ],
+        divergent: 10,
+        link: 1_000,
+        monitor: 1_000,
+        ..Profile::CALM
+    };
+    let Family { sum, seed } = family("switchover_failures", 150, profile);
+    assert!(
+        sum.taken_back > 0 && sum.survivals > 0,
+        "no lead was taken back: {sum:?}, DPDK_COLO_SEED={seed:#x}"
+    );
+}
+
+#[test]
 fn who_fences_first_goes_on() {
     let Family { sum, .. } = family(
         "fence",

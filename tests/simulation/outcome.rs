@@ -32,6 +32,8 @@ pub struct Outcome {
     /// SVMs that went on, and PVMs that did.
     pub takeovers: u64,
     pub survivals: u64,
+    /// Leads that were given up and taken back.
+    pub taken_back: u64,
     /// Frames that were lost between node and client, and P that overtook others.
     pub lost: u64,
     pub overtook: u64,
@@ -59,6 +61,7 @@ impl AddAssign for Outcome {
         self.released_equal += other.released_equal;
         self.takeovers += other.takeovers;
         self.survivals += other.survivals;
+        self.taken_back += other.taken_back;
         self.lost += other.lost;
         self.overtook += other.overtook;
         self.spoken += other.spoken;
@@ -99,7 +102,11 @@ impl Outcome {
             covered("a preempted round", self.preempted);
         }
         let lets = |fault: Fault| profile.faults.contains(&fault);
-        if lets(Fault::KillPrimary) || lets(Fault::Split) || lets(Fault::Usurp) {
+        if lets(Fault::KillPrimary)
+            || lets(Fault::Split)
+            || lets(Fault::Usurp)
+            || lets(Fault::Switchover)
+        {
             covered("a takeover", self.takeovers);
             covered("an announcement", self.spoken.announcements);
             covered("a segment sent once more", self.spoken.repeated);

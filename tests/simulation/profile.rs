@@ -45,6 +45,8 @@ pub enum Fault {
     /// An operator lets the SVM go on beside a PVM that lives and lags. The link works, but the frames that tell who
     /// leads are lost for a while.
     Usurp,
+    /// The lead moves as planned.
+    Switchover,
 }
 
 /// What a family of runs is like.

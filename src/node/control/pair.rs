@@ -1,6 +1,7 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
 mod bringup;
+mod cession;
 mod event_log;
 mod facts;
 mod figures;
@@ -18,6 +19,7 @@ use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
 use self::bringup::PairBringup;
+use self::cession::PairCession;
 use self::facts::Facts;
 pub(crate) use self::figures::Figures;
 pub(crate) use self::guest::{GuestEvent, guest_events};
@@ -74,6 +76,7 @@ pub(crate) struct ControlPair {
     facts: Facts,
     orders: Orders,
     bringup: PairBringup,
+    cession: PairCession,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
     /// What the log has reported last.
@@ -112,7 +115,9 @@ impl ControlPair {
             facts,
             orders: Vec::new(),
         };
-        Self {
+        let cession = PairCession::new(state_dir, &settings.name, Instant::now());
+        let leads = settings.role.role() == Role::Primary;
+        let mut pair = Self {
             settings,
             mail,
             backlog: Backlog::default(),
@@ -136,11 +141,17 @@ impl ControlPair {
             facts,
             orders,
             bringup: PairBringup::default(),
+            cession,
             mute: false,
             state: State::Solo,
             role,
             failover_owed: None,
+        };
+        if leads {
+            // Before it hears of any VM. A secondary's is known when its QEMU is.
+            pair.know_cession(None);
         }
+        pair
     }
 
     /// Hears of the guest port's stops and starts.
@@ -217,6 +228,8 @@ impl ControlPair {
                 ToControl::Record(divergence, epoch) => records.push((divergence, epoch)),
                 ToControl::Act(Action::Fence(number)) => self.fence(number, now, log),
                 ToControl::Act(Action::FailOver) => self.fail_over(now, log),
+                ToControl::Act(Action::Succeed) => self.succeed(now, log),
+                ToControl::Cession(news) => self.take_cession_news(news, now, log),
                 ToControl::Ask(question) => self.ask_whether_it_runs(question, now),
                 ToControl::Offset(flow, offset) => self.offsets.collect(flow, offset),
                 ToControl::OffsetsEnd { term } => self.save_offsets(term, log),
@@ -261,6 +274,7 @@ impl ControlPair {
         }
         self.look_at_link(now, log);
         self.look_at_bringup(now, log);
+        self.look_at_cession(now, log);
         self.backlog.pass_on(&mut self.mail.outbox);
         for (divergence, epoch) in records {
             let record = self.record(divergence, epoch, clock);

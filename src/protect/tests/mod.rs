@@ -3,6 +3,7 @@
 
 mod ageing;
 mod announcement;
+mod cession;
 mod epochs;
 mod evidence;
 mod exempt;

@@ -30,7 +30,7 @@ pub struct Deaths {
     fences: Vec<(Ticks, Side, u32)>,
     /// When there is a new secondary, and when COLO begins again.
     renew: Option<Ticks>,
-    enter: Option<Ticks>,
+    pub enter: Option<Ticks>,
     /// The VMs were equal at least once.
     pub equal_once: bool,
 }
@@ -45,6 +45,7 @@ impl World {
                 self.outcome.fences += 1;
                 self.deaths.fences.push((at, side, number));
             }
+            Action::Succeed => self.succeed(),
             Action::FailOver => self.deaths.decide = Some((self.now, side)),
         }
     }
@@ -122,6 +123,7 @@ impl World {
             Fault::KillSecondary,
             Fault::Split,
             Fault::Usurp,
+            Fault::Switchover,
         ];
         self.deaths.enter.is_none()
             && (self.profile.failover.auto
@@ -187,7 +189,7 @@ impl World {
         }
     }
 
-    fn kill_secondary(&mut self, host: bool) {
+    pub(super) fn kill_secondary(&mut self, host: bool) {
         self.qemu.kill_secondary(self.now);
         self.oracle.missed.clear();
         if host {

@@ -1,5 +1,6 @@
 //! Everything together: a seed and a profile make a run, and the run is judged at every step.
 
+mod cession;
 mod deaths;
 mod faults;
 mod judge;
@@ -27,6 +28,7 @@ use crate::ports::{Machine, Site};
 use crate::profile::{Fault, Profile};
 use crate::qemu::{Qemu, Release};
 use crate::setup::{MS, TIMING, setup};
+use cession::Cession;
 use deaths::{Deaths, Side};
 use judge::Judge;
 use takeover::Zombie;
@@ -65,6 +67,7 @@ pub struct World {
     /// The network knows that the VM has moved to the secondary.
     moved: bool,
     deaths: Deaths,
+    cession: Cession,
     outcome: Outcome,
     /// What happened, for the message of a run that fails.
     story: Vec<String>,
@@ -123,6 +126,7 @@ impl World {
             next_report: 0,
             moved: false,
             deaths: Deaths::default(),
+            cession: Cession::default(),
             outcome: Outcome::default(),
             story: vec![format!("{release:?}")],
             last_state: String::new(),
@@ -164,6 +168,7 @@ impl World {
             }
             self.end_faults();
             self.disasters();
+            self.look_at_switchover();
             self.turn();
             self.note();
             self.check_rules();
@@ -308,6 +313,10 @@ impl World {
         };
         let round = self.primary.poll(site, now);
         let now = self.passed(round.now);
+        assert!(
+            round.sent.is_empty() || self.cession.silent.is_none(),
+            "R6: the primary still speaks at {now} though it has ceded"
+        );
         for frame in round.sent {
             if !self.is_lost(&frame) {
                 self.clients.hear(&frame, now);
@@ -367,6 +376,7 @@ impl World {
                 ToControl::Act(action) => self.act(side, action),
                 ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
                 ToControl::Record(divergence, epoch) => self.record(&divergence, epoch),
+                ToControl::Cession(news) => self.cession_news(side, news),
                 ToControl::Note(_) => unreachable!("no control thread tells anything"),
                 ToControl::Offset(..) | ToControl::OffsetsEnd { .. } | ToControl::Link(_) => {}
             }

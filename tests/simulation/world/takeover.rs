@@ -21,6 +21,8 @@ pub struct Zombie {
     capture: Capture,
     /// It has heard by then.
     knows_at: Ticks,
+    /// It has ceded its lead.
+    ceded: bool,
     uplink: Waiting,
 }
 
@@ -42,12 +44,14 @@ impl World {
         self.capture.start();
         std::mem::swap(&mut self.to_primary, &mut self.to_secondary);
         let (vm, monitor) = self.qemu.promote();
+        let ceded = std::mem::take(&mut self.cession).written;
         self.zombie = self.primary_runs.then(|| Zombie {
             node,
             vm,
             monitor,
             oracle,
             capture: Capture::default(),
+            ceded,
             knows_at: now.max(self.to_secondary.dead_until)
                 + 2 * self.profile.link as Ticks
                 + Ticks::from(self.to_secondary.loses_leads) * 2 * TIMING.retransmit
@@ -79,7 +83,7 @@ impl World {
         };
         let sent = zombie.node.poll(site, now).sent;
         assert!(
-            sent.is_empty() || now < zombie.knows_at,
+            sent.is_empty() || now < zombie.knows_at && !zombie.ceded,
             "R6: the primary still speaks at {now}, {:?} {} {:?}",
             zombie.node.speaks().state(),
             zombie.node.speaks().epochs().is_superseded(),

@@ -126,7 +126,7 @@ impl ControlPair {
     }
 
     /// Whether a restart of this node was announced, and its time has not passed.
-    fn restarts(&self, now: Instant) -> bool {
+    pub(super) fn restarts(&self, now: Instant) -> bool {
         let limit = self.settings.failover.restart_limit;
         self.bringup.is_announced(now, limit)
     }
@@ -146,6 +146,12 @@ impl ControlPair {
             );
             return;
         };
+        if let Message::MayLead { attempt } = message {
+            return self.answer_whether_it_may_lead(attempt, now);
+        }
+        if self.take_answer(&message, now) {
+            return;
+        }
         if matches!(message, Message::Prepare { .. }) {
             self.bringup.early = Some((message, now));
             return self.look_at_early(now, log);
@@ -318,7 +324,7 @@ impl ControlPair {
         }
     }
 
-    fn tell_peer(&mut self, message: &Message) {
+    pub(super) fn tell_peer(&mut self, message: &Message) {
         for piece in Piece::all(&message.to_text()) {
             self.tell(ToPoll::Note(piece));
         }

@@ -47,6 +47,12 @@ pub(crate) struct Facts {
     refused: Option<(&'static str, Instant)>,
     /// How far an ordered protection is.
     pub(super) protect: Option<Progress>,
+    /// A VM that follows could go on without loss.
+    pub(super) promotable: bool,
+    /// This node has given up its lead, and no other VM is heard to lead.
+    ceded: bool,
+    /// The other node has ceded its lead.
+    peer_ceded: bool,
 }
 
 impl Facts {
@@ -64,6 +70,9 @@ impl Facts {
             cause: None,
             refused: None,
             protect: None,
+            promotable: false,
+            ceded: false,
+            peer_ceded: false,
         }
     }
 
@@ -112,10 +121,16 @@ impl ControlPair {
         figures.set_timeout(self.settings.compare_timeout);
         figures.orders.clear();
         figures.orders.extend(self.orders.under_way());
+        figures.orders.extend(self.cession.under_way());
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
         self.facts.protect = self.bringup.progress();
+        let role = role_now(self.settings.role.role(), &counters);
+        self.facts.promotable =
+            role == RoleNow::Secondary && counters.value(Counter::Promotable) == 1;
+        self.facts.ceded = self.cession.is_open();
+        self.facts.peer_ceded = role == RoleNow::Secondary && self.cession.has_peer_ceded();
         figures.facts = self.facts;
     }
 }
@@ -223,6 +238,7 @@ impl Figures {
             epoch: value(Counter::Epoch),
             why: String::new(),
             todo: None,
+            ceded: role == RoleNow::Superseded && facts.ceded,
             monitor: self.monitor_status(),
             ring: (began_as != Role::Compare).then_some(RingStatus { runs: facts.ring }),
             link: self.link_status(&counters, now),
@@ -302,6 +318,7 @@ impl Figures {
             lost_after_ms,
             losses: counters.value(Counter::PeerLosses),
             certainly_lost: counters.value(Counter::PeerGone) == 1,
+            ceded: self.facts.peer_ceded,
         })
     }
 

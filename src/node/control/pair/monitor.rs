@@ -157,6 +157,7 @@ impl ControlPair {
         self.failover_owed = None;
         self.orders.disconnected();
         self.bringup.disconnected();
+        self.cession.disconnected();
         self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
     }
 

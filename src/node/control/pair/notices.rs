@@ -36,7 +36,12 @@ impl ControlPair {
         self.state = state;
         let (name, word) = (&self.settings.name, state.word());
         let epoch = counters.value(Counter::Epoch);
-        match advice(state, role, &self.settings.failover.on_peer_lost) {
+        let advice = match self.cession.is_open() {
+            // It is said where that is done.
+            true if role == RoleNow::Superseded => return,
+            _ => advice(state, role, &self.settings.failover.on_peer_lost),
+        };
+        match advice {
             None => log.info(format_args!("pair {name}: {word}, epoch {epoch}")),
             Some(advice) => log.alert(format_args!("pair {name}: {word}, epoch {epoch}: {advice}")),
         }

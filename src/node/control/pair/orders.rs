@@ -39,8 +39,16 @@ pub(crate) struct Waiting {
     by: Giver,
 }
 
+impl Waiting {
+    /// Tells it at once.
+    pub(super) fn answer(self, outcome: Outcome) {
+        // Nobody may be there any more.
+        let _ = self.reply.send(outcome);
+    }
+}
+
 /// All who wait for one and the same thing.
-struct Waiters {
+pub(super) struct Waiters {
     list: Vec<Waiting>,
     /// Who gave the order first, and when.
     since: Instant,
@@ -48,7 +56,7 @@ struct Waiters {
 }
 
 impl Waiters {
-    fn new(first: Waiting) -> Self {
+    pub(super) fn new(first: Waiting) -> Self {
         Self {
             since: first.since,
             by: first.by,
@@ -61,7 +69,7 @@ impl Waiters {
     }
 
     /// One more, unless there are too many.
-    fn join(&mut self, waiting: Waiting, refusal: impl FnOnce() -> Fault) {
+    pub(super) fn join(&mut self, waiting: Waiting, refusal: impl FnOnce() -> Fault) {
         if self.list.len() < WAITING {
             self.list.push(waiting);
         } else {
@@ -70,7 +78,12 @@ impl Waiters {
     }
 
     /// Tells those who have waited for long enough; whether they were the last ones.
-    fn expire(&mut self, now: Instant, limit: Duration, fault: impl Fn() -> Fault) -> bool {
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        limit: Duration,
+        fault: impl Fn() -> Fault,
+    ) -> bool {
         let late = |waiting: &Waiting| now.saturating_duration_since(waiting.since) >= limit;
         let before = self.list.len();
         for waiting in self.list.extract_if(.., |waiting| late(waiting)) {
@@ -80,7 +93,7 @@ impl Waiters {
     }
 
     /// Tells all. Nobody may be there any more.
-    fn tell(self, outcome: &Outcome) {
+    pub(super) fn tell(self, outcome: &Outcome) {
         for waiting in self.list {
             let _ = waiting.reply.send(outcome.clone());
         }
@@ -124,7 +137,7 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    fn of(order: Order, waits_for: &'static str, waiters: &Waiters) -> Self {
+    pub(super) fn of(order: Order, waits_for: &'static str, waiters: &Waiters) -> Self {
         Self {
             order,
             waits_for,
@@ -399,9 +412,9 @@ impl Orders {
     }
 }
 
-const TOO_MANY: &str = "too many wait for the same; see status";
+pub(super) const TOO_MANY: &str = "too many wait for the same; see status";
 
-fn failed(pair: &str, order: Order, why: impl Into<String>) -> Fault {
+pub(super) fn failed(pair: &str, order: Order, why: impl Into<String>) -> Fault {
     Fault::Failed {
         pair: pair.to_owned(),
         order,
@@ -409,7 +422,7 @@ fn failed(pair: &str, order: Order, why: impl Into<String>) -> Fault {
     }
 }
 
-fn late(pair: &str, order: Order, limit: Duration, now: &str) -> Fault {
+pub(super) fn late(pair: &str, order: Order, limit: Duration, now: &str) -> Fault {
     Fault::Timeout {
         what: format!("pair {pair}: {order}"),
         seconds: limit.as_secs_f64(),
@@ -448,6 +461,7 @@ impl ControlPair {
         match order {
             Order::Examine => {}
             Order::Protect => self.order_protection(waiting.reply, now),
+            Order::Switchover => self.order_switchover(waiting, now),
             Order::Checkpoint => {
                 let sessions = status.link.as_ref().map_or(0, |link| link.sessions);
                 self.order_checkpoint(waiting, sessions, now);
@@ -599,6 +613,9 @@ impl ControlPair {
 
     /// Gives QEMU the command that somebody has ordered.
     fn give_failover_command(&mut self, now: Instant, log: &Log) {
+        if let Err(why) = self.take_lead_back() {
+            return self.orders.failed_over(Err(why));
+        }
         let Some(client) = &mut self.client else {
             return;
         };

@@ -101,8 +101,10 @@ impl ControlPair {
         }
         if migration != Migration::Completed && !leads {
             self.offsets.forget();
+            self.cession.forget_file();
             return;
         }
+        self.know_cession(Some(log));
         let name = &self.settings.name;
         match self.offsets.read() {
             Ok(None) => {}
