@@ -44,7 +44,7 @@ pub enum Fault {
     /// No such command.
     #[error(
         "{0:?} is no command; the commands are: status, wait, protect, checkpoint, failover, maintenance, set, facts, \
-         examine"
+         examine, why"
     )]
     UnknownCommand(String),
     /// Arguments that the command does not take.

@@ -26,6 +26,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link",
         ],
     ),
+    ("account", &["flow", "compare", "protect"]),
     ("config", &["qmp", "link"]),
     ("cli", &["config"]),
     ("bringup", &["qmp"]),
@@ -64,6 +65,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "rewrite",
             "link",
             "protect",
+            "account",
             "config",
             "cli",
             "bringup",
@@ -78,7 +80,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
     "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
-    "bringup", "control", "pair",
+    "account", "bringup", "control", "pair",
 ];
 
 /// What a pure module does not use of the standard library.

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::SharedStats;
 use super::orders::{Outcome, Posted, PostedOrder, posted};
 use super::socket::ControlSocket;
+use crate::account::Extract;
 use crate::config::ProcessSettings;
 use crate::control::{
     self, CHUNK, Fault, Giver, NodeStatus, Order, Session, Snapshot, Step, Waiting,
@@ -261,6 +262,7 @@ impl Server {
             Err(fault) => Err(fault),
             Ok(Step::Reply(reply)) => Ok(reply),
             Ok(Step::Facts) => Ok(self.facts.clone()),
+            Ok(Step::Why { pairs, since }) => Ok(self.accounts(&pairs, since, snapshot, now)),
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
                     "control socket ({by}): lines below {} are not written from now on, but for those that somebody has to \
@@ -296,6 +298,26 @@ impl Server {
                 return Err(Pending::Orders(orders));
             }
         })
+    }
+
+    /// The accounts of the checkpoints of some pairs.
+    fn accounts(
+        &self,
+        pairs: &[(usize, String)],
+        since: Option<Duration>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Value {
+        let account = |(number, name): &(usize, String)| {
+            // The lock is for the copy alone: a long interval takes its time.
+            let extract = {
+                let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                stats.pairs[*number].account(since, now)
+            };
+            let role = snapshot.pairs[*number].role.word();
+            json!({ "name": name, "role": role, "account": extract.map(Extract::report) })
+        };
+        json!({ "pairs": pairs.iter().map(account).collect::<Vec<_>>() })
     }
 
     fn snapshot(&self) -> Snapshot {
