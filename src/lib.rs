@@ -9,6 +9,7 @@
 
 #![warn(unreachable_pub)]
 
+pub mod account;
 pub mod bringup;
 pub mod cli;
 pub mod compare;

@@ -107,6 +107,13 @@ pub enum Command {
         /// This pair alone.
         pair: Option<String>,
     },
+    /// Show what checkpoints cost, and why there are any.
+    Why {
+        /// Of this pair alone.
+        pair: Option<String>,
+        /// Of those that ended within this time; without it of all.
+        since: Option<Duration>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -133,6 +140,13 @@ struct OfFailover {
     pair: Option<String>,
     #[serde(default)]
     fenced: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfWhy {
+    pair: Option<String>,
+    since: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -306,9 +320,25 @@ impl Command {
                 let OfPair { pair } = read("examine", arguments)?;
                 order(pair, Order::Examine)
             }
+            "why" => {
+                let OfWhy { pair, since } = read("why", arguments)?;
+                let since = since.map(interval).transpose()?;
+                Self::Why { pair, since }
+            }
             other => return Err(Fault::UnknownCommand(other.to_owned())),
         })
     }
+}
+
+/// The interval of an account.
+fn interval(seconds: f64) -> Result<Duration, Fault> {
+    let since = Duration::try_from_secs_f64(seconds).ok();
+    since
+        .filter(|since| !since.is_zero())
+        .ok_or_else(|| Fault::Arguments {
+            command: "why",
+            reason: format!("since is {seconds}; give seconds, more than 0"),
+        })
 }
 
 fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
@@ -396,6 +426,13 @@ pub enum Step {
     Policy(Vec<(usize, String)>),
     /// `status` counts for these pairs from now on; then comes the reply.
     ResetStats(Vec<(usize, String)>, Value),
+    /// The accounts of the checkpoints of the pairs of these numbers are the reply.
+    Why {
+        /// By their place in the snapshot, with their names.
+        pairs: Vec<(usize, String)>,
+        /// Of those that ended within this time; without it of all.
+        since: Option<Duration>,
+    },
     /// The log's level is to be this; then comes the reply.
     SetLogLevel(Level, Value),
 }
@@ -474,6 +511,10 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
             let reply = json!({ "pairs": counted.collect::<Map<_, _>>() });
             Step::ResetStats(pairs, reply)
         }
+        Command::Why { pair, since } => Step::Why {
+            pairs: named(pair.as_deref(), snapshot)?,
+            since,
+        },
         Command::SetLogLevel(level) => {
             let reply = json!({ "name": "log-level", "value": level.word() });
             Step::SetLogLevel(level, reply)
@@ -671,6 +712,14 @@ mod tests {
             ),
             ("stats-reset", json!({}), Command::ResetStats { pair: None }),
             (
+                "why",
+                json!({"pair": "a", "since": 90.5}),
+                Command::Why {
+                    pair: pair(),
+                    since: Some(Duration::from_millis(90_500)),
+                },
+            ),
+            (
                 "examine",
                 json!({"pair": "a"}),
                 Command::Order {
@@ -705,6 +754,8 @@ mod tests {
                 "expected a string",
             ),
             ("wait", json!({}), Class::Invalid, "missing field `for`"),
+            ("why", json!({"since": -1}), Class::Invalid, "more than 0"),
+            ("why", json!({"since": 0}), Class::Invalid, "more than 0"),
             (
                 "capture-start",
                 json!({"limit_mib": 0}),

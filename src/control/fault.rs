@@ -44,7 +44,7 @@ pub enum Fault {
     /// No such command.
     #[error(
         "{0:?} is no command; the commands are: status, wait, protect, checkpoint, switchover, failover, maintenance, \
-         set, facts, examine, pair-show, policy-list, stats-reset, capture-start, capture-stop"
+         set, facts, examine, why, pair-show, policy-list, stats-reset, capture-start, capture-stop"
     )]
     UnknownCommand(String),
     /// Arguments that the command does not take.

@@ -323,7 +323,7 @@ const FIGURES: &[Figure] = &[
         Kind::Counter,
         "",
         &["reason"],
-        "Stops of the VM that have ended, by what asked for them; qemu: nothing of this node did.",
+        "Stops of the VM that have ended, by what asked for them; qemu: nothing of this node did, begin: it has entered COLO.",
         |p| {
             p.checkpoints
                 .reasons

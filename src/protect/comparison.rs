@@ -123,8 +123,13 @@ impl<F: Frame> Comparison<F> {
         let cause = Cause::Difference(divergence.reason);
         match divergence.reason {
             // The overflow flag counts it: it has those, too, that come behind another divergence.
-            Reason::SecondaryOverflow => self.checkpoints.want_uncounted(cause, divergence.seen),
-            _ => self.checkpoints.want(cause, divergence.seen),
+            Reason::SecondaryOverflow => {
+                self.checkpoints
+                    .want_uncounted(cause, divergence.flow, divergence.seen);
+            }
+            _ => self
+                .checkpoints
+                .want_for(cause, divergence.flow, divergence.seen),
         }
         match self.record {
             Some(_) => self.unrecorded += 1,

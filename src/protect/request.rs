@@ -1,6 +1,7 @@
 //! Checkpoint requests: one outstanding at a time, repeated if no STOP follows (rule R9).
 
 use super::cause::{CAUSES, Cause};
+use crate::flow::FlowKey;
 use crate::frame::Ticks;
 
 /// A checkpoint to ask QEMU for.
@@ -10,8 +11,18 @@ pub struct Request {
     pub token: u64,
     /// The first cause since the last commit.
     pub cause: Cause,
+    /// The flow in which it was seen, in the direction of the output, if it is of one.
+    pub flow: Option<FlowKey>,
     /// When the cause was seen.
     pub seen: Ticks,
+}
+
+/// A checkpoint that is wanted.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    cause: Cause,
+    flow: Option<FlowKey>,
+    seen: Ticks,
 }
 
 /// Stops in a row without proof from which on requests wait.
@@ -28,7 +39,7 @@ struct Outstanding {
 /// The requests of one node and what became of them.
 #[derive(Debug)]
 pub struct Checkpoints {
-    wanted: Option<(Cause, Ticks)>,
+    wanted: Option<Wanted>,
     outstanding: Option<Outstanding>,
     repeat: Ticks,
     /// Stops in a row that nothing has proven, since the last commit.
@@ -60,15 +71,20 @@ impl Checkpoints {
     /// Wants a checkpoint. The first cause since the last commit is the one that is reported.
     /// Differences between frames are counted by the comparator.
     pub(super) fn want(&mut self, cause: Cause, seen: Ticks) {
+        self.want_for(cause, None, seen);
+    }
+
+    /// The same for a cause that was seen in a flow.
+    pub(super) fn want_for(&mut self, cause: Cause, flow: Option<FlowKey>, seen: Ticks) {
         if !cause.is_counted_by_comparator() {
             self.causes[cause.index()] += 1;
         }
-        self.want_uncounted(cause, seen);
+        self.want_uncounted(cause, flow, seen);
     }
 
-    /// Wants a checkpoint for a cause that is counted elsewhere.
-    pub(super) fn want_uncounted(&mut self, cause: Cause, seen: Ticks) {
-        self.wanted.get_or_insert((cause, seen));
+    /// The same for a cause that is counted elsewhere.
+    pub(super) fn want_uncounted(&mut self, cause: Cause, flow: Option<FlowKey>, seen: Ticks) {
+        self.wanted.get_or_insert(Wanted { cause, flow, seen });
     }
 
     /// Whether a checkpoint is wanted that has not come.
@@ -78,7 +94,7 @@ impl Checkpoints {
 
     /// The request to write now, if QEMU can take one.
     pub(super) fn next(&mut self, now: Ticks, able: bool) -> Option<Request> {
-        let (cause, seen) = self.wanted?;
+        let Wanted { cause, flow, seen } = self.wanted?;
         let waits = self
             .outstanding
             .is_some_and(|o| o.stopped || now.saturating_sub(o.asked) < self.repeat);
@@ -92,7 +108,12 @@ impl Checkpoints {
             asked: now,
             stopped: false,
         });
-        Some(Request { token, cause, seen })
+        Some(Request {
+            token,
+            cause,
+            flow,
+            seen,
+        })
     }
 
     /// A STOP came: the request, if there was one, is being served.

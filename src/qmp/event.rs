@@ -218,6 +218,9 @@ struct ColoExitData {
     reason: ColoExitReason,
 }
 
+/// QEMU's clock has been set if it and this process's differ more about a time between two events.
+const CLOCK_SET: Duration = Duration::from_secs(1);
+
 /// When something on the monitor's stream happened, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
@@ -225,6 +228,17 @@ pub struct Stamp {
     pub read: Instant,
     /// What QEMU wrote beside it; `None` where the news was queried and not emitted.
     pub qemu: Option<QemuTime>,
+}
+
+impl Stamp {
+    /// How long it was since another event: by QEMU's own times, unless somebody has set that clock meanwhile.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let read = self.read.saturating_duration_since(earlier.read);
+        let between = |(from, to): (QemuTime, QemuTime)| from.until(to);
+        let qemu = earlier.qemu.zip(self.qemu).and_then(between);
+        qemu.filter(|qemu| qemu.abs_diff(read) <= CLOCK_SET)
+            .unwrap_or(read)
+    }
 }
 
 /// A time of QEMU's host clock, since the Unix epoch. Both are -1 where that host has none
@@ -235,6 +249,20 @@ pub struct QemuTime {
     pub seconds: i64,
     /// 0 to 999999.
     pub microseconds: i64,
+}
+
+impl QemuTime {
+    /// The time up to a later one; `None` where it is not later, or there is no clock.
+    fn until(self, later: Self) -> Option<Duration> {
+        let micros = |time: Self| {
+            let whole = time.seconds.checked_mul(1_000_000)?;
+            whole.checked_add(time.microseconds)
+        };
+        let is_clock = self.seconds >= 0 && later.seconds >= 0;
+        let time = micros(later)?.checked_sub(micros(self)?)?;
+        let time = u64::try_from(time).ok().filter(|_| is_clock)?;
+        Some(Duration::from_micros(time))
+    }
 }
 
 /// QEMU's `RunState`, as far as a COLO proxy tells the states apart.

@@ -27,6 +27,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("switch", &["proto"]),
+    ("account", &["flow", "compare", "protect"]),
     ("config", &["qmp", "link", "switch"]),
     ("cli", &["config"]),
     ("bringup", &["qmp"]),
@@ -65,6 +66,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "rewrite",
             "link",
             "protect",
+            "account",
             "config",
             "cli",
             "bringup",
@@ -80,7 +82,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The modules without DPDK, clock, thread and I/O: frames and time are arguments.
 const PURE: &[&str] = &[
     "frame", "proto", "flow", "packet", "compare", "spread", "rewrite", "link", "protect",
-    "bringup", "control", "pair", "switch",
+    "account", "bringup", "control", "pair", "switch",
 ];
 
 /// What a pure module does not use of the standard library.

@@ -116,7 +116,17 @@ impl Qemu {
 
     /// Emits an event.
     pub fn emit(&self, name: &str, data: &str) {
-        self.lock().say(&event(name, data));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let clock = format!(
+            "\"seconds\": {}, \"microseconds\": {}}}",
+            now.as_secs(),
+            now.subsec_micros()
+        );
+        let fixed = "\"seconds\": 1700000000, \"microseconds\": 42}";
+        let event = event(name, data);
+        assert!(event.contains(fixed), "{event}");
+        self.lock().say(&event.replace(fixed, &clock));
     }
 
     /// QEMU waits for a VM's state.

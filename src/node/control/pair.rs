@@ -23,7 +23,7 @@ use self::cession::PairCession;
 use self::facts::Facts;
 pub(crate) use self::figures::Figures;
 pub(crate) use self::guest::{GuestEvent, guest_events};
-use self::monitor::Asked;
+use self::monitor::{Asked, Stopped};
 use self::orders::Orders;
 use super::backlog::Backlog;
 use super::fencing::Fencing;
@@ -63,7 +63,7 @@ pub(crate) struct ControlPair {
     records: RecordSummary,
     /// The cause whose way to the monitor was measured last; a repeated request has the same.
     measured: Option<Ticks>,
-    stopped: Option<Instant>,
+    stopped: Option<Stopped>,
     /// The guest port runs, after this many stops.
     ring: Option<u32>,
     /// The secondary's VM runs since then, and its ring was not seen to.
@@ -114,6 +114,7 @@ impl ControlPair {
             records: None,
             facts,
             orders: Vec::new(),
+            account: None,
         };
         let cession = PairCession::new(state_dir, &settings.name, Instant::now());
         let leads = settings.role.role() == Role::Primary;

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::SharedStats;
 use super::orders::{Outcome, Posted, PostedOrder, posted};
 use super::socket::ControlSocket;
+use crate::account::Extract;
 use crate::config::ProcessSettings;
 use crate::control::{
     self, CHUNK, Counted, Fault, Giver, NodeStatus, Order, PairStatus, Session, Snapshot, Step,
@@ -317,6 +318,7 @@ impl Server {
                 }
                 Ok(reply)
             }
+            Ok(Step::Why { pairs, since }) => Ok(self.accounts(&pairs, since, snapshot, now)),
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
                     "control socket ({by}): lines below {} are not written from now on, but for those that somebody has to \
@@ -402,6 +404,26 @@ impl Server {
             shown
         });
         json!({ "pairs": shown.collect::<Vec<_>>() })
+    }
+
+    /// The accounts of the checkpoints of some pairs.
+    fn accounts(
+        &self,
+        pairs: &[(usize, String)],
+        since: Option<Duration>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Value {
+        let account = |(number, name): &(usize, String)| {
+            // The lock is for the copy alone: a long interval takes its time.
+            let extract = {
+                let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                stats.pairs[*number].account(since, now)
+            };
+            let role = snapshot.pairs[*number].role.word();
+            json!({ "name": name, "role": role, "account": extract.map(Extract::report) })
+        };
+        json!({ "pairs": pairs.iter().map(account).collect::<Vec<_>>() })
     }
 
     fn snapshot(&self) -> Snapshot {

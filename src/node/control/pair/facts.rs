@@ -109,6 +109,8 @@ impl ControlPair {
     pub(crate) fn show_facts(&mut self, now: Instant, figures: &mut Figures) {
         let counters = figures.counters();
         let state = state_of(&counters).unwrap_or(State::Solo);
+        let role = role_now(self.settings.role.role(), &counters);
+        figures.lead(matches!(role, RoleNow::Primary | RoleNow::Compare), now);
         let commits = counters.value(figures.commits());
         if self.facts.look(state, commits, now) {
             self.orders.committed();

@@ -1,9 +1,10 @@
 //! A pair's figures, which the control thread and the telemetry thread share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::facts::Facts;
 use super::orders::UnderWay;
+use crate::account::{Account, Checkpoint, Extract, Limits};
 use crate::config::PairSettings;
 use crate::observability::checkpoints::CheckpointTimes;
 use crate::observability::counters::{self, Counter, Snapshot};
@@ -23,6 +24,8 @@ pub(crate) struct Figures {
     pub(super) records: Option<RecordSummary>,
     pub(super) facts: Facts,
     pub(super) orders: Vec<UnderWay>,
+    /// Of a VM that leads, or has led, since it began to.
+    pub(super) account: Option<(Instant, Account)>,
 }
 
 /// A pair's figures of one moment, for a thread that makes their tree without holding up the others.
@@ -80,6 +83,32 @@ impl Figures {
     /// Shows what becomes of records, of which there is none yet.
     pub(crate) fn show_records(&mut self) {
         self.records = Some(RecordSummary::default());
+    }
+
+    /// Whether the pair's VM leads now. From the first time on its checkpoints are accounted for.
+    pub(super) fn lead(&mut self, leads: bool, now: Instant) {
+        if leads && self.account.is_none() {
+            self.account = Some((now, Account::new(Limits::default())));
+        }
+    }
+
+    /// Takes in a checkpoint that has ended, with what is held now.
+    pub(super) fn account_for(&mut self, checkpoint: Checkpoint, ended: Instant) {
+        let held = |(_, core): &(u32, counters::Reader)| core.value(Counter::Held);
+        let held: u64 = self.cores.iter().map(held).sum();
+        if let Some((began, account)) = &mut self.account {
+            let checkpoint = Checkpoint {
+                held: u32::try_from(held).unwrap_or(u32::MAX),
+                ..checkpoint
+            };
+            account.add(ended.saturating_duration_since(*began), checkpoint);
+        }
+    }
+
+    /// What the account of its checkpoints has to say; `None` where its VM has never led.
+    pub(crate) fn account(&self, since: Option<Duration>, now: Instant) -> Option<Extract> {
+        let (began, account) = self.account.as_ref()?;
+        Some(account.extract(now.saturating_duration_since(*began), since))
     }
 
     /// Shows the compare timeout that is in force from now on.

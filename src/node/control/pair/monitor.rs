@@ -6,6 +6,7 @@ use super::event_log::log_event;
 use super::facts::SeenCheckpoint;
 use super::guest::QUESTION;
 use super::{ControlPair, Figures};
+use crate::account::{Checkpoint, Origin};
 use crate::config::Role;
 use crate::dpdk::tsc;
 use crate::error_chain::chain;
@@ -27,6 +28,15 @@ pub(super) fn migration(status: MigrationStatus) -> Migration {
         | MigrationStatus::Cancelled => Migration::Broken,
         _ => Migration::None,
     }
+}
+
+/// The VM stands still.
+#[derive(Clone, Copy)]
+pub(super) struct Stopped {
+    /// Since then.
+    pub(super) at: Stamp,
+    /// It was in COLO before.
+    in_colo: bool,
 }
 
 /// A checkpoint request on its way.
@@ -163,7 +173,10 @@ impl ControlPair {
 
     /// STOP.
     fn vm_stopped(&mut self, at: Stamp, figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures))) {
-        self.stopped = Some(at.read);
+        self.stopped = Some(Stopped {
+            at,
+            in_colo: self.migration == Migration::Colo,
+        });
         self.orders.stopped(at.read);
         if let Some(written) = self.asked.as_ref().and_then(|asked| asked.written) {
             let stop = at.read.saturating_duration_since(written);
@@ -187,32 +200,52 @@ impl ControlPair {
     ) {
         self.bringup.resumed();
         if let Some(stopped) = self.stopped.take() {
-            let pause = at.read.saturating_duration_since(stopped);
-            let reason = self.checkpoint_ended(stopped, at.read, log);
-            figures(&mut |f| f.checkpoints.record_pause(reason, pause));
+            let checkpoint = self.checkpoint_ended(stopped, at, log);
+            // Before, no VM had a state of the other's.
+            let in_colo = self.migration == Migration::Colo;
+            figures(&mut |f| {
+                f.checkpoints
+                    .record_pause(checkpoint.origin.word(), checkpoint.stopped);
+                if in_colo {
+                    f.account_for(checkpoint, at.read);
+                }
+            });
         }
         self.runs();
         self.tell(ToPoll::Monitor(QemuEvent::Resume));
     }
 
     /// The VM was stopped from `stopped` to `resumed`. The request that this serves, if there was one, is settled.
-    /// Returns the reason.
-    fn checkpoint_ended(&mut self, stopped: Instant, resumed: Instant, log: &Log) -> &'static str {
-        let pause = resumed.saturating_duration_since(stopped);
-        let ordered = self.orders.resumed(resumed);
+    /// Returns the checkpoint, but for what was held.
+    fn checkpoint_ended(&mut self, stopped: Stopped, resumed: Stamp, log: &Log) -> Checkpoint {
+        let pause = resumed.since(&stopped.at);
+        let ordered = self.orders.resumed(resumed.read);
         let asked = self.asked.take();
         let written = asked.as_ref().and_then(|asked| asked.written);
-        let stop = written.map(|written| stopped.saturating_duration_since(written));
+        let stop = written.map(|written| stopped.at.read.saturating_duration_since(written));
+        let begins = !stopped.in_colo && self.migration == Migration::Colo;
+        let origin = match (&asked, ordered) {
+            (Some(asked), _) => Origin::Cause(asked.request.cause),
+            (None, Some(_)) => Origin::Ordered,
+            (None, None) if begins => Origin::Begin,
+            (None, None) => Origin::Qemu,
+        };
         let seen = match (&asked, ordered) {
             (None, Some(ordered)) => ordered,
             _ => SeenCheckpoint {
-                reason: asked.as_ref().map_or("qemu", |it| it.request.cause.word()),
-                at: resumed,
+                reason: origin.word(),
+                at: resumed.read,
                 stop,
                 pause,
             },
         };
-        let reason = seen.reason;
+        let checkpoint = Checkpoint {
+            origin,
+            flow: asked.as_ref().and_then(|asked| asked.request.flow),
+            waited: seen.stop.unwrap_or_default(),
+            stopped: pause,
+            held: 0,
+        };
         self.facts.resumed(seen);
         if let Some(asked) = asked {
             let stop = stop.unwrap_or_default();
@@ -224,7 +257,7 @@ impl ControlPair {
                 pause.as_secs_f64() * 1e3
             ));
         }
-        reason
+        checkpoint
     }
 
     /// The last byte of a request was handed to the kernel.

@@ -80,9 +80,9 @@ impl ControlPair {
             return None;
         }
         match (self.stopped, &self.asked) {
-            (Some(since), _) => Some(Awaited {
+            (Some(stopped), _) => Some(Awaited {
                 what: "the event RESUME",
-                since,
+                since: stopped.at.read,
             }),
             (None, Some(asked)) => Some(Awaited {
                 what: "the event STOP of a checkpoint",
