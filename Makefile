@@ -16,6 +16,7 @@
 # make fresh    make demo and make test as the only two commands in a fresh Debian; SUITE=bookworm for another
 # make install  PREFIX=/usr/local, DESTDIR for packagers
 # make deb      a Debian package, in target/debian (docs/packaging.md)
+# make cluster-test  a protected VM under Pacemaker in a fresh Debian: KILLS=10, CUTS=5, SEED=1
 # make package-test  builds, installs, upgrades and purges the package in a fresh Debian; SUITE=bookworm for another
 # make clean    what was built; the guest image too
 #
@@ -31,7 +32,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit replay fuzz fuzz-short mutants instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install deb package-test clean packages lab
+.PHONY: all demo test lint unit replay fuzz fuzz-short mutants instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install deb package-test cluster-test clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit -p coloctl
@@ -58,7 +59,8 @@ lint:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --all-targets -- $(DENY)
 	for script in lab/guest/build scripts/* hugepages/reserve packaging/man-page packaging/ocf/* examples/*/* \
-	  lab/cluster/test lab/cluster/host lab/cluster/vm lab/cluster/node fuzz/run fuzz/mutants fuzz/options \
+	  lab/cluster/test lab/cluster/takeover lab/cluster/lib lab/cluster/host lab/cluster/vm \
+	  lab/cluster/node lab/cluster/ctl fuzz/run fuzz/mutants fuzz/options \
 	  fuzz/rustc-wrapper; do bash -n $$script || exit 1; done
 
 # The seeds of randomised tests, always the same here so that a change is judged by itself;
@@ -124,6 +126,16 @@ fresh:
 
 package-test:
 	scripts/package-test $(SUITE)
+
+# The package is for the Debian that this runs on, and so is the cluster.
+CLUSTER = $(TARGET)/cluster
+cluster-test: deb lab
+	$(LAB) image $(IMAGE)
+	rm -rf $(CLUSTER) && mkdir -p $(CLUSTER)/image
+	cp $(TARGET)/debian/dpdk-colo_*.deb $(CLUSTER)
+	cp $(addprefix $(IMAGE)/,vmlinuz initrd.gz tcg_lock_shim.so) $(CLUSTER)/image
+	. /etc/os-release && lab/cluster/test $(CLUSTER) $$VERSION_CODENAME
+	. /etc/os-release && lab/cluster/takeover $(CLUSTER) $$VERSION_CODENAME
 
 # The unit, the agent and all else that a package has lies below packaging/. Units name /usr/bin: change them for
 # another PREFIX.

@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -44,6 +46,9 @@ case "$*" in
     [ -e "$SITE/refuses" ] && exit 1
     cp "$SITE/primary" "$SITE/status" ;;
   wait*) exit 0 ;;
+  protect)
+    echo protect >> "$SITE/protects"
+    [ ! -e "$SITE/refuses" ] ;;
 esac
 "#;
 
@@ -413,14 +418,11 @@ fn a_demoted_node_rests_until_another_leads() {
         )
     );
     assert_eq!(site.act("monitor", &[]).0, SUCCESS);
-    let notice = |operation| {
-        [
-            ("OCF_RESKEY_CRM_meta_notify_type", "post"),
-            ("OCF_RESKEY_CRM_meta_notify_operation", operation),
-        ]
-    };
-    assert_eq!(site.act("notify", &notice("demote")).1, ["score -v 10"]);
-    let (code, acts) = site.act("notify", &notice("promote"));
+    assert_eq!(
+        site.act("notify", &notice("post", "demote")).1,
+        ["score -v 10"]
+    );
+    let (code, acts) = site.act("notify", &notice("post", "promote"));
     assert_eq!(
         (code, acts[0].as_str()),
         (SUCCESS, "vm secondary"),
@@ -428,6 +430,122 @@ fn a_demoted_node_rests_until_another_leads() {
     );
     // A node that follows stays as it is.
     assert_eq!(site.act("demote", &[]), (SUCCESS, vec![]));
+}
+
+/// A notification of the cluster's.
+fn notice(phase: &'static str, operation: &'static str) -> [(&'static str, &'static str); 2] {
+    [
+        ("OCF_RESKEY_CRM_meta_notify_type", phase),
+        ("OCF_RESKEY_CRM_meta_notify_operation", operation),
+    ]
+}
+
+/// The pair of a leader in this state.
+fn leader(state: &str) -> Value {
+    with(primary(), "state", Some(json!(state)))
+}
+
+#[test]
+fn a_leader_goes_on_alone_only_when_the_cluster_has_stopped_its_peer() {
+    let failover = "failover --fenced".to_owned();
+    let failovers = |acts: &[String]| acts.iter().filter(|act| **act == failover).count();
+    let site = Site::new();
+    site.write("dpdk-colo-x-leader", "here\n");
+    let lost = leader("peer_lost");
+    let stopped = notice("post", "stop");
+    // A silence is no evidence.
+    site.runs(&lost);
+    assert_eq!(failovers(&site.act("monitor", &[]).1), 0);
+    assert_eq!(
+        failovers(&site.act("notify", &notice("post", "start")).1),
+        0
+    );
+    assert_eq!(failovers(&site.act("notify", &stopped).1), 1);
+    // Once is enough, and there may be nothing to do.
+    site.runs(&lost);
+    assert_eq!(failovers(&site.act("monitor", &[]).1), 0);
+    for pair in [leader("solo"), promotable()] {
+        site.runs(&pair);
+        assert_eq!(failovers(&site.act("notify", &stopped).1), 0, "{pair}");
+    }
+    // Who does not fence knows nothing of the other VM.
+    site.runs(&lost);
+    site.write("stonith-enabled", "false\n");
+    assert_eq!(failovers(&site.act("notify", &stopped).1), 0);
+    site.remove("stonith-enabled");
+    // A node says a moment later that its peer is lost.
+    site.runs(&leader("protected"));
+    site.write("lost", &status(&lost));
+    site.write("sleep", "#!/bin/sh\ncp $SITE/lost $SITE/status\n");
+    assert_eq!(failovers(&site.act("notify", &stopped).1), 1);
+    site.write("sleep", "#!/bin/sh\n");
+
+    // What is refused is tried again, until the other instance starts.
+    for (between, wanted) in [(notice("post", "stop"), 1), (notice("pre", "start"), 0)] {
+        site.runs(&lost);
+        site.write("refuses", "");
+        assert_eq!(failovers(&site.act("notify", &stopped).1), 10);
+        if wanted == 0 {
+            site.act("notify", &between);
+        }
+        site.remove("refuses");
+        let (code, acts) = site.act("monitor", &[]);
+        assert_eq!((code, failovers(&acts)), (PROMOTED, wanted), "{acts:?}");
+    }
+}
+
+#[test]
+fn a_leader_protects_its_pair_when_both_nodes_are_there() {
+    let site = Site::new();
+    site.write("dpdk-colo-x-leader", "here\n");
+    // It is done behind the action's back.
+    let protects = |more: &[(&str, &str)], action: &str, wanted: bool| {
+        let _ = fs::remove_file(site.path("protects"));
+        site.act(action, more);
+        let patience = if wanted { 100 } else { 5 };
+        let mut seen = false;
+        for _ in 0..patience {
+            seen = site.path("protects").exists();
+            if seen {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(seen, wanted, "{action} {more:?}");
+    };
+    for state in [
+        "solo",
+        "protected",
+        "checkpointing",
+        "uncertain",
+        "peer_lost",
+    ] {
+        site.runs(&leader(state));
+        protects(&[], "monitor", false);
+    }
+    site.runs(&with(promotable(), "state", Some(json!("pairing"))));
+    protects(&[], "monitor", false);
+    let under_way = with(leader("pairing"), "protect", Some(json!({"step": "looks"})));
+    site.runs(&under_way);
+    protects(&[], "monitor", false);
+
+    site.runs(&leader("pairing"));
+    protects(&[("PROBE", "1")], "monitor", false);
+    protects(&[("OCF_RESKEY_protect", "false")], "monitor", false);
+    site.write("refuses", "");
+    protects(&[], "monitor", true);
+    // What has failed is not repeated at once, unless another instance starts.
+    let failed = site.path("dpdk-colo-x.unprotected");
+    for _ in 0..100 {
+        if failed.exists() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    protects(&[], "monitor", false);
+    site.remove("refuses");
+    protects(&notice("post", "start"), "notify", true);
+    protects(&[], "monitor", true);
 }
 
 #[test]
@@ -506,7 +624,7 @@ fn the_description_has_every_parameter() {
             "{name}"
         );
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
     assert_eq!(site.act("validate-all", &[]).0, SUCCESS);
     assert_eq!(
         site.act("validate-all", &[("OCF_RESKEY_instance", "a b")])

@@ -32,6 +32,6 @@ while True:
             os.kill(pid, signal.SIGKILL)
         while init(host):
             time.sleep(0.01)
-        print(time.strftime("%T"), action, host, flush=True)
+        print(int(time.time() * 1000), action, host, flush=True)
     client.sendall(b"on\n" if init(host) else b"off\n")
     client.close()
