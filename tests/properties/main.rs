@@ -18,3 +18,4 @@ mod script;
 mod spread;
 mod streams;
 mod traffic;
+mod unlike;
