@@ -15,6 +15,8 @@
 # make mutants  whether the fuzz targets find faults: each of fuzz/mutants.list, for TIME=300 seconds at most
 # make fresh    make demo and make test as the only two commands in a fresh Debian; SUITE=bookworm for another
 # make install  PREFIX=/usr/local, DESTDIR for packagers
+# make deb      a Debian package, in target/debian (docs/packaging.md)
+# make package-test  builds, installs, upgrades and purges the package in a fresh Debian; SUITE=bookworm for another
 # make clean    what was built; the guest image too
 #
 # demo and test install what is missing (Debian, as root).
@@ -29,7 +31,7 @@ LAB = $(TARGET)/debug/colo-lab
 IMAGE ?= lab/work/image
 export CARGO
 
-.PHONY: all demo test lint unit replay fuzz fuzz-short mutants instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install clean packages lab
+.PHONY: all demo test lint unit replay fuzz fuzz-short mutants instructions check check-newest faults faults-short loss matrix table bench dpdk-matrix fresh install deb package-test clean packages lab
 
 all:
 	$(CARGO) build --release -p dpdk-colo -p dpdk-colo-audit -p coloctl
@@ -55,7 +57,9 @@ lint:
 	RUSTDOCFLAGS="$(DENY) -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --all-targets -- $(DENY)
-	bash -n lab/guest/build scripts/* hugepages/reserve fuzz/run fuzz/mutants fuzz/options fuzz/rustc-wrapper
+	for script in lab/guest/build scripts/* hugepages/reserve packaging/man-page packaging/ocf/* examples/*/* \
+	  lab/cluster/test lab/cluster/host lab/cluster/vm lab/cluster/node fuzz/run fuzz/mutants fuzz/options \
+	  fuzz/rustc-wrapper; do bash -n $$script || exit 1; done
 
 # The seeds of randomised tests, always the same here so that a change is judged by itself;
 # `make unit DPDK_COLO_SEED=$$RANDOM` draws others.
@@ -118,14 +122,42 @@ SUITE ?= trixie
 fresh:
 	scripts/in-debian $(SUITE) bash -c 'time make demo && time make test'
 
+package-test:
+	scripts/package-test $(SUITE)
+
+# The unit, the agent and all else that a package has lies below packaging/. Units name /usr/bin: change them for
+# another PREFIX.
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dpdk-colo
 	install -D -m 755 $(AUDIT) $(DESTDIR)$(PREFIX)/bin/dpdk-colo-audit
 	install -D -m 755 $(CTL) $(DESTDIR)$(PREFIX)/bin/coloctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dpdk-colo/prometheus share/prometheus/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dpdk-colo/grafana share/grafana/*
 	mkdir -p $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions zsh/site-functions)
 	$(CTL) man > $(DESTDIR)$(PREFIX)/share/man/man1/coloctl.1
+	packaging/man-page $(BIN) "network proxy for COLO, QEMU's fault tolerance" "coloctl(1)" "dpdk-colo-audit(1)" \
+	  > $(DESTDIR)$(PREFIX)/share/man/man1/dpdk-colo.1
+	packaging/man-page $(AUDIT) "judge the captures of dpdk-colo" "dpdk-colo(1)" \
+	  > $(DESTDIR)$(PREFIX)/share/man/man1/dpdk-colo-audit.1
 	$(CTL) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/coloctl
 	$(CTL) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_coloctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/systemd/*.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d packaging/sysusers.d/*.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d packaging/tmpfiles.d/*.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysctl.d packaging/sysctl.d/*.conf
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/ocf/resource.d/colo packaging/ocf/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/dpdk-colo/examples packaging/config/*
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/doc/dpdk-colo/examples/fence examples/fence/*
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/doc/dpdk-colo/examples/cluster examples/cluster/*
+
+# A package for the Debian that this runs on, in $(TARGET)/debian.
+deb:
+	@scripts/install-packages deb
+	debian/rules clean
+	rm -rf $(TARGET)/debian && mkdir -p $(TARGET)/debian
+	DEB_RULES_REQUIRES_ROOT=no DEB_DIR=$(TARGET)/debian debian/rules binary
+	debian/rules clean
+	@ls $(TARGET)/debian/*.deb
 
 clean:
 	$(CARGO) clean

@@ -7,6 +7,9 @@
 //! arguments. [`pair`] owns the order of a round, and `node` implements its ports. `docs/rules.md` says
 //! what must hold, and `tests/contract` which module may know which.
 
+#![warn(unreachable_pub)]
+
+pub mod bringup;
 pub mod cli;
 pub mod compare;
 pub mod config;

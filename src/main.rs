@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dpdk_colo::cli::{
-    Command, Options, USAGE, UsageError, VERSION, quiet_vhost, remove_dead_sockets,
+    CheckFormat, Command, Options, USAGE, UsageError, VERSION, quiet_vhost, remove_dead_sockets,
     require_interfaces, split,
 };
 use dpdk_colo::config::{Settings, link_key};
@@ -28,6 +28,7 @@ const STDERR_WAIT: Duration = Duration::from_secs(1);
 enum Task {
     Print(&'static str),
     MakeLinkKey(PathBuf),
+    Check(Box<Settings>, CheckFormat),
     Run(Box<Settings>),
 }
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Task::MakeLinkKey(path)) => return make_link_key(&path),
+        Ok(Task::Check(settings, format)) => return check(&settings, format),
         Err(error) => return wrong(&error),
     };
     panics::end_the_process();
@@ -56,6 +58,19 @@ fn make_link_key(path: &Path) -> ExitCode {
             let _ = writeln!(io::stderr(), "dpdk-colo: {error}");
             ExitCode::from(FAILURE)
         }
+    }
+}
+
+fn check(settings: &Settings, format: CheckFormat) -> ExitCode {
+    let eal_words = split(std::env::args_os()).map_or_else(|_| Vec::new(), |parts| parts.eal);
+    let plan = node::check(&eal_words, settings);
+    let text = match format {
+        CheckFormat::Text => plan.text(),
+        CheckFormat::Json => plan.json(),
+    };
+    match (io::stdout().write_all(text.as_bytes()), plan.is_sound()) {
+        (Ok(()), true) => ExitCode::SUCCESS,
+        _ => ExitCode::from(FAILURE),
     }
 }
 
@@ -88,9 +103,11 @@ fn start(settings: &Settings, log: &Log) -> ExitCode {
             format_args!("cannot remove a stale vhost-user socket: {error}"),
         );
     }
-    if let Err(error) = telemetry::declare(figures::COMMAND, figures::HELP, figures::absent()) {
-        log.error("telemetry", format_args!("{}", chain(&error)));
-        return ExitCode::from(FAILURE);
+    for command in figures::COMMANDS {
+        if let Err(error) = telemetry::declare(command.path, command.help, figures::absent()) {
+            log.error("telemetry", format_args!("{}", chain(&error)));
+            return ExitCode::from(FAILURE);
+        }
     }
     let eal = match Eal::init(&quiet_vhost(words)) {
         Ok(eal) => eal,
@@ -121,6 +138,13 @@ fn task() -> Result<Task, UsageError> {
         Command::Help => Task::Print(USAGE),
         Command::Version => Task::Print(VERSION),
         Command::MakeLinkKey(path) => Task::MakeLinkKey(path),
-        Command::Run(options) => Task::Run(Box::new(options.settings()?)),
+        Command::Run(options) => {
+            let check = options.check;
+            let settings = Box::new(options.settings()?);
+            match check {
+                Some(format) => Task::Check(settings, format),
+                None => Task::Run(settings),
+            }
+        }
     })
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use dpdk_colo::cli::{Command, Options, UsageError};
 use dpdk_colo::config::{
-    CaptureSettings, LinkKey, PortRole, QmpAddress, Role, RoleSettings, Settings,
+    CaptureSettings, LinkKey, PairKeys, PortRole, QmpAddress, Role, RoleSettings, Settings,
 };
+use dpdk_colo::control;
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -45,6 +46,31 @@ fn the_control_socket_has_a_place_or_none() {
     assert_eq!(given.place, ControlPlace::At("/run/c".into()));
     assert_eq!(given.group.as_deref(), Some("wheel"));
     assert!(mistake(&format!("{PRIMARY} --control")).contains("--control has no value"));
+}
+
+#[test]
+fn metrics_are_served_where_the_operator_says() {
+    use dpdk_colo::config::MetricsAddress;
+    let served = |more: &str| {
+        let settings = settings(&format!("{COMPARE} {more}")).expect("complete");
+        settings.process.metrics
+    };
+    assert_eq!(served(""), None);
+    assert_eq!(
+        served("--metrics [::1]:9177"),
+        Some(MetricsAddress::Tcp(
+            "[::1]:9177".parse().expect("an address")
+        ))
+    );
+    assert_eq!(
+        served("--metrics=unix:/run/m"),
+        Some(MetricsAddress::Unix("/run/m".into()))
+    );
+    let line = mistake(&format!("{COMPARE} --metrics 9177"));
+    assert!(
+        line.starts_with("--metrics \"9177\": give a numeric address with a port"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -87,6 +113,20 @@ fn a_secondary_may_have_an_uplink() {
     let trusted = settings(SECONDARY).expect("complete");
     assert_eq!(trusted.pairs[0].role.link_key(), Some(&LinkKey::Trusted));
     assert_eq!(ports(&format!("{SECONDARY} --uplink u0")), 3);
+}
+
+#[test]
+fn a_running_node_says_of_each_option_of_a_pair_why_it_cannot_change() {
+    let fixed = |name: &&&str| **name != "compare-timeout";
+    for name in PairKeys::NAMES.iter().filter(fixed) {
+        let arguments = [("name", *name), ("value", "1")];
+        let arguments = arguments.map(|(key, value)| (key.to_owned(), value.into()));
+        let fault = control::Command::read("set", arguments.into_iter().collect());
+        assert!(
+            matches!(fault, Err(control::Fault::Fixed { .. })),
+            "--{name} is missing in src/control/command.rs"
+        );
+    }
 }
 
 #[test]
@@ -143,12 +183,27 @@ fn a_few_lost_heartbeats_make_no_loss() {
 }
 
 #[test]
-fn zero_is_off_where_that_is_the_default() {
-    let off = settings(&format!("{COMPARE} --idle-sleep 0 --stats-period 0")).expect("valid");
+fn a_sleep_that_would_lose_a_living_peer_is_refused() {
+    assert!(settings(&format!("{PRIMARY} --idle-sleep 125000")).is_ok());
+    let error = settings(&format!("{PRIMARY} --idle-sleep 125001")).expect_err("too long");
+    assert!(error.to_string().contains("at most 125000"), "{error}");
+    let short = format!("{PRIMARY} --heartbeat 1 --heartbeat-loss 4 --idle-sleep");
+    assert!(settings(&format!("{short} 1000")).is_ok());
+    assert!(settings(&format!("{short} 1001")).is_err());
+    // A comparator has no peer.
+    assert!(settings(&format!("{COMPARE} --idle-sleep 1000000")).is_ok());
+}
+
+#[test]
+fn zero_is_off() {
+    let off = settings(&format!("{COMPARE} --stats-period 0")).expect("valid");
     assert_eq!(off.process, Default::default());
     assert_eq!(off.process.stall_limit, Some(Duration::from_secs(30)));
     let never = settings(&format!("{COMPARE} --stall-limit 0")).expect("valid");
     assert_eq!(never.process.stall_limit, None);
+    assert_eq!(off.process.idle_sleep, Some(Duration::from_micros(250)));
+    let awake = settings(&format!("{COMPARE} --idle-sleep 0")).expect("valid");
+    assert_eq!(awake.process.idle_sleep, None);
     for (more, limit) in [("", 16 << 30), ("--capture-limit 0", u64::MAX)] {
         let settings = settings(&format!("{COMPARE} --capture c {more}")).expect("valid");
         assert_eq!(settings.process.capture.expect("one").limit, limit);

@@ -83,7 +83,7 @@ fn measure(queues: Vec<Queues>, pool: &Mempool) {
         let mut mirrored = Burst::new();
         for (mut header, frame) in headers.drain().zip(burst.iter()) {
             header.append(24);
-            if let Ok(chain) = dpdk_colo::dpdk::Mbuf::with_header(header, frame.share()) {
+            if let Ok(chain) = dpdk_colo::dpdk::Mbuf::chain(header, frame.share()) {
                 let _ = mirrored.push(chain);
             }
         }

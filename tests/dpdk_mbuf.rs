@@ -91,7 +91,7 @@ fn slices_share_a_frames_bytes(frames: &Mempool, headers: &Mempool) {
             head.append(2).unwrap().fill(b'h');
             let slice = slices.take(n, headers).unwrap();
             assert_eq!((slice.len(), slice.is_shared()), (n, true));
-            let frame = Mbuf::with_header(head, slice).ok().unwrap();
+            let frame = Mbuf::chain(head, slice).ok().unwrap();
             let got = bytes_of(&frame);
             assert_eq!(&got[..2], b"hh");
             all.extend_from_slice(&got[2..]);
@@ -245,9 +245,7 @@ fn a_header_goes_before_shared_bytes(frames: &Mempool, headers: &Mempool) {
     for dropped_first in [true, false] {
         let mut data = frames.copy_of(&bytes).unwrap();
         let header = headers.copy_of(b"header").unwrap();
-        let mut framed = Mbuf::with_header(header, data.share())
-            .map_err(drop)
-            .unwrap();
+        let mut framed = Mbuf::chain(header, data.share()).map_err(drop).unwrap();
         assert_eq!((framed.segment_count(), framed.len()), (3, 3006));
         assert_eq!(framed.head(), b"header");
         assert_eq!(bytes_of(&framed), [&b"header"[..], &bytes].concat());
@@ -276,7 +274,7 @@ fn a_shared_header_comes_back(frames: &Mempool, headers: &Mempool) {
     let header = headers.copy_of(b"header").unwrap();
     let other = header.share();
     let data = frames.copy_of(b"data").unwrap();
-    let Err((header, data)) = Mbuf::with_header(header, data) else {
+    let Err((header, data)) = Mbuf::chain(header, data) else {
         panic!("a shared header was written to");
     };
     assert_eq!(
@@ -284,7 +282,7 @@ fn a_shared_header_comes_back(frames: &Mempool, headers: &Mempool) {
         (b"header".to_vec(), b"data".to_vec())
     );
     drop(other);
-    assert!(Mbuf::with_header(header, data).is_ok());
+    assert!(Mbuf::chain(header, data).is_ok());
     // A frame cannot come behind itself: then its header is shared.
     let data = frames.copy_of(b"data").unwrap();
     let same = data.share();
@@ -315,7 +313,7 @@ fn owners_on_several_threads(frames: &Mempool, headers: &Mempool) {
                 let bytes = &bytes;
                 scope.spawn(move || {
                     let header = headers.copy_of(b"h").unwrap();
-                    let framed = Mbuf::with_header(header, share).map_err(drop).unwrap();
+                    let framed = Mbuf::chain(header, share).map_err(drop).unwrap();
                     assert_eq!(bytes_of(&framed)[1..], bytes[..]);
                 });
             }

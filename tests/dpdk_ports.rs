@@ -124,9 +124,7 @@ fn ring_loops_back(eal: &TestEal, frames: &Mempool) {
         }
         let data = frames.copy_of(&pattern(30)).unwrap();
         let header = frames.copy_of(b"header").unwrap();
-        let framed = Mbuf::with_header(header, data.share())
-            .map_err(drop)
-            .unwrap();
+        let framed = Mbuf::chain(header, data.share()).map_err(drop).unwrap();
         burst.push(framed).map_err(drop).unwrap();
         burst.push(data).map_err(drop).unwrap();
         send_all(&mut tx, &mut burst);

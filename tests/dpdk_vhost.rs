@@ -212,12 +212,12 @@ fn answer(mut frame: Mbuf, n: u64, pool: &Mempool, kept: &mut Vec<Mbuf>) -> Mbuf
                 .copy_from_slice(&PREFIX);
             return frame;
         }
-        1 => return Mbuf::with_header(prefix(), frame).map_err(drop).unwrap(),
+        1 => return Mbuf::chain(prefix(), frame).map_err(drop).unwrap(),
         2 => frame.share(),
         _ => frame.clone_indirect(pool).unwrap(),
     };
     kept.push(frame);
-    Mbuf::with_header(prefix(), payload).map_err(drop).unwrap()
+    Mbuf::chain(prefix(), payload).map_err(drop).unwrap()
 }
 
 /// Kills the guest where the test fails.
@@ -345,7 +345,7 @@ fn in_shape(n: u64, pool: &Mempool) -> (Mbuf, Option<Mbuf>) {
         payload.clone_indirect(pool).unwrap()
     };
     (
-        Mbuf::with_header(header, behind).map_err(drop).unwrap(),
+        Mbuf::chain(header, behind).map_err(drop).unwrap(),
         Some(payload),
     )
 }

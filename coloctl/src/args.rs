@@ -12,13 +12,17 @@ use serde_json::{Value, json};
 pub const EXIT_STATUS: &str = "\
 Exit status, as OCF resource agents have it:
   0  done; of status: the node runs and its VM does not lead
-  1  refused, failed or not in time
+  1  refused, failed or not in time; of doctor: something is wrong
   2  wrong words, or no such pair
-  7  no node answers at the socket
-  8  of status: the node runs and its VM leads";
+  7  no node runs there
+  8  of status: the node runs and its VM leads
+  9  of status: the node runs, and another VM has taken the place of its own, which is silent";
 
 /// What the node's own bounds leave for a reply: an order may wait for a fencing command and for QEMU.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// A VM with much memory and large disks takes its time; the node has bounds of its own.
+const PROTECT: Duration = Duration::from_secs(86_400);
 
 /// Show what a running dpdk-colo does and why, and give it orders
 #[derive(Debug, Parser)]
@@ -59,6 +63,11 @@ pub enum Task {
         #[arg(long)]
         pair: Option<String>,
     },
+    /// Set COLO up: copy this node's running VM to the other node's QEMU, until both nodes are protected
+    Protect {
+        /// The pair (needed where there are several)
+        pair: Option<String>,
+    },
     /// Let QEMU take a checkpoint, and wait for its commit
     Checkpoint {
         /// The pair (needed where there are several)
@@ -84,11 +93,16 @@ pub enum Task {
     },
     /// Change a parameter of the running node
     Set {
-        /// Its name, such as log-level
+        /// Its name: log-level or compare-timeout
         name: String,
         /// Its value
         value: String,
+        /// The pair of a compare-timeout (default: all)
+        #[arg(long)]
+        pair: Option<String>,
     },
+    /// Examine this host, its node and its QEMU: what is wrong, where, and what to do
+    Doctor(crate::doctor::Words),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -109,6 +123,8 @@ pub enum Condition {
     Protected,
     /// This node's VM is the one that speaks
     Leads,
+    /// This node's VM could go on without loss, were the other one certainly down
+    Promotable,
 }
 
 /// Whether a restart is announced.
@@ -138,13 +154,16 @@ impl Args {
                 let arguments = json!({ "for": word(*condition), "timeout": timeout });
                 ("wait", arguments, pair)
             }
+            Task::Protect { pair } => ("protect", json!({}), pair),
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
             Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
             Task::Maintenance { mode, pair } => {
                 ("maintenance", json!({ "mode": word(*mode) }), pair)
             }
-            Task::Set { name, value } => ("set", json!({ "name": name, "value": value }), &None),
-            Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
+            Task::Set { name, value, pair } => {
+                ("set", json!({ "name": name, "value": value }), pair)
+            }
+            Task::Doctor(_) | Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
         };
         if let Some(pair) = pair {
             arguments["pair"] = json!(pair);
@@ -159,6 +178,7 @@ impl Args {
                 let own = Duration::try_from_secs_f64(timeout).unwrap_or_default();
                 own.saturating_add(PATIENCE)
             }
+            Task::Protect { .. } => PROTECT,
             _ => PATIENCE,
         }
     }
@@ -221,6 +241,8 @@ mod tests {
                 json!({"for": "protected", "timeout": 2.5}),
             ),
             ("coloctl checkpoint --json", "checkpoint", json!({})),
+            ("coloctl protect", "protect", json!({})),
+            ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
             (
                 "coloctl failover --fenced",
                 "failover",
@@ -250,6 +272,6 @@ mod tests {
             let title = format!("COLOCTL {}", sub.get_name().to_uppercase());
             assert!(page.contains(&title), "{title}");
         }
-        assert!(page.contains("no node answers at the socket"));
+        assert!(page.contains("no node runs there") && page.contains("which is silent"));
     }
 }

@@ -3,12 +3,19 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde_json::{Value, json};
 
 /// The protocol that this program speaks.
 const PROTOCOL: u64 = 1;
+/// How long a node may take to accept a connection and to greet.
+const WELCOME: Duration = Duration::from_secs(10);
+/// Pause between two attempts to connect to a node whose queue is full.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a reply at most: ten pairs have some 20 KiB.
 const REPLY: u64 = 4 << 20;
 
@@ -22,6 +29,25 @@ pub enum ClientError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// This user may not.
+    #[error(
+        "this user may not use {0:?}; ask as the node's user, or start the node with --control-group GROUP and ask as a \
+         member of it"
+    )]
+    Closed(PathBuf),
+    /// The node takes too long.
+    #[error(
+        "the node at {path:?} has not {what} within {} s; what was ordered may still take effect: see its log, and status",
+        .limit.as_secs_f64()
+    )]
+    Late {
+        /// The socket.
+        path: PathBuf,
+        /// What it should have done.
+        what: &'static str,
+        /// The time that it had.
+        limit: Duration,
     },
     /// The connection broke.
     #[error("the connection to {path:?} broke: {source}; see the node's log")]
@@ -65,23 +91,32 @@ pub fn ask(
     arguments: &Value,
     patience: Duration,
 ) -> Result<Reply, ClientError> {
-    let absent = |source| ClientError::Absent {
-        path: path.to_owned(),
-        source,
+    let failed = |source: io::Error, what, limit| match source.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::Absent {
+            path: path.to_owned(),
+            source,
+        },
+        ErrorKind::PermissionDenied => ClientError::Closed(path.to_owned()),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Late {
+            path: path.to_owned(),
+            what,
+            limit,
+        },
+        _ => ClientError::Broken {
+            path: path.to_owned(),
+            source,
+        },
     };
-    let broken = |source| ClientError::Broken {
-        path: path.to_owned(),
-        source,
+    let began = Instant::now();
+    let stream =
+        open(path, WELCOME).map_err(|source| failed(source, "taken the connection", WELCOME))?;
+    let until = began + WELCOME;
+    let from = Timed {
+        stream: &stream,
+        until,
     };
-    let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
-        // Somebody may be there.
-        ErrorKind::PermissionDenied | ErrorKind::WouldBlock => broken(source),
-        _ => absent(source),
-    })?;
-    stream.set_read_timeout(Some(patience)).map_err(broken)?;
-    stream.set_write_timeout(Some(patience)).map_err(broken)?;
-    let mut lines = BufReader::new((&stream).take(REPLY));
-    let greeting = read(&mut lines).map_err(broken)?;
+    let mut lines = BufReader::new(from.take(REPLY));
+    let greeting = read(&mut lines).map_err(|source| failed(source, "greeted", WELCOME))?;
     if let Some(message) = greeting["error"]["message"].as_str() {
         return Err(ClientError::TurnedAway(message.to_owned()));
     }
@@ -92,14 +127,53 @@ pub fn ask(
         });
     }
     let request = json!({ "id": 1, "command": command, "arguments": arguments });
-    (&stream)
-        .write_all(format!("{request}\n").as_bytes())
+    let broken = |source| failed(source, "replied", patience);
+    lines.get_mut().get_mut().until = Instant::now() + patience;
+    stream
+        .set_write_timeout(Some(WELCOME))
+        .and_then(|()| (&stream).write_all(format!("{request}\n").as_bytes()))
         .map_err(broken)?;
     let mut reply = read(&mut lines).map_err(broken)?;
     Ok(match reply.get("error") {
         Some(_) => Reply::Error(reply["error"].take()),
         None => Reply::Return(reply["return"].take()),
     })
+}
+
+/// Connects. A node whose queue is full is asked again, for `limit` at most.
+pub fn open(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let until = Instant::now() + limit;
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match connect(&socket, &address) {
+            Err(Errno::AGAIN | Errno::INTR) if Instant::now() < until => thread::sleep(PAUSE),
+            connected => {
+                connected?;
+                let stream = UnixStream::from(socket);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+        }
+    }
+}
+
+/// A connection that is read until a time, however little comes of a line at once.
+struct Timed<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(bytes)
+    }
 }
 
 fn read(lines: &mut impl BufRead) -> io::Result<Value> {

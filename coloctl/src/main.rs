@@ -4,7 +4,9 @@
 
 mod args;
 mod client;
+mod doctor;
 mod place;
+mod progress;
 mod show;
 
 use std::io::{self, Write};
@@ -20,6 +22,7 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 const NOT_RUNNING: u8 = 7;
 const LEADS: u8 = 8;
+const SUPERSEDED: u8 = 9;
 
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,8 @@ enum Failure {
     Place(#[from] place::PlaceError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Doctor(#[from] doctor::DoctorError),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -39,7 +44,8 @@ impl Failure {
             Self::Place(place::PlaceError::Nowhere) | Self::Client(ClientError::Absent { .. }) => {
                 NOT_RUNNING
             }
-            Self::Place(place::PlaceError::Closed(_)) | Self::Client(_) | Self::Write(_) => FAILED,
+            Self::Doctor(error) => error.status(),
+            Self::Place(_) | Self::Client(_) | Self::Write(_) => FAILED,
         }
     }
 }
@@ -66,11 +72,16 @@ fn run(args: &Args) -> Result<u8, Failure> {
             args::man(out)?;
             return Ok(0);
         }
+        Task::Doctor(words) => return Ok(doctor::run(args, words, out)?),
         _ => {}
     }
     let path = place::find(args.control.as_deref(), args.file_prefix.as_deref())?;
     let (command, arguments) = args.request();
-    let reply = client::ask(&path, command, &arguments, args.patience())?;
+    let ask = || client::ask(&path, command, &arguments, args.patience());
+    let reply = match args.task {
+        Task::Protect { .. } => progress::beside(&path, &arguments, ask)?,
+        _ => ask()?,
+    };
     let status = status(&args.task, &reply);
     match (&reply, args.json) {
         (Reply::Return(value) | Reply::Error(value), true) => writeln!(out, "{value}")?,
@@ -90,16 +101,20 @@ fn status(task: &Task, reply: &Reply) -> u8 {
             Some("unknown" | "invalid" | "protocol") => WRONG,
             _ => FAILED,
         },
-        Reply::Return(value) if matches!(task, Task::Status { .. }) => match leads(value) {
-            true => LEADS,
-            false => 0,
-        },
+        Reply::Return(value) if matches!(task, Task::Status { .. }) => role_of(value),
         Reply::Return(_) => 0,
     }
 }
 
-/// Whether the VMs of all pairs lead.
-fn leads(status: &Value) -> bool {
+/// What a cluster has to know of the VMs of all pairs: whether one of them is of no use any more, or all lead.
+fn role_of(status: &Value) -> u8 {
     let pairs = status["pairs"].as_array().map_or(&[][..], Vec::as_slice);
-    !pairs.is_empty() && pairs.iter().all(|pair| pair["role"] == "primary")
+    let is = |role: &'static str| move |pair: &Value| pair["role"] == role;
+    if pairs.iter().any(is("superseded")) {
+        SUPERSEDED
+    } else if !pairs.is_empty() && pairs.iter().all(is("primary")) {
+        LEADS
+    } else {
+        0
+    }
 }

@@ -16,7 +16,7 @@ pub fn text(task: &Task, reply: &Value) -> String {
                 let _ = write_pair(&mut text, pair);
             }
         }
-        Task::Set { name, value } => {
+        Task::Set { name, value, .. } => {
             let _ = writeln!(text, "{name} is {value} now");
         }
         _ => {
@@ -34,6 +34,7 @@ fn done(task: &Task, outcome: &Value) -> String {
         None => "an unknown time".to_owned(),
     };
     match task {
+        Task::Protect { .. } => protected(outcome),
         Task::Checkpoint { .. } => format!(
             "checkpoint committed; STOP {} after the request, RESUME {} later",
             ms("stop_ms"),
@@ -42,6 +43,52 @@ fn done(task: &Task, outcome: &Value) -> String {
         Task::Failover { .. } => "QEMU has accepted x-colo-lost-heartbeat".to_owned(),
         _ => "the peer knows of the restart; end this node and start it again".to_owned(),
     }
+}
+
+fn protected(outcome: &Value) -> String {
+    let names = |key: &str| {
+        let all = outcome[key].as_array().into_iter().flatten();
+        let all: Vec<&str> = all.filter_map(Value::as_str).collect();
+        all.join(", ")
+    };
+    let seconds = outcome["ms"].as_f64().unwrap_or_default() / 1e3;
+    let mut text = format!("protected after {seconds:.1} s");
+    let (disks, others) = (names("disks"), names("not_replicated"));
+    if !disks.is_empty() {
+        let _ = write!(text, "; replicated disks: {disks}");
+    }
+    if !others.is_empty() {
+        let _ = write!(text, "; NOT replicated: {others}");
+    }
+    text
+}
+
+/// How far an ordered protection of a pair is, by its status; `None`: none is under way.
+pub fn progress(pair: &Value) -> Option<String> {
+    let protect = &pair["protect"];
+    let step = match protect["step"].as_str()? {
+        "looks" => "looking at QEMU",
+        "prepares" => "making the other node's QEMU ready",
+        "copies_disks" => "copying disks",
+        "moves_state" => "copying memory",
+        "settles" => "waiting for both nodes",
+        "undoes" => "changing all back",
+        other => other,
+    };
+    let (done, total) = (protect["done"].as_u64()?, protect["total"].as_u64()?);
+    if total == 0 {
+        return Some(step.to_owned());
+    }
+    let width = 30;
+    let full = (done.min(total) as f64 / total as f64 * f64::from(width)) as usize;
+    let mib = |bytes: u64| bytes >> 20;
+    Some(format!(
+        "{step} [{}{}] {} of {} MiB",
+        "#".repeat(full),
+        ".".repeat(width as usize - full),
+        mib(done),
+        mib(total)
+    ))
 }
 
 fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
@@ -66,6 +113,33 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
     line("why", word(&pair["why"]))?;
     if let Some(todo) = pair["todo"].as_str() {
         line("to do", todo.to_owned())?;
+    }
+    if pair["role"] == "secondary"
+        && let Some(promotable) = pair["promotable"].as_bool()
+    {
+        let answer = if promotable { "yes" } else { "no" };
+        line(
+            "promotable",
+            format!("{answer}: {}", word(&pair["promotable_why"])),
+        )?;
+    }
+    for order in pair["orders"].as_array().into_iter().flatten() {
+        let late = match order["timed_out"].as_bool() {
+            Some(true) => "; nobody waits for it any more",
+            _ => "",
+        };
+        let by = &order["by"];
+        line(
+            "order",
+            format!(
+                "{} waits for {} for {}, given by uid {}, pid {}{late}",
+                word(&order["order"]),
+                word(&order["waits_for"]),
+                age(&order["since_s"]),
+                by["uid"],
+                by["pid"]
+            ),
+        )?;
     }
     let monitor = &pair["monitor"];
     if monitor.is_object() {
@@ -102,9 +176,10 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
     }
     if let Some(heard) = peer["heard"].as_bool() {
         let silence = word(&peer["silence_ms"]);
-        let what = match heard {
-            true => format!("heard {silence} ms ago"),
-            false => format!("silent for {silence} ms"),
+        let what = match (heard, peer["certainly_lost"].as_bool()) {
+            (true, _) => format!("heard {silence} ms ago"),
+            (false, Some(true)) => format!("certainly lost, silent for {silence} ms"),
+            (false, _) => format!("silent for {silence} ms"),
         };
         let bound = word(&peer["lost_after_ms"]);
         let losses = word(&peer["losses"]);
@@ -129,6 +204,9 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
         "checkpoints",
         format!("{last}; requested {requested}, committed {committed}"),
     )?;
+    if let Some(what) = progress(pair) {
+        line("protect", what)?;
+    }
     let held = &pair["held"];
     line(
         "held",
@@ -167,6 +245,27 @@ fn age(seconds: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_protection_shows_how_far_it_is() {
+        let at = |step: &str, done: u64, total: u64| {
+            progress(&json!({"protect": {"step": step, "done": done << 20, "total": total << 20}}))
+        };
+        let bar = "copying memory [###############...............] 96 of 192 MiB";
+        assert_eq!(at("moves_state", 96, 192).as_deref(), Some(bar));
+        assert_eq!(
+            at("prepares", 0, 0).as_deref(),
+            Some("making the other node's QEMU ready")
+        );
+        assert_eq!(progress(&json!({"protect": null})), None);
+        let reply = json!({"pairs": {"a": {
+            "protected": true, "ms": 2_345, "disks": ["d"], "not_replicated": ["cd"],
+        }}});
+        assert_eq!(
+            text(&Task::Protect { pair: None }, &reply),
+            "pair a: protected after 2.3 s; replicated disks: d; NOT replicated: cd\n"
+        );
+    }
 
     #[test]
     fn ages_are_short() {
@@ -234,5 +333,29 @@ mod tests {
             );
         }
         assert!(text(&status, &reply(true)).contains("heard 612 ms ago (lost after"));
+    }
+
+    #[test]
+    fn a_secondary_shows_whether_it_may_be_promoted_and_an_order_what_it_waits_for() {
+        let status = Task::Status { pair: None };
+        let reply = json!({"pairs": [{
+            "name": "vm0", "role": "secondary", "state": "peer_lost", "since_s": 2.0, "epoch": 4, "why": "because",
+            "promotable": true, "promotable_why": "a state is loaded",
+            "orders": [{"order": "failover", "waits_for": "QEMU", "since_s": 50.0, "timed_out": true,
+                "by": {"uid": 7, "pid": 9}}],
+            "peer": {"heard": false, "silence_ms": 700, "lost_after_ms": 500, "losses": 1, "certainly_lost": true},
+            "checkpoints": {}, "held": {}, "parameters": {},
+        }]});
+        let shown = text(&status, &reply);
+        for line in [
+            "  promotable  yes: a state is loaded",
+            "  order       failover waits for QEMU for 50.0 s, given by uid 7, pid 9; nobody waits for it any more",
+            "  peer        certainly lost, silent for 700 ms (lost after 500 ms), losses: 1",
+        ] {
+            assert!(
+                shown.lines().any(|it| it == line),
+                "{line:?} is not in\n{shown}"
+            );
+        }
     }
 }

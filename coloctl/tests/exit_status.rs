@@ -56,6 +56,9 @@ fn every_outcome_has_its_exit_status() {
         (status(&["primary", "primary"]), &["status"], 8),
         (status(&["primary", "secondary"]), &["status"], 0),
         (status(&["compare"]), &["status"], 0),
+        (status(&["superseded"]), &["status"], 9),
+        (status(&["primary", "superseded"]), &["status"], 9),
+        (status(&["superseded"]), &["wait", "--for", "peer"], 0),
         (status(&["primary"]), &["wait", "--for", "protected"], 0),
         (done.clone(), &["failover", "--fenced"], 0),
         (error("refused"), &["failover"], 1),
@@ -134,4 +137,112 @@ fn completions_and_the_man_page_need_no_node() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(says), "{words:?}: {text}");
     }
+}
+
+/// A directory with a node's socket that others may not look into, and `coloctl` as another user.
+fn as_nobody(dir: &Path, words: &[&str]) -> Option<Output> {
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return None;
+    }
+    // The program lies where only its owner may look, perhaps.
+    let program = dir.join("coloctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_coloctl"), &program).expect("a copy");
+    let mut command = Command::new(program);
+    command.args(words).uid(65_534).gid(65_534).env_clear();
+    Some(command.output().expect("the program runs"))
+}
+
+#[test]
+fn what_this_user_may_not_see_is_1_and_not_7() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("the owner may");
+    };
+    set_mode(dir.path(), 0o755);
+    let closed = dir.path().join("closed");
+    std::fs::create_dir(&closed).expect("a directory");
+    let (inside, beside) = (closed.join("s"), dir.path().join("s"));
+    let _nodes = [&inside, &beside].map(|path| {
+        let node = UnixListener::bind(path).expect("a socket");
+        set_mode(path, 0o600);
+        node
+    });
+    set_mode(&closed, 0o700);
+    for path in [&inside, &beside] {
+        let path = path.to_str().expect("a plain path");
+        let Some(output) = as_nobody(dir.path(), &["--control", path, "status"]) else {
+            return;
+        };
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("--control-group"), "{stderr}");
+    }
+    // Without a path it looks below EAL's runtime directories: here a user's, which is closed.
+    let xdg = dir.path().join("xdg");
+    let below = xdg.join("dpdk");
+    std::fs::create_dir_all(below.join("p")).expect("directories");
+    for shut in [&below, &below.join("p")] {
+        set_mode(&below, 0o755);
+        set_mode(shut, 0o700);
+        let mut command = Command::new(dir.path().join("coloctl"));
+        use std::os::unix::process::CommandExt;
+        command
+            .args(["status", "--file-prefix", "p"])
+            .uid(65_534)
+            .gid(65_534);
+        let output = command
+            .env("XDG_RUNTIME_DIR", &xdg)
+            .output()
+            .expect("the program runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("may not look into"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_node_that_takes_no_connection_or_says_little_is_not_waited_for_without_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("s");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    // One that says a byte now and then, and never a line.
+    let node = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        while client.write_all(b" ").is_ok() {
+            thread::sleep(std::time::Duration::from_millis(200));
+        }
+        listener
+    });
+    let since = std::time::Instant::now();
+    let output = coloctl(&path, &["status"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("has not greeted within 10 s"), "{stderr}");
+    let listener = node.join().expect("the node's thread");
+    // One that accepts nobody, and whose queue is full.
+    rustix::net::listen(&listener, 1).expect("a shorter queue");
+    let address = rustix::net::SocketAddrUnix::new(&path).expect("an address");
+    let mut queue = Vec::new();
+    loop {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+        let flags = SocketFlags::NONBLOCK;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket");
+        if connect(&socket, &address).is_err() {
+            break;
+        }
+        queue.push(socket);
+    }
+    let output = coloctl(&path, &["status"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("has not taken the connection within 10 s"),
+        "{stderr}"
+    );
+    assert!(since.elapsed().as_secs() < 40, "{:?}", since.elapsed());
 }

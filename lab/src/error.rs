@@ -128,6 +128,15 @@ impl LabError {
                 seconds,
                 tail: format!("{tail}{said}"),
             },
+            Self::Command {
+                command,
+                status,
+                output,
+            } => Self::Command {
+                command,
+                status,
+                output: format!("{output}{said}"),
+            },
             Self::NoColo { status } => Self::NoColo {
                 status: format!("{status}{said}"),
             },

@@ -7,9 +7,11 @@
 //! | `check` | asserts what a protected pair must do |
 //! | `short` | counts the checkpoints that short connections cost |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
+//! | `protect` | lets the nodes set COLO up by `coloctl`, kills hosts under load, and protects the survivors again |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `operator` | stops and continues the VMs of pairs by hand, and cancels migrations, inside checkpoints, too |
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
+//! | `idle` | measures what a pair costs that does nothing, and what the sleep of its nodes adds |
 //! | `paths` | counts which way through the comparator the output of real loads takes |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
@@ -26,6 +28,7 @@ mod demo;
 mod disk;
 mod error;
 mod faults;
+mod idle;
 mod image;
 mod interrupt;
 mod load;
@@ -61,9 +64,11 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab check --bin FILE [options]    assert what a protected pair must do
        colo-lab short --bin FILE [options]    count the checkpoints of short connections: there must be none
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
+       colo-lab protect --bin FILE [options]  let coloctl (beside FILE) protect, fail over and protect again, under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
        colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
+       colo-lab idle  --bin FILE [options]    what an idle pair costs, by --idle-sleep of its nodes
        colo-lab paths --bin FILE [options]    count the comparator's paths under real loads
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
@@ -80,7 +85,7 @@ Options:
   --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); captures: frames of each that are
                  taken (2000); operator: how many rounds (5)
-  --rounds N     loss: how often each wire is measured (5)
+  --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5)
   --pages N      loss: how many pages of 300 kB (200)
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
   --assert       loss: fail if a figure is below its goal
@@ -94,7 +99,7 @@ Options:
   --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
   --trusted-link nodes have no key for the link between them
   --multifd N    the VMs' state goes over N connections at once (QEMU 11.0 and later)
-  --disk         check, faults, matrix: guests have a disk, and what they acknowledged must be on the survivor's
+  --disk         check, faults, matrix, protect: guests have a disk, and what they acknowledged must be on the survivor's
   --keep         keep the run folder with all logs
 ";
 
@@ -163,10 +168,12 @@ enum Command {
     Demo,
     Check,
     Faults,
+    Idle,
     Loss,
     Matrix,
     Operator,
     Paths,
+    Protect,
     Run,
     Short,
     Table,
@@ -238,10 +245,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("demo") => Command::Demo,
                     Some("check") => Command::Check,
                     Some("faults") => Command::Faults,
+                    Some("idle") => Command::Idle,
                     Some("loss") => Command::Loss,
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
                     Some("paths") => Command::Paths,
+                    Some("protect") => Command::Protect,
                     Some("run") => Command::Run,
                     Some("short") => Command::Short,
                     Some("table") => Command::Table,
@@ -279,10 +288,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         Command::Demo
             | Command::Check
             | Command::Faults
+            | Command::Idle
             | Command::Loss
             | Command::Matrix
             | Command::Operator
             | Command::Paths
+            | Command::Protect
             | Command::Run
             | Command::Short
     ) && arguments.bin.is_none()
@@ -361,6 +372,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         (Command::Short, Some(bin)) => {
             short::run(&host, bin, arguments.count.unwrap_or(CONNECTIONS))
         }
+        (Command::Idle, Some(bin)) => idle::run(&host, bin).map(|()| true),
         (Command::Paths, Some(bin)) => paths::run(&host, bin).map(|()| true),
         (Command::Operator, Some(bin)) => {
             operator::run(&host, bin, arguments.count.unwrap_or(OPERATOR_ROUNDS))
@@ -372,6 +384,10 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
                 only: arguments.faults.clone(),
             };
             faults::run(&host, bin, &order, &json("faults.json")).map(|tally| tally.failed == 0)
+        }
+        (Command::Protect, Some(bin)) => {
+            let seed = arguments.seed.unwrap_or_else(clock);
+            faults::ordered(&host, bin, arguments.rounds, seed)
         }
         (Command::Loss, Some(bin)) => {
             let order = loss::Order {

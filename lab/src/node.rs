@@ -238,11 +238,14 @@ impl Node {
         // A vdev's name ends where its first argument begins.
         let link = colo.link.split(',').next().unwrap_or_default();
         line.push_str(&format!(
-            " -- --role {} --guest net_vhost0 --link {link} --link-key {} --qmp {} --idle-sleep 100 --summary {d}/{name}.json",
+            " -- --role {} --guest net_vhost0 --link {link} --link-key {} --qmp {} --summary {d}/{name}.json",
             colo.role,
             link_key(colo)?,
             colo.qmp.display(),
         ));
+        if let Some(sleep) = colo.host.idle_sleep {
+            line.push_str(&format!(" --idle-sleep {sleep}"));
+        }
         if colo.uplink.is_some() {
             line.push_str(" --uplink net_af_packet0");
         }

@@ -53,6 +53,9 @@ impl fmt::Display for Mode {
     }
 }
 
+/// `--idle-sleep` of the nodes in microseconds: guests, nodes and clients may share two cores.
+const IDLE_SLEEP: u32 = 100;
+
 /// The machine that guests run on.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -74,6 +77,8 @@ pub struct Host {
     pub disk: bool,
     /// The `dpdk-colo-audit` program, where all that nodes see is to be captured and judged.
     pub audit: Option<PathBuf>,
+    /// `--idle-sleep` of the nodes, in microseconds; without it theirs.
+    pub idle_sleep: Option<u32>,
 }
 
 /// What nodes' ports are like.
@@ -133,6 +138,7 @@ impl Host {
             keep,
             offloads: ports.offloads,
             vhost_client: ports.vhost_client,
+            idle_sleep: Some(IDLE_SLEEP),
             trusted_link: ports.trusted_link,
             disk: false,
             audit,
@@ -439,6 +445,15 @@ impl Pair {
     /// The run folder: logs, summaries, divergence records.
     pub fn dir(&self) -> &Path {
         self.run.path()
+    }
+
+    /// The processes of its nodes.
+    pub fn nodes(&self) -> Vec<u32> {
+        [&self.primary_node, &self.secondary_node]
+            .into_iter()
+            .flatten()
+            .map(Node::id)
+            .collect()
     }
 
     /// Asserts that every process still runs.

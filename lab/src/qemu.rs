@@ -22,7 +22,7 @@ pub const READY: &str = "GUEST READY";
 /// Guest RAM in MiB, enough for every load.
 pub const RAM: u32 = 384;
 /// Under TCG on a busy machine a boot takes 3 to 15 s.
-const BOOT: Duration = Duration::from_secs(90);
+const BOOT: Duration = Duration::from_secs(240);
 
 /// What sets one guest apart.
 #[derive(Debug)]

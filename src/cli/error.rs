@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, OnPeerLostError,
-    OutOfRange, PortNameError, QmpAddressError, SettingsError, UnknownRole,
+    ConfigError, FailoverModeError, HeartbeatLossError, HeartbeatUdpError, ListenAddressError,
+    MetricsAddressError, OnPeerLostError, OutOfRange, PortNameError, QmpAddressError,
+    SettingsError, UnknownRole,
 };
 
 /// A command line or file that gives nothing to run. Its text is one line: what, where, what to do.
@@ -114,12 +115,21 @@ pub enum ValueError {
     /// No two addresses.
     #[error(transparent)]
     HeartbeatUdp(#[from] HeartbeatUdpError),
+    /// No place for metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsAddressError),
+    /// No address to listen at.
+    #[error(transparent)]
+    Listen(#[from] ListenAddressError),
     /// Too few heartbeats, or too many.
     #[error(transparent)]
     HeartbeatLoss(#[from] HeartbeatLossError),
     /// No number in range.
     #[error(transparent)]
     Number(#[from] OutOfRange),
+    /// No format of a judgement.
+    #[error("give --check alone, or --check=json")]
+    CheckFormat,
     /// Any word will do.
     #[error(transparent)]
     Any(#[from] std::convert::Infallible),

@@ -19,7 +19,7 @@ mod usage;
 pub use error::{UsageError, ValueError};
 pub use interfaces::{NoInterface, require_interfaces};
 pub use log_level::quiet_vhost;
-pub use options::{Command, Options};
+pub use options::{CheckFormat, Command, Options};
 pub use sockets::remove_dead_sockets;
 pub use split::{Split, split};
 pub use usage::{USAGE, VERSION};

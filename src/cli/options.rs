@@ -7,12 +7,13 @@ use std::str::FromStr;
 
 use lexopt::Arg;
 
-use super::{UsageError, ValueError};
+use super::{UsageError, ValueError, split};
 use crate::config::{File, PairKeys, ProcessKeys, Settings, pair_keys, resolve};
 
 /// Long options beside the keys of a pair. All take a value.
 pub(super) const OTHERS: &[&str] = &[
     MAKE_LINK_KEY,
+    CHECK,
     "idle-sleep",
     "stall-limit",
     "stats-period",
@@ -22,6 +23,7 @@ pub(super) const OTHERS: &[&str] = &[
     "capture-limit",
     "control",
     "control-group",
+    "metrics",
     "config",
 ];
 
@@ -31,6 +33,8 @@ fn known(name: &str) -> Option<&'static str> {
     all.find(|known| **known == name).copied()
 }
 
+/// The option that judges the others and runs nothing.
+const CHECK: &str = "check";
 /// The option that makes a file and runs nothing.
 const MAKE_LINK_KEY: &str = "make-link-key";
 
@@ -74,9 +78,20 @@ pub enum Command {
     Run(Box<Options>),
 }
 
+/// How the judgement of a command line is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFormat {
+    /// For a reader.
+    Text,
+    /// For a program.
+    Json,
+}
+
 /// The options as given: each may be absent, and nothing is known of the file yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// Judge these options, and start nothing.
+    pub check: Option<CheckFormat>,
     /// The file that gives the rest.
     pub config: Option<PathBuf>,
     /// Keys of the process.
@@ -133,6 +148,10 @@ impl Options {
             if option == MAKE_LINK_KEY {
                 return Ok(Command::MakeLinkKey(value(&mut parser, option)?.into()));
             }
+            if option == CHECK {
+                options.check = Some(check_format(parser.optional_value())?);
+                continue;
+            }
             let value = match takes_value(option) {
                 true => value(&mut parser, option)?,
                 false => OsString::new(),
@@ -163,6 +182,21 @@ impl Options {
         Ok(settings)
     }
 
+    /// The settings that the process's command line means now: its file may have changed.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn again() -> Result<Settings, UsageError> {
+        let parts = split(std::env::args_os())?;
+        match Self::parse(parts.app)? {
+            Command::Run(options) => options.settings(),
+            // Such a process does not run.
+            Command::Help | Command::Version | Command::MakeLinkKey(_) => {
+                Self::default().settings()
+            }
+        }
+    }
+
     fn set(&mut self, option: &'static str, value: OsString) -> Result<(), UsageError> {
         let process = &mut self.process;
         match option {
@@ -175,10 +209,23 @@ impl Options {
             "capture-limit" => process.capture_limit = parsed(option, value)?,
             "control" => process.control = parsed(option, value)?,
             "control-group" => process.control_group = parsed(option, value)?,
+            "metrics" => process.metrics = parsed(option, value)?,
             "config" => self.config = Some(value.into()),
             _ => set_of_pair(&mut self.pair, option, value)?,
         }
         Ok(())
+    }
+}
+
+fn check_format(given: Option<OsString>) -> Result<CheckFormat, UsageError> {
+    match given {
+        None => Ok(CheckFormat::Text),
+        Some(word) if word == "json" => Ok(CheckFormat::Json),
+        Some(word) => Err(UsageError::BadValue {
+            option: CHECK,
+            value: word.to_string_lossy().into_owned(),
+            reason: ValueError::CheckFormat,
+        }),
     }
 }
 

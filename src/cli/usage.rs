@@ -14,6 +14,8 @@ Usage: dpdk-colo [EAL options] -- --role primary   --guest PORT --uplink PORT --
        dpdk-colo [EAL options] -- --config FILE [options]
        dpdk-colo --make-link-key FILE
 
+With --check among its options a line is judged, and nothing starts.
+
 A network proxy for COLO. The output of a primary VM leaves once its secondary has sent the same.
 Where the two differ, the node asks QEMU for a checkpoint; the output leaves after it.
 
@@ -32,6 +34,11 @@ Ports (PORT is an ethdev's name, such as net_vhost0; each has one role):
 QEMU:
   --qmp SOCKET           QMP monitor of this node's VM: path of a unix socket, or host:port;
                          without it a comparator only reports
+  --migrate-listen HOST:PORT
+                         address of this host at which a secondary's QEMU waits for the VM's state:
+                         coloctl protect
+  --nbd-listen HOST:PORT address of this host at which a secondary's QEMU takes the writes to its
+                         disks
   --compare-timeout MS   age at which an unmatched frame asks for a checkpoint (default 3000)
   --raw-secondary        compare: the secondary's TCP numbers are its own, not rewritten
   --vm-id N              id of the VM pair on the link, the same on both nodes (default 0)
@@ -61,13 +68,16 @@ Control:
 Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)
-  --idle-sleep US        sleep after a run of empty polls (default 0: never sleep)
+  --idle-sleep US        longest sleep of a poll core that has no work (default 250; 0: never
+                         sleep, for cores of their own)
   --stall-limit S        end this process when QEMU has waited so long for a poll core that
                          stands still (default 30; 0: never)
 
 Reporting:
   --stats-period S       print a table every S seconds (default 0: none)
   --summary FILE         write counters and latencies as JSON at the end
+  --metrics ADDR:PORT|unix:PATH
+                         serve OpenMetrics over HTTP there, at /metrics (default: nowhere)
   --report-dir DIR       write divergences as JSON, and both frames as pcapng
   --capture DIR          record every frame and event for dpdk-colo-audit. For tests and
                          incidents: each frame is copied, and disks fill
@@ -76,6 +86,8 @@ Reporting:
 
   --config FILE          TOML with the same keys, [[pair]] and [[policy]] tables; options on
                          the command line override it
+  --check                print the settings in force, the memory of each pair, and what is wrong
+                         with it all on this host, and exit; --check=json: the same as JSON
   --make-link-key FILE   write a new secret to FILE, mode 0600, and exit
   -h, --help             print this and exit
   -V, --version          print the version and exit
@@ -83,7 +95,8 @@ Reporting:
 EAL options choose cores, memory and devices: -l, --vdev, --no-huge, --in-memory, --file-prefix.
 The EAL parameters page of DPDK's guide lists them all. The vhost library logs warnings only;
 --log-level lib.vhost.config:info enables its other messages.
-Exit status: 0 after SIGINT or SIGTERM, 1 after a failure at run time, 2 for a usage error.
+Exit status: 0 after SIGINT or SIGTERM, 1 after a failure at run time, 2 for a usage error;
+with --check 0 if nothing is wrong, 1 or 2 otherwise.
 
 Example, with no hardware and no QEMU:
   dpdk-colo --no-huge --vdev net_null0 --vdev net_null1 --vdev net_null2 -- \\

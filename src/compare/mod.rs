@@ -269,6 +269,11 @@ impl<F: Frame> Comparator<F> {
         self.found.take()
     }
 
+    /// Frames that wait are overdue at this age from now on.
+    pub fn set_timeout(&mut self, timeout: Ticks) {
+        self.limits.timeout = timeout;
+    }
+
     /// What has waited for longer than the timeout; the oldest frame stands for all (rule R9).
     pub fn overdue(&mut self, now: Ticks) -> Option<Divergence<F>> {
         let timeout = self.limits.timeout;

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{CaptureLimit, IdleSleep, StallLimit, StatsPeriod, pair_keys};
-use super::{ControlPlace, PairKeys, PolicyRule, ProcessKeys, QmpAddress};
+use super::{ControlPlace, MetricsAddress, PairKeys, PolicyRule, ProcessKeys, QmpAddress};
 
 /// Declares a table of the file that has all keys of a pair and some of its own. Serde's own
 /// `flatten` would lose the line numbers of errors.
@@ -48,6 +48,7 @@ pair_keys! {
         capture_limit: Option<CaptureLimit>,
         control: Option<ControlPlace>,
         control_group: Option<String>,
+        metrics: Option<MetricsAddress>,
         /// The `[[pair]]` tables.
         pair: Vec<PairTable>,
         /// The `[[policy]]` tables, for all pairs.
@@ -116,6 +117,7 @@ impl File {
             capture_limit: self.capture_limit,
             control: self.control.clone(),
             control_group: self.control_group.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Bounded, ControlPlace, Role};
+use super::{Bounded, ControlPlace, MetricsAddress, Role};
 
 /// Sleep of a poll core in microseconds; 0 is none.
 pub type IdleSleep = Bounded<0, 1_000_000>;
@@ -53,6 +53,8 @@ pub struct ProcessKeys {
     pub control: Option<ControlPlace>,
     /// A group's name or number.
     pub control_group: Option<String>,
+    /// An address, or a socket.
+    pub metrics: Option<MetricsAddress>,
 }
 
 impl ProcessKeys {
@@ -68,6 +70,7 @@ impl ProcessKeys {
             capture_limit: self.capture_limit.or(other.capture_limit),
             control: self.control.or(other.control),
             control_group: self.control_group.or(other.control_group),
+            metrics: self.metrics.or(other.metrics),
         }
     }
 }
@@ -124,6 +127,10 @@ macro_rules! pair_keys {
             on_peer_lost: super::OnPeerLost = "on-peer-lost", value, Nodes, All;
             /// Who tells QEMU.
             failover: super::FailoverMode = "failover", value, Nodes, All;
+            /// Where this node's QEMU waits for a VM's state.
+            migrate_listen: super::ListenAddress = "migrate-listen", value, Nodes, One;
+            /// Where this node's QEMU serves its disks.
+            nbd_listen: super::ListenAddress = "nbd-listen", value, Nodes, One;
         }
     };
 }

@@ -13,7 +13,10 @@ mod file;
 mod heartbeat_udp;
 pub mod keys;
 pub mod link_key;
+mod listen;
+mod metrics;
 mod policy;
+pub mod reload;
 mod resolve;
 mod value;
 
@@ -27,6 +30,8 @@ pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub(crate) use keys::pair_keys;
 pub use keys::{PairKey, PairKeys, ProcessKeys};
 pub use link_key::{KeyFileError, LinkKey};
+pub use listen::{ListenAddress, ListenAddressError};
+pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
 pub use resolve::{KeySource, PairFault, SettingsError, resolve};
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
@@ -43,6 +48,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longer than a poll core stands still that shares its CPU, and shorter than an operator takes to look.
 const DEFAULT_STALL_LIMIT: Duration = Duration::from_secs(30);
+/// An idle core takes some percent of a CPU. 1 Gbit/s brings 372 frames meanwhile, which a port's ring holds.
+const DEFAULT_IDLE_SLEEP: Duration = Duration::from_micros(250);
 
 /// Everything one process is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +63,7 @@ pub struct Settings {
 /// What concerns the process as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
-    /// How long a poll core sleeps after a run of empty polls; `None` is never.
+    /// How long a poll core without work sleeps at most; `None` is never.
     pub idle_sleep: Option<Duration>,
     /// How long QEMU waits for a poll core that stands still before the process ends; `None` is for ever.
     pub stall_limit: Option<Duration>,
@@ -70,18 +77,21 @@ pub struct ProcessSettings {
     pub capture: Option<CaptureSettings>,
     /// The socket for an operator's program.
     pub control: ControlSettings,
+    /// Where the metrics are served; `None` is nowhere.
+    pub metrics: Option<MetricsAddress>,
 }
 
 impl Default for ProcessSettings {
     fn default() -> Self {
         Self {
-            idle_sleep: None,
+            idle_sleep: Some(DEFAULT_IDLE_SLEEP),
             stall_limit: Some(DEFAULT_STALL_LIMIT),
             stats_period: None,
             summary: None,
             report_dir: None,
             capture: None,
             control: ControlSettings::default(),
+            metrics: None,
         }
     }
 }
@@ -116,6 +126,10 @@ pub struct PairSettings {
     pub flows: NonZeroU32,
     /// What happens when the other node is lost; a comparator has none and does not use it.
     pub failover: FailoverSettings,
+    /// Where this node's QEMU waits for a VM's state while it is the secondary.
+    pub migrate_listen: Option<ListenAddress>,
+    /// Where it serves its disks then.
+    pub nbd_listen: Option<ListenAddress>,
     /// Rules for flows that leave uncompared: the process-wide ones first, then the pair's own.
     pub policy: Vec<PolicyRule>,
 }

@@ -25,6 +25,9 @@ const DEFAULT_HEARTBEAT_LOSS: u32 = 25;
 const DEFAULT_PEER_STALL_LIMIT_MS: u32 = 5_000;
 const DEFAULT_RESTART_LIMIT_MS: u32 = 30_000;
 
+/// Longest sleeps in a silence, at least: two at each end, for a heartbeat and its answer.
+const SLEEPS_IN_A_SILENCE: u32 = 4;
+
 /// Makes settings of the command line's keys and of the file, which its path names in errors.
 ///
 /// # Errors
@@ -47,14 +50,17 @@ pub fn resolve(
         ),
     };
     refuse_collisions(&pairs)?;
+    let idle_sleep = match process.idle_sleep {
+        None => ProcessSettings::default().idle_sleep,
+        Some(us) => at_least_one(us.value()).map(|us| Duration::from_micros(us.into())),
+    };
+    for (place, pair) in &pairs {
+        refuse_sleepers(pair, idle_sleep).map_err(|fault| place.fault(fault))?;
+    }
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    let microseconds = |us: u32| Duration::from_micros(us.into());
     Ok(Settings {
         process: ProcessSettings {
-            idle_sleep: process
-                .idle_sleep
-                .and_then(|us| at_least_one(us.value()))
-                .map(microseconds),
+            idle_sleep,
             stall_limit: match process.stall_limit {
                 None => ProcessSettings::default().stall_limit,
                 Some(limit) => at_least_one(limit.value()).map(seconds),
@@ -73,6 +79,7 @@ pub fn resolve(
                 place: process.control.unwrap_or_default(),
                 group: process.control_group,
             },
+            metrics: process.metrics,
         },
         pairs: pairs.into_iter().map(|(_, pair)| pair).collect(),
     })
@@ -82,6 +89,18 @@ fn capture_limit(given: Option<CaptureLimit>) -> u64 {
     match given.map_or(DEFAULT_CAPTURE_LIMIT_MIB, |mib| mib.value()) {
         0 => u64::MAX,
         mib => u64::from(mib) << 20,
+    }
+}
+
+/// A heartbeat and its answer wait while a core at either end sleeps, and the peer must not be lost for that.
+fn refuse_sleepers(pair: &PairSettings, idle_sleep: Option<Duration>) -> Result<(), PairFault> {
+    let has_peer = pair.role.role() != Role::Compare;
+    let longest = pair.failover.silence() / SLEEPS_IN_A_SILENCE;
+    match idle_sleep {
+        Some(sleep) if has_peer && sleep > longest => Err(PairFault::SleepsTooLong {
+            most: longest.as_micros().try_into().unwrap_or(u64::MAX),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -161,6 +180,8 @@ fn pair_settings(
         hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),
         flows: at_least_one_or(keys.flows.map(|n| n.value()), DEFAULT_FLOWS),
         failover: failover_settings(&keys)?,
+        migrate_listen: keys.migrate_listen,
+        nbd_listen: keys.nbd_listen,
         role: role_settings(keys)?,
         name,
         policy,
@@ -194,6 +215,9 @@ fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
     };
     if settings.heartbeat_udp.is_some() && keys.link_key == Some(LinkKey::Trusted) {
         return Err(PairFault::ReportsWithoutKey);
+    }
+    if keys.migrate_listen.is_some() && keys.migrate_listen == keys.nbd_listen {
+        return Err(PairFault::ListensTwice);
     }
     if settings.heartbeat_udp.is_none() && keys.peer_stall_limit.is_some() {
         return Err(PairFault::LimitWithoutReports);
@@ -387,6 +411,13 @@ pub enum PairFault {
     SplitBrain,
     /// A node that is to tell QEMU once it is certain, and never is.
     NeverCertain,
+    /// The peer would be lost while poll cores sleep.
+    SleepsTooLong {
+        /// The longest sleep in microseconds.
+        most: u64,
+    },
+    /// One address for two purposes.
+    ListensTwice,
     /// Reports that nothing authenticates.
     ReportsWithoutKey,
     /// A limit on what nobody reports.
@@ -454,10 +485,19 @@ impl fmt::Display for SettingsError {
                 "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
                  for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
             ),
+            PairFault::SleepsTooLong { most } => write!(
+                f,
+                "{dashes}idle-sleep is more than a quarter of {dashes}heartbeat times {dashes}heartbeat-loss: a peer \
+                 that lives would be lost while a poll core sleeps; give at most {most}"
+            ),
             PairFault::NeverCertain => write!(
                 f,
                 "{dashes}failover auto never acts with {dashes}on-peer-lost hold; give \
                  {dashes}on-peer-lost exec:COMMAND, or {dashes}failover manual"
+            ),
+            PairFault::ListensTwice => write!(
+                f,
+                "{dashes}migrate-listen and {dashes}nbd-listen are one address; give them different ports"
             ),
             PairFault::ReportsWithoutKey => write!(
                 f,

@@ -1,12 +1,15 @@
 //! The commands: what a request's words mean, and what follows from them over a snapshot.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
-use super::order::Order;
+use super::order::{Means, Order, check};
 use super::status::{PairStatus, Snapshot};
+use crate::config::keys::CompareTimeout;
 use crate::observability::log::Level;
 use crate::protect::State;
 
@@ -27,6 +30,8 @@ pub enum Condition {
     Protected,
     /// This node's VM speaks.
     Leads,
+    /// This node's VM could go on without loss.
+    Promotable,
 }
 
 impl Condition {
@@ -37,6 +42,7 @@ impl Condition {
             Self::Peer => "peer",
             Self::Protected => "protected",
             Self::Leads => "leads",
+            Self::Promotable => "promotable",
         }
     }
 
@@ -46,6 +52,7 @@ impl Condition {
             Self::Peer => pair.hears_peer(),
             Self::Protected => pair.state == State::Protected,
             Self::Leads => pair.leads(),
+            Self::Promotable => pair.promotable,
         }
     }
 }
@@ -76,6 +83,8 @@ pub enum Command {
     },
     /// Change the least level of the log's lines.
     SetLogLevel(Level),
+    /// Show what the node is made of.
+    Facts,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +92,10 @@ pub enum Command {
 struct OfPair {
     pair: Option<String>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,6 +130,7 @@ struct OfMaintenance {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OfSet {
+    pair: Option<String>,
     name: String,
     value: Value,
 }
@@ -163,6 +177,10 @@ impl Command {
                 let OfPair { pair } = read("checkpoint", arguments)?;
                 order(pair, Order::Checkpoint)
             }
+            "protect" => {
+                let OfPair { pair } = read("protect", arguments)?;
+                order(pair, Order::Protect)
+            }
             "failover" => {
                 let OfFailover { pair, fenced } = read("failover", arguments)?;
                 order(pair, Order::Failover { fenced })
@@ -175,12 +193,43 @@ impl Command {
                 }
             }
             "set" => setting(read("set", arguments)?)?,
+            "facts" => {
+                let Nothing {} = read("facts", arguments)?;
+                Self::Facts
+            }
+            "examine" => {
+                let OfPair { pair } = read("examine", arguments)?;
+                order(pair, Order::Examine)
+            }
             other => return Err(Fault::UnknownCommand(other.to_owned())),
         })
     }
 }
 
-fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
+fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
+    if name == "log-level" && pair.is_some() {
+        return Err(Fault::Arguments {
+            command: "set",
+            reason: "log-level is the process's, not a pair's".to_owned(),
+        });
+    }
+    if name == "compare-timeout" {
+        let timeout = match &value {
+            Value::String(text) => text.parse().ok(),
+            value => value
+                .as_i64()
+                .and_then(|ms| CompareTimeout::try_from(ms).ok()),
+        };
+        let timeout = timeout.ok_or_else(|| Fault::Arguments {
+            command: "set",
+            reason: format!("compare-timeout is {value}; give milliseconds from 1 to 3600000"),
+        })?;
+        let timeout = Duration::from_millis(CompareTimeout::value(timeout).into());
+        return Ok(Command::Order {
+            pair,
+            order: Order::SetTimeout(timeout),
+        });
+    }
     if name == "log-level" {
         let level = value.as_str().and_then(Level::of_word);
         return level
@@ -191,7 +240,7 @@ fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
             });
     }
     let why = match name.as_str() {
-        "compare-timeout" | "policy" => {
+        "policy" => {
             "each core that compares has its own copy, and a frame is judged by one value only"
         }
         "hold-frames" | "flows" | "mtu" | "idle-sleep" => {
@@ -202,9 +251,8 @@ fn setting(OfSet { name, value }: OfSet) -> Result<Command, Fault> {
             "both nodes rely on what was configured when their session began"
         }
         "role" | "guest" | "uplink" | "link" | "link-key" | "qmp" | "vm-id" | "primary-in"
-        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" => {
-            "ports, keys and sockets are opened at the start only"
-        }
+        | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" | "metrics"
+        | "migrate-listen" | "nbd-listen" => "ports, keys and sockets are opened at the start only",
         "stats-period" | "summary" | "report-dir" | "capture" | "capture-limit" | "stall-limit"
         | "config" => "it is read at the start only",
         _ => return Err(Fault::UnknownParameter(name)),
@@ -226,6 +274,8 @@ pub enum Step {
         /// What.
         order: Order,
     },
+    /// What the node is made of is the reply.
+    Facts,
     /// The log's level is to be this; then comes the reply.
     SetLogLevel(Level, Value),
 }
@@ -254,17 +304,30 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
         }
         Command::Order { pair, order } => {
             let pairs = named(pair.as_deref(), snapshot)?;
-            if pairs.len() > 1 && order != Order::Announce {
+            if order == Order::Announce {
+                // All pairs or none: the process that restarts is one.
+                for (number, _) in &pairs {
+                    check(order, &snapshot.pairs[*number], Means::Nothing)?;
+                }
+            }
+            let alone = match order {
+                Order::Checkpoint => Some("checkpoint"),
+                Order::Failover { .. } => Some("failover"),
+                Order::Examine => Some("examine"),
+                Order::Protect => Some("protect"),
+                Order::Announce | Order::SetTimeout(_) => None,
+            };
+            if pairs.len() > 1
+                && let Some(command) = alone
+            {
                 return Err(Fault::WhichPair {
-                    command: match order {
-                        Order::Checkpoint => "checkpoint",
-                        _ => "failover",
-                    },
+                    command,
                     known: known(snapshot),
                 });
             }
             Step::Order { pairs, order }
         }
+        Command::Facts => Step::Facts,
         Command::SetLogLevel(level) => {
             let reply = json!({ "name": "log-level", "value": level.word() });
             Step::SetLogLevel(level, reply)
@@ -390,6 +453,14 @@ mod tests {
                 },
             ),
             (
+                "protect",
+                json!({}),
+                Command::Order {
+                    pair: None,
+                    order: Order::Protect,
+                },
+            ),
+            (
                 "failover",
                 json!({"fenced": true}),
                 Command::Order {
@@ -409,6 +480,31 @@ mod tests {
                 "set",
                 json!({"name": "log-level", "value": "error"}),
                 Command::SetLogLevel(Level::Error),
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": "5", "pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::SetTimeout(Duration::from_millis(5)),
+                },
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 70}),
+                Command::Order {
+                    pair: None,
+                    order: Order::SetTimeout(Duration::from_millis(70)),
+                },
+            ),
+            ("facts", json!({}), Command::Facts),
+            (
+                "examine",
+                json!({"pair": "a"}),
+                Command::Order {
+                    pair: pair(),
+                    order: Order::Examine,
+                },
             ),
         ] {
             assert_eq!(command(name, arguments), Ok(expected), "{name}");
@@ -469,9 +565,27 @@ mod tests {
             ),
             (
                 "set",
-                json!({"name": "compare-timeout", "value": 5}),
+                json!({"name": "flows", "value": 5}),
                 Class::Refused,
                 "restart the node",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": 0}),
+                Class::Invalid,
+                "from 1 to 3600000",
+            ),
+            (
+                "set",
+                json!({"name": "compare-timeout", "value": "soon"}),
+                Class::Invalid,
+                "from 1 to 3600000",
+            ),
+            (
+                "set",
+                json!({"name": "log-level", "value": "error", "pair": "a"}),
+                Class::Invalid,
+                "the process's",
             ),
             (
                 "set",
@@ -493,7 +607,10 @@ mod tests {
                 continue;
             };
             let name = name.split([' ', '|']).next().unwrap_or_default();
-            if matches!(name, "make-link-key" | "help" | "version") {
+            if matches!(
+                name,
+                "make-link-key" | "check" | "help" | "version" | "compare-timeout"
+            ) {
                 continue;
             }
             let fault = command("set", json!({"name": name, "value": 1})).expect_err(name);

@@ -43,7 +43,8 @@ pub enum Fault {
     },
     /// No such command.
     #[error(
-        "{0:?} is no command; the commands are: status, wait, checkpoint, failover, maintenance, set"
+        "{0:?} is no command; the commands are: status, wait, protect, checkpoint, failover, maintenance, set, facts, \
+         examine"
     )]
     UnknownCommand(String),
     /// Arguments that the command does not take.
@@ -71,7 +72,7 @@ pub enum Fault {
         known: String,
     },
     /// No such parameter.
-    #[error("set: there is no parameter {0:?}; log-level can be set")]
+    #[error("set: there is no parameter {0:?}; log-level and compare-timeout can be set")]
     UnknownParameter(String),
     /// A parameter that holds until the node ends.
     #[error(

@@ -13,13 +13,14 @@ mod session;
 mod status;
 
 pub use command::{Command, Condition, Step, Waiting, begin};
-pub use explain::{todo, why};
+pub use explain::{SUPERSEDED, promotable, todo, why};
 pub use fault::{Class, Fault};
 pub use order::{Means, Order, check};
 pub use session::{CHUNK, Request, Session};
 pub use status::{
-    CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus, MonitorStatus,
-    NodeStatus, PairParameters, PairStatus, PeerStatus, RingStatus, Snapshot,
+    CheckpointStatus, FailoverParameters, Giver, HeldStatus, LastCheckpoint, LinkStatus,
+    MonitorStatus, NodeStatus, OrderStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus,
+    RefusedFrames, RingStatus, RoleNow, Snapshot,
 };
 
 /// Grows if a client of an earlier number would misunderstand something.

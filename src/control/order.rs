@@ -1,15 +1,17 @@
 //! What the control thread is ordered to do, and when that is refused.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::fault::Fault;
-use super::status::PairStatus;
-use crate::config::Role;
+use super::status::{PairStatus, RoleNow};
 use crate::protect::State;
 
 /// What the control thread is to do for one pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Set COLO up with the other node.
+    Protect,
     /// Ask QEMU for a checkpoint.
     Checkpoint,
     /// Give QEMU the failover command.
@@ -19,14 +21,21 @@ pub enum Order {
     },
     /// Announce a restart to the peer.
     Announce,
+    /// Take this for the compare timeout from now on.
+    SetTimeout(Duration),
+    /// Ask QEMU how it is set up. Changes nothing.
+    Examine,
 }
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Protect => "protect",
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
             Self::Announce => "maintenance",
+            Self::SetTimeout(_) => "set compare-timeout",
+            Self::Examine => "examine",
         })
     }
 }
@@ -46,9 +55,12 @@ pub enum Means {
 /// With what forbids it, and what to do first.
 pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault> {
     let why = match order {
+        Order::Protect => protect(pair),
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Announce => announce(pair),
+        Order::SetTimeout(_) => None,
+        Order::Examine => absent(pair),
     };
     match why {
         None => Ok(()),
@@ -59,27 +71,83 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
     }
 }
 
-/// QEMU takes no order, or none of this kind.
-fn no_colo(pair: &PairStatus) -> Option<String> {
+/// QEMU takes no order.
+fn absent(pair: &PairStatus) -> Option<String> {
     match &pair.monitor {
         None => Some("it has no --qmp; give the comparator QEMU's monitor".to_owned()),
         Some(monitor) if monitor.state == "absent" => Some(format!(
             "QEMU's monitor at {} does not answer; start QEMU, or see the log",
             monitor.address
         )),
-        Some(monitor) if monitor.migration != "colo" => Some(format!(
-            "QEMU is not in COLO (its migration is {}); there is nothing to do",
-            monitor.migration
-        )),
         Some(_) => None,
     }
 }
 
+/// QEMU takes no order of this kind.
+fn no_colo(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    match &pair.monitor {
+        Some(monitor) if monitor.migration != "colo" => Some(format!(
+            "QEMU is not in COLO (its migration is {}); there is nothing to do",
+            monitor.migration
+        )),
+        _ => None,
+    }
+}
+
+/// Another VM goes on in this one's place.
+fn superseded(pair: &PairStatus) -> Option<String> {
+    (pair.role == RoleNow::Superseded).then(|| {
+        "another VM goes on in this one's place, and this one never speaks again; end its QEMU, and start both anew as \
+         the secondary"
+            .to_owned()
+    })
+}
+
+fn protect(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = superseded(pair) {
+        return Some(why);
+    }
+    if pair.role == RoleNow::Compare {
+        return Some("a comparator has no peer; set COLO up at QEMU's monitors".to_owned());
+    }
+    if pair.role == RoleNow::Secondary {
+        return Some("this node's VM follows; order it at the other node".to_owned());
+    }
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    if pair.in_colo() {
+        return Some(match pair.state {
+            State::Protected | State::Checkpointing => "it is protected already".to_owned(),
+            state => format!(
+                "QEMU is in COLO already (state {}); end that first: fail over, or see status for what to do",
+                state.word()
+            ),
+        });
+    }
+    match pair.peer {
+        Some(peer) if !peer.heard => Some(format!(
+            "the other node has not been heard for {} ms; start it, with a QEMU that has -incoming defer",
+            peer.silence_ms
+        )),
+        _ => match pair.state {
+            State::Solo | State::Pairing => None,
+            state => Some(format!(
+                "its state is {}; see status for what to do first",
+                state.word()
+            )),
+        },
+    }
+}
+
 fn checkpoint(pair: &PairStatus) -> Option<String> {
-    if pair.role == Role::Secondary {
+    if pair.role == RoleNow::Secondary {
         return Some("this node's VM follows; order the checkpoint at the other node".to_owned());
     }
-    no_colo(pair).or_else(|| {
+    superseded(pair).or_else(|| no_colo(pair)).or_else(|| {
         (pair.state == State::PeerLost).then(|| {
             "the peer is lost, and no VM would load the state; see status for what to do".to_owned()
         })
@@ -87,7 +155,10 @@ fn checkpoint(pair: &PairStatus) -> Option<String> {
 }
 
 fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
-    if pair.role == Role::Compare {
+    if let Some(why) = superseded(pair) {
+        return Some(why);
+    }
+    if pair.role == RoleNow::Compare {
         return Some("a comparator has no peer; give QEMU the command yourself".to_owned());
     }
     if let Some(peer) = pair.peer.filter(|peer| peer.heard) {
@@ -101,8 +172,7 @@ fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
         return Some(why);
     }
     match pair.state {
-        // The loss is certain already, by --on-peer-lost.
-        State::Solo if pair.leads() => None,
+        _ if pair.is_peer_certainly_lost() => None,
         State::PeerLost if fenced || means == Means::Command => None,
         State::PeerLost => Some(
             "nothing makes sure that the peer's VM sends nothing any more; make sure yourself and order the failover \
@@ -123,13 +193,34 @@ fn announce(pair: &PairStatus) -> Option<String> {
             "the peer has not been heard for {} ms and would not get the announcement; see status",
             peer.silence_ms
         )),
-        Some(_) => None,
+        Some(_) => superseded(pair).or_else(|| unprotected(pair.state)),
     }
+}
+
+/// Why a node in this state restarts with an announcement only later, or without one.
+fn unprotected(state: State) -> Option<String> {
+    let why = match state {
+        // A pair passes through the second one at each checkpoint.
+        State::Protected | State::Checkpointing => return None,
+        State::Solo | State::Pairing => {
+            "nothing is protected (state {}), so that the peer takes no silence for a loss; restart the node without \
+             an announcement"
+        }
+        State::Uncertain => {
+            "a checkpoint has to be committed first (state {}); wait with coloctl wait --for protected"
+        }
+        State::PeerLost => {
+            "it is not decided yet who goes on (state {}); status says what to do, and then wait with coloctl wait --for \
+             protected"
+        }
+    };
+    Some(why.replace("{}", state.word()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Role;
     use crate::control::fault::Class;
     use crate::control::status::protected;
 
@@ -187,19 +278,50 @@ mod tests {
             let text = refusal(Order::Failover { fenced: true }, &ended, Means::Command);
             assert!(text.contains("not in COLO"), "{text}");
         }
-        // What --on-peer-lost has made certain needs no further word.
-        let mut alone = lost(Role::Primary);
-        alone.state = State::Solo;
-        assert_eq!(
-            check(Order::Failover { fenced: false }, &alone, Means::Nothing),
-            Ok(())
-        );
         let text = refusal(
             Order::Failover { fenced: true },
             &protected("a", Role::Compare),
             Means::Nothing,
         );
         assert!(text.contains("no peer"), "{text}");
+    }
+
+    #[test]
+    fn what_is_certain_needs_no_word_and_a_state_alone_makes_nothing_certain() {
+        let plain = Order::Failover { fenced: false };
+        for role in [Role::Primary, Role::Secondary] {
+            for state in [State::Solo, State::PeerLost] {
+                let mut pair = lost(role);
+                pair.state = state;
+                // QEMU has entered COLO, and the other node was never heard.
+                refusal(plain, &pair, Means::Nothing);
+                pair.peer.as_mut().expect("it has one").certainly_lost = true;
+                assert_eq!(check(plain, &pair, Means::Nothing), Ok(()));
+            }
+            let mut solo = lost(role);
+            solo.state = State::Solo;
+            for order in [plain, Order::Failover { fenced: true }] {
+                refusal(order, &solo, Means::Command);
+            }
+        }
+    }
+
+    #[test]
+    fn a_superseded_vm_is_given_no_order() {
+        for heard in [true, false] {
+            let mut pair = lost(Role::Primary);
+            pair.role = RoleNow::Superseded;
+            pair.peer.as_mut().expect("it has one").heard = heard;
+            for order in [
+                Order::Checkpoint,
+                Order::Failover { fenced: true },
+                Order::Failover { fenced: false },
+            ] {
+                let text = refusal(order, &pair, Means::Command);
+                assert!(text.contains("in this one's place"), "{text}");
+            }
+            refusal(Order::Announce, &pair, Means::Command);
+        }
     }
 
     #[test]
@@ -229,8 +351,22 @@ mod tests {
     fn a_restart_is_announced_to_a_peer_that_is_heard() {
         let good = protected("a", Role::Secondary);
         assert_eq!(check(Order::Announce, &good, Means::Nothing), Ok(()));
+        let mut stopped = good.clone();
+        stopped.state = State::Checkpointing;
+        assert_eq!(check(Order::Announce, &stopped, Means::Nothing), Ok(()));
         let text = refusal(Order::Announce, &lost(Role::Primary), Means::Nothing);
         assert!(text.contains("700 ms"), "{text}");
+        for (state, says) in [
+            (State::Solo, "without an announcement"),
+            (State::Pairing, "without an announcement"),
+            (State::Uncertain, "--for protected"),
+            (State::PeerLost, "who goes on"),
+        ] {
+            let mut pair = good.clone();
+            pair.state = state;
+            let text = refusal(Order::Announce, &pair, Means::Nothing);
+            assert!(text.contains(says) && text.contains(state.word()), "{text}");
+        }
         refusal(
             Order::Announce,
             &protected("a", Role::Compare),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::order::Order;
 use crate::config::Role;
 use crate::protect::State;
 
@@ -36,11 +37,15 @@ pub struct NodeStatus {
 pub struct PairStatus {
     /// Its name.
     pub name: String,
-    /// The role now: after a takeover a secondary is a primary.
+    /// The role now.
     #[serde(serialize_with = "role_word")]
-    pub role: Role,
+    pub role: RoleNow,
     /// The node began as the secondary and has taken over.
     pub taken_over: bool,
+    /// Whether this VM could go on without loss, were the other one certainly down.
+    pub promotable: bool,
+    /// Why, or why not.
+    pub promotable_why: String,
     /// The state.
     #[serde(serialize_with = "state_word")]
     pub state: State,
@@ -62,10 +67,80 @@ pub struct PairStatus {
     pub peer: Option<PeerStatus>,
     /// Checkpoints.
     pub checkpoints: CheckpointStatus,
+    /// What an ordered protection is doing; `None`: none is under way.
+    pub protect: Option<ProtectStatus>,
     /// What waits to leave.
     pub held: HeldStatus,
+    /// Orders that are under way, or whose time is over and that may still take effect.
+    pub orders: Vec<OrderStatus>,
     /// The settings in force.
     pub parameters: PairParameters,
+}
+
+/// What a node is now, whatever it began as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleNow {
+    /// Its VM is the one that speaks, or would.
+    Primary,
+    /// Its VM follows.
+    Secondary,
+    /// Its VM led, another one goes on in its place, and it never speaks again.
+    Superseded,
+    /// It only compares.
+    Compare,
+}
+
+impl RoleNow {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Superseded => "superseded",
+            Self::Compare => "compare",
+        }
+    }
+}
+
+impl From<Role> for RoleNow {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Primary => Self::Primary,
+            Role::Secondary => Self::Secondary,
+            Role::Compare => Self::Compare,
+        }
+    }
+}
+
+/// An order that has no outcome yet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OrderStatus {
+    /// The order.
+    #[serde(serialize_with = "order_word")]
+    pub order: Order,
+    /// What it waits for.
+    pub waits_for: &'static str,
+    /// For how long.
+    pub since_s: f64,
+    /// Its time is over, and nobody waits for it any more.
+    pub timed_out: bool,
+    /// Who gave it.
+    pub by: Giver,
+}
+
+/// The process that has given an order, as the kernel names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Giver {
+    /// Its user.
+    pub uid: u32,
+    /// Its id then.
+    pub pid: u32,
+}
+
+impl std::fmt::Display for Giver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "uid {}, pid {}", self.uid, self.pid)
+    }
 }
 
 /// QEMU's monitor.
@@ -101,6 +176,17 @@ pub struct LinkStatus {
     pub sealed: bool,
     /// Sessions so far.
     pub sessions: u64,
+    /// The last frames that did not count; `None`: none so far.
+    pub refused: Option<RefusedFrames>,
+}
+
+/// Frames of the link that did not count.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RefusedFrames {
+    /// Why: `other_key`, `unsealed`, `sealed`, `version`, `same_role`, `second`, `reflected`, `stale` or `forged`.
+    pub why: &'static str,
+    /// Since the last of them.
+    pub ago_s: f64,
 }
 
 /// The other node.
@@ -114,6 +200,8 @@ pub struct PeerStatus {
     pub lost_after_ms: u64,
     /// Losses so far.
     pub losses: u64,
+    /// It is lost, and its VM certainly sends nothing any more: by `--on-peer-lost`.
+    pub certainly_lost: bool,
 }
 
 /// Checkpoints.
@@ -138,6 +226,17 @@ pub struct LastCheckpoint {
     pub stop_ms: Option<f64>,
     /// From STOP to RESUME.
     pub pause_ms: f64,
+}
+
+/// An ordered protection that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ProtectStatus {
+    /// `looks`, `prepares`, `copies_disks`, `moves_state`, `settles` or `undoes`.
+    pub step: &'static str,
+    /// Bytes that this step has copied.
+    pub done: u64,
+    /// Bytes that it has to copy in all, as far as is known; 0: it copies nothing.
+    pub total: u64,
 }
 
 /// What waits to leave.
@@ -184,7 +283,12 @@ pub struct FailoverParameters {
 impl PairStatus {
     /// Whether this node's VM is the one that speaks.
     pub fn leads(&self) -> bool {
-        self.role == Role::Primary
+        self.role == RoleNow::Primary
+    }
+
+    /// Whether it is certain that the other node's VM sends nothing any more.
+    pub fn is_peer_certainly_lost(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.certainly_lost)
     }
 
     /// Whether the other node is heard.
@@ -205,8 +309,12 @@ impl PairStatus {
     }
 }
 
-fn role_word<S: serde::Serializer>(role: &Role, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(role.as_str())
+fn role_word<S: serde::Serializer>(role: &RoleNow, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(role.word())
+}
+
+fn order_word<S: serde::Serializer>(order: &Order, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(order)
 }
 
 fn state_word<S: serde::Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
@@ -219,8 +327,10 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
     let alone = role == Role::Compare;
     PairStatus {
         name: name.to_owned(),
-        role,
+        role: role.into(),
         taken_over: false,
+        promotable: role == Role::Secondary,
+        promotable_why: String::new(),
         state: State::Protected,
         since_s: 1.5,
         epoch: 3,
@@ -239,23 +349,27 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
             port: "net_tap0".to_owned(),
             sealed: true,
             sessions: 1,
+            refused: None,
         }),
         peer: (!alone).then_some(PeerStatus {
             heard: true,
             silence_ms: 3,
             lost_after_ms: 500,
             losses: 0,
+            certainly_lost: false,
         }),
         checkpoints: CheckpointStatus {
             requested: 1,
             committed: 3,
             last: None,
         },
+        protect: None,
         held: HeldStatus {
             frames: 0,
             most: 7,
             limit: 16_384,
         },
+        orders: Vec::new(),
         parameters: PairParameters {
             vm_id: 0,
             compare_timeout_ms: 3_000,

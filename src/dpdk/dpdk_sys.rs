@@ -7,7 +7,8 @@
     non_camel_case_types,
     non_snake_case,
     non_upper_case_globals,
-    dead_code
+    dead_code,
+    unreachable_pub
 )]
 #![allow(
     clippy::all,

@@ -9,7 +9,7 @@
 //! - **Bytes** are written only while their segment has one owner and is direct.
 //! - **A segment's own fields** (its place and length, the link to the next one) are changed only
 //!   while that segment has one owner. So a shared frame cannot be trimmed or prepended to;
-//!   [`Mbuf::with_header`] puts a segment of its own in front instead.
+//!   [`Mbuf::chain`] puts a segment of its own in front instead.
 //! - **The chain behind a segment** is fixed once the segment is shared, and each owner of a
 //!   segment is also an owner of all segments behind it. Both then walk the same links, and
 //!   DPDK's free reads a link before it lets go of the segment that holds it.
@@ -166,8 +166,11 @@ impl Mbuf {
         Some(&mut bytes[at..])
     }
 
-    /// One frame of two: `tail` comes behind `head`. `tail` may be shared; where the first or
-    /// the last segment of `head` is, or the chain would exceed 65,535 segments, both come back.
+    /// One frame of two: `tail` comes behind `head`, and nothing is copied. Other owners of `tail` may be sending it
+    /// elsewhere meanwhile. (DPDK's ipv4_multicast example does the same where it does not clone.) Where the first or
+    /// the last segment of `head` is shared, or the chain would exceed 65,535 segments, both come back.
+    ///
+    /// Only ports that send chains take it: see `Port::sends_chains`.
     pub fn chain(mut head: Mbuf, tail: Mbuf) -> Result<Mbuf, (Mbuf, Mbuf)> {
         let segments = head.segment_count() + tail.segment_count();
         let bytes = head.len() + tail.len();
@@ -183,16 +186,6 @@ impl Mbuf {
         first.set_nb_segs(segments);
         first.set_pkt_len(bytes);
         Ok(head)
-    }
-
-    /// A frame of `header`'s bytes and then the very bytes of `shared`, which other owners may be
-    /// sending elsewhere meanwhile; nothing is copied. (DPDK's ipv4_multicast example does the
-    /// same where it does not clone.) `header` is not shared, or both come back.
-    ///
-    /// Only ports that send chains take it: see `Port::sends_chains`.
-    #[inline]
-    pub fn with_header(header: Mbuf, shared: Mbuf) -> Result<Mbuf, (Mbuf, Mbuf)> {
-        Self::chain(header, shared)
     }
 
     /// Another frame with the same bytes, through indirect mbufs from `pool`: unlike

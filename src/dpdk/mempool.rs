@@ -245,6 +245,19 @@ pub fn cost(eal: &Eal, data_room: u16) -> Cost {
     }
 }
 
+/// The same before EAL is started, with hugepages or without.
+pub fn cost_before(hugepages: bool, data_room: u16) -> Cost {
+    let element = MBUF_HEADER + u32::from(data_room);
+    // SAFETY: only computes, with the number of memory channels in EAL's configuration; that is static, and zero before
+    // EAL is started, for which DPDK takes a default. A null third argument means that the parts are not wanted.
+    let object =
+        unsafe { dpdk_sys::rte_mempool_calc_obj_size(element, 0, std::ptr::null_mut()) } as usize;
+    Cost {
+        object,
+        page: (!hugepages).then_some(4096),
+    }
+}
+
 const MBUF_HEADER: u32 = size_of::<dpdk_sys::rte_mbuf>() as u32;
 
 fn this_socket() -> i32 {

@@ -70,7 +70,7 @@ impl Slices {
     }
 
     /// The next `n` bytes, 1 to what is left, as a frame that can follow a header
-    /// ([`Mbuf::with_header`]); `None`, and nothing taken, when `pool` is short. The mbufs' own
+    /// ([`Mbuf::chain`]); `None`, and nothing taken, when `pool` is short. The mbufs' own
     /// buffers are not used, so those of `pool` may be small.
     pub fn take(&mut self, n: usize, pool: &Mempool) -> Option<Mbuf> {
         self.take_into(n, || pool.alloc())

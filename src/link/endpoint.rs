@@ -1,21 +1,24 @@
 //! One end of the link: numbers, acknowledgments, grants and heartbeats.
+//!
+//! The peer is heard where a heartbeat returns a mark of this end's: then it lived when the mark came to it, whenever
+//! the heartbeat comes. Other frames say nothing of when they were sent.
 
 use std::collections::VecDeque;
 
 use super::secure::Begun;
 use super::silence::{Limits, Silence};
-use super::wire::{DATA_HEADER, Header, Kind, Message, Transmit};
+use super::wire::{DATA_HEADER, Header, Kind, MARKS, Marks, Message, Transmit};
 use crate::frame::Ticks;
 use crate::packet::serial::{at_or_before, before, distance, max};
 
 /// How long the link waits for what, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Something is sent at least this often.
+    /// A heartbeat that wants an answer is sent this often.
     pub heartbeat: Ticks,
     /// An unacknowledged control message is sent again after this.
     pub retransmit: Ticks,
-    /// The peer counts as gone when nothing came for this long.
+    /// The peer counts as gone when nothing that it has sent in this time came. A round trip takes less.
     pub silence: Ticks,
     /// A node that runs looks at the link at least this often.
     pub gap: Ticks,
@@ -53,6 +56,33 @@ pub struct Counts {
     pub garbage: u64,
     /// Sessions that began.
     pub sessions: u64,
+    /// Bytes sent, by what their frame is.
+    pub sent_bytes: Bytes,
+    /// Bytes received, likewise, without garbage and frames of old sessions.
+    pub received_bytes: Bytes,
+}
+
+/// Bytes of frames with their headers, those of the guard and of fragments aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of data frames.
+    pub data: u64,
+    /// Of control messages.
+    pub control: u64,
+    /// Of heartbeats and acknowledgments.
+    pub heartbeat: u64,
+}
+
+impl Bytes {
+    /// Counts a frame with this many bytes behind its header.
+    fn add(&mut self, kind: Kind, length: u32) {
+        let bytes = match kind {
+            Kind::Data => &mut self.data,
+            Kind::Control => &mut self.control,
+            Kind::Heartbeat => &mut self.heartbeat,
+        };
+        *bytes += DATA_HEADER as u64 + u64::from(length);
+    }
 }
 
 /// What a received frame was.
@@ -141,7 +171,14 @@ pub struct Endpoint {
     received_control: u32,
     withheld: Option<Withheld>,
     acknowledge: bool,
-    transmitted: Ticks,
+    /// When the last heartbeat that wants an answer was sent in this session.
+    marked: Option<Ticks>,
+    /// The peer's latest mark; 0 if there is none.
+    peer_mark: u64,
+    /// That one has not been returned.
+    answer: bool,
+    /// The shortest time in which a mark has come back in this session.
+    round_trip: Ticks,
     /// When the first unacknowledged message was transmitted, or became the first.
     unanswered_since: Ticks,
     silence: Silence,
@@ -177,7 +214,10 @@ impl Endpoint {
             received_control: 0,
             withheld: None,
             acknowledge: true,
-            transmitted: now,
+            marked: None,
+            peer_mark: 0,
+            answer: false,
+            round_trip: Ticks::MAX,
             unanswered_since: now,
             silence: Silence::new(timing.limits(), now),
             events: VecDeque::with_capacity(8),
@@ -316,7 +356,7 @@ impl Endpoint {
     }
 
     /// The bytes to put in front of a data frame. The caller has seen [`Endpoint::room`].
-    pub fn data_header(&mut self, epoch: u32, length: u32, now: Ticks) -> [u8; DATA_HEADER] {
+    pub fn data_header(&mut self, epoch: u32, length: u32) -> [u8; DATA_HEADER] {
         let number = self.next_data;
         self.next_data = number.wrapping_add(1);
         self.counts.sent += 1;
@@ -327,7 +367,7 @@ impl Endpoint {
             control: self.sent_control(),
             length,
         };
-        self.encode(fields, &[], now)
+        self.encode(fields, &[])
     }
 
     /// The next frame of the link's own: a control message, an acknowledgment, a heartbeat.
@@ -358,24 +398,35 @@ impl Endpoint {
                     control: number,
                     length: len as u32,
                 };
-                let header = self.encode(fields, &payload[..len], now);
+                let header = self.encode(fields, &payload[..len]);
                 return Some(Transmit::new(header, &payload[..len]));
             }
         }
         let grown = distance(self.advertised, self.grant());
         let grant_is_stale = grown > 0 && grown as u32 >= self.window / 4;
-        let due = now.saturating_sub(self.transmitted) >= self.timing.heartbeat;
-        if !(self.acknowledge || due || (self.established && grant_is_stale)) {
+        let due = self
+            .marked
+            .is_none_or(|at| now.saturating_sub(at) >= self.timing.heartbeat);
+        if !(self.acknowledge || self.answer || due || (self.established && grant_is_stale)) {
             return None;
         }
+        let marks = Marks {
+            mark: if due { now.saturating_add(1) } else { 0 },
+            echo: self.peer_mark,
+        };
+        if due {
+            self.marked = Some(now);
+        }
+        self.answer = false;
+        let payload = marks.encode();
         let fields = Fields {
             kind: Kind::Heartbeat,
             epoch: 0,
             data: self.next_data,
             control: self.sent_control(),
-            length: 0,
+            length: MARKS as u32,
         };
-        Some(Transmit::new(self.encode(fields, &[], now), &[]))
+        Some(Transmit::new(self.encode(fields, &payload), &payload))
     }
 
     /// Takes in a frame; events that it brings come before its data.
@@ -395,15 +446,18 @@ impl Endpoint {
             self.counts.garbage += 1;
             return Received::Ignored;
         }
+        self.counts.received_bytes.add(header.kind, header.length);
         if is_new {
             self.restart(header.boot, from);
         }
-        self.silence.hear(now);
         if header.peer_boot != self.boot {
+            self.silence.hear(now);
             self.acknowledge = true;
             return Received::Consumed;
         }
         if !self.established {
+            // Its nonces have made a round trip. Who holds this frame back gains one silence, once in a session.
+            self.silence.hear(now);
             self.established = true;
             self.acknowledge = true;
             self.peer_mac = from;
@@ -417,6 +471,7 @@ impl Endpoint {
         match header.kind {
             Kind::Heartbeat => {
                 self.account(header.data);
+                self.marks(Marks::decode(head), now);
                 Received::Consumed
             }
             Kind::Control => {
@@ -484,8 +539,8 @@ impl Endpoint {
             .wrapping_sub(1)
     }
 
-    fn encode(&mut self, fields: Fields, message: &[u8], now: Ticks) -> [u8; DATA_HEADER] {
-        self.transmitted = now;
+    fn encode(&mut self, fields: Fields, message: &[u8]) -> [u8; DATA_HEADER] {
+        self.counts.sent_bytes.add(fields.kind, fields.length);
         self.acknowledge = false;
         self.advertised = self.grant();
         Header {
@@ -519,8 +574,28 @@ impl Endpoint {
         self.received_control = 0;
         self.withheld = None;
         self.acknowledge = true;
+        self.marked = None;
+        self.peer_mark = 0;
+        self.answer = false;
+        self.round_trip = Ticks::MAX;
         self.events.clear();
         self.events.push_back(Event::Session);
+    }
+
+    /// Notes the mark to return, and that the peer lived when the one that it returns came to it: no earlier than that was
+    /// sent, and a round trip before it is back at the latest.
+    fn marks(&mut self, marks: Marks, now: Ticks) {
+        if marks.mark > self.peer_mark {
+            self.peer_mark = marks.mark;
+            self.answer = true;
+        }
+        let sent = marks.echo.checked_sub(1);
+        if let Some((sent, took)) = sent.and_then(|sent| Some((sent, now.checked_sub(sent)?)))
+            && took < self.timing.silence
+        {
+            self.round_trip = self.round_trip.min(took);
+            self.silence.hear(sent + self.round_trip);
+        }
     }
 
     /// The peer has received control messages up to this one.

@@ -11,7 +11,7 @@ use crate::frame::Ticks;
 
 /// The bounds, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// A peer that is silent for this long is lost.
     pub silence: Ticks,
     /// A node that runs looks at least this often; what a look is later than that, it did not run.
@@ -24,9 +24,9 @@ pub struct Limits {
 
 /// The silence of one peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Silence {
+pub(crate) struct Silence {
     limits: Limits,
-    /// When the peer was heard last, or this began.
+    /// The latest time at which the peer is known to have lived, or this began.
     heard: Ticks,
     /// Silence counts from here, at `heard` or behind it.
     counts_from: Ticks,
@@ -37,7 +37,7 @@ pub struct Silence {
 
 impl Silence {
     /// A peer that may be heard from now on.
-    pub fn new(limits: Limits, now: Ticks) -> Self {
+    pub(crate) fn new(limits: Limits, now: Ticks) -> Self {
         Self {
             limits,
             heard: now,
@@ -47,16 +47,16 @@ impl Silence {
         }
     }
 
-    /// The peer was heard.
+    /// The peer was alive at this time, which may be a while ago.
     #[inline]
-    pub fn hear(&mut self, now: Ticks) {
-        self.heard = now;
-        self.counts_from = self.counts_from.max(now);
+    pub(crate) fn hear(&mut self, at: Ticks) {
+        self.heard = self.heard.max(at);
+        self.counts_from = self.counts_from.max(at);
     }
 
     /// This node runs. To be called at least once per gap, and before [`Silence::is_over`] once it has not run.
     #[inline]
-    pub fn look(&mut self, now: Ticks) {
+    pub(crate) fn look(&mut self, now: Ticks) {
         let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
         // The part that a node has by right counts: one that runs seldom still loses a dead peer.
         let excess = gap.saturating_sub(self.limits.gap);
@@ -64,30 +64,30 @@ impl Silence {
     }
 
     /// The peer's control thread has reported that its poll core does not run.
-    pub fn excuse_stall(&mut self, now: Ticks) {
+    pub(crate) fn excuse_stall(&mut self, now: Ticks) {
         if self.since_heard(now) < self.limits.stall {
             self.counts_from = now;
         }
     }
 
     /// The peer has announced that its node restarts.
-    pub fn expect_restart(&mut self, now: Ticks) {
+    pub(crate) fn expect_restart(&mut self, now: Ticks) {
         self.restart_until = Some(now.saturating_add(self.limits.restart));
     }
 
     /// The restart is over, or the VM behind it is.
-    pub fn end_restart(&mut self) {
+    pub(crate) fn end_restart(&mut self) {
         self.restart_until = None;
     }
 
     /// Whether a restart that the peer has announced is under way.
-    pub fn is_restart_expected(&self, now: Ticks) -> bool {
+    pub(crate) fn is_restart_expected(&self, now: Ticks) -> bool {
         self.restart_until.is_some_and(|until| now < until)
     }
 
     /// Whether the peer is lost by its silence.
     #[inline]
-    pub fn is_over(&self, now: Ticks) -> bool {
+    pub(crate) fn is_over(&self, now: Ticks) -> bool {
         let from = match self.restart_until {
             Some(until) => self
                 .counts_from
@@ -99,7 +99,7 @@ impl Silence {
 
     /// How long ago the peer was heard, or this began.
     #[inline]
-    pub fn since_heard(&self, now: Ticks) -> Ticks {
+    pub(crate) fn since_heard(&self, now: Ticks) -> Ticks {
         now.saturating_sub(self.heard)
     }
 }

@@ -1,15 +1,18 @@
 //! Two ends over a network that loses, repeats and reorders, under the eyes of a model that knows
 //! what each end said.
 
+mod delay;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
 use colo_testkit::rng::{Rng, for_cases};
 
 use super::secure::Begun;
-use super::wire::{Header, Kind};
+use super::wire::{Header, Kind, MARKS};
 use super::{
-    DATA_HEADER, Endpoint, Event, Message, Received, Timing, Transmit, offload, set_offload,
+    Bytes, DATA_HEADER, Endpoint, Event, Message, Piece, Received, Timing, Transmit, offload,
+    set_offload,
 };
 use crate::flow::FlowKey;
 use crate::frame::{Offload, Ticks};
@@ -63,7 +66,12 @@ fn receive_data(end: &mut Endpoint, header: [u8; DATA_HEADER], length: usize) ->
 }
 
 fn any_message(rng: &mut Rng) -> Message {
-    match rng.below(8) {
+    match rng.below(9) {
+        7 => {
+            let text: Vec<u8> = (0..rng.below(100) + 1).map(|_| rng.word() as u8).collect();
+            let pieces: Vec<Piece> = Piece::all(&text).collect();
+            Message::Note(pieces[rng.below(pieces.len())])
+        }
         0 => Message::Epoch(rng.word()),
         1 => Message::Bound(rng.word()),
         2 => Message::InputLost(rng.word()),
@@ -109,6 +117,7 @@ fn messages_and_headers_survive_the_wire() {
             assert_eq!(Message::decode(&bytes[..cut]), None);
         }
         let kind = [Kind::Heartbeat, Kind::Data, Kind::Control][rng.below(3)];
+        let len = if kind == Kind::Heartbeat { MARKS } else { len };
         let message = &bytes[..len];
         let header = Header {
             kind,
@@ -122,7 +131,7 @@ fn messages_and_headers_survive_the_wire() {
             grant: rng.sequence(),
             length: len as u32,
         };
-        let summed: &[u8] = if kind == Kind::Control { message } else { &[] };
+        let summed: &[u8] = if kind == Kind::Data { &[] } else { message };
         let mut frame = header.encode([1; 6], [2; 6], summed).to_vec();
         frame.extend(message);
         assert_eq!(Header::decode(&frame, frame.len()), Some((header, [2; 6])));
@@ -134,11 +143,44 @@ fn messages_and_headers_survive_the_wire() {
     });
 }
 
+/// What the checksum covers depends on the kind, so a bit of that may not be made up for by the payload.
+#[test]
+fn no_bit_of_a_header_changes_unseen() {
+    for kind in [Kind::Heartbeat, Kind::Data, Kind::Control] {
+        for sum in [1u64, 2, 3, 4, 5, 6, 7, 8] {
+            for sum in [sum, (1 << 16) - 1 - sum] {
+                let mut message = [0; MARKS];
+                message[8..].copy_from_slice(&sum.to_be_bytes());
+                let header = Header {
+                    kind,
+                    vm: 7,
+                    boot: 10,
+                    peer_boot: 20,
+                    epoch: 3,
+                    data: 4,
+                    control: 5,
+                    control_ack: 6,
+                    grant: 7,
+                    length: MARKS as u32,
+                };
+                let summed: &[u8] = if kind == Kind::Data { &[] } else { &message };
+                let mut frame = header.encode([1; 6], [2; 6], summed).to_vec();
+                frame.extend(message);
+                for bit in 12 * 8..18 * 8 {
+                    let mut bad = frame.clone();
+                    bad[bit / 8] ^= 1 << (bit % 8);
+                    assert_eq!(Header::decode(&bad, bad.len()), None, "{kind:?}, bit {bit}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_left_to_do_travels_with_the_payload() {
     for_cases("link_offload", 2_000, |rng| {
         let mut end = Endpoint::new(rng.word() as u16, rng.word(), [1; 6], 8, TIMING, 0);
-        let mut header = end.data_header(rng.word(), rng.word() >> 16, 1);
+        let mut header = end.data_header(rng.word(), rng.word() >> 16);
         for _ in 0..2 {
             let left = Offload {
                 partial_checksum: rng.one_in(2),
@@ -179,7 +221,7 @@ fn what_is_no_frame_of_the_link_changes_nothing() {
                 .bytes()
                 .into(),
             1 => {
-                let mut data = a.data_header(3, 9, 1).to_vec();
+                let mut data = a.data_header(3, 9).to_vec();
                 data.extend([7; 9]);
                 data
             }
@@ -193,7 +235,7 @@ fn what_is_no_frame_of_the_link_changes_nothing() {
         match rng.below(4) {
             0 => {
                 // Neither the addresses nor a data frame's payload are the link's to check.
-                let is_data = bad[17] == 1;
+                let is_data = bad[17] == Kind::Data.code();
                 let end = if is_data { DATA_HEADER } else { bad.len() };
                 bad[rng.between(12, end - 1)] ^= 1 << rng.below(8);
             }
@@ -246,6 +288,42 @@ fn a_later_message_does_not_put_off_a_lost_one() {
         heard += events(&mut b).len();
     }
     assert!(heard > 0, "the lost message was never sent again");
+}
+
+#[test]
+fn bytes_are_counted_by_what_their_frame_is() {
+    let (mut a, mut b) = session();
+    let before = (a.counts().sent_bytes, b.counts().received_bytes);
+    a.send(Message::Epoch(1)).expect("room");
+    let mut control = 0;
+    while let Some(frame) = a.next_transmit(1) {
+        control += frame.bytes().len() as u64;
+        b.receive(frame.bytes(), frame.bytes().len(), 1);
+    }
+    while let Some(acknowledgment) = b.next_transmit(1) {
+        a.receive(acknowledgment.bytes(), acknowledgment.bytes().len(), 1);
+    }
+    let header = a.data_header(1, 100);
+    // A short frame is padded on the way.
+    receive_data(&mut b, header, 120);
+    let data = (DATA_HEADER + 100) as u64;
+    let heartbeat = a.next_transmit(TIMING.heartbeat + 1).expect("one is due");
+    b.receive(heartbeat.bytes(), heartbeat.bytes().len(), 1);
+    let grown = Bytes {
+        data,
+        control,
+        heartbeat: heartbeat.bytes().len() as u64,
+    };
+    let after = |before: Bytes| Bytes {
+        data: before.data + grown.data,
+        control: before.control + grown.control,
+        heartbeat: before.heartbeat + grown.heartbeat,
+    };
+    assert_eq!(a.counts().sent_bytes, after(before.0));
+    assert_eq!(b.counts().received_bytes, after(before.1));
+    let garbage = [0; DATA_HEADER];
+    b.receive(&garbage, garbage.len(), 2);
+    assert_eq!(b.counts().received_bytes, after(before.1));
 }
 
 #[test]
@@ -352,8 +430,8 @@ fn utter(from: &mut Endpoint, to: &mut Endpoint, window: u32) {
 #[test]
 fn a_lost_frame_shows_in_the_next_heartbeat() {
     let (mut a, mut b) = session();
-    a.data_header(1, 0, 0);
-    a.data_header(1, 0, 0);
+    a.data_header(1, 0);
+    a.data_header(1, 0);
     let heartbeat = a.next_transmit(TIMING.heartbeat).expect("a heartbeat");
     b.receive(heartbeat.bytes(), heartbeat.bytes().len(), TIMING.heartbeat);
     assert_eq!(events(&mut b), [Event::Lost(2)]);
@@ -363,10 +441,10 @@ fn a_lost_frame_shows_in_the_next_heartbeat() {
 #[test]
 fn data_that_follows_a_message_waits_for_it() {
     let (mut a, mut b) = session();
-    let before = a.data_header(1, 0, 0);
+    let before = a.data_header(1, 0);
     a.send(Message::Epoch(2)).unwrap();
     let message = a.next_transmit(0).expect("a message");
-    let behind = a.data_header(2, 0, 0);
+    let behind = a.data_header(2, 0);
     let Received::Data { after, .. } = receive_data(&mut b, before, 0) else {
         panic!("no data");
     };
@@ -379,7 +457,7 @@ fn data_that_follows_a_message_waits_for_it() {
     assert!(b.has_received(after));
     // A message that waits for its turn to be sent counts as well.
     a.send(Message::Epoch(3)).unwrap();
-    let behind = a.data_header(3, 0, 0);
+    let behind = a.data_header(3, 0);
     let Received::Data { after, .. } = receive_data(&mut b, behind, 0) else {
         panic!("no data");
     };
@@ -430,10 +508,10 @@ impl Side {
     }
 
     /// A data frame: its number is in the epoch, how many messages it follows in the payload.
-    fn data(&mut self, now: Ticks) -> Vec<u8> {
+    fn data(&mut self) -> Vec<u8> {
         let epoch = self.life * LIFE + self.data_sent;
         self.data_sent += 1;
-        let mut frame = self.end.data_header(epoch, 4, now).to_vec();
+        let mut frame = self.end.data_header(epoch, 4).to_vec();
         frame.extend(self.control_sent.to_be_bytes());
         frame
     }
@@ -536,7 +614,7 @@ impl World {
                     if rng.one_in(4) {
                         self.sides[me].control();
                     } else if self.sides[me].end.room() > 0 {
-                        let frame = self.sides[me].data(self.now);
+                        let frame = self.sides[me].data();
                         self.put(rng, 1 - me, frame);
                     }
                 }

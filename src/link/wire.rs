@@ -5,10 +5,10 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic 0xc010 |
-//! | 2 | 1 | version 4 |
-//! | 3 | 1 | kind: 0 heartbeat, 1 data, 2 control |
+//! | 2 | 1 | version 5 |
+//! | 3 | 1 | kind: 0 heartbeat, 3 data, 5 control |
 //! | 4 | 2 | VM id |
-//! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of a control message |
+//! | 6 | 2 | Internet checksum (RFC 1071) of the 44 header bytes and of what follows, but for a data frame's payload |
 //! | 8 | 4 | boot number of the sender |
 //! | 12 | 4 | boot number of the receiver as the sender knows it, 0 if it does not |
 //! | 16 | 4 | epoch of a data frame |
@@ -20,13 +20,23 @@
 //! | 40 | 2 | of a data frame's payload: 1 if its transport checksum is partial, else 0 |
 //! | 42 | 2 | of a data frame's payload: bytes in a TCP segment when it is to be cut, else 0 |
 //!
+//! What the checksum covers depends on the kind, so no two kinds differ in one bit alone.
+//!
 //! Behind a guard ([`secure`](super::secure)) the boot numbers are those of its session.
+//!
+//! A heartbeat is followed by 16 bytes:
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 44 | 8 | mark: when the sender sent it, by its own clock; 0 if it wants no answer |
+//! | 52 | 8 | echo: the latest mark of the receiver's that the sender has; 0 if it has none |
 //!
 //! The last two are what virtio's frame header says ([`Offload`]); the rest of that, where the
 //! checksum lies and which protocol it is, the payload's own headers tell.
 
 use std::num::NonZeroU16;
 
+use super::note::{PIECE, Piece};
 use crate::flow::FlowKey;
 use crate::frame::Offload;
 use crate::packet::checksum::{Sum, update_u32};
@@ -41,7 +51,7 @@ pub const DATA_HEADER: usize = ETHERNET + HEADER;
 const ETHERNET: usize = 14;
 const HEADER: usize = 44;
 const MAGIC: u16 = 0xc010;
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 /// Offset of what is left to do to the payload.
 const OFFLOAD: usize = ETHERNET + 40;
 /// Offset of the header's checksum.
@@ -52,6 +62,7 @@ pub const CONTROL_MAX: usize = DATA_HEADER + MESSAGE_MAX;
 const MESSAGE_MAX: usize = 1 + 4 + 40 + 2 * OPENING;
 /// ISN, whether there is a TSval, TSval.
 const OPENING: usize = 4 + 1 + 4;
+const _: () = assert!(5 + PIECE <= MESSAGE_MAX, "a piece has room in a message");
 
 /// Says in a data frame's header what its payload's sender left to do.
 pub fn set_offload(header: &mut [u8; DATA_HEADER], offload: Offload) {
@@ -76,12 +87,62 @@ pub fn offload(head: &[u8]) -> Offload {
     }
 }
 
+/// What follows a heartbeat's header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The sender wants this back, unless it is 0.
+    pub mark: u64,
+    /// The receiver's latest that the sender has, if it is not 0.
+    pub echo: u64,
+}
+
+/// Bytes of [`Marks`].
+pub(super) const MARKS: usize = 16;
+
+impl Marks {
+    pub(crate) fn encode(self) -> [u8; MARKS] {
+        let mut out = [0; MARKS];
+        out[..8].copy_from_slice(&self.mark.to_be_bytes());
+        out[8..].copy_from_slice(&self.echo.to_be_bytes());
+        out
+    }
+
+    /// Those of a heartbeat, whose header was decoded from the same bytes.
+    pub(crate) fn decode(head: &[u8]) -> Self {
+        let word = |at: usize| -> u64 {
+            let bytes = head.get(DATA_HEADER + at..).and_then(<[u8]>::first_chunk);
+            debug_assert!(bytes.is_some(), "a heartbeat has its marks");
+            u64::from_be_bytes(bytes.copied().unwrap_or_default())
+        };
+        Self {
+            mark: word(0),
+            echo: word(8),
+        }
+    }
+}
+
 /// What a link frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Heartbeat,
     Data,
     Control,
+}
+
+impl Kind {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Heartbeat => 0,
+            Self::Data => 3,
+            Self::Control => 5,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        [Self::Heartbeat, Self::Data, Self::Control]
+            .into_iter()
+            .find(|kind| kind.code() == code)
+    }
 }
 
 /// The header's fields.
@@ -165,6 +226,8 @@ pub enum Message {
     Witnesses(bool),
     /// Either: the node is about to restart, as an operator has announced; its VM goes on.
     Restarts,
+    /// Either: a piece of what its control thread tells the other one.
+    Note(Piece),
 }
 
 impl Message {
@@ -185,8 +248,20 @@ impl Message {
             Message::Witnesses(false) => (11, &0),
             Message::Witnesses(true) => (11, &1),
             Message::Restarts => (12, &0),
+            Message::Note(_) => (13, &0),
         };
         out[0] = kind;
+        if let Message::Note(piece) = self {
+            let len = usize::from(piece.len);
+            out[1..5].copy_from_slice(&[
+                piece.first.into(),
+                piece.last.into(),
+                piece.index,
+                piece.len,
+            ]);
+            out[5..5 + PIECE].copy_from_slice(&piece.bytes);
+            return (out, 5 + len);
+        }
         out[1..5].copy_from_slice(&number.to_be_bytes());
         if let Message::Synchronized { flow, pvm, svm, .. } = self {
             out[5..45].copy_from_slice(&flow.to_bytes());
@@ -231,9 +306,24 @@ impl Message {
             10 => Message::Loaded(None),
             11 => Message::Witnesses(number != 0),
             12 => Message::Restarts,
+            13 => Message::Note(piece_at(bytes)?),
             _ => return None,
         })
     }
+}
+
+fn piece_at(message: &[u8]) -> Option<Piece> {
+    let [_, first, last, index, len] = *message.first_chunk()?;
+    let mut bytes = [0; PIECE];
+    let text = message.get(5..5 + usize::from(len))?;
+    bytes.get_mut(..text.len())?.copy_from_slice(text);
+    Some(Piece {
+        first: first != 0,
+        last: last != 0,
+        index,
+        len,
+        bytes,
+    })
 }
 
 fn encode_opening(out: &mut [u8], opening: &Opening) {
@@ -259,8 +349,8 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 impl Header {
-    /// Ethernet and link header; `message` is what follows it in a control frame.
-    pub fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
+    /// Ethernet and link header; `message` is what follows it, but for a data frame's payload.
+    pub(crate) fn encode(&self, to: [u8; 6], from: [u8; 6], message: &[u8]) -> [u8; DATA_HEADER] {
         let mut out = [0; DATA_HEADER];
         out[0..6].copy_from_slice(&to);
         out[6..12].copy_from_slice(&from);
@@ -268,11 +358,7 @@ impl Header {
         let h = &mut out[ETHERNET..];
         h[0..2].copy_from_slice(&MAGIC.to_be_bytes());
         h[2] = VERSION;
-        h[3] = match self.kind {
-            Kind::Heartbeat => 0,
-            Kind::Data => 1,
-            Kind::Control => 2,
-        };
+        h[3] = self.kind.code();
         h[4..6].copy_from_slice(&self.vm.to_be_bytes());
         let words = [
             self.boot,
@@ -296,23 +382,21 @@ impl Header {
     }
 
     /// The header of a frame and the sender's address; `None` for anything that is not a link
-    /// frame of this version with room for the payload it names. A control message lies in `head`
-    /// with its header.
-    pub fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
+    /// frame of this version with room for the payload it names. What follows the header lies in `head`
+    /// with it, but for a data frame's payload.
+    pub(crate) fn decode(head: &[u8], frame_len: usize) -> Option<(Self, [u8; 6])> {
         let h = head.get(ETHERNET..DATA_HEADER)?;
         if u16_at(head, 12)? != ETHER_TYPE || u16_at(h, 0)? != MAGIC || h[2] != VERSION {
             return None;
         }
-        let kind = match h[3] {
-            0 => Kind::Heartbeat,
-            1 => Kind::Data,
-            2 => Kind::Control,
-            _ => return None,
-        };
+        let kind = Kind::of_code(h[3])?;
         let length = u32_at(h, 36)?;
+        if kind == Kind::Heartbeat && length as usize != MARKS {
+            return None;
+        }
         let mut sum = Sum::default();
         sum.add(h);
-        if kind == Kind::Control {
+        if kind != Kind::Data {
             sum.add(
                 head.get(DATA_HEADER..DATA_HEADER.checked_add(usize::try_from(length).ok()?)?)?,
             );

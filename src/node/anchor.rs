@@ -14,7 +14,7 @@ const CLOSE_NS: u64 = 1_000;
 
 /// A moment, read on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Anchor {
+pub(crate) struct Anchor {
     ticks: Ticks,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub ns: u64,
@@ -23,7 +23,7 @@ pub struct Anchor {
 impl Anchor {
     /// Reads both clocks. If the thread lost its CPU between two reads, every time would be shifted by that pause. So
     /// the TSC is read before and after, and the closest of some tries counts.
-    pub fn take(
+    pub(crate) fn take(
         clock: Clock,
         mut ticks: impl FnMut() -> Ticks,
         mut ns: impl FnMut() -> u64,
@@ -46,7 +46,7 @@ impl Anchor {
 
     /// The time of `CLOCK_MONOTONIC` at which the TSC stood at `at`, a moment before the anchor. The TSC's rate is
     /// known to some parts in 10^4 only, so `at` should not be long ago.
-    pub fn time(&self, clock: Clock, at: Ticks) -> u64 {
+    pub(crate) fn time(&self, clock: Clock, at: Ticks) -> u64 {
         self.ns
             .saturating_sub(clock.ns(self.ticks.saturating_sub(at)))
     }

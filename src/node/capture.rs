@@ -50,7 +50,7 @@ struct Noted {
 }
 
 /// The poll core's end.
-pub struct Tap(Option<Box<Inner>>);
+pub(crate) struct Tap(Option<Box<Inner>>);
 
 struct Inner {
     frames: Producer<u8>,
@@ -65,13 +65,13 @@ struct Inner {
 
 impl Tap {
     /// A tap that records nothing.
-    pub fn off() -> Self {
+    pub(crate) fn off() -> Self {
         Self(None)
     }
 
     /// Records frames that passed one after the other.
     #[inline]
-    pub fn frames(&mut self, place: Place, epoch: u32, frames: &[Mbuf]) {
+    pub(crate) fn frames(&mut self, place: Place, epoch: u32, frames: &[Mbuf]) {
         if let Some(inner) = &mut self.0 {
             let staged = inner.stage(place, epoch, frames);
             inner.keep(staged, frames.len());
@@ -80,7 +80,7 @@ impl Tap {
 
     /// Records a note.
     #[inline]
-    pub fn note(&mut self, note: Note) {
+    pub(crate) fn note(&mut self, note: Note) {
         if let Some(inner) = &mut self.0 {
             inner.note(note);
         }
@@ -88,7 +88,7 @@ impl Tap {
 
     /// Records the changes of the state since the last call.
     #[inline]
-    pub fn watch(&mut self, view: impl FnOnce() -> View) {
+    pub(crate) fn watch(&mut self, view: impl FnOnce() -> View) {
         if let Some(inner) = &mut self.0 {
             inner.watch(view());
         }
@@ -96,7 +96,7 @@ impl Tap {
 
     /// Sends the frames that wait in a queue. Records those that the port took, as they were before.
     #[inline]
-    pub fn flush(&mut self, place: Place, epoch: u32, queue: &mut PortQueue) -> usize {
+    pub(crate) fn flush(&mut self, place: Place, epoch: u32, queue: &mut PortQueue) -> usize {
         let Some(inner) = &mut self.0 else {
             return queue.flush();
         };
@@ -108,7 +108,7 @@ impl Tap {
 
     /// Sends the frames of a burst. Records those that the port took, as they were before.
     #[inline]
-    pub fn transmit(
+    pub(crate) fn transmit(
         &mut self,
         place: Place,
         epoch: u32,
@@ -207,14 +207,14 @@ struct Sink {
 }
 
 /// Writes the records of all pairs' taps.
-pub struct Recorder {
+pub(crate) struct Recorder {
     sinks: Vec<Sink>,
     clock: Clock,
 }
 
 impl Recorder {
     /// No tap yet.
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
             sinks: Vec::new(),
             clock,
@@ -222,7 +222,7 @@ impl Recorder {
     }
 
     /// A tap whose records go to these files.
-    pub fn tap(&mut self, files: Files) -> Tap {
+    pub(crate) fn tap(&mut self, files: Files) -> Tap {
         let (frames, frames_end) = RingBuffer::new(FRAMES);
         let (notes, notes_end) = RingBuffer::new(NOTES);
         let shared = Arc::new(Shared::default());
@@ -247,7 +247,7 @@ impl Recorder {
     }
 
     /// Writes until all taps are gone.
-    pub fn run(mut self, log: &Log) {
+    pub(crate) fn run(mut self, log: &Log) {
         while !self.sinks.is_empty() {
             let mut any = false;
             let clock = self.clock;
@@ -348,7 +348,7 @@ fn each_frame(mut bytes: &[u8], mut tell: impl FnMut(Place, u64, Ticks, u32, &[u
 }
 
 /// The time of `CLOCK_MONOTONIC`, which all processes of a host share.
-pub fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -6,7 +6,7 @@ use crate::frame::Ticks;
 
 /// The TSC's rate, with the division done once.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     hz: u64,
     /// Nanoseconds per tick, times 2^32.
     scale: u64,
@@ -14,7 +14,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock of `hz` ticks per second.
-    pub fn new(hz: u64) -> Self {
+    pub(crate) fn new(hz: u64) -> Self {
         let hz = hz.max(1);
         Self {
             hz,
@@ -24,12 +24,12 @@ impl Clock {
 
     /// Nanoseconds of an interval.
     #[inline]
-    pub fn ns(&self, ticks: Ticks) -> u64 {
+    pub(crate) fn ns(&self, ticks: Ticks) -> u64 {
         ((u128::from(ticks) * u128::from(self.scale)) >> 32) as u64
     }
 
     /// Ticks of a duration.
-    pub fn ticks(&self, duration: Duration) -> Ticks {
+    pub(crate) fn ticks(&self, duration: Duration) -> Ticks {
         (duration.as_nanos() * u128::from(self.hz) / 1_000_000_000) as u64
     }
 }

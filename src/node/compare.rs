@@ -11,7 +11,7 @@ use crate::pair::{Inputs, StandaloneDriver};
 use crate::protect::Standalone;
 
 /// The ports that P and S come from.
-pub struct PrimaryAndSecondary {
+pub(crate) struct PrimaryAndSecondary {
     /// Of P.
     pub primary: PortQueue,
     /// Of S.
@@ -19,7 +19,7 @@ pub struct PrimaryAndSecondary {
 }
 
 /// The ports of a standalone comparator.
-pub type ComparePorts = NodeHost<PrimaryAndSecondary>;
+pub(crate) type ComparePorts = NodeHost<PrimaryAndSecondary>;
 
 impl Inputs for ComparePorts {
     #[inline]
@@ -34,14 +34,14 @@ impl Inputs for ComparePorts {
 }
 
 /// One comparator on its poll core.
-pub struct CompareNode {
+pub(crate) struct CompareNode {
     driver: StandaloneDriver<Burst>,
     ports: ComparePorts,
 }
 
 impl CompareNode {
     /// A comparator that this core polls from now on.
-    pub fn new(state: Standalone<Mbuf>, ports: ComparePorts) -> Self {
+    pub(crate) fn new(state: Standalone<Mbuf>, ports: ComparePorts) -> Self {
         Self {
             driver: StandaloneDriver::new(state),
             ports,
@@ -49,17 +49,17 @@ impl CompareNode {
     }
 
     /// One round; true if it found work.
-    pub fn poll(&mut self, now: Ticks) -> bool {
+    pub(crate) fn poll(&mut self, now: Ticks) -> bool {
         self.driver.round(&mut self.ports, now)
     }
 
     /// Does the periodic work.
-    pub fn tick(&mut self, now: Ticks) {
+    pub(crate) fn tick(&mut self, now: Ticks) {
         self.driver.tick(&mut self.ports, now);
     }
 
     /// Publishes the counters.
-    pub fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let ports = &mut self.ports;
         let writer = ports.metrics.writer();
         if let Some(out) = &ports.out {
@@ -73,17 +73,17 @@ impl CompareNode {
     }
 
     /// Sends the released frames.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.driver.finish(&mut self.ports);
     }
 
     /// The histograms, at the end.
-    pub fn into_recorder(self) -> Recorder {
+    pub(crate) fn into_recorder(self) -> Recorder {
         self.ports.metrics.latency
     }
 
     /// The counters' writer, for the poll loop's own.
-    pub fn writer(&self) -> &Writer {
+    pub(crate) fn writer(&self) -> &Writer {
         self.ports.metrics.writer()
     }
 }

@@ -5,15 +5,18 @@ mod backlog;
 mod fencing;
 mod heartbeat;
 mod link;
+mod metrics;
 mod offsets;
 mod orders;
 mod pair;
 mod poll_interval;
 mod server;
+mod service;
 mod socket;
 mod starvation;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,21 +24,24 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, Timespec, poll};
-use sd_notify::NotifyState;
 
-pub use heartbeat::{HeartbeatUdpError, ProgressReports};
-pub use pair::{ControlPair, GuestEvent, guest_events};
-pub use server::Server;
-pub use socket::{ControlSocket, ControlSocketError};
+pub(crate) use heartbeat::{HeartbeatUdpError, ProgressReports};
+pub(crate) use metrics::{MetricsError, MetricsListener, MetricsServer};
+pub(crate) use pair::{ControlPair, GuestEvent, guest_events};
+pub(crate) use server::Server;
+pub(crate) use socket::{ControlSocket, ControlSocketError};
 
 use self::orders::PostedOrder;
+use self::service::Service;
 use super::NodeError;
 use super::clock::Clock;
 use super::signals::Signals;
-use crate::config::ProcessSettings;
-use crate::control::Order;
+use crate::cli::Options;
+use crate::config::{ProcessSettings, Settings, reload};
+use crate::control::{Order, PairStatus};
 use crate::dpdk::telemetry::{self, TelemetryCommand};
 use crate::dpdk::{Eal, Mempool};
+use crate::observability::counters::Counter;
 use crate::observability::latency::Recorder;
 use crate::observability::log::Log;
 use crate::observability::outlet::Outlet;
@@ -57,31 +63,40 @@ struct SharedStats {
 }
 
 impl SharedStats {
-    fn summary(&self) -> Summary {
-        let elapsed = self.started.elapsed();
-        let pairs = self
-            .pairs
-            .iter()
-            .enumerate()
-            .map(|(number, figures)| {
-                let mut summary = figures.summary(elapsed);
-                let own = format!("{number}.");
-                for (name, pool) in self.pools.iter().filter(|(name, _)| name.starts_with(&own)) {
-                    let pool = MempoolSummary {
-                        size: pool.size().into(),
-                        in_use: pool.in_use().into(),
-                    };
-                    summary.mempools.insert(name[own.len()..].to_owned(), pool);
-                }
-                summary
-            })
-            .collect();
-        Summary::new(elapsed, pairs)
+    /// All pairs. The control thread waits for a copy of one pair's figures at most.
+    fn summary(stats: &Mutex<Self>) -> Summary {
+        let mut pairs = Vec::new();
+        loop {
+            let stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
+            let (number, elapsed) = (pairs.len(), stats.started.elapsed());
+            let Some(figures) = stats.pairs.get(number).map(pair::Figures::copy) else {
+                return Summary::new(elapsed, pairs);
+            };
+            let mempools = stats.mempools(number);
+            drop(stats);
+            let mut summary = figures.summary(elapsed);
+            summary.mempools = mempools;
+            pairs.push(summary);
+        }
+    }
+
+    /// The mempools of a pair.
+    fn mempools(&self, number: usize) -> BTreeMap<String, MempoolSummary> {
+        let own = format!("{number}.");
+        let pools = self.pools.iter();
+        let pools = pools.filter_map(|(name, pool)| Some((name.strip_prefix(&own)?, pool)));
+        let summary = |pool: &Mempool| MempoolSummary {
+            size: pool.size().into(),
+            in_use: pool.in_use().into(),
+        };
+        pools
+            .map(|(name, pool)| (name.to_owned(), summary(pool)))
+            .collect()
     }
 }
 
 /// Keeps this thread off the CPUs of the poll cores, where there are others.
-pub fn keep_off(poll_cpus: &[usize]) {
+pub(crate) fn keep_off(poll_cpus: &[usize]) {
     let Some(all) = core_affinity::get_core_ids() else {
         return;
     };
@@ -91,7 +106,7 @@ pub fn keep_off(poll_cpus: &[usize]) {
 }
 
 /// The control thread's work.
-pub struct Control {
+pub(crate) struct Control {
     pairs: Vec<ControlPair>,
     /// Of each pair, so that one does not keep another from being heard.
     logs: Vec<Log>,
@@ -101,11 +116,11 @@ pub struct Control {
     clock: Clock,
     log: Log,
     orders: (Sender<PostedOrder>, Receiver<PostedOrder>),
-    _telemetry: TelemetryCommand,
+    _telemetry: Vec<TelemetryCommand>,
 }
 
 /// What is left to do when the poll cores and the ports are gone.
-pub struct Finish {
+pub(crate) struct Finish {
     stats: Arc<Mutex<SharedStats>>,
     settings: ProcessSettings,
     log: Log,
@@ -113,7 +128,7 @@ pub struct Finish {
 
 impl Control {
     /// Ready to run; telemetry answers from now on.
-    pub fn new(
+    pub(crate) fn new(
         eal: &Eal,
         settings: &ProcessSettings,
         mut pairs: Vec<ControlPair>,
@@ -135,15 +150,15 @@ impl Control {
             pools,
             started: Instant::now(),
         }));
-        let shown = Arc::clone(&stats);
-        let command =
-            telemetry::register(eal, figures::COMMAND, figures::HELP, move |parameter| {
-                let summary = shown
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .summary();
-                figures::answer(&summary, parameter)
-            })?;
+        let register = |command: figures::Command| {
+            let shown = Arc::clone(&stats);
+            telemetry::register(eal, command.path, command.help, move |parameter| {
+                let summary = SharedStats::summary(&shown);
+                command.answer(&summary, parameter)
+            })
+        };
+        let commands = figures::COMMANDS.into_iter().map(register);
+        let commands = commands.collect::<Result<_, _>>()?;
         let logs = pairs.iter().map(|pair| log.of(pair.name())).collect();
         Ok(Self {
             pairs,
@@ -154,12 +169,12 @@ impl Control {
             clock,
             log,
             orders: orders::orders(),
-            _telemetry: command,
+            _telemetry: commands,
         })
     }
 
     /// What serves the control socket, on a thread of its own.
-    pub fn server(&self, socket: ControlSocket) -> Server {
+    pub(crate) fn server(&self, socket: ControlSocket, facts: serde_json::Value) -> Server {
         let (orders, _) = &self.orders;
         Server::new(
             socket,
@@ -167,39 +182,88 @@ impl Control {
             orders.clone(),
             self.settings.clone(),
             self.log.clone(),
+            facts,
         )
+    }
+
+    /// What serves the metrics, on a thread of its own.
+    pub(super) fn metrics(&self, listener: MetricsListener) -> MetricsServer {
+        MetricsServer::new(listener, Arc::clone(&self.stats), self.log.clone())
     }
 
     /// Begins what operators have ordered.
     fn carry_out_orders(&mut self, now: Instant) {
-        while let Ok(posted) = self.orders.1.try_recv() {
-            self.carry_out(posted, now);
+        // Before later orders, which join them.
+        for number in 0..self.pairs.len() {
+            for waiting in self.pairs[number].take_fenced() {
+                let status = self.status(number, now);
+                self.pairs[number].go_on_fenced(waiting, &status, now, &self.logs[number]);
+            }
         }
-        for pair in 0..self.pairs.len() {
-            for reply in self.pairs[pair].take_fenced() {
-                let order = Order::Failover { fenced: true };
-                self.carry_out(PostedOrder { pair, order, reply }, now);
+        while let Ok(posted) = self.orders.1.try_recv() {
+            let number = posted.pair;
+            if number < self.pairs.len() && posted.claim.take() {
+                let status = self.status(number, now);
+                if let Order::SetTimeout(timeout) = posted.order {
+                    // Who has the reply finds it in force.
+                    let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                    stats.pairs[number].set_timeout(timeout);
+                }
+                self.pairs[number].carry_out(posted, &status, now, self.clock, &self.logs[number]);
             }
         }
     }
 
-    fn carry_out(&mut self, posted: PostedOrder, now: Instant) {
-        let number = posted.pair;
-        let Some(pair) = self.pairs.get_mut(number) else {
-            return;
+    /// A pair at this moment.
+    fn status(&mut self, number: usize, now: Instant) -> PairStatus {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = &mut stats.pairs[number];
+        self.pairs[number].show_facts(now, figures);
+        figures.status(now)
+    }
+
+    /// SIGHUP: reads the command line's configuration again and applies what it changes, all of it or nothing.
+    fn read_again(&mut self) {
+        let now = Settings {
+            process: self.settings.clone(),
+            pairs: self
+                .pairs
+                .iter()
+                .map(|pair| pair.settings().clone())
+                .collect(),
         };
-        let status = {
-            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-            let figures = &mut stats.pairs[number];
-            pair.show_facts(now, figures);
-            figures.status(now)
+        let then = match Options::again() {
+            Ok(then) => then,
+            Err(error) => {
+                return self.log.alert(format_args!(
+                    "SIGHUP: the configuration cannot be read again, and nothing is changed: {error}"
+                ));
+            }
         };
-        pair.carry_out(posted, &status, now, &self.logs[number]);
+        match reload::changes(&now, &then) {
+            Ok(timeouts) if timeouts.is_empty() => {
+                self.log.info(format_args!(
+                    "SIGHUP: the configuration was read again, and nothing in it has changed"
+                ));
+            }
+            Ok(timeouts) => {
+                for (pair, timeout) in timeouts {
+                    self.pairs[pair].set_timeout(timeout, self.clock, &self.logs[pair]);
+                }
+                self.log.info(format_args!(
+                    "SIGHUP: the configuration was read again and applied"
+                ));
+            }
+            Err(fixed) => self.log.alert(format_args!(
+                "SIGHUP: nothing is changed, because this needs a restart of the node: {fixed}"
+            )),
+        }
     }
 
     /// Runs until a signal ends the program.
-    pub fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    pub(super) fn run(mut self, signals: &Signals) -> Result<Finish, NodeError> {
+        let mut service = Service::from_env(Instant::now());
+        service.ready();
         self.log.info(format_args!("ready"));
         let has_monitor = self.pairs.iter().any(ControlPair::has_monitor);
         let period = poll_interval::begin(has_monitor, self.settings.idle_sleep);
@@ -216,9 +280,7 @@ impl Control {
         while !signals.stop.load(Ordering::Relaxed) {
             self.wait(period);
             if signals.hangup.swap(false, Ordering::Relaxed) {
-                self.log.info(format_args!(
-                    "SIGHUP is ignored: settings are read at the start only; start again to change them"
-                ));
+                self.read_again();
             }
             if signals.restart.swap(false, Ordering::Relaxed) {
                 for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {
@@ -228,11 +290,9 @@ impl Control {
             let now = Instant::now();
             self.carry_out_orders(now);
             for (number, pair) in self.pairs.iter_mut().enumerate() {
-                let mut stats = None;
+                // Not for longer: what the pair writes to a disk meanwhile would keep telemetry and the socket waiting.
                 let figures = |act: &mut dyn FnMut(&mut pair::Figures)| {
-                    let stats = stats.get_or_insert_with(|| {
-                        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
-                    });
+                    let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
                     act(&mut stats.pairs[number]);
                 };
                 pair.work(
@@ -254,16 +314,18 @@ impl Control {
                     pair.tell_waits(now, figures, log);
                     pair.show_facts(now, figures);
                 }
+                let cores = stats.pairs.iter().flat_map(pair::Figures::rounds);
+                service.report_progress(cores, now, &self.log);
+                if service.wants_status(now) {
+                    let pairs: Vec<_> = stats.pairs.iter().map(|pair| pair.status(now)).collect();
+                    service.status(&pairs, now);
+                }
             }
             if let (Some(period), Some(out)) = (self.settings.stats_period, &stdout)
                 && now.duration_since(printed) >= period
             {
                 printed = now;
-                let summary = self
-                    .stats
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .summary();
+                let summary = SharedStats::summary(&self.stats);
                 // One that finds no room is counted.
                 let _ = out.say(table.next(&summary).into_bytes());
                 if !self.heeds(out) {
@@ -271,10 +333,13 @@ impl Control {
                 }
             }
         }
+        for (pair, log) in self.pairs.iter_mut().zip(&self.logs) {
+            pair.end(log);
+        }
         if let Some(out) = stdout {
             out.drain(STDOUT_WAIT);
         }
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        service.stopping();
         Ok(Finish {
             stats: self.stats,
             settings: self.settings,
@@ -303,7 +368,7 @@ impl Control {
             "stdout",
             format_args!(
                 "--stats-period: stdout takes nothing: {fault}; {what}, telemetry goes on with {}",
-                figures::COMMAND
+                figures::STATS
             ),
         );
         !closed
@@ -321,20 +386,22 @@ impl Control {
 
 impl Finish {
     /// Writes the summary and says what was left.
-    pub fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
+    pub(super) fn complete(self, mut recorders: Vec<Recorder>) -> Result<(), NodeError> {
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         for (figures, recorder) in stats.pairs.iter_mut().zip(&mut recorders) {
             figures.finish(recorder);
         }
-        let summary = stats.summary();
+        drop(stats);
+        let summary = SharedStats::summary(&self.stats);
         for pair in summary.pairs() {
-            if pair.held > 0 {
+            let held = pair.value(Counter::Held);
+            if held > 0 {
                 self.log.warning(
                     "held",
                     format_args!(
-                        "pair {}: {} frames of the PVM were held at the end and have not left; \
+                        "pair {}: {held} frames of the PVM were held at the end and have not left; \
                          clients retransmit what they miss",
-                        pair.name, pair.held
+                        pair.name
                     ),
                 );
             }

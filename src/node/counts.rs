@@ -13,7 +13,7 @@ use crate::protect::{Cause, Checkpoints, Comparison, Primary, Secondary, Standal
 use crate::spread::Dispatcher;
 
 /// Where one pair's poll core leaves its figures.
-pub struct PairMetrics {
+pub(crate) struct PairMetrics {
     writer: Writer,
     /// Its histograms.
     pub latency: Recorder,
@@ -21,18 +21,18 @@ pub struct PairMetrics {
 
 impl PairMetrics {
     /// Counters and histograms of one pair.
-    pub fn new(writer: Writer, latency: Recorder) -> Self {
+    pub(crate) fn new(writer: Writer, latency: Recorder) -> Self {
         Self { writer, latency }
     }
 
     /// The counters' writing end.
-    pub fn writer(&self) -> &Writer {
+    pub(crate) fn writer(&self) -> &Writer {
         &self.writer
     }
 }
 
 /// The ports' frames, in the order of the pair's places.
-pub fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
+pub(crate) fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
     const NAMES: [[Counter; 3]; 3] = [
         [Counter::Rx0, Counter::Tx0, Counter::Dropped0],
         [Counter::Rx1, Counter::Tx1, Counter::Dropped1],
@@ -46,7 +46,7 @@ pub fn queues(writer: &Writer, queues: [&PortQueue; 3]) {
 }
 
 /// The same for a node with a VM, which may have no uplink.
-pub fn lanes_of_guest(
+pub(crate) fn lanes_of_guest(
     writer: &Writer,
     guest: &PortQueue,
     uplink: Option<&PortQueue>,
@@ -68,7 +68,7 @@ pub fn lanes_of_guest(
 }
 
 /// What a primary counts.
-pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
+pub(crate) fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock) {
     comparison(writer, state.comparison());
     link(writer, state.link(), void, Counter::LinkLostOutput);
     peer(writer, state.link(), clock);
@@ -82,17 +82,24 @@ pub fn primary(writer: &Writer, state: &Primary<Mbuf>, void: Void, clock: Clock)
     writer.set(Counter::Untranslated, own.untranslated);
     writer.set(Counter::OffsetsLost, own.offsets_lost);
     writer.set(Counter::TakenOver, u64::from(state.takeover().is_some()));
+    let epochs = state.epochs();
+    writer.set(Counter::Superseded, u64::from(epochs.is_superseded()));
+    writer.set(Counter::PeerGone, u64::from(epochs.is_peer_gone()));
+    // This node may have been the secondary before.
+    writer.set(Counter::Promotable, 0);
     writer.set(Counter::Epoch, u64::from(state.epoch()));
     writer.set(Counter::Epochs, u64::from(state.epoch()));
     writer.set(Counter::State, state.state() as u64);
 }
 
 /// What a secondary counts.
-pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Clock) {
+pub(crate) fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Clock) {
     link(writer, state.link(), void, Counter::LinkLostInput);
     peer(writer, state.link(), clock);
     let own = state.counts();
     writer.set(Counter::PeerLosses, own.losses);
+    writer.set(Counter::PeerGone, u64::from(state.is_peer_gone()));
+    writer.set(Counter::Promotable, u64::from(state.is_promotable()));
     writer.set(Counter::Mirrored, own.delivered);
     writer.set(Counter::InputStale, own.stale);
     writer.set(Counter::Untranslated, own.untranslated);
@@ -104,7 +111,7 @@ pub fn secondary(writer: &Writer, state: &Secondary<Mbuf>, void: Void, clock: Cl
 }
 
 /// What a standalone comparator counts.
-pub fn standalone(writer: &Writer, state: &Standalone<Mbuf>) {
+pub(crate) fn standalone(writer: &Writer, state: &Standalone<Mbuf>) {
     comparison(writer, state.comparison());
     writer.set(Counter::SecondaryDroppedStale, state.stale());
     writer.set(Counter::Discarded, state.comparison().discarded());
@@ -127,7 +134,7 @@ fn dispatcher(writer: &Writer, dispatcher: &Dispatcher<Mbuf>) {
 }
 
 /// What a comparator counts.
-pub fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
+pub(crate) fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     let counts = comparator.counts();
     writer.set(
         Counter::Released,
@@ -192,6 +199,13 @@ fn link(writer: &Writer, link: &Endpoint, void: Void, lost: Counter) {
     writer.set(Counter::LinkRetransmitted, counts.retransmitted);
     writer.set(Counter::LinkDuplicates, counts.duplicates);
     writer.set(Counter::LinkSessions, counts.sessions);
+    let (sent, received) = (&counts.sent_bytes, &counts.received_bytes);
+    writer.set(Counter::LinkSentData, sent.data);
+    writer.set(Counter::LinkSentControl, sent.control);
+    writer.set(Counter::LinkSentHeartbeat, sent.heartbeat);
+    writer.set(Counter::LinkReceivedData, received.data);
+    writer.set(Counter::LinkReceivedControl, received.control);
+    writer.set(Counter::LinkReceivedHeartbeat, received.heartbeat);
     writer.set(Counter::LinkGarbage, counts.garbage + void.garbage);
     writer.set(Counter::LinkForged, void.forged);
     writer.set(Counter::LinkStale, void.stale);

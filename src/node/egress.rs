@@ -13,10 +13,10 @@ use crate::packet::segmentation::{HEADERS_MAX, Segmentation};
 use crate::packet::{Kind, Packet};
 
 /// Bytes of an Ethernet header without tags.
-pub const ETHERNET_HEADER: usize = 14;
+pub(crate) const ETHERNET_HEADER: usize = 14;
 
 /// Prepares frames for one port.
-pub struct Egress {
+pub(crate) struct Egress {
     abilities: Abilities,
     /// Bytes of the longest frame that the port sends, without Ethernet header and tags.
     mtu: Option<usize>,
@@ -50,7 +50,7 @@ struct NoBuffers;
 
 impl Egress {
     /// Prepares frames for a port with these abilities and this MTU, if it has one.
-    pub fn new(abilities: Abilities, mtu: Option<usize>, pool: Mempool) -> Self {
+    pub(crate) fn new(abilities: Abilities, mtu: Option<usize>, pool: Mempool) -> Self {
         Self {
             abilities,
             mtu,
@@ -62,20 +62,20 @@ impl Egress {
 
     /// Whether the frame must go through [`Egress::fill`].
     #[inline]
-    pub fn concerns(&self, frame: &Mbuf) -> bool {
+    pub(crate) fn concerns(&self, frame: &Mbuf) -> bool {
         frame.offload() != Offload::NONE
             || (self.mtu).is_some_and(|mtu| frame.len() > mtu + ETHERNET_HEADER)
     }
 
     /// Whether segments of a frame that was taken are still to come.
     #[inline]
-    pub fn is_cutting(&self) -> bool {
+    pub(crate) fn is_cutting(&self) -> bool {
         self.cut.is_some()
     }
 
     /// Moves frames from `from` to `to`, in order, ready for `port`. It ends where room or memory ends. Returns the
     /// number of frames that left `from`.
-    pub fn fill(
+    pub(crate) fn fill(
         &mut self,
         from: &mut Burst,
         to: &mut Burst,
@@ -198,7 +198,7 @@ impl Cut {
         }
         self.plan.advance();
         Ok(match payload {
-            Some(payload) => Mbuf::with_header(head, payload).ok(),
+            Some(payload) => Mbuf::chain(head, payload).ok(),
             None => Some(head),
         })
     }
@@ -206,7 +206,7 @@ impl Cut {
 
 /// Marks input for a guest port of these abilities with what its sender left to do. What the port
 /// cannot do is done at once. The caller is the frame's one owner.
-pub fn mark(frame: &mut Mbuf, offload: Offload, abilities: Abilities) {
+pub(crate) fn mark(frame: &mut Mbuf, offload: Offload, abilities: Abilities) {
     if offload == Offload::NONE {
         return;
     }
@@ -277,6 +277,6 @@ fn with_own_headers(mut rest: Slices, pool: &Mempool) -> Option<Mbuf> {
     rest.skip(own);
     match rest.left() {
         0 => Some(head),
-        left => Mbuf::with_header(head, rest.take(left, pool)?).ok(),
+        left => Mbuf::chain(head, rest.take(left, pool)?).ok(),
     }
 }

@@ -8,7 +8,7 @@ use crate::frame::Frame;
 use crate::link::fragment::{FRAGMENT_HEADER, Fragment, Fragmenter, Reassembly, Step};
 
 /// Fragments frames for a link port.
-pub struct MbufFragmenter {
+pub(crate) struct MbufFragmenter {
     fragmenter: Fragmenter,
     longest: usize,
     pool: Mempool,
@@ -18,7 +18,7 @@ pub struct MbufFragmenter {
 
 impl MbufFragmenter {
     /// For frames of up to `longest` bytes; `None` where no fragment fits.
-    pub fn new(longest: usize, pool: Mempool) -> Option<Self> {
+    pub(crate) fn new(longest: usize, pool: Mempool) -> Option<Self> {
         Some(Self {
             fragmenter: Fragmenter::new(longest)?,
             longest,
@@ -29,19 +29,19 @@ impl MbufFragmenter {
 
     /// Whether the frame must be fragmented.
     #[inline]
-    pub fn concerns(&self, frame: &Mbuf) -> bool {
+    pub(crate) fn concerns(&self, frame: &Mbuf) -> bool {
         frame.len() > self.longest
     }
 
     /// Whether fragments of a frame are still to come.
     #[inline]
-    pub fn is_fragmenting(&self) -> bool {
+    pub(crate) fn is_fragmenting(&self) -> bool {
         self.rest.is_some()
     }
 
     /// Moves frames from `from` to `to`, in order, and fragments those that are too long. It ends where room or memory
     /// ends. Returns the number of frames that left `from`.
-    pub fn fill(&mut self, from: &mut Burst, to: &mut Burst) -> usize {
+    pub(crate) fn fill(&mut self, from: &mut Burst, to: &mut Burst) -> usize {
         let mut taken = 0;
         while !to.is_full() {
             if let Some(rest) = &mut self.rest {
@@ -59,7 +59,7 @@ impl MbufFragmenter {
                 if let Some(room) = head.append(FRAGMENT_HEADER) {
                     room.copy_from_slice(&self.fragmenter.next_header());
                 }
-                if let Ok(fragment) = Mbuf::with_header(head, part) {
+                if let Ok(fragment) = Mbuf::chain(head, part) {
                     // The burst has room.
                     let _ = to.push(fragment);
                 }
@@ -82,7 +82,7 @@ impl MbufFragmenter {
 
 /// Reassembles frames from fragments.
 #[derive(Default)]
-pub struct MbufReassembler {
+pub(crate) struct MbufReassembler {
     reassembly: Reassembly,
     open: Option<Mbuf>,
 }
@@ -90,7 +90,7 @@ pub struct MbufReassembler {
 impl MbufReassembler {
     /// Takes in a frame that the link port received. Returns a frame that is whole.
     #[inline]
-    pub fn accept(&mut self, frame: Mbuf) -> Option<Mbuf> {
+    pub(crate) fn accept(&mut self, frame: Mbuf) -> Option<Mbuf> {
         match Fragment::is_one(frame.head()) {
             true => self.fragment(frame),
             false => Some(frame),

@@ -15,7 +15,7 @@ use crate::observability::latency::Recorder;
 use crate::pair::{PairDriver, Port, Ports, ToControl};
 
 /// The ports to the VM and to the other node.
-pub struct GuestAndLink {
+pub(crate) struct GuestAndLink {
     /// The guest port.
     pub guest: PortQueue,
     /// The link.
@@ -29,7 +29,7 @@ pub struct GuestAndLink {
 }
 
 /// The ports of a node with a VM.
-pub type GuestPorts = NodeHost<GuestAndLink>;
+pub(crate) type GuestPorts = NodeHost<GuestAndLink>;
 
 impl GuestPorts {
     fn queue(&mut self, port: Port) -> Option<&mut PortQueue> {
@@ -107,7 +107,7 @@ impl Ports for GuestPorts {
             if let Some(room) = head.append(DATA_HEADER) {
                 room.copy_from_slice(&bytes);
             }
-            match Mbuf::with_header(head, share) {
+            match Mbuf::chain(head, share) {
                 Ok(frame) => link.push(frame),
                 Err(_) => link.dropped += 1,
             }
@@ -142,14 +142,14 @@ impl Ports for GuestPorts {
 }
 
 /// One pair with a VM on its poll core.
-pub struct GuestNode {
+pub(crate) struct GuestNode {
     driver: PairDriver<Burst>,
     ports: GuestPorts,
 }
 
 impl GuestNode {
     /// A pair that this core polls from now on.
-    pub fn new(driver: impl Into<PairDriver<Burst>>, ports: GuestPorts) -> Self {
+    pub(crate) fn new(driver: impl Into<PairDriver<Burst>>, ports: GuestPorts) -> Self {
         Self {
             driver: driver.into(),
             ports,
@@ -157,7 +157,7 @@ impl GuestNode {
     }
 
     /// One round; true if it found work.
-    pub fn poll(&mut self, now: Ticks) -> bool {
+    pub(crate) fn poll(&mut self, now: Ticks) -> bool {
         let busy = self.driver.round(&mut self.ports, now);
         if self.ports.inputs.link.take_foreigner() {
             self.driver.hear_foreigner(now);
@@ -166,7 +166,7 @@ impl GuestNode {
     }
 
     /// Does the periodic work.
-    pub fn tick(&mut self, now: Ticks) {
+    pub(crate) fn tick(&mut self, now: Ticks) {
         self.driver.tick(&mut self.ports, now);
         let (link, mail) = (&mut self.ports.inputs.link, &mut self.ports.mail);
         if mail.has_room()
@@ -177,7 +177,7 @@ impl GuestNode {
     }
 
     /// Publishes the counters.
-    pub fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let ports = &self.ports;
         let (guest, link) = (&ports.inputs.guest, &ports.inputs.link);
         let uplink = ports.out.as_ref().map(|out| &out.queue);
@@ -200,18 +200,18 @@ impl GuestNode {
     }
 
     /// Sends the released frames.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.driver.finish(&mut self.ports);
         self.ports.inputs.link.send_good_bye();
     }
 
     /// The histograms, at the end.
-    pub fn into_recorder(self) -> Recorder {
+    pub(crate) fn into_recorder(self) -> Recorder {
         self.ports.metrics.latency
     }
 
     /// The counters' writer, for the poll loop's own.
-    pub fn writer(&self) -> &Writer {
+    pub(crate) fn writer(&self) -> &Writer {
         self.ports.metrics.writer()
     }
 }

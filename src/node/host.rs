@@ -19,7 +19,7 @@ use crate::pair::{self, Host, View};
 const LAST_WAIT: Duration = Duration::from_micros(100);
 
 /// A pair's ports and channels on its poll core. `inputs` are the ports besides the output port.
-pub struct NodeHost<I> {
+pub(crate) struct NodeHost<I> {
     /// The input ports.
     pub inputs: I,
     /// The port to the network; a secondary may have none.

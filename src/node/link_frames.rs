@@ -8,7 +8,7 @@ use crate::packet::segmentation::HEADERS_MAX;
 
 /// Removes the link's header, and the padding that a short frame got on the link. Returns false if the frame is shorter
 /// than its header says.
-pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
+pub(crate) fn strip(frame: &mut Mbuf, length: usize) -> bool {
     if !frame.trim_front(DATA_HEADER) || frame.len() < length {
         return false;
     }
@@ -18,7 +18,7 @@ pub fn strip(frame: &mut Mbuf, length: usize) -> bool {
 
 /// A frame that went over the link, without the link's header. If the port still owns it, too, it gets headers of its
 /// own from `pool`. `None` if the pool is empty, or if the frame is still to be segmented.
-pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
+pub(crate) fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     if frame.trim_front(DATA_HEADER) {
         return Some(frame);
     }
@@ -32,7 +32,7 @@ pub fn reclaim(mut frame: Mbuf, pool: &Mempool) -> Option<Mbuf> {
     let mut rest = Slices::new(frame.share())?;
     rest.skip(DATA_HEADER + headers.len());
     if let left @ 1.. = rest.left() {
-        own = Mbuf::with_header(own, rest.take(left, pool)?).ok()?;
+        own = Mbuf::chain(own, rest.take(left, pool)?).ok()?;
     }
     mark(&mut own, offload, Abilities::default());
     Some(own)

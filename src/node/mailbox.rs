@@ -6,13 +6,13 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::dpdk::Mbuf;
 use crate::pair;
 
-pub use crate::pair::ToPoll;
+pub(crate) use crate::pair::ToPoll;
 
 /// A message of a poll core to the control thread.
-pub type ToControl = pair::ToControl<Mbuf>;
+pub(crate) type ToControl = pair::ToControl<Mbuf>;
 
 /// The poll core's end.
-pub struct PollEnd {
+pub(crate) struct PollEnd {
     /// Messages of the control thread.
     pub inbox: Consumer<ToPoll>,
     outbox: Producer<ToControl>,
@@ -21,7 +21,7 @@ pub struct PollEnd {
 }
 
 /// The control thread's end.
-pub struct ControlEnd {
+pub(crate) struct ControlEnd {
     /// Messages of the poll core.
     pub inbox: Consumer<ToControl>,
     /// For the poll core.
@@ -29,7 +29,7 @@ pub struct ControlEnd {
 }
 
 /// Two ends.
-pub fn pair() -> (PollEnd, ControlEnd) {
+pub(crate) fn pair() -> (PollEnd, ControlEnd) {
     let (to_poll, from_control) = RingBuffer::new(256);
     let (to_control, from_poll) = RingBuffer::new(64);
     (
@@ -47,14 +47,14 @@ pub fn pair() -> (PollEnd, ControlEnd) {
 
 impl PollEnd {
     /// Sends without waiting. If the ring is full, the message is counted and dropped.
-    pub fn post(&mut self, message: ToControl) -> bool {
+    pub(crate) fn post(&mut self, message: ToControl) -> bool {
         let posted = self.outbox.push(message).is_ok();
         self.lost += u64::from(!posted);
         posted
     }
 
     /// Whether another message fits.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.outbox.is_full()
     }
 }

@@ -10,14 +10,18 @@
 
 mod anchor;
 mod capture;
+mod check;
 mod clock;
 mod compare;
 mod control;
 mod counts;
+mod eal_words;
 mod egress;
+mod facts;
 mod fragments;
 mod guest;
 mod host;
+mod idle_sleep;
 mod link_frames;
 mod mailbox;
 mod outlet;
@@ -34,13 +38,16 @@ mod stall;
 mod stamps;
 mod worker;
 
+pub use self::check::{Plan, check};
 pub use self::signals::Signals;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use self::control::{ControlSocket, ControlSocketError, HeartbeatUdpError};
+use self::control::{
+    ControlSocket, ControlSocketError, HeartbeatUdpError, MetricsError, MetricsListener,
+};
 use self::poll::PollCore;
 use self::worker::WorkerCore;
 use crate::config::{KeyFileError, Settings};
@@ -107,6 +114,9 @@ pub enum NodeError {
     /// The control socket cannot be made.
     #[error(transparent)]
     ControlSocket(#[from] ControlSocketError),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Too little memory for the pools of all pairs.
     #[error(
         "the packet buffers of {pairs} VM pair{} need {least} MB at the least, EAL has {free} MB for them; \
@@ -164,6 +174,7 @@ impl NodeError {
                 | NodeError::Device { .. }
                 | NodeError::LinkKey(_)
                 | NodeError::ControlSocket(_)
+                | NodeError::Metrics(_)
         )
     }
 }
@@ -172,6 +183,8 @@ impl NodeError {
 pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Result<(), NodeError> {
     let stop = Arc::clone(&signals.stop);
     let socket = ControlSocket::wanted(&settings.process.control, &eal.runtime_dir(), log)?;
+    let metrics = settings.process.metrics.as_ref();
+    let metrics = metrics.map(MetricsListener::open).transpose()?;
     let setup::Wired {
         poll,
         workers,
@@ -188,7 +201,13 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
     let lcores = poll.iter().map(|(lcore, _)| lcore);
     let lcores = lcores.chain(workers.iter().map(|(lcore, _)| lcore));
     let busy_cpus: Vec<usize> = lcores.flat_map(|lcore| eal.cpus_of(*lcore)).collect();
-    let server = socket.map(|socket| control.server(socket));
+    let server = socket.map(|socket| {
+        let mut node = facts::running(eal, settings, &hardware);
+        node.control = Some(socket.path().display().to_string());
+        let facts = serde_json::to_value(&node).unwrap_or_default();
+        control.server(socket, facts)
+    });
+    let metrics = metrics.map(|listener| control.metrics(listener));
     let control_thread = {
         let (signals, busy_cpus, log) = (signals.clone(), busy_cpus.clone(), log.clone());
         thread::Builder::new()
@@ -208,6 +227,18 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
         Some(server) => {
             let (stop, busy_cpus) = (Arc::clone(&stop), busy_cpus.clone());
             let thread = thread::Builder::new().name("colo-socket".into());
+            let serve = move || {
+                control::keep_off(&busy_cpus);
+                server.run(&stop);
+            };
+            Some(thread.spawn(serve)?)
+        }
+    };
+    let metrics_thread = match metrics {
+        None => None,
+        Some(server) => {
+            let (stop, busy_cpus) = (Arc::clone(&stop), busy_cpus.clone());
+            let thread = thread::Builder::new().name("colo-metrics".into());
             let serve = move || {
                 control::keep_off(&busy_cpus);
                 server.run(&stop);
@@ -237,6 +268,11 @@ pub fn run(eal: &Eal, settings: &Settings, signals: &Signals, log: &Log) -> Resu
         thread
             .join()
             .map_err(|_| NodeError::Panicked { thread: "socket" })?;
+    }
+    if let Some(thread) = metrics_thread {
+        thread
+            .join()
+            .map_err(|_| NodeError::Panicked { thread: "metrics" })?;
     }
     // The poll cores have dropped the queues, so the ports can be stopped.
     hardware.close();

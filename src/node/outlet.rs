@@ -10,7 +10,7 @@ use crate::observability::capture::Place;
 use crate::observability::latency::Recorder;
 
 /// The uplink, or the comparator's output port. Every frame that waits in the queue has a stamp.
-pub struct Outlet {
+pub(crate) struct Outlet {
     /// The port.
     pub queue: PortQueue,
     stamps: Stamps,
@@ -18,7 +18,7 @@ pub struct Outlet {
 
 impl Outlet {
     /// Nothing waits yet.
-    pub fn new(queue: PortQueue) -> Self {
+    pub(crate) fn new(queue: PortQueue) -> Self {
         Self {
             queue,
             stamps: Stamps::new(),
@@ -27,7 +27,7 @@ impl Outlet {
 
     /// Queues a frame that was compared.
     #[inline]
-    pub fn release(&mut self, release: Release<Mbuf>) {
+    pub(crate) fn release(&mut self, release: Release<Mbuf>) {
         self.stamps
             .push(release.arrived, release.cleared, release.witnessed);
         self.queue.push(release.frame);
@@ -35,14 +35,14 @@ impl Outlet {
 
     /// Queues a frame that was not compared.
     #[inline]
-    pub fn pass(&mut self, frame: Mbuf) {
+    pub(crate) fn pass(&mut self, frame: Mbuf) {
         self.stamps.push_silent();
         self.queue.push(frame);
     }
 
     /// Sends the frames that wait. Returns the number that left.
     #[inline]
-    pub fn flush(
+    pub(crate) fn flush(
         &mut self,
         epoch: u32,
         tap: &mut Tap,
@@ -57,7 +57,7 @@ impl Outlet {
     }
 
     /// Drops and counts the frames that wait, and counts `more` frames that would have followed.
-    pub fn give_up(&mut self, more: usize) {
+    pub(crate) fn give_up(&mut self, more: usize) {
         self.stamps = Stamps::new();
         self.queue.give_up(more);
     }

@@ -18,7 +18,7 @@ use crate::observability::latency::Recorder;
 const TICK: Duration = Duration::from_micros(50);
 
 /// One pair, by role.
-pub enum Pair {
+pub(crate) enum Pair {
     /// A node with a VM.
     Guest(Box<GuestNode>),
     /// The standalone comparator.
@@ -71,10 +71,10 @@ impl Pair {
 }
 
 /// Makes a pair. It runs on the core that will poll the pair, because pollers cannot move between threads.
-pub type Builder = Box<dyn FnOnce() -> Pair + Send>;
+pub(crate) type Builder = Box<dyn FnOnce() -> Pair + Send>;
 
 /// A poll core before it starts.
-pub struct PollCore {
+pub(crate) struct PollCore {
     /// Builders of the pairs, with the pairs' numbers in the settings.
     pub pairs: Vec<(usize, Builder)>,
     /// The TSC's rate.
@@ -86,7 +86,7 @@ pub struct PollCore {
 impl PollCore {
     /// Polls until `stop` is set. Returns the pairs' histograms. Before the end it sends the frames that are released;
     /// frames still held do not leave.
-    pub fn run(self, stop: &AtomicBool) -> Vec<(usize, Recorder)> {
+    pub(crate) fn run(self, stop: &AtomicBool) -> Vec<(usize, Recorder)> {
         let (numbers, mut pairs): (Vec<usize>, Vec<Pair>) = self
             .pairs
             .into_iter()

@@ -13,7 +13,7 @@ const LONGEST: u32 = 33;
 const ELSEWHERE: u32 = 512;
 
 /// A pool and a lower bound of its free mbufs.
-pub struct PoolHeadroom {
+pub(crate) struct PoolHeadroom {
     pool: Mempool,
     /// Mbufs that were free at the last count, less those taken since: a lower bound.
     free: u32,
@@ -23,7 +23,7 @@ pub struct PoolHeadroom {
 impl PoolHeadroom {
     /// Mbufs come from this pool. If the pool is too small for a burst of long frames, the port is polled while half of
     /// it is free.
-    pub fn new(pool: Mempool) -> Self {
+    pub(crate) fn new(pool: Mempool) -> Self {
         let burst = LONGEST * Burst::CAPACITY as u32 + ELSEWHERE;
         Self {
             needed: burst.min(pool.size() / 2),
@@ -35,7 +35,7 @@ impl PoolHeadroom {
     /// Whether a burst may be received. Counting walks over all lcores' caches, so it is done only when the lower bound
     /// is too low.
     #[inline]
-    pub fn suffices(&mut self) -> bool {
+    pub(crate) fn suffices(&mut self) -> bool {
         if self.free < self.needed {
             self.free = self.pool.available();
         }
@@ -44,7 +44,7 @@ impl PoolHeadroom {
 
     /// These frames were received.
     #[inline]
-    pub fn used(&mut self, frames: &Burst) {
+    pub(crate) fn used(&mut self, frames: &Burst) {
         let mbufs: usize = frames.iter().map(Frame::buffers).sum();
         self.free = self.free.saturating_sub(mbufs as u32);
     }

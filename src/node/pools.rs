@@ -1,23 +1,25 @@
 //! The pools of all pairs, one for each purpose. They are planned and made together, so that pairs share scarce memory
 //! alike (rule R10).
 
+use colo_doctor::facts as doctor;
+
 use super::NodeError;
 use crate::config::{PairSettings, PortRole, RoleSettings};
 use crate::dpdk::mempool::cost;
 use crate::dpdk::{Eal, Memory, Mempool, MempoolConfig};
 use crate::observability::log::Log;
-use crate::plan::Wish;
 use crate::plan::memory::divide;
+use crate::plan::{Cost, Wish};
 
 /// Mbufs that rings, bursts and caches may hold, besides held frames.
-pub const IN_FLIGHT: usize = 4096;
+pub(crate) const IN_FLIGHT: usize = 4096;
 /// Mbufs of a pool that the cache of one more lcore may hold.
-pub const CACHED: usize = 512;
+pub(crate) const CACHED: usize = 512;
 /// Input frames that may wait for the SVM.
-pub const WINDOW: usize = 2048;
+pub(crate) const WINDOW: usize = 2048;
 
 /// Bytes of a buffer for frames behind DPDK's headroom, which has room for the link's header.
-pub const FRAME: u16 = 2048;
+pub(crate) const FRAME: u16 = 2048;
 /// DPDK's headroom of 128 bytes.
 const HEADROOM: u16 = 128;
 /// Bytes of the buffers for headers and the link's own frames, headroom included.
@@ -35,7 +37,7 @@ const PORT: usize = 1 << 20;
 
 /// The purpose of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Frames that the guest sends.
     Output,
     /// Input from the network, at a secondary from the link.
@@ -78,14 +80,78 @@ struct Wanted {
     room: u16,
 }
 
+/// A pool that a pair has.
+struct Made {
+    pair: usize,
+    purpose: Purpose,
+    pool: Mempool,
+    asked: u32,
+    /// Bytes of what was asked for.
+    bytes: usize,
+}
+
+/// What the pools of some pairs are to be, and what they would take.
+pub(super) struct Plan {
+    /// The pools, each with its pair.
+    pub pools: Vec<doctor::Pool>,
+    /// Bytes for all that is asked for, without what EAL has for itself.
+    pub needed: u64,
+    /// Bytes for the least with which a node starts.
+    pub least: u64,
+}
+
+impl Wanted {
+    fn wish(&self, cost: Cost) -> Wish {
+        let mbufs = u32::try_from(self.mbufs).unwrap_or(u32::MAX);
+        Wish {
+            mbufs,
+            least: LEAST.min(mbufs),
+            cost,
+        }
+    }
+}
+
+/// Plans the pools of all pairs without EAL. The arguments are those of [`Pools::make`]; `cost` says what an mbuf with
+/// a buffer of some bytes takes.
+pub(super) fn plan(
+    pairs: &[PairSettings],
+    comparing: usize,
+    buffer: impl Fn(PortRole, &PairSettings) -> u16,
+    cost: impl Fn(u16) -> Cost,
+) -> Plan {
+    let ports: usize = pairs.iter().map(|pair| pair.ports().count()).sum();
+    let base = (ports * PORT) as u64;
+    let mut plan = Plan {
+        pools: Vec::new(),
+        needed: base,
+        least: base,
+    };
+    for (number, pair) in pairs.iter().enumerate() {
+        for pool in wanted(number, pair, comparing, |place| buffer(place, pair)) {
+            let wish = pool.wish(cost(pool.room));
+            let bytes = wish.cost.of(wish.mbufs) as u64;
+            plan.needed += bytes;
+            plan.least += wish.cost.of(wish.least) as u64;
+            plan.pools.push(doctor::Pool {
+                pair: pair.name.clone(),
+                purpose: pool.purpose.name().to_owned(),
+                asked: wish.mbufs,
+                made: None,
+                bytes,
+            });
+        }
+    }
+    plan
+}
+
 /// The pools of all pairs.
 #[derive(Default)]
-pub struct Pools(Vec<(usize, Purpose, Mempool)>);
+pub(super) struct Pools(Vec<Made>);
 
 impl Pools {
     /// Plans and makes the pools. `comparing` is the number of lcores that compare for each pair, besides the one that
     /// polls. `buffer` gives the buffer size that a port needs, in bytes without headroom.
-    pub fn make(
+    pub(crate) fn make(
         eal: &Eal,
         pairs: &[PairSettings],
         comparing: usize,
@@ -99,14 +165,7 @@ impl Pools {
             .collect();
         let wishes: Vec<Wish> = wanted
             .iter()
-            .map(|pool| {
-                let mbufs = u32::try_from(pool.mbufs).unwrap_or(u32::MAX);
-                Wish {
-                    mbufs,
-                    least: LEAST.min(mbufs),
-                    cost: cost(eal, pool.room),
-                }
-            })
+            .map(|pool| pool.wish(cost(eal, pool.room)))
             .collect();
         let ports: usize = pairs.iter().map(|pair| pair.ports().count()).sum();
         let memory = Memory::of(eal);
@@ -124,7 +183,7 @@ impl Pools {
                 free: megabytes(shortage.free),
                 whole,
             })?;
-            match make_all(eal, &wanted, &division.mbufs) {
+            match make_all(eal, &wanted, &wishes, &division.mbufs) {
                 Ok(pools) => {
                     if division.is_short() {
                         let asked: u64 = wishes.iter().map(|wish| u64::from(wish.mbufs)).sum();
@@ -156,19 +215,29 @@ impl Pools {
     ///
     /// # Panics
     /// Where the role has no such purpose, which is a bug.
-    pub fn of(&self, pair: usize, purpose: Purpose) -> &Mempool {
+    pub(crate) fn of(&self, pair: usize, purpose: Purpose) -> &Mempool {
         let found = self
             .0
             .iter()
-            .find(|(number, its, _)| (*number, *its) == (pair, purpose));
-        &found.expect("each role plans the pools that it uses").2
+            .find(|made| (made.pair, made.purpose) == (pair, purpose));
+        &found.expect("each role plans the pools that it uses").pool
+    }
+
+    /// All, each with what was asked for.
+    pub(super) fn facts(&self, pairs: &[PairSettings]) -> Vec<doctor::Pool> {
+        let fact = |made: &Made| doctor::Pool {
+            pair: pairs[made.pair].name.clone(),
+            purpose: made.purpose.name().to_owned(),
+            asked: made.asked,
+            made: Some(made.pool.size()),
+            bytes: made.bytes as u64,
+        };
+        self.0.iter().map(fact).collect()
     }
 
     /// All, each with its name.
-    pub fn named(&self) -> Vec<(String, Mempool)> {
-        let name = |(pair, purpose, pool): &(usize, Purpose, Mempool)| {
-            (name(*pair, *purpose), pool.clone())
-        };
+    pub(super) fn named(&self) -> Vec<(String, Mempool)> {
+        let name = |made: &Made| (name(made.pair, made.purpose), made.pool.clone());
         self.0.iter().map(name).collect()
     }
 }
@@ -184,6 +253,7 @@ fn megabytes(bytes: usize) -> usize {
 fn make_all(
     eal: &Eal,
     wanted: &[Wanted],
+    wishes: &[Wish],
     sizes: &[u32],
 ) -> Result<Pools, crate::dpdk::MempoolError> {
     let names: Vec<String> = wanted
@@ -203,11 +273,15 @@ fn make_all(
         })
         .collect();
     let pools = Mempool::all(eal, &configs)?;
-    let each = wanted.iter().zip(pools);
-    Ok(Pools(
-        each.map(|(wanted, pool)| (wanted.pair, wanted.purpose, pool))
-            .collect(),
-    ))
+    let each = wanted.iter().zip(wishes).zip(pools);
+    let made = each.map(|((wanted, wish), pool)| Made {
+        pair: wanted.pair,
+        purpose: wanted.purpose,
+        pool,
+        asked: wish.mbufs,
+        bytes: wish.cost.of(wish.mbufs),
+    });
+    Ok(Pools(made.collect()))
 }
 
 /// The pools that a pair's role uses.

@@ -10,7 +10,7 @@ use crate::dpdk::{Abilities, Burst, Mbuf, Mempool, RxPoller, RxQueue, TxPoller, 
 use crate::link::secure::{Begun, Counts as Void, Guard, Notice};
 
 /// A port's queues before a poll core has taken them.
-pub struct Queues {
+pub(crate) struct Queues {
     /// The receive queue.
     pub rx: RxQueue,
     /// The transmit queue.
@@ -66,7 +66,7 @@ impl Fit {
 }
 
 /// A port in use by one poll core.
-pub struct PortQueue {
+pub(crate) struct PortQueue {
     rx: RxPoller,
     tx: TxPoller,
     /// Frames to send, in order.
@@ -91,7 +91,7 @@ pub struct PortQueue {
 
 impl PortQueue {
     /// Takes the queues for this core.
-    pub fn new(queues: Queues) -> Self {
+    pub(crate) fn new(queues: Queues) -> Self {
         let Queues {
             rx,
             tx,
@@ -126,12 +126,12 @@ impl PortQueue {
     }
 
     /// The offloads that the port does.
-    pub fn abilities(&self) -> Abilities {
+    pub(crate) fn abilities(&self) -> Abilities {
         self.abilities
     }
 
     /// Prepares received frames for a port with these abilities.
-    pub fn feeds(&mut self, abilities: Abilities) {
+    pub(crate) fn feeds(&mut self, abilities: Abilities) {
         self.ingress = self
             .cutting
             .clone()
@@ -140,7 +140,7 @@ impl PortQueue {
 
     /// Takes frames from the port into an empty burst, at most `most` where frames need not be cut.
     #[inline]
-    pub fn receive(&mut self, burst: &mut Burst, most: usize) -> usize {
+    pub(crate) fn receive(&mut self, burst: &mut Burst, most: usize) -> usize {
         if let Fit::Link(sealing) = &mut self.fit {
             let n = self.rx.rx_most(&mut self.raw, most);
             self.received += n as u64;
@@ -180,7 +180,7 @@ impl PortQueue {
 
     /// Sends the frames of a burst, which are prepared for the port. Frames that the port does not take stay in it.
     #[inline]
-    pub fn transmit(&mut self, burst: &mut Burst) -> usize {
+    pub(crate) fn transmit(&mut self, burst: &mut Burst) -> usize {
         if burst.is_empty() {
             return 0;
         }
@@ -191,7 +191,7 @@ impl PortQueue {
 
     /// Sends the frames that wait. Returns the number that left.
     #[inline]
-    pub fn flush(&mut self) -> usize {
+    pub(crate) fn flush(&mut self) -> usize {
         if !self.wire.is_empty()
             || self.fit.is_cutting()
             || self.fit.is_due()
@@ -243,7 +243,7 @@ impl PortQueue {
     }
 
     /// At a link: counts of the frames that did not count.
-    pub fn void(&self) -> Void {
+    pub(crate) fn void(&self) -> Void {
         match &self.fit {
             Fit::AsIs | Fit::Port(_) => Void::default(),
             Fit::Link(sealing) => *sealing.guard.counts(),
@@ -251,13 +251,13 @@ impl PortQueue {
     }
 
     /// At a link: the next notice for the log about its session or about foreign frames.
-    pub fn next_notice(&mut self) -> Option<Notice> {
+    pub(crate) fn next_notice(&mut self) -> Option<Notice> {
         self.guard()?.next_notice(tsc::now())
     }
 
     /// At a link: the session that its guard has begun since the last call.
     #[inline]
-    pub fn take_session(&mut self) -> Option<Begun> {
+    pub(crate) fn take_session(&mut self) -> Option<Begun> {
         match &mut self.fit {
             Fit::AsIs | Fit::Port(_) => None,
             Fit::Link(sealing) => sealing.take_session(),
@@ -265,12 +265,12 @@ impl PortQueue {
     }
 
     /// At a link: see [`Guard::take_foreigner`].
-    pub fn take_foreigner(&mut self) -> bool {
+    pub(crate) fn take_foreigner(&mut self) -> bool {
         self.guard().is_some_and(Guard::take_foreigner)
     }
 
     /// At a link: sends the peer a good-bye, so that a node started in this one's place need not wait.
-    pub fn send_good_bye(&mut self) {
+    pub(crate) fn send_good_bye(&mut self) {
         self.flush();
         if let Fit::Link(sealing) = &mut self.fit
             && self.wire.is_empty()
@@ -283,25 +283,25 @@ impl PortQueue {
     }
 
     /// Whether nothing waits to be sent.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.out.is_empty() && self.wire.is_empty() && !self.fit.is_cutting()
     }
 
     /// Drops and counts the frames that wait, and counts `more` frames that would have followed.
-    pub fn give_up(&mut self, more: usize) {
+    pub(crate) fn give_up(&mut self, more: usize) {
         self.dropped += (self.out.len() + more) as u64;
         self.out.clear();
     }
 
     /// Frames that may still be queued.
     #[inline]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         Burst::CAPACITY - self.out.len()
     }
 
     /// Queues a frame. There must be [`PortQueue::room`].
     #[inline]
-    pub fn push(&mut self, frame: Mbuf) {
+    pub(crate) fn push(&mut self, frame: Mbuf) {
         if self.out.push(frame).is_err() {
             self.dropped += 1;
         }

@@ -2,27 +2,33 @@
 
 use std::collections::HashMap;
 
+use colo_doctor::facts as doctor;
+
 use super::NodeError;
+use super::facts::port;
 use super::pools::{FRAME, Pools, Purpose};
 use super::port_queue::Queues;
 use crate::config::{PairSettings, PortName, PortRole, Settings};
 use crate::dpdk::{Eal, Mempool, Port, PortConfig, PortError, fanout};
 use crate::observability::log::Log;
-use crate::plan::{Carries, ring_for};
+use crate::plan::{Carries, Device, ring_for};
 
 /// A port that is not open yet.
 struct Found {
     port: Port,
     carries: Carries,
+    device: Device,
 }
 
 /// Open ports and their pools.
-pub struct Hardware {
+pub(crate) struct Hardware {
     /// By name.
     found: HashMap<String, Found>,
     ports: Vec<Port>,
     /// The pools of all pairs.
     pub pools: Pools,
+    /// What each port is, by its name.
+    pub facts: HashMap<String, doctor::Port>,
 }
 
 impl Hardware {
@@ -31,17 +37,19 @@ impl Hardware {
     ///
     /// # Errors
     /// Where a port does not exist, or would lose frames as it is; where memory does not suffice.
-    pub fn new(
+    pub(crate) fn new(
         eal: &Eal,
         settings: &Settings,
         comparing: usize,
         log: &Log,
     ) -> Result<Self, NodeError> {
-        let mut found = HashMap::new();
+        let (mut found, mut facts) = (HashMap::new(), HashMap::new());
         for pair in &settings.pairs {
             for (place, name) in pair.ports() {
-                let port = look_at(eal, place, name, pair, &log.of(&pair.name))?;
-                found.insert(name.as_str().to_owned(), port);
+                let looked = look_at(eal, place, name, pair, &log.of(&pair.name))?;
+                let fact = port(place, name, &looked.device, looked.carries.mtu);
+                facts.insert(name.as_str().to_owned(), fact);
+                found.insert(name.as_str().to_owned(), looked);
             }
         }
         let is_packet_socket = |found: &Found| found.port.driver() == "net_af_packet";
@@ -66,12 +74,13 @@ impl Hardware {
             found,
             ports: Vec::new(),
             pools,
+            facts,
         })
     }
 
     /// Starts a port of the pair with one queue each way. It enables offloads, except on the link, whose frames the
     /// peer node makes. Returns the port, too.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         pair: usize,
         place: PortRole,
@@ -86,8 +95,9 @@ impl Hardware {
         let taken = || PortError::Taken {
             name: name.as_str().to_owned(),
         };
-        let Found { mut port, carries } =
-            (self.found.remove(name.as_str())).ok_or_else(|| failed(taken()))?;
+        let Found {
+            mut port, carries, ..
+        } = (self.found.remove(name.as_str())).ok_or_else(|| failed(taken()))?;
         let config = PortConfig {
             offloads: place != PortRole::Link,
             mtu: carries.configure,
@@ -123,7 +133,7 @@ impl Hardware {
     }
 
     /// Stops and closes all ports.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         for port in self.ports.drain(..) {
             // A port that does not close ends with the process.
             let _ = port.close();
@@ -183,5 +193,9 @@ fn look_at(
             ),
         );
     }
-    Ok(Found { port, carries })
+    Ok(Found {
+        port,
+        carries,
+        device,
+    })
 }

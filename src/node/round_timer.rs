@@ -7,24 +7,26 @@ use std::time::Duration;
 use rustix::thread::set_current_timer_slack;
 
 use super::clock::Clock;
+use super::idle_sleep::IdleSleep;
 use crate::dpdk::tsc;
 use crate::frame::Ticks;
 use crate::observability::counters::{Counter, Writer};
 
-/// Rounds without work before a core sleeps.
-const IDLE_ROUNDS: u32 = 64;
+/// A shorter sleep is not worth its system call.
+const SHORTEST_SLEEP: Duration = Duration::from_micros(5);
 /// A round that takes longer had no CPU for the rest: one over 28 pairs with full bursts takes a part of it.
 const LONG_ROUND: Duration = Duration::from_millis(1);
 /// Time between two publications of the counters.
 const PUBLISH: Duration = Duration::from_millis(1);
 
 /// The rounds of one core.
-pub struct RoundTimer {
-    idle_sleep: Option<Duration>,
+pub(crate) struct RoundTimer {
+    idle_sleep: Option<IdleSleep>,
     publish: Ticks,
     now: Ticks,
     published: Ticks,
-    idle_rounds: u32,
+    /// What the round before took, its sleep included.
+    took: Ticks,
     polls: u64,
     busy_cycles: u64,
     idle_cycles: u64,
@@ -35,19 +37,20 @@ pub struct RoundTimer {
 }
 
 impl RoundTimer {
-    /// This core, which sleeps for `idle_sleep` after a run of rounds without work, or never.
-    pub fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
+    /// This core, which sleeps for `idle_sleep` at most when it has no work, or never.
+    pub(crate) fn new(clock: Clock, idle_sleep: Option<Duration>) -> Self {
         if idle_sleep.is_some() {
             // The kernel's usual slack is 50 µs. If it stays, sleeps are only longer.
             let _ = set_current_timer_slack(NonZeroU64::new(1));
         }
         let now = tsc::now();
         Self {
-            idle_sleep,
+            idle_sleep: idle_sleep
+                .map(|longest| IdleSleep::new(clock.ticks(SHORTEST_SLEEP), clock.ticks(longest))),
             publish: clock.ticks(PUBLISH),
             now,
             published: now,
-            idle_rounds: 0,
+            took: 0,
             polls: 0,
             busy_cycles: 0,
             idle_cycles: 0,
@@ -59,24 +62,23 @@ impl RoundTimer {
     }
 
     /// The start of this round.
-    pub fn now(&self) -> Ticks {
+    pub(crate) fn now(&self) -> Ticks {
         self.now
     }
 
     /// Ends a round, and sleeps if that is due. Returns whether to publish the counters.
-    pub fn end_round(&mut self, busy: bool) -> bool {
+    pub(crate) fn end_round(&mut self, busy: bool) -> bool {
         self.polls += 1;
-        self.idle_rounds = if busy { 0 } else { self.idle_rounds + 1 };
         let mut asleep = 0;
-        if self.idle_rounds >= IDLE_ROUNDS
-            && let Some(sleep) = self.idle_sleep
+        if let Some(idle_sleep) = &mut self.idle_sleep
+            && let Some(sleep) = idle_sleep.end_round(self.took, busy)
         {
-            self.idle_rounds = 0;
-            thread::sleep(sleep);
-            asleep = self.clock.ticks(sleep);
+            thread::sleep(Duration::from_nanos(self.clock.ns(sleep)));
+            asleep = sleep;
         }
         let began = std::mem::replace(&mut self.now, tsc::now());
         let cycles = self.now.wrapping_sub(began);
+        self.took = cycles;
         let awake = cycles.saturating_sub(asleep);
         self.longest_round = self.longest_round.max(awake);
         self.lost += awake.saturating_sub(self.long_round);
@@ -93,7 +95,7 @@ impl RoundTimer {
     }
 
     /// Publishes the core's own counters.
-    pub fn publish(&self, writer: &Writer) {
+    pub(crate) fn publish(&self, writer: &Writer) {
         writer.set(Counter::Polls, self.polls);
         writer.set(Counter::BusyCycles, self.busy_cycles);
         writer.set(Counter::IdleCycles, self.idle_cycles);

@@ -11,7 +11,7 @@ use crate::frame::{Frame, Ticks};
 use crate::link::secure::{Begun, Guard, Opened, SEAL};
 
 /// Seals and opens the frames of one link port.
-pub struct Sealing {
+pub(crate) struct Sealing {
     /// Decides which frames count.
     pub guard: Guard,
     fragmenter: Option<MbufFragmenter>,
@@ -28,7 +28,7 @@ pub struct Sealing {
 
 impl Sealing {
     /// For a port with this MTU, if it has one. Slices come from the pool `cutting`.
-    pub fn new(
+    pub(crate) fn new(
         guard: Guard,
         headers: Mempool,
         mtu: Option<usize>,
@@ -51,26 +51,26 @@ impl Sealing {
 
     /// Whether frames wait to be sealed or fragmented further.
     #[inline]
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         !self.unsealed.is_empty()
             || (self.fragmenter.as_ref()).is_some_and(MbufFragmenter::is_fragmenting)
     }
 
     /// Whether a frame must be sealed or fragmented.
     #[inline]
-    pub fn concerns(&self, frame: &Mbuf) -> bool {
+    pub(crate) fn concerns(&self, frame: &Mbuf) -> bool {
         self.guard.seals() || (self.fragmenter.as_ref()).is_some_and(|s| s.concerns(frame))
     }
 
     /// Whether the guard has a frame to send.
     #[inline]
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.guard.seals() && self.guard.is_due(tsc::now())
     }
 
     /// Moves frames from `from` to `to`, in order. It ends where room or memory ends. Returns the number of frames that
     /// left `from`.
-    pub fn fill(&mut self, from: &mut Burst, to: &mut Burst) -> usize {
+    pub(crate) fn fill(&mut self, from: &mut Burst, to: &mut Burst) -> usize {
         if !self.guard.seals() {
             return match &mut self.fragmenter {
                 Some(fragmenter) => fragmenter.fill(from, to),
@@ -137,7 +137,7 @@ impl Sealing {
                     if let Some(room) = header.append(SEAL) {
                         room.copy_from_slice(&seal);
                     }
-                    Mbuf::with_header(header, frame).ok()
+                    Mbuf::chain(header, frame).ok()
                 }
             };
             debug_assert!(sealed.is_some());
@@ -150,7 +150,7 @@ impl Sealing {
 
     /// Takes in a frame that the port received. Returns a frame that counts and is whole.
     #[inline]
-    pub fn accept(&mut self, mut frame: Mbuf, now: Ticks) -> Option<Mbuf> {
+    pub(crate) fn accept(&mut self, mut frame: Mbuf, now: Ticks) -> Option<Mbuf> {
         match self.guard.open(frame.head(), frame.segments(), now) {
             Opened::Plain => {}
             Opened::Sealed if frame.trim_front(SEAL) => {}
@@ -167,12 +167,12 @@ impl Sealing {
 
     /// The session that has begun since the last call.
     #[inline]
-    pub fn take_session(&mut self) -> Option<Begun> {
+    pub(crate) fn take_session(&mut self) -> Option<Begun> {
         self.begun.take()
     }
 
     /// The good-bye for the peer, if there is a session.
-    pub fn good_bye(&mut self) -> Option<Mbuf> {
+    pub(crate) fn good_bye(&mut self) -> Option<Mbuf> {
         let bytes = self.guard.good_bye()?;
         self.headers.copy_of(&bytes)
     }

@@ -40,7 +40,7 @@ const POLL_CORE_WEIGHT: u32 = 0;
 const WORKER_WEIGHT: u32 = 1;
 
 /// A node ready to run.
-pub struct Wired {
+pub(crate) struct Wired {
     /// For the cores that poll ports, by their lcores.
     pub poll: Vec<(u32, PollCore)>,
     /// For the cores that compare only, by their lcores.
@@ -73,7 +73,7 @@ fn tap(
 
 /// Opens everything that the settings name. It assigns the pairs to the worker lcores round-robin. Lcores that
 /// get none compare for all pairs. Without worker lcores the main lcore polls.
-pub fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeError> {
+pub(crate) fn wire(eal: &Eal, settings: &Settings, log: &Log) -> Result<Wired, NodeError> {
     let clock = Clock::new(tsc::hz(eal));
     let idle_sleep = settings.process.idle_sleep;
     let mut lcores = eal.worker_lcores();

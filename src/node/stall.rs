@@ -17,14 +17,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// When a wait for a core is reported, and when the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub(crate) struct Patience {
     report: Duration,
     end: Option<Duration>,
 }
 
 impl Patience {
     /// The limits of the settings. A core's own sleep does not count.
-    pub fn new(settings: &ProcessSettings) -> Self {
+    pub(crate) fn new(settings: &ProcessSettings) -> Self {
         let sleep = settings.idle_sleep.unwrap_or_default();
         Self {
             report: PATIENCE + sleep,
@@ -34,7 +34,7 @@ impl Patience {
 }
 
 /// One wait for the poll core of a pair.
-pub struct Stall<'a> {
+pub(crate) struct Stall<'a> {
     lcore: u32,
     patience: Patience,
     log: &'a Log,
@@ -45,7 +45,7 @@ pub struct Stall<'a> {
 
 impl<'a> Stall<'a> {
     /// A wait that begins.
-    pub fn new(lcore: u32, patience: Patience, log: &'a Log, pair: &'a str) -> Self {
+    pub(crate) fn new(lcore: u32, patience: Patience, log: &'a Log, pair: &'a str) -> Self {
         Self {
             lcore,
             patience,
@@ -57,7 +57,7 @@ impl<'a> Stall<'a> {
     }
 
     /// The wait has lasted for `time`. Ends the process if that is too long.
-    pub fn lasts(&mut self, time: Duration) {
+    pub(crate) fn lasts(&mut self, time: Duration) {
         self.time = time;
         if self.patience.end.is_some_and(|end| time >= end) {
             self.log.error(
@@ -139,7 +139,10 @@ mod tests {
 
     #[test]
     fn a_long_wait_is_reported_once_and_so_is_its_end() {
-        let settings = ProcessSettings::default();
+        let settings = ProcessSettings {
+            idle_sleep: None,
+            ..ProcessSettings::default()
+        };
         assert_eq!(said(&settings, &[0, 500, 999]), "");
         let text = said(&settings, &[0, 1000, 1500, 29_000]);
         let lines: Vec<&str> = text.lines().collect();

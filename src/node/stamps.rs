@@ -29,14 +29,14 @@ impl Run {
 }
 
 /// Times of the frames in a port's burst, in order.
-pub struct Stamps {
+pub(crate) struct Stamps {
     runs: [Run; Burst::CAPACITY],
     len: usize,
 }
 
 impl Stamps {
     /// None.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             runs: [Run::default(); Burst::CAPACITY],
             len: 0,
@@ -45,7 +45,7 @@ impl Stamps {
 
     /// Adds the times of a released frame.
     #[inline]
-    pub fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
+    pub(crate) fn push(&mut self, arrived: Ticks, cleared: Ticks, witnessed: Option<Ticks>) {
         self.add(Run {
             arrived,
             cleared,
@@ -57,7 +57,7 @@ impl Stamps {
 
     /// Adds a frame that was not compared.
     #[inline]
-    pub fn push_silent(&mut self) {
+    pub(crate) fn push_silent(&mut self) {
         self.add(Run {
             silent: true,
             frames: 1,
@@ -79,7 +79,7 @@ impl Stamps {
 
     /// The first `n` frames left at `now`.
     #[inline]
-    pub fn left(&mut self, n: usize, now: Ticks, clock: Clock, latency: &mut Recorder) {
+    pub(crate) fn left(&mut self, n: usize, now: Ticks, clock: Clock, latency: &mut Recorder) {
         let (mut left, mut whole) = (n as u32, 0);
         for run in &mut self.runs[..self.len] {
             let frames = run.frames.min(left);

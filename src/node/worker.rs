@@ -14,7 +14,7 @@ use crate::observability::counters::Writer;
 use crate::spread::{Worker, WorkerEnd};
 
 /// What a core needs to make its worker for one pair.
-pub struct WorkerConfig {
+pub(crate) struct WorkerConfig {
     /// The rings to the core that polls the pair's ports.
     pub end: WorkerEnd<Mbuf>,
     /// The limits of the worker's comparator.
@@ -55,7 +55,7 @@ impl RunningWorker {
 }
 
 /// A comparing core before it starts.
-pub struct WorkerCore {
+pub(crate) struct WorkerCore {
     /// Its workers, one for each pair. The core itself makes their comparators, so that their memory is local to it.
     pub workers: Vec<WorkerConfig>,
     /// The TSC's rate.
@@ -66,7 +66,7 @@ pub struct WorkerCore {
 
 impl WorkerCore {
     /// Compares until all cores that it compares for have ended. Then it frees the frames that it still holds.
-    pub fn run(self) {
+    pub(crate) fn run(self) {
         let workers = self.workers.into_iter();
         let mut workers: Vec<RunningWorker> = workers.map(RunningWorker::new).collect();
         let mut timer = RoundTimer::new(self.clock, self.idle_sleep);

@@ -1,16 +1,27 @@
 //! How long checkpoints take, as the control thread sees them on QMP.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::latency::{LatencySummary, MAX_NS, histogram};
+use super::latency::{Buckets, LatencySummary, MAX_NS, histogram};
+
+/// Stops of one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// How many.
+    pub count: u64,
+    /// Nanoseconds from STOP to RESUME, in all.
+    pub pause: u64,
+}
 
 /// Durations of the checkpoints so far.
 #[derive(Clone, Debug)]
 pub struct CheckpointTimes {
     stop: Histogram<u64>,
     pause: Histogram<u64>,
+    reasons: BTreeMap<&'static str, Stops>,
 }
 
 impl Default for CheckpointTimes {
@@ -18,6 +29,7 @@ impl Default for CheckpointTimes {
         Self {
             stop: histogram(),
             pause: histogram(),
+            reasons: BTreeMap::new(),
         }
     }
 }
@@ -28,9 +40,19 @@ impl CheckpointTimes {
         self.stop.saturating_record(nanoseconds(time));
     }
 
-    /// Counts a time from STOP to RESUME; over 60 s counts as 60 s.
-    pub fn record_pause(&mut self, time: Duration) {
-        self.pause.saturating_record(nanoseconds(time));
+    /// Counts a time from STOP to RESUME with the word for what asked for the stop; in the histogram over 60 s counts
+    /// as 60 s.
+    pub fn record_pause(&mut self, reason: &'static str, time: Duration) {
+        let pause = nanoseconds(time);
+        self.pause.saturating_record(pause);
+        let stops = self.reasons.entry(reason).or_default();
+        stops.count += 1;
+        stops.pause = stops.pause.saturating_add(pause);
+    }
+
+    /// The stops by what asked for them; only reasons that occurred.
+    pub fn reasons(&self) -> &BTreeMap<&'static str, Stops> {
+        &self.reasons
     }
 
     /// From a request's writing to its STOP.
@@ -41,6 +63,16 @@ impl CheckpointTimes {
     /// From STOP to RESUME.
     pub fn pause(&self) -> LatencySummary {
         LatencySummary::of(&self.pause)
+    }
+
+    /// The same as [`CheckpointTimes::stop`] in buckets.
+    pub fn stop_buckets(&self) -> Buckets {
+        Buckets::of(&self.stop)
+    }
+
+    /// The same as [`CheckpointTimes::pause`] in buckets.
+    pub fn pause_buckets(&self) -> Buckets {
+        Buckets::of(&self.pause)
     }
 }
 

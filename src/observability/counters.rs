@@ -3,8 +3,8 @@
 //! The poll core holds the only [`Writer`] and stores with relaxed order, without a locked
 //! instruction; control threads hold [`Reader`]s and load. A reader sees each counter as it was a
 //! moment ago, not all of them at one instant. A new counter is one line in the list below: its
-//! name, its group and what it counts; the summary and the metrics pick it up by its group, but for
-//! group [`Group::Node`], whose counters have fields of their own.
+//! name, its group and what it counts; the summary, telemetry and the metrics pick it up by its
+//! group.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -15,27 +15,52 @@ use crossbeam_utils::CachePadded;
 
 use crate::config::PortRole;
 
-/// Where a counter stands in the summary.
+/// Where a counter stands in the summary, and for a metric of its own what that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Below a port's name.
     Port,
     /// A key of its own.
-    Node,
+    Node(Shape),
+    /// The key `state`, as a word.
+    State,
+    /// Below `checkpoints`.
+    Checkpoint(Shape),
+    /// Below a core's number.
+    Core(Shape),
     /// Below `input`: the PVM's input on its way to the SVM.
     Input,
     /// Below `paths`: which path of the comparator took a frame of the PVM in.
     Path,
     /// Below `link`: frames between the nodes.
     Link,
+    /// Below `link_sent_bytes`: bytes for the other node, by what their frame is.
+    LinkSent,
+    /// Below `link_received_bytes`: bytes of the other node.
+    LinkReceived,
     /// Below `peer`: whether the other node is there, and whether this one has taken its place.
-    Peer,
+    Peer(Shape),
     /// Below `divergences`: what led to a request for a checkpoint.
     Divergence,
     /// Below `policy`: frames that left uncompared under a default rule.
     Policy,
     /// Below `faults`: bad input and exhausted bounds.
     Fault,
+}
+
+/// What a metric of a counter's own is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// It only grows, in this unit; without one where the name says what is counted.
+    Total(&'static str),
+    /// It grows and shrinks, in this unit.
+    Level(&'static str),
+    /// It only grows, in nanoseconds; the metric has seconds.
+    TotalNs,
+    /// It grows and shrinks, in nanoseconds; the metric has seconds.
+    LevelNs,
+    /// It grows and shrinks, in milliseconds; the metric has seconds.
+    LevelMs,
 }
 
 /// How the values of several poll cores make one.
@@ -48,7 +73,7 @@ pub enum Fold {
 }
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $counter:ident = $name:literal, $group:ident, $fold:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $counter:ident = $name:literal, $group:expr, $fold:ident;)+) => {
         /// Every counter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Counter {
@@ -71,7 +96,9 @@ macro_rules! counters {
 
             /// Where it stands in the summary.
             pub const fn group(self) -> Group {
-                match self { $(Self::$counter => Group::$group,)+ }
+                use Group::*;
+                use Shape::*;
+                match self { $(Self::$counter => $group,)+ }
             }
 
             /// How the values of several poll cores make one.
@@ -103,47 +130,47 @@ counters! {
     Dropped2 = "dropped", Port, Sum;
 
     /// Frames of the PVM that left for the network.
-    Released = "released", Node, Sum;
-    /// Of these, frames that the SVM sent alike.
-    ReleasedEqual = "released_equal", Node, Sum;
-    /// Of these, frames that a commit covered.
-    ReleasedByCommit = "released_by_commit", Node, Sum;
+    Released = "released", Node(Total("frames")), Sum;
+    /// Frames of the PVM that left because the SVM sent the same.
+    ReleasedEqual = "released_equal", Node(Total("frames")), Sum;
+    /// Frames of the PVM that left because a commit covers them.
+    ReleasedByCommit = "released_by_commit", Node(Total("frames")), Sum;
     /// Parts of unsegmented frames of the PVM that left before the rest.
-    Divided = "divided", Node, Sum;
+    Divided = "divided", Node(Total("frames")), Sum;
     /// Retransmissions and bare acknowledgments that left before older frames of their connection.
-    Overtakes = "overtakes", Node, Sum;
+    Overtakes = "overtakes", Node(Total("frames")), Sum;
     /// Frames of the PVM that were dropped because their client had reset the connection.
-    ResetDropped = "reset_dropped", Node, Sum;
+    ResetDropped = "reset_dropped", Node(Total("frames")), Sum;
     /// RSTs of one VM alone for a connection that both had closed.
-    ClosedResets = "closed_resets", Node, Sum;
+    ClosedResets = "closed_resets", Node(Total("")), Sum;
     /// Flows that are known.
-    Flows = "flows", Node, Sum;
+    Flows = "flows", Core(Level("")), Sum;
     /// Frames of the PVM that wait now.
-    Held = "held", Node, Sum;
+    Held = "held", Node(Level("frames")), Sum;
     /// Most frames of the PVM that ever waited, for several poll cores an upper bound.
-    HeldMax = "held_max", Node, Sum;
+    HeldMax = "held_max", Node(Level("frames")), Sum;
     /// Checkpoints asked for.
-    Requests = "requested", Node, Sum;
+    Requests = "requested", Checkpoint(Total("")), Sum;
     /// Checkpoints whose commit was seen.
-    Commits = "committed", Node, Sum;
+    Commits = "committed", Checkpoint(Total("")), Sum;
     /// Stops in a row since the last commit that nothing has proven to be a checkpoint.
-    UnprovenStops = "unproven_stops", Node, Max;
+    UnprovenStops = "unproven_stops", Checkpoint(Level("")), Max;
     /// Epochs begun.
-    Epochs = "epochs", Node, Max;
+    Epochs = "epochs", Node(Total("")), Max;
     /// Number of the current epoch.
-    Epoch = "epoch", Node, Max;
+    Epoch = "epoch", Node(Level("")), Max;
     /// Code of the node's state.
-    State = "state", Node, Max;
+    State = "state", State, Max;
     /// Rounds of the poll loop.
-    Polls = "polls", Node, Sum;
+    Polls = "polls", Node(Total("")), Sum;
     /// Cycles in rounds that found work.
-    BusyCycles = "busy_cycles", Node, Sum;
+    BusyCycles = "busy_cycles", Node(Total("")), Sum;
     /// Cycles in rounds that found none.
-    IdleCycles = "idle_cycles", Node, Sum;
-    /// Nanoseconds of the longest time from one round to the next, `--idle-sleep` aside.
-    LongestRound = "longest_round_ns", Node, Max;
-    /// Nanoseconds of rounds beyond a millisecond each: the core had no CPU.
-    LostTime = "lost_time_ns", Node, Max;
+    IdleCycles = "idle_cycles", Node(Total("")), Sum;
+    /// Longest time from one round of a core to the next, `--idle-sleep` aside.
+    LongestRound = "longest_round_ns", Node(LevelNs), Max;
+    /// Time of rounds beyond a millisecond each: the core had no CPU.
+    LostTime = "lost_time_ns", Node(TotalNs), Max;
 
     /// Frames of the PVM that were compared together with the SVM's.
     PathPaired = "paired", Path, Sum;
@@ -165,11 +192,17 @@ counters! {
     InputIgnored = "ignored", Input, Sum;
 
     /// Times the peer was lost.
-    PeerLosses = "losses", Peer, Sum;
-    /// Milliseconds since the peer was heard.
-    PeerSilence = "silence_ms", Peer, Max;
+    PeerLosses = "losses", Peer(Total("")), Sum;
+    /// Time since the peer was heard.
+    PeerSilence = "silence_ms", Peer(LevelMs), Max;
     /// Whether this node began as the secondary and has taken over: 1 if so.
-    TakenOver = "taken_over", Peer, Max;
+    TakenOver = "taken_over", Peer(Level("")), Max;
+    /// Whether another VM goes on in the place of this node's, which is silent: 1 if so.
+    Superseded = "superseded", Peer(Level("")), Max;
+    /// Whether the peer is lost and its VM certainly sends nothing any more: 1 if so.
+    PeerGone = "certainly_lost", Peer(Level("")), Max;
+    /// Whether the SVM could go on without loss, were the primary certainly down: 1 if so.
+    Promotable = "promotable", Peer(Level("")), Max;
     /// Mirrored input frames lost on the link.
     LinkLostInput = "lost_input", Link, Sum;
     /// Output frames of the SVM lost on the link.
@@ -182,6 +215,19 @@ counters! {
     LinkSessions = "sessions", Link, Sum;
     /// Frames of the SVM dropped because their epoch is over.
     SecondaryDroppedStale = "secondary_dropped_stale", Link, Sum;
+
+    /// Bytes of mirrored input or of the SVM's output, with their headers.
+    LinkSentData = "data", LinkSent, Sum;
+    /// Bytes of messages about epochs and connections.
+    LinkSentControl = "control", LinkSent, Sum;
+    /// Bytes of heartbeats and acknowledgments.
+    LinkSentHeartbeat = "heartbeat", LinkSent, Sum;
+    /// Bytes of mirrored input or of the SVM's output, with their headers.
+    LinkReceivedData = "data", LinkReceived, Sum;
+    /// Bytes of messages about epochs and connections.
+    LinkReceivedControl = "control", LinkReceived, Sum;
+    /// Bytes of heartbeats and acknowledgments.
+    LinkReceivedHeartbeat = "heartbeat", LinkReceived, Sum;
 
     /// A payload byte of the PVM differs from the SVM's at the same place.
     DivergedPayload = "payload", Divergence, Sum;
@@ -207,9 +253,9 @@ counters! {
     DivergedFlowTableFull = "flow_table_full", Divergence, Sum;
     /// Frames of one flow take half of what may be held of the PVM's.
     DivergedFlowHold = "flow_hold", Divergence, Sum;
-    /// Frames of connections that are not established do.
+    /// Frames of connections that are not established take half of what may be held of the PVM's.
     DivergedHalfOpenHold = "half_open_hold", Divergence, Sum;
-    /// Frames of flows that have sent one datagram each do.
+    /// Frames of flows that have sent one datagram each take half of what may be held of the PVM's.
     DivergedDatagramHold = "datagram_hold", Divergence, Sum;
     /// No more frames of the PVM can be held.
     DivergedHoldFull = "hold_full", Divergence, Sum;
@@ -229,7 +275,7 @@ counters! {
     DivergedGuestReset = "guest_reset", Divergence, Sum;
     /// The monitor was lost while the guest was stopped, or COLO was already under way.
     DivergedMonitorLost = "monitor_lost", Divergence, Sum;
-    /// Stops under COLO of which nothing proves that the SVM has loaded the state.
+    /// The VM stopped under COLO, and nothing proves that the SVM has loaded the state.
     DivergedUnproven = "unproven_stop", Divergence, Sum;
 
     /// ARP.
@@ -276,6 +322,12 @@ impl Counter {
     /// Frames given to the port at `place`.
     pub const fn tx(place: PortRole) -> Self {
         [Self::Tx0, Self::Tx1, Self::Tx2][place.slot()]
+    }
+
+    /// Whether it is shown of each core by itself.
+    pub const fn is_of_core(self) -> bool {
+        matches!(self.group(), Group::Core(_))
+            || matches!(self, Self::BusyCycles | Self::IdleCycles | Self::Held)
     }
 
     /// Frames that the port at `place` did not take.

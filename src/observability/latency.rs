@@ -34,7 +34,7 @@ impl Interval {
     pub const ALL: [Self; 4] = [Self::Hold, Self::Skew, Self::Release, Self::Request];
 
     /// The word for it; the summary's key is this and `_ns`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hold => "hold",
             Self::Skew => "skew",
@@ -44,7 +44,7 @@ impl Interval {
     }
 
     /// What is measured, in one sentence.
-    pub fn help(self) -> &'static str {
+    pub const fn help(self) -> &'static str {
         match self {
             Self::Hold => "From a frame's arrival from the PVM to its release.",
             Self::Skew => "Between the arrivals of what the two VMs sent for the same place.",
@@ -102,6 +102,11 @@ impl Set {
     pub fn summary(&self, interval: Interval) -> LatencySummary {
         LatencySummary::of(&self.histograms[interval as usize])
     }
+
+    /// The buckets of one interval.
+    pub fn buckets(&self, interval: Interval) -> Buckets {
+        Buckets::of(&self.histograms[interval as usize])
+    }
 }
 
 pub(super) fn histogram() -> Histogram<u64> {
@@ -144,6 +149,56 @@ impl LatencySummary {
             max: histogram.max().min(MAX_NS),
             count: histogram.len(),
         }
+    }
+}
+
+/// Upper bounds of the [`Buckets`] in nanoseconds, the last one aside, which has none.
+pub const BOUNDS: [u64; 26] = {
+    const STEPS: [u64; 3] = [1, 2, 5];
+    let mut bounds = [0; 26];
+    // From 200 ns to 50 s.
+    let (mut at, mut step, mut decade) = (0, 1, 100);
+    while at < bounds.len() {
+        bounds[at] = STEPS[step] * decade;
+        at += 1;
+        step += 1;
+        if step == STEPS.len() {
+            (step, decade) = (0, 10 * decade);
+        }
+    }
+    bounds
+};
+
+/// A latency as a histogram of few buckets, right to 1 %.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// Values that are not greater than each of [`BOUNDS`].
+    pub counts: [u64; BOUNDS.len()],
+    /// All values.
+    pub count: u64,
+    /// Their sum in nanoseconds; one over [`MAX_NS`] is in it as that.
+    pub sum: u64,
+}
+
+impl Buckets {
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
+        let mut buckets = Self::default();
+        let mut at = 0;
+        for seen in histogram.iter_recorded() {
+            let value = seen.value_iterated_to();
+            // A value at a bound shares its place with some behind it.
+            let least = histogram.lowest_equivalent(value);
+            while at < BOUNDS.len() && BOUNDS[at] < least {
+                buckets.counts[at] = buckets.count;
+                at += 1;
+            }
+            let count = seen.count_at_value();
+            buckets.count += count;
+            let middle = histogram.median_equivalent(value).min(MAX_NS);
+            buckets.sum = buckets.sum.saturating_add(middle.saturating_mul(count));
+        }
+        buckets.counts[at..].fill(buckets.count);
+        buckets
     }
 }
 
@@ -267,6 +322,29 @@ mod tests {
             assert!(value.abs_diff(exact) * 100 <= exact, "{value} for {exact}");
         }
         assert_eq!(set.summary(Interval::Skew), LatencySummary::default());
+    }
+
+    #[test]
+    fn a_bucket_has_what_is_not_greater_than_its_bound() {
+        assert_eq!((BOUNDS[0], BOUNDS[25]), (200, 50_000_000_000));
+        let mut set = Set::new();
+        assert_eq!(set.buckets(Interval::Hold), Buckets::default());
+        for (at, bound) in BOUNDS.into_iter().enumerate() {
+            set.record(Interval::Hold, bound);
+            set.record_times(Interval::Hold, bound * 11 / 10, 2);
+            let found = set.buckets(Interval::Hold);
+            let all = 3 * (at as u64 + 1);
+            assert_eq!(found.count, all, "{bound}");
+            assert_eq!(found.counts[at], all - 2, "{bound}");
+        }
+        set.record(Interval::Hold, u64::MAX);
+        let found = set.buckets(Interval::Hold);
+        assert_eq!(found.count - found.counts[25], 3);
+        let exact: u64 = BOUNDS.iter().map(|bound| bound * 32 / 10).sum::<u64>() + MAX_NS;
+        assert!(
+            found.sum.abs_diff(exact) * 100 <= exact,
+            "{found:?}, {exact}"
+        );
     }
 
     #[test]

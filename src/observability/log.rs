@@ -45,6 +45,15 @@ impl Level {
     }
 }
 
+/// What decides whether a line is written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Weight {
+    /// Its level.
+    Level(Level),
+    /// It is a warning that is written whatever the least level is.
+    Urgent,
+}
+
 /// A handle on the log; clones write to the same place.
 #[derive(Clone)]
 pub struct Log {
@@ -62,7 +71,7 @@ struct Inner {
     sink: Sink,
     /// Lines of a lower level are not written.
     least: Level,
-    repeats: HashMap<(Level, Arc<str>, &'static str), Repeat>,
+    repeats: HashMap<(Weight, Arc<str>, &'static str), Repeat>,
 }
 
 struct Repeat {
@@ -140,27 +149,39 @@ impl Log {
 
     /// Writes a line of a step that an operator expects; never left out.
     pub fn info(&self, line: fmt::Arguments<'_>) {
-        self.lock().put(Level::Info, line, 0);
+        self.lock().put(Weight::Level(Level::Info), line, 0);
     }
 
-    /// Writes a warning that is never left out: of a change that somebody waits for the end of.
+    /// Writes a warning that is never left out, whatever the least level is: of an order, or of a change that somebody
+    /// has to act on.
     pub fn alert(&self, line: fmt::Arguments<'_>) {
-        self.lock().put(Level::Warning, line, 0);
+        self.lock().put(Weight::Urgent, line, 0);
+    }
+
+    /// The same for a `source` that may repeat itself: left out only if it has just had one.
+    pub fn urgent(&self, source: &'static str, line: fmt::Arguments<'_>) {
+        self.limited(Weight::Urgent, source, line, Instant::now());
     }
 
     /// Writes a warning, or leaves it out if `source` has just had one.
     pub fn warning(&self, source: &'static str, line: fmt::Arguments<'_>) {
-        self.limited(Level::Warning, source, line, Instant::now());
+        self.limited(Weight::Level(Level::Warning), source, line, Instant::now());
     }
 
     /// Writes an error, or leaves it out if `source` has just had one.
     pub fn error(&self, source: &'static str, line: fmt::Arguments<'_>) {
-        self.limited(Level::Error, source, line, Instant::now());
+        self.limited(Weight::Level(Level::Error), source, line, Instant::now());
     }
 
-    fn limited(&self, level: Level, source: &'static str, line: fmt::Arguments<'_>, now: Instant) {
+    fn limited(
+        &self,
+        weight: Weight,
+        source: &'static str,
+        line: fmt::Arguments<'_>,
+        now: Instant,
+    ) {
         let mut inner = self.lock();
-        let key = (level, Arc::clone(&self.scope), source);
+        let key = (weight, Arc::clone(&self.scope), source);
         let left_out = match inner.repeats.get_mut(&key) {
             Some(repeat) if !repeat.is_over(now) => {
                 repeat.left_out += 1;
@@ -176,7 +197,7 @@ impl Log {
             line: String::new(),
         };
         inner.repeats.insert(key, fresh);
-        inner.put(level, line, left_out);
+        inner.put(weight, line, left_out);
     }
 
     /// Writes the last line of each source that was left out, once its time is over. To be called now and then: a
@@ -188,15 +209,15 @@ impl Log {
     fn tell(&self, is_due: impl Fn(&Repeat) -> bool, now: Instant) {
         let mut inner = self.lock();
         let mut due = Vec::new();
-        for ((level, ..), repeat) in &mut inner.repeats {
+        for ((weight, ..), repeat) in &mut inner.repeats {
             if repeat.left_out > 0 && is_due(repeat) {
                 let more = std::mem::take(&mut repeat.left_out) - 1;
-                due.push((*level, std::mem::take(&mut repeat.line), more));
+                due.push((*weight, std::mem::take(&mut repeat.line), more));
                 repeat.last = now;
             }
         }
-        for (level, line, more) in due {
-            inner.put(level, format_args!("{line}"), more);
+        for (weight, line, more) in due {
+            inner.put(weight, format_args!("{line}"), more);
         }
     }
 
@@ -207,10 +228,12 @@ impl Log {
 }
 
 impl Inner {
-    fn put(&mut self, level: Level, line: fmt::Arguments<'_>, left_out: u64) {
-        if level < self.least {
-            return;
-        }
+    fn put(&mut self, weight: Weight, line: fmt::Arguments<'_>, left_out: u64) {
+        let level = match weight {
+            Weight::Urgent => Level::Warning,
+            Weight::Level(level) if level < self.least => return,
+            Weight::Level(level) => level,
+        };
         let mut text = format!("dpdk-colo: {}: ", level.word());
         for c in line.to_string().chars() {
             match c.is_control() {
@@ -293,13 +316,22 @@ mod tests {
         log.of("vm0").set_least(Level::Warning);
         assert_eq!(log.least(), Level::Warning);
         log.info(format_args!("a step"));
-        log.alert(format_args!("a warning"));
+        log.warning("x", format_args!("a warning"));
         log.set_least(Level::Error);
-        log.alert(format_args!("another"));
+        log.warning("y", format_args!("another"));
         log.error("x", format_args!("an error"));
         assert_eq!(
             lines.take(),
             "dpdk-colo: warning: a warning\ndpdk-colo: error: an error\n"
+        );
+        // What somebody has to act on, or has ordered.
+        log.alert(format_args!("held"));
+        for line in ["fenced", "repeated"] {
+            log.urgent("z", format_args!("{line}"));
+        }
+        assert_eq!(
+            lines.take(),
+            "dpdk-colo: warning: held\ndpdk-colo: warning: fenced\n"
         );
         for level in [Level::Info, Level::Warning, Level::Error] {
             assert_eq!(Level::of_word(level.word()), Some(level));
@@ -314,7 +346,7 @@ mod tests {
         let start = Instant::now();
         let say = |source, after: Duration| {
             log.limited(
-                Level::Warning,
+                Weight::Level(Level::Warning),
                 source,
                 format_args!("{source}"),
                 start + after,
@@ -339,7 +371,7 @@ mod tests {
         let start = Instant::now();
         for n in 0..4 {
             let line = format_args!("{n}");
-            log.limited(Level::Warning, "a", line, start);
+            log.limited(Weight::Level(Level::Warning), "a", line, start);
         }
         assert_eq!(lines.take(), "dpdk-colo: warning: 0\n");
         log.tell_left_out(start + REPEAT_PERIOD / 2);
@@ -348,7 +380,7 @@ mod tests {
         assert_eq!(lines.take(), "dpdk-colo: warning: 3 (and 2 more like it)\n");
         // It is a line like another: the next one has to wait.
         let later = start + REPEAT_PERIOD + Duration::from_secs(1);
-        log.limited(Level::Warning, "a", format_args!("4"), later);
+        log.limited(Weight::Level(Level::Warning), "a", format_args!("4"), later);
         log.tell_left_out(start + REPEAT_PERIOD * 3 / 2);
         assert_eq!(lines.take(), "");
         assert!(log.drain(Duration::ZERO));

@@ -10,12 +10,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::atomic_file;
 use super::checkpoints::CheckpointTimes;
 use super::counters::{Counter, Group, Snapshot};
-use super::latency::{Interval, LatencySummary, Set};
+use super::latency::{Buckets, Interval, LatencySummary, Set};
 use crate::config::{PairSettings, PortRole, Role};
 use crate::protect::State;
 
@@ -46,32 +46,10 @@ pub struct PairSummary {
     pub state: &'static str,
     /// Seconds since the start.
     pub seconds: f64,
-    /// Epochs begun.
-    pub epochs: u64,
-    /// Number of the current epoch.
-    pub epoch: u64,
     /// Ports by their ethdev names.
     pub ports: BTreeMap<String, PortSummary>,
-    /// Frames of the PVM that left for the network.
-    pub released: u64,
-    /// Of these, frames that the SVM sent alike.
-    pub released_equal: u64,
-    /// Of these, frames that a commit covered.
-    pub released_by_commit: u64,
     /// Frames of the PVM by the path of the comparator that took them in.
     pub paths: BTreeMap<String, u64>,
-    /// Parts of unsegmented frames of the PVM that left before the rest.
-    pub divided: u64,
-    /// Retransmissions and bare acknowledgments that left before older frames of their connection.
-    pub overtakes: u64,
-    /// Frames of the PVM that were dropped because their client had reset the connection.
-    pub reset_dropped: u64,
-    /// RSTs of one VM alone for a connection that both had closed.
-    pub closed_resets: u64,
-    /// Frames of the PVM that wait now.
-    pub held: u64,
-    /// Most frames of the PVM that ever waited.
-    pub held_max: u64,
     /// Divergences by reason; only reasons that occurred.
     pub divergences: BTreeMap<String, u64>,
     /// Checkpoints.
@@ -84,16 +62,6 @@ pub struct PairSummary {
     pub release_ns: LatencySummary,
     /// From a divergence to the request for a checkpoint.
     pub request_ns: LatencySummary,
-    /// Rounds of the poll loops.
-    pub polls: u64,
-    /// Cycles in rounds that found work.
-    pub busy_cycles: u64,
-    /// Cycles in rounds that found none.
-    pub idle_cycles: u64,
-    /// Nanoseconds of the longest time from one round to the next.
-    pub longest_round_ns: u64,
-    /// Nanoseconds of rounds beyond a millisecond each, of the core that lacks CPU most.
-    pub lost_time_ns: u64,
     /// The cores that these figures come from, by their lcores.
     pub workers: BTreeMap<String, WorkerSummary>,
     /// Frames that left uncompared, by the rule that let them.
@@ -104,6 +72,12 @@ pub struct PairSummary {
     /// Frames between the nodes; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub link: BTreeMap<String, u64>,
+    /// Bytes for the other node, by what their frame is; empty for a comparator.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub link_sent_bytes: BTreeMap<String, u64>,
+    /// Bytes of the other node; empty for a comparator.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub link_received_bytes: BTreeMap<String, u64>,
     /// Whether the other node is there; empty for a comparator.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub peer: BTreeMap<String, u64>,
@@ -118,6 +92,29 @@ pub struct PairSummary {
     /// Mempools by name, filled in by the control thread.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mempools: BTreeMap<String, MempoolSummary>,
+    /// The counters of all cores; those with a key of their own stand beside the other keys.
+    #[serde(flatten, serialize_with = "node_counters")]
+    pub counters: Snapshot,
+    /// What [`PairSummary::DISTRIBUTIONS`] names.
+    #[serde(skip)]
+    pub distributions: [Distribution; 6],
+}
+
+/// A latency of a pair in buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// Its percentiles.
+    pub summary: LatencySummary,
+    /// Its buckets.
+    pub buckets: Buckets,
+}
+
+/// The counters with a key of their own.
+fn node_counters<S: Serializer>(counters: &Snapshot, serializer: S) -> Result<S::Ok, S::Error> {
+    let own = Counter::ALL
+        .iter()
+        .filter(|counter| matches!(counter.group(), Group::Node(_)));
+    serializer.collect_map(own.map(|counter| (counter.name(), counters.value(*counter))))
 }
 
 /// Frames at one port.
@@ -134,41 +131,30 @@ pub struct PortSummary {
 }
 
 /// One core that works for a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerSummary {
     /// It polls the pair's ports; others only compare.
     pub polls_ports: bool,
-    /// Cycles in rounds that found work, for this pair or another.
-    pub busy_cycles: u64,
-    /// Cycles in rounds that found none.
-    pub idle_cycles: u64,
-    /// Flows of the pair that it knows.
-    pub flows: u64,
-    /// Frames of the PVM that wait there.
-    pub held: u64,
+    /// Its counters, of which [`Counter::is_of_core`] are shown; cycles are those for this pair or another.
+    #[serde(flatten, serialize_with = "core_counters")]
+    pub counters: Snapshot,
 }
 
-impl WorkerSummary {
-    fn new(counters: &Snapshot, polls_ports: bool) -> Self {
-        Self {
-            polls_ports,
-            busy_cycles: counters.value(Counter::BusyCycles),
-            idle_cycles: counters.value(Counter::IdleCycles),
-            flows: counters.value(Counter::Flows),
-            held: counters.value(Counter::Held),
-        }
-    }
+/// The counters that are shown of a core.
+fn core_counters<S: Serializer>(counters: &Snapshot, serializer: S) -> Result<S::Ok, S::Error> {
+    let own = Counter::ALL.iter().filter(|counter| counter.is_of_core());
+    serializer.collect_map(own.map(|counter| (counter.name(), counters.value(*counter))))
 }
 
 /// Checkpoints of a pair; times in milliseconds, 0 when there was none.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckpointSummary {
-    /// Asked for.
-    pub requested: u64,
-    /// Whose commit was seen.
-    pub committed: u64,
-    /// Stops in a row since the last commit that nothing has proven to be a checkpoint.
-    pub unproven_stops: u64,
+    /// Requested, committed and the like.
+    #[serde(flatten)]
+    pub counts: BTreeMap<String, u64>,
+    /// Stops of the VM by what asked for them; only reasons that occurred.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<&'static str, StopSummary>,
     /// Median from a request's writing to its STOP.
     pub stop_ms: f64,
     /// Median from STOP to RESUME.
@@ -177,6 +163,35 @@ pub struct CheckpointSummary {
     pub stop_ms_max: f64,
     /// Longest from STOP to RESUME.
     pub pause_ms_max: f64,
+}
+
+/// Stops of a VM for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StopSummary {
+    /// How many.
+    pub stops: u64,
+    /// Nanoseconds from STOP to RESUME, in all.
+    pub pause_ns: u64,
+}
+
+impl CheckpointSummary {
+    fn new(counters: &Snapshot, times: &CheckpointTimes) -> Self {
+        let reasons = times.reasons().iter().map(|(reason, stops)| {
+            let summary = StopSummary {
+                stops: stops.count,
+                pause_ns: stops.pause,
+            };
+            (*reason, summary)
+        });
+        Self {
+            counts: counters_of(counters, |group| matches!(group, Group::Checkpoint(_))),
+            reasons: reasons.collect(),
+            stop_ms: milliseconds(times.stop().p50),
+            pause_ms: milliseconds(times.pause().p50),
+            stop_ms_max: milliseconds(times.stop().max),
+            pause_ms_max: milliseconds(times.pause().max),
+        }
+    }
 }
 
 /// Whether a QEMU answers.
@@ -192,6 +207,9 @@ pub enum MonitorState {
 }
 
 impl MonitorState {
+    /// All states.
+    pub const ALL: [Self; 3] = [Self::Absent, Self::Connected, Self::Unresponsive];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
@@ -238,6 +256,16 @@ pub struct MempoolSummary {
 }
 
 impl PairSummary {
+    /// The words of the distributions, and what each measures.
+    pub const DISTRIBUTIONS: [(&str, &str); 6] = [
+        (Interval::Hold.as_str(), Interval::Hold.help()),
+        (Interval::Skew.as_str(), Interval::Skew.help()),
+        (Interval::Release.as_str(), Interval::Release.help()),
+        (Interval::Request.as_str(), Interval::Request.help()),
+        ("checkpoint_stop", "From a request's writing to its STOP."),
+        ("checkpoint_pause", "From STOP to RESUME."),
+    ];
+
     /// The tree of this moment.
     pub fn new(figures: Figures<'_>) -> Self {
         let Figures {
@@ -249,17 +277,16 @@ impl PairSummary {
         } = figures;
         let mut counters = Snapshot::zero(pair.policy.len());
         cores.iter().for_each(|(_, core)| counters.merge(core));
-        let counters = &counters;
         let value = |counter| counters.value(counter);
-        let group = |group| counters_of(counters, group);
-        let occurred = |group| {
-            let mut counts = counters_of(counters, group);
+        let group = |wanted| counters_of(&counters, |group| group == wanted);
+        let occurred = |wanted| {
+            let mut counts = group(wanted);
             counts.retain(|_, count| *count > 0);
             counts
         };
-        let between_nodes = |group| match pair.role.role() {
+        let between_nodes = |is_wanted: fn(Group) -> bool| match pair.role.role() {
             Role::Compare => BTreeMap::new(),
-            Role::Primary | Role::Secondary => counters_of(counters, group),
+            Role::Primary | Role::Secondary => counters_of(&counters, is_wanted),
         };
         let ports = pair.ports().map(|(place, port)| {
             let port_summary = PortSummary {
@@ -280,52 +307,48 @@ impl PairSummary {
                 .and_then(|code| State::ALL.get(code))
                 .map_or("unknown", |state| state.word()),
             seconds: elapsed.as_secs_f64(),
-            epochs: value(Counter::Epochs),
-            epoch: value(Counter::Epoch),
             ports: ports.collect(),
-            released: value(Counter::Released),
-            released_equal: value(Counter::ReleasedEqual),
-            released_by_commit: value(Counter::ReleasedByCommit),
             paths: group(Group::Path),
-            divided: value(Counter::Divided),
-            overtakes: value(Counter::Overtakes),
-            reset_dropped: value(Counter::ResetDropped),
-            closed_resets: value(Counter::ClosedResets),
-            held: value(Counter::Held),
-            held_max: value(Counter::HeldMax),
             divergences: occurred(Group::Divergence),
-            checkpoints: CheckpointSummary {
-                requested: value(Counter::Requests),
-                committed: value(Counter::Commits),
-                unproven_stops: value(Counter::UnprovenStops),
-                stop_ms: milliseconds(checkpoints.stop().p50),
-                pause_ms: milliseconds(checkpoints.pause().p50),
-                stop_ms_max: milliseconds(checkpoints.stop().max),
-                pause_ms_max: milliseconds(checkpoints.pause().max),
-            },
+            checkpoints: CheckpointSummary::new(&counters, checkpoints),
             hold_ns: latencies.summary(Interval::Hold),
             skew_ns: latencies.summary(Interval::Skew),
             release_ns: latencies.summary(Interval::Release),
             request_ns: latencies.summary(Interval::Request),
-            polls: value(Counter::Polls),
-            busy_cycles: value(Counter::BusyCycles),
-            idle_cycles: value(Counter::IdleCycles),
-            longest_round_ns: value(Counter::LongestRound),
-            lost_time_ns: value(Counter::LostTime),
             workers: cores
                 .iter()
                 .enumerate()
-                .map(|(i, (lcore, core))| (lcore.to_string(), WorkerSummary::new(core, i == 0)))
+                .map(|(i, (lcore, core))| {
+                    let summary = WorkerSummary {
+                        polls_ports: i == 0,
+                        counters: core.clone(),
+                    };
+                    (lcore.to_string(), summary)
+                })
                 .collect(),
             policy: group(Group::Policy).into_iter().chain(rules).collect(),
-            input: between_nodes(Group::Input),
-            link: between_nodes(Group::Link),
-            peer: between_nodes(Group::Peer),
+            input: between_nodes(|group| group == Group::Input),
+            link: between_nodes(|group| group == Group::Link),
+            link_sent_bytes: between_nodes(|group| group == Group::LinkSent),
+            link_received_bytes: between_nodes(|group| group == Group::LinkReceived),
+            peer: between_nodes(|group| matches!(group, Group::Peer(_))),
             faults: occurred(Group::Fault),
             monitor: None,
             records: None,
             mempools: BTreeMap::new(),
+            distributions: distributions(latencies, checkpoints),
+            counters,
         }
+    }
+
+    /// The value of a counter, of all cores.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.counters.value(counter)
+    }
+
+    /// Whether it counts for a node of this role: a comparator has no peer.
+    pub fn has(&self, counter: Counter) -> bool {
+        !matches!(counter.group(), Group::Peer(_)) || !self.peer.is_empty()
     }
 
     /// The latencies with the words for them.
@@ -342,12 +365,21 @@ impl PairSummary {
     }
 }
 
-fn counters_of(counters: &Snapshot, group: Group) -> BTreeMap<String, u64> {
+fn counters_of(counters: &Snapshot, is_wanted: impl Fn(Group) -> bool) -> BTreeMap<String, u64> {
     Counter::ALL
         .iter()
-        .filter(|counter| counter.group() == group)
+        .filter(|counter| is_wanted(counter.group()))
         .map(|counter| (counter.name().to_owned(), counters.value(*counter)))
         .collect()
+}
+
+fn distributions(latencies: &Set, checkpoints: &CheckpointTimes) -> [Distribution; 6] {
+    let [hold, skew, release, request] =
+        Interval::ALL.map(|it| (latencies.summary(it), latencies.buckets(it)));
+    let stop = (checkpoints.stop(), checkpoints.stop_buckets());
+    let pause = (checkpoints.pause(), checkpoints.pause_buckets());
+    [hold, skew, release, request, stop, pause]
+        .map(|(summary, buckets)| Distribution { summary, buckets })
 }
 
 fn milliseconds(ns: u64) -> f64 {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
+use super::counters::Counter;
 use super::latency::LatencySummary;
 use super::summary::{PairSummary, Summary};
 
@@ -55,7 +56,11 @@ fn write_pair(text: &mut String, now: &PairSummary, before: Option<&PairSummary>
     writeln!(
         text,
         "---- {} {}  {}  epoch {}  {:.1} s ----",
-        now.name, now.role, now.state, now.epoch, now.seconds
+        now.name,
+        now.role,
+        now.state,
+        now.value(Counter::Epoch),
+        now.seconds
     )?;
     if let Some(monitor) = now.monitor
         && let Some(what) = monitor.waits_for
@@ -88,22 +93,28 @@ fn write_pair(text: &mut String, now: &PairSummary, before: Option<&PairSummary>
         )?;
     }
 
-    let busy = now.busy_cycles - before.map_or(0, |before| before.busy_cycles.min(now.busy_cycles));
-    let idle = now.idle_cycles - before.map_or(0, |before| before.idle_cycles.min(now.idle_cycles));
+    let since = |counter| {
+        let last = before.map_or(0, |before| before.value(counter));
+        now.value(counter).saturating_sub(last)
+    };
+    let (busy, idle) = (since(Counter::BusyCycles), since(Counter::IdleCycles));
     writeln!(
         text,
         "released {} ({}/s)  held {}, at most {}  busy {:.1} %",
-        now.released,
-        rate(now.released, before.map(|before| before.released)),
-        now.held,
-        now.held_max,
+        now.value(Counter::Released),
+        rate(
+            now.value(Counter::Released),
+            before.map(|before| before.value(Counter::Released))
+        ),
+        now.value(Counter::Held),
+        now.value(Counter::HeldMax),
         100.0 * busy as f64 / (busy + idle).max(1) as f64,
     )?;
     writeln!(
         text,
         "checkpoints {} requested, {} committed, stop {:.1} ms, pause {:.1} ms",
-        now.checkpoints.requested,
-        now.checkpoints.committed,
+        now.value(Counter::Requests),
+        now.value(Counter::Commits),
         now.checkpoints.stop_ms,
         now.checkpoints.pause_ms,
     )?;

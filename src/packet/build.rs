@@ -11,8 +11,6 @@ const SHORTEST: usize = 60;
 pub const IPV4_HEADER: usize = 20;
 /// See [`IPV4_HEADER`].
 pub const IPV6_HEADER: usize = 40;
-/// Bytes of an ARP packet over Ethernet and IPv4.
-pub const ARP_PACKET: usize = 28;
 /// Bytes of a neighbour solicitation or advertisement with one option.
 pub const DISCOVERY: usize = 32;
 

@@ -161,19 +161,6 @@ pub const fn update_u32_at(checksum: u16, offset: usize, old: u32, new: u32) -> 
     }
 }
 
-/// [`update_u16`] for UDP, where zero says that there is no checksum and a sum of zero is sent as
-/// 0xffff (RFC 768).
-#[inline]
-pub const fn update_udp(checksum: u16, old: u16, new: u16) -> u16 {
-    if checksum == 0 {
-        return 0;
-    }
-    match update_u16(checksum, old, new) {
-        0 => 0xffff,
-        updated => updated,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -209,12 +196,6 @@ mod tests {
     #[test]
     fn example_of_rfc_1624() {
         assert_eq!(update_u16(0xdd2f, 0x5555, 0x3285), 0x0000);
-    }
-
-    #[test]
-    fn udp_keeps_its_special_zero() {
-        assert_eq!(update_udp(0, 1, 2), 0);
-        assert_eq!(update_udp(0xdd2f, 0x5555, 0x3285), 0xffff);
     }
 
     proptest! {

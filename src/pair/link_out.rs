@@ -1,7 +1,9 @@
 //! The link's own frames, as both roles send them.
 
+use super::mail::ToControl;
 use super::ports::Ports;
 use crate::link::Transmit;
+use crate::protect::PeerLink;
 
 /// Sends what the link itself has to say, as far as there is room; true if there was anything.
 #[inline]
@@ -19,4 +21,13 @@ pub(super) fn link_out<P: Ports>(
     }
     ports.flush_link();
     any
+}
+
+/// Passes on what the peer's control thread has sent to this node's, as far as there is room.
+pub(super) fn pass_notes<P: Ports>(ports: &mut P, link: &mut PeerLink) {
+    while ports.has_mail_room()
+        && let Some(piece) = link.take_note()
+    {
+        ports.post(ToControl::Note(piece));
+    }
 }

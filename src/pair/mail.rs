@@ -2,6 +2,8 @@
 
 use crate::compare::Divergence;
 use crate::flow::FlowKey;
+use crate::frame::Ticks;
+use crate::link::Piece;
 use crate::link::secure::Notice;
 use crate::protect::{Action, QemuEvent, Request};
 use crate::rewrite::Offset;
@@ -22,8 +24,14 @@ pub enum ToPoll {
     Inherit(FlowKey, Offset),
     /// The peer's control thread has reported that its poll core does not run.
     PeerStalls,
+    /// Frames that wait for their counterpart are overdue at this age from now on.
+    Timeout(Ticks),
     /// An operator has announced that this node restarts.
     AnnounceRestart,
+    /// The operator does not wait for the peer to receive that any more.
+    WithdrawRestart,
+    /// Tell the peer's control thread this.
+    Note(Piece),
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.
@@ -50,6 +58,8 @@ pub enum ToControl<F> {
     },
     /// The peer has received the announcement of this node's restart.
     RestartAcknowledged,
+    /// The peer's control thread has sent this.
+    Note(Piece),
     /// What an operator should hear of the link.
     Link(Notice),
 }

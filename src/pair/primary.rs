@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use super::link_out::link_out;
+use super::link_out::{link_out, pass_notes};
 use super::mail::{ToControl, ToPoll};
 use super::output;
 use super::ports::{Burst, Port, Ports};
@@ -163,7 +163,10 @@ impl<B: Burst> PrimaryDriver<B> {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::Timeout(timeout) => self.state.set_timeout(timeout),
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
+                ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
+                ToPoll::Note(piece) => self.state.peer_link().tell(piece),
                 // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }
@@ -370,7 +373,7 @@ impl<B: Burst> PrimaryDriver<B> {
         let state = &mut self.state;
         ports.mirror(&mut self.shares, taken, |share| {
             state.mirrored(share, now);
-            let mut header = state.mirror(share.len(), now);
+            let mut header = state.mirror(share.len());
             link::set_offload(&mut header, share.offload());
             header
         });
@@ -404,6 +407,7 @@ impl<B: Burst> PrimaryDriver<B> {
         if ports.has_mail_room() && self.state.peer_link().take_restart_acknowledged() {
             ports.post(ToControl::RestartAcknowledged);
         }
+        pass_notes(ports, self.state.peer_link());
         let term = self.state.epochs().term();
         if self.saved_term.is_some_and(|saved| saved != term) {
             // It has heard its predecessor's only now.

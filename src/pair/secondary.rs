@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use super::link_out::link_out;
+use super::link_out::{link_out, pass_notes};
 use super::mail::{ToControl, ToPoll};
 use super::ports::{Burst, Port, Ports};
 use super::primary::PrimaryDriver;
@@ -110,7 +110,15 @@ impl<B: Burst> SecondaryDriver<B> {
                 }
                 ToPoll::Fenced { number, down } => self.state.fenced(number, down, now),
                 ToPoll::PeerStalls => self.state.peer_link().peer_stalls(now),
+                ToPoll::Timeout(timeout) => {
+                    // It compares nothing before it has taken over.
+                    if let Some(standby) = &mut self.standby {
+                        standby.set_timeout(timeout);
+                    }
+                }
                 ToPoll::AnnounceRestart => self.state.peer_link().announce_restart(),
+                ToPoll::WithdrawRestart => self.state.peer_link().withdraw_restart(),
+                ToPoll::Note(piece) => self.state.peer_link().tell(piece),
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }
@@ -274,6 +282,7 @@ impl<B: Burst> SecondaryDriver<B> {
         if ports.has_mail_room() && self.state.peer_link().take_restart_acknowledged() {
             ports.post(ToControl::RestartAcknowledged);
         }
+        pass_notes(ports, self.state.peer_link());
         if ports.has_mail_room()
             && let Some(question) = self.state.next_question()
         {

@@ -43,10 +43,15 @@ impl<B: Burst> StandaloneDriver<B> {
 
     fn mail<P: Inputs<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
         while let Some(message) = ports.next_mail() {
-            if let ToPoll::Monitor(event) = message {
-                ports.note(Note::Monitor(event));
-                self.state.monitor(event, now);
-                self.watch(ports);
+            match message {
+                ToPoll::Monitor(event) => {
+                    ports.note(Note::Monitor(event));
+                    self.state.monitor(event, now);
+                    self.watch(ports);
+                }
+                ToPoll::Timeout(timeout) => self.state.set_timeout(timeout),
+                // A comparator has no peer.
+                _ => {}
             }
         }
     }

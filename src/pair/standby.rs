@@ -17,7 +17,7 @@ use crate::frame::Ticks;
 const FRAMES: usize = 256;
 
 /// The frames and when they came; by default none, and room for none.
-pub struct StandbyBacklog<F> {
+pub(crate) struct StandbyBacklog<F> {
     frames: VecDeque<(Ticks, F)>,
 }
 
@@ -31,19 +31,19 @@ impl<F> Default for StandbyBacklog<F> {
 
 impl<F> StandbyBacklog<F> {
     /// None yet. All memory is allocated here.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             frames: VecDeque::with_capacity(FRAMES),
         }
     }
 
     /// Frames in here.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 
     /// Takes in what came now; returns how many older ones were dropped for it.
-    pub fn add(&mut self, frames: impl Iterator<Item = F>, now: Ticks) -> usize {
+    pub(crate) fn add(&mut self, frames: impl Iterator<Item = F>, now: Ticks) -> usize {
         let mut dropped = 0;
         for frame in frames {
             if self.frames.len() == FRAMES {
@@ -56,14 +56,14 @@ impl<F> StandbyBacklog<F> {
     }
 
     /// The primary was heard; returns how many were dropped.
-    pub fn forget(&mut self) -> usize {
+    pub(crate) fn forget(&mut self) -> usize {
         let dropped = self.frames.len();
         self.frames.clear();
         dropped
     }
 
     /// Drops what came before a time; returns how many.
-    pub fn expire(&mut self, oldest: Ticks) -> usize {
+    pub(crate) fn expire(&mut self, oldest: Ticks) -> usize {
         let dropped = self.frames.partition_point(|(came, _)| *came < oldest);
         self.frames.drain(..dropped);
         dropped
@@ -71,7 +71,7 @@ impl<F> StandbyBacklog<F> {
 
     /// Takes out the oldest.
     #[inline]
-    pub fn next(&mut self) -> Option<F> {
+    pub(crate) fn next(&mut self) -> Option<F> {
         self.frames.pop_front().map(|(_, frame)| frame)
     }
 }

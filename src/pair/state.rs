@@ -38,7 +38,7 @@ pub(super) struct PairState<B: Burst> {
 
 impl<B: Burst> PairState<B> {
     /// A pair that is polled from now on, at a fence of this generation.
-    pub fn new(generation: u64, times: Times, backlog: StandbyBacklog<B::Frame>) -> Self {
+    pub(crate) fn new(generation: u64, times: Times, backlog: StandbyBacklog<B::Frame>) -> Self {
         Self {
             generation,
             rx: B::default(),
@@ -51,7 +51,7 @@ impl<B: Burst> PairState<B> {
 
     /// Passes a quiescent point; returns how often the ring has stopped since the one before.
     #[inline]
-    pub fn stops(&mut self, ports: &mut impl Ports<Burst = B>) -> u64 {
+    pub(crate) fn stops(&mut self, ports: &mut impl Ports<Burst = B>) -> u64 {
         let generation = ports.quiesce();
         let stops = generation.wrapping_sub(self.generation);
         self.generation = generation;
@@ -59,7 +59,7 @@ impl<B: Burst> PairState<B> {
     }
 
     /// Frames that are in here.
-    pub fn frames(&self) -> usize {
+    pub(crate) fn frames(&self) -> usize {
         self.rx.len() + self.input.len() + self.backlog.len()
     }
 }

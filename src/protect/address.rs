@@ -27,7 +27,7 @@ pub(super) struct Address {
 
 impl Address {
     /// A frame from here that begins with an Ethernet header.
-    pub fn frame(&self, to: &[u8; 6], ether_type: u16) -> Announcement {
+    pub(crate) fn frame(&self, to: &[u8; 6], ether_type: u16) -> Announcement {
         let mut frame = Announcement::default();
         let tags = &self.tags[..self.tags_len.into()];
         frame.ethernet(to, &self.mac, tags, ether_type);
@@ -35,7 +35,7 @@ impl Address {
     }
 
     /// A frame of neighbour discovery from here; its checksum is written.
-    pub fn discovery(
+    pub(crate) fn discovery(
         &self,
         mac: &[u8; 6],
         [from, to]: [Ipv6Addr; 2],

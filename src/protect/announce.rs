@@ -52,7 +52,7 @@ pub(crate) struct Announcer {
 
 impl Announcer {
     /// Knows no address. `millisecond` is how many ticks that is.
-    pub fn new(millisecond: Ticks) -> Self {
+    pub(crate) fn new(millisecond: Ticks) -> Self {
         Self {
             addresses: [None; ADDRESSES],
             next: 0,
@@ -67,7 +67,7 @@ impl Announcer {
     }
 
     /// Looks at a frame that the VM sent; `packet` was parsed from its first segment, `head`.
-    pub fn learn(&mut self, head: &[u8], packet: &Packet) {
+    pub(crate) fn learn(&mut self, head: &[u8], packet: &Packet) {
         let speaks_for_itself = matches!(
             packet.kind,
             Kind::Arp | Kind::NeighbourDiscovery | Kind::Igmp | Kind::Mld
@@ -100,7 +100,7 @@ impl Announcer {
     }
 
     /// Takes in a segment that the VM sent: its receiver may be a neighbour.
-    pub fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
+    pub(crate) fn speaks_to(&mut self, head: &[u8], packet: &Packet) {
         if is_of_a_connection(packet)
             && let Some(vm) = source(head, packet)
             && let (Some(mac), Some(ip)) = (destination(head), packet.key.dst_ip())
@@ -111,7 +111,7 @@ impl Announcer {
     }
 
     /// Takes in a segment that was sent to the VM: its sender may be a neighbour.
-    pub fn hears(&mut self, head: &[u8], packet: &Packet) {
+    pub(crate) fn hears(&mut self, head: &[u8], packet: &Packet) {
         if is_of_a_connection(packet)
             && let Some(peer) = source(head, packet)
             && let (Some(mac), Some(ip)) = (destination(head), packet.key.src_ip())
@@ -134,17 +134,17 @@ impl Announcer {
     }
 
     /// It has not begun.
-    pub fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.since.is_none() && self.round == 0
     }
 
     /// All is said.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.since.is_none() && self.round > 0
     }
 
     /// The VM speaks from here now.
-    pub fn begin(&mut self, now: Ticks) {
+    pub(crate) fn begin(&mut self, now: Ticks) {
         self.since = Some(now);
         (self.round, self.cursor) = (0, 0);
         self.neighbours.begin();
@@ -152,7 +152,7 @@ impl Announcer {
     }
 
     /// The next frame that is due.
-    pub fn next(&mut self, now: Ticks) -> Option<Announcement> {
+    pub(crate) fn next(&mut self, now: Ticks) -> Option<Announcement> {
         let since = self.since?;
         while let Some(after) = ROUNDS.get(self.round) {
             if now.saturating_sub(since) < after * self.millisecond {

@@ -121,7 +121,11 @@ impl<F: Frame> Comparison<F> {
 
     fn diverged(&mut self, divergence: Divergence<F>) {
         let cause = Cause::Difference(divergence.reason);
-        self.checkpoints.want(cause, divergence.seen);
+        match divergence.reason {
+            // The overflow flag counts it: it has those, too, that come behind another divergence.
+            Reason::SecondaryOverflow => self.checkpoints.want_uncounted(cause, divergence.seen),
+            _ => self.checkpoints.want(cause, divergence.seen),
+        }
         match self.record {
             Some(_) => self.unrecorded += 1,
             None => self.record = Some(divergence),

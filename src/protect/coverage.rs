@@ -25,35 +25,35 @@ pub(super) struct Coverage {
 
 impl Coverage {
     /// The PVM's ring is polled in this epoch.
-    pub fn hear(&mut self, epoch: u32) {
+    pub(crate) fn hear(&mut self, epoch: u32) {
         self.heard = Some(epoch);
         self.due = true;
     }
 
     /// Another primary, or the same from the start.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         (self.heard, self.covers, self.asked) = (None, None, None);
     }
 
     /// The SVM's ring has stopped.
-    pub fn ring_stopped(&mut self) {
+    pub(crate) fn ring_stopped(&mut self) {
         if std::mem::take(&mut self.all_reported) {
             self.covers = self.heard;
         }
     }
 
     /// The ring runs, and the monitor has reported everything before.
-    pub fn all_reported(&mut self) {
+    pub(crate) fn all_reported(&mut self) {
         self.all_reported = true;
     }
 
     /// The SVM may run where it did not when it was asked.
-    pub fn may_run(&mut self) {
+    pub(crate) fn may_run(&mut self) {
         self.due = true;
     }
 
     /// The next question whether the SVM runs. To be asked only while its ring does not.
-    pub fn next_question(&mut self) -> Option<u32> {
+    pub(crate) fn next_question(&mut self) -> Option<u32> {
         if !self.due || self.heard.is_none() || self.heard == self.covers {
             return None;
         }
@@ -64,7 +64,7 @@ impl Coverage {
     }
 
     /// The SVM ran when it was asked this, and the monitor has reported every stop before.
-    pub fn ran(&mut self, question: u32) {
+    pub(crate) fn ran(&mut self, question: u32) {
         if question != self.questions {
             return;
         }
@@ -76,7 +76,7 @@ impl Coverage {
     }
 
     /// What a report of the stop that the monitor tells of now covers.
-    pub fn covers(&self) -> Option<u32> {
+    pub(crate) fn covers(&self) -> Option<u32> {
         self.covers
     }
 }

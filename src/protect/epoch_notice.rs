@@ -18,33 +18,33 @@ pub(super) struct EpochNotice {
 
 impl EpochNotice {
     /// The ring has stopped. Nothing is said of the next epoch before it runs again.
-    pub fn fence(&mut self) {
+    pub(crate) fn fence(&mut self) {
         (self.epoch, self.runs) = (false, false);
     }
 
     /// A session began. The peer knows no epoch, and learns the next one when that is committed. `runs` says whether
     /// the ring does, `offsets` whether there are offsets to send first.
-    pub fn session(&mut self, runs: bool, offsets: bool) {
+    pub(crate) fn session(&mut self, runs: bool, offsets: bool) {
         (self.epoch, self.runs, self.offsets) = (false, runs, offsets);
     }
 
     /// The peer was sent all offsets.
-    pub fn offsets_sent(&mut self) {
+    pub(crate) fn offsets_sent(&mut self) {
         self.offsets = false;
     }
 
     /// The ring is polled from now on.
-    pub fn ring_runs(&mut self) {
+    pub(crate) fn ring_runs(&mut self) {
         self.runs = true;
     }
 
     /// The SVM has loaded the state with which the epoch began.
-    pub fn committed(&mut self) {
+    pub(crate) fn committed(&mut self) {
         self.epoch = true;
     }
 
     /// Sends what is due, if the link takes it now.
-    pub fn send(&mut self, epoch: u32, in_colo: bool, link: &mut Endpoint) {
+    pub(crate) fn send(&mut self, epoch: u32, in_colo: bool, link: &mut Endpoint) {
         if self.epoch && !self.offsets && link.send(Message::Epoch(epoch)).is_ok() {
             (self.epoch, self.runs) = (false, false);
         }

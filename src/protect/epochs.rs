@@ -94,6 +94,11 @@ impl<F: Frame> Epochs<F> {
         self.output.mode() == Mode::Alone
     }
 
+    /// Whether the peer is lost and its VM certainly sends nothing any more.
+    pub fn is_peer_gone(&self) -> bool {
+        self.leadership.is_certain()
+    }
+
     /// Takeovers before this node led.
     pub fn term(&self) -> u32 {
         self.leadership.term()

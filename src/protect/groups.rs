@@ -60,7 +60,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Knows none.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             kept: [None; GROUPS],
             next: 0,
@@ -68,7 +68,7 @@ impl Groups {
     }
 
     /// Takes in what the VM reports in this frame, which it sent as `vm`; `packet` was parsed from its first segment, `head`.
-    pub fn learn(&mut self, head: &[u8], packet: &Packet, vm: Address) {
+    pub(crate) fn learn(&mut self, head: &[u8], packet: &Packet, vm: Address) {
         if !matches!(packet.kind, Kind::Igmp | Kind::Mld) {
             return;
         }
@@ -164,14 +164,14 @@ impl Groups {
     }
 
     /// All are to be reported again from the first round on.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         for kept in self.kept.iter_mut().flatten() {
             kept.rounds = 0;
         }
     }
 
     /// The next report, if there is a group that was reported in fewer rounds than `rounds`.
-    pub fn next(&mut self, rounds: usize) -> Option<Announcement> {
+    pub(crate) fn next(&mut self, rounds: usize) -> Option<Announcement> {
         let due = |kept: &&mut Membership| kept.rounds < rounds;
         let membership = self.kept.iter_mut().flatten().find(due)?;
         membership.rounds = rounds;

@@ -54,7 +54,7 @@ pub(super) struct HandshakeGate<F> {
 
 impl<F: Frame> HandshakeGate<F> {
     /// None wait.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             waiting: VecDeque::with_capacity(WAITING),
             freed: 0,
@@ -65,18 +65,18 @@ impl<F: Frame> HandshakeGate<F> {
     }
 
     /// Frames in here.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// When the frame that waits for longest arrived.
-    pub fn oldest(&self) -> Option<Ticks> {
+    pub(crate) fn oldest(&self) -> Option<Ticks> {
         let waits = self.waiting.get(self.freed)?;
         Some(waits.release.arrived)
     }
 
     /// The next frame that may leave.
-    pub fn next_release(
+    pub(crate) fn next_release(
         &mut self,
         comparator: &mut Dispatcher<F>,
         link: &mut Endpoint,
@@ -150,7 +150,7 @@ impl<F: Frame> HandshakeGate<F> {
     }
 
     /// The SVM is about to load numbers that have no offset: those that were not sent are void.
-    pub fn fence(&mut self, comparator: &mut Dispatcher<F>) {
+    pub(crate) fn fence(&mut self, comparator: &mut Dispatcher<F>) {
         self.void |= self.unsent.take().is_some();
         while comparator.next_synchronized().is_some() {
             self.void = true;
@@ -158,7 +158,7 @@ impl<F: Frame> HandshakeGate<F> {
     }
 
     /// The sent ISNs are void. All frames wait for a commit, and so do later ones that open a connection.
-    pub fn revoke(&mut self) {
+    pub(crate) fn revoke(&mut self) {
         self.void |= self.found;
         for waiting in self.waiting.iter_mut().skip(self.freed) {
             waiting.control = None;
@@ -166,13 +166,13 @@ impl<F: Frame> HandshakeGate<F> {
     }
 
     /// No ISNs are needed any more: all frames may leave.
-    pub fn free(&mut self) {
+    pub(crate) fn free(&mut self) {
         self.freed = self.waiting.len();
         (self.found, self.void) = (false, false);
     }
 
     /// Drops all. Returns their number.
-    pub fn discard(&mut self) -> usize {
+    pub(crate) fn discard(&mut self) -> usize {
         let dropped = self.waiting.len();
         self.waiting.clear();
         self.freed = 0;

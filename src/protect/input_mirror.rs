@@ -18,7 +18,7 @@ pub(super) struct InputMirror {
 
 impl InputMirror {
     /// Nothing was mirrored yet. An SVM may take no input for less than this.
-    pub fn new(timeout: Ticks) -> Self {
+    pub(crate) fn new(timeout: Ticks) -> Self {
         Self {
             timeout,
             stalled: None,
@@ -27,36 +27,40 @@ impl InputMirror {
         }
     }
 
+    /// The SVM may take no input for less than this from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Ticks) {
+        self.timeout = timeout;
+    }
+
     /// Input frames mirrored.
-    pub fn mirrored(&self) -> u64 {
+    pub(crate) fn mirrored(&self) -> u64 {
         self.mirrored
     }
 
     /// Input frames that could not be mirrored.
-    pub fn missed(&self) -> u64 {
+    pub(crate) fn missed(&self) -> u64 {
         self.missed
     }
 
     /// The bytes to put in front of a frame of this length.
-    pub fn header(
+    pub(crate) fn header(
         &mut self,
         link: &mut Endpoint,
         epoch: u32,
         length: usize,
-        now: Ticks,
     ) -> [u8; DATA_HEADER] {
         self.mirrored += 1;
-        link.data_header(epoch, length as u32, now)
+        link.data_header(epoch, length as u32)
     }
 
     /// The guest's ring has taken input that the SVM cannot get.
-    pub fn miss(&mut self, frames: usize) {
+    pub(crate) fn miss(&mut self, frames: usize) {
         self.missed += frames as u64;
     }
 
     /// Whether the SVM has taken no input for the timeout while the PVM's waits for it. To be asked all the time;
     /// `mirrors` says whether there is an SVM to wait for.
-    pub fn stalls(&mut self, mirrors: bool, link: &Endpoint, now: Ticks) -> bool {
+    pub(crate) fn stalls(&mut self, mirrors: bool, link: &Endpoint, now: Ticks) -> bool {
         if !mirrors || link.room() >= BURST {
             self.stalled = None;
             return false;
@@ -84,7 +88,7 @@ mod tests {
         let granted = end.room();
         while end.room() >= BURST {
             assert!(!mirror.stalls(true, &end, 1_000));
-            mirror.header(&mut end, 1, 60, 1);
+            mirror.header(&mut end, 1, 60);
         }
         assert_eq!(mirror.mirrored() as usize, granted - BURST + 1);
         assert!(!mirror.stalls(true, &end, 10));

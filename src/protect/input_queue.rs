@@ -33,7 +33,7 @@ pub(super) struct InputQueue<F> {
 
 impl<F> InputQueue<F> {
     /// No frame waits. The other node may send `window` frames ahead.
-    pub fn new(window: u32) -> Self {
+    pub(crate) fn new(window: u32) -> Self {
         // The window counts frames that were granted; heartbeats in between may let a few more come.
         let limit = window as usize * 2;
         Self {
@@ -43,17 +43,17 @@ impl<F> InputQueue<F> {
     }
 
     /// Frames in here.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 
     /// The frames, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &F> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &F> {
         self.frames.iter().map(|mirrored| &mirrored.frame)
     }
 
     /// Takes in a frame; false if there is no room, and the frame is dropped.
-    pub fn push(&mut self, frame: F, epoch: u32, after: u32, link: &mut Endpoint) -> bool {
+    pub(crate) fn push(&mut self, frame: F, epoch: u32, after: u32, link: &mut Endpoint) -> bool {
         if self.frames.len() == self.limit {
             return false;
         }
@@ -67,7 +67,7 @@ impl<F> InputQueue<F> {
     }
 
     /// The next frame that the SVM gets in this epoch if it runs, or that is too old for it.
-    pub fn next(&mut self, epoch: u32, runs: bool, link: &mut Endpoint) -> Option<Next<F>> {
+    pub(crate) fn next(&mut self, epoch: u32, runs: bool, link: &mut Endpoint) -> Option<Next<F>> {
         let first = self.frames.front()?;
         let stale = before(first.epoch, epoch);
         if !stale && (first.epoch != epoch || !runs || !link.has_received(first.after)) {
@@ -82,7 +82,7 @@ impl<F> InputQueue<F> {
     }
 
     /// Drops all: their senders have no acknowledgment of them.
-    pub fn clear(&mut self, link: &mut Endpoint) {
+    pub(crate) fn clear(&mut self, link: &mut Endpoint) {
         self.frames.clear();
         link.set_backlog(0);
     }

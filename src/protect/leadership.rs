@@ -51,7 +51,7 @@ pub(super) struct Leadership {
 
 impl Leadership {
     /// Of the VM that led first.
-    pub fn new(failover: Failover) -> Self {
+    pub(crate) fn new(failover: Failover) -> Self {
         Self {
             peer: Peer::new(failover),
             term: 0,
@@ -63,63 +63,68 @@ impl Leadership {
     }
 
     /// This node has taken over from one of this term, if it has heard the term.
-    pub fn succeed(&mut self, term: Option<u32>) {
+    pub(crate) fn succeed(&mut self, term: Option<u32>) {
         self.term = term.unwrap_or(0).wrapping_add(1);
         self.unheard = term.is_none();
     }
 
     /// This node has a secondary, which may take over.
-    pub fn has_follower(&mut self) {
+    pub(crate) fn has_follower(&mut self) {
         self.unheard = false;
     }
 
     /// Takeovers before this node led.
-    pub fn term(&self) -> u32 {
+    pub(crate) fn term(&self) -> u32 {
         self.term
     }
 
     /// Whether somebody has to say who goes on.
-    pub fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.ended || self.superseded || self.is_peer_lost()
     }
 
     /// Whether the other node is not heard, or COLO has ended.
-    pub fn is_peer_lost(&self) -> bool {
+    pub(crate) fn is_peer_lost(&self) -> bool {
         self.peer.is_lost()
     }
 
+    /// Whether the peer is lost and its VM certainly sends nothing any more.
+    pub(super) fn is_certain(&self) -> bool {
+        self.peer.is_certain()
+    }
+
     /// Times the peer was lost.
-    pub fn losses(&self) -> u64 {
+    pub(crate) fn losses(&self) -> u64 {
         self.losses
     }
 
     /// Whether QEMU takes no more checkpoints of this COLO.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Whether another VM speaks in this one's place.
-    pub fn is_superseded(&self) -> bool {
+    pub(crate) fn is_superseded(&self) -> bool {
         self.superseded
     }
 
     /// The COLO that ended is history: another begins, it goes on after all, or nobody waits for it.
-    pub fn forget_end(&mut self) {
+    pub(crate) fn forget_end(&mut self) {
         self.ended = false;
     }
 
     /// QEMU takes no more checkpoints of this COLO.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
     /// Another QEMU runs the VM, or the same one got the failover command.
-    pub fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self) {
         (self.ended, self.superseded) = (false, false);
     }
 
     /// Another node says that it leads in this term.
-    pub fn hear(&mut self, term: u32) -> Leader {
+    pub(crate) fn hear(&mut self, term: u32) -> Leader {
         if self.unheard {
             self.succeed(Some(term));
             Leader::Predecessor
@@ -131,12 +136,12 @@ impl Leadership {
     }
 
     /// Another VM speaks in this one's place, and there is nothing more to checkpoint.
-    pub fn supersede(&mut self) {
+    pub(crate) fn supersede(&mut self) {
         (self.ended, self.superseded) = (true, true);
     }
 
     /// Looks for the other node. `watches` says that there is a pair, `silent` that the link is.
-    pub fn observe(&mut self, watches: bool, silent: bool, now: Ticks) -> Found {
+    pub(crate) fn observe(&mut self, watches: bool, silent: bool, now: Ticks) -> Found {
         let lost = watches && !self.superseded && (self.ended || silent);
         let was_lost = self.is_peer_lost();
         self.losses += u64::from(lost && !was_lost);
@@ -151,12 +156,12 @@ impl Leadership {
 
     /// What the control thread is to do about a peer that is lost; `able` as in
     /// [`Peer::next_action`].
-    pub fn next_action(&mut self, now: Ticks, able: bool) -> Option<Action> {
+    pub(crate) fn next_action(&mut self, now: Ticks, able: bool) -> Option<Action> {
         self.peer.next_action(now, able)
     }
 
     /// What a fencing command came to.
-    pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
+    pub(crate) fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
         self.peer.fenced(number, down, now);
     }
 }

@@ -19,50 +19,50 @@ pub(super) struct LoadReporter {
 
 impl LoadReporter {
     /// A session began: the primary knows nothing.
-    pub fn session(&mut self) {
+    pub(crate) fn session(&mut self) {
         self.coverage.forget();
         self.sent_able = None;
     }
 
     /// The PVM's ring is polled in this epoch.
-    pub fn hear(&mut self, epoch: u32) {
+    pub(crate) fn hear(&mut self, epoch: u32) {
         self.coverage.hear(epoch);
     }
 
     /// The SVM's ring has stopped.
-    pub fn ring_stopped(&mut self) {
+    pub(crate) fn ring_stopped(&mut self) {
         self.coverage.ring_stopped();
     }
 
     /// The SVM's ring runs, and its monitor has reported everything before.
-    pub fn all_reported(&mut self) {
+    pub(crate) fn all_reported(&mut self) {
         self.coverage.all_reported();
     }
 
     /// The monitor answers. A stop before is not known to it.
-    pub fn connected(&mut self) {
+    pub(crate) fn connected(&mut self) {
         self.vm_stopped = false;
         self.coverage.may_run();
     }
 
     /// The monitor is gone.
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.vm_stopped = false;
     }
 
     /// STOP.
-    pub fn stopped(&mut self) {
+    pub(crate) fn stopped(&mut self) {
         (self.vm_stopped, self.for_load) = (true, false);
     }
 
     /// The VM was stopped for a load when it was asked why.
-    pub fn stopped_for(&mut self, load: bool) {
+    pub(crate) fn stopped_for(&mut self, load: bool) {
         self.for_load |= load;
     }
 
     /// RESUME: reports a load if QEMU had stopped the VM for one. `takes_loads` says that it would be a state of this
     /// COLO's.
-    pub fn resumed(&mut self, takes_loads: bool, link: &mut Endpoint) {
+    pub(crate) fn resumed(&mut self, takes_loads: bool, link: &mut Endpoint) {
         let stopped = std::mem::take(&mut self.vm_stopped);
         if stopped && self.for_load && takes_loads {
             // A full queue means that the primary hears nothing anyway, and asks again.
@@ -73,7 +73,7 @@ impl LoadReporter {
 
     /// The primary must know whether a report may come: it waits for one, or holds what nobody proves. Where the
     /// queue is full now, this is sent later.
-    pub fn send_able(&mut self, able: bool, link: &mut Endpoint) {
+    pub(crate) fn send_able(&mut self, able: bool, link: &mut Endpoint) {
         if link.has_session()
             && self.sent_able != Some(able)
             && link.send(Message::Witnesses(able)).is_ok()
@@ -83,7 +83,7 @@ impl LoadReporter {
     }
 
     /// The next question whether the SVM runs. To be asked only while its ring does not.
-    pub fn next_question(&mut self) -> Option<u32> {
+    pub(crate) fn next_question(&mut self) -> Option<u32> {
         if self.vm_stopped {
             return None;
         }
@@ -91,7 +91,7 @@ impl LoadReporter {
     }
 
     /// The SVM ran when it was asked this.
-    pub fn ran(&mut self, question: u32) {
+    pub(crate) fn ran(&mut self, question: u32) {
         self.coverage.ran(question);
     }
 }

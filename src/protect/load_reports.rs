@@ -22,7 +22,7 @@ pub(super) struct LoadReports {
 
 impl LoadReports {
     /// None came so far. A ring waits so long for one.
-    pub fn new(patience: Ticks) -> Self {
+    pub(crate) fn new(patience: Ticks) -> Self {
         Self {
             able: None,
             last: Reports::default(),
@@ -31,33 +31,33 @@ impl LoadReports {
     }
 
     /// A session began: what the peer said before does not count.
-    pub fn session(&mut self) {
+    pub(crate) fn session(&mut self) {
         self.able = None;
     }
 
     /// The secondary says whether it can report loads.
-    pub fn hear_able(&mut self, able: bool) {
+    pub(crate) fn hear_able(&mut self, able: bool) {
         self.able = Some(able);
     }
 
     /// The secondary reports a load.
-    pub fn hear(&mut self, covers: Option<u32>) {
+    pub(crate) fn hear(&mut self, covers: Option<u32>) {
         self.last.number = self.last.number.wrapping_add(1);
         self.last.covers = covers;
     }
 
     /// Whether one may come, as far as the secondary has said.
-    pub fn may_come(&self) -> bool {
+    pub(crate) fn may_come(&self) -> bool {
         self.able != Some(false)
     }
 
     /// How long a ring waits for one.
-    pub fn patience(&self) -> Ticks {
+    pub(crate) fn patience(&self) -> Ticks {
         self.patience
     }
 
     /// All so far.
-    pub fn last(&self) -> Reports {
+    pub(crate) fn last(&self) -> Reports {
         self.last
     }
 }

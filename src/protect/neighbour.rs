@@ -51,7 +51,7 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     /// Knows nobody.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             kept: [None; NEIGHBOURS],
             next: 0,
@@ -59,14 +59,14 @@ impl Neighbours {
     }
 
     /// Takes in whom a VM asks for in this frame, which it sent as `vm`.
-    pub fn asks(&mut self, head: &[u8], packet: &Packet, vm: Address) {
+    pub(crate) fn asks(&mut self, head: &[u8], packet: &Packet, vm: Address) {
         if let Some(ip) = target(head, packet) {
             self.keep(vm, ip, None);
         }
     }
 
     /// Takes in that a VM and this peer, whose frames have this MAC address, speak to each other.
-    pub fn speaks(&mut self, vm: Address, ip: IpAddr, mac: [u8; 6]) {
+    pub(crate) fn speaks(&mut self, vm: Address, ip: IpAddr, mac: [u8; 6]) {
         self.keep(vm, ip, Some(mac));
     }
 
@@ -91,14 +91,14 @@ impl Neighbours {
     }
 
     /// All are to be asked again from the first round on.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         for kept in self.kept.iter_mut().flatten() {
             kept.rounds = 0;
         }
     }
 
     /// The next question, if one was not asked in each of `rounds` rounds.
-    pub fn next(&mut self, rounds: usize) -> Option<Announcement> {
+    pub(crate) fn next(&mut self, rounds: usize) -> Option<Announcement> {
         let due = |kept: &&mut Neighbour| kept.rounds < rounds;
         let neighbour = self.kept.iter_mut().flatten().find(due)?;
         neighbour.rounds = rounds;

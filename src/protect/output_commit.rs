@@ -40,7 +40,7 @@ pub(super) struct OutputCommit<F> {
 
 impl<F: Frame> OutputCommit<F> {
     /// Nothing is protected yet. A worker behind each of `ends` compares its share of the flows.
-    pub fn new(setup: Setup, ends: Vec<DispatcherEnd<F>>, table: RedirectionTable) -> Self {
+    pub(crate) fn new(setup: Setup, ends: Vec<DispatcherEnd<F>>, table: RedirectionTable) -> Self {
         Self {
             mode: Mode::Off,
             hold: setup.limits.primary,
@@ -53,58 +53,64 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// Whether the guest's output is compared.
-    pub fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// Whether what the PVM sends goes to the comparator.
-    pub fn compares(&self) -> bool {
+    pub(crate) fn compares(&self) -> bool {
         matches!(self.mode, Mode::On | Mode::Uncertain)
     }
 
     /// Number of the epoch that the PVM runs, or will run when it starts again.
-    pub fn epoch(&self) -> u32 {
+    pub(crate) fn epoch(&self) -> u32 {
         self.epoch
     }
 
     /// The next fence ends this epoch.
-    pub fn set_epoch(&mut self, epoch: u32) {
+    pub(crate) fn set_epoch(&mut self, epoch: u32) {
         self.epoch = epoch;
     }
 
     /// The epoch that began with the last commit.
-    pub fn committed(&self) -> Option<u32> {
+    pub(crate) fn committed(&self) -> Option<u32> {
         self.committed
     }
 
+    /// Frames that wait are overdue at this age from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Ticks) {
+        self.timeout = timeout;
+        self.comparison.comparator.set_timeout(timeout);
+    }
+
     /// The comparator and its findings.
-    pub fn comparison(&self) -> &Comparison<F> {
+    pub(crate) fn comparison(&self) -> &Comparison<F> {
         &self.comparison
     }
 
     /// The comparator and its findings, for what does not depend on epochs.
     #[inline]
-    pub fn comparison_mut(&mut self) -> &mut Comparison<F> {
+    pub(crate) fn comparison_mut(&mut self) -> &mut Comparison<F> {
         &mut self.comparison
     }
 
     /// The requests, which take QEMU's answers.
-    pub fn checkpoints_mut(&mut self) -> &mut Checkpoints {
+    pub(crate) fn checkpoints_mut(&mut self) -> &mut Checkpoints {
         &mut self.comparison.checkpoints
     }
 
     /// Frames that are in here.
-    pub fn frames(&self) -> usize {
+    pub(crate) fn frames(&self) -> usize {
         self.comparison.frames() + self.handshake_gate.len()
     }
 
     /// P that wait for their counterpart, a commit or an acknowledgment.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.comparison.comparator.held() + self.handshake_gate.len()
     }
 
     /// Whether a burst of P has room.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let all_left = || {
             let comparator = &self.comparison.comparator;
             comparator.room() >= self.hold && self.handshake_gate.len() == 0
@@ -117,7 +123,7 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// Takes in P and S of the epoch that the PVM runs.
-    pub fn ingest(
+    pub(crate) fn ingest(
         &mut self,
         primary: &mut impl Iterator<Item = F>,
         secondary: &mut impl Iterator<Item = F>,
@@ -128,21 +134,21 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// Takes in a RST that the client sent and that both VMs get.
-    pub fn client_reset(&mut self, packet: &Packet, now: Ticks) {
+    pub(crate) fn client_reset(&mut self, packet: &Packet, now: Ticks) {
         if self.mode == Mode::On {
             self.comparison.comparator.client_reset(packet, now);
         }
     }
 
     /// What was taken in so far belongs to the epoch that ends here.
-    pub fn fence(&mut self) {
+    pub(crate) fn fence(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.comparison.comparator.fence();
         self.handshake_gate.fence(&mut self.comparison.comparator);
     }
 
     /// The VM entered COLO: both VMs are equal now.
-    pub fn begin(&mut self, now: Ticks) {
+    pub(crate) fn begin(&mut self, now: Ticks) {
         self.comparison.checkpoints.settle();
         // What left meanwhile was not followed.
         self.comparison.discard();
@@ -150,7 +156,7 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// The SVM has loaded the PVM's state: what is held may leave, and comparing begins again.
-    pub fn commit(&mut self, now: Ticks) {
+    pub(crate) fn commit(&mut self, now: Ticks) {
         self.comparison.checkpoints.committed();
         self.compare_again(now);
     }
@@ -163,13 +169,13 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// Holds everything until the next commit.
-    pub fn suspend(&mut self) {
+    pub(crate) fn suspend(&mut self) {
         self.comparison.comparator.suspend();
         self.mode = Mode::Uncertain;
     }
 
     /// The same where it may be so already. There is a cause to ask for a checkpoint if one may come.
-    pub fn mark_uncertain(&mut self, cause: Option<Cause>, now: Ticks) {
+    pub(crate) fn mark_uncertain(&mut self, cause: Option<Cause>, now: Ticks) {
         if !self.comparison.comparator.is_suspended() {
             self.comparison.comparator.suspend();
         }
@@ -183,7 +189,7 @@ impl<F: Frame> OutputCommit<F> {
 
     /// The SVM does not go on, and this VM does: what is held leaves, and nothing is compared. `mode`
     /// says whether QEMU knows.
-    pub fn go_on_alone(&mut self, mode: Mode, now: Ticks) {
+    pub(crate) fn go_on_alone(&mut self, mode: Mode, now: Ticks) {
         self.comparison.comparator.commit(now);
         self.handshake_gate.free();
         self.mode = mode;
@@ -191,7 +197,7 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// The VM that sent what is held is gone: nothing of that may leave, and nothing is compared.
-    pub fn start_over(&mut self, now: Ticks) {
+    pub(crate) fn start_over(&mut self, now: Ticks) {
         self.comparison.discard();
         self.comparison
             .count_discarded(self.handshake_gate.discard());
@@ -201,25 +207,25 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// What left while this VM was alone is known to QEMU, which has begun another COLO.
-    pub fn await_begin(&mut self) {
+    pub(crate) fn await_begin(&mut self) {
         if self.mode == Mode::Alone {
             self.mode = Mode::Off;
         }
     }
 
     /// The peer knows nothing that it was sent.
-    pub fn revoke(&mut self) {
+    pub(crate) fn revoke(&mut self) {
         self.handshake_gate.revoke();
     }
 
     /// Wants a checkpoint.
-    pub fn want(&mut self, cause: Cause, seen: Ticks) {
+    pub(crate) fn want(&mut self, cause: Cause, seen: Ticks) {
         self.comparison.checkpoints.want(cause, seen);
     }
 
     /// Forgets quiet flows, and wants a checkpoint for what has waited for too long; `lost` says that
     /// nothing more comes from the SVM.
-    pub fn tick(&mut self, lost: bool, now: Ticks) {
+    pub(crate) fn tick(&mut self, lost: bool, now: Ticks) {
         self.comparison.comparator.age(now, BURST);
         if self.comparison.checkpoints.is_wanted() {
             return;
@@ -236,7 +242,7 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// The next P that may leave. The link gets a connection's ISNs before any frame of it leaves.
-    pub fn next_release(&mut self, link: &mut Endpoint) -> Option<Release<F>> {
+    pub(crate) fn next_release(&mut self, link: &mut Endpoint) -> Option<Release<F>> {
         let send_isns = match self.mode {
             Mode::On => SendIsns::In(self.epoch),
             Mode::Uncertain => SendIsns::Later,
@@ -247,7 +253,7 @@ impl<F: Frame> OutputCommit<F> {
     }
 
     /// The next checkpoint request, if QEMU can take one.
-    pub fn next_request(&mut self, now: Ticks, able: bool) -> Option<Request> {
+    pub(crate) fn next_request(&mut self, now: Ticks, able: bool) -> Option<Request> {
         self.comparison
             .checkpoints
             .next(now, able && self.compares())

@@ -63,7 +63,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A peer that is not lost.
-    pub fn new(failover: Failover) -> Self {
+    pub(crate) fn new(failover: Failover) -> Self {
         Self {
             failover,
             lost: None,
@@ -76,7 +76,7 @@ impl Peer {
     }
 
     /// Takes in whether the peer is lost now; `fence` says whether this node may make sure of it.
-    pub fn observe(&mut self, lost: bool, fence: bool, now: Ticks) {
+    pub(crate) fn observe(&mut self, lost: bool, fence: bool, now: Ticks) {
         if lost == self.lost.is_some() {
             return;
         }
@@ -92,17 +92,17 @@ impl Peer {
     }
 
     /// The peer is lost.
-    pub fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.lost.is_some()
     }
 
     /// The peer is lost and its VM sends nothing any more, for certain.
-    pub fn is_certain(&self) -> bool {
+    pub(crate) fn is_certain(&self) -> bool {
         self.certain
     }
 
     /// A fencing command has ended; `down` says that the peer certainly is.
-    pub fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
+    pub(crate) fn fenced(&mut self, number: u32, down: bool, now: Ticks) {
         if number != self.number || self.fencing != Fencing::Running {
             return;
         }
@@ -126,7 +126,7 @@ impl Peer {
 
     /// What is to be done now; `able` says that this node's own VM answers and its QEMU has not
     /// got the failover command yet. A node without a VM has nobody to fence a peer for.
-    pub fn next_action(&mut self, now: Ticks, able: bool) -> Option<Action> {
+    pub(crate) fn next_action(&mut self, now: Ticks, able: bool) -> Option<Action> {
         if !able {
             return None;
         }

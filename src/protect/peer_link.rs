@@ -1,19 +1,26 @@
-//! This node's end of the link, with the restarts that either node announces over it.
+//! This node's end of the link, with what concerns no role: the restarts that either node announces over it, and what
+//! the control threads tell each other.
 //!
-//! In: frames, sessions, an operator's announcement. Out: what the other node says but for its restarts, messages, and
-//! the link's own frames.
+//! In: frames, sessions, an operator's announcement, the control thread's notes. Out: what the other node says but for
+//! these, its notes, messages, and the link's own frames.
+
+use std::collections::VecDeque;
 
 use super::Setup;
 use super::restart::RestartNotice;
 use crate::frame::Ticks;
 use crate::link::secure::Begun;
-use crate::link::{Endpoint, Event, Message, Transmit};
+use crate::link::{Endpoint, Event, Message, Piece, Transmit};
+
+/// Pieces of notes that wait for the control thread at most: one longest text.
+const NOTES: usize = 80;
 
 /// One end of the link.
 pub(crate) struct PeerLink {
     /// Its numbers, acknowledgments and grants.
     pub(super) end: Endpoint,
     restart: RestartNotice,
+    notes: VecDeque<Piece>,
 }
 
 impl PeerLink {
@@ -29,6 +36,7 @@ impl PeerLink {
         Self {
             end,
             restart: RestartNotice::default(),
+            notes: VecDeque::with_capacity(NOTES),
         }
     }
 
@@ -53,9 +61,28 @@ impl PeerLink {
         self.restart.announce();
     }
 
+    /// The operator does not wait for the peer to receive that announcement any more.
+    pub(crate) fn withdraw_restart(&mut self) {
+        self.restart.withdraw();
+    }
+
     /// Whether the peer has received that announcement; true once.
     pub(crate) fn take_restart_acknowledged(&mut self) -> bool {
         self.restart.take_acknowledged(&self.end)
+    }
+
+    /// This node's control thread tells the other one something. Without a session, or with too much that is not
+    /// acknowledged, the text is lost.
+    pub(crate) fn tell(&mut self, piece: Piece) {
+        if self.end.has_session() {
+            // Who sends a note waits for an answer for a limited time.
+            let _ = self.end.send(Message::Note(piece));
+        }
+    }
+
+    /// The next piece of what the other control thread has sent to this one.
+    pub(crate) fn take_note(&mut self) -> Option<Piece> {
+        self.notes.pop_front()
     }
 
     /// The link's guard has begun a session.
@@ -68,6 +95,12 @@ impl PeerLink {
         loop {
             match self.end.next_event()? {
                 Event::Message(Message::Restarts) => self.end.expect_restart(now),
+                // Without room it is lost, and its text with it.
+                Event::Message(Message::Note(piece)) => {
+                    if self.notes.len() < NOTES {
+                        self.notes.push_back(piece);
+                    }
+                }
                 event => {
                     if event == Event::Session {
                         self.restart.session();

@@ -130,6 +130,12 @@ impl<F: Frame> Primary<F> {
         self.epochs.output_mut().comparison_mut()
     }
 
+    /// Frames that wait for their counterpart are overdue at this age from now on.
+    pub(crate) fn set_timeout(&mut self, timeout: Ticks) {
+        self.epochs.output_mut().set_timeout(timeout);
+        self.mirror.set_timeout(timeout);
+    }
+
     /// The link's end, for its counters.
     pub fn link(&self) -> &Endpoint {
         &self.link.end
@@ -272,9 +278,9 @@ impl<F: Frame> Primary<F> {
     }
 
     /// The bytes to put in front of an input frame that the guest's ring has taken.
-    pub(crate) fn mirror(&mut self, length: usize, now: Ticks) -> [u8; DATA_HEADER] {
+    pub(crate) fn mirror(&mut self, length: usize) -> [u8; DATA_HEADER] {
         let epoch = self.epoch();
-        self.mirror.header(&mut self.link.end, epoch, length, now)
+        self.mirror.header(&mut self.link.end, epoch, length)
     }
 
     /// Looks at input that the guest's ring has taken and that was mirrored: if a client resets a

@@ -79,37 +79,37 @@ pub(super) struct Qemu {
 
 impl Qemu {
     /// The monitor answers.
-    pub fn connected(&mut self) {
+    pub(crate) fn connected(&mut self) {
         self.connected = true;
     }
 
     /// The monitor is gone.
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.connected = false;
     }
 
     /// Whether the monitor answers.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.connected
     }
 
     /// The state of the VM's migration is this now. Returns what it was.
-    pub fn migrated(&mut self, migration: Migration) -> Migration {
+    pub(crate) fn migrated(&mut self, migration: Migration) -> Migration {
         std::mem::replace(&mut self.migration, migration)
     }
 
     /// State of the VM's migration.
-    pub fn migration(&self) -> Migration {
+    pub(crate) fn migration(&self) -> Migration {
         self.migration
     }
 
     /// Whether the VM is one of a pair.
-    pub fn in_colo(&self) -> bool {
+    pub(crate) fn in_colo(&self) -> bool {
         self.migration == Migration::Colo
     }
 
     /// Whether QEMU takes commands that concern the pair.
-    pub fn takes_commands(&self) -> bool {
+    pub(crate) fn takes_commands(&self) -> bool {
         self.connected && self.in_colo()
     }
 }

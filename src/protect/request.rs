@@ -63,6 +63,11 @@ impl Checkpoints {
         if !cause.is_counted_by_comparator() {
             self.causes[cause.index()] += 1;
         }
+        self.want_uncounted(cause, seen);
+    }
+
+    /// Wants a checkpoint for a cause that is counted elsewhere.
+    pub(super) fn want_uncounted(&mut self, cause: Cause, seen: Ticks) {
         self.wanted.get_or_insert((cause, seen));
     }
 

@@ -98,7 +98,7 @@ impl<F: Frame> RetransmitCache<F> {
 
     /// None yet, and never more than `limit` buffers of frames. The seed should be one that clients
     /// cannot guess.
-    pub fn new(limit: usize, hash_seed: u64) -> Self {
+    pub(crate) fn new(limit: usize, hash_seed: u64) -> Self {
         Self {
             kept: FlowTable::new(CONNECTIONS.min(limit)),
             loads: 0,
@@ -109,19 +109,19 @@ impl<F: Frame> RetransmitCache<F> {
     }
 
     /// Frames that are kept.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let both = |kept: &Kept<F>| 1 + usize::from(kept.acknowledgment.is_some());
         self.kept.iter().map(|(_, _, kept)| both(kept)).sum()
     }
 
     /// Takes in what a connection has sent last; `bare`: it takes no place in the stream. Where room is short the
     /// connections go that have been silent for longest.
-    pub fn keep(&mut self, flow: FlowKey, frame: F, bare: bool) {
+    pub(crate) fn keep(&mut self, flow: FlowKey, frame: F, bare: bool) {
         self.keep_as(Standing::Lasting, flow, frame, bare);
     }
 
     /// The same with a segment that opens a connection.
-    pub fn keep_opening(&mut self, flow: FlowKey, frame: F) {
+    pub(crate) fn keep_opening(&mut self, flow: FlowKey, frame: F) {
         self.keep_as(Standing::Provisional, flow, frame, false);
     }
 
@@ -164,7 +164,7 @@ impl<F: Frame> RetransmitCache<F> {
     }
 
     /// Takes in what a client has sent to the VM, whether the SVM gets it or not.
-    pub fn hear(&mut self, packet: &Packet) {
+    pub(crate) fn hear(&mut self, packet: &Packet) {
         let Some(heard) = Heard::of(packet) else {
             return;
         };
@@ -178,19 +178,19 @@ impl<F: Frame> RetransmitCache<F> {
     }
 
     /// The connection has nothing to send again.
-    pub fn forget(&mut self, flow: &FlowKey) {
+    pub(crate) fn forget(&mut self, flow: &FlowKey) {
         if let Some(id) = self.kept.find(flow, flow.hash_seeded(self.hash_seed)) {
             self.buffers -= self.kept.remove(id).buffers();
         }
     }
 
     /// The SVM has loaded a state. Takes the same time for any number of connections.
-    pub fn svm_loaded(&mut self) {
+    pub(crate) fn svm_loaded(&mut self) {
         self.loads += 1;
     }
 
     /// Takes out the one that was sent first; those that open a connection come last.
-    pub fn next(&mut self) -> Option<CachedSegment<F>> {
+    pub(crate) fn next(&mut self) -> Option<CachedSegment<F>> {
         let established = self.kept.oldest_of(Standing::Lasting);
         let oldest = established.or_else(|| self.kept.oldest())?;
         let counts = self.kept[oldest].loads == self.loads;

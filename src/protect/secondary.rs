@@ -35,8 +35,6 @@ pub struct Counts {
     pub delivered: u64,
     /// Input frames of an epoch that is over, dropped.
     pub stale: u64,
-    /// Input frames dropped because there was no room, which the peer's grant should prevent.
-    pub overflow: u64,
     /// Output frames of the SVM passed on.
     pub output: u64,
     /// Frames that could not be translated, dropped.
@@ -72,6 +70,9 @@ pub struct Secondary<F> {
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
     ended: bool,
+    /// An epoch of this COLO has come in this session, and the primary has not been lost and heard again since: the
+    /// VM's state and its connections' numbers cover all that the primary has let out.
+    covers: bool,
     ring: SvmRing,
     epoch: SvmEpoch,
     reporter: LoadReporter,
@@ -103,6 +104,7 @@ impl<F: Frame> Secondary<F> {
             term: None,
             leads: false,
             ended: false,
+            covers: false,
             ring: SvmRing::default(),
             epoch: SvmEpoch::new(),
             reporter: LoadReporter::default(),
@@ -204,7 +206,7 @@ impl<F: Frame> Secondary<F> {
     /// Takes in a mirrored input frame.
     pub(crate) fn input(&mut self, frame: F, epoch: u32, after: u32) {
         if !self.input.push(frame, epoch, after, &mut self.link.end) {
-            self.counts.overflow += 1;
+            // The peer's grant should prevent this.
             self.report_loss(1);
         }
     }
@@ -257,7 +259,7 @@ impl<F: Frame> Secondary<F> {
             return None;
         };
         self.counts.output += 1;
-        let header = self.link.end.data_header(epoch, frame.len() as u32, now);
+        let header = self.link.end.data_header(epoch, frame.len() as u32);
         Some(Outgoing {
             header,
             frame,
@@ -352,6 +354,7 @@ impl<F: Frame> Secondary<F> {
         if self.qemu.migrated(migration) != Migration::Colo {
             self.ended = false;
         }
+        self.covers &= migration == Migration::Colo;
     }
 
     fn send_whether_it_reports(&mut self) {
@@ -385,6 +388,18 @@ impl<F: Frame> Secondary<F> {
     /// network sends to it from now on waits for its ring.
     pub fn is_chosen(&self) -> bool {
         self.qemu.migration() == Migration::Completed || self.leads
+    }
+
+    /// Whether the SVM could go on in the PVM's place without loss, once the PVM certainly sends nothing: it has loaded
+    /// the state with which an epoch of this session began, and no primary that was lost has been heard again since,
+    /// which may have let out what no state covers.
+    pub fn is_promotable(&self) -> bool {
+        self.takes_commands() && self.ring.has_run() && self.covers
+    }
+
+    /// Whether the primary is lost and its VM certainly sends nothing any more.
+    pub fn is_peer_gone(&self) -> bool {
+        self.peer.is_certain()
     }
 
     /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
@@ -457,6 +472,7 @@ impl<F: Frame> Secondary<F> {
     fn link_event(&mut self, event: Event, now: Ticks) {
         match event {
             Event::Session => {
+                self.covers = false;
                 self.epoch.session();
                 self.reporter.session();
                 self.send_whether_it_reports();
@@ -494,6 +510,8 @@ impl<F: Frame> Secondary<F> {
         let unreported = !self.ring.is_started() && !self.ring.has_loaded();
         self.epoch.bind(epoch, unreported);
         self.counts.epochs += 1;
+        // The monitor may report COLO later than the link its first epoch.
+        self.covers = true;
         self.traffic.svm_loaded();
         // The primary does not wait for this; a full queue means that it hears nothing anyway.
         let _ = self.link.end.send(Message::Bound(epoch));
@@ -509,7 +527,9 @@ impl<F: Frame> Secondary<F> {
         self.traffic.rewriter.age(now);
         let lost =
             self.follows() && self.ring.has_run() && (self.ended || self.link.end.is_silent(now));
-        self.counts.losses += u64::from(lost && !self.peer.is_lost());
+        let was_lost = self.peer.is_lost();
+        self.counts.losses += u64::from(lost && !was_lost);
+        self.covers &= lost || !was_lost;
         // A primary that is shot without anybody going on in its place helps nobody.
         self.peer.observe(lost, self.auto, now);
     }

@@ -70,6 +70,11 @@ impl<F: Frame> Standalone<F> {
         &mut self.comparison
     }
 
+    /// Frames that wait for their counterpart are overdue at this age from now on.
+    pub(crate) fn set_timeout(&mut self, timeout: Ticks) {
+        self.comparison.comparator.set_timeout(timeout);
+    }
+
     /// S that were dropped because they came during a checkpoint.
     pub fn stale(&self) -> u64 {
         self.stale

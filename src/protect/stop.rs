@@ -72,7 +72,7 @@ pub(super) struct Stops {
 
 impl Stops {
     /// Of a VM whose ring was not seen to run. What its monitor has to tell is not known yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             number: 0,
             stopped: Some(Stopped::default()),
@@ -82,7 +82,7 @@ impl Stops {
     }
 
     /// Of a VM whose ring has stopped so often and runs in this epoch.
-    pub fn running_after(number: u32, epoch: u32) -> Self {
+    pub(crate) fn running_after(number: u32, epoch: u32) -> Self {
         Self {
             number,
             stopped: None,
@@ -92,33 +92,33 @@ impl Stops {
     }
 
     /// Stops of the ring.
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
     /// Whether the ring must not be polled.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.is_some()
     }
 
     /// Whether the VM is stopped. A ring that has stopped alone waits for the guest's driver, which
     /// may take its time.
-    pub fn is_vm_stopped(&self) -> bool {
+    pub(crate) fn is_vm_stopped(&self) -> bool {
         self.stopped.is_some_and(|stopped| stopped.stop)
     }
 
     /// Whether a stop lasts that has committed nothing so far.
-    pub fn is_unexplained(&self) -> bool {
+    pub(crate) fn is_unexplained(&self) -> bool {
         self.stopped.is_some_and(|stopped| !stopped.committed)
     }
 
     /// Whether the ring runs and is not polled, because the secondary may still report a load.
-    pub fn awaits_report(&self) -> bool {
+    pub(crate) fn awaits_report(&self) -> bool {
         self.stopped.is_some_and(|stopped| stopped.runs.is_some())
     }
 
     /// The ring has stopped.
-    pub fn ring_stopped(&mut self) {
+    pub(crate) fn ring_stopped(&mut self) {
         self.number = self.number.wrapping_add(1);
         let stopped = self.stopped.get_or_insert_default();
         // A report may still come for a stop before; the RESUME that it needs is this stop's.
@@ -126,12 +126,12 @@ impl Stops {
     }
 
     /// STOP.
-    pub fn vm_stopped(&mut self) {
+    pub(crate) fn vm_stopped(&mut self) {
         self.tell(true);
     }
 
     /// The monitor is gone: another stop may be the one that the next RESUME ends.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.tell(false);
     }
 
@@ -142,7 +142,7 @@ impl Stops {
     }
 
     /// MIGRATION_PASS.
-    pub fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         if let Some(stopped) = &mut self.stopped {
             stopped.pass = stopped.stop;
         }
@@ -150,17 +150,17 @@ impl Stops {
 
     /// The VM's migration came to COLO, so that the next RESUME needs no proof: nothing of this COLO
     /// was held before.
-    pub fn enter_colo(&mut self) {
+    pub(crate) fn enter_colo(&mut self) {
         self.entering = true;
     }
 
     /// The monitor answers: when the VM entered COLO is not known any more.
-    pub fn connected(&mut self) {
+    pub(crate) fn connected(&mut self) {
         self.entering = false;
     }
 
     /// RESUME. `witnessed` says that the secondary reports loads.
-    pub fn resumed(&mut self, takes: Takes, witnessed: bool) -> Resumed {
+    pub(crate) fn resumed(&mut self, takes: Takes, witnessed: bool) -> Resumed {
         let Some(was) = self.stopped else {
             return Resumed::Nothing;
         };
@@ -189,7 +189,7 @@ impl Stops {
 
     /// The secondary has loaded a state that contains what was taken up to the end of this epoch.
     /// True if that commits the stop.
-    pub fn reported(&mut self, covers: Option<u32>) -> bool {
+    pub(crate) fn reported(&mut self, covers: Option<u32>) -> bool {
         let Some(stopped) = &mut self.stopped else {
             return false;
         };
@@ -210,14 +210,14 @@ impl Stops {
     }
 
     /// What was reported was said in a session that is over.
-    pub fn forget_reports(&mut self) {
+    pub(crate) fn forget_reports(&mut self) {
         if let Some(stopped) = &mut self.stopped {
             stopped.loads = 0;
         }
     }
 
     /// Nobody reports loads any more: MIGRATION_PASS has to do. True if it commits the stop.
-    pub fn trust_pass(&mut self) -> bool {
+    pub(crate) fn trust_pass(&mut self) -> bool {
         let passed = |stopped: &Stopped| stopped.ended.is_some_and(|ended| ended.pass);
         let commits = self.stopped.as_ref().is_some_and(passed);
         if commits {
@@ -238,7 +238,7 @@ impl Stops {
 
     /// The ring runs, and the monitor has reported everything before. True from here on until
     /// [`Stops::goes_on`] while a report may still come.
-    pub fn ring_runs(&mut self, now: Ticks) -> bool {
+    pub(crate) fn ring_runs(&mut self, now: Ticks) -> bool {
         self.entering = false;
         self.stopped.as_mut().is_some_and(|stopped| {
             let waits = stopped.ended.is_some() && !stopped.committed;
@@ -248,7 +248,7 @@ impl Stops {
     }
 
     /// Whether a report is awaited for longer than `patience`.
-    pub fn is_overdue(&self, now: Ticks, patience: Ticks) -> bool {
+    pub(crate) fn is_overdue(&self, now: Ticks, patience: Ticks) -> bool {
         self.stopped
             .and_then(|stopped| stopped.runs)
             .is_some_and(|since| now.saturating_sub(since) >= patience)
@@ -256,7 +256,7 @@ impl Stops {
 
     /// The ring is polled from now on, in this epoch. What it says of the stop before: whether the SVM
     /// has loaded the PVM's state since; `None` where there was none.
-    pub fn goes_on(&mut self, epoch: u32) -> Option<bool> {
+    pub(crate) fn goes_on(&mut self, epoch: u32) -> Option<bool> {
         let stopped = self.stopped.take()?;
         self.polled = Some(epoch);
         Some(stopped.committed)

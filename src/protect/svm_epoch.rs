@@ -18,7 +18,7 @@ pub(super) struct SvmEpoch {
 
 impl SvmEpoch {
     /// None has come.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             bound: None,
             awaited: true,
@@ -28,37 +28,37 @@ impl SvmEpoch {
     }
 
     /// The last epoch that came in this session.
-    pub fn bound(&self) -> Option<u32> {
+    pub(crate) fn bound(&self) -> Option<u32> {
         self.bound
     }
 
     /// Whether the SVM has loaded no later state, as far as is known.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         !self.awaited && self.bound.is_some()
     }
 
     /// Whether the SVM has loaded more states than epochs have come.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.ahead.saturating_add(self.loads) > 0
     }
 
     /// Another primary, or the same from the start.
-    pub fn session(&mut self) {
+    pub(crate) fn session(&mut self) {
         (self.bound, self.awaited, self.ahead) = (None, true, 0);
     }
 
     /// The SVM's ring has stopped.
-    pub fn ring_stopped(&mut self) {
+    pub(crate) fn ring_stopped(&mut self) {
         self.awaited = true;
     }
 
     /// The SVM's ring runs. A reset of its driver, in which nothing was loaded, does not end the epoch.
-    pub fn ring_runs(&mut self, loaded: bool) {
+    pub(crate) fn ring_runs(&mut self, loaded: bool) {
         self.awaited &= loaded;
     }
 
     /// The SVM has loaded a state.
-    pub fn loaded(&mut self) {
+    pub(crate) fn loaded(&mut self) {
         self.loads = self.loads.saturating_add(1);
     }
 
@@ -68,7 +68,7 @@ impl SvmEpoch {
     /// Each state that the SVM loads ends an epoch of the PVM's. If it has loaded more than epochs
     /// have come since the last one, the one that comes now is late; if that does not change with
     /// the next one, a stop was counted that loaded nothing.
-    pub fn bind(&mut self, epoch: u32, unreported: bool) {
+    pub(crate) fn bind(&mut self, epoch: u32, unreported: bool) {
         let unreported = i32::from(unreported);
         let loads = std::mem::take(&mut self.loads);
         let before = std::mem::take(&mut self.ahead);

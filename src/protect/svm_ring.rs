@@ -22,27 +22,27 @@ pub(super) struct SvmRing {
 
 impl SvmRing {
     /// Stops so far.
-    pub fn stops(&self) -> u32 {
+    pub(crate) fn stops(&self) -> u32 {
         self.stops
     }
 
     /// Whether it runs.
-    pub fn is_started(&self) -> bool {
+    pub(crate) fn is_started(&self) -> bool {
         self.started
     }
 
     /// Whether the SVM has loaded a state since the ring stopped last.
-    pub fn has_loaded(&self) -> bool {
+    pub(crate) fn has_loaded(&self) -> bool {
         self.loaded
     }
 
     /// Whether the SVM has had a state of the PVM's.
-    pub fn has_run(&self) -> bool {
+    pub(crate) fn has_run(&self) -> bool {
         self.ran
     }
 
     /// It has stopped before it took these input frames.
-    pub fn stopped(&mut self, cut_off: usize) {
+    pub(crate) fn stopped(&mut self, cut_off: usize) {
         self.stops = self.stops.wrapping_add(1);
         self.unexplained += 1;
         self.cut_off += cut_off;
@@ -50,22 +50,22 @@ impl SvmRing {
     }
 
     /// Whether it has stopped more often than RESUME or these `certain` stops tell.
-    pub fn is_unexplained(&self, certain: u32) -> bool {
+    pub(crate) fn is_unexplained(&self, certain: u32) -> bool {
         self.unexplained > certain
     }
 
     /// Its last stop has ended, as the VM's monitor says or nobody can.
-    pub fn explain(&mut self) {
+    pub(crate) fn explain(&mut self) {
         self.unexplained = 0;
     }
 
     /// The SVM has loaded a state.
-    pub fn load(&mut self) {
+    pub(crate) fn load(&mut self) {
         (self.loaded, self.ran) = (true, true);
     }
 
     /// It runs. Returns how many input frames the SVM lacks: those that were cut off, unless it has loaded a state since.
-    pub fn start(&mut self) -> usize {
+    pub(crate) fn start(&mut self) -> usize {
         (self.started, self.ran) = (true, true);
         let cut_off = std::mem::take(&mut self.cut_off);
         if self.loaded { 0 } else { cut_off }

@@ -40,7 +40,7 @@ fn hash_seed() -> u64 {
 
 impl<F: Frame> SvmTraffic<F> {
     /// Of a VM that has sent nothing yet.
-    pub fn new(setup: &Setup) -> Self {
+    pub(crate) fn new(setup: &Setup) -> Self {
         let limits = rewrite::Limits {
             connections: setup.connections,
             linger: setup.limits.idle,
@@ -55,17 +55,17 @@ impl<F: Frame> SvmTraffic<F> {
 
     /// The seeds of its tables.
     #[cfg(test)]
-    pub fn hash_seeds(&self) -> [u64; 2] {
+    pub(crate) fn hash_seeds(&self) -> [u64; 2] {
         [self.rewriter.hash_seed(), self.last.hash_seed()]
     }
 
     /// Input that the SVM does not get.
-    pub fn hear(&mut self, frame: &F) {
+    pub(crate) fn hear(&mut self, frame: &F) {
         self.last.hear(&Packet::parse(frame.head(), frame.len()));
     }
 
     /// Input that the SVM gets, in its numbers; false for a frame that has another owner.
-    pub fn translate_input(&mut self, frame: &mut F, now: Ticks) -> bool {
+    pub(crate) fn translate_input(&mut self, frame: &mut F, now: Ticks) -> bool {
         let packet = Packet::parse(frame.head(), frame.len());
         self.last.hear(&packet);
         self.rewriter.to_guest(frame, &packet, now) != Outcome::Shared
@@ -73,7 +73,11 @@ impl<F: Frame> SvmTraffic<F> {
 
     /// What the SVM has sent, in the PVM's numbers, and what it is the last segment of; `None` for a frame that has
     /// another owner.
-    pub fn translate_output(&mut self, mut frame: F, now: Ticks) -> Option<(F, Option<Last>)> {
+    pub(crate) fn translate_output(
+        &mut self,
+        mut frame: F,
+        now: Ticks,
+    ) -> Option<(F, Option<Last>)> {
         let packet = Packet::parse(frame.head(), frame.len());
         self.announcer.learn(frame.head(), &packet);
         if self.rewriter.from_guest(&mut frame, &packet, now) == Outcome::Shared {
@@ -92,7 +96,7 @@ impl<F: Frame> SvmTraffic<F> {
     }
 
     /// Keeps a connection's last segment, as it goes to the link.
-    pub fn keep(&mut self, last: Last, frame: F) {
+    pub(crate) fn keep(&mut self, last: Last, frame: F) {
         if last.opens {
             self.last.keep_opening(last.flow, frame);
         } else {
@@ -101,12 +105,12 @@ impl<F: Frame> SvmTraffic<F> {
     }
 
     /// Both VMs' ISNs of a connection; false if there is no room for them.
-    pub fn learn(&mut self, flow: FlowKey, pvm: Opening, svm: Opening, now: Ticks) -> bool {
+    pub(crate) fn learn(&mut self, flow: FlowKey, pvm: Opening, svm: Opening, now: Ticks) -> bool {
         self.rewriter.learn(flow, pvm, svm, now) != Learned::Full
     }
 
     /// The SVM has loaded a state. What was known of the one that it ran before is void.
-    pub fn svm_loaded(&mut self) {
+    pub(crate) fn svm_loaded(&mut self) {
         self.rewriter.svm_loaded();
         self.last.svm_loaded();
     }

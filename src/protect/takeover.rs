@@ -53,17 +53,17 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// Frames that are in here.
-    pub fn frames(&self) -> usize {
+    pub(crate) fn frames(&self) -> usize {
         self.last.as_ref().map_or(0, RetransmitCache::len)
     }
 
     /// Frames that could not be translated, dropped.
-    pub fn untranslated(&self) -> u64 {
+    pub(crate) fn untranslated(&self) -> u64 {
         self.untranslated
     }
 
     /// Connections that were given up because there was no room for their offsets.
-    pub fn offsets_lost(&self) -> u64 {
+    pub(crate) fn offsets_lost(&self) -> u64 {
         self.rewriter.counters().evicted
     }
 
@@ -75,28 +75,28 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// Input in the guest's numbers; false for a frame that has another owner.
-    pub fn translate_input(&mut self, frame: &mut F, now: Ticks) -> bool {
+    pub(crate) fn translate_input(&mut self, frame: &mut F, now: Ticks) -> bool {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.to_guest(frame, &packet, now);
         self.is_own(outcome)
     }
 
     /// Output in the client's numbers; `None` for a frame that has another owner.
-    pub fn translate_output(&mut self, mut frame: F, now: Ticks) -> Option<F> {
+    pub(crate) fn translate_output(&mut self, mut frame: F, now: Ticks) -> Option<F> {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.from_guest(&mut frame, &packet, now);
         self.is_own(outcome).then_some(frame)
     }
 
     /// The same for what the link had got before the takeover ([`Rewriter::repeat`]).
-    pub fn repeat(&mut self, mut frame: F) -> Option<F> {
+    pub(crate) fn repeat(&mut self, mut frame: F) -> Option<F> {
         let packet = Packet::parse(frame.head(), frame.len());
         let outcome = self.rewriter.repeat(&mut frame, &packet);
         self.is_own(outcome).then_some(frame)
     }
 
     /// The next of the segments that the VM sent last.
-    pub fn next_last(&mut self) -> Option<CachedSegment<F>> {
+    pub(crate) fn next_last(&mut self) -> Option<CachedSegment<F>> {
         let last = self.last.as_mut()?.next();
         if last.is_none() {
             self.last = None;
@@ -105,23 +105,23 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// The VM's output is compared from now on, and none leaves beside the comparison.
-    pub fn forget_last(&mut self) {
+    pub(crate) fn forget_last(&mut self) {
         self.last = None;
     }
 
     /// The offset at or behind a slot, and the next slot to ask for; `None` when there is no slot
     /// any more.
-    pub fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
+    pub(crate) fn offset_from(&self, slot: usize) -> Option<(usize, Option<(FlowKey, Offset)>)> {
         self.rewriter.offset_from(slot)
     }
 
     /// The peer is new and knows no offset.
-    pub fn send_again(&mut self) {
+    pub(crate) fn send_again(&mut self) {
         self.to_send = Some(0);
     }
 
     /// Tells the peer of offsets as far as the link takes them. True once it was sent all.
-    pub fn send_offsets(&mut self, link: &mut Endpoint) -> bool {
+    pub(crate) fn send_offsets(&mut self, link: &mut Endpoint) -> bool {
         while let Some(slot) = self.to_send
             && link.has_session()
             && link.has_control_room()
@@ -142,7 +142,7 @@ impl<F: Frame> Takeover<F> {
     }
 
     /// Forgets connections that are over.
-    pub fn age(&mut self, now: Ticks) {
+    pub(crate) fn age(&mut self, now: Ticks) {
         self.rewriter.age(now);
     }
 }

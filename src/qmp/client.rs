@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use serde_json::Value;
 
 use super::error::{ProtocolError, QmpError, RequestError};
 use super::session::{Session, Timing};
@@ -199,12 +200,38 @@ impl Client {
         Ok(())
     }
 
+    /// Asks how QEMU and its guest are set up; see [`Session::examine`].
+    ///
+    /// # Errors
+    /// See [`Session::examine`].
+    pub fn examine(&mut self, now: Instant) -> Result<(), RequestError> {
+        self.session()?.examine(now)?;
+        self.flush();
+        Ok(())
+    }
+
     /// Asks what a stop is for; see [`Session::ask_run_state`].
     ///
     /// # Errors
     /// See [`Session::ask_run_state`].
     pub fn ask_run_state(&mut self, now: Instant) -> Result<(), RequestError> {
         self.session()?.ask_run_state(now)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Lets QEMU execute a command; see [`Session::execute`].
+    ///
+    /// # Errors
+    /// See [`Session::execute`].
+    pub fn execute(
+        &mut self,
+        token: u64,
+        name: &'static str,
+        arguments: Value,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        self.session()?.execute(token, name, arguments, now)?;
         self.flush();
         Ok(())
     }

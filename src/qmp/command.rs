@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::error::RequestFailure;
 use super::event::{ColoMode, Event, MigrationStatus, RunState};
+use super::examination::Look;
 use super::yank::Yanked;
 
 /// A command, and what its reply is for.
@@ -39,6 +40,15 @@ pub(super) enum Command {
     Nics,
     /// A NIC gets its link.
     RaiseLink,
+    /// A part of an examination.
+    Look(Look),
+    /// Whatever the caller wants executed.
+    Other {
+        /// The caller's.
+        token: u64,
+        /// In QEMU's schema.
+        name: &'static str,
+    },
 }
 
 impl Command {
@@ -60,6 +70,8 @@ impl Command {
             Self::BlockGraph => "x-debug-query-block-graph",
             Self::Nics => "query-rx-filter",
             Self::RaiseLink => "set_link",
+            Self::Look(look) => look.name(),
+            Self::Other { name, .. } => name,
         }
     }
 
@@ -70,6 +82,10 @@ impl Command {
             Self::BarrierStatus(token) => Some(Event::BarrierFailed { token, cause }),
             Self::FailOver => Some(Event::FailOverFailed { cause }),
             Self::Yank(what) => Some(Event::YankFailed { what, cause }),
+            Self::Other { token, .. } => Some(Event::Executed {
+                token,
+                result: Err(cause),
+            }),
             _ => None,
         }
     }
@@ -78,7 +94,7 @@ impl Command {
     pub(super) fn is_request(self) -> bool {
         matches!(
             self,
-            Self::Checkpoint(_) | Self::BarrierStatus(_) | Self::FailOver
+            Self::Checkpoint(_) | Self::BarrierStatus(_) | Self::FailOver | Self::Other { .. }
         )
     }
 }

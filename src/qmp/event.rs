@@ -92,6 +92,13 @@ pub enum Event {
         cause: RequestFailure,
     },
 
+    /// What QEMU has answered to [`super::Client::examine`], by the names of the commands; those that it refused are
+    /// absent.
+    Examined {
+        /// The answers, and under `nics` what was asked of each virtio-net device.
+        said: Value,
+    },
+
     /// QEMU goes on with this virtual machine alone.
     FailOverAccepted,
     /// The failover command was not sent, or QEMU refused it.
@@ -132,6 +139,16 @@ pub enum Event {
     ///
     /// [`Session::ask_run_state`]: super::Session::ask_run_state
     RunState(RunState),
+
+    /// What [`Session::execute`] has given to QEMU was carried out, or was not.
+    ///
+    /// [`Session::execute`]: super::Session::execute
+    Executed {
+        /// The caller's token.
+        token: u64,
+        /// What the reply returns.
+        result: Result<Value, RequestFailure>,
+    },
 
     /// A barrier came back: every event that QEMU emitted before this state was taken has been
     /// delivered before this one.

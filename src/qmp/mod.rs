@@ -27,6 +27,7 @@ mod client;
 mod command;
 mod error;
 mod event;
+mod examination;
 mod pipeline;
 mod probe;
 mod session;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::command::{Capability, ColoStatus, Command, Migration, Nic, Parameters, Status};
 use super::error::{CommandError, Excerpt, ProtocolError, RequestError, RequestFailure};
 use super::event::{Event, MigrationStatus, RunState, Stamp};
+use super::examination::{Examination, Look};
 use super::pipeline::Pipeline;
 use super::probe::{CHECKPOINT_DELAY, Findings, NoColo, Probe, Schema};
 use super::wire::{self, Greeting, Lines, Message};
@@ -54,6 +55,7 @@ pub struct Session {
     /// Those that lead to the other host.
     replicas: Vec<String>,
     next_refresh: Instant,
+    examination: Option<Examination>,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Session {
             nbd: BTreeSet::new(),
             replicas: Vec::new(),
             next_refresh: now,
+            examination: None,
         }
     }
 
@@ -255,6 +258,24 @@ impl Session {
         Ok(())
     }
 
+    /// Asks how QEMU and its guest are set up, by commands that only read: [`Event::Examined`]. An examination that is
+    /// under way serves this request, too.
+    ///
+    /// # Errors
+    /// The probe has not ended.
+    pub fn examine(&mut self, now: Instant) -> Result<(), RequestError> {
+        match self.admit() {
+            Ok(()) | Err(RequestError::NoColo(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if self.examination.is_none() {
+            let (examination, looks) = Examination::begin();
+            self.examination = Some(examination);
+            self.look(looks, now);
+        }
+        Ok(())
+    }
+
     /// Gives every NIC of the virtual machine its link. QEMU takes the link from the NIC of a vhost-user
     /// port whose node is gone, and whether there is a link is part of the state that a checkpoint
     /// carries to the other side (`net_vhost_user_event`, `virtio_net_post_load_device`).
@@ -264,6 +285,23 @@ impl Session {
     pub fn raise_links(&mut self, now: Instant) -> Result<(), RequestError> {
         self.admit()?;
         self.command(Command::Nics, now);
+        Ok(())
+    }
+
+    /// Lets QEMU execute a command whose reply is for the caller to read: [`Event::Executed`].
+    ///
+    /// # Errors
+    /// The probe has not ended or found no COLO, or too many requests are without a reply.
+    pub fn execute(
+        &mut self,
+        token: u64,
+        name: &'static str,
+        arguments: Value,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        self.admit()?;
+        self.pipeline
+            .send(Command::Other { token, name }, arguments, now);
         Ok(())
     }
 
@@ -301,6 +339,24 @@ impl Session {
         }
         self.colo.clone()?;
         Ok(())
+    }
+
+    fn look(&mut self, looks: Vec<(Look, Value)>, now: Instant) {
+        for (look, arguments) in looks {
+            self.pipeline.send(Command::Look(look), arguments, now);
+        }
+    }
+
+    fn looked(&mut self, look: Look, answer: Option<Value>, now: Instant) {
+        let Some(examination) = &mut self.examination else {
+            return;
+        };
+        let looks = examination.take(look, answer);
+        self.look(looks, now);
+        if let Some(done) = self.examination.take_if(|it| it.is_over()) {
+            let said = done.said();
+            self.events.push_back(Event::Examined { said });
+        }
     }
 
     fn command(&mut self, command: Command, now: Instant) {
@@ -469,11 +525,20 @@ impl Session {
             Ok(value) => self
                 .succeeded(command, value, now)
                 .map_err(|_| shape("that command's reply", line)),
-            Err(error) => self.refused(command, error),
+            Err(error) => self.refused(command, error, now),
         }
     }
 
-    fn refused(&mut self, command: Command, error: CommandError) -> Result<(), ProtocolError> {
+    fn refused(
+        &mut self,
+        command: Command,
+        error: CommandError,
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
+        if let Command::Look(look) = command {
+            self.looked(look, None, now);
+            return Ok(());
+        }
         let probing = matches!(self.phase, Phase::Probing(_));
         if probing && command != Command::EnableEvents {
             return Err(ProtocolError::ProbeRefused {
@@ -546,6 +611,11 @@ impl Session {
                 }
             }
             Command::RaiseLink | Command::Alive => {}
+            Command::Look(look) => self.looked(look, Some(value), now),
+            Command::Other { token, .. } => self.events.push_back(Event::Executed {
+                token,
+                result: Ok(value),
+            }),
             Command::Yank(what) => self.events.push_back(Event::Yanked { what }),
             Command::Instances => {
                 let instances: Vec<Instance> = serde_json::from_value(value)?;

@@ -372,6 +372,15 @@ impl<F: Frame> Dispatcher<F> {
         std::mem::take(&mut self.overflowed) | more
     }
 
+    /// Frames that wait are overdue at this age from now on, on all cores.
+    pub fn set_timeout(&mut self, timeout: Ticks) {
+        self.timeout = timeout;
+        self.local.set_timeout(timeout);
+        for worker in &mut self.workers {
+            worker.set_timeout(timeout);
+        }
+    }
+
     /// The oldest frame that has waited for the timeout or longer, on any core (rule R9). A worker is asked first, so
     /// its frame is returned by a later call. A worker without progress for the timeout is reported itself.
     pub fn overdue(&mut self, now: Ticks) -> Option<Divergence<F>> {

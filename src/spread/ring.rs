@@ -26,6 +26,8 @@ pub(super) enum Message {
     Age(Ticks),
     /// A client has reset a connection. Its packet is the next one in the ring of resets.
     ClientReset(Ticks),
+    /// Frames that wait are overdue at this age from now on.
+    Timeout(Ticks),
     /// Report the frame that is overdue, if any.
     Overdue(Ticks),
     /// Report who takes the room for P, if it is one flow or one kind of flows.

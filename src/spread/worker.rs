@@ -122,6 +122,7 @@ impl<F: Frame> Worker<F> {
                 }
             }
             Message::Age(now) => self.state.comparator.age(now, BURST),
+            Message::Timeout(timeout) => self.state.comparator.set_timeout(timeout),
             Message::Overdue(now) => {
                 self.state.pending.overdue = Some(self.state.comparator.overdue(now));
             }

@@ -227,6 +227,11 @@ impl<F: Frame> WorkerHandle<F> {
         self.send_message(Message::Control(Control { generation, change }));
     }
 
+    /// Sends the age at which frames are overdue from now on. An operator gives it, so that this is seldom.
+    pub(super) fn set_timeout(&mut self, timeout: Ticks) {
+        self.send_message(Message::Timeout(timeout));
+    }
+
     /// Sends a client's reset of a connection, behind all earlier frames. Drops it if the ring is full.
     pub(super) fn client_reset(&mut self, packet: &Packet, now: Ticks) {
         if self.resets.push(*packet).is_ok() {

@@ -119,6 +119,7 @@ impl Monitor {
             "yank" if self.yank_refused => Err("Instance not found"),
             "query-yank" => Ok(self.instances().to_string()),
             "x-debug-query-block-graph" => Ok(graph().to_string()),
+            "query-named-block-nodes" => Ok("[]".into()),
             "query-qmp-schema" => self.schema(),
             "query-migrate-capabilities" => {
                 let mut list = format!(

@@ -56,3 +56,11 @@ fn each_release_of_dpdk_is_built() {
     }
     assert_eq!(workflow.matches("{ dpdk: ").count(), releases.len());
 }
+
+#[test]
+fn the_debian_package_has_the_version_of_the_program() {
+    let manifest = text("Cargo.toml");
+    let version = between(&manifest, "version = \"", "\"");
+    let changelog = text("debian/changelog");
+    assert_eq!(between(&changelog, "dpdk-colo (", ")"), version);
+}

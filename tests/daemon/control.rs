@@ -21,18 +21,18 @@ const SOCKET: &str = "colo-control.sock";
 const CLIENTS: usize = 32;
 
 /// A client of a node's control socket.
-struct Client {
+pub struct Client {
     stream: UnixStream,
     lines: BufReader<UnixStream>,
 }
 
 impl Client {
     /// Connects, and takes the greeting.
-    fn of(node: &Node) -> Self {
+    pub fn of(node: &Node) -> Self {
         Self::at(&node::runtime_dir(&node.prefix()).join(SOCKET))
     }
 
-    fn at(path: &Path) -> Self {
+    pub fn at(path: &Path) -> Self {
         let mut client = Self::connect(path);
         let greeting = client.line().expect("a greeting");
         assert_eq!(greeting["dpdk-colo"]["protocol"], 1, "{greeting}");
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// The reply to a request.
-    fn ask(&mut self, command: &str, arguments: Value) -> Value {
+    pub fn ask(&mut self, command: &str, arguments: Value) -> Value {
         let request = json!({"id": command, "command": command, "arguments": arguments});
         self.send(&format!("{request}\n"));
         let reply = self.line().expect("a reply");
@@ -71,14 +71,14 @@ impl Client {
     }
 
     /// What a request returns.
-    fn done(&mut self, command: &str, arguments: Value) -> Value {
+    pub fn done(&mut self, command: &str, arguments: Value) -> Value {
         let mut reply = self.ask(command, arguments);
         assert!(reply.get("error").is_none(), "{reply}");
         reply["return"].take()
     }
 
     /// The message of a request's error, which has this class.
-    fn error(&mut self, command: &str, arguments: Value, class: &str) -> String {
+    pub fn error(&mut self, command: &str, arguments: Value, class: &str) -> String {
         let reply = self.ask(command, arguments);
         assert_eq!(reply["error"]["class"], class, "{reply}");
         let message = reply["error"]["message"].as_str();
@@ -86,11 +86,11 @@ impl Client {
     }
 
     /// The first pair of the status.
-    fn pair(&mut self) -> Value {
+    pub fn pair(&mut self) -> Value {
         self.done("status", json!({}))["pairs"][0].take()
     }
 
-    fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let since = Instant::now();
         loop {
             let pair = self.pair();
@@ -104,7 +104,7 @@ impl Client {
 }
 
 /// Asks at a node on a thread of its own.
-fn asks(node: &Node, command: &'static str, arguments: Value) -> thread::JoinHandle<Value> {
+pub fn asks(node: &Node, command: &'static str, arguments: Value) -> thread::JoinHandle<Value> {
     let mut client = Client::of(node);
     thread::spawn(move || client.ask(command, arguments))
 }
@@ -146,6 +146,11 @@ fn a_pair_is_operated_over_its_control_sockets() {
     assert!(late.contains("pair vm0 is pairing"), "{late}");
     let refused = primary.error("checkpoint", json!({}), "refused");
     assert!(refused.contains("not in COLO"), "{refused}");
+    for client in [&mut primary, &mut secondary] {
+        let refused = client.error("maintenance", json!({"mode": "on"}), "refused");
+        assert!(refused.contains("nothing is protected"), "{refused}");
+        assert_eq!(client.pair()["promotable"], false);
+    }
 
     let waits = [&pair.primary, &pair.secondary]
         .map(|node| asks(node, "wait", json!({"for": "protected", "timeout": 30})));
@@ -159,6 +164,37 @@ fn a_pair_is_operated_over_its_control_sockets() {
         (&status["role"], &status["todo"]),
         (&json!("secondary"), &Value::Null)
     );
+    assert_eq!(
+        (&status["promotable"], &primary.pair()["promotable"]),
+        (&json!(true), &json!(false)),
+        "{status:#}"
+    );
+    secondary.done("wait", json!({"for": "promotable", "timeout": 0}));
+
+    // What a doctor asks for: what the node is made of, and what its QEMU says of itself.
+    let facts = primary.done("facts", json!({}));
+    let its = &facts["pairs"][0];
+    assert_eq!(
+        (&its["role"], &its["hold_frames"]),
+        (&json!("primary"), &json!(4096)),
+        "{facts:#}"
+    );
+    assert_eq!(its["ports"].as_array().map(Vec::len), Some(3), "{facts:#}");
+    let pools = facts["memory"]["pools"].as_array().expect("a list");
+    assert!(
+        !pools.is_empty() && pools.iter().all(|pool| pool["made"] == pool["asked"]),
+        "{facts:#}"
+    );
+    assert!(
+        facts["lcores"]
+            .as_array()
+            .is_some_and(|lcores| lcores.iter().any(|lcore| lcore["work"] == "polls")),
+        "{facts:#}"
+    );
+    let said = secondary.done("examine", json!({"pair": "vm0"}));
+    let said = &said["pairs"]["vm0"];
+    assert_eq!(said["query-migrate"]["status"], "colo", "{said:#}");
+    assert_eq!(said["nics"], json!([]), "{said:#}");
 
     // A checkpoint is one request at QEMU, and its reply comes with the commit.
     let checkpoint = asks(&pair.primary, "checkpoint", json!({"pair": "vm0"}));
@@ -203,11 +239,7 @@ fn a_pair_is_operated_over_its_control_sockets() {
     assert_eq!(done["pairs"]["vm0"]["announced"], true);
     pair.primary
         .wait_for_line("the peer has received the announcement");
-    primary.error(
-        "set",
-        json!({"name": "compare-timeout", "value": 5}),
-        "refused",
-    );
+    primary.error("set", json!({"name": "flows", "value": 5}), "refused");
     primary.done("set", json!({"name": "log-level", "value": "error"}));
     assert_eq!(
         primary.done("status", json!({}))["node"]["log_level"],

@@ -119,6 +119,11 @@ impl Qemu {
         self.lock().say(&event(name, data));
     }
 
+    /// QEMU waits for a VM's state.
+    pub fn waits_for_a_state(&self) {
+        self.lock().monitor.run = "inmigrate";
+    }
+
     /// The VM is stopped.
     pub fn stopped(&self) {
         self.lock().monitor.run = "paused";

@@ -155,6 +155,28 @@ impl Node {
         Self::run(prefix, command, dir, false, Stdio::piped(), Stdio::piped())
     }
 
+    /// Starts it with another library's functions in the place of the system's, and this in its environment.
+    pub fn spawn_preloading(
+        library: &Path,
+        environment: &[(&str, &Path)],
+        prefix: String,
+        words: Vec<String>,
+    ) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
+        command.args(words).env("LD_PRELOAD", library);
+        command.envs(environment.iter().copied());
+        Self::run(prefix, command, dir, false, Stdio::piped(), Stdio::piped())
+    }
+
+    /// Starts it with exactly these words, and with more in its environment.
+    pub fn spawn_with(environment: &[(&str, &str)], prefix: String, words: Vec<String>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
+        command.args(words).envs(environment.iter().copied());
+        Self::run(prefix, command, dir, false, Stdio::piped(), Stdio::piped())
+    }
+
     fn run(
         prefix: String,
         mut command: Command,

@@ -310,7 +310,11 @@ impl Pair {
     pub fn agree(&mut self, frame: &[u8]) {
         self.frames.send(PVM, frame);
         self.frames.send(SVM, frame);
-        assert_eq!(self.frames.receive(NETWORK), frame);
+        let Some(left) = self.frames.try_receive(NETWORK) else {
+            let [primary, secondary] = [&self.primary, &self.secondary].map(Node::stats);
+            panic!("what both VMs sent does not leave: {primary:#}\n{secondary:#}");
+        };
+        assert_eq!(left, frame);
     }
 
     /// The VMs send frames that differ; returns the time when the later one was sent.

@@ -1,15 +1,18 @@
-//! The poll thread makes no system call, with and without traffic (`COLO_WATCH` sets the seconds of each
-//! look), and the control thread sleeps between two looks at it.
+//! The poll thread makes no system call, with and without traffic and scrapers (`COLO_WATCH` sets the seconds of
+//! each look), and the control thread sleeps between two looks at it.
 
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use colo_testkit::{requirement, thread as threads};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::metrics;
 use crate::node::{self, Node, comparator};
 use crate::traffic::Traffic;
 use crate::vhost::Sockets;
@@ -90,7 +93,9 @@ fn the_poll_thread_makes_no_system_call() {
         .and_then(|text| text.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(2));
     let sockets = Sockets::new();
-    let node = Node::start(&sockets.backends(), &awake());
+    let (mut own, address) = (awake(), metrics::free_address());
+    own.extend(["--metrics".to_owned(), address.to_string()]);
+    let node = Node::start(&sockets.backends(), &own);
 
     let control = control(&node);
     let looked = system_calls(control, Duration::from_millis(300));
@@ -112,12 +117,27 @@ fn the_poll_thread_makes_no_system_call() {
 
     let traffic = Traffic::streams(&sockets.frontends(), &[]);
     let stats = node.wait_for("traffic", |stats| stats["released"].as_u64() > Some(1000));
+    let looks = Arc::new(AtomicBool::new(true));
+    let scraper = {
+        let looks = Arc::clone(&looks);
+        thread::spawn(move || {
+            let mut scrapes = 0;
+            while looks.load(Ordering::Relaxed) {
+                metrics::scrape(address);
+                scrapes += 1;
+            }
+            scrapes
+        })
+    };
     let (calls, table) = system_calls(poller, time).expect("strace has run before");
+    looks.store(false, Ordering::Relaxed);
+    let scrapes = scraper.join().expect("each scrape has a reply");
+    assert!(scrapes > 10, "{scrapes} scrapes");
     let (before, after) = (
         stats["released"].as_u64(),
         node.stats()["released"].as_u64(),
     );
-    println!("busy: {calls} system calls, released {before:?} to {after:?}");
+    println!("busy: {calls} system calls, {scrapes} scrapes, released {before:?} to {after:?}");
     assert!(after > before, "nothing was released meanwhile");
     assert_eq!(calls, 0, "{table}");
     drop(traffic);

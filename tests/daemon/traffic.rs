@@ -196,6 +196,15 @@ impl Script {
         self.receive_with_left(port).0
     }
 
+    /// The next frame that leaves through a port, if one leaves in time.
+    pub fn try_receive(&mut self, port: usize) -> Option<Vec<u8>> {
+        let since = Instant::now();
+        while self.arrived[port].is_empty() && since.elapsed() < PATIENCE {
+            self.take(Duration::from_millis(100));
+        }
+        self.arrived[port].pop_front().map(|(frame, _)| frame)
+    }
+
     /// The next frame, and the segments' size where checksum or segmentation are left to do.
     pub fn receive_with_left(&mut self, port: usize) -> (Vec<u8>, Option<u16>) {
         self.until("a frame to arrive", |script| {

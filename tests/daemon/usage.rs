@@ -1,5 +1,7 @@
 //! Wrong command lines: one line that says what is wrong, and exit status 2.
 
+use std::process::Command;
+
 use crate::node::{self, Node, prefix};
 
 /// Runs a line to its end; exit status and the program's own lines.
@@ -46,6 +48,42 @@ fn what_is_wrong_is_said_in_one_line() {
         assert_eq!(status, Some(2), "{line}: {lines:?}");
         assert_eq!(lines.len(), 1, "{line}: {lines:?}");
         assert!(lines[0].contains(says), "{line}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_line_is_judged_and_nothing_starts() {
+    let ports = "--primary-in net_null0 --secondary-in net_null1 --out net_null2";
+    let vdevs = "--vdev net_null0 --vdev net_null1 --vdev net_null2";
+    for (line, status, says) in [
+        (
+            format!(
+                "--no-huge -m 512 --lcores 0@(0-1) {vdevs} -- --role compare {ports} --idle-sleep 100 --check"
+            ),
+            0,
+            "nothing is wrong",
+        ),
+        (
+            format!(
+                "--no-huge -m 512 --lcores 0@(0-1) {vdevs} -- --role compare {ports} --idle-sleep 100 --check=json"
+            ),
+            0,
+            "\"sound\":true",
+        ),
+        (
+            format!("--no-huge -l 0 --vdev net_null0 -- --role compare {ports} --check"),
+            1,
+            "[port-missing]",
+        ),
+        (format!("-l 0 -- --role compare {ports} --check=xml"), 2, ""),
+        ("-l 0 -- --role compare --check".to_owned(), 2, ""),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_dpdk-colo"));
+        let ended = program.args(line.split(' ')).output().expect("it runs");
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(status), "{line}: {said}");
+        assert!(said.contains(says), "{line}: {said}");
+        assert_eq!(ended.stderr.is_empty(), status < 2, "{line}");
     }
 }
 

@@ -206,6 +206,8 @@ fn comparator(fixture: &Fixture, dir: &Path, more: &[&str]) -> Result<Process, B
         "net_vhost1",
         "--out",
         "net_vhost2",
+        "--idle-sleep",
+        "0",
     ];
     words.extend(own.iter().chain(more).map(|&word| word.to_owned()));
     let mut process = Process::start("comparator", &fixture.program("dpdk-colo"), &words, dir)?;

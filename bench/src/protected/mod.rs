@@ -158,7 +158,7 @@ impl Protected {
                 Traffic::Pairs => {
                     self.ports.guest.push(frame.into());
                     let length = template.bytes().len() as u32;
-                    let header = self.peer.data_header(epoch, length, self.now);
+                    let header = self.peer.data_header(epoch, length);
                     let frame = self.secondary.take(|bytes| {
                         let (front, frame) = bytes.split_at_mut(DATA_HEADER);
                         front.copy_from_slice(&header);

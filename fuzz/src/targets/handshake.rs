@@ -147,7 +147,7 @@ impl Link {
     fn seal(&mut self, me: usize) {
         let mut frame = vec![0; 64];
         frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8]);
-        frame[12..20].copy_from_slice(&[0x88, 0xb5, 0xc0, 0x10, 4, 1, 0, VM as u8]);
+        frame[12..20].copy_from_slice(&[0x88, 0xb5, 0xc0, 0x10, 5, 3, 0, VM as u8]);
         frame[20..28].copy_from_slice(&(self.steps as u64).to_be_bytes());
         let seal = self.nodes[me]
             .guard

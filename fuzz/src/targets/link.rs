@@ -18,6 +18,12 @@ const TIMING: Timing = Timing {
     restart: 0,
 };
 const VM: u16 = 7;
+/// Kinds of frames, behind magic and version.
+const HEARTBEAT: u8 = 0;
+const DATA: u8 = 3;
+const CONTROL: u8 = 5;
+/// Bytes of the marks in a heartbeat.
+const MARKS: usize = 16;
 /// Numbers of one life; no story has more.
 const LIFE: u32 = 1 << 16;
 
@@ -71,10 +77,10 @@ impl Side {
         }
     }
 
-    fn data(&mut self, now: u64) -> Vec<u8> {
+    fn data(&mut self) -> Vec<u8> {
         let epoch = self.life * LIFE + self.data_sent;
         self.data_sent += 1;
-        let mut frame = self.end.data_header(epoch, 4, now).to_vec();
+        let mut frame = self.end.data_header(epoch, 4).to_vec();
         frame.extend(self.control_sent.to_be_bytes());
         frame
     }
@@ -182,7 +188,7 @@ impl Network {
         match rng.below(12) {
             0 | 1 => self.sides[me].control(),
             2 | 3 if self.sides[me].end.room() > 0 && self.sides[me].data_sent < LIFE => {
-                let frame = self.sides[me].data(self.now);
+                let frame = self.sides[me].data();
                 self.wires[1 - me].push(frame);
             }
             4 => self.speak(me),
@@ -215,7 +221,7 @@ impl Network {
     fn damage(&mut self, me: usize, rng: &mut Rng) {
         let at = rng.below(self.wires[me].len());
         let mut frame = self.wires[me][at].clone();
-        let is_data = frame[17] == 1;
+        let is_data = frame[17] == DATA;
         let end = if is_data { DATA_HEADER } else { frame.len() };
         frame[rng.between(12, end - 1)] ^= 1 << rng.below(8);
         let side = &mut self.sides[me];
@@ -304,7 +310,7 @@ struct Head {
 impl Head {
     fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x88, 0xb5];
-        frame.extend([0xc0, 0x10, 4, self.kind]);
+        frame.extend([0xc0, 0x10, 5, self.kind]);
         frame.extend(VM.to_be_bytes());
         frame.extend([0, 0]);
         let length = payload.len() as u32;
@@ -322,10 +328,9 @@ impl Head {
             frame.extend(word.to_be_bytes());
         }
         frame.extend(payload);
-        let end = if self.kind == 2 {
-            frame.len()
-        } else {
-            DATA_HEADER
+        let end = match self.kind {
+            DATA => DATA_HEADER,
+            _ => frame.len(),
         };
         let mut sum = 0u32;
         for pair in frame[14..end].chunks(2) {
@@ -403,7 +408,7 @@ impl Counted {
     }
 
     fn heartbeat(&mut self) {
-        let frame = self.head(0).frame(&[]);
+        let frame = self.head(HEARTBEAT).frame(&[0; MARKS]);
         assert_eq!(
             self.end.receive(&frame, frame.len(), self.now),
             Received::Consumed
@@ -455,7 +460,7 @@ impl Counted {
         let head = Head {
             data: number as u32,
             epoch: number as u32 ^ 0x55,
-            ..self.head(1)
+            ..self.head(DATA)
         };
         let frame = head.frame(&[1, 2, 3]);
         let received = self.end.receive(&frame, frame.len(), self.now);
@@ -487,7 +492,7 @@ impl Counted {
         };
         let head = Head {
             control: number as u32,
-            ..self.head(2)
+            ..self.head(CONTROL)
         };
         let payload = [&[8][..], &(number as u32).to_be_bytes()].concat();
         let frame = head.frame(&payload);
@@ -518,7 +523,7 @@ impl Counted {
             let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4"));
             assert_eq!((word(22), word(26)), (BOOT, PEER));
             assert_eq!(word(42), self.control as u32, "what it acknowledges");
-            if bytes[17] == 2 {
+            if bytes[17] == CONTROL {
                 let number = u64::from(word(38));
                 assert!(number > self.acknowledged && number <= self.transmitted + 1);
                 self.transmitted = self.transmitted.max(number);
@@ -538,10 +543,10 @@ impl Counted {
         };
         let head = Head {
             control_ack: ack as u32,
-            ..self.head(0)
+            ..self.head(HEARTBEAT)
         };
         let garbage = self.end.counts().garbage;
-        let frame = head.frame(&[]);
+        let frame = head.frame(&[0; MARKS]);
         self.end.receive(&frame, frame.len(), self.now);
         self.check_loss(self.next.max(self.known));
         if ack > self.transmitted {

@@ -25,6 +25,8 @@ struct P {
     taken: bool,
     /// The node may have dropped it, since its VM is gone.
     dropped: bool,
+    /// Its VM was not protected for a moment, which lets it go; it may wait for the port.
+    free: bool,
 }
 
 /// What a commit was for, and what it covers.
@@ -248,6 +250,7 @@ impl PrimaryStory {
             commits: 0,
             taken: false,
             dropped: false,
+            free: false,
         };
         self.frames.insert(number, p);
         self.round();
@@ -264,10 +267,7 @@ impl PrimaryStory {
         } else {
             now
         };
-        let header =
-            self.around
-                .peer
-                .data_header(epoch, payload.len() as u32, self.around.mock.now);
+        let header = self.around.peer.data_header(epoch, payload.len() as u32);
         if epoch == now {
             self.secondary.push(content);
         }
@@ -288,6 +288,11 @@ impl PrimaryStory {
         self.round();
     }
 
+    fn unprotected(&mut self) {
+        self.protected = false;
+        self.frames.values_mut().for_each(|p| p.free |= p.taken);
+    }
+
     fn migrated(&mut self, migration: Migration) {
         match (self.migration, migration) {
             (Migration::Colo, Migration::Colo) => {}
@@ -295,9 +300,11 @@ impl PrimaryStory {
                 self.begins = true;
                 self.ended = false;
                 // It waits for the beginning of another COLO, of which nothing is protected yet.
-                self.protected &= !self.driver.state().epochs().is_alone();
+                if self.driver.state().epochs().is_alone() {
+                    self.unprotected();
+                }
             }
-            (Migration::Colo, Migration::Completed) => self.protected = false,
+            (Migration::Colo, Migration::Completed) => self.unprotected(),
             (Migration::Colo, _) => self.ended |= self.protected,
             _ => {}
         }
@@ -455,7 +462,7 @@ impl PrimaryStory {
                     Evidence::All | Evidence::Report(None) => true,
                     Evidence::Report(Some(covers)) => at_or_before(epoch, *covers),
                 });
-        if committed || self.alone || !self.protected || p.dropped {
+        if committed || self.alone || !self.protected || p.dropped || p.free {
             return;
         }
         let equal = self.secondary.iter().position(|s| *s == p.content);
@@ -535,12 +542,19 @@ impl Story for PrimaryStory {
                 self.ended &= migration != Migration::Colo;
                 // A VM that is found in COLO is protected, though nobody saw how that began.
                 self.protected |= migration == Migration::Colo;
-                self.protected &= matches!(migration, Migration::Colo | Migration::Broken);
+                if !matches!(migration, Migration::Colo | Migration::Broken) {
+                    self.unprotected();
+                }
                 self.ended |= self.protected && migration == Migration::Broken;
                 self.migration = migration;
             }
             QemuEvent::Disconnected => (self.stop, self.pass) = (false, false),
-            QemuEvent::ColoExit => self.ended |= self.protected,
+            // A node begins to compare with RESUME, though nothing shows before the ring stops.
+            QemuEvent::ColoExit => {
+                let state = self.driver.state().state();
+                self.ended |= self.protected || !matches!(state, State::Pairing | State::Solo);
+            }
+
             _ => {}
         }
         self.around.mock.tell(event);

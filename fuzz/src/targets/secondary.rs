@@ -16,6 +16,10 @@ use super::story::{Story, Surroundings};
 use crate::frame::{Frames, Origin};
 use colo_testkit::rng::Rng;
 
+/// Kinds of the link's frames, behind magic and version.
+const DATA: u8 = 3;
+const CONTROL: u8 = 5;
+
 struct SecondaryStory {
     driver: PairDriver<Frames>,
     around: Surroundings,
@@ -204,10 +208,7 @@ impl SecondaryStory {
         } else {
             self.epoch
         };
-        let header =
-            self.around
-                .peer
-                .data_header(epoch, payload.len() as u32, self.around.mock.now);
+        let header = self.around.peer.data_header(epoch, payload.len() as u32);
         let frame = [&header[..], &payload].concat();
         if !rng.one_in(8) {
             self.deliver(&frame);
@@ -288,9 +289,9 @@ impl Story for SecondaryStory {
     fn deliver(&mut self, bytes: &[u8]) {
         let number = bytes
             .get(28..)
-            .filter(|_| bytes[17] == 1)
+            .filter(|_| bytes[17] == DATA)
             .map_or(0, |_| self.next_input.saturating_sub(1));
-        if bytes[17] == 2 && matches!(bytes[58], 1 | 8) {
+        if bytes[17] == CONTROL && matches!(bytes[58], 1 | 8) {
             let epoch = u32::from_be_bytes(bytes[59..63].try_into().expect("a number"));
             self.heard.push((epoch, self.steps));
         }

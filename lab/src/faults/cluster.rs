@@ -28,6 +28,8 @@ const RAM: u32 = 192;
 const LOAD: Duration = Duration::from_secs(60);
 /// Where the secondary's QEMU waits for the VM's state, if by TCP.
 const STATE_PORT: u16 = 4444;
+/// Where the secondary's QEMU takes the writes to its disk, on the same network.
+const DISK_PORT: u16 = 4446;
 /// Where nodes report whether their poll cores run, on the same network.
 const REPORT_PORT: u16 = 4445;
 
@@ -122,6 +124,8 @@ pub struct Bounds {
     pub reports: bool,
     /// QEMUs exchange the VM's state by TCP, over a wire that can be cut.
     pub tcp: bool,
+    /// The nodes set COLO up themselves, by an order at their control sockets.
+    pub ordered: bool,
 }
 
 impl Bounds {
@@ -132,6 +136,7 @@ impl Bounds {
         decides: false,
         reports: false,
         tcp: false,
+        ordered: false,
     };
 }
 
@@ -209,6 +214,11 @@ impl Member {
         })
     }
 
+    /// Its node's control socket, if it takes orders.
+    pub fn control(&self) -> PathBuf {
+        control_socket(&self.dir, &self.name)
+    }
+
     /// Which of the two hosts it is on.
     pub fn host(&self) -> usize {
         self.host
@@ -257,6 +267,13 @@ fn launch(site: &Site<'_>, dir: &Path, place: &Place<'_>) -> Result<Node, LabErr
             .map(|host| format!("{}:{REPORT_PORT}", state_address(host)));
         options.push_str(&format!(" --heartbeat-udp {own},{other}"));
     }
+    if place.bounds.ordered {
+        let own = state_address(place.host);
+        options.push_str(&format!(
+            " --control {} --migrate-listen {own}:{STATE_PORT} --nbd-listen {own}:{DISK_PORT}",
+            control_socket(dir, name).display()
+        ));
+    }
     Node::launch(&Colo {
         bin: &site.bin,
         dir,
@@ -273,12 +290,24 @@ fn launch(site: &Site<'_>, dir: &Path, place: &Place<'_>) -> Result<Node, LabErr
     })
 }
 
+/// What a secondary's `-incoming` says.
+fn incoming<'a>(site: &Site<'_>, uri: &'a str, bounds: Bounds) -> &'a str {
+    match bounds.ordered {
+        true => "defer",
+        false => site.host.release.incoming(uri),
+    }
+}
+
 /// The fencing command of the node that has this name.
 fn fencing_command(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.fence"))
 }
 
-/// A protected pair.
+fn control_socket(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.control"))
+}
+
+/// Two hosts whose VMs are a pair, or are to be one.
 pub struct Cluster {
     /// The host whose VM is the primary.
     pub primary: Member,
@@ -303,6 +332,26 @@ impl Cluster {
         seed: u64,
         bounds: Bounds,
     ) -> Result<Self, LabError> {
+        let (cluster, uri) = Self::apart(site, number, seed, bounds)?;
+        if site.host.disk {
+            cluster.ends(site, "disk").join()?;
+        }
+        let (primary, secondary) = (&cluster.primary.guest, &cluster.secondary.guest);
+        enter_colo(primary, secondary, &uri, &site.host.release)?;
+        Ok(cluster)
+    }
+
+    /// The same without COLO: a VM that runs, a QEMU that waits for a state, and a node for each. Returns the URI at
+    /// which it waits, too.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn apart(
+        site: &Site<'_>,
+        number: usize,
+        seed: u64,
+        bounds: Bounds,
+    ) -> Result<(Self, String), LabError> {
         let dir = site.folder(number)?;
         let wire = Wire::join(&site.net.handle()?, WIRE, seed)?;
         let saved = format!("exec:cat<{}", site.state.display());
@@ -323,7 +372,7 @@ impl Cluster {
         };
         let places = [
             place(0, "primary", "pvm", saved.as_str()),
-            place(1, "secondary", "svm", site.host.release.incoming(&uri)),
+            place(1, "secondary", "svm", incoming(site, &uri, bounds)),
         ];
         let first = launch(site, &dir, &places[0])?;
         let second = launch(site, &dir, &places[1])?;
@@ -340,12 +389,28 @@ impl Cluster {
             state,
             dir,
         };
-        if site.host.disk {
-            cluster.ends(site, "disk").join()?;
+        Ok((cluster, uri))
+    }
+
+    /// Puts a new secondary, called `name`, in the place of the host of `lost`, without pairing it. From then on the
+    /// survivor is the primary.
+    ///
+    /// # Errors
+    /// Whatever kept it from starting.
+    pub fn replace(&mut self, site: &Site<'_>, lost: Side, name: &str) -> Result<(), LabError> {
+        if lost == Side::Primary {
+            std::mem::swap(&mut self.primary, &mut self.secondary);
         }
-        let (primary, secondary) = (&cluster.primary.guest, &cluster.secondary.guest);
-        enter_colo(primary, secondary, &uri, &site.host.release)?;
-        Ok(cluster)
+        let bounds = self.secondary.bounds;
+        let place = Place {
+            host: self.secondary.host,
+            role: "secondary",
+            name,
+            incoming: Some(incoming(site, "", bounds)),
+            bounds,
+        };
+        self.secondary = Member::start(site, &self.dir, &place)?;
+        Ok(())
     }
 
     /// Both disks; `name` names the socket between them.

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod inject;
+mod ordered;
 mod plan;
 mod relay;
 mod report;
@@ -14,6 +15,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use ordered::run as ordered;
 pub use plan::Kind;
 pub use report::Tally;
 

@@ -29,7 +29,13 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Takes in a question. `draw` gives any number.
-    pub fn ask(&mut self, question: Question, time: Ticks, now: Ticks, draw: impl FnOnce() -> u32) {
+    pub(crate) fn ask(
+        &mut self,
+        question: Question,
+        time: Ticks,
+        now: Ticks,
+        draw: impl FnOnce() -> u32,
+    ) {
         self.turn(time, now);
         let question = Some(question);
         if self.asked.contains(&question) {
@@ -48,12 +54,12 @@ impl Answers {
 
     /// Whether [`Answers::next`] has one.
     #[inline]
-    pub fn is_due(&self, time: Ticks, now: Ticks) -> bool {
+    pub(crate) fn is_due(&self, time: Ticks, now: Ticks) -> bool {
         self.waits() || self.later.is_some() && self.is_over(time, now)
     }
 
     /// The next question to answer.
-    pub fn next(&mut self, time: Ticks, now: Ticks) -> Option<Question> {
+    pub(crate) fn next(&mut self, time: Ticks, now: Ticks) -> Option<Question> {
         if !self.waits() {
             self.turn(time, now);
         }

@@ -109,6 +109,13 @@ impl KeyRing {
         text
     }
 
+    /// The public names of the keys, in hexadecimal: each node sends them with its greeting.
+    pub fn ids(&self) -> Vec<String> {
+        let keys = self.of_vm(0).into_iter().flatten();
+        let hex = |name: KeyName| name.iter().map(|byte| format!("{byte:02x}")).collect();
+        keys.map(|key| hex(key.name)).collect()
+    }
+
     /// The keys of the control threads' reports for one VM.
     pub(super) fn progress_keys(&self, vm: u16) -> [Option<Hmac<Sha256>>; KEYS] {
         [Some(self.first), self.second].map(|secret| {
@@ -172,7 +179,7 @@ impl VmKey {
     }
 
     /// The tag of a greeting.
-    pub fn greeting_tag(&self, parts: [&[u8]; 2]) -> [u8; TAG] {
+    pub(crate) fn greeting_tag(&self, parts: [&[u8]; 2]) -> [u8; TAG] {
         let mut mac = self.greetings.clone();
         parts.iter().for_each(|part| mac.update(part));
         let mut tag = [0; TAG];
@@ -181,7 +188,7 @@ impl VmKey {
     }
 
     /// The key of what one end sends to the other in a session, and the session's number in its frames.
-    pub fn session(&self, from: End, to: End) -> (MacKey, u16) {
+    pub(crate) fn session(&self, from: End, to: End) -> (MacKey, u16) {
         let mut out = Zeroizing::new([0; KEY + 2]);
         let info: [&[u8]; 6] = [
             b"session",
@@ -223,7 +230,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub fn new(seed: &[u8; 32]) -> Self {
+    pub(crate) fn new(seed: &[u8; 32]) -> Self {
         Self {
             seed: hmac(seed),
             drawn: 0,
@@ -231,7 +238,7 @@ impl Source {
     }
 
     /// The next 32 bytes.
-    pub fn draw(&mut self) -> [u8; 32] {
+    pub(crate) fn draw(&mut self) -> [u8; 32] {
         self.drawn += 1;
         let mut mac = self.seed.clone();
         mac.update(&self.drawn.to_be_bytes());
@@ -239,7 +246,7 @@ impl Source {
     }
 
     /// A nonce, which is not that of nobody.
-    pub fn nonce(&mut self) -> Nonce {
+    pub(crate) fn nonce(&mut self) -> Nonce {
         loop {
             let mut nonce = Nonce::default();
             let length = nonce.len();

@@ -10,16 +10,16 @@ use ghash::universal_hash::array::Array;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Bytes of a tag.
-pub const TAG: usize = 16;
+pub(crate) const TAG: usize = 16;
 /// Bytes of a key: AES-128's and a salt.
-pub const KEY: usize = 20;
+pub(crate) const KEY: usize = 20;
 
 const BLOCK: usize = 16;
 
 /// One direction's key, ready for use. Nothing of it stays when it is dropped; what a tag needs of it on the stack
 /// is overwritten by what comes next.
 #[derive(Clone)]
-pub struct MacKey {
+pub(crate) struct MacKey {
     cipher: Aes128,
     /// The hash of nothing.
     hash: GHash,
@@ -28,7 +28,7 @@ pub struct MacKey {
 
 impl MacKey {
     /// The key of 16 bytes of AES's and 4 of the nonce's that no frame carries.
-    pub fn new(key: &[u8; KEY]) -> Self {
+    pub(crate) fn new(key: &[u8; KEY]) -> Self {
         let (aes, salt) = key.split_at(16);
         let mut aes_key = Array::default();
         aes_key.copy_from_slice(aes);
@@ -47,7 +47,7 @@ impl MacKey {
 
     /// The tag of `head` and the pieces behind it. With one key a number makes one tag, ever.
     #[inline]
-    pub fn tag<'a>(
+    pub(crate) fn tag<'a>(
         &self,
         number: u64,
         head: &[u8; BLOCK],
@@ -81,7 +81,7 @@ impl ZeroizeOnDrop for MacKey {}
 
 /// Whether two tags are the same, in a time that does not tell where they differ.
 #[inline]
-pub fn same(a: &[u8; TAG], b: &[u8; TAG]) -> bool {
+pub(crate) fn same(a: &[u8; TAG], b: &[u8; TAG]) -> bool {
     u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b) == 0
 }
 

@@ -83,7 +83,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub fn new(timing: &Timing) -> Self {
+    pub(crate) fn new(timing: &Timing) -> Self {
         Self {
             session: None,
             untold: [None; FAULTS],
@@ -92,11 +92,11 @@ impl Notices {
         }
     }
 
-    pub fn begin(&mut self, peer: [u8; 6]) {
+    pub(crate) fn begin(&mut self, peer: [u8; 6]) {
         self.session = Some(peer);
     }
 
-    pub fn add(&mut self, fault: Fault, source: [u8; 6]) {
+    pub(crate) fn add(&mut self, fault: Fault, source: [u8; 6]) {
         let untold = &mut self.untold[fault.slot()];
         let frames = untold.map_or(0, |untold| untold.frames) + 1;
         *untold = Some(Untold {
@@ -107,7 +107,7 @@ impl Notices {
     }
 
     /// The next of them.
-    pub fn next(&mut self, now: Ticks) -> Option<Notice> {
+    pub(crate) fn next(&mut self, now: Ticks) -> Option<Notice> {
         if let Some(peer) = self.session.take() {
             return Some(Notice::Session { peer });
         }

@@ -7,6 +7,7 @@ use colo_testkit::rng::{Rng, for_cases};
 use super::notice::{Fault, Notice};
 use super::*;
 use crate::frame::Ticks;
+use crate::link::wire::VERSION as PLAIN_VERSION;
 use crate::link::{Endpoint, Event, Message, Timing};
 
 const TIMING: Timing = Timing {
@@ -54,7 +55,7 @@ fn open(guard: &mut Guard, frame: &[u8], now: Ticks) -> Opened {
 fn plain(n: u8) -> Vec<u8> {
     let mut frame = vec![n; 70];
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8]);
-    frame[12..20].copy_from_slice(&[0x88, 0xb5, 0xc0, 0x10, 3, 1, 0, VM as u8]);
+    frame[12..20].copy_from_slice(&[0x88, 0xb5, 0xc0, 0x10, PLAIN_VERSION, 3, 0, VM as u8]);
     frame
 }
 
@@ -368,9 +369,9 @@ fn who_has_no_key_is_named_on_both_sides() {
     assert!(notices(&mut p).is_empty() && !p.take_foreigner());
     assert_eq!(p.counts().garbage, 2);
     let mut later = plain(1);
-    later[16] = 5;
+    later[16] = PLAIN_VERSION + 1;
     assert_eq!(open(&mut trusting, &later, 0), Opened::Plain);
-    assert_eq!(faults(&mut trusting), [Fault::Version(5)]);
+    assert_eq!(faults(&mut trusting), [Fault::Version(PLAIN_VERSION + 1)]);
     let mut greeting = says(&mut primary(9), 0).swap_remove(0);
     greeting[16] = 9;
     open(&mut p, &greeting, 0);

@@ -1,11 +1,11 @@
 //! A number counts once, also where the link reorders: RFC 4303, 3.4.3.
 
 /// Numbers behind the highest that may still come.
-pub const BEHIND: u64 = 128;
+pub(crate) const BEHIND: u64 = 128;
 
 /// Which numbers have counted. The first number of a session is 1.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Window {
+pub(crate) struct Window {
     highest: u64,
     /// Bit i: `highest - i` has counted.
     seen: u128,
@@ -14,7 +14,7 @@ pub struct Window {
 impl Window {
     /// Whether a number may count: it has not, and is not too old to know.
     #[inline]
-    pub fn accepts(&self, number: u64) -> bool {
+    pub(crate) fn accepts(&self, number: u64) -> bool {
         match self.highest.checked_sub(number) {
             None => true,
             Some(age) => number > 0 && age < BEHIND && self.seen >> age & 1 == 0,
@@ -23,7 +23,7 @@ impl Window {
 
     /// A number counts. Only what is authentic comes here.
     #[inline]
-    pub fn count(&mut self, number: u64) {
+    pub(crate) fn count(&mut self, number: u64) {
         debug_assert!(self.accepts(number));
         match number.checked_sub(self.highest) {
             Some(ahead @ 1..) => {

@@ -132,7 +132,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub fn encode(&self) -> [u8; HEAD] {
+    pub(crate) fn encode(&self) -> [u8; HEAD] {
         let mut out = start(self.kind, self.vm);
         out[6..8].copy_from_slice(&self.session.to_be_bytes());
         out[8..16].copy_from_slice(&self.number.to_be_bytes());
@@ -140,7 +140,7 @@ impl Head {
     }
 
     /// The session, the number, the bytes that they were in, and the tag.
-    pub fn decode(head: &[u8]) -> Option<(u16, u64, [u8; HEAD], [u8; TAG])> {
+    pub(crate) fn decode(head: &[u8]) -> Option<(u16, u64, [u8; HEAD], [u8; TAG])> {
         let bytes: [u8; HEAD] = *head.get(ETHERNET..)?.first_chunk()?;
         let tag = *head.get(ETHERNET + HEAD..)?.first_chunk()?;
         let session = u16::from_be_bytes([bytes[6], bytes[7]]);
@@ -222,7 +222,7 @@ pub(super) struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    pub fn decode(head: &'a [u8]) -> Option<Self> {
+    pub(crate) fn decode(head: &'a [u8]) -> Option<Self> {
         let body: &[u8; BODY] = head.get(ETHERNET..)?.first_chunk()?;
         let tags = head.get(ETHERNET + BODY..GREETING)?;
         let role = match body[6] {

@@ -15,21 +15,21 @@ const LIMIT: usize = 1024;
 
 /// Messages in their order.
 #[derive(Debug, Default)]
-pub struct Backlog(VecDeque<ToPoll>);
+pub(crate) struct Backlog(VecDeque<ToPoll>);
 
 impl Backlog {
     /// Whether nothing that makes messages is to be taken in.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= LIMIT
     }
 
     /// Takes a message, whether it is full or not: the poll core must get every message that was taken in.
-    pub fn push(&mut self, message: ToPoll) {
+    pub(crate) fn push(&mut self, message: ToPoll) {
         self.0.push_back(message);
     }
 
     /// Passes on what finds room.
-    pub fn pass_on(&mut self, ring: &mut Producer<ToPoll>) {
+    pub(crate) fn pass_on(&mut self, ring: &mut Producer<ToPoll>) {
         while let Some(message) = self.0.pop_front() {
             if let Err(PushError::Full(message)) = ring.push(message) {
                 self.0.push_front(message);

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a command came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Exit status 0: the peer is down.
     Down,
     /// Anything else, in words.
@@ -23,7 +23,7 @@ pub enum Outcome {
 
 /// A command that runs.
 #[derive(Debug)]
-pub struct Fencing {
+pub(crate) struct Fencing {
     /// The number that the poll core gave it.
     pub number: u32,
     child: Child,
@@ -35,7 +35,7 @@ impl Fencing {
     ///
     /// # Errors
     /// When no process can be started.
-    pub fn start(
+    pub(crate) fn start(
         command: &str,
         number: u32,
         pair: &str,
@@ -58,7 +58,7 @@ impl Fencing {
     }
 
     /// What it came to, once it has ended or run out of time.
-    pub fn outcome(&mut self, now: Instant) -> Option<Outcome> {
+    pub(crate) fn outcome(&mut self, now: Instant) -> Option<Outcome> {
         match self.child.try_wait() {
             Ok(Some(status)) if status.success() => Some(Outcome::Down),
             Ok(Some(status)) => Some(Outcome::Failed(status.to_string())),

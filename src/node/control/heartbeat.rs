@@ -33,7 +33,7 @@ pub struct HeartbeatUdpError {
 }
 
 /// One end of the exchange, with its socket.
-pub struct ProgressReports {
+pub(crate) struct ProgressReports {
     socket: UdpSocket,
     exchange: ProgressExchange,
     core: Reader,
@@ -50,7 +50,7 @@ impl ProgressReports {
     ///
     /// # Errors
     /// When the addresses cannot be had.
-    pub fn open(
+    pub(crate) fn open(
         ends: HeartbeatUdp,
         exchange: ProgressExchange,
         heartbeat: Duration,
@@ -75,12 +75,12 @@ impl ProgressReports {
     }
 
     /// What to wait for at the socket.
-    pub fn poll_fd(&self) -> PollFd<'_> {
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(&self.socket, PollFlags::IN)
     }
 
     /// Sends what is due and reads what came; true if a report says that the peer's poll core does not run.
-    pub fn work(&mut self, now: Instant, pair: &str, log: &Log) -> bool {
+    pub(crate) fn work(&mut self, now: Instant, pair: &str, log: &Log) -> bool {
         if now >= self.due {
             self.due = now + self.period;
             let stalled = self.stalled(now);

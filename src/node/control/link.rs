@@ -17,7 +17,7 @@ impl fmt::Display for Address {
 }
 
 /// What it means that a link is trusted.
-pub fn warn_of_trust(pair: &PairSettings, log: &Log) {
+pub(crate) fn warn_of_trust(pair: &PairSettings, log: &Log) {
     if pair.role.link_key() == Some(&LinkKey::Trusted) {
         log.alert(format_args!(
             "pair {}: --link-key none: anyone who can send a frame on the link can make this VM fall silent, speak \
@@ -29,7 +29,7 @@ pub fn warn_of_trust(pair: &PairSettings, log: &Log) {
 }
 
 /// Tells it.
-pub fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
+pub(crate) fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
     let name = &pair.name;
     match notice {
         Notice::Session { peer } => log.info(format_args!(
@@ -50,6 +50,24 @@ pub fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
             ),
         ),
     }
+}
+
+/// Why the frames that a notice is of did not count.
+pub(super) fn refusal(notice: Notice) -> Option<&'static str> {
+    let Notice::Void { fault, .. } = notice else {
+        return None;
+    };
+    Some(match fault {
+        Fault::Unsealed => "unsealed",
+        Fault::Sealed => "sealed",
+        Fault::Version(_) => "version",
+        Fault::OtherKey => "other_key",
+        Fault::Forged => "forged",
+        Fault::Stale => "stale",
+        Fault::Reflected => "reflected",
+        Fault::Second => "second",
+        Fault::SameRole => "same_role",
+    })
 }
 
 /// Each kind of fault has its own place among the lines that are left out.

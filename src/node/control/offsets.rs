@@ -29,7 +29,7 @@ struct Saved {
 
 /// What a node that has taken over left for the next one.
 #[derive(Debug, PartialEq)]
-pub struct Left {
+pub(crate) struct Left {
     /// Takeovers before it led.
     pub term: u32,
     /// Its offsets.
@@ -38,14 +38,14 @@ pub struct Left {
 
 /// The file of one pair.
 #[derive(Debug)]
-pub struct OffsetFile {
+pub(crate) struct OffsetFile {
     path: PathBuf,
     collected: Vec<(FlowKey, Offset)>,
 }
 
 impl OffsetFile {
     /// The file in `dir` of the pair with this name.
-    pub fn new(dir: &Path, pair: &str) -> Self {
+    pub(crate) fn new(dir: &Path, pair: &str) -> Self {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         let name: String = pair.chars().map(plain).collect();
         Self {
@@ -55,7 +55,7 @@ impl OffsetFile {
     }
 
     /// Another one of them.
-    pub fn collect(&mut self, flow: FlowKey, offset: Offset) {
+    pub(crate) fn collect(&mut self, flow: FlowKey, offset: Offset) {
         self.collected.push((flow, offset));
     }
 
@@ -63,7 +63,7 @@ impl OffsetFile {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&mut self, term: u32) -> io::Result<usize> {
+    pub(crate) fn write(&mut self, term: u32) -> io::Result<usize> {
         let collected = std::mem::take(&mut self.collected);
         let offsets: Vec<Line> = collected
             .iter()
@@ -82,7 +82,7 @@ impl OffsetFile {
     ///
     /// # Errors
     /// When the file cannot be read or understood.
-    pub fn read(&self) -> io::Result<Option<Left>> {
+    pub(crate) fn read(&self) -> io::Result<Option<Left>> {
         let bytes = match private::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,
@@ -99,7 +99,7 @@ impl OffsetFile {
     }
 
     /// The VM is another one: what is in the file does not concern it.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.collected.clear();
         // Most often there is none.
         let _ = fs::remove_file(&self.path);

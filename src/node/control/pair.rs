@@ -1,5 +1,7 @@
 //! One pair as the control thread sees it: its monitor, its mailbox, its figures.
 
+mod bringup;
+mod event_log;
 mod facts;
 mod figures;
 mod guest;
@@ -15,9 +17,10 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use rustix::event::PollFd;
 
+use self::bringup::PairBringup;
 use self::facts::Facts;
-pub use self::figures::Figures;
-pub use self::guest::{GuestEvent, guest_events};
+pub(crate) use self::figures::Figures;
+pub(crate) use self::guest::{GuestEvent, guest_events};
 use self::monitor::Asked;
 use self::orders::Orders;
 use super::backlog::Backlog;
@@ -28,6 +31,7 @@ use super::offsets::OffsetFile;
 use super::starvation::Starvation;
 use super::waits::Waits;
 use crate::config::{PairSettings, Role};
+use crate::control::RoleNow;
 use crate::dpdk::LinkWatch;
 use crate::frame::Ticks;
 use crate::node::clock::Clock;
@@ -42,7 +46,7 @@ use crate::protect::{Action, Migration, State};
 use crate::qmp::{Client, Options, Version};
 
 /// One pair as the control thread sees it.
-pub struct ControlPair {
+pub(crate) struct ControlPair {
     settings: PairSettings,
     mail: ControlEnd,
     /// Messages that found the poll core's ring full.
@@ -69,15 +73,20 @@ pub struct ControlPair {
     starvation: Starvation,
     facts: Facts,
     orders: Orders,
+    bringup: PairBringup,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
+    /// What the log has reported last.
     state: State,
+    role: RoleNow,
+    /// QEMU has been given the failover command then, and has not answered.
+    failover_owed: Option<Instant>,
 }
 
 impl ControlPair {
     /// A pair whose monitor, if it has one, is not connected yet. `cores` are the counters of its
     /// cores by lcore, those of the core that polls its ports first.
-    pub fn new(
+    pub(crate) fn new(
         settings: PairSettings,
         mail: ControlEnd,
         cores: Vec<(u32, counters::Reader)>,
@@ -90,6 +99,7 @@ impl ControlPair {
             .qmp()
             .map(|address| Client::new(address.clone(), Options::default()));
         let facts = Facts::new(Instant::now());
+        let role = settings.role.role().into();
         let orders = Orders::new(&settings.name);
         let figures = Figures {
             settings: settings.clone(),
@@ -100,6 +110,7 @@ impl ControlPair {
             monitor: None,
             records: None,
             facts,
+            orders: Vec::new(),
         };
         Self {
             settings,
@@ -124,23 +135,26 @@ impl ControlPair {
             starvation: Starvation::default(),
             facts,
             orders,
+            bringup: PairBringup::default(),
             mute: false,
             state: State::Solo,
+            role,
+            failover_owed: None,
         }
     }
 
     /// Hears of the guest port's stops and starts.
-    pub fn watch(&mut self, watch: LinkWatch, events: Receiver<GuestEvent>) {
+    pub(crate) fn watch(&mut self, watch: LinkWatch, events: Receiver<GuestEvent>) {
         self.guest = Some((watch, events));
     }
 
     /// Exchanges reports with the peer's control thread from now on.
-    pub fn report_progress(&mut self, reports: ProgressReports) {
+    pub(crate) fn report_progress(&mut self, reports: ProgressReports) {
         self.reports = Some(reports);
     }
 
     /// Announces to the peer that this node restarts, as SIGUSR1 or somebody else wants.
-    pub fn announce_restart(&mut self, by: &str, log: &Log) {
+    pub(crate) fn announce_restart(&mut self, by: &str, log: &Log) {
         if self.settings.role.role() == Role::Compare {
             return;
         }
@@ -148,31 +162,37 @@ impl ControlPair {
             "pair {}: {by}: announcing to the peer that this node restarts",
             self.settings.name
         ));
+        self.bringup.announced(Instant::now());
         self.tell(ToPoll::AnnounceRestart);
     }
 
     /// Gives the figures out, once.
-    pub fn figures(&mut self) -> Figures {
+    pub(crate) fn figures(&mut self) -> Figures {
         self.figures.take().expect("the figures are given out once")
     }
 
     /// Says at the start what it means that nobody has to prove anything on the link.
-    pub fn warn_of_trust(&self, log: &Log) {
+    pub(crate) fn warn_of_trust(&self, log: &Log) {
         link::warn_of_trust(&self.settings, log);
     }
 
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> &PairSettings {
+        &self.settings
+    }
+
     /// The pair's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.settings.name
     }
 
     /// Whether it has a monitor, connected or not.
-    pub fn has_monitor(&self) -> bool {
+    pub(crate) fn has_monitor(&self) -> bool {
         self.client.is_some()
     }
 
     /// What to wait for at its sockets.
-    pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+    pub(crate) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         // What is not read now must not wake this thread.
         let client = self.client.as_ref().filter(|_| !self.backlog.is_full());
         let monitor = client.and_then(Client::poll_fd);
@@ -181,7 +201,7 @@ impl ControlPair {
     }
 
     /// One look at everything; `figures` gives access to the pair's own.
-    pub fn work(
+    pub(crate) fn work(
         &mut self,
         now: Instant,
         clock: Clock,
@@ -211,7 +231,13 @@ impl ControlPair {
                         ),
                     );
                 }
-                ToControl::Link(notice) => link::tell(notice, &self.settings, log),
+                ToControl::Note(piece) => self.take_note(piece, now, log),
+                ToControl::Link(notice) => {
+                    if let Some(why) = link::refusal(notice) {
+                        self.facts.refused(why, now);
+                    }
+                    link::tell(notice, &self.settings, log);
+                }
             }
         }
         self.look_at_fencing(now, log);
@@ -234,6 +260,7 @@ impl ControlPair {
             self.monitor_event(event, clock, log, &mut figures);
         }
         self.look_at_link(now, log);
+        self.look_at_bringup(now, log);
         self.backlog.pass_on(&mut self.mail.outbox);
         for (divergence, epoch) in records {
             let record = self.record(divergence, epoch, clock);

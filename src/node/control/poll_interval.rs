@@ -17,7 +17,7 @@ const SLOW_PERIOD: Duration = Duration::from_millis(10);
 /// Readies this thread and says how long it is to sleep at a time: it waits for requests if any pair
 /// has a monitor. Where the poll cores sleep, for `idle_sleep`, CPU is scarce and it has time, too,
 /// as long as signals and records can wait.
-pub fn begin(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
+pub(crate) fn begin(has_monitor: bool, idle_sleep: Option<Duration>) -> Duration {
     if has_monitor && idle_sleep.is_none() {
         // The kernel's usual slack is 50 µs. If it stays, sleeps are only longer.
         let _ = set_current_timer_slack(NonZeroU64::new(1));

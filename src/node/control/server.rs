@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Sender, TryRecvError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 use serde_json::{Map, Value, json};
 
 use super::SharedStats;
-use super::orders::{Outcome, PostedOrder, posted};
+use super::orders::{Outcome, Posted, PostedOrder, posted};
 use super::socket::ControlSocket;
 use crate::config::ProcessSettings;
-use crate::control::{self, CHUNK, Fault, NodeStatus, Order, Session, Snapshot, Step, Waiting};
+use crate::control::{
+    self, CHUNK, Fault, Giver, NodeStatus, Order, Session, Snapshot, Step, Waiting,
+};
 use crate::observability::log::Log;
 
 /// Clients at a time.
@@ -25,21 +29,25 @@ const CLIENTS: usize = 32;
 const IDLE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of a reply is cut off after this.
 const SLOW: Duration = Duration::from_secs(10);
-/// Longest time for an order: a fencing command may take 30 s, and QEMU then 10 s for its reply.
-const ORDER: Duration = Duration::from_secs(45);
+/// Longest time for an order. The control thread ends each one sooner, unless it is kept from running.
+const ORDER: Duration = Duration::from_secs(50);
+/// The same of a protection, which has its own bounds and is as long as the VM's memory and disks are large.
+const PROTECT: Duration = Duration::from_secs(86_400);
 /// How often the end of the node is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether something that is waited for has come.
 const WAIT: Duration = Duration::from_millis(20);
 
 /// The thread's work.
-pub struct Server {
+pub(crate) struct Server {
     socket: ControlSocket,
     clients: Vec<Client>,
     stats: Arc<Mutex<SharedStats>>,
     orders: Sender<PostedOrder>,
     settings: ProcessSettings,
     log: Log,
+    /// What the node is made of.
+    facts: Value,
     /// No client is accepted before: the last attempt failed.
     deaf_until: Option<Instant>,
 }
@@ -47,6 +55,8 @@ pub struct Server {
 struct Client {
     stream: UnixStream,
     session: Session,
+    /// Who is there.
+    by: Giver,
     pending: Option<Pending>,
     /// When it last sent or took something.
     active: Instant,
@@ -61,7 +71,7 @@ enum Pending {
 /// An order to one pair or several, and what has become of it.
 struct Orders {
     order: Order,
-    waiting: Vec<(String, Receiver<Outcome>)>,
+    waiting: Vec<(String, Posted)>,
     done: Map<String, Value>,
     deadline: Instant,
 }
@@ -74,6 +84,7 @@ impl Server {
         orders: Sender<PostedOrder>,
         settings: ProcessSettings,
         log: Log,
+        facts: Value,
     ) -> Self {
         Self {
             socket,
@@ -82,12 +93,13 @@ impl Server {
             orders,
             settings,
             log,
+            facts,
             deaf_until: None,
         }
     }
 
     /// Serves until the flag is set.
-    pub fn run(mut self, stop: &AtomicBool) {
+    pub(crate) fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let (accepts, ready) = self.wait();
             let now = Instant::now();
@@ -141,9 +153,9 @@ impl Server {
                     return;
                 }
             };
-            if stream.set_nonblocking(true).is_err() {
+            let (Ok(()), Ok(by)) = (stream.set_nonblocking(true), giver(&stream)) else {
                 continue;
-            }
+            };
             if self.clients.len() >= CLIENTS && !self.make_room(now) {
                 let line = Session::turned_away(&Fault::Busy { limit: CLIENTS });
                 // It is short, and its reader may be gone.
@@ -154,6 +166,7 @@ impl Server {
             let mut client = Client {
                 stream,
                 session,
+                by,
                 pending: None,
                 active: now,
             };
@@ -213,8 +226,9 @@ impl Server {
                         };
                         let changes = matches!(request.command, control::Command::SetLogLevel(_));
                         client.active = now;
+                        let by = client.by;
                         let seen = snapshot.get_or_insert_with(|| self.snapshot());
-                        match self.begin(request.command, seen, now) {
+                        match self.begin(request.command, by, seen, now) {
                             Ok(outcome) => {
                                 if changes {
                                     snapshot = None;
@@ -239,15 +253,18 @@ impl Server {
     fn begin(
         &self,
         command: control::Command,
+        by: Giver,
         snapshot: &Snapshot,
         now: Instant,
     ) -> Result<Outcome, Pending> {
         Ok(match control::begin(command, snapshot) {
             Err(fault) => Err(fault),
             Ok(Step::Reply(reply)) => Ok(reply),
+            Ok(Step::Facts) => Ok(self.facts.clone()),
             Ok(Step::SetLogLevel(level, reply)) => {
                 self.log.alert(format_args!(
-                    "control socket: lines below {} are not written from now on",
+                    "control socket ({by}): lines below {} are not written from now on, but for those that somebody has to \
+                     act on",
                     level.word()
                 ));
                 self.log.set_least(level);
@@ -262,14 +279,19 @@ impl Server {
                     order,
                     waiting: Vec::new(),
                     done: Map::new(),
-                    deadline: now + ORDER,
+                    deadline: now
+                        + match order {
+                            Order::Protect => PROTECT,
+                            _ => ORDER,
+                        },
                 };
                 for (pair, name) in pairs {
-                    let (posted, outcome) = posted(pair, order);
-                    if self.orders.try_send(posted).is_err() {
+                    let (order, posted) = posted(pair, order, by);
+                    if self.orders.try_send(order).is_err() {
+                        orders.withdraw();
                         return Ok(Err(Fault::NoTaker("too many orders wait")));
                     }
-                    orders.waiting.push((name, outcome));
+                    orders.waiting.push((name, posted));
                 }
                 return Err(Pending::Orders(orders));
             }
@@ -293,6 +315,15 @@ impl Server {
     }
 }
 
+/// The process at the other end, as the kernel knows it. One of another PID namespace has the id 0.
+fn giver(stream: &UnixStream) -> rustix::io::Result<Giver> {
+    let peer = socket_peercred(stream)?;
+    Ok(Giver {
+        uid: peer.uid.as_raw(),
+        pid: Pid::as_raw(Some(peer.pid)).cast_unsigned(),
+    })
+}
+
 fn micros(time: Option<Duration>) -> u64 {
     time.map_or(0, |time| {
         u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
@@ -302,8 +333,8 @@ fn micros(time: Option<Duration>) -> u64 {
 impl Orders {
     /// The outcome for all pairs, or itself while one is missing. The first fault is the outcome of all.
     fn look(mut self, now: Instant) -> Result<Outcome, Self> {
-        while let Some((name, outcome)) = self.waiting.pop() {
-            match outcome.try_recv() {
+        while let Some((name, posted)) = self.waiting.pop() {
+            match posted.outcome.try_recv() {
                 Ok(Ok(value)) => {
                     self.done.insert(name, value);
                 }
@@ -312,24 +343,39 @@ impl Orders {
                     return Ok(Err(Fault::Failed {
                         pair: name,
                         order: self.order,
-                        why: "the control thread has dropped it: another order took its place, or the node ends"
-                            .to_owned(),
+                        why: "the control thread has dropped it: the node ends".to_owned(),
                     }));
                 }
                 Err(TryRecvError::Empty) if now < self.deadline => {
-                    self.waiting.push((name, outcome));
+                    self.waiting.push((name, posted));
                     return Err(self);
                 }
                 Err(TryRecvError::Empty) => {
+                    let now_is = match posted.claim.take() {
+                        true => {
+                            "it is withdrawn: the control thread has not come to it; see the log, and the disks that it writes to"
+                        }
+                        false => {
+                            "the control thread has begun it and does not answer: it may still take effect; see status, and the log"
+                        }
+                    };
+                    self.withdraw();
                     return Ok(Err(Fault::Timeout {
                         what: format!("pair {name}: {}", self.order),
                         seconds: ORDER.as_secs_f64(),
-                        now: "QEMU or the peer has not answered; see status".to_owned(),
+                        now: now_is.to_owned(),
                     }));
                 }
             }
         }
         Ok(Ok(json!({ "pairs": self.done })))
+    }
+
+    /// What is left of it is not begun any more, if it was not yet.
+    fn withdraw(&self) {
+        for (_, posted) in &self.waiting {
+            posted.claim.take();
+        }
     }
 }
 

@@ -2,14 +2,19 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, chownat, fchmod, flock};
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+use rustix::process::{Gid, geteuid};
 
 use crate::config::{ControlPlace, ControlSettings};
 use crate::control::SOCKET;
@@ -18,8 +23,11 @@ use crate::observability::private;
 
 /// Connections that may wait for the thread that serves them.
 const BACKLOG: i32 = 64;
-/// Attempts to take the place of a file that nobody listens behind.
-const ATTEMPTS: u32 = 3;
+/// Attempts to lock the directory, and the pause between two: another node needs it for a moment only.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+/// The option that names a control socket.
+const OPTION: &str = "--control";
 const OWNER: u32 = 0o600;
 const OWNER_AND_GROUP: u32 = 0o660;
 
@@ -28,20 +36,34 @@ const OWNER_AND_GROUP: u32 = 0o660;
 pub enum ControlSocketError {
     /// Somebody listens there.
     #[error(
-        "--control {0:?}: another process listens there; end it, or give each node a path of its own"
+        "{option} {path:?}: another process listens there; end it, or give each node a path of its own"
     )]
-    Alive(PathBuf),
+    Alive {
+        /// The option that names it.
+        option: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// Something else is there.
-    #[error("--control {0:?}: there is a file that is no socket; remove it, or name another path")]
-    NoSocket(PathBuf),
+    #[error(
+        "{option} {path:?}: there is a file that is no socket; remove it, or name another path"
+    )]
+    NoSocket {
+        /// The option that names it.
+        option: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// No such group.
     #[error("--control-group {0}: /etc/group has no such group; give its name or its number")]
     NoGroup(String),
     /// The system refuses.
     #[error(
-        "--control {path:?}: {source}; the directory has to exist, and a path may have 80 bytes"
+        "{option} {path:?}: {source}; the directory has to exist, and a path may have 80 bytes"
     )]
     Refused {
+        /// The option that names it.
+        option: &'static str,
         /// The path.
         path: PathBuf,
         /// What it says.
@@ -51,7 +73,7 @@ pub enum ControlSocketError {
 
 /// A socket that listens, and its file.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub(crate) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the file.
@@ -63,7 +85,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// When the socket that they name cannot be made.
-    pub fn wanted(
+    pub(crate) fn wanted(
         settings: &ControlSettings,
         runtime_dir: &Path,
         log: &Log,
@@ -71,8 +93,8 @@ impl ControlSocket {
         let group = settings.group.as_deref();
         match &settings.place {
             ControlPlace::None => Ok(None),
-            ControlPlace::At(path) => Self::open(path, group).map(Some),
-            ControlPlace::Runtime => match Self::open(&runtime_dir.join(SOCKET), group) {
+            ControlPlace::At(path) => Self::open(OPTION, path, group).map(Some),
+            ControlPlace::Runtime => match Self::open(OPTION, &runtime_dir.join(SOCKET), group) {
                 Ok(socket) => Ok(Some(socket)),
                 Err(error @ ControlSocketError::NoGroup(_)) => Err(error),
                 Err(error) => {
@@ -83,18 +105,25 @@ impl ControlSocket {
         }
     }
 
-    /// Listens at `path`, where the file of a process that is gone is replaced.
-    fn open(path: &Path, group: Option<&str>) -> Result<Self, ControlSocketError> {
+    /// Listens at `path`, which `option` names, where the file of a process that is gone is replaced.
+    pub(super) fn open(
+        option: &'static str,
+        path: &Path,
+        group: Option<&str>,
+    ) -> Result<Self, ControlSocketError> {
         let group = group.map(group_id).transpose()?;
         let refused = |source| ControlSocketError::Refused {
+            option,
             path: path.to_owned(),
             source,
         };
+        // Of two nodes that start at once one finds the other's socket, and not a dead one's that it may replace.
+        let _turn = lock(path).map_err(refused)?;
         // It gets its name when it has its mode and listens: nobody finds it half made.
         let draft = path.with_file_name(format!(".{}", private::unpredictable()));
         let listener = listen_at(&draft, group).map_err(refused);
-        let linked = listener.and_then(|listener| {
-            give_name(&draft, path)?;
+        let named = listener.and_then(|listener| {
+            give_name(option, &draft, path)?;
             let found = fs::symlink_metadata(path).map_err(refused)?;
             Ok(Self {
                 listener,
@@ -102,19 +131,28 @@ impl ControlSocket {
                 file: (found.dev(), found.ino()),
             })
         });
-        // It may not have come to be.
+        // It may not have come to be, or have got its name.
         let _ = fs::remove_file(&draft);
-        linked
+        named
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The socket.
-    pub fn listener(&self) -> &UnixListener {
+    pub(crate) fn listener(&self) -> &UnixListener {
         &self.listener
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        // A node that starts now waits, or has replaced the file. Without the lock the file stays, as a dead one's.
+        let Ok(_turn) = lock(&self.path) else {
+            return;
+        };
         let is_own =
             fs::symlink_metadata(&self.path).is_ok_and(|f| (f.dev(), f.ino()) == self.file);
         if is_own {
@@ -124,48 +162,101 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Keeps other nodes from making or removing sockets in the directory of `path`, until it is dropped.
+fn lock(path: &Path) -> io::Result<OwnedFd> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+    for attempt in 1.. {
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS => thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "another process has locked the directory",
+                ));
+            }
+            locked => {
+                locked?;
+                break;
+            }
+        }
+    }
+    Ok(dir)
+}
+
 fn listen_at(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The file that `bind` makes has the socket's own mode, whatever the umask takes from it.
+    fchmod(&socket, Mode::from_raw_mode(OWNER))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
-    let mode = match group {
-        None => OWNER,
-        Some(group) => {
-            chown(path, None, Some(group))?;
-            OWNER_AND_GROUP
-        }
-    };
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    if let Some(group) = group {
+        share(path, group)?;
+    }
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Gives the socket its name, unless something that lives has it.
-fn give_name(draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
+/// Gives the file of an own socket to a group. Where the directory is others' to write, its name may be something else's
+/// by now: what is changed is what was looked at.
+fn share(path: &Path, group: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let found = rustix::fs::fstat(&file)?;
+    let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+    if !is_socket || found.st_uid != geteuid().as_raw() {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "somebody has replaced the socket",
+        ));
+    }
+    chownat(
+        &file,
+        "",
+        None,
+        Some(Gid::from_raw(group)),
+        AtFlags::EMPTY_PATH,
+    )?;
+    // The mode of a file that is open as a path alone can be changed by this name of it only.
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(name, Permissions::from_mode(OWNER_AND_GROUP))
+}
+
+/// Gives the socket its name, unless something that lives has it. The directory is locked.
+fn give_name(option: &'static str, draft: &Path, path: &Path) -> Result<(), ControlSocketError> {
     let refused = |source| ControlSocketError::Refused {
+        option,
         path: path.to_owned(),
         source,
     };
-    for _ in 0..ATTEMPTS {
-        match fs::hard_link(draft, path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            linked => return linked.map_err(refused),
-        }
-        let found = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            found => found.map_err(refused)?,
-        };
-        if !found.file_type().is_socket() {
-            return Err(ControlSocketError::NoSocket(path.to_owned()));
-        }
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(refused)?;
-            }
-            _ => return Err(ControlSocketError::Alive(path.to_owned())),
-        }
+    match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        linked => return linked.map_err(refused),
     }
-    Err(ControlSocketError::Alive(path.to_owned()))
+    let found = fs::symlink_metadata(path).map_err(refused)?;
+    if !found.file_type().is_socket() {
+        let path = path.to_owned();
+        return Err(ControlSocketError::NoSocket { option, path });
+    }
+    match is_dead(path) {
+        true => fs::rename(draft, path).map_err(refused),
+        false => Err(ControlSocketError::Alive {
+            option,
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Whether nobody listens behind a socket. One whose queue is full is not waited for.
+fn is_dead(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let connected = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
+    connected == Err(Errno::CONNREFUSED)
 }
 
 /// A group's number, by its name or the number itself.
@@ -186,6 +277,9 @@ fn group_id(group: &str) -> Result<u32, ControlSocketError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Barrier;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -196,21 +290,22 @@ mod tests {
     fn a_socket_is_its_owners_and_goes_with_the_node() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
-        let socket = ControlSocket::open(&path, None).expect("a socket");
+        let socket = ControlSocket::open(OPTION, &path, None).expect("a socket");
         assert_eq!(mode(&path), OWNER);
         UnixStream::connect(&path).expect("somebody listens");
-        let error = ControlSocket::open(&path, None).expect_err("it is alive");
-        assert!(matches!(error, ControlSocketError::Alive(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("it is alive");
+        assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
         drop(socket);
         assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
         let number = fs::metadata(dir.path())
             .expect("it exists")
             .gid()
             .to_string();
-        let socket = ControlSocket::open(&path, Some(&number)).expect("a socket");
+        let socket = ControlSocket::open(OPTION, &path, Some(&number)).expect("a socket");
         assert_eq!(mode(&path), OWNER_AND_GROUP);
         drop(socket);
-        let error = ControlSocket::open(&path, Some("no such group")).expect_err("no group");
+        let error =
+            ControlSocket::open(OPTION, &path, Some("no such group")).expect_err("no group");
         assert!(matches!(error, ControlSocketError::NoGroup(_)), "{error}");
     }
 
@@ -219,19 +314,85 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).expect("a socket"));
-        let socket = ControlSocket::open(&path, None).expect("it is stale");
+        let socket = ControlSocket::open(OPTION, &path, None).expect("it is stale");
         // Another node has the name by now.
         fs::remove_file(&path).expect("the owner may");
-        let next = ControlSocket::open(&path, None).expect("a free name");
+        let next = ControlSocket::open(OPTION, &path, None).expect("a free name");
         drop(socket);
         UnixStream::connect(&path).expect("the other's stays");
         drop(next);
         fs::write(&path, b"text").expect("a file");
-        let error = ControlSocket::open(&path, None).expect_err("a file is there");
-        assert!(matches!(error, ControlSocketError::NoSocket(_)), "{error}");
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("a file is there");
+        assert!(
+            matches!(error, ControlSocketError::NoSocket { .. }),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).expect("it stays"), b"text");
         let far = dir.path().join("missing/s");
-        let error = ControlSocket::open(&far, None).expect_err("no directory");
+        let error = ControlSocket::open(OPTION, &far, None).expect_err("no directory");
         assert!(error.to_string().contains("missing/s"), "{error}");
+    }
+
+    #[test]
+    fn of_nodes_that_start_at_once_one_has_the_socket() {
+        const NODES: usize = 4;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        for round in 0..200 {
+            drop(UnixListener::bind(&path).expect("a dead node's socket"));
+            let begin = Barrier::new(NODES);
+            let start = || {
+                begin.wait();
+                ControlSocket::open(OPTION, &path, None)
+            };
+            let started: Vec<_> = thread::scope(|scope| {
+                let nodes: Vec<_> = (0..NODES).map(|_| scope.spawn(start)).collect();
+                nodes
+                    .into_iter()
+                    .map(|node| node.join().expect("no panic"))
+                    .collect()
+            });
+            let (owners, others): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+            assert_eq!(owners.len(), 1, "round {round}: {others:?}");
+            for other in others {
+                let error = other.expect_err("another node has it");
+                assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
+            }
+            UnixStream::connect(&path).expect("its owner listens there");
+            drop(owners);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_node_whose_queue_is_full_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let _node = ControlSocket::open(OPTION, &path, None).expect("a socket");
+        let waiting: Vec<_> = std::iter::repeat_with(|| {
+            let flags = SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            connect(&socket, &SocketAddrUnix::new(&path)?).map(|()| socket)
+        })
+        .take_while(Result::is_ok)
+        .collect();
+        assert!(waiting.len() > 1 && !is_dead(&path));
+        let error = ControlSocket::open(OPTION, &path, None).expect_err("it lives");
+        assert!(matches!(error, ControlSocketError::Alive { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_has_taken_the_place_of_a_socket_gets_no_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&path, b"text").expect("a file");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        let was = fs::metadata(&path).expect("it exists");
+        for replaced in [&path, &link] {
+            let error = share(replaced, was.gid() + 1).expect_err("it is no socket");
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        }
+        let is = fs::metadata(&path).expect("it exists");
+        assert_eq!((is.gid(), is.mode()), (was.gid(), was.mode()));
     }
 }

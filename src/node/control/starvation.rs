@@ -10,14 +10,14 @@ const WORTH_A_LINE: Duration = Duration::from_millis(50);
 
 /// The lost time of a pair's cores that was looked at.
 #[derive(Debug, Default)]
-pub struct Starvation {
+pub(crate) struct Starvation {
     /// By core, in nanoseconds.
     seen: Vec<u64>,
 }
 
 impl Starvation {
     /// Says which of the cores, given with their lcores, has lost time since the last look.
-    pub fn look(&mut self, cores: &[(u32, Reader)], pair: &str, log: &Log) {
+    pub(crate) fn look(&mut self, cores: &[(u32, Reader)], pair: &str, log: &Log) {
         self.seen.resize(cores.len(), 0);
         for ((lcore, core), seen) in cores.iter().zip(&mut self.seen) {
             let lost = core.value(Counter::LostTime);

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is waited for, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Awaited {
+pub(crate) struct Awaited {
     /// In words that follow "owes".
     pub what: &'static str,
     /// When the wait began.
@@ -22,7 +22,7 @@ pub struct Awaited {
 
 /// What has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// The wait has become too long.
     Begins(&'static str, Duration),
     /// It is over, and was that long.
@@ -31,7 +31,7 @@ pub enum Change {
 
 /// The waits of one pair.
 #[derive(Debug, Default)]
-pub struct Waits {
+pub(crate) struct Waits {
     /// What is owed for too long at this moment.
     owed: Option<&'static str>,
     /// A wait that became too long began then, and its end was not seen.
@@ -44,7 +44,7 @@ pub struct Waits {
 
 impl Waits {
     /// Takes in what is waited for at `now`, if anything is, and whether a monitor is connected and has answered.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         awaited: impl IntoIterator<Item = Awaited>,
         connected: bool,
@@ -68,7 +68,7 @@ impl Waits {
     }
 
     /// The figures of this moment.
-    pub fn summary(&self, connected: bool) -> MonitorSummary {
+    pub(crate) fn summary(&self, connected: bool) -> MonitorSummary {
         let state = match (self.owed, connected) {
             (Some(_), _) => MonitorState::Unresponsive,
             (None, true) => MonitorState::Connected,

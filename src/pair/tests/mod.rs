@@ -116,7 +116,7 @@ impl Node {
     }
 
     fn link(&mut self, frame: &HeapFrame, epoch: u32) {
-        let header = self.peer.data_header(epoch, frame.len() as u32, self.now);
+        let header = self.peer.data_header(epoch, frame.len() as u32);
         let bytes = [&header[..], frame.head()].concat();
         self.ports.from_link.push_back(HeapFrame::new(&bytes));
     }

@@ -11,7 +11,7 @@ use crate::observability::capture::{Note, Place};
 use crate::pair::{Burst, Host, Port, Ports, ToControl, ToPoll, View};
 
 #[derive(Default)]
-pub struct Frames(Vec<HeapFrame>);
+pub(super) struct Frames(Vec<HeapFrame>);
 
 impl Deref for Frames {
     type Target = [HeapFrame];
@@ -50,7 +50,7 @@ impl Burst for Frames {
 }
 
 #[derive(Default)]
-pub struct Queues {
+pub(super) struct Queues {
     /// What the control thread tells.
     pub mail: VecDeque<ToPoll>,
     /// Stops of the guest's ring.

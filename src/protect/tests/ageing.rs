@@ -1,6 +1,6 @@
 //! Connections that nobody completes, beside one that is idle.
 
-use super::failover::{numbers, say};
+use super::survivor::{numbers, say};
 use super::*;
 use crate::packet::TcpFlags;
 

@@ -428,7 +428,7 @@ fn a_stop_of_the_svm_for_no_load_is_not_reported() {
 /// Lets the nodes say what they have to say, but for the secondary's messages.
 fn exchange_heartbeats(pair: &mut Pair) {
     const KIND: usize = 14 + 3;
-    const CONTROL: u8 = 2;
+    const CONTROL: u8 = 5;
     for _ in 0..6 {
         while let Some(t) = pair.primary.next_transmit(pair.now) {
             let (bytes, len) = (t.bytes(), t.bytes().len());

@@ -1,6 +1,6 @@
 //! What a rule exempts, and what becomes of it when the secondary takes over.
 
-use super::failover::{numbers, say, segment};
+use super::survivor::{numbers, say, segment};
 use super::*;
 use crate::compare::Rule;
 use crate::packet::TcpFlags;

@@ -29,7 +29,7 @@ fn input_that_nobody_took_is_not_missed() {
 #[test]
 fn a_lost_input_frame_asks_for_a_checkpoint() {
     let mut pair = Pair::protected();
-    pair.primary.mirror(60, pair.now);
+    pair.primary.mirror(60);
     pair.now += TIMING.heartbeat;
     pair.exchange();
     assert_eq!(pair.request(), Some(Cause::InputLost));

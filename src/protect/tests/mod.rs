@@ -2,15 +2,20 @@
 //! is the simulation's matter.
 
 mod ageing;
+mod announcement;
 mod epochs;
 mod evidence;
 mod exempt;
 mod failover;
+mod last_segment;
+mod leadership;
 mod mirror;
 mod monitor;
+mod sequence_numbers;
 mod shares;
 mod silence;
 mod standalone;
+mod survivor;
 
 use std::iter::{empty, once};
 
@@ -293,7 +298,7 @@ impl Pair {
 
     /// The client sends, and the PVM has taken it.
     fn input(&mut self, frame: &HeapFrame) {
-        let mut bytes = self.primary.mirror(frame.len(), self.now).to_vec();
+        let mut bytes = self.primary.mirror(frame.len()).to_vec();
         bytes.extend(frame.to_vec());
         let received = self.secondary.link_frame(&bytes, bytes.len(), self.now);
         let (epoch, _, after) = received.unwrap();

@@ -118,3 +118,20 @@ fn a_flow_that_floods_delays_others_by_a_checkpoint_s_pause_and_no_more() {
         );
     }
 }
+
+#[test]
+fn an_s_without_room_is_counted_once_as_a_cause() {
+    let mut pair = Pair::protected_with(|setup| setup.limits.secondary = 1);
+    let overflow = Cause::Difference(Reason::SecondaryOverflow);
+    for n in 1..=2 {
+        pair.svm(datagram(n));
+    }
+    let comparison = pair.primary.comparison();
+    let dropped = comparison.comparator().local().counts().secondary_overflow;
+    assert_eq!(dropped, 1);
+    assert_eq!(comparison.checkpoints().count(overflow), 1);
+    assert_eq!(pair.request(), Some(overflow));
+    pair.svm(datagram(3));
+    let comparison = pair.primary.comparison();
+    assert_eq!(comparison.checkpoints().count(overflow), 2);
+}

@@ -367,6 +367,7 @@ impl World {
                 ToControl::Act(action) => self.act(side, action),
                 ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
                 ToControl::Record(divergence, epoch) => self.record(&divergence, epoch),
+                ToControl::Note(_) => unreachable!("no control thread tells anything"),
                 ToControl::Offset(..) | ToControl::OffsetsEnd { .. } | ToControl::Link(_) => {}
             }
         }

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::{ControlPair, Figures};
+use crate::bringup::Progress;
 use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
 use crate::control::{
     self, CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus,
-    MonitorStatus, PairParameters, PairStatus, PeerStatus, RingStatus,
+    MonitorStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus, RefusedFrames,
+    RingStatus, RoleNow,
 };
 use crate::node::control::advice::advice;
+use crate::node::mailbox::ToPoll;
 use crate::observability::counters::{Counter, Snapshot};
 use crate::observability::summary::MonitorState;
 use crate::protect::{Migration, State};
@@ -25,7 +28,7 @@ pub(super) struct SeenCheckpoint {
 
 /// What the control thread knows beyond the counters.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     state: State,
     since: Instant,
     version: Option<Version>,
@@ -38,6 +41,10 @@ pub struct Facts {
     last: Option<SeenCheckpoint>,
     /// Why a checkpoint was requested last.
     cause: Option<&'static str>,
+    /// Why frames of the link did not count, and when the last of them came.
+    refused: Option<(&'static str, Instant)>,
+    /// How far an ordered protection is.
+    pub(super) protect: Option<Progress>,
 }
 
 impl Facts {
@@ -53,12 +60,19 @@ impl Facts {
             resumed: None,
             last: None,
             cause: None,
+            refused: None,
+            protect: None,
         }
     }
 
     /// A checkpoint was requested.
     pub(super) fn requested(&mut self, cause: &'static str) {
         self.cause = Some(cause);
+    }
+
+    /// Frames of the link did not count.
+    pub(super) fn refused(&mut self, why: &'static str, now: Instant) {
+        self.refused = Some((why, now));
     }
 
     /// The VM has gone on after a stop; whether that was a checkpoint the commits say.
@@ -81,18 +95,37 @@ impl Facts {
 
 impl ControlPair {
     /// Shows in the figures what is known now.
-    pub fn show_facts(&mut self, now: Instant, figures: &mut Figures) {
+    pub(crate) fn show_facts(&mut self, now: Instant, figures: &mut Figures) {
         let counters = figures.counters();
         let state = state_of(&counters).unwrap_or(State::Solo);
         let commits = counters.value(figures.commits());
         if self.facts.look(state, commits, now) {
             self.orders.committed();
         }
-        self.orders.look(now);
+        self.orders.session(counters.value(Counter::LinkSessions));
+        if self.orders.look(now) {
+            self.bringup.withdrawn();
+            self.tell(ToPoll::WithdrawRestart);
+        }
+        figures.set_timeout(self.settings.compare_timeout);
+        figures.orders.clear();
+        figures.orders.extend(self.orders.under_way());
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
+        self.facts.protect = self.bringup.progress();
         figures.facts = self.facts;
+    }
+}
+
+/// The role that a node has now, by what it began as and its counters.
+pub(super) fn role_now(began_as: Role, counters: &Snapshot) -> RoleNow {
+    let is = |counter| counters.value(counter) == 1;
+    match began_as {
+        Role::Compare => RoleNow::Compare,
+        _ if is(Counter::Superseded) => RoleNow::Superseded,
+        Role::Secondary if !is(Counter::TakenOver) => RoleNow::Secondary,
+        Role::Primary | Role::Secondary => RoleNow::Primary,
     }
 }
 
@@ -137,7 +170,7 @@ impl Figures {
     }
 
     /// The pair at this moment.
-    pub fn status(&self, now: Instant) -> PairStatus {
+    pub(crate) fn status(&self, now: Instant) -> PairStatus {
         let counters = self.counters();
         let value = |counter| counters.value(counter);
         let facts = &self.facts;
@@ -148,10 +181,13 @@ impl Figures {
             true => now.saturating_duration_since(facts.since),
             false => Duration::ZERO,
         };
+        let role = role_now(began_as, &counters);
         let mut pair = PairStatus {
             name: self.settings.name.clone(),
-            role: if taken_over { Role::Primary } else { began_as },
+            role,
             taken_over,
+            promotable: false,
+            promotable_why: String::new(),
             state,
             since_s: since.as_secs_f64(),
             epoch: value(Counter::Epoch),
@@ -159,7 +195,7 @@ impl Figures {
             todo: None,
             monitor: self.monitor_status(),
             ring: (began_as != Role::Compare).then_some(RingStatus { runs: facts.ring }),
-            link: self.link_status(&counters),
+            link: self.link_status(&counters, now),
             peer: self.peer_status(&counters),
             checkpoints: CheckpointStatus {
                 requested: value(Counter::Requests),
@@ -171,15 +207,27 @@ impl Figures {
                     pause_ms: last.pause.as_secs_f64() * 1e3,
                 }),
             },
+            protect: facts.protect.map(|progress| ProtectStatus {
+                step: progress.step.word(),
+                done: progress.done,
+                total: progress.total,
+            }),
             held: HeldStatus {
                 frames: value(Counter::Held),
                 most: value(Counter::HeldMax),
                 limit: self.settings.hold_frames.get().into(),
             },
+            orders: self.orders.iter().map(|it| it.status(now)).collect(),
             parameters: self.parameters(),
         };
+        let follows = role == RoleNow::Secondary && pair.has_monitor();
+        pair.promotable = follows && value(Counter::Promotable) == 1;
+        pair.promotable_why = control::promotable(&pair);
         pair.why = control::why(&pair, facts.cause);
-        pair.todo = control::todo(&pair, advice(state, &self.settings));
+        pair.todo = control::todo(
+            &pair,
+            advice(state, role, &self.settings.failover.on_peer_lost),
+        );
         pair
     }
 
@@ -196,13 +244,17 @@ impl Figures {
         })
     }
 
-    fn link_status(&self, counters: &Snapshot) -> Option<LinkStatus> {
+    fn link_status(&self, counters: &Snapshot, now: Instant) -> Option<LinkStatus> {
         let mut ports = self.settings.ports();
         let (_, port) = ports.find(|(place, _)| *place == PortRole::Link)?;
         Some(LinkStatus {
             port: port.to_string(),
             sealed: matches!(self.settings.role.link_key(), Some(LinkKey::File(_))),
             sessions: counters.value(Counter::LinkSessions),
+            refused: self.facts.refused.map(|(why, at)| RefusedFrames {
+                why,
+                ago_s: now.saturating_duration_since(at).as_secs_f64(),
+            }),
         })
     }
 
@@ -218,6 +270,7 @@ impl Figures {
             silence_ms,
             lost_after_ms,
             losses: counters.value(Counter::PeerLosses),
+            certainly_lost: counters.value(Counter::PeerGone) == 1,
         })
     }
 

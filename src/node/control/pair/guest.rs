@@ -17,7 +17,7 @@ pub(super) const QUESTION: u64 = 1 << 32;
 
 /// What the guest port's driver says.
 #[derive(Clone, Copy, Debug)]
-pub enum GuestEvent {
+pub(crate) enum GuestEvent {
     /// The ring runs again.
     Started {
         /// Stops so far.
@@ -31,13 +31,13 @@ pub enum GuestEvent {
 const WAITING: usize = 64;
 
 /// Where the driver's callback puts events; it never waits.
-pub struct GuestTeller {
+pub(crate) struct GuestTeller {
     events: Sender<GuestEvent>,
     oldest: Receiver<GuestEvent>,
 }
 
 /// The way from a guest port's callback to the control thread.
-pub fn guest_events() -> (GuestTeller, Receiver<GuestEvent>) {
+pub(crate) fn guest_events() -> (GuestTeller, Receiver<GuestEvent>) {
     let (events, receiver) = bounded(WAITING);
     let oldest = receiver.clone();
     (GuestTeller { events, oldest }, receiver)
@@ -45,7 +45,7 @@ pub fn guest_events() -> (GuestTeller, Receiver<GuestEvent>) {
 
 impl GuestTeller {
     /// Tells of an event, in the place of the oldest one where too many wait.
-    pub fn tell(&self, event: GuestEvent) {
+    pub(crate) fn tell(&self, event: GuestEvent) {
         let mut event = event;
         while let Err(TrySendError::Full(back)) = self.events.try_send(event) {
             let _ = self.oldest.try_recv();

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::event_log::log_event;
 use super::facts::SeenCheckpoint;
 use super::guest::QUESTION;
 use super::{ControlPair, Figures};
@@ -13,7 +14,7 @@ use crate::node::mailbox::ToPoll;
 use crate::observability::latency::Interval;
 use crate::observability::log::Log;
 use crate::protect::{Migration, QemuEvent, Request};
-use crate::qmp::{ColoMode, Event, MigrationStatus, RunState};
+use crate::qmp::{ColoMode, Event, MigrationStatus, Probe, RunState, Stamp};
 
 /// What a state of QEMU's migration says of who may speak.
 pub(super) fn migration(status: MigrationStatus) -> Migration {
@@ -62,6 +63,7 @@ impl ControlPair {
         }
     }
 
+    /// Takes in what the monitor says: writes it to the log, and acts on it.
     pub(super) fn monitor_event(
         &mut self,
         event: Event,
@@ -69,221 +71,203 @@ impl ControlPair {
         log: &Log,
         figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures)),
     ) {
-        let name = &self.settings.name;
+        log_event(&event, &self.settings, log);
         match event {
-            Event::Connected(probe) => {
-                self.connected = true;
-                self.version = Some(probe.version);
-                log.info(format_args!(
-                    "pair {name}: monitor connected: QEMU {}",
-                    probe.version
-                ));
-                if let Err(why) = &probe.colo {
-                    log.error(
-                        "colo",
-                        format_args!("pair {name}: this QEMU cannot be protected: {why}"),
-                    );
-                }
-                if let Some(caution) = probe.caution {
-                    log.warning("caution", format_args!("pair {name}: {caution}"));
-                }
-                let alone = self.settings.role.role() == Role::Compare;
-                if alone && !probe.version.passes_in_checkpoints() {
-                    log.error(
-                        "passes",
-                        format_args!(
-                            "pair {name}: QEMU {} emits no MIGRATION_PASS in a checkpoint, and a comparator alone has no \
-                             other proof of one: nothing that it holds is committed",
-                            probe.version
-                        ),
-                    );
-                }
-                if !probe.events_capability {
-                    log.warning(
-                        "events",
-                        format_args!(
-                            "pair {name}: the migration capability 'events' is off and QEMU refuses to switch it on \
-                             now; without it a node commits nothing while the other node is not heard"
-                        ),
-                    );
-                }
-                let migration = migration(probe.migration);
-                let running = probe.run == RunState::Running;
-                let leads = probe.colo_mode == Some(ColoMode::Primary);
-                self.know_offsets(migration, leads, log);
-                self.migration = migration;
-                if running && migration == Migration::Completed {
-                    self.runs();
-                }
-                self.tell(ToPoll::Monitor(QemuEvent::Connected {
-                    migration,
-                    running,
-                    leads,
-                }));
-                if let Some(stops) = self.ring {
-                    self.ask_state(stops, Instant::now());
-                }
-            }
-            Event::Disconnected(error) => {
-                self.connected = false;
-                self.asked = None;
-                self.stopped = None;
-                self.orders.disconnected();
-                log.warning("monitor", format_args!("pair {name}: {}", chain(&error)));
-                self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
-            }
-            Event::Stop { at } => {
-                self.stopped = Some(at.read);
-                self.orders.stopped(at.read);
-                if let Some(written) = self.asked.as_ref().and_then(|asked| asked.written) {
-                    figures(&mut |f| {
-                        f.checkpoints
-                            .record_stop(at.read.saturating_duration_since(written))
-                    });
-                }
-                self.tell(ToPoll::Monitor(QemuEvent::Stop));
-                if self.settings.role.role() == Role::Secondary
-                    && let Some(client) = &mut self.client
-                {
-                    // Without an answer the load behind this stop is not reported.
-                    let _ = client.ask_run_state(at.read);
-                }
-            }
-            Event::Resume { at } => {
-                if let Some(stopped) = self.stopped.take() {
-                    let pause = at.read.saturating_duration_since(stopped);
-                    figures(&mut |f| f.checkpoints.record_pause(pause));
-                    let ordered = self.orders.resumed(at.read);
-                    let asked = self.asked.take();
-                    let written = asked.as_ref().and_then(|asked| asked.written);
-                    let stop = written.map(|w| stopped.saturating_duration_since(w));
-                    self.facts.resumed(match (&asked, ordered) {
-                        (None, Some(ordered)) => ordered,
-                        _ => SeenCheckpoint {
-                            reason: asked.as_ref().map_or("qemu", |it| it.request.cause.word()),
-                            at: at.read,
-                            stop,
-                            pause,
-                        },
-                    });
-                    if let Some(asked) = asked {
-                        let stop = stop.unwrap_or_default();
-                        log.info(format_args!(
-                            "pair {name}: checkpoint: {}, STOP {:.1} ms after the request, RESUME {:.1} ms later",
-                            asked.request.cause.word(),
-                            stop.as_secs_f64() * 1e3,
-                            pause.as_secs_f64() * 1e3
-                        ));
-                    }
-                }
-                self.runs();
-                self.tell(ToPoll::Monitor(QemuEvent::Resume));
-            }
+            Event::Connected(probe) => self.monitor_connected(&probe, log),
+            Event::Disconnected(_) => self.monitor_disconnected(),
+            Event::Stop { at } => self.vm_stopped(at, figures),
+            Event::Resume { at } => self.vm_resumed(at, log, figures),
             Event::RunState(run) => self.tell(ToPoll::Monitor(QemuEvent::StoppedFor {
                 load: run == RunState::Colo,
             })),
             Event::MigrationPass { .. } => self.tell(ToPoll::Monitor(QemuEvent::Pass)),
             Event::Migration { status, .. } => {
                 self.migration = migration(status);
+                if self.migration != Migration::Colo {
+                    self.orders.end_checkpoint("QEMU has left COLO; see status");
+                }
                 self.tell(ToPoll::Monitor(QemuEvent::Migration(self.migration)));
             }
-            Event::ColoExit { mode, reason, .. } => {
-                log.warning(
-                    "exit",
-                    format_args!("pair {name}: COLO ended: mode {mode:?}, reason {reason:?}"),
-                );
+            Event::ColoExit { reason, .. } => {
                 // No checkpoint follows.
                 self.asked = None;
+                self.orders
+                    .end_checkpoint(&format!("COLO has ended (reason {reason:?}); see status"));
                 self.tell(ToPoll::Monitor(QemuEvent::ColoExit));
             }
-            Event::RequestWritten { token, at } => {
-                self.orders.written(token, at);
-                if let Some(asked) = self
-                    .asked
-                    .as_mut()
-                    .filter(|asked| asked.request.token == token)
-                {
-                    asked.written = Some(at);
-                    let seen = asked.request.seen;
-                    if self.measured.replace(seen) != Some(seen) {
-                        let until_now = clock.ns(tsc::now().saturating_sub(seen));
-                        let since = until_now.saturating_sub(at.elapsed().as_nanos() as u64);
-                        figures(&mut |f| f.own.record(Interval::Request, since));
-                    }
-                }
-            }
+            Event::RequestWritten { token, at } => self.request_written(token, at, clock, figures),
             Event::RequestFailed { token, cause } => {
-                self.orders.request_failed(token, &chain(&cause).to_string());
-                log.warning(
-                    "request",
-                    format_args!("pair {name}: checkpoint request: {}", chain(&cause)),
-                );
-            }
-            Event::Barrier { token, run, .. } if token & QUESTION != 0 => {
-                self.tell(ToPoll::Monitor(QemuEvent::Answered {
-                    question: token as u32,
-                    running: run == RunState::Running,
-                }));
+                self.orders
+                    .request_failed(token, &chain(&cause).to_string());
             }
             Event::Barrier {
                 token,
                 run,
                 migration,
-            } => {
-                self.tell(ToPoll::Monitor(QemuEvent::Barrier {
-                    stops: token as u32,
-                    migration: self::migration(migration),
-                    running: run == RunState::Running,
-                }));
-            }
-            Event::BarrierFailed { token, .. }
-                if self.settings.role.role() == Role::Secondary && token & QUESTION == 0 =>
-            {
-                let stops = token as u32;
-                self.tell(ToPoll::Monitor(QemuEvent::StartedWithoutMonitor { stops }));
-            }
-            Event::LinkRaised { nic } => log.warning(
-                "link",
-                format_args!(
-                    "pair {name}: the guest has not enabled its vhost port: raising the link of NIC {nic:?}, \
-                     which was down in the state that its peer sent"
-                ),
-            ),
+            } => self.barrier_returned(token, run, migration),
+            Event::BarrierFailed { token, .. } => self.barrier_failed(token),
+            Event::Examined { said } => self.orders.examined(said),
+            Event::Executed { token, result } => self.executed(token, result),
             Event::FailOverAccepted => {
+                self.failover_owed = None;
                 self.orders.failed_over(Ok(()));
-                log.warning(
-                    "failover",
-                    format_args!("pair {name}: QEMU goes on with this VM alone"),
-                );
             }
             Event::FailOverFailed { cause } => {
+                self.failover_owed = None;
                 self.orders.failed_over(Err(chain(&cause).to_string()));
-                log.warning(
-                    "failover",
-                    format_args!("pair {name}: x-colo-lost-heartbeat: {}", chain(&cause)),
-                );
             }
-            Event::Yanked { what } => log.warning(
-                "yank",
-                format_args!("pair {name}: the peer is certainly lost: QEMU has cut {what}"),
-            ),
-            Event::YankFailed { what, cause } => log.warning(
-                "yank",
-                format_args!("pair {name}: QEMU has not cut {what}: {}", chain(&cause)),
-            ),
-            Event::Late { command, after } => log.warning(
-                "late",
-                format_args!(
-                    "pair {name}: QEMU has not replied to {command} within {} s; it waits for a disk, or for a host that is \
-                     gone (docs/vanished-peer.md)",
-                    after.as_secs()
-                ),
-            ),
             Event::RequestAccepted { .. }
-            | Event::BarrierFailed { .. }
             | Event::EventsCapability { .. }
+            | Event::LinkRaised { .. }
+            | Event::Yanked { .. }
+            | Event::YankFailed { .. }
+            | Event::Late { .. }
             | Event::Shutdown { .. }
             | Event::Reset { .. } => {}
+        }
+    }
+
+    /// What the monitor reported before it was connected is in the probe.
+    fn monitor_connected(&mut self, probe: &Probe, log: &Log) {
+        self.connected = true;
+        self.version = Some(probe.version);
+        let migration = migration(probe.migration);
+        let running = probe.run == RunState::Running;
+        let leads = probe.colo_mode == Some(ColoMode::Primary);
+        self.know_offsets(migration, leads, log);
+        self.migration = migration;
+        if running && migration == Migration::Completed {
+            self.runs();
+        }
+        self.tell(ToPoll::Monitor(QemuEvent::Connected {
+            migration,
+            running,
+            leads,
+        }));
+        if let Some(stops) = self.ring {
+            self.ask_state(stops, Instant::now());
+        }
+        self.connected_in(probe.run, Instant::now(), log);
+    }
+
+    fn monitor_disconnected(&mut self) {
+        self.connected = false;
+        self.asked = None;
+        self.stopped = None;
+        self.failover_owed = None;
+        self.orders.disconnected();
+        self.bringup.disconnected();
+        self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
+    }
+
+    /// STOP.
+    fn vm_stopped(&mut self, at: Stamp, figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures))) {
+        self.stopped = Some(at.read);
+        self.orders.stopped(at.read);
+        if let Some(written) = self.asked.as_ref().and_then(|asked| asked.written) {
+            let stop = at.read.saturating_duration_since(written);
+            figures(&mut |f| f.checkpoints.record_stop(stop));
+        }
+        self.tell(ToPoll::Monitor(QemuEvent::Stop));
+        if self.settings.role.role() == Role::Secondary
+            && let Some(client) = &mut self.client
+        {
+            // Without an answer the load behind this stop is not reported.
+            let _ = client.ask_run_state(at.read);
+        }
+    }
+
+    /// RESUME.
+    fn vm_resumed(
+        &mut self,
+        at: Stamp,
+        log: &Log,
+        figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures)),
+    ) {
+        if let Some(stopped) = self.stopped.take() {
+            let pause = at.read.saturating_duration_since(stopped);
+            let reason = self.checkpoint_ended(stopped, at.read, log);
+            figures(&mut |f| f.checkpoints.record_pause(reason, pause));
+        }
+        self.runs();
+        self.tell(ToPoll::Monitor(QemuEvent::Resume));
+    }
+
+    /// The VM was stopped from `stopped` to `resumed`. The request that this serves, if there was one, is settled.
+    /// Returns the reason.
+    fn checkpoint_ended(&mut self, stopped: Instant, resumed: Instant, log: &Log) -> &'static str {
+        let pause = resumed.saturating_duration_since(stopped);
+        let ordered = self.orders.resumed(resumed);
+        let asked = self.asked.take();
+        let written = asked.as_ref().and_then(|asked| asked.written);
+        let stop = written.map(|written| stopped.saturating_duration_since(written));
+        let seen = match (&asked, ordered) {
+            (None, Some(ordered)) => ordered,
+            _ => SeenCheckpoint {
+                reason: asked.as_ref().map_or("qemu", |it| it.request.cause.word()),
+                at: resumed,
+                stop,
+                pause,
+            },
+        };
+        let reason = seen.reason;
+        self.facts.resumed(seen);
+        if let Some(asked) = asked {
+            let stop = stop.unwrap_or_default();
+            log.info(format_args!(
+                "pair {}: checkpoint: {}, STOP {:.1} ms after the request, RESUME {:.1} ms later",
+                self.settings.name,
+                asked.request.cause.word(),
+                stop.as_secs_f64() * 1e3,
+                pause.as_secs_f64() * 1e3
+            ));
+        }
+        reason
+    }
+
+    /// The last byte of a request was handed to the kernel.
+    fn request_written(
+        &mut self,
+        token: u64,
+        at: Instant,
+        clock: Clock,
+        figures: &mut impl FnMut(&mut dyn FnMut(&mut Figures)),
+    ) {
+        self.orders.written(token, at);
+        let asked = self.asked.as_mut();
+        let Some(asked) = asked.filter(|asked| asked.request.token == token) else {
+            return;
+        };
+        asked.written = Some(at);
+        let seen = asked.request.seen;
+        if self.measured.replace(seen) != Some(seen) {
+            let until_now = clock.ns(tsc::now().saturating_sub(seen));
+            let since = until_now.saturating_sub(at.elapsed().as_nanos() as u64);
+            figures(&mut |f| f.own.record(Interval::Request, since));
+        }
+    }
+
+    /// Everything that QEMU emitted before it answered has been passed on.
+    fn barrier_returned(&mut self, token: u64, run: RunState, status: MigrationStatus) {
+        let running = run == RunState::Running;
+        self.tell(ToPoll::Monitor(if token & QUESTION != 0 {
+            QemuEvent::Answered {
+                question: token as u32,
+                running,
+            }
+        } else {
+            QemuEvent::Barrier {
+                stops: token as u32,
+                migration: migration(status),
+                running,
+            }
+        }));
+    }
+
+    fn barrier_failed(&mut self, token: u64) {
+        if self.settings.role.role() == Role::Secondary && token & QUESTION == 0 {
+            let stops = token as u32;
+            self.tell(ToPoll::Monitor(QemuEvent::StartedWithoutMonitor { stops }));
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use super::facts::role_now;
 use super::{ControlPair, Figures};
+use crate::control::RoleNow;
 use crate::node::control::advice::advice;
 use crate::node::control::waits::{Awaited, Change};
 use crate::observability::counters::Counter;
@@ -12,7 +14,7 @@ use crate::qmp::Version;
 
 impl ControlPair {
     /// One line for each change of the node's state that is more than a checkpoint.
-    pub fn tell_state(&mut self, figures: &Figures, log: &Log) {
+    pub(crate) fn tell_state(&mut self, figures: &Figures, log: &Log) {
         let Some((_, counters)) = figures.cores.first() else {
             return;
         };
@@ -24,20 +26,24 @@ impl ControlPair {
         let Some(state) = State::ALL.get(code).copied() else {
             return;
         };
-        if state == State::Checkpointing || state == self.state {
+        let role = role_now(self.settings.role.role(), &counters);
+        // A node that is superseded keeps the state that it has.
+        let was = std::mem::replace(&mut self.role, role);
+        let is_superseded = role == RoleNow::Superseded && was != role;
+        if !is_superseded && (state == State::Checkpointing || state == self.state) {
             return;
         }
         self.state = state;
         let (name, word) = (&self.settings.name, state.word());
         let epoch = counters.value(Counter::Epoch);
-        match advice(state, &self.settings) {
+        match advice(state, role, &self.settings.failover.on_peer_lost) {
             None => log.info(format_args!("pair {name}: {word}, epoch {epoch}")),
             Some(advice) => log.alert(format_args!("pair {name}: {word}, epoch {epoch}: {advice}")),
         }
     }
 
     /// One line when QEMU owes something for long, and one when it does no more.
-    pub fn tell_waits(&mut self, now: Instant, figures: &mut Figures, log: &Log) {
+    pub(crate) fn tell_waits(&mut self, now: Instant, figures: &mut Figures, log: &Log) {
         let Some(client) = &self.client else {
             return;
         };
@@ -94,7 +100,7 @@ impl ControlPair {
             "the secondary has reported no load of the VM's state, and this QEMU emits no MIGRATION_PASS in a \
              checkpoint; until the link and the secondary's monitor work, nothing is committed"
         };
-        log.warning(
+        log.urgent(
             "evidence",
             format_args!(
                 "pair {name}: the VM stopped {stops} times, and nothing proves that these were checkpoints: {why}; \

@@ -37,11 +37,11 @@ impl ControlPair {
         let (name, number) = (&self.settings.name, fencing.number);
         let failure = match outcome {
             Outcome::Down => {
-                log.warning("fenced", format_args!("pair {name}: the peer is down"));
+                log.urgent("fenced", format_args!("pair {name}: the peer is down"));
                 None
             }
             Outcome::Failed(how) => {
-                log.warning(
+                log.urgent(
                     "fencing",
                     format_args!(
                         "pair {name}: the fencing command failed ({how}); nothing is certain{}",
@@ -64,14 +64,17 @@ impl ControlPair {
         let Some(client) = &mut self.client else {
             return;
         };
-        if let Err(error) = client.fail_over(now) {
-            log.warning(
+        match client.fail_over(now) {
+            Ok(()) => {
+                self.failover_owed.get_or_insert(now);
+            }
+            Err(error) => log.urgent(
                 "failover",
                 format_args!(
                     "pair {}: QEMU cannot get the failover command: {error}",
                     self.settings.name
                 ),
-            );
+            ),
         }
     }
 
