@@ -15,6 +15,7 @@ mod ended;
 mod membership;
 mod overtake;
 mod unequal;
+mod unlike;
 
 const TIMEOUT: Ticks = 1000;
 

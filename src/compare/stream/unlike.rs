@@ -96,14 +96,14 @@ impl Stream {
             let own = usize::from(packet.payload) + at.wrapping_sub(seq) as usize;
             let others = usize::from(slot.payload) + at.wrapping_sub(slot.seq) as usize;
             let n = to.wrapping_sub(at) as usize;
-            let other = hold.frame(reach.next);
+            let other = slot.frame.as_ref()?;
             if first_difference(&arrival.frame, own, other, others, n).is_some() {
                 return None;
             }
             reach.at = to;
             reach.arrived = reach.arrived.max(slot.came());
             if to == slot.end() {
-                reach.next = hold.next(ListKind::Flow, reach.next);
+                reach.next = slot.following();
             }
         }
         Some(reach)
@@ -225,7 +225,7 @@ impl Stream {
             let own = usize::from(packet.payload) + at.wrapping_sub(seq) as usize;
             let others = usize::from(slot.payload) + slot.verified as usize;
             let n = to.wrapping_sub(at) as usize;
-            let other = hold.frame(reach.next);
+            let other = slot.frame.as_ref()?;
             if first_difference(&arrival.frame, own, other, others, n).is_some() {
                 return None;
             }
@@ -236,7 +236,7 @@ impl Stream {
             if !at_or_before(slot.ack, gate) {
                 return None;
             }
-            reach.next = hold.next(ListKind::Flow, reach.next);
+            reach.next = slot.following();
         }
         Some(reach)
     }
