@@ -13,7 +13,7 @@ const FULL: usize = BURST - BURST / 4;
 /// Rounds with frames of both VMs and no counterparts after which nothing is known.
 const PATIENCE: u32 = 8;
 /// Such rounds after which it is tried anew.
-const AGAIN: u32 = 64;
+const AGAIN: u32 = 256;
 /// Frames ahead that are worth waiting for.
 const MOST: usize = 8 * BURST;
 

@@ -202,6 +202,12 @@ impl<F: Frame> Comparator<F> {
                     self.counts.released += released;
                     return;
                 }
+                Path::Part(released) => {
+                    self.counts.in_order += 1;
+                    self.counts.released += released;
+                    self.note_part(id, now);
+                    return;
+                }
                 Path::General(back) => frame = back,
             }
         }
@@ -276,6 +282,11 @@ impl<F: Frame> Comparator<F> {
             match output.secondary_in_order(seen, &mut self.hold, arrival) {
                 Path::Fast(released) => {
                     self.counts.released += released;
+                    return;
+                }
+                Path::Part(released) => {
+                    self.counts.released += released;
+                    self.note_part(id, now);
                     return;
                 }
                 Path::General(back) => frame = back,

@@ -136,6 +136,13 @@ impl Output {
         }
     }
 
+    /// Notes whether [`Output::part`] will be called for its oldest P.
+    pub(super) fn note_part(&mut self, noted: bool) {
+        if let Self::Stream(stream) = self {
+            stream.set_partial(noted);
+        }
+    }
+
     /// Lets the equal part of a long P leave.
     pub(super) fn part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
         if let Self::Stream(stream) = self {

@@ -17,7 +17,7 @@ use crate::packet::{Common, Kind, Packet};
 /// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one: all that
 /// may be in line, or few where there was nothing to be found for long.
 const LOOKS: usize = BURST;
-const FEW_LOOKS: usize = BURST / 4;
+const FEW_LOOKS: usize = BURST / 8;
 
 impl<F: Frame> Comparator<F> {
     /// Takes in the counterparts among the frames of two bursts, and those before them one by one; returns the places

@@ -44,6 +44,12 @@ impl Partial {
 }
 
 impl<F: Frame> Comparator<F> {
+    /// Has a flow looked at later whose oldest P the fast path has found equal in part.
+    pub(super) fn note_part(&mut self, flow: FlowId, now: Ticks) {
+        let noted = self.partial.note(flow, now);
+        self.flows[flow].output.note_part(noted);
+    }
+
     /// Lets the equal parts of long P leave that have waited for the rest for too long; looks at no
     /// more than `most` flows.
     pub(super) fn part(&mut self, now: Ticks, most: usize) {

@@ -189,6 +189,12 @@ impl<F> Slot<F> {
         self.marks & EXTRAS != 0
     }
 
+    /// The next one of its flow's list.
+    #[inline(always)]
+    pub(super) fn following(&self) -> SlotId {
+        self.chain[1]
+    }
+
     #[inline]
     fn links(&self, link: ListKind) -> &[SlotId; 2] {
         match link {

@@ -16,6 +16,7 @@ mod masks;
 mod membership;
 mod overtake;
 mod unequal;
+mod unlike;
 
 const TIMEOUT: Ticks = 1000;
 

@@ -20,3 +20,4 @@ mod spread;
 mod streams;
 mod switch;
 mod traffic;
+mod unlike;

@@ -31,6 +31,11 @@ impl Stream {
         Some(oldest).filter(|id| hold.slot(*id).len > 1)
     }
 
+    /// Notes whether such a P is looked at later.
+    pub(crate) fn set_partial(&mut self, noted: bool) {
+        self.is_partial = noted;
+    }
+
     /// Has the flow looked at later if there is such a P.
     #[inline]
     pub(super) fn note_part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
@@ -42,6 +47,7 @@ impl Stream {
     /// Lets its equal part leave, and whatever may leave then.
     pub(crate) fn part<F: Frame>(&mut self, cx: &mut Context<'_, F>) {
         self.is_partial = false;
+        self.catch_up(cx.hold);
         if self.diverged || self.epoch != cx.epoch {
             return;
         }

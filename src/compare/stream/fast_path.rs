@@ -10,7 +10,7 @@ use super::verdict::REMEMBERED;
 use super::{Stream, window};
 use crate::compare::bytes::first_difference;
 use crate::compare::history::{Entry, EntryNumber};
-use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
+use crate::compare::hold::{FlowList, Hold, ListKind, NIL, Slot, SlotId};
 use crate::flow::FlowId;
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::{at_or_before, before, distance, max};
@@ -20,6 +20,8 @@ use crate::packet::{Packet, TcpFlags};
 pub(in crate::compare) enum Path<F> {
     /// It was taken in, and this many P left.
     Fast(u64),
+    /// Likewise, and the oldest P that stays was found equal in part, which is to be noted.
+    Part(u64),
     /// It is for the general path.
     General(F),
 }
@@ -148,15 +150,7 @@ impl Stream {
             Err(frame) => return Path::General(frame),
         };
         let slot = hold.slot_mut(id);
-        slot.seq = seq;
-        slot.len = len;
-        slot.ack = tcp.ack;
-        slot.flags = tcp.flags;
-        slot.window = tcp.window;
-        slot.payload = packet.payload;
-        slot.transport = packet.l4;
-        slot.flow = Some(flow);
-        slot.place = FlowList::Primary;
+        fill_primary(slot, packet, flow, seq);
         hold.push_back(ListKind::Flow, &mut self.primaries, id);
         if self.cursor == NIL {
             self.cursor = id;
@@ -189,8 +183,11 @@ impl Stream {
             && slot.seq == seq
             && slot.len == packet.payload_len
             && self.compared.is_none_or(|(_, to)| to == seq);
+        if !simple {
+            return self.meet_secondaries(hold, arrival, witness, seq);
+        }
         let (s, at) = (hold.frame(witness), usize::from(slot.payload));
-        if !simple || !is_equal(&arrival.frame, packet, s, at) {
+        if !is_equal(&arrival.frame, packet, s, at) {
             return Path::General(arrival.frame);
         }
         let arrived = slot.came();
@@ -269,14 +266,27 @@ impl Stream {
             Err(frame) => return Path::General(frame),
         };
         self.note_acknowledged(tcp.ack, Some(tcp.window));
+        self.append_witness(hold, id, packet, arrival.flow, seq);
+        Path::Fast(0)
+    }
+
+    /// Gives an S its place behind the others.
+    #[inline(always)]
+    pub(super) fn append_witness<F: Frame>(
+        &mut self,
+        hold: &mut Hold<F>,
+        id: SlotId,
+        packet: &Packet,
+        flow: FlowId,
+        seq: u32,
+    ) {
         let slot = hold.slot_mut(id);
         slot.seq = seq;
         slot.len = packet.payload_len;
         slot.payload = packet.payload;
-        slot.flow = Some(arrival.flow);
+        slot.flow = Some(flow);
         slot.place = FlowList::Witness;
         hold.push_back(ListKind::Flow, &mut self.witnesses, id);
-        Path::Fast(0)
     }
 
     /// An S that no witness overlaps arrives after the P at the cursor.
@@ -299,8 +309,11 @@ impl Stream {
             && at_or_before(slot.ack, acknowledged)
             && self.compared.is_none_or(|(_, to)| to == seq)
             && self.waits_from(hold, hold.next(ListKind::Flow, id), slot.end());
+        if !simple {
+            return self.meet_primaries(hold, arrival, seq);
+        }
         let (p, at) = (hold.frame(id), usize::from(slot.payload));
-        if !simple || !is_equal(&arrival.frame, packet, p, at) {
+        if !is_equal(&arrival.frame, packet, p, at) {
             return Path::General(arrival.frame);
         }
         let ack = slot.ack;
@@ -341,7 +354,7 @@ impl Stream {
 
     /// What [`Stream::note_compared`] does where nothing is compared yet or the range goes on.
     #[inline(always)]
-    fn extend_compared(&mut self, seq: u32, end: u32) {
+    pub(super) fn extend_compared(&mut self, seq: u32, end: u32) {
         let from = self.compared.map_or(seq, |(from, _)| from);
         let long = distance(from, end) > REMEMBERED;
         let from = if long {
@@ -353,7 +366,7 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn last_entry(&self) -> Option<EntryNumber> {
+    pub(super) fn last_entry(&self) -> Option<EntryNumber> {
         self.has_entries.then_some(self.newest_entry)
     }
 
@@ -414,6 +427,20 @@ impl Stream {
         self.secondary_ack = Some(ack);
         self.secondary_window = window;
     }
+}
+
+/// Copies what the comparison needs of a P's headers into its slot.
+#[inline(always)]
+pub(super) fn fill_primary<F>(slot: &mut Slot<F>, packet: &Packet, flow: FlowId, seq: u32) {
+    slot.seq = seq;
+    slot.len = packet.payload_len;
+    slot.ack = packet.tcp.ack;
+    slot.flags = packet.tcp.flags;
+    slot.window = packet.tcp.window;
+    slot.payload = packet.payload;
+    slot.transport = packet.l4;
+    slot.flow = Some(flow);
+    slot.place = FlowList::Primary;
 }
 
 /// Lets a held P advertise no more than a window.

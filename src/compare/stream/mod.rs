@@ -23,6 +23,7 @@ mod plain;
 mod recovery;
 mod reset;
 mod reuse;
+mod unlike;
 mod urgent;
 mod verdict;
 mod window;
@@ -97,6 +98,8 @@ pub(super) struct Stream {
     established: bool,
     /// It was noted that the oldest P was found equal in part.
     is_partial: bool,
+    /// The oldest P, if found equal in part, was so by the fast path: all before it has left, and nothing behind it.
+    begins_in_order: bool,
     /// Where searches for retransmitted data begin: the witness met last among the others.
     revisited: SlotId,
     /// S with SYN, FIN or RST that no P has matched.
@@ -162,6 +165,7 @@ impl Default for Stream {
             seen_secondary: false,
             established: false,
             is_partial: false,
+            begins_in_order: false,
             controls: List::default(),
             deferred: List::default(),
             arriving_isn: None,

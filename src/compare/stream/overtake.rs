@@ -128,25 +128,35 @@ impl Stream {
     }
 
     /// Brings [`Wire`] up to what the fast path has let leave and taken in, before the general path
-    /// looks at it. The fast path lets a P leave only when nothing that was compared is held, and takes in
-    /// only new data, so both ends are known exactly, however much has passed.
+    /// looks at it. The fast path lets a P leave only when nothing that was compared is held but the first part of the
+    /// oldest P, and takes in only new data, so both ends are known exactly, however much has passed.
     #[inline]
     pub(super) fn catch_up<F: Frame>(&mut self, hold: &Hold<F>) {
         if !self.fast {
             return;
         }
+        let begins_in_order = std::mem::take(&mut self.begins_in_order);
         let [oldest, latest] = [self.primaries.head, self.primaries.tail];
         let is_new = |id: SlotId| {
             let seq = hold.slot(id).seq;
             self.compared.is_none_or(|(_, to)| at_or_before(to, seq))
         };
-        let takes_part = latest != NIL && is_new(latest) && !is_bare(hold, latest);
-        // Behind a P that was found equal, in part or whole, nothing has left since.
+        // A part of the oldest that the fast path compared says how far the P before it have left. Behind any other P
+        // that was found equal, in part or whole, nothing has left since.
+        let part = (begins_in_order && oldest != NIL && oldest == self.cursor)
+            .then(|| hold.slot(oldest))
+            .filter(|slot| slot.verified > 0);
+        let takes_part = latest != NIL
+            && (is_new(latest) || part.is_some() && latest == oldest)
+            && !is_bare(hold, latest);
         let waits_for_all =
             || oldest == self.cursor && hold.slot(oldest).verified == 0 && is_new(oldest);
-        if let Some((from, to)) = self.compared
-            && (oldest == NIL || waits_for_all())
-        {
+        let end = match (self.compared, part) {
+            (Some((from, _)), Some(slot)) if from != slot.seq => Some((from, slot.seq)),
+            (Some(range), None) if oldest == NIL || waits_for_all() => Some(range),
+            _ => None,
+        };
+        if let Some((from, to)) = end {
             let first = match self.wire.left {
                 Some((first, last)) if at_or_before(from, last) && at_or_before(last, to) => first,
                 // What was skipped has not left.

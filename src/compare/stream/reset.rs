@@ -163,6 +163,7 @@ impl Stream {
         }
         if primary == Some(seq) && self.secondary_ack == Some(seq) {
             self.client_reset = Some(ClientReset { seq, settled });
+            self.catch_up(hold);
             self.fast = false;
         }
     }

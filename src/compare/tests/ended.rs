@@ -390,6 +390,24 @@ fn a_reset_that_a_vm_need_not_obey_ends_nothing() {
 }
 
 #[test]
+fn what_had_left_before_a_cancelled_reset_is_known() {
+    for variant in variants() {
+        let mut play = Play::open(&variant);
+        play.both(&segment(ISN + 1, 601, b"0123456789"));
+        play.both(&segment(ISN + 11, 601, b"abcdefghij"));
+        assert_eq!(play.pair.left(), 2, "{variant:?}");
+        play.p(&segment(ISN + 21, 601, b"held"));
+        play.client_reset(601);
+        // A challenge, with bytes that have left before.
+        play.p(&segment(ISN + 11, 600, b"abcdefghij"));
+        assert_eq!(play.pair.left(), 1, "{variant:?}");
+        play.s(&segment(ISN + 21, 601, b"held"));
+        assert_eq!(play.pair.left(), 1, "{variant:?}");
+        assert_eq!((play.pair.report(), play.overdue()), (None, None));
+    }
+}
+
+#[test]
 fn a_segment_that_comes_later_cancels_a_reset() {
     for variant in variants() {
         for primary in [false, true] {
