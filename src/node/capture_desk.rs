@@ -185,12 +185,12 @@ impl Desk {
     }
 
     fn take_back(&mut self) {
-        // There is room: the poll core has taken the tap that it gives back, or it is still in front of this one.
+        // There is room: the poll core has taken the tap that it returns, or it is still in front of this one.
         let pushed = self.fresh.push(Tap::off());
         debug_assert!(pushed.is_ok(), "at most two taps are on their way");
     }
 
-    /// Frees what the poll core has given back; its records come to their end by that.
+    /// Frees what the poll core has returned; its records come to their end by that.
     pub(super) fn free(&mut self) {
         while let Ok(tap) = self.old.pop() {
             drop(tap);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_by_itself_is_told_once() {
+    fn what_has_ended_by_itself_is_reported_once() {
         let (mut desk, _change) = Desk::new("vm0", false);
         desk.start(Tap::off(), "/c/x".into());
         desk.is_over();
@@ -283,8 +283,8 @@ mod tests {
         desk.ended(full, 0);
         let (stop, outcome) = reply();
         desk.stop(stop);
-        let told = outcome.try_recv().expect("an answer").expect("it ended");
-        assert_eq!(told["full"], true);
+        let said = outcome.try_recv().expect("an answer").expect("it ended");
+        assert_eq!(said["full"], true);
         let (stop, outcome) = reply();
         desk.stop(stop);
         let fault = outcome.try_recv().expect("an answer").expect_err("none");

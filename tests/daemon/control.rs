@@ -461,7 +461,7 @@ fn what_ports_see_is_captured_while_the_node_runs() {
         loop {
             let again = client.ask("capture-start", json!({"file": "y.pcapng", "limit_mib": 1}));
             let Some(said) = again["error"]["message"].as_str() else {
-                // The first one has ended by then, and is told no more.
+                // The first one has ended by then, and is reported no more.
                 break;
             };
             assert!(

@@ -180,6 +180,8 @@ fn captures_end_at_their_limit_and_nothing_else_does() {
         words.extend(["--capture", path, "--capture-limit", "1"].map(str::to_owned));
         let mut node = Node::spawn(prefix, words, true);
         node.wait_for_line("1 MiB of --capture-limit");
+        // Telemetry answers from a moment later on, where there is no room from the start.
+        node.wait_for_line("ready");
         lives(&node);
         node.stop();
         let bytes = bytes_in(&capture);

@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_read_the_directory_keeps_no_node_from_starting() {
+    fn a_reader_of_the_directory_keeps_no_node_from_starting() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
