@@ -22,7 +22,7 @@ pub enum Next {
     Write,
     /// Let the poll core tell the other node.
     Tell,
-    /// Let the poll core go on as before: nobody was told anything.
+    /// Let the poll core go on as before: nobody has heard anything.
     TakeBack,
     /// End QEMU.
     Quit,
@@ -42,7 +42,7 @@ enum Stage {
     Silences,
     /// That is written down.
     Writes,
-    /// The other node is told.
+    /// The other node is to hear it.
     Tells,
     /// The other node knows, and its QEMU is to go on.
     Succeeds,
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(it.look(State::Protected, true, 7), Some(Next::Cede));
         assert!(!it.is_harmless());
         assert_eq!(it.look(State::PeerLost, true, 8), None);
-        assert_eq!(it.news(CessionNews::Heard, 9), None, "nobody was told");
+        assert_eq!(it.news(CessionNews::Heard, 9), None, "nobody has heard");
         assert_eq!(it.news(CessionNews::Silent, 9), Some(Next::Write));
         assert_eq!(
             it.news(CessionNews::Succeeded, 9),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_down_is_taken_back_and_nobody_is_told() {
+    fn what_cannot_be_written_down_is_taken_back_and_nobody_hears_of_it() {
         let mut it = silences();
         it.news(CessionNews::Silent, 7);
         let next = it.written(Err("full".to_owned()), 8);

@@ -229,7 +229,7 @@ pub enum Message {
     /// Either: a piece of what its control thread tells the other one.
     Note(Piece),
     /// Primary, in this term: it never releases its VM's output again, and has written that down. Only who has agreed
-    /// before is told so.
+    /// before hears it.
     Cedes(u32),
 }
 

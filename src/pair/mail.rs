@@ -36,7 +36,7 @@ pub enum ToPoll {
     Cede,
     /// The lead was given up, by this node or by one before it, and that is written down.
     CessionIsWritten,
-    /// Take the lead back: the other node was told nothing, or its VM certainly sends nothing.
+    /// Take the lead back: the other node heard nothing, or its VM certainly sends nothing.
     TakeBack,
     /// A node before this one led in this place.
     Led {

@@ -62,7 +62,7 @@ impl Cession {
         self.fell_silent = true;
     }
 
-    /// That is written down: whoever runs this node in its place is silent, too.
+    /// That is written down: a node in its place is silent, too.
     pub(super) fn is_written(&mut self) {
         if matches!(self.stage, Stage::None | Stage::Silent) {
             self.stage = Stage::Due;
@@ -114,7 +114,7 @@ impl Cession {
 
 /// The secondary's end: what it has heard.
 #[derive(Debug)]
-pub(super) struct Heir {
+pub(super) struct Succession {
     /// The primary has ceded its lead, and has not said since that it leads.
     heard: bool,
     /// When it said so, the VM could go on without loss.
@@ -123,10 +123,10 @@ pub(super) struct Heir {
     pause: Ticks,
     /// When QEMU may get the command again.
     order_at: Ticks,
-    told: bool,
+    reported: bool,
 }
 
-impl Heir {
+impl Succession {
     /// Nothing was heard; QEMU gets a second command after `retry`, and further ones after twice the time each.
     pub(super) fn new(retry: Ticks) -> Self {
         Self {
@@ -135,7 +135,7 @@ impl Heir {
             retry,
             pause: retry,
             order_at: 0,
-            told: false,
+            reported: false,
         }
     }
 
@@ -152,9 +152,9 @@ impl Heir {
 
     /// Another COLO: nothing that was said counts.
     pub(super) fn forget(&mut self) {
-        let told = self.told;
+        let reported = self.reported;
         *self = Self::new(self.retry);
-        self.told = told;
+        self.reported = reported;
     }
 
     /// Whether the primary certainly sends nothing, and never will.
@@ -179,7 +179,7 @@ impl Heir {
 
     /// What the control thread does not know yet.
     pub(super) fn next_news(&mut self) -> Option<CessionNews> {
-        let changed = std::mem::replace(&mut self.told, self.heard) != self.heard;
+        let changed = std::mem::replace(&mut self.reported, self.heard) != self.heard;
         changed.then_some(CessionNews::PeerCeded(self.heard))
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     use crate::protect::tests::{carry, ends};
 
     #[test]
-    fn nobody_is_told_before_it_is_written_down() {
+    fn nobody_hears_of_it_before_it_is_written_down() {
         let mut ends = ends();
         let mut cession = Cession::default();
         cession.fall_silent();
@@ -233,27 +233,27 @@ mod tests {
     }
 
     #[test]
-    fn a_secondary_goes_on_only_if_it_could_when_it_was_told() {
-        let mut heir = Heir::new(10);
-        assert_eq!(heir.next_action(5, true), None);
-        heir.hear(false);
-        assert!(heir.has_heard() && !heir.succeeds());
-        assert_eq!(heir.next_news(), Some(CessionNews::PeerCeded(true)));
-        assert_eq!(heir.next_news(), None);
-        assert_eq!(heir.next_action(5, true), None);
-        heir.hear(true);
-        assert_eq!(heir.next_action(5, false), None, "QEMU takes nothing");
-        assert_eq!(heir.next_action(5, true), Some(Action::Succeed));
-        assert_eq!(heir.next_action(14, true), None);
-        assert_eq!(heir.next_action(15, true), Some(Action::Succeed));
-        assert_eq!(heir.next_action(34, true), None);
+    fn a_secondary_goes_on_only_if_it_could_when_it_heard() {
+        let mut succession = Succession::new(10);
+        assert_eq!(succession.next_action(5, true), None);
+        succession.hear(false);
+        assert!(succession.has_heard() && !succession.succeeds());
+        assert_eq!(succession.next_news(), Some(CessionNews::PeerCeded(true)));
+        assert_eq!(succession.next_news(), None);
+        assert_eq!(succession.next_action(5, true), None);
+        succession.hear(true);
+        assert_eq!(succession.next_action(5, false), None, "QEMU takes nothing");
+        assert_eq!(succession.next_action(5, true), Some(Action::Succeed));
+        assert_eq!(succession.next_action(14, true), None);
+        assert_eq!(succession.next_action(15, true), Some(Action::Succeed));
+        assert_eq!(succession.next_action(34, true), None);
         // In another session, in which it could not be judged.
-        heir.leads();
-        assert_eq!(heir.next_action(100, true), None);
-        heir.hear(false);
-        assert_eq!(heir.next_action(100, true), Some(Action::Succeed));
-        heir.forget();
-        assert_eq!(heir.next_action(1_000, true), None);
-        assert_eq!(heir.next_news(), Some(CessionNews::PeerCeded(false)));
+        succession.leads();
+        assert_eq!(succession.next_action(100, true), None);
+        succession.hear(false);
+        assert_eq!(succession.next_action(100, true), Some(Action::Succeed));
+        succession.forget();
+        assert_eq!(succession.next_action(1_000, true), None);
+        assert_eq!(succession.next_news(), Some(CessionNews::PeerCeded(false)));
     }
 }

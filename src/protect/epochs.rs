@@ -244,7 +244,7 @@ impl<F: Frame> Epochs<F> {
     }
 
     /// Gives up the lead for good, if the SVM could go on at this moment. Who runs this node next must be as silent
-    /// before anybody is told ([`Epochs::cession_is_written`]).
+    /// before anybody hears of it ([`Epochs::cession_is_written`]).
     pub(super) fn cede(&mut self, link: &PeerLink, now: Ticks) {
         let able = self.state(link) == State::Protected && link.end.is_up(now);
         if able {
@@ -264,7 +264,7 @@ impl<F: Frame> Epochs<F> {
         }
     }
 
-    /// Takes the lead back: the other node was told nothing, or its VM certainly sends nothing.
+    /// Takes the lead back: the other node heard nothing, or its VM certainly sends nothing.
     pub(super) fn take_back(&mut self, link: &mut PeerLink) {
         if self.leadership.take_back() {
             self.cession.forget();

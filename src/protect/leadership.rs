@@ -121,7 +121,7 @@ impl Leadership {
         self.ceded = true;
     }
 
-    /// It does after all, unless its successor was heard: that one certainly sends nothing, or was told nothing.
+    /// It does after all, unless its successor was heard: that one certainly sends nothing, or heard nothing.
     pub(crate) fn take_back(&mut self) -> bool {
         let takes = self.ceded && !self.superseded;
         self.ceded &= !takes;

@@ -108,12 +108,12 @@ impl<F: Frame> Primary<F> {
         self.epochs.cede(&self.link, now);
     }
 
-    /// The lead was given up, and that is written down: the other node is to be told.
+    /// The lead was given up, and that is written down: the other node is to hear it.
     pub(crate) fn cession_is_written(&mut self) {
         self.epochs.cession_is_written();
     }
 
-    /// Takes the lead back: the other node was told nothing, or its VM certainly sends nothing.
+    /// Takes the lead back: the other node heard nothing, or its VM certainly sends nothing.
     pub(crate) fn take_back(&mut self) {
         self.epochs.take_back(&mut self.link);
     }

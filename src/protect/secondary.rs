@@ -12,7 +12,7 @@
 //! them. Where it has loaded more than epochs came, no offset holds.
 
 use super::announce::Announcement;
-use super::cession::{CessionNews, Heir};
+use super::cession::{CessionNews, Succession};
 use super::input_queue::{InputQueue, Next};
 use super::load_reporter::LoadReporter;
 use super::peer::{Action, OnPeerLost, Peer};
@@ -63,7 +63,7 @@ pub struct Secondary<F> {
     /// The node announces the VM's place to the network.
     announces: bool,
     peer: Peer,
-    heir: Heir,
+    succession: Succession,
     /// A node before this one has given up the lead in this place: this VM never speaks.
     ceded: bool,
     auto: bool,
@@ -103,7 +103,7 @@ impl<F: Frame> Secondary<F> {
             traffic: SvmTraffic::new(&setup),
             announces: false,
             peer: Peer::new(failover),
-            heir: Heir::new(failover.retry),
+            succession: Succession::new(failover.retry),
             ceded: false,
             auto: failover.auto,
             qemu: Qemu::default(),
@@ -359,7 +359,7 @@ impl<F: Frame> Secondary<F> {
     fn migrated(&mut self, migration: Migration) {
         if self.qemu.migrated(migration) != Migration::Colo {
             self.ended = false;
-            self.heir.forget();
+            self.succession.forget();
         }
         self.covers &= migration == Migration::Colo;
     }
@@ -406,7 +406,7 @@ impl<F: Frame> Secondary<F> {
 
     /// Whether the primary is lost and its VM certainly sends nothing any more.
     pub fn is_peer_gone(&self) -> bool {
-        self.peer.is_certain() || self.heir.has_heard()
+        self.peer.is_certain() || self.succession.has_heard()
     }
 
     /// A node before this one has given up the lead in this place, and has written that down.
@@ -421,7 +421,7 @@ impl<F: Frame> Secondary<F> {
 
     /// What the control thread does not know of the primary's lead.
     pub(crate) fn next_cession_news(&mut self) -> Option<CessionNews> {
-        self.heir.next_news()
+        self.succession.next_news()
     }
 
     /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
@@ -484,9 +484,9 @@ impl<F: Frame> Secondary<F> {
     /// What the control thread is to do about a primary that is lost.
     pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
         let able = self.takes_commands();
-        if self.heir.succeeds() {
+        if self.succession.succeeds() {
             // The primary's VM may run, and nobody fences it for that.
-            return self.heir.next_action(now, able);
+            return self.succession.next_action(now, able);
         }
         self.peer.next_action(now, able)
     }
@@ -523,11 +523,11 @@ impl<F: Frame> Secondary<F> {
             }
             Event::Message(Message::Leads(term)) => {
                 self.term = Some(term);
-                self.heir.leads();
+                self.succession.leads();
             }
             Event::Message(Message::Cedes(_)) if self.follows() => {
                 let able = self.ring.has_run() && self.covers;
-                self.heir.hear(able);
+                self.succession.hear(able);
             }
             Event::Message(Message::Inherited { flow, offset }) => self.inherit(flow, offset, now),
             Event::Message(_) => {}
@@ -562,7 +562,7 @@ impl<F: Frame> Secondary<F> {
         let lost = self.follows()
             && self.ring.has_run()
             && (self.ended || self.link.end.is_silent(now))
-            && !self.heir.succeeds();
+            && !self.succession.succeeds();
         let was_lost = self.peer.is_lost();
         self.counts.losses += u64::from(lost && !was_lost);
         self.covers &= lost || !was_lost;
