@@ -788,11 +788,7 @@ mod tests {
                 "mac = '52:54:00:00:00:02,52:54:00:00:00:01'",
                 "mac 52:54:00:00:00:01 is also an address of pair \"vm1\"",
             ),
-            (
-                "",
-                "link = 'u'",
-                "port u is link and also uplink of pair \"vm1\";",
-            ),
+            ("", "link = 'u'", "port u is link and also uplink;"),
             (
                 "",
                 "guest = 'g1'",

@@ -37,25 +37,25 @@ const LEAST: u32 = 1024;
 /// Bytes that a driver may take for a port's rings when it is started.
 const PORT: usize = 1 << 20;
 
-/// The purpose of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The purpose of a pool. A pair's are listed in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
+    /// Headers and slices of segmented frames.
+    Cutting,
     /// Frames that the guest sends.
     Output,
     /// Input from the network, at a secondary from the link.
     Input,
     /// Frames of the SVM that come over the link.
     Svm,
-    /// Input from a secondary's own uplink.
-    Network,
     /// Frames of the PVM at a comparator.
     Primary,
     /// Frames of the SVM at a comparator.
     Secondary,
     /// Headers and the link's own frames.
     Headers,
-    /// Headers and slices of segmented frames.
-    Cutting,
+    /// Input from a secondary's own uplink.
+    Network,
 }
 
 impl Purpose {
@@ -188,22 +188,26 @@ pub(super) fn plan(
         needed: base,
         least: base,
     };
+    let mut pools = Vec::new();
     for pool in wanted_by_all(settings, comparing, &buffer) {
         let wish = pool.wish(cost(pool.room));
         let bytes = wish.cost.of(wish.mbufs) as u64;
         plan.needed += bytes;
         plan.least += wish.cost.of(wish.least) as u64;
-        plan.pools.extend(pool.parts.iter().map(|own| doctor::Pool {
-            pair: settings.pairs[own.pair].name.clone(),
-            purpose: own.purpose.name().to_owned(),
-            asked: own.mbufs as u32,
-            made: None,
-            bytes: part(bytes, own.mbufs, wish.mbufs),
+        pools.extend(pool.parts.iter().map(|own| {
+            let fact = doctor::Pool {
+                pair: settings.pairs[own.pair].name.clone(),
+                purpose: own.purpose.name().to_owned(),
+                asked: own.mbufs as u32,
+                made: None,
+                bytes: part(bytes, own.mbufs, wish.mbufs),
+            };
+            ((own.pair, own.purpose), fact)
         }));
     }
     // Each pair's together, whichever pool it is in.
-    let place = |pool: &doctor::Pool| settings.pairs.iter().position(|it| it.name == pool.pair);
-    plan.pools.sort_by_key(place);
+    pools.sort_by_key(|(place, _)| *place);
+    plan.pools = pools.into_iter().map(|(_, fact)| fact).collect();
     plan
 }
 
