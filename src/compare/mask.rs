@@ -17,7 +17,7 @@ pub(super) const REACH: usize = MAX_LITERAL + MAX_VALUE;
 /// How far a value goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// It has so many bytes.
+    /// It has this many bytes.
     Length(usize),
     /// It ends before the first byte of this value, and has no more bytes than `most`.
     Until {

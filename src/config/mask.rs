@@ -20,7 +20,7 @@ pub struct MaskRule {
 /// How far a value goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskExtent {
-    /// So many bytes.
+    /// This many bytes.
     Length(usize),
     /// Up to before a byte of this value, and no more bytes than that.
     Until {

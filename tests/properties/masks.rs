@@ -113,7 +113,8 @@ fn random_streams(rng: &mut Rng, rules: &[Rule]) -> [Vec<u8>; 2] {
         let was = s[at];
         s[at] = ALPHABET[rng.below(ALPHABET.len())];
         let masked = Model::of(rules, [&p[..=at], &s[..=at]]).differs.is_none();
-        if !masked && !(bold && rng.one_in(40)) {
+        let stays = masked || bold && rng.one_in(15);
+        if !stays {
             s[at] = was;
         }
     }

@@ -96,7 +96,6 @@ fn a_pattern_may_lie_in_several_segments() {
     assert_eq!(report.judged.masked.get("date"), Some(&2));
     // And as the SVM sent it.
     let again = flow.data(3, 1, b"te: 3");
-    let mut story = story;
     story.p(&again);
     story.out(&again);
     assert_eq!(broken(&audit(&[&story.end()])).0, Rule::R5);

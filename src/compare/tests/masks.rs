@@ -85,7 +85,7 @@ impl Lab {
         uses.skip(5).map(|(_, used)| used).collect()
     }
 
-    /// All has left, and the rule has masked so many bytes.
+    /// All has left, and the rule has masked this many bytes.
     fn masked(&mut self, p: usize, used: u64) {
         assert_eq!(self.pair.report(), None);
         assert_eq!(self.pair.left(), p);
