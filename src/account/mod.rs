@@ -108,7 +108,7 @@ impl Account {
     pub fn extract(&self, now: Duration, since: Option<Duration>) -> Extract {
         let recent = since.filter(|since| *since < now);
         let source = match recent {
-            None => Source::All(Report::new(&self.totals, now, self.limits.listed)),
+            None => Source::All(Box::new(Report::new(&self.totals, now, self.limits.listed))),
             Some(since) => {
                 let from = self.journal.reaches(now - since);
                 Source::Recent {
@@ -126,7 +126,7 @@ impl Account {
 
 #[derive(Clone, Debug)]
 enum Source {
-    All(Report),
+    All(Box<Report>),
     Recent {
         over: Duration,
         checkpoints: Vec<Checkpoint>,
@@ -144,7 +144,7 @@ impl Extract {
     /// The report.
     pub fn report(self) -> Report {
         match self.source {
-            Source::All(report) => report,
+            Source::All(report) => *report,
             Source::Recent { over, checkpoints } => {
                 let mut totals = Totals::new(self.limits);
                 checkpoints.iter().for_each(|it| totals.add(it));
