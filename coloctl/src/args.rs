@@ -135,6 +135,15 @@ pub enum Task {
         #[command(subcommand)]
         act: StatsAct,
     },
+    /// Rank reasons, ports and flows by the guest time that their checkpoints cost, and say what would help
+    Why {
+        /// The pair (default: all)
+        #[arg(long)]
+        pair: Option<String>,
+        /// Of the last part of the time alone: a number with s, m, h or d (default: since the node leads)
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        since: Option<Duration>,
+    },
     /// Examine this host, its node and its QEMU: what is wrong, where, and what to do
     Doctor(crate::doctor::Words),
     /// Print a completion script for a shell
@@ -225,6 +234,28 @@ pub enum Mode {
     Off,
 }
 
+/// A time as `90`, `90s`, `1.5m`, `2h` or `7d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let seconds = match unit {
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => {
+            return Err(format!(
+                "{unit:?} is no unit; give a number with s, m, h or d"
+            ));
+        }
+    };
+    let number: f64 = text[..text.len() - unit.len()]
+        .parse()
+        .map_err(|_| "give a number with s, m, h or d, such as 10m".to_owned())?;
+    let time = Duration::try_from_secs_f64(number * seconds).ok();
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| "give more than 0, and less than all time".to_owned())
+}
+
 fn word(value: impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
@@ -277,6 +308,13 @@ impl Args {
             Task::Stats {
                 act: StatsAct::Reset { pair },
             } => ("stats-reset", json!({}), pair),
+            Task::Why { pair, since } => {
+                let arguments = match since {
+                    Some(since) => json!({ "since": since.as_secs_f64() }),
+                    None => json!({}),
+                };
+                ("why", arguments, pair)
+            }
             Task::Doctor(_) | Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
         };
         if let Some(pair) = pair {
@@ -411,6 +449,12 @@ mod tests {
                 "set",
                 json!({"name": "log-level", "value": "error"}),
             ),
+            ("coloctl why", "why", json!({})),
+            (
+                "coloctl why --pair a --since 1.5m",
+                "why",
+                json!({"pair": "a", "since": 90.0}),
+            ),
         ] {
             assert_eq!(request(line), (command, arguments), "{line}");
         }
@@ -429,6 +473,32 @@ mod tests {
             );
         }
         Args::try_parse_from(["coloctl", "protect", "a", "--pair", "b"]).expect_err("which one?");
+    }
+
+    #[test]
+    fn a_time_has_a_unit_or_is_in_seconds() {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("10m", 600),
+            ("0.5h", 1800),
+            ("2d", 172_800),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "1w",
+            "1 h",
+            "-3s",
+            "0",
+            "1e9d",
+            "1.2.3s",
+            "99999999999999999999d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod doctor;
 mod place;
 mod progress;
 mod show;
+mod why;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -26,6 +26,11 @@ pub fn text(task: &Task, reply: &Value) -> String {
                 let _ = write_policy(&mut text, pair, rules);
             }
         }
+        Task::Why { .. } => {
+            for pair in reply["pairs"].as_array().into_iter().flatten() {
+                let _ = crate::why::write_pair(&mut text, pair);
+            }
+        }
         Task::Set { name, value, .. } => {
             let _ = writeln!(text, "{name} is {value} now");
         }
@@ -342,7 +347,7 @@ fn write_pair(text: &mut String, pair: &Value) -> std::fmt::Result {
 }
 
 /// A time for a reader.
-fn age(seconds: &Value) -> String {
+pub fn age(seconds: &Value) -> String {
     let seconds = seconds.as_f64().unwrap_or_default();
     let whole = seconds as u64;
     match whole {

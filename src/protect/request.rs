@@ -183,3 +183,30 @@ impl Checkpoints {
         self.causes[cause.index()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Reason;
+
+    #[test]
+    fn a_request_and_its_repetition_name_the_flow_of_the_first_cause() {
+        let flow = |port| FlowKey::tcp(([10, 0, 0, 2], port).into(), ([10, 0, 0, 1], 9).into());
+        let mut checkpoints = Checkpoints::new(10);
+        let payload = Cause::Difference(Reason::Payload);
+        checkpoints.want_for(payload, Some(flow(80)), 1);
+        checkpoints.want_for(payload, Some(flow(81)), 2);
+        checkpoints.want(Cause::InputLost, 3);
+        for now in [5, 15] {
+            let request = checkpoints.next(now, true).expect("one is due");
+            assert_eq!(
+                (request.cause, request.flow, request.seen),
+                (payload, Some(flow(80)), 1)
+            );
+        }
+        checkpoints.committed();
+        checkpoints.want(Cause::InputLost, 20);
+        let request = checkpoints.next(21, true).expect("one is due");
+        assert_eq!((request.cause, request.flow), (Cause::InputLost, None));
+    }
+}

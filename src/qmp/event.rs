@@ -357,3 +357,40 @@ pub enum ColoExitReason {
     #[serde(other)]
     Other,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(read: Instant, qemu: Option<(i64, i64)>) -> Stamp {
+        let qemu = qemu.map(|(seconds, microseconds)| QemuTime {
+            seconds,
+            microseconds,
+        });
+        Stamp { read, qemu }
+    }
+
+    #[test]
+    fn a_time_between_events_is_qemus_unless_its_clock_was_set() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let between = |from, to, read: u64| {
+            let later = stamp(start + ms(read), to);
+            later.since(&stamp(start, from)).as_micros()
+        };
+        // STOP was read 30 ms late.
+        let (stop, resume) = (Some((7, 990_000)), Some((8, 40_000)));
+        assert_eq!(between(stop, resume, 20), 50_000);
+        // The clock was set forward, or back; or QEMU's host has none, or the news was queried.
+        for (from, to) in [
+            (stop, Some((10, 0))),
+            (resume, stop),
+            (Some((-1, -1)), Some((-1, -1))),
+            (None, resume),
+            (stop, None),
+            (Some((i64::MIN, 0)), Some((i64::MAX, 0))),
+        ] {
+            assert_eq!(between(from, to, 20), 20_000, "{from:?} {to:?}");
+        }
+    }
+}
