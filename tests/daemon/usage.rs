@@ -53,6 +53,8 @@ fn what_is_wrong_is_said_in_one_line() {
 
 #[test]
 fn a_line_is_judged_and_nothing_starts() {
+    // The nodes of other tests share CPUs with these lcores, which is a finding.
+    let _turn = node::alone();
     let ports = "--primary-in net_null0 --secondary-in net_null1 --out net_null2";
     let vdevs = "--vdev net_null0 --vdev net_null1 --vdev net_null2";
     for (line, status, says) in [
