@@ -75,7 +75,8 @@ pub(super) enum Masking {
 pub struct Policy {
     rules: Vec<Rule>,
     used: Vec<u64>,
-    exempting: bool,
+    /// The places of the rules that exempt output.
+    exempting: Vec<usize>,
     masking: bool,
     arp: u64,
     neighbour_discovery: u64,
@@ -89,7 +90,9 @@ impl Policy {
     pub fn new(rules: Vec<Rule>) -> Self {
         Self {
             used: vec![0; rules.len()],
-            exempting: rules.iter().any(|rule| rule.mask.is_none()),
+            exempting: (0..rules.len())
+                .filter(|&at| rules[at].mask.is_none())
+                .collect(),
             masking: rules.iter().any(|rule| rule.mask.is_some()),
             rules,
             ..Self::default()
@@ -99,7 +102,7 @@ impl Policy {
     /// Whether no rule exempts output but those that are always there, which concern neither TCP nor UDP.
     #[inline]
     pub(crate) fn is_default(&self) -> bool {
-        !self.exempting
+        self.exempting.is_empty()
     }
 
     /// How many rules there are besides those that are always there.
@@ -173,8 +176,8 @@ impl Policy {
     }
 
     fn rule(&self, key: &FlowKey) -> Option<usize> {
-        let exempts = |rule: &Rule| rule.mask.is_none() && rule.matches(key);
-        self.rules.iter().position(exempts)
+        let mut places = self.exempting.iter().copied();
+        places.find(|&at| self.rules[at].matches(key))
     }
 
     /// Name and use of each rule: of one that exempts frames, of a mask rule the bytes that it has masked, and of one
