@@ -135,7 +135,8 @@ impl Switchover {
                     self.stage = Stage::Silences;
                     return Some(Next::Cede);
                 }
-                State::Checkpointing | State::Uncertain if waited < CHECKPOINT => {}
+                // A loss ends it at once. Any other state may be that of a moment ago, or of a checkpoint.
+                state if state != State::PeerLost && waited < CHECKPOINT => {}
                 state => self.end(Err(format!(
                     "the pair is not protected (state {}); see status",
                     state.word()
@@ -238,7 +239,10 @@ mod tests {
             "nobody has agreed"
         );
         it.answered(Ok(()), 5);
-        assert_eq!(it.look(State::Checkpointing, true, 6), None);
+        for state in [State::Pairing, State::Uncertain, State::Checkpointing] {
+            assert_eq!(it.look(state, true, 6), None);
+            assert_eq!(it.take_outcome(), None);
+        }
         assert_eq!(it.look(State::Protected, true, 7), Some(Next::Cede));
         assert!(!it.is_harmless());
         assert_eq!(it.look(State::PeerLost, true, 8), None);

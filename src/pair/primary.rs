@@ -177,13 +177,13 @@ impl<B: Burst> PrimaryDriver<B> {
     }
 
     fn tx_pending<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
-        self.drop_superseded(ports);
+        self.drop_replaced(ports);
         ports.flush(self.state.epoch()) + ports.flush_link() > 0
     }
 
     /// Another VM speaks in this one's place: what was free to leave must not any more (rule R6).
-    fn drop_superseded<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
-        if self.state.epochs().is_superseded() && ports.room() < B::CAPACITY {
+    fn drop_replaced<P: Ports<Burst = B>>(&mut self, ports: &mut P) {
+        if self.state.epochs().is_replaced() && ports.room() < B::CAPACITY {
             ports.give_up(0);
         }
     }
@@ -291,7 +291,7 @@ impl<B: Burst> PrimaryDriver<B> {
     }
 
     fn release<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
-        self.drop_superseded(ports);
+        self.drop_replaced(ports);
         output::release(ports, self.state.epoch(), || self.state.next_release())
     }
 

@@ -107,9 +107,15 @@ impl<F: Frame> Epochs<F> {
         self.leadership.term()
     }
 
-    /// Whether another VM speaks in this one's place: what was free to leave must not any more.
+    /// Whether another VM speaks in this one's place, or may: nothing more becomes free to leave.
     pub fn is_superseded(&self) -> bool {
         self.leadership.is_superseded()
+    }
+
+    /// Whether another VM speaks in this one's place: what was free to leave must not any more. A node that gives up its
+    /// lead still sends that, because nobody hears of it before nothing waits ([`Epochs::next_cession_news`]).
+    pub fn is_replaced(&self) -> bool {
+        self.leadership.is_replaced()
     }
 
     /// The secondary's reports of loads.

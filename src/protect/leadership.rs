@@ -111,6 +111,11 @@ impl Leadership {
         self.superseded || self.ceded
     }
 
+    /// Whether another VM speaks in this one's place.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.superseded
+    }
+
     /// Whether this node has given up its lead.
     pub(crate) fn has_ceded(&self) -> bool {
         self.ceded

@@ -62,11 +62,14 @@ fn a_poll_core_that_stands_still_for_too_long_ends_the_process() {
     drop(held);
     let ended = pair.primary.wait();
     assert_eq!(ended.status.signal(), Some(SIGABRT), "{}", ended.stderr);
-    let last = ended.own_lines().last().copied().unwrap_or_default();
-    assert!(last.starts_with("dpdk-colo: error: pair vm0: "), "{last}");
-    for word in ["ends this process", "start it again"] {
-        assert!(last.contains(word), "{last}");
-    }
+    // A line of the link's session may come behind it where the CPU is scarce.
+    let lines = ended.own_lines();
+    let said = lines.iter().any(|line| {
+        line.starts_with("dpdk-colo: error: pair vm0: ")
+            && line.contains("ends this process")
+            && line.contains("start it again")
+    });
+    assert!(said, "{lines:?}");
 }
 
 #[test]

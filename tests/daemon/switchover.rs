@@ -54,7 +54,8 @@ fn the_lead_moves_and_the_old_primary_stays_silent_though_it_is_started_again() 
     let reply = order.join().expect("the client's thread");
     let moved = &reply["return"]["pairs"]["vm0"];
     assert_eq!(moved["moved"], true, "{reply}");
-    assert_eq!(old.pair()["ceded"], false);
+    // The figures follow the reply.
+    old.wait_for("the end of it", |pair| pair["ceded"] == false);
     // A node in its place has read what it wrote.
     let words = pair.primary_words.clone();
     pair.frames.stop(PVM);

@@ -228,7 +228,7 @@ impl ControlPair {
 
     /// Lets a switchover go on, and tells what came of it.
     pub(super) fn look_at_cession(&mut self, now: Instant, log: &Log) {
-        let (time, state) = (self.cession.time(now), self.state);
+        let (time, state) = (self.cession.time(now), self.facts.state);
         let in_colo = self.migration == Migration::Colo;
         let switchover = self.cession.switchover.as_mut();
         let next = switchover.and_then(|switchover| switchover.look(state, in_colo, time));

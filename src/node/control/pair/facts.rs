@@ -31,7 +31,7 @@ pub(super) struct SeenCheckpoint {
 /// What the control thread knows beyond the counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    state: State,
+    pub(super) state: State,
     since: Instant,
     version: Option<Version>,
     migration: Migration,
