@@ -108,7 +108,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
             }
         }
     }
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 fn note(subject: Subject, frame: usize, best: &Best, samples: &mut Samples) {

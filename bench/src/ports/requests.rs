@@ -81,7 +81,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     }
     stage.end()?;
     note("requests/missing/read", late, &mut samples);
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 /// A comparator with a monitor, and the frames' source.
