@@ -26,6 +26,8 @@ pub enum Part {
     Ports,
     /// Differences, until a checkpoint is asked for.
     Requests,
+    /// What the sleep of an idle core adds.
+    Idle,
     /// How costs grow.
     Scale,
     /// Real guests.
@@ -34,12 +36,13 @@ pub enum Part {
 
 impl Part {
     /// All, in the order in which a round has them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Engine,
         Self::Workers,
         Self::Peer,
         Self::Ports,
         Self::Requests,
+        Self::Idle,
         Self::Scale,
         Self::Pair,
     ];
@@ -52,6 +55,7 @@ impl Part {
             Self::Peer => "peer",
             Self::Ports => "ports",
             Self::Requests => "requests",
+            Self::Idle => "idle",
             Self::Scale => "scale",
             Self::Pair => "pair",
         }
@@ -181,6 +185,7 @@ fn run_part(part: Part, plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, B
         Part::Workers => run_workers(plan, fixture),
         Part::Ports => ports::run(fixture),
         Part::Requests => ports::requests(fixture),
+        Part::Idle => ports::idle(fixture),
         Part::Peer => peer::run(fixture),
         Part::Pair => pair::run(fixture),
         Part::Scale => scale::run(fixture),

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::monitor::Monitor;
 use super::sched_policy::SchedPolicy;
 use super::script::Script;
-use super::{comparator, number};
+use super::{AWAKE, comparator, number};
 use crate::error::BenchError;
 use crate::figure::Figure;
 use crate::fixture::{Fixture, say};
@@ -106,7 +106,7 @@ impl Stage {
         ];
         Ok(Self {
             monitor,
-            middle: comparator(fixture, dir, &options.concat())?,
+            middle: comparator(fixture, dir, AWAKE, &options.concat())?,
             script: Script::start(fixture, dir, policy)?,
             folder,
         })
