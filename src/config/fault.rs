@@ -226,8 +226,8 @@ impl fmt::Display for SettingsError {
             ),
             PairFault::SplitBrain => write!(
                 f,
-                "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
-                 for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
+                "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs \
+                 lead when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
             ),
             PairFault::SleepsTooLong { most } => write!(
                 f,

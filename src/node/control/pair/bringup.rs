@@ -140,7 +140,7 @@ impl ControlPair {
             log.warning(
                 "note",
                 format_args!(
-                    "pair {}: the peer's node tells something that this release does not understand",
+                    "pair {}: the peer's node sent a message that this release does not understand",
                     self.settings.name
                 ),
             );
