@@ -129,7 +129,7 @@ pub struct Setup {
     pub policy: Policy,
     /// A request that no STOP follows is repeated after this.
     pub repeat: Ticks,
-    /// The PVM's ring waits so long for the secondary's report of a load.
+    /// The PVM's ring waits for at most this time for the secondary's report of a load.
     pub evidence: Ticks,
     /// Connections that the rewriter knows at a time.
     pub connections: usize,

@@ -28,7 +28,7 @@ pub(crate) fn warn_of_trust(pair: &PairSettings, log: &Log) {
     }
 }
 
-/// Tells it.
+/// Logs a notice.
 pub(crate) fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
     let name = &pair.name;
     match notice {
