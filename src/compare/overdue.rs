@@ -1,8 +1,8 @@
 //! What has waited for longer than the timeout (rule R9).
 //!
 //! The oldest P stands for all, unless the SVM repeats what was lost on its connection: such a P is *excused*, and the
-//! next one is asked. Each call passes only so many P, and remembers how far it has come. The P that were passed are
-//! asked again when the first of their excuses ends.
+//! next one is asked. A call passes [`MOST`] P at most, and remembers the last one. The P that were passed are asked
+//! again when the first of their excuses ends.
 
 use super::hold::{Hold, NIL, SlotId};
 use super::output::Wait;

@@ -14,7 +14,7 @@ use dpdk_colo::frame::{HeapFrame, Ticks};
 use crate::harness::ample;
 
 const TIMEOUT: Ticks = 640;
-/// A P is overdue after so many timeouts, whatever the SVM repeats.
+/// Timeouts after which a P is overdue, whatever the SVM repeats.
 const PATIENCE: Ticks = 4;
 /// How much later it is seen that an excuse has ended.
 const LATER: Ticks = TIMEOUT / 16;

@@ -98,7 +98,7 @@ fn loss_between_node_and_client_hardly_needs_a_checkpoint() {
 
 #[test]
 fn a_timer_that_backs_off_needs_no_checkpoint() {
-    // So many frames are lost that retransmissions are, too, again and again: each VM's timer doubles up to the timeout.
+    // Retransmissions are lost, too, again and again, so that each VM's timer doubles up to the timeout.
     let profile = Profile {
         loss: 4,
         ..Profile::CALM

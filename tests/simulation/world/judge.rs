@@ -11,7 +11,7 @@ use crate::setup::{EVIDENCE, MS, REPEAT, SLACK, TIMEOUT};
 /// What a P or an input frame may wait before a checkpoint is wanted.
 const LIMIT: Ticks = TIMEOUT + MS + 2 * TICK + 400;
 
-/// For so many timeouts a P may wait for the recovery of the SVM's connection.
+/// Timeouts for which a P may wait for the recovery of the SVM's connection.
 const PATIENCE: Ticks = 4;
 
 /// What is remembered from step to step.
