@@ -9,6 +9,7 @@
 
 mod control;
 mod failover;
+mod fault;
 mod file;
 mod heartbeat_udp;
 pub mod keys;
@@ -28,6 +29,7 @@ pub use failover::{
     FailoverMode, FailoverModeError, FailoverSettings, HeartbeatLoss, HeartbeatLossError,
     OnPeerLost, OnPeerLostError,
 };
+pub use fault::{KeySource, PairFault, SettingsError};
 pub use file::{ConfigError, File, PairTable};
 pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub(crate) use keys::pair_keys;
@@ -38,7 +40,7 @@ pub use macs::{Macs, MacsError};
 pub use mask::{MaskError, MaskExtent, MaskRule};
 pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
-pub use resolve::{KeySource, PairFault, SettingsError, resolve};
+pub use resolve::resolve;
 pub use sharing::Sharing;
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
 

@@ -348,6 +348,25 @@ fn an_svm_takes_over_in_every_phase() {
 }
 
 #[test]
+fn an_svm_whose_monitor_is_cut_takes_over_with_its_offsets() {
+    family(
+        "cut_takeover",
+        60,
+        Profile {
+            faults: &[
+                Fault::KillPrimary,
+                Fault::CutSecondaryMonitor,
+                Fault::CutSecondaryMonitor,
+                Fault::CutSecondaryMonitor,
+                Fault::Checkpoint,
+            ],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
 fn an_svm_takes_over_behind_a_slow_link() {
     family(
         "slow_takeover",

@@ -18,11 +18,8 @@ impl World {
     pub(super) fn begin(&mut self, fault: Fault) {
         let now = self.now;
         // In the midst of a takeover these cost offsets (docs/failure-model.md, "What is not promised").
-        let costly = matches!(
-            fault,
-            Fault::RestartPrimary | Fault::RestartSecondary | Fault::CutSecondaryMonitor
-        );
-        if costly && self.has_moved() {
+        let restarts = matches!(fault, Fault::RestartPrimary | Fault::RestartSecondary);
+        if restarts && self.has_moved() {
             return;
         }
         self.story.push(format!("{now:>7} {fault:?}"));
