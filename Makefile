@@ -59,7 +59,7 @@ lint:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --all-targets -- $(DENY)
 	for script in lab/guest/build scripts/* hugepages/reserve packaging/man-page packaging/ocf/* examples/*/* \
-	  lab/cluster/test lab/cluster/takeover lab/cluster/lib lab/cluster/host lab/cluster/vm \
+	  lab/cluster/test lab/cluster/takeover lab/cluster/doctor lab/cluster/lib lab/cluster/host lab/cluster/vm \
 	  lab/cluster/node lab/cluster/ctl fuzz/run fuzz/mutants fuzz/options \
 	  fuzz/rustc-wrapper; do bash -n $$script || exit 1; done
 

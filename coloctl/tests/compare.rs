@@ -305,7 +305,15 @@ fn the_clocks_offset_is_estimated_from_input_or_from_output_or_given() {
 
 #[test]
 fn a_pair_that_was_captured_is_followed_through_its_own_checkpoints() {
-    let (mut p, mut s) = (Vm::new(4000, 1_000_000), Vm::new(4000, 77_000_000));
+    // VMs that were the same once choose numbers that lie close together.
+    for isn in [77_000_000, 1_000_040, 999_960] {
+        follow(isn);
+    }
+}
+
+/// The numbers of P begin at 1,000,000.
+fn follow(isn: u32) {
+    let (mut p, mut s) = (Vm::new(4000, 1_000_000), Vm::new(4000, isn));
     let mut bench = Bench::new();
     bench.both(0, |_| p.client_syn());
     bench.p(MS, p.syn_ack());
@@ -332,6 +340,32 @@ fn a_pair_that_was_captured_is_followed_through_its_own_checkpoints() {
     assert_eq!(report["checkpoints"]["count"], 1, "{report:#}");
     assert_eq!(report["checkpoints"]["reasons"]["payload"], 1, "{report:#}");
     assert_eq!(report["compared"]["passed_over"], PAGE.len() as u64);
+}
+
+#[test]
+fn numbers_that_lie_close_together_are_not_confused() {
+    let pages: Vec<Vec<u8>> = (0..40u32)
+        .map(|n| (0..200u32).map(|at| (at * 7 + n * 13) as u8).collect())
+        .collect();
+    for isn in [1_000_016, 1_001_000, 996_000] {
+        let mut bench = Bench::new();
+        let (mut p, mut s) = (Vm::new(4000, 1_000_000), Vm::new(4000, isn));
+        bench.both(0, |_| p.client_syn());
+        bench.p(MS, p.syn_ack());
+        bench.s(MS + LAG, s.syn_ack());
+        for (n, page) in (1..).zip(&pages) {
+            let request = p.request();
+            s.request();
+            bench.both(10 * n * MS, |_| request.clone());
+            bench.p((10 * n + 1) * MS, p.answer(page));
+            bench.s((10 * n + 1) * MS + LAG, s.answer(page));
+        }
+        bench.end(5000 * MS);
+        let report = json(&bench.compare(&["--json"]));
+        assert_eq!(report["checkpoints"]["count"], 0, "{isn}: {report:#}");
+        assert_eq!(report["compared"]["passed_over"], 0, "{isn}");
+        assert_eq!(report["held"]["equal"]["frames"], 41, "{isn}");
+    }
 }
 
 #[test]

@@ -22,14 +22,12 @@ REPLIES = {
 
 
 def serve(client):
-    stream = client.makefile("rw")
-
+    # A stream for both ways would forget, at each reply, the further requests that had come with one.
     def send(value):
-        stream.write(json.dumps(value) + "\r\n")
-        stream.flush()
+        client.sendall((json.dumps(value) + "\r\n").encode())
 
     send(GREETING)
-    for line in stream:
+    for line in client.makefile("r"):
         request = json.loads(line)
         name = request.get("execute") or request.get("exec-oob")
         send({"return": REPLIES.get(name, {}), "id": request.get("id")})

@@ -2,6 +2,7 @@
 
 A line in DIR/speakers when another host begins to send frames with the VM's source address, with the time in
 milliseconds; behind it, once the next one begins or at SIGTERM, when the last frame came and how many there were.
+DIR/unseen then has how many frames came too fast to be looked at.
 """
 
 import ctypes
@@ -14,6 +15,7 @@ import time
 MAC = bytes.fromhex("525400123456")
 HOSTS = {"h12": "n1", "h22": "n2"}
 SO_ATTACH_FILTER = 26
+SOL_PACKET, PACKET_STATISTICS = 263, 6
 # The kernel passes on what has the VM's source address, and no more.
 CODE = [
     (0x20, 0, 0, 6),
@@ -49,3 +51,5 @@ with open(f"{sys.argv[1]}/speakers", "w") as file:
         last, count = now, count + 1
     if speaker:
         file.write(f" until {last}, {count} frames\n")
+with open(f"{sys.argv[1]}/unseen", "w") as file:
+    file.write(f"{struct.unpack('II', sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]}\n")

@@ -93,6 +93,7 @@ Options:
                  taken (2000); operator: how many rounds (5)
   --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5)
   --pages N      loss: how many pages of 300 kB (200)
+  --load NAME    loss: one load (pages, download, upload, echo, redis); may be repeated
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
   --assert       loss: fail if a figure is below its goal
   --seed S       faults: the first injection's seed; loss: of what frames suffer (from the clock); captures: of
@@ -150,6 +151,7 @@ struct Arguments {
     rows: Vec<table::Row>,
     faults: Vec<faults::Kind>,
     wires: Vec<loss::Kind>,
+    loads: Vec<loss::Load>,
     releases: Vec<String>,
     rounds: usize,
     pages: usize,
@@ -204,6 +206,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         rows: Vec::new(),
         faults: Vec::new(),
         wires: Vec::new(),
+        loads: Vec::new(),
         releases: Vec::new(),
         rounds: ROUNDS,
         pages: PAGES,
@@ -234,6 +237,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("only") => only.push(parser.value()?.string()?),
             Long("rounds") => arguments.rounds = parser.value()?.parse()?,
             Long("pages") => arguments.pages = parser.value()?.parse()?,
+            Long("load") => {
+                let load = loss::Load::parse(&parser.value()?.string()?);
+                arguments
+                    .loads
+                    .push(load.map_err(|error| error.to_string())?);
+            }
             Long("beside") => {
                 arguments.beside = loss::Middle::parse(&parser.value()?.string()?)?;
             }
@@ -417,6 +426,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
                 rounds: arguments.rounds,
                 seed: arguments.seed.unwrap_or_else(clock),
                 only: arguments.wires.clone(),
+                loads: arguments.loads.clone(),
                 pages: arguments.pages,
                 assert: arguments.assert,
                 beside: arguments.beside,
@@ -475,9 +485,12 @@ mod tests {
         assert!(check.full && !check.keep);
         let table = parsed("table --only stock --only plain").expect("valid");
         assert_eq!(table.rows, [table::Row::Stock, table::Row::Plain]);
-        let loss =
-            parsed("loss --bin x --only to-1 --only delay --rounds 2 --assert").expect("valid");
-        assert_eq!(loss.wires.len(), 2);
+        let loss = parsed("loss --bin x --only to-1 --only delay --load echo --rounds 2 --assert")
+            .expect("valid");
+        assert_eq!(
+            (loss.wires.len(), &loss.loads[..]),
+            (2, &[loss::Load::Echo][..])
+        );
         assert!(loss.assert && loss.rounds == 2 && loss.pages == PAGES);
         let short = parsed("short --bin x --count 80").expect("valid");
         assert_eq!((short.command, short.count), (Command::Short, Some(80)));
@@ -509,6 +522,11 @@ mod tests {
             parsed("loss --bin x --only to-3")
                 .expect_err("no wire")
                 .contains("to-3")
+        );
+        assert!(
+            parsed("loss --bin x --load video")
+                .expect_err("no load")
+                .contains("video")
         );
         assert!(
             parsed("table --only all")

@@ -15,6 +15,7 @@ mod ended;
 mod masks;
 mod membership;
 mod overtake;
+mod recovery;
 mod unequal;
 mod unlike;
 

@@ -126,6 +126,8 @@ pub struct PairSettings {
     /// Age at which an unmatched frame of the PVM asks for a checkpoint, in whole milliseconds,
     /// at least 1 ms. A secondary compares nothing and does not use it.
     pub compare_timeout: Duration,
+    /// Percent of the time for which checkpoints for differences may stop the VM, from 1 to 100; 100 is no limit.
+    pub checkpoint_share: u8,
     /// The MTU in bytes of the ports to the network, of a comparator all its ports; `None` for what
     /// each device has.
     pub mtu: Option<u16>,

@@ -268,8 +268,13 @@ impl Frame for Mbuf {
         let (flags, lengths) = self.first().work_left();
         let mut bytes = Slices::new(self.share())?;
         bytes.skip(start);
-        let part = bytes.take_into(len, || self.alloc_beside())?;
-        let mut whole = Self::chain(head, part).ok()?;
+        let mut whole = match len {
+            0 => head,
+            _ => {
+                let part = bytes.take_into(len, || self.alloc_beside())?;
+                Self::chain(head, part).ok()?
+            }
+        };
         whole.first_mut()?.set_offload(flags, lengths);
         Some(whole)
     }

@@ -148,6 +148,7 @@ pub(crate) fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     writer.set(Counter::Divided, counts.divided);
     writer.set(Counter::Overtakes, counts.overtakes);
     writer.set(Counter::ResetDropped, counts.reset_dropped);
+    writer.set(Counter::Excused, counts.excused);
     writer.set(Counter::ClosedResets, counts.closed_resets);
     writer.set(Counter::Held, comparator.held() as u64);
     writer.set(Counter::HeldMax, counts.held_max);
@@ -182,6 +183,7 @@ pub(crate) fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
 /// Requests, commits and the causes that the comparator does not count.
 fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     writer.set(Counter::Requests, checkpoints.requested());
+    writer.set(Counter::DelayedRequests, checkpoints.delayed());
     writer.set(Counter::Commits, checkpoints.committed_count());
     writer.set(
         Counter::UnprovenStops,

@@ -141,6 +141,8 @@ counters! {
     Overtakes = "overtakes", Node(Total("frames")), Sum;
     /// Frames of the PVM that were dropped because their client had reset the connection.
     ResetDropped = "reset_dropped", Node(Total("frames")), Sum;
+    /// Times that an overdue frame of the PVM was let wait because the SVM repeated what was lost.
+    Excused = "excused", Node(Total("")), Sum;
     /// RSTs of one VM alone for a connection that both had closed.
     ClosedResets = "closed_resets", Node(Total("")), Sum;
     /// Flows that are known.
@@ -151,6 +153,8 @@ counters! {
     HeldMax = "held_max", Node(Level("frames")), Sum;
     /// Checkpoints asked for.
     Requests = "requested", Checkpoint(Total("")), Sum;
+    /// Requests that waited until the VM had run for its share of the time.
+    DelayedRequests = "delayed", Checkpoint(Total("")), Sum;
     /// Checkpoints whose commit was seen.
     Commits = "committed", Checkpoint(Total("")), Sum;
     /// Stops in a row since the last commit that nothing has proven to be a checkpoint.

@@ -13,6 +13,7 @@ use crate::frame::{Frame, Ticks};
 use crate::link::{self, DATA_HEADER};
 use crate::observability::capture::{Note, Place};
 use crate::packet::Packet;
+use crate::packet::segmentation::HEADERS_MAX;
 use crate::protect::{AWAITED, HandoverState, PeerLink, Primary, State, Unreachable};
 
 /// How often a node repeats to a client, after a takeover, each segment that it may wait for. Each time takes
@@ -47,6 +48,16 @@ fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
         reports: state.epochs().reports(),
         witnessed: state.is_witnessed(now),
     }
+}
+
+/// A frame whose headers may be changed. At a port that pairs share, a frame of another VM may have further owners, such
+/// as the history of its connection: then it gets a copy of its headers. `None` where there is no memory.
+fn with_own_headers<F: Frame>(mut frame: F) -> Option<F> {
+    if frame.head_mut().is_some() {
+        return Some(frame);
+    }
+    let headers = frame.head().len().min(HEADERS_MAX);
+    frame.excerpt(headers, headers, frame.len() - headers)
 }
 
 /// Gives the state machine what was taken of both VMs, if anything was.
@@ -356,13 +367,14 @@ impl<B: Burst> PrimaryDriver<B> {
         debug_assert!(rx.is_empty(), "it is empty between two steps");
         std::mem::swap(input, rx);
         let mut dropped = 0;
-        for mut frame in rx.drain() {
-            match self.state.input(&mut frame, now) {
+        for frame in rx.drain() {
+            if let Some(mut frame) = with_own_headers(frame)
+                && self.state.input(&mut frame, now)
+            {
                 // The burst has room for all.
-                true => drop(input.push(frame)),
-                // It has another owner, who reads it as it is: a group's frame at a port that pairs share, which is no
-                // segment of a connection.
-                false => dropped += 1,
+                let _ = input.push(frame);
+            } else {
+                dropped += 1;
             }
         }
         if dropped > 0 {

@@ -15,6 +15,7 @@ mod loss;
 mod masks;
 mod model;
 mod pair;
+mod recovery;
 mod script;
 mod spread;
 mod streams;

@@ -97,6 +97,21 @@ fn loss_between_node_and_client_hardly_needs_a_checkpoint() {
 }
 
 #[test]
+fn a_timer_that_backs_off_needs_no_checkpoint() {
+    // Retransmissions are lost, too, again and again, so that each VM's timer doubles up to the timeout.
+    let profile = Profile {
+        loss: 4,
+        ..Profile::CALM
+    };
+    let Family { sum, seed } = family("timers", 60, profile);
+    assert!(
+        sum.requested <= 6,
+        "{:?}, DPDK_COLO_SEED={seed:#x}",
+        sum.causes
+    );
+}
+
+#[test]
 fn differing_answers_leave_after_a_commit() {
     family(
         "divergent",
@@ -324,6 +339,40 @@ fn a_survivor_goes_on() {
             faults: &[Fault::FailOver, Fault::FailedCheckpoint, Fault::Checkpoint],
             divergent: 10,
             ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn a_vm_that_differs_all_the_time_runs_for_its_share() {
+    let storm = Profile {
+        divergent: 80,
+        calls: 12,
+        ..Profile::CALM
+    };
+    let run = |share| {
+        let profile = Profile { share, ..storm };
+        family("storm", 40, profile)
+    };
+    let (free, governed) = (run(100), run(30));
+    assert_eq!(free.sum.delayed, 0);
+    assert!(
+        governed.sum.delayed > 0 && governed.sum.checkpoints < free.sum.checkpoints,
+        "{:?} {:?}, DPDK_COLO_SEED={:#x}",
+        free.sum,
+        governed.sum,
+        governed.seed
+    );
+}
+
+#[test]
+fn whatever_fails_a_difference_that_waits_leads_to_a_checkpoint() {
+    family(
+        "governed",
+        40,
+        Profile {
+            share: 20,
+            ..EVERYTHING
         },
     );
 }
@@ -611,6 +660,7 @@ const EVERYTHING: Profile = Profile {
     release: None,
     failover: Profile::CALM.failover,
     preempt: 0,
+    share: 100,
 };
 
 #[test]

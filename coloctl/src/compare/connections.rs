@@ -1,14 +1,15 @@
 //! Which connection of P's a segment of S belongs to, and where its bytes stand in P's numbers.
 //!
 //! A segment of S has S's own numbers, which lie behind P's by the difference of both SYNs, or P's numbers, since a
-//! checkpoint of a pair made S's VM P's. The one that lies nearer to what P sends at that time counts. Behind a
-//! difference the bytes are aligned anew by content ([`Connections::align`]).
+//! checkpoint of a pair made S's VM P's. VMs that were the same once choose numbers that lie close together, so that
+//! what the segments say decides ([`Connections::taken_over`]). Behind a difference the bytes are aligned anew by
+//! content, too ([`Connections::align`]).
 
 use std::collections::HashMap;
 
 use dpdk_colo::Ticks;
 use dpdk_colo::flow::FlowKey;
-use dpdk_colo::packet::serial::{at_or_before, before, distance};
+use dpdk_colo::packet::serial::{self, at_or_before, before, distance};
 use dpdk_colo::packet::{Kind, TcpFlags};
 
 use super::traffic::{Sent, Traffic};
@@ -21,9 +22,11 @@ const SHIFT: u32 = 1 << 15;
 const ANCHOR: usize = 32;
 /// Anchors of P's stream that are looked for: the bytes behind a difference may differ, too.
 const ANCHORS: usize = 32;
+/// Bytes of a segment by which its numbers are known.
+const LOOK: usize = 64;
 
 /// One connection of P's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Primary {
     isn: Option<u32>,
     /// The first acknowledgment number: what the client's numbers count from.
@@ -65,7 +68,7 @@ impl Primary {
 }
 
 /// One connection of S's by its own SYN, or before the first one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Secondary {
     isn: Option<u32>,
     base: Option<u32>,
@@ -74,6 +77,8 @@ struct Secondary {
     frames: Vec<usize>,
     /// What S's own numbers become P's by, since the last difference.
     aligned: Option<u32>,
+    /// The first of its frames that has P's numbers.
+    taken_over: Option<usize>,
 }
 
 /// A segment of S in P's numbers.
@@ -88,7 +93,7 @@ pub struct Mapped {
 }
 
 /// All connections.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Connections {
     p: Vec<Primary>,
     s: Vec<Secondary>,
@@ -116,6 +121,9 @@ impl Connections {
         }
         for (key, of_s) in flows {
             connections.pair(&key, &of_s);
+        }
+        for at in 0..connections.s.len() {
+            connections.s[at].taken_over = connections.taken_over(traffic, at);
         }
         connections
     }
@@ -174,6 +182,7 @@ impl Connections {
                 partner: None,
                 frames: Vec::new(),
                 aligned: None,
+                taken_over: None,
             });
             self.s.len() - 1
         });
@@ -247,19 +256,66 @@ impl Connections {
         if tcp.flags.contains(TcpFlags::SYN) {
             return by_own;
         }
-        let by_primary = self
-            .current(&sent.packet.key, sent.at)
-            .map(|connection| Mapped {
+        let by_primary = || {
+            let connection = self.current(&sent.packet.key, sent.at)?;
+            Some(Mapped {
                 connection,
                 seq: 0,
                 ack: 0,
-            });
-        let off = |mapped: &Mapped| {
-            let near = self.p[mapped.connection].near(sent.at);
-            distance(near, tcp.seq.wrapping_add(mapped.seq)).unsigned_abs()
+            })
         };
-        let nearest = by_own.into_iter().chain(by_primary).min_by_key(off);
-        nearest.filter(|mapped| off(mapped) < NEAR)
+        let is_own = own.taken_over.is_none_or(|since| place < since);
+        let mapped = by_own.filter(|_| is_own).or_else(by_primary)?;
+        let near = self.p[mapped.connection].near(sent.at);
+        let off = distance(near, tcp.seq.wrapping_add(mapped.seq)).unsigned_abs();
+        (off < NEAR).then_some(mapped)
+    }
+
+    /// The first frame of a connection of S's that has P's numbers. It says what P says at that number, and not what P
+    /// says where S's own numbers would place it; or it goes on where S has not come by itself, and P has.
+    fn taken_over(&self, traffic: &Traffic, at: usize) -> Option<usize> {
+        let own = &self.s[at];
+        let (partner, s_isn) = (own.partner?, own.isn?);
+        let p = &self.p[partner];
+        let p_isn = p.isn?;
+        let (shift, first) = (p_isn.wrapping_sub(s_isn), p_isn.wrapping_add(1));
+        let length = distance(first, p.ends_at.last()?.1).max(0).cast_unsigned();
+        if shift == 0 {
+            return None;
+        }
+        let stream = stretch(&traffic.p, &p.frames, first, length);
+        let is_like = |sent: &Sent, shift: u32| {
+            let place = distance(first, sent.packet.tcp.seq.wrapping_add(shift));
+            let there = usize::try_from(place).ok().and_then(|at| stream.get(at..));
+            let said = &sent.payload()[..sent.payload().len().min(LOOK)];
+            there.is_some_and(|there| {
+                there.len() >= said.len() && said.iter().zip(there).all(|(a, b)| *b == Some(*a))
+            })
+        };
+        let mut next = s_isn.wrapping_add(1);
+        for place in &own.frames {
+            let sent = &traffic.s[*place];
+            let tcp = &sent.packet.tcp;
+            if tcp.flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
+                continue;
+            }
+            let goes_on = at_or_before(tcp.seq, next) && before(s_isn, tcp.seq);
+            let has_come = || {
+                let current = self.current(&sent.packet.key, sent.at)?;
+                let current = &self.p[current];
+                let end = current.end(sent.at)?;
+                let within = before(current.low, tcp.seq) && at_or_before(tcp.seq, end);
+                within.then_some(())
+            };
+            let says = sent.packet.payload_len > 0;
+            let by_content = says && is_like(sent, 0) && !is_like(sent, shift);
+            let by_place = !goes_on && !(says && is_like(sent, shift)) && has_come().is_some();
+            if by_content || by_place {
+                return Some(*place);
+            }
+            next = serial::max(next, tcp.seq.wrapping_add(sent.packet.sequence_len()));
+        }
+        None
     }
 
     /// P's number of a place in its stream, where the SYN was seen.
@@ -285,6 +341,10 @@ impl Connections {
         let (Some(p_isn), Some(s_isn)) = (self.p[connection].isn, own.isn) else {
             return false;
         };
+        if own.taken_over.is_some() {
+            // A pair was captured, and it made both the same.
+            return false;
+        }
         let seq = own.aligned.unwrap_or(p_isn.wrapping_sub(s_isn));
         let reach = (ANCHOR * ANCHORS) as u32;
         let p_bytes = stretch(&traffic.p, &self.p[connection].frames, from, reach);

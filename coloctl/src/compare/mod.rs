@@ -173,6 +173,7 @@ fn report(words: &Words, rules: &[PolicyRule]) -> Result<Report, CompareError> {
         flows: FLOWS,
     };
     let runs = Runs {
+        connections: Connections::new(&traffic),
         traffic: &traffic,
         rules,
         settings,
@@ -214,6 +215,7 @@ fn report(words: &Words, rules: &[PolicyRule]) -> Result<Report, CompareError> {
 
 /// The same traffic under several sets of rules.
 struct Runs<'a> {
+    connections: Connections,
     traffic: &'a Traffic,
     rules: &'a [PolicyRule],
     settings: Settings,
@@ -223,8 +225,7 @@ impl Runs<'_> {
     fn run(&self, masks: Masks) -> Outcome {
         let origin = Some(self.traffic.origin).filter(|origin| *origin > WALL);
         let rules = policy::rules(self.rules, masks, origin);
-        let connections = Connections::new(self.traffic);
-        replay::run(self.traffic, connections, rules, self.settings)
+        replay::run(self.traffic, self.connections.clone(), rules, self.settings)
     }
 
     fn masks(&self) -> Option<MaskTable> {

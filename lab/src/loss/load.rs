@@ -8,10 +8,10 @@ use crate::workload::{Connection, Family, Harm, Noise, TrafficError, echo, redis
 
 /// No load runs longer than this.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Pieces of echo, 8 kB each on average.
-const PIECES: usize = 100;
-/// Operations of redis.
-const OPERATIONS: usize = 200;
+/// Pieces of echo, 8 kB each on average: enough that a load lasts for several retransmission timers.
+const PIECES: usize = 500;
+/// Operations of redis, likewise.
+const OPERATIONS: usize = 500;
 
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +38,24 @@ pub const LOADS: [Load; 5] = [
 ];
 
 impl Load {
+    /// By its name on the command line.
+    ///
+    /// # Errors
+    /// The names there are.
+    pub fn parse(name: &str) -> Result<Self, UnknownLoad> {
+        LOADS
+            .into_iter()
+            .find(|load| load.name() == name)
+            .ok_or_else(|| UnknownLoad {
+                name: name.to_owned(),
+            })
+    }
+
+    /// Its place among all, which its seeds depend on.
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+
     /// Its name in the table and in the JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,6 +66,13 @@ impl Load {
             Self::Redis => "redis",
         }
     }
+}
+
+/// A name that is no load's.
+#[derive(Debug, thiserror::Error)]
+#[error("{name:?} is no load; there are {}", LOADS.map(Load::name).join(", "))]
+pub struct UnknownLoad {
+    name: String,
 }
 
 impl fmt::Display for Load {
@@ -167,6 +192,19 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_load_has_a_name_and_a_number_of_its_own() {
+        for (number, load) in LOADS.into_iter().enumerate() {
+            assert_eq!(Load::parse(load.name()).expect("a load"), load);
+            assert_eq!(load.number(), number as u64);
+        }
+        let error = Load::parse("video").expect_err("none").to_string();
+        assert!(
+            error.contains("video") && error.contains("download"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn the_rate_is_of_what_came() {

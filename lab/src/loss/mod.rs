@@ -58,6 +58,8 @@ pub struct Order {
     pub seed: u64,
     /// The wires; all if there are none.
     pub only: Vec<Kind>,
+    /// The loads; all if there are none.
+    pub loads: Vec<Load>,
     /// How many pages a load of pages fetches, as [`Kind::pages`] has it.
     pub pages: usize,
     /// Whether a figure below its goal fails the run.
@@ -214,16 +216,18 @@ fn measure_wire(
     } else {
         Family::V6
     };
-    let tasks: Vec<Task> = (0..)
-        .zip(LOADS)
-        .map(|(number, load)| Task {
+    let loads = LOADS
+        .into_iter()
+        .filter(|load| order.loads.is_empty() || order.loads.contains(load));
+    let tasks: Vec<Task> = loads
+        .map(|load| Task {
             kind,
             load,
             family,
             pages: kind.pages(order.pages),
             seed: order
                 .seed
-                .wrapping_add(number + 10 * kind.number() + 1000 * round as u64),
+                .wrapping_add(load.number() + 10 * kind.number() + 1000 * round as u64),
         })
         .collect();
     let mut pair = Vec::new();

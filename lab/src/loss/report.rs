@@ -141,6 +141,17 @@ impl Row<'_> {
         self.median(Trial::ratio)
     }
 
+    /// Share of the pair's frames that the wire has lost, by its own count: from the client, towards it.
+    fn lost(&self) -> [f64; 2] {
+        [0, 1].map(|way| {
+            let carried = self.trials.iter().map(|trial| trial.pair.frames[way]);
+            let (lost, all) = carried.fold((0, 0), |(lost, all), of| {
+                (lost + of.lost, all + of.lost + of.passed)
+            });
+            lost as f64 / (all as f64).max(1.0)
+        })
+    }
+
     fn limits(&self) -> [usize; 2] {
         let count = |side: fn(&Trial) -> &Figure| {
             let hit = self.trials.iter().filter(|trial| side(trial).done.limit);
@@ -174,6 +185,8 @@ impl Row<'_> {
             "unprotected_seconds": beside,
             "ratio": self.ratio(),
             "goal": self.kind.goal(),
+            "lost_from_client": self.lost()[0],
+            "lost_to_client": self.lost()[1],
             "checkpoints": checkpoints.count,
             "causes": checkpoints.causes,
             "pair_limits": pair_limits,
@@ -286,24 +299,26 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<10} {:<9} {:>8} {:>8} {:>6} {:>6} {:>7}  check-",
-            "", "", "pair", "unprot.", "", "", "limits"
+            "\n{:<10} {:<9} {:>8} {:>8} {:>6} {:>6} {:>9} {:>7}  check-",
+            "", "", "pair", "unprot.", "", "", "lost, %", "limits"
         )?;
         writeln!(
             f,
-            "{:<10} {:<9} {:>8} {:>8} {:>6} {:>6} {:>7}  points",
-            "wire", "load", "s", "s", "ratio", "goal", "p/u"
+            "{:<10} {:<9} {:>8} {:>8} {:>6} {:>6} {:>9} {:>7}  points",
+            "wire", "load", "s", "s", "ratio", "goal", "from/to", "p/u"
         )?;
         let rows = self.rows();
         for (at, row) in rows.iter().enumerate() {
             let ([pair, beside], [pair_limits, beside_limits]) = (row.seconds(), row.limits());
+            let [from, to] = row.lost().map(|share| 100.0 * share);
             writeln!(
                 f,
-                "{:<10} {:<9} {pair:>8.2} {beside:>8.2} {:>6.2} {:>6} {:>7}  {}",
+                "{:<10} {:<9} {pair:>8.2} {beside:>8.2} {:>6.2} {:>6} {:>9} {:>7}  {}",
                 row.kind,
                 row.load,
                 row.ratio(),
                 row.kind.goal(),
+                format!("{from:.1}/{to:.1}"),
                 format!("{pair_limits}/{beside_limits}"),
                 row.checkpoints()
             )?;
@@ -311,7 +326,7 @@ impl fmt::Display for Results {
             let last = rows.get(at + 1).is_none_or(|next| next.kind != row.kind);
             if last && late.count > 0 {
                 let empty = "";
-                writeln!(f, "{:<10} {:<9} {empty:>39}  {late}", row.kind, "after")?;
+                writeln!(f, "{:<10} {:<9} {empty:>49}  {late}", row.kind, "after")?;
             }
         }
         writeln!(f)
@@ -392,7 +407,11 @@ mod tests {
         assert!(results.misses().is_empty());
         results
             .trials
-            .push(trial(Kind::Bursts, 0, figure(100, 10), causes));
+            .push(trial(Kind::Bursts, 0, figure(100, 20), causes));
+        assert!(results.misses().is_empty(), "it loses 3 in 100");
+        results
+            .trials
+            .push(trial(Kind::Reorder, 0, figure(100, 10), causes));
         let late = Checkpoints {
             count: 3,
             causes: BTreeMap::from([("missing_primary".to_owned(), 3)]),
@@ -401,7 +420,7 @@ mod tests {
         assert_eq!(
             results.misses(),
             [
-                "bursts, pages: 1 checkpoints for ack_ahead",
+                "reorder, pages: 1 checkpoints for ack_ahead",
                 "clean, after the loads: 3 checkpoints for missing_primary",
             ]
         );

@@ -32,6 +32,14 @@ pub struct Impairment {
     pub duplicate: f64,
 }
 
+impl Impairment {
+    /// Share of frames, 0 to 1, that it loses in the long run: a frame outside a burst begins one by [`Impairment::loss`].
+    pub fn lost_share(&self) -> f64 {
+        let further = f64::from(self.further);
+        self.loss * (1.0 + further) / (1.0 + self.loss * further)
+    }
+}
+
 /// What becomes of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {

@@ -10,6 +10,7 @@ use super::super::{
 };
 
 const DEFAULT_COMPARE_TIMEOUT_MS: u32 = 3000;
+const DEFAULT_CHECKPOINT_SHARE: u8 = 100;
 pub(super) const DEFAULT_HOLD_FRAMES: u32 = 16_384;
 const DEFAULT_FLOWS: u32 = 65_536;
 const DEFAULT_HEARTBEAT_MS: u32 = 20;
@@ -44,6 +45,10 @@ pub(super) fn pair_settings(
         // The bound of the type keeps it below 2^16.
         vm_id: keys.vm_id.map_or(0, |id| id.value() as u16),
         compare_timeout: Duration::from_millis(compare_timeout.into()),
+        // The bound of the type keeps it below 2^8.
+        checkpoint_share: keys
+            .checkpoint_share
+            .map_or(DEFAULT_CHECKPOINT_SHARE, |percent| percent.value() as u8),
         // The bound of the type keeps it below 2^16.
         mtu: keys.mtu.map(|bytes| bytes.value() as u16),
         hold_frames: at_least_one_or(keys.hold_frames.map(|n| n.value()), DEFAULT_HOLD_FRAMES),

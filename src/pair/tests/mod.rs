@@ -5,10 +5,12 @@ mod queues;
 use etherparse::PacketBuilder;
 
 use super::untimed::{self, Room};
-use super::{PrimaryDriver, ToPoll};
+use super::{PairDriver, PrimaryDriver, SecondaryDriver, ToPoll};
 use crate::frame::{Frame, HeapFrame, Ticks};
 use crate::link::{Endpoint, Message};
-use crate::protect::{Migration, Primary, QemuEvent, State};
+use crate::packet::Packet;
+use crate::protect::{Migration, Primary, QemuEvent, Secondary, State};
+use crate::rewrite::Offset;
 use queues::{Frames, Queues};
 
 const NOTHING: [u8; 0] = [];
@@ -248,4 +250,46 @@ fn the_vm_that_is_ahead_waits_in_its_port() {
     }
     // The connection is new, then in step. The PVM is a burst ahead in the third round, and waits in the fifth.
     assert_eq!(paired, [0, 32, 0, 0, 0, 32, 32]);
+}
+
+/// At a port that pairs share, what another VM of the host sends may have other owners: its history, or a port that has
+/// not taken it yet.
+#[test]
+fn a_frame_with_another_owner_reaches_a_vm_that_has_taken_over_in_its_own_numbers() {
+    const NUMBERS: Offset = Offset {
+        seq: 1_000_000,
+        timestamp: 0,
+        isn: 0,
+    };
+    let room = || untimed::setup(ROOM);
+    let standby = Primary::new(room(), 0);
+    let secondary = Secondary::new(room(), 0);
+    let driver = SecondaryDriver::new(secondary, Some(standby), 0, untimed::TIMES);
+    let mut driver = PairDriver::from(driver);
+    let mut ports = Queues::default();
+    let from_client = segment(0);
+    let key = Packet::parse(from_client.head(), from_client.len()).key;
+    ports
+        .mail
+        .push_back(ToPoll::Inherit(key.reversed(), NUMBERS));
+    let connected = QemuEvent::Connected {
+        migration: Migration::Completed,
+        running: true,
+        leads: false,
+    };
+    let runs = [connected, untimed::barrier(0, Migration::Completed)];
+    ports.mail.extend(runs.map(ToPoll::Monitor));
+    for now in 1..4 {
+        driver.round(&mut ports, now);
+    }
+    assert!(driver.primary().is_some(), "it has taken over");
+
+    let shared = from_client.share();
+    ports.network.extend([from_client, segment(1)]);
+    driver.round(&mut ports, 4);
+    let acknowledged = |frame: &HeapFrame| Packet::parse(frame.head(), frame.len()).tcp.ack;
+    let given: Vec<u32> = ports.given.iter().map(acknowledged).collect();
+    assert_eq!(given, [1 + NUMBERS.seq; 2]);
+    assert_eq!(acknowledged(&shared), 1, "the other owner's");
+    assert_eq!(ports.given[0].to_vec()[54..], shared.to_vec()[54..]);
 }

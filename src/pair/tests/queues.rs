@@ -58,6 +58,9 @@ pub(super) struct Queues {
     /// What the guest and the link have sent.
     pub guest: VecDeque<HeapFrame>,
     pub from_link: VecDeque<HeapFrame>,
+    /// What the network has sent, and what of it the guest has taken.
+    pub network: VecDeque<HeapFrame>,
+    pub given: Vec<HeapFrame>,
     /// What has gone to the network and over the link.
     pub left: Vec<HeapFrame>,
     pub to_link: Vec<HeapFrame>,
@@ -120,7 +123,7 @@ impl Ports for Queues {
         let queue = match port {
             Port::Guest => &mut self.guest,
             Port::Link => &mut self.from_link,
-            Port::Uplink => return false,
+            Port::Uplink => &mut self.network,
         };
         burst.0.extend(queue.drain(..most.min(queue.len())));
         !burst.is_empty()
@@ -130,8 +133,10 @@ impl Ports for Queues {
         None
     }
 
-    fn give(&mut self, _epoch: u32, _input: &mut Frames) -> usize {
-        0
+    fn give(&mut self, _epoch: u32, input: &mut Frames) -> usize {
+        let taken = input.len();
+        self.given.extend(input.drain());
+        taken
     }
 
     fn link_room(&self) -> usize {

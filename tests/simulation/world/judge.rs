@@ -6,10 +6,13 @@ use dpdk_colo::protect::{State, UNLUCKY};
 use super::World;
 use crate::nodes::TICK;
 use crate::ports::PREEMPTED;
-use crate::setup::{EVIDENCE, MS, REPEAT, SLACK, TIMEOUT};
+use crate::setup::{EVIDENCE, MS, REPEAT, SHARE_PAUSE, SLACK, TIMEOUT};
 
 /// What a P or an input frame may wait before a checkpoint is wanted.
 const LIMIT: Ticks = TIMEOUT + MS + 2 * TICK + 400;
+
+/// Timeouts for which a P may wait for the recovery of the SVM's connection.
+const PATIENCE: Ticks = 4;
 
 /// What is remembered from step to step.
 #[derive(Default)]
@@ -96,9 +99,15 @@ impl World {
                 .queues
                 .uplink_blocked_until
                 .max(self.judge.unprotected + MS);
-            let taken = taken.max(leaving).min(now);
+            let since = |taken: Ticks| now - taken.max(leaving).min(now);
+            let limit = LIMIT + self.lag();
+            if wanted || since(taken) <= limit {
+                return;
+            }
+            let most = PATIENCE * TIMEOUT + TIMEOUT / 16 + limit;
+            let taken = self.oracle.oldest_unexcused(now, most).unwrap_or(now);
             assert!(
-                wanted || now - taken <= LIMIT + self.lag(),
+                since(taken) <= limit,
                 "R9: a frame taken at {taken} is held at {now} and no checkpoint is wanted, {state:?}"
             );
         }
@@ -169,6 +178,10 @@ impl World {
         let pause = match unproven.checked_sub(UNLUCKY) {
             Some(doublings) => REPEAT << doublings.min(6),
             None => 0,
+        };
+        let pause = match self.profile.share {
+            100 => pause,
+            _ => pause + SHARE_PAUSE,
         };
         let able = wanted && self.qemu.primary.up && self.qemu.colo && self.primary.is_protecting();
         let since = self.judge.able_since.filter(|_| able).unwrap_or(now);

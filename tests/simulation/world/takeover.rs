@@ -33,7 +33,7 @@ impl World {
         let now = self.now;
         self.story.push(format!("{now:>7} takeover"));
         self.outcome.takeovers += 1;
-        let setup = setup(self.boot, self.profile.failover);
+        let setup = setup(self.boot, &self.profile);
         self.boot += 1;
         let fresh = Node::secondary(setup, self.owners.clone(), now);
         let standby = std::mem::replace(&mut self.secondary, fresh);
