@@ -1,4 +1,4 @@
-//! One pair: its defaults, what its role needs and forbids, and what could let both VMs speak.
+//! One pair: its defaults, what its role needs and forbids, and what could let both VMs lead.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub(super) fn pair_settings(
     })
 }
 
-/// Refuses what could let both VMs speak, as far as one node can know, and what would never act.
+/// Refuses what could let both VMs lead, as far as one node can know, and what would never act.
 fn failover_settings(keys: &PairKeys) -> Result<FailoverSettings, PairFault> {
     let settings = FailoverSettings {
         heartbeat: Duration::from_millis(
