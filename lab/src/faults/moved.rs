@@ -26,8 +26,9 @@ const ENDS: Duration = Duration::from_secs(15);
 const BY_ITSELF: Duration = Duration::from_secs(12);
 /// From an operator's act until the order that is to follow it is taken.
 const TAKEN: Duration = Duration::from_secs(30);
-/// What is to fail does so within this after the order.
-const MIDST: u64 = 250;
+/// What is to fail does so within this many milliseconds after the order, which itself takes 40 and more: who is killed
+/// when nothing protects it any more is lost.
+const MIDST: u64 = 35;
 
 /// Which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
