@@ -1,4 +1,4 @@
-//! Tells the program which compiler made it: instruction counts hold for one compiler only.
+//! Records for the program which compiler made it: instruction counts hold for one compiler only.
 
 use std::process::Command;
 

@@ -38,7 +38,7 @@ pass_on(void *cookie, const char *text, size_t size)
 		if (poll(&err, 1, 0) != 1 || !(err.revents & POLLOUT))
 			break;
 		written = write(STDERR_FILENO, text + at, part);
-		/* There is nobody left to tell. */
+		/* There is nowhere left to report it. */
 		if (written <= 0)
 			break;
 		at += written;

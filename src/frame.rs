@@ -66,7 +66,7 @@ pub trait Frame: Sized {
     /// there is no memory.
     fn excerpt(&self, headers: usize, start: usize, len: usize) -> Option<Self>;
 
-    /// Asks the processor for the memory that tells where the frame's bytes lie. A hint: it has no
+    /// Asks the processor for the memory that says where the frame's bytes lie. A hint: it has no
     /// effect that could be seen, and does not wait.
     fn prefetch(&self) {}
 
@@ -122,7 +122,7 @@ impl HeapFrame {
         })
     }
 
-    /// The same frame, with so much left to do.
+    /// The same frame, with this offload work left to do.
     pub fn with_offload(mut self, offload: Offload) -> Self {
         self.offload = offload;
         self

@@ -2,10 +2,10 @@
 //! coarse-grained lock-stepping of a primary and a secondary virtual machine.
 //!
 //! Output flows one way: port → [`protect`] → [`spread`] → [`compare`] → [`protect`] → port. The pure
-//! modules ([`packet`], [`flow`], [`compare`], [`spread`], [`rewrite`], [`protect`], [`link`],
-//! [`pair`], [`switch`]) know no DPDK, no clock, no thread and no I/O: frames ([`Frame`]) and time ([`Ticks`]) are
-//! arguments. [`pair`] owns the order of a round, and `node` implements its ports. `docs/rules.md` says
-//! what must hold, and `tests/contract` which module may know which.
+//! modules ([`frame`], [`proto`], [`flow`], [`packet`], [`compare`], [`spread`], [`rewrite`], [`link`], [`protect`],
+//! [`account`], [`bringup`], [`control`], [`pair`], [`switch`]) know no DPDK, no clock, no thread and no I/O:
+//! frames ([`Frame`]) and time ([`Ticks`]) are arguments. [`pair`] owns the order of a round, and `node` implements
+//! its ports. `docs/rules.md` says what must hold, and `tests/contract` which module may know which.
 
 #![warn(unreachable_pub)]
 

@@ -464,7 +464,7 @@ fn one_pair_and_many_have_one_shape() {
 }
 
 #[test]
-fn telemetry_tells_latencies_and_reasons_in_whole_numbers() {
+fn telemetry_has_latencies_and_reasons_in_whole_numbers() {
     let settings = primary();
     let (writer, reader) = published(1);
     count(&writer);

@@ -28,7 +28,7 @@ pub enum BenchError {
         tail: String,
     },
     /// Something did not happen in time.
-    #[error("waited {seconds} s in vain for {what}{tail}")]
+    #[error("{what} did not come within {seconds} s{tail}")]
     Late {
         /// What was to happen.
         what: String,

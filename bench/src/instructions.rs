@@ -174,7 +174,7 @@ fn count(workload: &Workload) -> Result<u64, Error> {
 /// Instructions of a function while a workload runs.
 ///
 /// # Errors
-/// When valgrind cannot tell.
+/// When valgrind reports no count.
 pub fn count_of(case: &str, measured: &str) -> Result<u64, Error> {
     let case = case.to_owned();
     let program = std::env::current_exe().map_err(Error::Valgrind)?;

@@ -86,7 +86,7 @@ pub enum Task {
     },
     /// Let this node's VM go on without its peer; refused while the peer is heard
     Failover {
-        /// The peer's VM certainly sends nothing any more (default: the node runs its fencing command)
+        /// The peer's VM certainly sends no more frames (default: the node runs its fencing command)
         #[arg(long)]
         fenced: bool,
         /// The pair (needed where there are several)
@@ -222,7 +222,7 @@ pub enum Condition {
     Peer,
     /// The pair is protected
     Protected,
-    /// This node's VM is the one that speaks
+    /// This node's VM leads the pair
     Leads,
     /// This node's VM could go on without loss, were the other one certainly down
     Promotable,

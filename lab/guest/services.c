@@ -6,7 +6,7 @@
  *   tcp/7    echo
  *   udp/7    echo, datagram by datagram
  *   tcp/9    one line of random characters, then close: no two VMs answer alike. The line goes to the
- *            debug port first, so that a test can tell whose answer a client got.
+ *            debug port first, so that a test knows whose answer a client got.
  *   tcp/8    records, where the VM has a disk: 4096 bytes that begin with their number (64 bits, little endian) are
  *            written to the block of this number and to the first block of their region, synced, and only then
  *            answered with the number and the record's sum (FNV-1a)

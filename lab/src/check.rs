@@ -29,7 +29,7 @@ const FLOOR_MBIT: f64 = 5.0;
 const DISK_DIVERGENCES: usize = 5;
 /// Within this of a differing byte the request must be out.
 const REQUEST_NS: u64 = 1_000_000;
-/// A byte that one VM has not sent is asked about only after the comparator's timeout: so long must one wait before
+/// A byte that one VM has not sent is asked about only after the comparator's timeout, so a test waits longer before
 /// "no checkpoint" means anything.
 const SETTLE: Duration = Duration::from_secs(4);
 /// Divergences from which on the median of the requests' times is significant.
@@ -305,7 +305,7 @@ fn disks(pair: &mut Pair, divergences: usize, tally: &mut Tally) -> Result<(), L
 }
 
 /// iperf3 one way. Its data is the same on both VMs; its end is not: the server stops when it reads the client's
-/// word, each VM at another byte, and its closing report tells its own CPU time.
+/// command, each VM at another byte, and its closing report has its own CPU time.
 fn stream(
     pair: &mut Pair,
     (family, direction): (Family, Direction),
@@ -434,7 +434,7 @@ fn counters(summaries: &Summaries, asked: usize, tally: &mut Tally) {
         committed >= asked as u64 && requested >= asked as u64,
         format!("{requested} and {committed}, {asked} provoked"),
     );
-    // The median of many: a single one tells how long a small machine let the node wait for a CPU.
+    // The median of many: a single one shows how long a small machine let the node wait for a CPU.
     if asked >= SAMPLE {
         let request = primary.latency("request_ns");
         tally.claim(

@@ -88,7 +88,7 @@ fn stream(pair: &Pair) -> Result<(), LabError> {
     let cost = pair.checkpoints().len() - before;
     say(
         "checkpoints",
-        format!("{cost} for iperf3, whose closing report tells each VM's own CPU time"),
+        format!("{cost} for iperf3, whose closing report has each VM's own CPU time"),
     );
     Ok(())
 }

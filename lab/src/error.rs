@@ -50,7 +50,7 @@ pub enum LabError {
         what: String,
         /// The limit.
         seconds: u64,
-        /// The end of a log that may tell why, or nothing.
+        /// The end of a log that may say why, or nothing.
         tail: String,
     },
     /// A file could not be read or written.

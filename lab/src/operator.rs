@@ -60,8 +60,8 @@ impl fmt::Display for Act {
     }
 }
 
-/// Does each act so often; true if nothing failed. A QEMU that ends at a `cont` inside a checkpoint, as 7.2 sometimes
-/// does, is counted by itself, and another pair goes on.
+/// Does each act this number of times; true if nothing failed. A QEMU that ends at a `cont` inside a checkpoint, as
+/// 7.2 sometimes does, is counted by itself, and another pair goes on.
 ///
 /// # Errors
 /// What kept a pair from running, or a signal.

@@ -100,7 +100,7 @@ impl Host {
         }
     }
 
-    /// Makes the image if need be and decides on the accelerator, telling both.
+    /// Makes the image if need be and decides on the accelerator, and prints both.
     ///
     /// # Errors
     /// As [`Image::ensure`], [`Release::named`] and [`Accel::probe`].
@@ -160,7 +160,7 @@ const BANDWIDTH: u64 = 10 << 30;
 enum Entry {
     /// Both enter COLO.
     Colo,
-    /// It is cancelled so long after its begin.
+    /// It is cancelled at this time after its begin.
     Cancelled { after: Duration },
 }
 
@@ -399,7 +399,7 @@ impl Pair {
         .map_err(|error| error.beside(&self.said()))
     }
 
-    /// The ends of the nodes' logs, for the error of a wait that was in vain.
+    /// The ends of the nodes' logs, for the error of a wait that failed.
     pub fn said(&self) -> String {
         said([&self.primary_node, &self.secondary_node])
     }

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_tells_its_words() {
+    fn a_failing_command_is_reported_with_its_words() {
         let text = run(&["ls", "/nowhere-at-all"])
             .expect_err("no such folder")
             .to_string();

@@ -277,7 +277,7 @@ impl Release {
     ///
     /// Under TCG it may be a little less, so that it is no multiple of 256 KiB, which is what one 64-bit word of QEMU's
     /// dirty bitmap covers. A block that is one is synchronised by whole words, and there QEMU before 9.0 clears dirty
-    /// bits without telling the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages
+    /// bits without a flush of the vCPU's TLB (`cpu_physical_memory_sync_dirty_bitmap`, include/exec/ram_addr.h). Pages
     /// that the TLB holds as writable are then written without being marked, the next checkpoint does not carry them,
     /// and the secondary VM runs on RAM of two different moments until its kernel crashes. Any other block is
     /// synchronised page by page, and the TLB is flushed.

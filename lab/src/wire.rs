@@ -147,7 +147,7 @@ impl Wire {
     }
 }
 
-/// What cuts a wire, and tells whether it is cut.
+/// What cuts a wire, and says whether it is cut.
 #[derive(Debug, Clone)]
 pub struct Cutter(Arc<[Lane; 2]>);
 

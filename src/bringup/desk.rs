@@ -1,4 +1,4 @@
-//! Where a script waits: for QEMU's reply, for a word of the peer, for a time.
+//! Where a script waits: for QEMU's reply, for a message of the peer, for a time.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -207,7 +207,7 @@ impl Desk {
         self.lock().protected
     }
 
-    /// Until so much later.
+    /// Waits for this time.
     pub(super) async fn pause(&self, ms: u64) {
         let until = self.lock().now + ms;
         poll_fn(|_| match self.lock().now >= until {

@@ -1,4 +1,4 @@
-//! What the two nodes' control threads tell each other: JSON over the link.
+//! What the two nodes' control threads send each other: JSON over the link.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,11 @@
 //! The bring-up of a pair: two QEMUs that run by themselves become one that COLO protects.
 //!
-//! In: replies of this node's QEMU, what the peer's control thread tells, whether the pair is protected, time in
-//! milliseconds. Out: commands for QEMU, one at a time, words for the peer, how far it is, and in the end whether it
+//! In: replies of this node's QEMU, what the peer's control thread sends, whether the pair is protected, time in
+//! milliseconds. Out: commands for QEMU, one at a time, messages for the peer, how far it is, and in the end whether it
 //! was done or what kept it from it. There is no socket, clock or thread here; `docs/protect.md` has the order.
 //!
 //! Each end is a script ([`primary`], [`secondary`]) that reads from top to bottom: an `async` function that waits at its
-//! [`Desk`] for a reply, a word or a time. [`Bringup`] polls it once after each input.
+//! [`Desk`] for a reply, a message or a time. [`Bringup`] polls it once after each input.
 
 #![warn(unreachable_pub)]
 
@@ -51,7 +51,7 @@ pub enum Output {
         /// Its arguments; null: none.
         arguments: Value,
     },
-    /// Tell the peer's control thread this.
+    /// Send this to the peer's control thread.
     Tell(Message),
 }
 
@@ -207,7 +207,7 @@ impl Bringup {
         self.advance();
     }
 
-    /// What the peer's control thread tells.
+    /// A message of the peer's control thread.
     pub fn hear(&mut self, message: Message) {
         if message.attempt() == self.attempt {
             self.desk.hear(message);

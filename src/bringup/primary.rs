@@ -12,7 +12,7 @@ use crate::qmp::Version;
 const ANSWER: u64 = 60_000;
 /// How often QEMU is asked how far it is.
 const LOOK: u64 = 200;
-/// A transfer that moves nothing for so long has failed.
+/// A transfer that moves nothing for this time has failed.
 const STALLED: u64 = 60_000;
 /// From QEMU's entry into COLO until both nodes are protected.
 const SETTLE: u64 = 60_000;

@@ -291,7 +291,7 @@ struct World {
     unprotected: bool,
     /// The secondary's node is protected before the primary's sees its own QEMU in COLO.
     early: bool,
-    /// The secondary's word that it is protected is lost so often.
+    /// The secondary's message that it is protected is lost this number of times.
     loses: usize,
     /// The attempt that the secondary's node has ended well.
     done: Option<u32>,

@@ -109,7 +109,7 @@ pub enum ValueError {
     /// No answer to the loss of the peer.
     #[error(transparent)]
     OnPeerLost(#[from] OnPeerLostError),
-    /// Nobody to tell QEMU.
+    /// `--failover` names neither the node nor the operator.
     #[error(transparent)]
     Failover(#[from] FailoverModeError),
     /// No two addresses.

@@ -4,7 +4,7 @@
 const VHOST: &str = "--log-level=lib.vhost.*:warning";
 
 /// Adds to a whole command line, behind the program's name, that the vhost library only warns; not where EAL's
-/// options say how much it is to tell.
+/// options set its log level.
 pub fn quiet_vhost(mut words: Vec<String>) -> Vec<String> {
     let eal = words
         .iter()

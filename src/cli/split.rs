@@ -1,4 +1,4 @@
-//! Parts the EAL's arguments from this program's, at the first `--`.
+//! Splits the EAL's arguments from this program's, at the first `--`.
 
 use std::ffi::OsString;
 
@@ -14,7 +14,7 @@ pub struct Split {
     pub app: Vec<OsString>,
 }
 
-/// Parts `args`, the program's name first, at the first `--`.
+/// Splits `args`, the program's name first, at the first `--`.
 ///
 /// Without a `--`, a call for help, the version or a key file is this program's; the EAL's own help is
 /// `-h --` with the rest behind it.

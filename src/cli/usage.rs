@@ -14,7 +14,7 @@ Usage: dpdk-colo [EAL options] -- --role primary   --guest PORT --uplink PORT --
        dpdk-colo [EAL options] -- --config FILE [options]
        dpdk-colo --make-link-key FILE
 
-With --check among its options a line is judged, and nothing starts.
+With --check, dpdk-colo checks the options and exits; it starts nothing.
 
 A network proxy for COLO. The output of a primary VM leaves once its secondary has sent the same.
 Where the two differ, the node asks QEMU for a checkpoint; the output leaves after it.
@@ -53,10 +53,10 @@ When the other node is lost (primary, secondary):
   --heartbeat-udp LOCAL,REMOTE
                          addresses with ports, over which the control threads of both nodes
                          report that their poll cores run; needs a key, not --link-key none
-  --peer-stall-limit MS  wait so long for a peer whose poll core gets no CPU, by its reports
-                         (default 5000)
-  --restart-limit MS     wait so long for a peer whose restart was announced: SIGUSR1 announces
-                         one (default 30000)
+  --peer-stall-limit MS  wait at most this time for a peer whose reports say that its poll core
+                         gets no CPU (default 5000)
+  --restart-limit MS     wait at most this time for a peer whose restart was announced: SIGUSR1
+                         announces one (default 30000)
   --on-peer-lost ACTION  how the node becomes certain that the peer is fenced:
                          hold (default): QEMU takes x-colo-lost-heartbeat;
                          release: at once, where no secondary ever takes over;
@@ -75,8 +75,8 @@ Bounds:
                          VM (default 100: no limit); a difference then waits 1 s at most
   --idle-sleep US        longest sleep of a poll core that has no work (default 250; 0: never
                          sleep, for cores of their own)
-  --stall-limit S        end this process when QEMU has waited so long for a poll core that
-                         stands still (default 30; 0: never)
+  --stall-limit S        end this process when QEMU has waited for this time for a poll core
+                         that stands still (default 30; 0: never)
 
 Reporting:
   --stats-period S       print a table every S seconds (default 0: none)

@@ -5,10 +5,10 @@
 //! waits there is of one flow, of connections that are not established, or of flows with one datagram each. Established
 //! flows go on meanwhile.
 //!
-//! An S may be dropped. The last quarter of the room for S is kept for flows of which little waits, so it is the flow
+//! An S may be dropped. The last quarter of the room for S is kept for flows with few waiting frames, so it is the flow
 //! that takes more whose S are dropped, and not the one whose S comes next.
 //!
-//! Nothing is counted for each flow: a look at some of the slots tells who has most of them.
+//! Nothing is counted for each flow: a sample of the slots shows which flow has most of them.
 
 use super::hold::SlotId;
 use super::{Comparator, Divergence, Reason};
@@ -95,8 +95,8 @@ impl<F: Frame> Comparator<F> {
         flow.is_some_and(|id| self.flows[id].output.waits_little(&self.hold))
     }
 
-    /// Keeps all room for S for flows of which little waits, because there is little left on all cores together; or, as
-    /// from the start, the last of it.
+    /// Keeps all room for S for flows with few waiting frames, because there is little left on all cores together; or,
+    /// as from the start, the last of it.
     #[inline]
     pub fn reserve_room(&mut self, all: bool) {
         self.hold.reserve_all(all);

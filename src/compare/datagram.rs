@@ -34,7 +34,7 @@ impl Datagrams {
         self.primaries.is_empty() && self.secondaries.is_empty()
     }
 
-    /// Whether it may keep an S where room is left only for flows of which little waits.
+    /// Whether it may keep an S where room is left only for flows with few waiting frames.
     pub(super) fn waits_little(&self) -> bool {
         self.secondaries.is_empty()
     }
@@ -168,7 +168,7 @@ impl Datagrams {
     }
 
     /// Takes in a P and an S of equal headers, while nothing waits. Nothing is suspended, and the
-    /// caller has seen [`Hold::primary_room`]. Both come back where they differ.
+    /// caller has seen [`Hold::primary_room`]. Returns both where they differ.
     #[inline(always)]
     pub(super) fn pair_in_order<F: Frame>(
         &mut self,

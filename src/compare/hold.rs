@@ -32,9 +32,9 @@ struct Bounds {
     history: usize,
 }
 
-/// The part of the room for S that is kept for flows of which little waits: one in this many buffers.
+/// The part of the room for S that is kept for flows with few waiting frames: one in this many buffers.
 const RESERVE: usize = 4;
-/// What little is: one in this many.
+/// Few waiting frames: at most one in this many buffers.
 const LITTLE: usize = 256;
 
 /// Slots that [`Hold::sample`] looks at.
@@ -64,7 +64,7 @@ pub(super) struct Hold<F> {
     primary_buffers: usize,
     secondary_buffers: usize,
     history_buffers: usize,
-    /// P more than came in, and their buffers, since the last [`Hold::take_divided`].
+    /// P that the division of a frame added, and their buffers, since the last [`Hold::take_divided`].
     divided: (usize, usize),
     /// P that were dropped and their buffers, since the last [`Hold::take_dropped`].
     dropped: (usize, usize),
@@ -151,7 +151,7 @@ impl<F: Frame> Hold<F> {
         self.primaries + self.released.len() + self.secondaries + self.ring.len()
     }
 
-    /// A slot for a P, standing held; the frame comes back when there is none. The caller has seen
+    /// A slot for a P, standing held; returns the frame when there is none. The caller has seen
     /// [`Hold::primary_room`], if only for a whole burst.
     #[inline(always)]
     pub(super) fn insert_primary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
@@ -165,7 +165,7 @@ impl<F: Frame> Hold<F> {
         Ok(id)
     }
 
-    /// A slot for an S, standing pending; the frame comes back when there is no room. History
+    /// A slot for an S, standing pending; returns the frame when there is no room. History
     /// makes room through [`Hold::drop_oldest_history`], which the caller unlinks from its flow first.
     #[inline(always)]
     pub(super) fn insert_secondary(&mut self, frame: F, now: Ticks) -> Result<SlotId, F> {
@@ -328,13 +328,13 @@ impl<F: Frame> Hold<F> {
         self.secondary_buffers() >= self.bounds.secondary
     }
 
-    /// Whether an S takes of what is kept for flows of which little waits, or history does.
+    /// Whether an S takes of what is kept for flows with few waiting frames, or history does.
     #[inline]
     pub(super) fn secondary_is_crowded(&self) -> bool {
         self.secondary_buffers() >= self.bounds.crowded
     }
 
-    /// Whether S that wait have left nothing but what is kept for flows of which little waits.
+    /// Whether S that wait have left nothing but what is kept for flows with few waiting frames.
     pub(super) fn only_reserve_is_left(&self) -> bool {
         self.secondary_buffers - self.history_buffers >= self.bounds.crowded
     }
@@ -397,7 +397,7 @@ impl<F: Frame> Hold<F> {
     }
 
     /// Drops the S that came first of those that are history without a slot, unless one with a
-    /// slot came before it: then that one comes back, which the caller unlinks from its flow and
+    /// slot came before it: then it returns that one, which the caller unlinks from its flow and
     /// drops.
     #[inline(always)]
     pub(super) fn drop_oldest_history(&mut self) -> Oldest {

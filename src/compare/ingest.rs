@@ -58,7 +58,7 @@ impl<F: Frame> Comparator<F> {
         self.take_secondaries(&mut bursts.secondary, s..ends.1, now);
     }
 
-    /// [`Comparator::ingest`] of a P alone. Without room it comes back.
+    /// [`Comparator::ingest`] of a P alone. Without room it is returned.
     pub fn primary(&mut self, frame: F, now: Ticks) -> Result<(), F> {
         let mut frame = iter::once(frame);
         self.ingest(&mut frame, &mut iter::empty(), now);

@@ -128,7 +128,7 @@ pub struct Counts {
     pub divergences: [u64; REASONS],
 }
 
-/// A P that may leave, and what its time in here tells.
+/// A P that may leave, and what its time in here shows.
 #[derive(Debug)]
 pub struct Release<F> {
     /// The frame.

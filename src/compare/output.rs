@@ -51,7 +51,7 @@ impl Output {
         }
     }
 
-    /// The stage *pair*. Both frames come back where they are not as simple as they look.
+    /// The stage *pair*. Returns both frames where they are not as simple as they look.
     #[inline(always)]
     pub(super) fn pair_in_order<F: Frame>(
         &mut self,
@@ -150,7 +150,7 @@ impl Output {
         }
     }
 
-    /// Whether it may keep an S where room is left only for flows of which little waits.
+    /// Whether it may keep an S where room is left only for flows with few waiting frames.
     pub(super) fn waits_little<F: Frame>(&self, hold: &Hold<F>) -> bool {
         match self {
             Self::Stream(stream) => stream.waits_little(hold),

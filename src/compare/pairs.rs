@@ -14,7 +14,7 @@ use crate::flow::FlowId;
 use crate::frame::{BURST, Frame, Ticks};
 use crate::packet::{Common, Kind, Packet};
 
-/// Pairs of frames of two bursts that are looked at in vain before the rest goes in one by one: all that
+/// Pairs of frames of two bursts that are looked at without a match before the rest goes in one by one: all that
 /// may be in line, or few where there was nothing to be found for long.
 const LOOKS: usize = BURST;
 const FEW_LOOKS: usize = BURST / 8;
@@ -92,7 +92,7 @@ impl<F: Frame> Comparator<F> {
         self.take_secondary(secondary, &other, hash, self.flow_of(batch, i), now);
     }
 
-    /// Both come back where they are not as simple as they look.
+    /// Returns both where they are not as simple as they look.
     #[inline(always)]
     fn take_together(
         &mut self,

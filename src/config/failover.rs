@@ -49,7 +49,7 @@ impl TryFrom<String> for OnPeerLost {
 #[error("give `hold`, `release` or `exec:COMMAND`")]
 pub struct OnPeerLostError;
 
-/// Who tells QEMU that the peer is lost.
+/// Who reports to QEMU that the peer is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum FailoverMode {
@@ -89,7 +89,7 @@ impl fmt::Display for FailoverMode {
     }
 }
 
-/// A word that names nobody to tell QEMU.
+/// A word that names neither the node nor the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("give `auto` or `manual`")]
 pub struct FailoverModeError;
@@ -149,7 +149,7 @@ pub struct FailoverSettings {
     pub restart_limit: Duration,
     /// What makes the loss certain.
     pub on_peer_lost: OnPeerLost,
-    /// Who tells QEMU.
+    /// Who reports the loss to QEMU.
     pub mode: FailoverMode,
 }
 

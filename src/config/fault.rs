@@ -116,7 +116,7 @@ pub enum PairFault {
         /// The pair that has it, too.
         other_pair: String,
     },
-    /// More pairs at a port than it tells apart.
+    /// More pairs at a port than it distinguishes.
     TooMany {
         /// The port.
         port: PortName,
@@ -130,7 +130,7 @@ pub enum PairFault {
     },
     /// A secondary that takes over by itself though nothing makes sure of the primary.
     SplitBrain,
-    /// A node that is to tell QEMU once it is certain, and never is.
+    /// A node that is to report the loss to QEMU once it is certain, and never is.
     NeverCertain,
     /// The peer would be lost while poll cores sleep.
     SleepsTooLong {
@@ -226,8 +226,8 @@ impl fmt::Display for SettingsError {
             ),
             PairFault::SplitBrain => write!(
                 f,
-                "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs speak \
-                 for one when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
+                "{dashes}failover auto with {dashes}on-peer-lost release could let both VMs \
+                 lead when only the link is lost; give a secondary {dashes}on-peer-lost exec:COMMAND"
             ),
             PairFault::SleepsTooLong { most } => write!(
                 f,

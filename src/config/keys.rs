@@ -131,7 +131,7 @@ macro_rules! pair_keys {
             restart_limit: super::keys::RestartLimit = "restart-limit", value, Nodes, All;
             /// What makes a loss certain.
             on_peer_lost: super::OnPeerLost = "on-peer-lost", value, Nodes, All;
-            /// Who tells QEMU.
+            /// Who reports the loss to QEMU.
             failover: super::FailoverMode = "failover", value, Nodes, All;
             /// Where this node's QEMU waits for a VM's state.
             migrate_listen: super::ListenAddress = "migrate-listen", value, Nodes, One;

@@ -28,7 +28,7 @@ pub enum Condition {
     Peer,
     /// The pair is protected.
     Protected,
-    /// This node's VM speaks.
+    /// This node's VM leads.
     Leads,
     /// This node's VM could go on without loss.
     Promotable,

@@ -98,7 +98,7 @@ pub enum Fault {
          --restart-limit, and with the next session of this node"
     )]
     NoWithdrawal,
-    /// Tried in vain.
+    /// Tried without success.
     #[error("pair {pair}: {order}: {why}")]
     Failed {
         /// The pair.

@@ -104,7 +104,7 @@ fn no_colo(pair: &PairStatus) -> Option<String> {
 /// Another VM goes on in this one's place.
 fn superseded(pair: &PairStatus) -> Option<String> {
     (pair.role == RoleNow::Superseded).then(|| {
-        "another VM goes on in this one's place, and this one never speaks again; end its QEMU, and start both anew as \
+        "another VM goes on in this one's place, and this one never leads again; end its QEMU, and start both anew as \
          the secondary"
             .to_owned()
     })
@@ -169,7 +169,7 @@ fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
     // A primary that has ceded its lead sends nothing, and may be heard.
     if let Some(peer) = pair.peer.filter(|peer| peer.heard && !peer.ceded) {
         return Some(format!(
-            "the peer is heard ({} ms ago): if its VM speaks, two VMs would speak for one; end the peer's node and its \
+            "the peer is heard ({} ms ago): if its VM leads, two VMs would send for one; end the peer's node and its \
              VM first",
             peer.silence_ms
         ));

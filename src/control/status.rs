@@ -84,11 +84,11 @@ pub struct PairStatus {
 /// What a node is now, whatever it began as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleNow {
-    /// Its VM is the one that speaks, or would.
+    /// Its VM leads, or would.
     Primary,
     /// Its VM follows.
     Secondary,
-    /// Its VM led, another one goes on in its place, and it never speaks again.
+    /// Its VM led, another one goes on in its place, and it never leads again.
     Superseded,
     /// It only compares.
     Compare,
@@ -319,7 +319,7 @@ impl PairStatus {
         self.reset_s = Some(seconds);
     }
 
-    /// Whether this node's VM is the one that speaks.
+    /// Whether this node's VM leads the pair.
     pub fn leads(&self) -> bool {
         self.role == RoleNow::Primary
     }

@@ -22,7 +22,7 @@ pub enum Next {
     Cede,
     /// Write down that this node leads no more, and pass on what came of it.
     Write,
-    /// Let the poll core tell the other node.
+    /// Let the poll core notify the other node.
     Tell,
     /// Let the poll core go on as before: nobody has heard anything.
     TakeBack,
@@ -45,7 +45,7 @@ enum Stage {
     /// That is written down.
     Writes,
     /// The other node is to hear it.
-    Tells,
+    Notifies,
     /// The other node knows, and its QEMU is to go on.
     Succeeds,
     /// The SVM leads, and this QEMU is to end.
@@ -69,7 +69,7 @@ impl Switchover {
 
     /// The one that a node before this one has left: it has written down that it leads no more.
     pub fn left(now: u64) -> Self {
-        Self::at(Stage::Tells, now)
+        Self::at(Stage::Notifies, now)
     }
 
     fn at(stage: Stage, now: u64) -> Self {
@@ -96,7 +96,7 @@ impl Switchover {
             Stage::Waits => "the end of a checkpoint",
             Stage::Silences => "the poll core to fall silent",
             Stage::Writes => "the file that says that this node leads no more",
-            Stage::Tells => "the other node to hear that this one leads no more",
+            Stage::Notifies => "the other node to hear that this one leads no more",
             Stage::Succeeds => "the other VM to lead",
             Stage::Quits | Stage::Over => "this QEMU to end",
         }
@@ -166,8 +166,8 @@ impl Switchover {
                 self.go(Stage::Writes, now);
                 return Some(Next::Write);
             }
-            (CessionNews::Heard, Stage::Tells) => self.go(Stage::Succeeds, now),
-            (CessionNews::Succeeded, Stage::Tells | Stage::Succeeds) => {
+            (CessionNews::Heard, Stage::Notifies) => self.go(Stage::Succeeds, now),
+            (CessionNews::Succeeded, Stage::Notifies | Stage::Succeeds) => {
                 self.go(Stage::Quits, now);
                 return Some(Next::Quit);
             }
@@ -183,7 +183,7 @@ impl Switchover {
         }
         match written {
             Ok(()) => {
-                self.go(Stage::Tells, now);
+                self.go(Stage::Notifies, now);
                 Some(Next::Tell)
             }
             Err(why) => {
@@ -360,7 +360,7 @@ mod tests {
                 assert_eq!(it.look(state, false, 1 << 40), None);
             }
             assert_eq!(it.take_outcome(), None);
-            // Its word may come before the acknowledgment does.
+            // Its message may come before the acknowledgment does.
             assert_eq!(it.news(CessionNews::Succeeded, 1 << 41), Some(Next::Quit));
             assert_eq!(it.look(State::PeerLost, false, (1 << 41) + QUIT - 1), None);
             assert_eq!(it.take_outcome(), None);

@@ -1,7 +1,7 @@
 //! Whether the kernel makes datagrams of the fragments that a packet socket of this process should see.
 //!
 //! `csrc/fanout.c` keeps net_af_packet from asking for it. Where a driver's call does not reach that
-//! function, incoming IPv4 fragments would be lost, and only the sockets themselves can tell.
+//! function, incoming IPv4 fragments would be lost, and only the sockets themselves can show it.
 
 use std::fs;
 use std::io;

@@ -168,7 +168,7 @@ impl Mbuf {
 
     /// One frame of two: `tail` comes behind `head`, and nothing is copied. Other owners of `tail` may be sending it
     /// elsewhere meanwhile. (DPDK's ipv4_multicast example does the same where it does not clone.) Where the first or
-    /// the last segment of `head` is shared, or the chain would exceed 65,535 segments, both come back.
+    /// the last segment of `head` is shared, or the chain would exceed 65,535 segments, both are returned.
     ///
     /// Only ports that send chains take it: see `Port::sends_chains`.
     pub fn chain(mut head: Mbuf, tail: Mbuf) -> Result<Mbuf, (Mbuf, Mbuf)> {

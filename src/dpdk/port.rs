@@ -401,7 +401,7 @@ impl Port {
     }
 
     /// Stops and closes the port. Refused while any queue or link watch is out; then the port
-    /// comes back. A vhost port's socket disappears.
+    /// is returned. A vhost port's socket disappears.
     pub fn close(mut self) -> Result<(), (Self, PortError)> {
         self.shut().map_err(|error| (self, error))
     }
@@ -461,7 +461,7 @@ impl Drop for Port {
     fn drop(&mut self) {
         let closed = *self.core().lock() == State::Closed;
         if !closed {
-            // A port in use stays open and taken, which is safe; there is no one to tell.
+            // A port in use stays open and taken, which is safe; nobody could act on an error.
             let _ = self.shut();
         }
     }

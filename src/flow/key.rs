@@ -47,7 +47,7 @@ impl FlowClass {
 
 /// The key of a flow in the direction in which a frame travels, in 40 bytes.
 ///
-/// VLANs tell flows apart by their identifiers alone; the identifier 0 means no VLAN (802.1Q calls
+/// VLANs distinguish flows by their identifiers alone; the identifier 0 means no VLAN (802.1Q calls
 /// it a priority tag).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey {
@@ -232,7 +232,7 @@ impl FlowKey {
                 (0, 0, self.rest & 0xffff_ffff)
             }
         };
-        // A product does not tell which factor is whose.
+        // A product does not show which factor is whose.
         let ends = folded_product(
             end_hash(self.src, source, seed),
             end_hash(self.dst, destination, seed),

@@ -42,7 +42,7 @@ pub enum Standing {
     Lasting,
 }
 
-/// The table has as many flows as it was made for; the state that found no room comes back.
+/// The table has as many flows as it was made for; the state that found no room is returned.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("flow table is full: remove the oldest flow or make the table larger")]
 pub struct Full<T>(pub T);
@@ -186,7 +186,7 @@ impl<T> FlowTable<T> {
 
     /// The flow that [`FlowTable::find`] finds first, most likely, from the index alone. A burst
     /// asks for all of its flows before it looks at the first, so that their cache misses overlap;
-    /// [`FlowTable::has`] then tells whether the guess was right.
+    /// [`FlowTable::has`] then says whether the guess was right.
     #[inline]
     pub fn guess(&self, hash: u64) -> Option<FlowId> {
         let tag = hash as u32;

@@ -146,7 +146,7 @@ struct Withheld {
 pub struct Endpoint {
     vm: u16,
     boot: u32,
-    /// A guard tells of sessions, and only what their peer has sealed comes here.
+    /// A guard reports sessions, and only what their peer has sealed comes here.
     sealed: bool,
     mac: [u8; 6],
     peer_mac: [u8; 6],
@@ -225,7 +225,7 @@ impl Endpoint {
         }
     }
 
-    /// Says whether a guard ([`secure`](super::secure)) tells of sessions ([`Endpoint::begin`]); before the first one
+    /// Says whether a guard ([`secure`](super::secure)) reports sessions ([`Endpoint::begin`]); before the first one
     /// nothing counts.
     pub fn behind_guard(self, sealed: bool) -> Self {
         let boot = if sealed { 0 } else { self.boot };
@@ -482,7 +482,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether [`Endpoint::next_event`] has something to tell.
+    /// Whether [`Endpoint::next_event`] has an event.
     #[inline]
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
@@ -508,7 +508,7 @@ impl Endpoint {
         self.backlog = frames as u32;
     }
 
-    /// Continues both numberings from here, as if so much had been sent and received.
+    /// Continues both numberings from here, as if these had been sent and received.
     #[cfg(test)]
     pub(super) fn continue_from(&mut self, data: u32, control: u32) {
         self.next_data = data;

@@ -1,4 +1,4 @@
-//! Text that the control threads of the two nodes tell each other, in pieces of a control message's length.
+//! Text that the control threads of the two nodes send each other, in pieces of a control message's length.
 //!
 //! In: a text, or pieces in the order in which they were sent. Out: the pieces of a text, or the text once its last
 //! piece has come. A piece whose predecessor is missing counts for nothing, and neither does the rest of its text.

@@ -32,7 +32,7 @@
 //! | 52 | 8 | echo: the latest mark of the receiver's that the sender has; 0 if it has none |
 //!
 //! The last two are what virtio's frame header says ([`Offload`]); the rest of that, where the
-//! checksum lies and which protocol it is, the payload's own headers tell.
+//! checksum lies and which protocol it is, the payload's own headers say.
 
 use std::num::NonZeroU16;
 
@@ -184,7 +184,7 @@ impl Transmit {
     }
 }
 
-/// What the nodes tell each other.
+/// What the nodes send each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Primary: the PVM runs this epoch, and the SVM has loaded the state that it began with.
@@ -226,7 +226,7 @@ pub enum Message {
     Witnesses(bool),
     /// Either: the node is about to restart, as an operator has announced; its VM goes on.
     Restarts,
-    /// Either: a piece of what its control thread tells the other one.
+    /// Either: a piece of what its control thread sends to the other one.
     Note(Piece),
     /// Primary, in this term: it never releases its VM's output again, and has written that down. Only who has agreed
     /// before hears it.

@@ -117,7 +117,7 @@ fn wrong(check: &'static str, place: &str, what: String, todo: String) -> Findin
     }
 }
 
-/// What a port's device will be, as far as words tell, and why there is none.
+/// What a port's device will be, as far as words say, and why there is none.
 fn device(words: &EalWords, name: &PortName, root: &Root) -> (Device, Option<(String, String)>) {
     let known = |device: &&Vdev| device.name == name.as_str();
     let Some(vdev) = words.vdevs.iter().find(known) else {

@@ -70,7 +70,7 @@ mod tests {
     /// How long an empty round takes.
     const ROUND: Ticks = 100;
 
-    /// A core that has nothing to do for so long. Returns when its last sleep ends, and all sleeps.
+    /// A core that has nothing to do for this time. Returns when its last sleep ends, and all sleeps.
     fn rest(core: &mut IdleSleep, time: Ticks) -> (Ticks, Vec<Ticks>) {
         let (mut now, mut took, mut sleeps) = (0, ROUND, Vec::new());
         while now < time {

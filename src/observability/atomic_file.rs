@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::private;
 
-/// Puts `bytes` in place of what is at `path`, be it a link: a reader sees the old file or the new one, whole.
+/// Puts `bytes` in place of what is at `path`, also of a link: a reader sees the old file or the new one, whole.
 /// What is neither a file nor a link, such as a pipe or a terminal, is written to as it is, as is all in
 /// `/dev`, where `stdout` is a link.
 ///

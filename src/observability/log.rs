@@ -260,7 +260,7 @@ impl Inner {
             }
             Sink::Here(sink) => {
                 text.push('\n');
-                // There is nobody left to tell when the sink is gone.
+                // There is nowhere left to report it when the sink is gone.
                 let _ = sink.write_all(text.as_bytes());
                 let _ = sink.flush();
             }

@@ -1,7 +1,7 @@
 //! What an operator sees: counters, latencies, the table, the summary, divergence records, the log.
 //!
 //! Two things cross from a poll core to the control threads, neither with a lock or an allocation:
-//! [`counters`], a block of words that the poll core stores and anybody loads, and [`latency`],
+//! [`counters`], a block of words that the poll core stores and any thread loads, and [`latency`],
 //! whole histograms that change hands. All else here runs on control threads, where allocating,
 //! formatting and system calls are allowed. A [`summary::PairSummary`] is the one tree of figures;
 //! the `--summary` file, the telemetry command, the [`table`] and the [`openmetrics`] text are

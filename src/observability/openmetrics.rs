@@ -165,7 +165,7 @@ fn of_rules(counts: &BTreeMap<String, u64>) -> Vec<Sample> {
     counts.iter().map(sample).collect()
 }
 
-/// 1 for the word of the state, and 0 for the others.
+/// 1 for the name of the state, and 0 for the others.
 fn states(
     words: impl IntoIterator<Item = &'static str>,
     current: impl Fn(&str) -> bool,

@@ -30,7 +30,7 @@ pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
 /// Makes a new file.
 ///
 /// # Errors
-/// With [`ErrorKind::AlreadyExists`] where there is anything by its name, be it a dangling link.
+/// With [`ErrorKind::AlreadyExists`] where there is anything by its name, also a dangling link.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)

@@ -208,7 +208,7 @@ impl Packet {
         is_signed(self.tcp_options(head))
     }
 
-    /// Options of a segment that is no SYN, by which its sender tells the peer something once.
+    /// Options of a segment that is no SYN, which its sender sends to the peer once.
     fn signals<'a>(&self, head: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         Options(self.tcp_options(head)).filter(|option| !is_regenerated(option))
     }

@@ -311,7 +311,7 @@ mod tests {
             };
             assert_eq!(joined(&segments), payload);
             if first % 1448 == 0 {
-                // PSH is the last's alone, so nothing tells the difference.
+                // PSH is the last's alone, so nothing shows the difference.
                 assert_eq!(segments, whole);
             }
         }

@@ -1,4 +1,4 @@
-//! What the poll core and the control thread tell each other of a pair.
+//! What the poll core and the control thread send each other about a pair.
 
 use crate::compare::Divergence;
 use crate::flow::FlowKey;
@@ -8,7 +8,7 @@ use crate::link::secure::Notice;
 use crate::protect::{Action, CessionNews, QemuEvent, Request};
 use crate::rewrite::Offset;
 
-/// What the control thread tells a poll core.
+/// What the control thread sends to a poll core.
 #[derive(Clone, Copy, Debug)]
 pub enum ToPoll {
     /// The monitor said something.
@@ -30,7 +30,7 @@ pub enum ToPoll {
     AnnounceRestart,
     /// The operator does not wait for the peer to receive that any more.
     WithdrawRestart,
-    /// Tell the peer's control thread this.
+    /// Send this to the peer's control thread.
     Note(Piece),
     /// Give up the lead for good, if the SVM could go on at this moment.
     Cede,
@@ -45,7 +45,7 @@ pub enum ToPoll {
     },
 }
 
-/// What a poll core tells the control thread.
+/// What a poll core sends to the control thread.
 pub enum ToControl<F> {
     /// Write this request to the monitor.
     Request(Request),

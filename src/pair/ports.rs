@@ -106,8 +106,8 @@ pub trait Ports: Host {
     /// Returns how often the ring has stopped.
     fn quiesce(&mut self) -> u64;
 
-    /// Takes frames from a port into an empty burst, at most `most` where the port can tell; returns whether there were
-    /// any, fragments of a frame included.
+    /// Takes frames from a port into an empty burst, at most `most` where the port knows their number; returns whether
+    /// there were any, fragments of a frame included.
     fn receive(&mut self, port: Port, burst: &mut Self::Burst, most: usize) -> bool;
 
     /// The session that the link's guard has begun since the last call. Frames of the one before may still come in the

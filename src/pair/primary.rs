@@ -37,7 +37,7 @@ pub struct PrimaryDriver<B: Burst> {
     saved_term: Option<u32>,
 }
 
-/// What a capture may tell of.
+/// What a capture may record.
 fn view<F: Frame>(state: &Primary<F>, now: Ticks) -> View {
     View {
         state: state.state(),
@@ -145,7 +145,7 @@ impl<B: Burst> PrimaryDriver<B> {
         busy
     }
 
-    /// Tells a capture what has changed.
+    /// Reports to a capture what has changed.
     fn watch<P: Ports<Burst = B>>(&self, ports: &mut P, now: Ticks) {
         ports.watch(|| view(&self.state, now));
     }
@@ -241,7 +241,7 @@ impl<B: Burst> PrimaryDriver<B> {
     }
 
     /// After a takeover, what the VM sent last on each connection, and behind it what makes the client
-    /// send again what it has sent in vain.
+    /// send again what has not been answered.
     fn send_again<P: Ports<Burst = B>>(&mut self, ports: &mut P) -> bool {
         let mut any = false;
         while ports.room() > AWAITED * REMINDERS
@@ -409,7 +409,7 @@ impl<B: Burst> PrimaryDriver<B> {
         link_out(ports, || self.state.next_transmit(now))
     }
 
-    /// Tells the network where the VM is, after a takeover.
+    /// Announces to the network where the VM is, after a takeover.
     fn announce<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
         while ports.room() > 0
             && let Some(announcement) = self.state.next_announcement(now)

@@ -81,7 +81,7 @@ impl<B: Burst> SecondaryDriver<B> {
         busy
     }
 
-    /// Tells a capture what has changed.
+    /// Reports to a capture what has changed.
     fn watch<P: Ports<Burst = B>>(&self, ports: &mut P) {
         let state = &self.state;
         ports.watch(|| View::plain(state.state(), state.epoch()));
@@ -98,7 +98,7 @@ impl<B: Burst> SecondaryDriver<B> {
         }
     }
 
-    /// What comes behind the word that the VM goes on is the primary's to hear.
+    /// What comes after the report that the VM goes on is the primary's to hear.
     fn mail<P: Ports<Burst = B>>(&mut self, ports: &mut P, now: Ticks) {
         while !self.state.takes_over()
             && let Some(message) = ports.next_mail()

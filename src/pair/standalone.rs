@@ -56,7 +56,7 @@ impl<B: Burst> StandaloneDriver<B> {
         }
     }
 
-    /// Tells a capture what has changed.
+    /// Reports to a capture what has changed.
     fn watch<P: Inputs<Burst = B>>(&self, ports: &mut P) {
         let state = &self.state;
         ports.watch(|| View {

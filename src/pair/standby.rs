@@ -3,10 +3,10 @@
 //! A switch that has lost the port of a dead host sends the VM's frames to every port, so that a
 //! secondary gets what clients send while nobody serves them. Given to the VM when it goes on, that
 //! is input which comes a little late; without it each client would wait for its own timer. What
-//! came before the primary's last word is dropped: the primary had it, too, and has mirrored
+//! came before the primary's last frame is dropped: the primary had it, too, and has mirrored
 //! what its VM took.
 //!
-//! In: frames of the uplink, and word of the primary. Out: the frames, in order, once this node is
+//! In: frames of the uplink, and the times at which the primary was heard. Out: the frames, in order, once this node is
 //! the primary; nothing of them reaches the VM before (rule R6).
 
 use std::collections::VecDeque;

@@ -1,9 +1,9 @@
-//! What a capture tells of a node's state, and what has changed between two looks.
+//! What a capture records of a node's state, and what has changed between two looks.
 
 use crate::observability::capture::Note;
 use crate::protect::{Reports, State};
 
-/// What a capture looks at to tell what has changed.
+/// What a capture looks at to find what has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// The word for what the node does.
@@ -23,7 +23,7 @@ pub struct View {
 }
 
 impl View {
-    /// A view of a state machine that has no more to tell than this.
+    /// A view of a state machine that has only these.
     pub(super) fn plain(state: State, epoch: u32) -> Self {
         Self {
             state,

@@ -1,4 +1,4 @@
-//! What differs from one of DPDK's drivers to the next and no capability tells: one row for each.
+//! What differs from one of DPDK's drivers to the next and no capability shows: one row for each.
 
 /// A driver that needs to be known by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Tells the network where the VM is now, after the secondary has taken over.
+//! Announces to the network where the VM is now, after the secondary has taken over.
 //!
 //! In: what the VM sent while it was protected, of which its addresses are kept. Out: the frames to
 //! send from the VM's new place, in five rounds as QEMU's own announcement has them: RARP for each
@@ -42,7 +42,7 @@ pub(crate) struct Announcer {
     next: usize,
     neighbours: Neighbours,
     groups: Groups,
-    /// The last source of a frame: most frames tell nothing new.
+    /// The last source of a frame: most frames have the same one.
     last: ([u8; 6], [u8; 2]),
     millisecond: Ticks,
     since: Option<Ticks>,

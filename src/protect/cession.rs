@@ -1,7 +1,7 @@
 //! A lead that the primary's node gives up for good, and that the secondary's takes for that (rule R6).
 //!
 //! In, at the primary: that it has fallen silent, that this is written down, sessions, acknowledgments, the successor's
-//! word. Out: [`Message::Cedes`] in each session, and what the control thread has to know. In, at the secondary: that
+//! messages. Out: [`Message::Cedes`] in each session, and what the control thread must know. In, at the secondary: that
 //! message. Out: when QEMU gets the failover command. `docs/switchover.md` has the order of the steps.
 
 use super::peer::Action;

@@ -75,7 +75,7 @@ impl Coverage {
         }
     }
 
-    /// What a report of the stop that the monitor tells of now covers.
+    /// What a report of the stop that the monitor reports now covers.
     pub(crate) fn covers(&self) -> Option<u32> {
         self.covers
     }

@@ -456,7 +456,7 @@ impl<F: Frame> Epochs<F> {
         }
     }
 
-    /// Tells the secondary of the epoch, if the link takes it now.
+    /// Sends the epoch to the secondary, if the link takes it now.
     pub(super) fn tell(&mut self, link: &mut PeerLink) {
         let (epoch, in_colo) = (self.output.epoch(), self.qemu.in_colo());
         self.notice.send(epoch, in_colo, &mut link.end);

@@ -1,4 +1,4 @@
-//! Tells the secondary both VMs' numbers of a connection that opens, and lets no frame that opens it
+//! Sends the secondary both VMs' numbers of a connection that opens, and lets no frame that opens it
 //! leave before they were heard.
 //!
 //! The link gets the ISNs before any frame of the connection leaves, but sent is not acknowledged: if

@@ -1,4 +1,4 @@
-//! Whether this node's VM is the one that speaks for the pair (rule R6).
+//! Whether this node's VM leads the pair (rule R6).
 //!
 //! In: the silence of the link, QEMU's word that COLO has ended, the terms in which other nodes say
 //! that they lead, what a fencing command came to, time. Out: whether the peer is lost and whether
@@ -22,7 +22,7 @@ pub(super) enum Found {
     Gone,
 }
 
-/// Whose the word is that another node leads.
+/// How this node knows that another node leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leader {
     /// It has taken over from this node.
@@ -121,7 +121,7 @@ impl Leadership {
         self.ceded
     }
 
-    /// This VM never speaks again.
+    /// This VM never leads again.
     pub(crate) fn cede(&mut self) {
         self.ceded = true;
     }

@@ -21,7 +21,7 @@ pub(super) struct LoadReports {
 }
 
 impl LoadReports {
-    /// None came so far. A ring waits so long for one.
+    /// None came so far. A ring waits for at most `patience` for one.
     pub(crate) fn new(patience: Ticks) -> Self {
         Self {
             able: None,

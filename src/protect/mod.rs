@@ -133,7 +133,7 @@ pub struct Setup {
     pub repeat: Ticks,
     /// For how much of the time checkpoints may stop the VM.
     pub checkpoint_share: CheckpointShare,
-    /// The PVM's ring waits so long for the secondary's report of a load.
+    /// The PVM's ring waits for at most this time for the secondary's report of a load.
     pub evidence: Ticks,
     /// Connections that the rewriter knows at a time.
     pub connections: usize,

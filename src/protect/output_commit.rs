@@ -174,7 +174,8 @@ impl<F: Frame> OutputCommit<F> {
         self.mode = Mode::Uncertain;
     }
 
-    /// The same where it may be so already. There is a cause to ask for a checkpoint if one may come.
+    /// Holds everything until the next commit, also where everything is held already. There is a cause to ask
+    /// for a checkpoint if one may come.
     pub(crate) fn mark_uncertain(&mut self, cause: Option<Cause>, now: Ticks) {
         if !self.comparison.comparator.is_suspended() {
             self.comparison.comparator.suspend();

@@ -23,7 +23,7 @@ pub enum OnPeerLost {
 pub struct Failover {
     /// What makes it certain.
     pub on_peer_lost: OnPeerLost,
-    /// The node tells QEMU once it is certain; else an operator does.
+    /// The node gives QEMU the failover command once it is certain; else an operator does.
     pub auto: bool,
     /// Pause before the second attempt at a fencing command or a failover command; each further
     /// one doubles it, 32 times at most.
@@ -33,9 +33,9 @@ pub struct Failover {
 /// What the control thread is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Run the fencing command and tell what it came to, with this number.
+    /// Run the fencing command and report its outcome, with this number.
     Fence(u32),
-    /// Tell QEMU that the peer is lost (`x-colo-lost-heartbeat`).
+    /// Report to QEMU that the peer is lost (`x-colo-lost-heartbeat`).
     FailOver,
     /// The same at a secondary to which the primary, which may run, has ceded the lead.
     Succeed,

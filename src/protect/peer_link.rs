@@ -1,5 +1,5 @@
 //! This node's end of the link, with what concerns no role: the restarts that either node announces over it, and what
-//! the control threads tell each other.
+//! the control threads send each other.
 //!
 //! In: frames, sessions, an operator's announcement, the control thread's notes. Out: what the other node says but for
 //! these, its notes, messages, and the link's own frames.
@@ -71,7 +71,7 @@ impl PeerLink {
         self.restart.take_acknowledged(&self.end)
     }
 
-    /// This node's control thread tells the other one something. Without a session, or with too much that is not
+    /// This node's control thread sends a note to the other one. Without a session, or with too much that is not
     /// acknowledged, the text is lost.
     pub(crate) fn tell(&mut self, piece: Piece) {
         if self.end.has_session() {

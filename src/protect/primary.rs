@@ -47,7 +47,7 @@ pub struct Primary<F> {
     epochs: Epochs<F>,
     link: PeerLink,
     mirror: InputMirror,
-    /// What this node has to mind because it was the secondary.
+    /// The state that this node keeps because it was the secondary.
     takeover: Option<Takeover<F>>,
     announcer: Option<Announcer>,
     millisecond: Ticks,
@@ -422,7 +422,7 @@ impl<F: Frame> Primary<F> {
         self.epochs.next_request(now)
     }
 
-    /// The next frame that tells the network where the VM is now, or asks where the VM's peers are. A node that has
+    /// The next frame that announces where the VM is now, or asks where the VM's peers are. A node that has
     /// not taken over asks when its VM's output may leave.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
         // While it is uncertain whether the SVM speaks, the network must not look for the VM here (rule R6).

@@ -14,7 +14,7 @@ pub enum Migration {
     Broken,
 }
 
-/// What a QEMU monitor tells a node, in the order in which QEMU said it.
+/// What a QEMU monitor reports to a node, in the order in which QEMU said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QemuEvent {
     /// The monitor answers; what it said before is lost.

@@ -188,7 +188,7 @@ impl Checkpoints {
         }
     }
 
-    /// What kept a proof away has gone: the next request need not wait, and what was unproven before tells nothing.
+    /// What kept a proof away has gone: the next request need not wait, and what was unproven before does not count.
     pub(super) fn encourage(&mut self) {
         (self.unproven, self.not_before) = (0, 0);
     }

@@ -1,6 +1,6 @@
 //! A restart of this node that an operator has announced.
 //!
-//! In: the operator's word, sessions, acknowledgments. Out: [`Message::Restarts`] on the link, and once whether the
+//! In: the operator's command, sessions, acknowledgments. Out: [`Message::Restarts`] on the link, and once whether the
 //! peer has received it. Until then the node must not end: to a peer that does not know, it would look dead.
 
 use crate::link::{Endpoint, Message};

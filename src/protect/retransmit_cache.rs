@@ -3,14 +3,14 @@
 //! What the SVM sent to a primary that was about to die never left, and the next to speak would be
 //! the retransmission timer of one end, 0.2 s and more (RFC 6298). Sent again, the last segment is
 //! the answer that the client waits for, the acknowledgment that it lacks, or the end of a longer
-//! burst, which its SACK tells the SVM to fill. To TCP it is a retransmission, with the bytes that
+//! burst, which its SACK makes the SVM fill. To TCP it is a retransmission, with the bytes that
 //! the SVM has sent and will send again, so no rule knows it from the SVM's own. An acknowledgment without data
 //! does not take the place of data before it: both are kept.
 //!
 //! In go the frames as the link got them, and what each client was heard to send. When the SVM loads
-//! a state, what it has sent is not its word any more and must not leave; it still tells with whom
-//! it spoke. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10). A connection of
-//! which a SYN or SYN+ACK is all that was sent makes room first, and takes no room from any other.
+//! a state, what it has sent does not count any more and must not leave; it still shows
+//! its clients. Memory is bounded by buffers, which all come from the pool of the SVM's output (rule R10). A connection
+//! of which a SYN or SYN+ACK is all that was sent makes room first, and takes no room from any other.
 
 use crate::flow::{FlowId, FlowKey, FlowTable, Standing};
 use crate::frame::Frame;

@@ -1,7 +1,7 @@
 //! The secondary node's half: mirrored input waits for an SVM that runs its epoch, and what the SVM
 //! sends leaves for the primary with the PVM's numbers and the SVM's epoch.
 //!
-//! The primary tells of an epoch when it is committed, and from then on the SVM's frames bear its
+//! The primary sends an epoch when it is committed, and from then on the SVM's frames bear its
 //! number. From the SVM's stop until then it is not polled, so that none of its frames has an
 //! unknown epoch. A number that comes late finds an SVM that runs a later epoch or waits for one:
 //! the primary drops what bears it. A number may lag behind the SVM's state, but never runs ahead.
@@ -437,7 +437,7 @@ impl<F: Frame> Secondary<F> {
         self.ring.is_started() && self.is_chosen()
     }
 
-    /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
+    /// The next frame that announces where the VM is, before its ring runs: what a client sends
     /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
         if !self.is_chosen() || self.ceded {
@@ -481,7 +481,7 @@ impl<F: Frame> Secondary<F> {
     }
 
     /// The next question to the SVM's monitor, unless its ring runs by now: whether the VM does. Without a ring
-    /// nothing else tells what the next load covers.
+    /// nothing else shows what the next load covers.
     pub(crate) fn next_question(&mut self) -> Option<u32> {
         if self.ring.is_started() || !self.takes_commands() {
             return None;

@@ -119,7 +119,7 @@ impl<F: Frame> Standalone<F> {
                 self.pass = false;
                 self.comparison.checkpoints.disconnected();
                 if self.qemu.in_colo() {
-                    // Checkpoints that nobody tells of would mix the epochs (rule R8).
+                    // Checkpoints that nobody reports would mix the epochs (rule R8).
                     self.comparison.comparator.suspend();
                 }
             }

@@ -71,7 +71,7 @@ pub(super) struct Stops {
 }
 
 impl Stops {
-    /// Of a VM whose ring was not seen to run. What its monitor has to tell is not known yet.
+    /// Of a VM whose ring was not seen to run. What its monitor will report is not known yet.
     pub(crate) fn new() -> Self {
         Self {
             number: 0,
@@ -81,7 +81,7 @@ impl Stops {
         }
     }
 
-    /// Of a VM whose ring has stopped so often and runs in this epoch.
+    /// Of a VM whose ring has stopped `number` times and runs in this epoch.
     pub(crate) fn running_after(number: u32, epoch: u32) -> Self {
         Self {
             number,

@@ -1,6 +1,6 @@
 //! The epoch whose number the SVM's frames bear.
 //!
-//! In: epochs that the primary tells of, stops and starts of the SVM's ring, loads that its monitor reports. Out: the
+//! In: epochs that the primary sends, stops and starts of the SVM's ring, loads that its monitor reports. Out: the
 //! number, whether the SVM is known to run that epoch, and whether it has loaded more states than epochs have come.
 
 /// The SVM's epoch, and its loads since.

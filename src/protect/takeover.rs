@@ -1,4 +1,4 @@
-//! What the VM left behind on the secondary, and the primary that its node became has to mind.
+//! What the VM left behind on the secondary, and the primary that its node became must respect.
 //!
 //! Connections that it has an offset for are translated where they meet the uplink: the comparison,
 //! both VMs and the link know the guest's numbers on the one side, the client's on the other, and
@@ -37,7 +37,7 @@ pub(crate) struct Takeover<F> {
     rewriter: Rewriter,
     /// What the VM sent last to a primary that may not have let it out.
     last: Option<RetransmitCache<F>>,
-    /// Slot of the next offset to tell the peer of.
+    /// Slot of the next offset to send to the peer.
     to_send: Option<usize>,
     untranslated: u64,
 }
@@ -122,7 +122,7 @@ impl<F: Frame> Takeover<F> {
         self.to_send = Some(0);
     }
 
-    /// Tells the peer of offsets as far as the link takes them. True once it was sent all.
+    /// Sends offsets to the peer as far as the link takes them. True once it was sent all.
     pub(crate) fn send_offsets(&mut self, link: &mut Endpoint) -> bool {
         while let Some(slot) = self.to_send
             && link.has_session()

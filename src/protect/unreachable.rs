@@ -1,7 +1,7 @@
-//! Tells a client that the host was unreachable until now, so that it sends again at once.
+//! Reports to a client that the host was unreachable until now, so that it sends again at once.
 //!
 //! What a client sent while nobody served waits for its retransmission timer, which has doubled with
-//! each try in vain. An ICMP unreachable of host or route takes such a doubling back, and where the
+//! each try without an answer. An ICMP unreachable of host or route takes such a doubling back, and where the
 //! timer is over then the client sends at once (RFC 6069, TCP-LD; Linux `tcp_ld_RTO_revert`). The
 //! message quotes a segment by its sequence number; Linux heeds it only where that is the first which
 //! the client lacks an acknowledgment of, and drops it without a trace else. Of a connection that is established it is a

@@ -87,7 +87,7 @@ enum Link {
 impl Client {
     /// A client that connects at its first [`Client::poll`].
     pub fn new(address: Address, mut options: Options) -> Self {
-        // With a pause of nothing a poll could attempt for ever and not come back.
+        // With a pause of nothing a poll could attempt for ever and not return.
         options.reconnect_min = options.reconnect_min.max(PAUSE_MIN);
         options.reconnect_max = options.reconnect_max.max(options.reconnect_min);
         Self {
@@ -179,7 +179,7 @@ impl Client {
         Ok(())
     }
 
-    /// Tells QEMU to go on with this virtual machine alone, and cuts its connections to the other side before;
+    /// Orders QEMU to go on with this virtual machine alone, and cuts its connections to the other side before;
     /// see [`Session::fail_over`].
     ///
     /// # Errors

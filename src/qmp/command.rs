@@ -26,7 +26,7 @@ pub(super) enum Command {
     BarrierStatus(u64),
     /// A checkpoint request, with its token.
     Checkpoint(u64),
-    /// The word that the other side is lost.
+    /// The failover command: the other side is lost.
     FailOver,
     /// A connection to the other side is cut, out of band.
     Yank(Yanked),

@@ -1,4 +1,4 @@
-//! What the client tells its caller, and the words of QEMU's schema that it passes on
+//! What the client reports to its caller, and the words of QEMU's schema that it passes on
 //! (`qapi/migration.json`, `qapi/run-state.json`).
 
 use std::time::{Duration, Instant};
@@ -265,7 +265,7 @@ impl QemuTime {
     }
 }
 
-/// QEMU's `RunState`, as far as a COLO proxy tells the states apart.
+/// QEMU's `RunState`, as far as a COLO proxy distinguishes the states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
@@ -291,7 +291,7 @@ impl RunState {
     }
 }
 
-/// QEMU's `MigrationStatus`, as far as a COLO proxy tells the states apart.
+/// QEMU's `MigrationStatus`, as far as a COLO proxy distinguishes the states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrationStatus {

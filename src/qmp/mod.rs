@@ -1,5 +1,5 @@
 //! A client of QEMU's machine protocol (QMP), as a COLO proxy needs it: the schema probe,
-//! checkpoint requests, and the events that tell when a checkpoint begins and ends.
+//! checkpoint requests, and the events that say when a checkpoint begins and ends.
 //!
 //! In go bytes from a monitor socket, requests from the control thread and the time. Out come
 //! [`Event`]s. Nothing here knows frames, epochs or a node's role: which RESUME is a commit is for

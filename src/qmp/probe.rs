@@ -1,7 +1,7 @@
 //! What a monitor is asked once per connection, and whether the QEMU behind it can do COLO.
 //!
 //! QEMU's own words decide where it has any (schema, capabilities, parameters); the version decides
-//! only what no schema tells: releases that were built with a fault.
+//! only what no schema says: releases that were built with a fault.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -68,7 +68,7 @@ pub enum NoColo {
     /// The build has no such migration capability.
     #[error("this QEMU has no capability x-colo; use a build with CONFIG_REPLICATION")]
     Capability,
-    /// The schema has no event that tells the end of COLO.
+    /// The schema has no event for the end of COLO.
     #[error("this QEMU does not emit COLO_EXIT; use QEMU 3.1 or later, with CONFIG_REPLICATION")]
     ExitEvent,
     /// No checkpoint can be requested.
@@ -175,7 +175,7 @@ impl Findings {
 pub(super) struct Schema {
     pub takes_checkpoint_delay: bool,
     pub emits_colo_exit: bool,
-    pub tells_colo_mode: bool,
+    pub reports_colo_mode: bool,
     pub yanks: bool,
     pub shows_block_graph: bool,
 }
@@ -199,7 +199,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
         let mut argument_type = None;
         let mut types_with_delay = BTreeSet::new();
         let mut emits_colo_exit = false;
-        let mut tells_colo_mode = false;
+        let mut reports_colo_mode = false;
         let mut yanks = false;
         let mut shows_block_graph = false;
         while let Some(entry) = entries.next_element::<Entry>()? {
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
                 "command" if entry.name == "migrate-set-parameters" => {
                     argument_type = entry.arg_type;
                 }
-                "command" if entry.name == "query-colo-status" => tells_colo_mode = true,
+                "command" if entry.name == "query-colo-status" => reports_colo_mode = true,
                 "command" if entry.name == "yank" => yanks = true,
                 "command" if entry.name == "x-debug-query-block-graph" => shows_block_graph = true,
                 "event" if entry.name == "COLO_EXIT" => emits_colo_exit = true,
@@ -221,7 +221,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
             takes_checkpoint_delay: argument_type
                 .is_some_and(|name| types_with_delay.contains(&name)),
             emits_colo_exit,
-            tells_colo_mode,
+            reports_colo_mode,
             yanks,
             shows_block_graph,
         })
@@ -315,7 +315,7 @@ mod tests {
             schema: Schema {
                 takes_checkpoint_delay: true,
                 emits_colo_exit: true,
-                tells_colo_mode: false,
+                reports_colo_mode: false,
                 ..Schema::default()
             },
             colo_capability: true,

@@ -232,7 +232,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells QEMU that the other side is lost and that this virtual machine goes on alone. What it
+    /// Reports to QEMU that the other side is lost and that this virtual machine goes on alone. What it
     /// makes of that comes as events: STOP, MIGRATION `completed`, RESUME.
     ///
     /// QEMU may wait for that side, and take no command in band meanwhile. Where it can, this cuts QEMU's connections
@@ -586,7 +586,7 @@ impl Session {
                 let Status { status } = serde_json::from_value(value)?;
                 let in_colo = self.migration == MigrationStatus::Colo;
                 match &mut self.phase {
-                    Phase::Probing(probe) if in_colo && self.findings.schema.tells_colo_mode => {
+                    Phase::Probing(probe) if in_colo && self.findings.schema.reports_colo_mode => {
                         probe.run = status;
                         self.command(Command::ColoStatus, now);
                     }

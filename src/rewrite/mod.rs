@@ -3,7 +3,7 @@
 //! Both VMs choose their own initial sequence number, and the client knows the PVM's alone. In go
 //! the frames between client and SVM and, from the primary, the numbers that the two VMs opened a
 //! connection with; the frames come out in the PVM's numbers towards the link and in the SVM's
-//! numbers towards the SVM. The primary tells the numbers before it releases the SYN or SYN+ACK,
+//! numbers towards the SVM. The primary sends the numbers before it releases the SYN or SYN+ACK,
 //! so nothing is ever guessed, whichever side opened the connection.
 //!
 //! Towards the SVM the acknowledgment, the SACK blocks and the echoed time stamp are translated,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{code, files, names_behind, word};
+use super::source::{code, files, names_behind, root, word};
 
 /// Each module of the library and those that it may name. A module stands below all that it may name, so
 /// that there is no circle. `tests` modules may name what they like.
@@ -198,6 +198,52 @@ fn pure_modules_know_no_clock_thread_or_io() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).expect(path)
+}
+
+/// The words in backticks between two parts of a text.
+fn quoted_between(text: &str, begin: &str, end: &str) -> BTreeSet<String> {
+    let (_, rest) = text.split_once(begin).expect(begin);
+    let (list, _) = rest.split_once(end).expect(end);
+    let quoted = list.split('`').skip(1).step_by(2);
+    quoted
+        .map(|name| name.trim_start_matches("mod@").to_owned())
+        .collect()
+}
+
+#[test]
+fn documents_list_the_pure_modules() {
+    let pure: BTreeSet<_> = PURE.iter().map(|module| (*module).to_owned()).collect();
+    let architecture = text_of("docs/architecture.md");
+    assert_eq!(quoted_between(&architecture, "Pure modules:", ". "), pure);
+    let library = text_of("src/lib.rs");
+    assert_eq!(quoted_between(&library, "modules (", ")"), pure);
+}
+
+#[test]
+fn the_architecture_lists_each_module_and_each_file_of_protect() {
+    let architecture = text_of("docs/architecture.md");
+    for (module, _) in MODULES {
+        let path = format!("`src/{module}");
+        assert!(
+            architecture.contains(&path),
+            "docs/architecture.md has no {path}"
+        );
+    }
+    for file in files("src/protect", &["rs"]) {
+        let inside = file.path.trim_start_matches("src/protect/");
+        let name = inside.trim_end_matches(".rs");
+        if !name.contains('/') && name != "mod" {
+            assert!(
+                architecture.contains(&format!("`{inside}`")),
+                "docs/architecture.md does not say what {} is",
+                file.path
+            );
+        }
+    }
 }
 
 #[test]

@@ -126,6 +126,52 @@ fn every_rule_has_tests_that_exist() {
     }
 }
 
+/// Names of at least four words that stand in documents and are no functions of this project: the metrics, which
+/// `counters.rs` compares with the code, and functions of QEMU.
+const NO_FUNCTIONS: [&str; 2] = ["colo_", "virtio_net_"];
+
+/// Whether a word looks like the name of a test: four words or more in lower case.
+fn is_test_name(word: &str) -> bool {
+    let part = |part: &str| {
+        let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        !part.is_empty() && part.bytes().all(lower)
+    };
+    let foreign = NO_FUNCTIONS.iter().any(|begin| word.starts_with(begin));
+    !foreign && word.split('_').count() >= 4 && word.split('_').all(part)
+}
+
+#[test]
+fn tests_that_documents_name_exist() {
+    let functions: BTreeSet<String> = [
+        "src", "tests", "audit", "bench", "lab", "coloctl", "doctor", "fuzz",
+    ]
+    .iter()
+    .flat_map(|below| files(below, &["rs"]))
+    .flat_map(|file| functions(&file.text))
+    .collect();
+    let (mut named, mut faults) = (0, Vec::new());
+    for page in files("docs", &["md"]) {
+        for (at, line) in page.text.lines().enumerate() {
+            let quoted = line.split('`').skip(1).step_by(2);
+            let names = quoted.filter_map(|path| path.rsplit("::").next());
+            for name in names.filter(|name| is_test_name(name)) {
+                named += 1;
+                if !functions.contains(name) {
+                    faults.push(format!("{}:{}: no function {name}", page.path, at + 1));
+                }
+            }
+        }
+    }
+    assert!(named > 100, "only {named} names were found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The names of the functions of a file.
+fn functions(text: &str) -> Vec<String> {
+    let behind = text.split("fn ").skip(1);
+    behind.map(|rest| word(rest).to_owned()).collect()
+}
+
 /// The names of the tests of a file.
 fn tests(text: &str) -> Vec<String> {
     let behind = text.split("#[test]").skip(1);

@@ -270,7 +270,7 @@ impl Script {
             if let Some(found) = found(self) {
                 return found;
             }
-            assert!(since.elapsed() < PATIENCE, "waited in vain for {what}");
+            assert!(since.elapsed() < PATIENCE, "{what} did not come in time");
             self.take(Duration::from_millis(100));
         }
     }

@@ -116,7 +116,7 @@ fn flows(rng: &mut Rng) -> Vec<Flow> {
                 Protocol::NotIp,
             ][rng.below(5)];
             let mut ends = ends(rng, flow);
-            // Not every protocol has ports to tell flows apart.
+            // Not every protocol has ports that distinguish flows.
             ends.peer = 10 + flow as u8;
             let primary: Vec<Datagram> = match protocol {
                 Protocol::Fragments => fragments(rng),

@@ -139,7 +139,7 @@ pub struct Harness {
     pub released: usize,
     /// Frames that have left, where the caller takes them.
     pub network: Option<Vec<(Sent, Vec<u8>)>>,
-    /// Tell each step: for the replay of one case.
+    /// Print each step: for the replay of one case.
     trace: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `DPDK_COLO_CASES=1000000 cargo test --release --test properties` runs a million of each;
 //! `DPDK_COLO_SEED` and one case replay the case that a failure names, and
-//! `DPDK_COLO_TRACE=1` tells its steps.
+//! `DPDK_COLO_TRACE=1` prints its steps.
 
 mod bursts;
 mod datagrams;

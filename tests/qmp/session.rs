@@ -11,7 +11,7 @@ use dpdk_colo::qmp::{
 use crate::pair::{Pair, TIMING};
 
 #[test]
-fn the_probe_tells_what_the_monitor_said() {
+fn the_probe_reports_what_the_monitor_said() {
     let (pair, probe) = Pair::connected(Monitor {
         migration: "colo",
         run: "colo",

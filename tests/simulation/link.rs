@@ -69,7 +69,7 @@ fn guard(role: Role, boot: u32) -> Guard {
 }
 
 /// Whether a frame is the control message `Leads` (`link::wire`).
-fn tells_who_leads(frame: &[u8]) -> bool {
+fn says_who_leads(frame: &[u8]) -> bool {
     let (kind, message) = (frame.get(ETHERNET + 3), frame.get(DATA_HEADER));
     (kind, message) == (Some(&2), Some(&5))
 }
@@ -110,7 +110,7 @@ impl Channel {
 
     /// Sends a frame of the sender's, sealed; before there is a session it goes nowhere.
     pub fn send(&mut self, bytes: Vec<u8>, origin: Origin, now: Ticks) {
-        if self.loses_leads > 0 && tells_who_leads(&bytes) {
+        if self.loses_leads > 0 && says_who_leads(&bytes) {
             self.loses_leads -= 1;
             return;
         }

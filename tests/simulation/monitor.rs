@@ -48,7 +48,7 @@ impl<E> Line<E> {
         self.queue.clear();
     }
 
-    /// The node's own thread tells it something, connected or not.
+    /// The node's own thread sends it something, connected or not.
     pub fn notice(&mut self, event: E, now: Ticks) {
         self.last = self.last.max(now);
         self.queue.push_back((self.last, event));

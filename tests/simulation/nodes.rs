@@ -29,7 +29,7 @@ pub struct Node {
 pub struct Round {
     /// What left the uplink.
     pub sent: Vec<Vec<u8>>,
-    /// What the node tells its control thread.
+    /// What the node sends to its control thread.
     pub posted: Vec<ToControl<Numbered>>,
     /// The node's VM speaks for itself since this round.
     pub took_over: bool,
@@ -67,7 +67,7 @@ impl Node {
         self.driver.secondary().expect("it is a secondary").state()
     }
 
-    /// The node's control thread tells it something of its own.
+    /// The node's control thread sends it something of its own.
     pub fn tell(&mut self, message: ToPoll) {
         self.queues.inbox.push_back(message);
     }

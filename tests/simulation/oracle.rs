@@ -96,7 +96,7 @@ pub struct Oracle {
     witness: HashMap<(u64, Peer), Said>,
     left: HashMap<Peer, Said>,
     datagrams: HashMap<(u64, Vec<u8>), i64>,
-    /// Frames compared in vain or not; lineage of each S by its tag.
+    /// Frames compared, equal or not; lineage of each S by its tag.
     lineages: Vec<u64>,
     /// First input of each period, and how many in all.
     first_input: Vec<u64>,
@@ -191,7 +191,7 @@ impl Oracle {
         self.lineages.len() as u64 - 1
     }
 
-    /// The node has received these as S, each while the PVM had stopped so often, and has taken all but `stale` of them
+    /// The node has received these as S, each after this number of stops of the PVM, and took all but `stale` of them
     /// as ones of the present epoch. One that took over may still get input that the old primary had mirrored to it.
     pub fn compared(&mut self, heard: &[(Origin, u64)], stale: u64) {
         let other = |(origin, stops): &&(Origin, u64)| match origin {

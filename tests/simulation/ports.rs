@@ -27,7 +27,7 @@ pub const PREEMPTED: Ticks = 5_000;
 pub struct Queues {
     out: Frames,
     link: Frames,
-    /// What the control thread tells besides the monitor's words.
+    /// What the control thread sends besides the monitor's events.
     pub inbox: VecDeque<ToPoll>,
     /// Until then the port takes nothing, or no memory is there.
     pub uplink_blocked_until: Ticks,

@@ -42,7 +42,7 @@ pub enum Fault {
     Partition,
     /// The same, and an operator lets the SVM go on.
     Split,
-    /// An operator lets the SVM go on beside a PVM that lives and lags. The link works, but the frames that tell who
+    /// An operator lets the SVM go on beside a PVM that lives and lags. The link works, but the frames that say who
     /// leads are lost for a while.
     Usurp,
     /// The lead moves as planned.
@@ -60,7 +60,7 @@ pub struct Profile {
     pub monitor: usize,
     /// Longest delay of the link.
     pub link: usize,
-    /// The secondary's control thread cannot tell a load from a reset; the SVM may then get input
+    /// The secondary's control thread cannot distinguish a load from a reset; the SVM may then get input
     /// of an old epoch unnoticed.
     pub confused: bool,
     /// The guest's driver may come up after COLO has begun.

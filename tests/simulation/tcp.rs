@@ -10,7 +10,7 @@ use crate::frames::Segment;
 const MSS: usize = 600;
 /// Most bytes in flight.
 pub const WINDOW: u32 = 4_000;
-/// Acknowledgments of the same byte that tell of a loss (RFC 5681).
+/// Acknowledgments of the same byte that show a loss (RFC 5681).
 const DUPLICATES: u32 = 3;
 /// Shortest time before a retransmission.
 const RTO: Ticks = 2_500;

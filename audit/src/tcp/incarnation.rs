@@ -132,7 +132,7 @@ impl Incarnation {
     }
 
     /// Whether a RST says only that its VM has forgotten a connection that both have closed: both FINs
-    /// were sent and acknowledged, as far as the output tells. `svm` is what the SVM acknowledges.
+    /// were sent and acknowledged, as far as the output shows. `svm` is what the SVM acknowledges.
     pub(super) fn is_late_reset(&self, packet: &Packet, svm: Option<u32>) -> bool {
         let tcp = packet.tcp;
         let behind = |fin: u32| at_or_before(tcp.seq, fin.wrapping_add(1));
@@ -159,7 +159,7 @@ impl Incarnation {
     }
 }
 
-/// What a VM has sent since its SYN that tells whether a SYN with the same number is the same one.
+/// What a VM has sent since its SYN that shows whether a SYN with the same number is the same one.
 #[derive(Clone, Copy, Default)]
 pub(super) struct SinceSyn {
     ack: Option<u32>,

@@ -340,7 +340,7 @@ fn two_releasers_are_named() {
     assert_eq!((rule, at), (Rule::R6, primary.records.len() - 1));
     assert_eq!(report.violation.expect("it is there").log, "primary");
 
-    // On two hosts, whose clocks may differ by an unknown time, nobody can tell.
+    // On two hosts, whose clocks may differ by an unknown time, that cannot be decided.
     let (mut primary, mut secondary) = failover();
     secondary.start.host = "another".to_owned();
     primary.after(&secondary);

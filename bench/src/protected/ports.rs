@@ -15,7 +15,7 @@ use super::frame::{Burst, Stripped};
 /// Every port takes all that it gets.
 #[derive(Default)]
 pub struct Queues {
-    /// What the control thread tells.
+    /// What the control thread sends.
     pub mail: VecDeque<ToPoll>,
     /// Stops of the guest's ring.
     pub stops: u64,

@@ -239,8 +239,8 @@ pub fn clock(p: &Guest, s: &Guest) -> Option<Clock> {
         });
     }
     let mut output = differences(&p.output, &s.output, |sent| {
-        let tells = sent.packet.payload_len > 0 || sent.packet.kind == Kind::Tcp;
-        tells.then(|| (sent.packet.key, sent.digest(), 0))
+        let counts = sent.packet.payload_len > 0 || sent.packet.kind == Kind::Tcp;
+        counts.then(|| (sent.packet.key, sent.digest(), 0))
     });
     output.sort_unstable();
     let offset = *output.get(output.len() / 2)?;

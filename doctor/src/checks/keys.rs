@@ -14,7 +14,7 @@ pub(super) fn check(facts: &Facts, found: &mut Findings) {
             Key::Trusted => found.warning(
                 "link-trusted",
                 format!("pair {}: --link-key none", pair.name),
-                "anyone who can send a frame on the link can silence this VM or speak for it",
+                "anyone who can send a frame on the link can silence this VM or send in its name",
                 "make a key with `dpdk-colo --make-link-key FILE`, copy it to the other host and give it to both nodes; \
                  or let nobody else on that segment",
             ),

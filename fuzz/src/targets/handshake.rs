@@ -235,7 +235,7 @@ impl Link {
         );
     }
 
-    /// Nothing is lost for so long that a session may begin anew.
+    /// Nothing is lost for long enough that a session may begin anew.
     fn converse(&mut self) {
         let begin = self.sent.len();
         for _ in 0..2 * TIMING.silence / TIMING.heartbeat + 8 {

@@ -375,7 +375,7 @@ impl Counted {
         };
         counted.heartbeat();
         assert_eq!(counted.end.next_event(), Some(Event::Session));
-        // Up to the wrap in steps that serial arithmetic can tell from steps back.
+        // Up to the wrap in steps that serial arithmetic distinguishes from steps back.
         for _ in 0..rng.below(4) {
             counted.next += (1 << 30) + rng.below(8) as u64;
             counted.heartbeat();
@@ -497,7 +497,7 @@ impl Counted {
         let payload = [&[8][..], &(number as u32).to_be_bytes()].concat();
         let frame = head.frame(&payload);
         self.end.receive(&frame, frame.len(), self.now);
-        // Its header tells of the next data frame, too.
+        // Its header announces the next data frame, too.
         if number != self.control + 1 {
             self.check_loss(self.next.max(self.known));
             return;

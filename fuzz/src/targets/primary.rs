@@ -399,7 +399,7 @@ impl PrimaryStory {
             self.may_ask = true;
         }
         let committed = state.comparison().checkpoints().committed_count() as usize;
-        // Either may have counted: what the monitor tells comes before what the link does.
+        // Either may have counted: what the monitor reports comes before what the link does.
         let witnessed = state.is_witnessed(self.around.mock.now) && self.witnessed;
         assert!(committed <= self.commits.len() + 1, "one commit at a time");
         if committed == self.commits.len() {

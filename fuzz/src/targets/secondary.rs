@@ -285,7 +285,7 @@ impl Story for SecondaryStory {
         }
     }
 
-    /// A frame of the link; what it tells of epochs counts if the node takes it for the next message.
+    /// A frame of the link; what it says of epochs counts if the node takes it for the next message.
     fn deliver(&mut self, bytes: &[u8]) {
         let number = bytes
             .get(28..)

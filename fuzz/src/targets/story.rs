@@ -87,7 +87,7 @@ pub trait Story {
     /// The state of the VM's migration that the monitor has reported.
     fn migration(&self) -> Migration;
 
-    /// The monitor tells something: what that means is written down before the node hears of it.
+    /// The monitor reports something: what that means is written down before the node hears of it.
     fn tell(&mut self, event: QemuEvent);
 
     /// A frame of the link comes.

@@ -118,7 +118,7 @@ pub struct Bounds {
     pub memory: u64,
     /// Frames that it holds at most, if not its default.
     pub hold: Option<u64>,
-    /// It fences its peer, with the command that [`Cluster::arm`] has made, and tells QEMU itself.
+    /// It fences its peer, with the command that [`Cluster::arm`] has made, and gives QEMU the failover command itself.
     pub decides: bool,
     /// The nodes report to each other, by the QEMUs' way, whether their poll cores run.
     pub reports: bool,

@@ -1,7 +1,7 @@
 //! One injection: a pair under load, the fault, what a cluster manager does about it, and what must hold after.
 //!
 //! In: a [`Plan`]. Out: an [`Outcome`]. The suite is the cluster manager: it knows who failed, makes
-//! sure with SIGKILL that the loser is down, and tells the survivor's QEMU `x-colo-lost-heartbeat`.
+//! sure with SIGKILL that the loser is down, and gives the survivor's QEMU `x-colo-lost-heartbeat`.
 
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -27,7 +27,7 @@ use crate::workload::{Family, TrafficError, differ, echo, wall_clock};
 const WARM: Duration = Duration::from_secs(30);
 /// Until every client has answers again.
 const RECOVERY: Duration = Duration::from_secs(30);
-/// After so long inside a checkpoint, QEMU does not come out of it any more.
+/// After this time inside a checkpoint, QEMU does not come out of it any more.
 const STANDSTILL: Duration = Duration::from_secs(8);
 /// Until a provoked checkpoint comes to the phase that is wanted.
 const PHASE: Duration = Duration::from_secs(15);
@@ -295,7 +295,7 @@ impl Injection<'_> {
         self.fail_over(cluster, &next, outcome)
     }
 
-    /// The cluster manager's part: fence the loser, tell the survivor, see that it serves.
+    /// The cluster manager's part: fence the loser, give the survivor the failover command, see that it serves.
     fn fail_over(
         &self,
         cluster: &mut Cluster,
@@ -442,7 +442,7 @@ impl Injection<'_> {
         let survivor = member(cluster, loser.other());
         self.load.wait_answers(ANSWERS, RECOVERY)?;
         sound(survivor)?;
-        // A connection of its own, to a service that tells who answers.
+        // A connection of its own, to a service that says who answers.
         let answer = self.site.net.enter(|| Ok(differ::ask(Family::V4)?))?;
         sound(survivor)?;
         if !survivor.guest.answers().contains(&answer.line) {

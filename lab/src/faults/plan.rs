@@ -69,9 +69,10 @@ pub enum Kind {
     Stall(Side),
     /// A part of the secondary host runs half of the time.
     Slow(Part),
-    /// All that a host sends or is sent is dropped until the other's node fences it, and tells its own QEMU.
+    /// All that a host sends or is sent is dropped until the other's node fences it and gives its own QEMU the
+    /// failover command.
     Vanish(Side),
-    /// A host stands still until the other's node fences it, and tells its own QEMU.
+    /// A host stands still until the other's node fences it and gives its own QEMU the failover command.
     Fence(Side),
     /// A node is killed and started again with the same arguments.
     Restart(Side),

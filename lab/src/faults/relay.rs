@@ -39,7 +39,7 @@ pub enum Sight {
     Stop,
     /// The VM is about to run again.
     Resume,
-    /// The node tells QEMU of the other host's loss.
+    /// The node reports the other host's loss to QEMU.
     FailOver,
 }
 

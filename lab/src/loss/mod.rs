@@ -6,7 +6,7 @@
 //!
 //! An unprotected guest stands behind the same program without a secondary, which forwards and sleeps between empty
 //! polls as a pair's nodes do. testpmd in its place polls all the time: with two of them the guests get less than
-//! half of two cores, and the figures tell of that, not of protection (`--beside testpmd` shows it).
+//! half of two cores, and the figures show that, not protection (`--beside testpmd` shows it).
 //!
 //! One pair and one set of two unprotected guests live for the whole run, since a boot under TCG takes longer than
 //! most loads. The two unprotected guests do the same at the same time, as the two VMs of a pair do. Only one set
@@ -46,7 +46,7 @@ use load::LOADS;
 use report::{Checkpoints, Results, Trial};
 use site::{Beside, causes};
 
-/// After its last load a pair is left so long before the next wire: longer than the comparator's timeout.
+/// After its last load a pair rests for this time before the next wire: longer than the comparator's timeout.
 const SETTLE: Duration = Duration::from_secs(4);
 
 /// What to measure.

@@ -16,7 +16,7 @@ use crate::pair::{Host, Mode, Pair};
 use crate::wire::{Carried, Direction, Wire};
 use crate::workload::Family;
 
-/// For so long nothing may pass before the next load begins, so that no connection of the last one is at work.
+/// For this time nothing may pass before the next load begins, so that no connection of the last one is at work.
 const SILENCE: Duration = Duration::from_millis(100);
 /// No longer than this is waited for it.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -81,8 +81,8 @@ pub fn inside_checkpoint(
     end(pair, tally)
 }
 
-/// Cancels the next checkpoint so long after its stop; then QEMU is to hear that the peer is lost. Whether it takes
-/// that, and what it said.
+/// Cancels the next checkpoint at this time after its stop; then QEMU is to hear that the peer is lost. Whether it
+/// takes that, and what it said.
 fn cancel(primary: &Guest, after: Duration) -> Result<(bool, String), LabError> {
     if !begins(primary) {
         return Ok((true, "no checkpoint came".to_owned()));

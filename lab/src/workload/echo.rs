@@ -93,7 +93,7 @@ pub fn udp(family: Family, rounds: usize) -> Result<usize, TrafficError> {
     let mut resent = 0;
     let mut buffer = [0; 2048];
     for round in 0..rounds {
-        // The number in front tells a late copy of an earlier datagram.
+        // The number in front identifies a late copy of an earlier datagram.
         let mut datagram = (round as u64).to_be_bytes().to_vec();
         let len = (noise.number() % 1193) as usize;
         datagram.extend(noise.bytes(len));

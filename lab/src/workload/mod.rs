@@ -191,7 +191,7 @@ impl Connection {
         Self::open_within(family, port, what, STALL)
     }
 
-    /// Connects as [`Connection::open`] does, tells `tape` of every byte that comes, and ends when it says so.
+    /// Connects as [`Connection::open`] does, passes every byte that comes to `tape`, and ends when it says so.
     ///
     /// # Errors
     /// [`TrafficError::Io`].

@@ -110,8 +110,8 @@ pub(super) struct Stream {
     arriving_isn: Option<u32>,
     /// P that wait and open a later incarnation.
     openings: u32,
-    /// What P of that incarnation have arrived, and what S of theirs, as far as it tells a SYN that
-    /// comes again from the next one.
+    /// What P of that incarnation have arrived, and what S of theirs, as far as it distinguishes a SYN
+    /// that comes again from the next one.
     arriving: Begun,
     primary_begun: Begun,
     secondary_begun: Begun,

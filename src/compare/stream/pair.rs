@@ -11,7 +11,7 @@ use crate::packet::serial::{at_or_before, max};
 
 impl Stream {
     /// Takes in a P and an S whose headers are equal but for TCP fields. The caller has seen
-    /// [`Hold::primary_room`], and nothing is suspended. Both come back where this is not all there is to
+    /// [`Hold::primary_room`], and nothing is suspended. Returns both where this is not all there is to
     /// them.
     #[inline(always)]
     pub(crate) fn pair_in_order<F: Frame>(

@@ -44,7 +44,7 @@ impl Begun {
 }
 
 impl Stream {
-    /// The PVM's SYN came and tells where the data begins, and the FIN stands, that S with a SYN carried
+    /// The PVM's SYN came and says where the data begins, and the FIN stands, that S with a SYN carried
     /// before.
     pub(super) fn place_early_data<F: Frame>(&mut self, cx: &mut Context<'_, F>, isn: u32) {
         let Some(secondary) = self.secondary_syn else {

@@ -25,7 +25,7 @@ impl Stream {
         w == NIL
     }
 
-    /// Whether it may keep an S where room is left only for flows of which little waits. Before the connection is
+    /// Whether it may keep an S where room is left only for flows with few waiting frames. Before the connection is
     /// established that is one for which a P waits.
     pub(crate) fn waits_little<F: Frame>(&self, hold: &Hold<F>) -> bool {
         let most = match self.established {

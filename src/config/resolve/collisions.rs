@@ -46,7 +46,7 @@ pub(super) fn refuse_collisions(pairs: &[(KeySource, PairSettings)]) -> Result<(
     Ok(())
 }
 
-/// Refuses what pairs at one port cannot have: the port could not tell which of them a frame is for.
+/// Refuses what pairs at one port cannot have: the port could not know which of them a frame is for.
 fn refuse_sharing<'a>(
     place: PortRole,
     port: &PortName,

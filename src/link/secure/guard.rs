@@ -438,7 +438,7 @@ impl Guard {
                 false => self.void(Fault::Second, head),
             };
         }
-        // The next greeting is due at once and tells the sender, who need not have begun.
+        // The next greeting is due at once and notifies the sender, who need not have begun.
         keyed
             .begin(own, &hello, self.role, address, now)
             .map_or(Opened::Consumed, Opened::Begun)

@@ -79,7 +79,7 @@ impl Drop for MacKey {
 
 impl ZeroizeOnDrop for MacKey {}
 
-/// Whether two tags are the same, in a time that does not tell where they differ.
+/// Whether two tags are the same, in a time that does not depend on where they differ.
 #[inline]
 pub(crate) fn same(a: &[u8; TAG], b: &[u8; TAG]) -> bool {
     u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b) == 0

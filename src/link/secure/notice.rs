@@ -47,7 +47,7 @@ impl Fault {
     }
 }
 
-/// Something to tell an operator.
+/// A notice for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A session began with the node at this address.

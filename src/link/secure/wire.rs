@@ -47,7 +47,7 @@ const MAGIC: u16 = 0xc05e;
 const GREETING: usize = ETHERNET + BODY + KEYS * TAG;
 const BODY: usize = 64;
 
-/// The name of a key: public, and telling nothing of it.
+/// The name of a key: public; it reveals nothing of the key.
 pub(super) type KeyName = [u8; 8];
 /// A random number that counts once.
 pub(super) type Nonce = [u8; 16];
@@ -63,7 +63,7 @@ pub enum Role {
     Secondary = 2,
 }
 
-/// What a frame is, as far as its first bytes tell.
+/// What a frame is, as far as its first bytes show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Greeting,

@@ -20,7 +20,7 @@ impl fmt::Display for Address {
 pub(crate) fn warn_of_trust(pair: &PairSettings, log: &Log) {
     if pair.role.link_key() == Some(&LinkKey::Trusted) {
         log.alert(format_args!(
-            "pair {}: --link-key none: anyone who can send a frame on the link can make this VM fall silent, speak \
+            "pair {}: --link-key none: anyone who can send a frame on the link can make this VM fall silent, send \
              uncompared or lose its network to another; make a key with --make-link-key, or let nobody else on \
              that segment (docs/threat-model.md)",
             pair.name
@@ -28,7 +28,7 @@ pub(crate) fn warn_of_trust(pair: &PairSettings, log: &Log) {
     }
 }
 
-/// Tells it.
+/// Logs a notice.
 pub(crate) fn tell(notice: Notice, pair: &PairSettings, log: &Log) {
     let name = &pair.name;
     match notice {

@@ -120,7 +120,7 @@ enum Look {
     Nothing,
     /// All cores go on.
     Report,
-    /// This lcore does not, and so much is left of the service manager's patience. Said once.
+    /// This lcore does not, and this is left of the service manager's time limit. Said once.
     Stalled(u32, Duration),
 }
 

@@ -18,7 +18,7 @@ use crate::dumps;
 use crate::link::Timing;
 use crate::link::secure::{Guard, Identity, Role};
 
-/// What tells the control thread of a guest port's stops and starts.
+/// What reports a guest port's stops and starts to the control thread.
 pub(super) struct GuestWatch {
     pub(super) watch: LinkWatch,
     pub(super) events: Receiver<GuestEvent>,

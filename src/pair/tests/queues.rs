@@ -51,7 +51,7 @@ impl Burst for Frames {
 
 #[derive(Default)]
 pub(super) struct Queues {
-    /// What the control thread tells.
+    /// What the control thread sends.
     pub mail: VecDeque<ToPoll>,
     /// Stops of the guest's ring.
     pub stops: u64,

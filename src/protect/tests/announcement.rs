@@ -1,4 +1,4 @@
-//! What a node tells the network of its VM's place, and when.
+//! What a node announces of its VM's place, and when.
 
 use super::survivor::segment;
 use super::*;

@@ -155,7 +155,7 @@ fn numbers_are_heard_before_the_frame_leaves() {
 }
 
 #[test]
-fn numbers_that_a_node_took_to_its_grave_were_not_heard() {
+fn numbers_lost_with_the_secondary_hold_the_frame_until_a_commit() {
     let mut pair = Pair::protected();
     pair.output(syn(100));
     pair.svm(syn(5_000));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The PVM stops and goes on, as its monitor tells; `pass`: with MIGRATION_PASS in between.
+/// The PVM stops and goes on, as its monitor reports; `pass`: with MIGRATION_PASS in between.
 fn blink(pair: &mut Pair, pass: bool) {
     pair.fence();
     pair.tell(QemuEvent::Stop);

@@ -105,7 +105,7 @@ fn a_fenced_peer_is_certain_and_failover_auto_gives_the_failover_command() {
 }
 
 #[test]
-fn a_secondary_that_has_fenced_the_primary_tells_its_qemu() {
+fn a_secondary_that_has_fenced_the_primary_gives_the_failover_command() {
     let mut pair = pair_with(OnPeerLost::Fence, true);
     pair.secondary.monitor(CONNECTED_SECONDARY);
     pair.silence();

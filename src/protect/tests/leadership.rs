@@ -3,7 +3,7 @@
 use super::survivor::pair_with;
 use super::*;
 
-/// Whether a frame of the link tells who leads.
+/// Whether a frame of the link says who leads.
 fn says_who_leads(frame: &[u8]) -> bool {
     frame.get(DATA_HEADER) == Some(&5)
 }
@@ -39,7 +39,7 @@ fn led_before(linked: bool) -> (Primary<HeapFrame>, Secondary<HeapFrame>, Ticks)
         stops: 1,
         now,
     };
-    // What tells who leads is lost, and all behind it is not heard in its turn.
+    // What says who leads is lost, and all behind it is not heard in its turn.
     for _ in 0..8 {
         while let Some(t) = pair.primary.next_transmit(pair.now) {
             if linked && !says_who_leads(t.bytes()) {
@@ -65,7 +65,7 @@ fn led_before(linked: bool) -> (Primary<HeapFrame>, Secondary<HeapFrame>, Ticks)
 }
 
 #[test]
-fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
+fn a_primary_that_hears_of_the_takeover_never_leads_again() {
     for policy in [OnPeerLost::Hold, OnPeerLost::Release] {
         let mut pair = pair_with(policy, false);
         pair.output(datagram(1));
@@ -99,7 +99,7 @@ fn a_primary_that_hears_of_the_takeover_never_speaks_again() {
 }
 
 #[test]
-fn nothing_opens_on_the_word_of_a_peer_that_has_taken_over() {
+fn nothing_opens_on_an_acknowledgment_of_a_peer_that_has_taken_over() {
     let mut pair = pair_with(OnPeerLost::Hold, false);
     pair.output(syn(100));
     pair.svm(syn(5_000));

@@ -79,7 +79,7 @@ fn setup(boot: u32) -> Setup {
 }
 
 #[test]
-fn nobody_can_tell_the_seeds_of_a_node_from_what_it_says() {
+fn nobody_can_derive_the_seeds_of_a_node_from_what_it_says() {
     // The boot number is in every frame of the link.
     let seeds = |boot| Secondary::<HeapFrame>::new(setup(boot), 0).hash_seeds();
     let mut all = [seeds(7), seeds(7)].concat();

@@ -141,7 +141,7 @@ fn a_resume_that_commits_nothing_lets_the_request_be_repeated() {
     pair.output(datagram(1));
     pair.now += TIMEOUT;
     assert!(pair.request().is_some());
-    // The monitor tells of a stop after which frames were taken: the ring was not up by then.
+    // The monitor reports a stop after which frames were taken: the ring was not up by then.
     pair.tell(QemuEvent::Stop);
     pair.tell(QemuEvent::Pass);
     pair.resume();

@@ -38,7 +38,7 @@ fn a_last_load_without_an_epoch_has_no_offset() {
         pair.released();
         pair.exchange();
         pair.released();
-        // A checkpoint whose end the primary did not live to tell.
+        // A checkpoint whose end the primary died before it could report.
         pair.secondary.guest_stopped(0);
         if reported {
             pair.secondary.monitor(QemuEvent::Stop);
@@ -149,7 +149,7 @@ fn a_ring_that_was_found_to_run_as_its_monitor_went_has_loaded_nothing_more() {
 }
 
 #[test]
-fn a_load_that_the_monitor_tells_late_voids_no_offset() {
+fn a_load_that_the_monitor_reports_late_voids_no_offset() {
     let mut pair = Pair::new().forwards();
     pair.fence();
     pair.tell(QemuEvent::Stop);

@@ -194,7 +194,7 @@ impl World {
             );
         }
         self.check_streams();
-        // A log of one node tells nothing of what another one did in its place.
+        // A log of one node does not show what another one did in its place.
         if self.outcome.takeovers + self.outcome.survivals == 0 {
             let capture = std::mem::take(&mut self.capture);
             capture.check(&mut self.rng);
@@ -379,7 +379,7 @@ impl World {
                 ToControl::Ask(question) => self.qemu.ask_whether_it_runs(question, self.now),
                 ToControl::Record(divergence, epoch) => self.record(&divergence, epoch),
                 ToControl::Cession(news) => self.cession_news(side, news),
-                ToControl::Note(_) => unreachable!("no control thread tells anything"),
+                ToControl::Note(_) => unreachable!("no control thread sends a note"),
                 ToControl::Offset(..) | ToControl::OffsetsEnd { .. } | ToControl::Link(_) => {}
             }
         }

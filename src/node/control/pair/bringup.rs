@@ -19,10 +19,10 @@ use crate::qmp::{Event, RequestFailure, RunState};
 /// Operators that may wait for one and the same bring-up.
 const WAITING: usize = 32;
 
-/// A primary's order waits so long for this node's QEMU, which may have been started a moment before.
+/// A primary's order waits for at most this time for this node's QEMU, which may have been started a moment before.
 const MONITOR: Duration = Duration::from_secs(20);
 
-/// At the node's end QEMU's last reply is waited for so long.
+/// At its end the node waits for QEMU's last reply for at most this time.
 const LAST_REPLY: Duration = Duration::from_secs(2);
 
 /// What there is of a pair's bring-up.
@@ -39,7 +39,7 @@ pub(super) struct PairBringup {
     /// An operator has announced then that this node restarts.
     restarts: Option<Instant>,
     cont_owed: ContOwed,
-    /// The primary's attempt that this node has ended well: the primary may miss the word of it.
+    /// The primary's attempt that this node has ended well: the primary may miss the report of that.
     done: Option<u32>,
 }
 
@@ -131,7 +131,7 @@ impl ControlPair {
         self.bringup.is_announced(now, limit)
     }
 
-    /// A piece of what the peer's control thread tells.
+    /// A piece of what the peer's control thread sends.
     pub(super) fn take_note(&mut self, piece: Piece, now: Instant, log: &Log) {
         let Some(text) = self.bringup.notes.push(piece) else {
             return;
@@ -140,7 +140,7 @@ impl ControlPair {
             log.warning(
                 "note",
                 format_args!(
-                    "pair {}: the peer's node tells something that this release does not understand",
+                    "pair {}: the peer's node sent a message that this release does not understand",
                     self.settings.name
                 ),
             );

@@ -226,7 +226,7 @@ impl ControlPair {
         self.go_on_with_switchover(next, now, log);
     }
 
-    /// Lets a switchover go on, and tells what came of it.
+    /// Lets a switchover go on, and reports its outcome.
     pub(super) fn look_at_cession(&mut self, now: Instant, log: &Log) {
         let (time, state) = (self.cession.time(now), self.facts.state);
         let in_colo = self.migration == Migration::Colo;

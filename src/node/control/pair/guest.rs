@@ -44,7 +44,7 @@ pub(crate) fn guest_events() -> (GuestTeller, Receiver<GuestEvent>) {
 }
 
 impl GuestTeller {
-    /// Tells of an event, in the place of the oldest one where too many wait.
+    /// Reports an event, in the place of the oldest one where too many wait.
     pub(crate) fn tell(&self, event: GuestEvent) {
         let mut event = event;
         while let Err(TrySendError::Full(back)) = self.events.try_send(event) {

@@ -40,7 +40,7 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Tells it at once.
+    /// Sends the outcome at once.
     pub(super) fn answer(self, outcome: Outcome) {
         // Nobody may be there any more.
         let _ = self.reply.send(outcome);
@@ -77,7 +77,7 @@ impl Waiters {
         }
     }
 
-    /// Tells those who have waited for long enough; whether they were the last ones.
+    /// Answers those who have waited for long enough; whether they were the last ones.
     pub(super) fn expire(
         &mut self,
         now: Instant,
@@ -92,7 +92,7 @@ impl Waiters {
         before > 0 && self.list.is_empty()
     }
 
-    /// Tells all. Nobody may be there any more.
+    /// Answers all. Nobody may be there any more.
     pub(super) fn tell(self, outcome: &Outcome) {
         for waiting in self.list {
             let _ = waiting.reply.send(outcome.clone());
@@ -256,8 +256,8 @@ impl Orders {
         checkpoint.waiters.tell(&Ok(outcome));
     }
 
-    /// Gives up a checkpoint that nothing proves, and tells those whose time is over. Whether an announcement is to be
-    /// withdrawn.
+    /// Gives up a checkpoint that nothing proves, and answers those whose time is over. Whether an announcement is to
+    /// be withdrawn.
     pub(super) fn look(&mut self, now: Instant) -> bool {
         let unproven = self.checkpoint.as_ref().is_some_and(|checkpoint| {
             let seen = checkpoint.seen.as_ref();

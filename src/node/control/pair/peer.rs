@@ -1,4 +1,5 @@
-//! What the control thread does about a peer that is lost: fence it, tell QEMU, and keep what a takeover needs.
+//! What the control thread does about a peer that is lost: fence it, give QEMU the failover
+//! command, and keep what a takeover needs.
 
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ impl ControlPair {
         }
     }
 
-    /// Tells the poll core what a fencing command came to, if it has asked for it.
+    /// Reports the outcome of a fencing command to the poll core, if it has asked for it.
     pub(super) fn tell_fenced(&mut self, number: u32, down: bool) {
         if number != OPERATORS {
             self.tell(ToPoll::Fenced { number, down });
