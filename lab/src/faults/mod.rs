@@ -6,7 +6,9 @@
 //! that must not.
 
 mod cluster;
+mod drill;
 mod inject;
+mod moved;
 mod ordered;
 mod plan;
 mod relay;
@@ -15,6 +17,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use moved::{Act, Kill, Task, run as moved};
 pub use ordered::run as ordered;
 pub use plan::Kind;
 pub use report::Tally;
