@@ -7,7 +7,7 @@
 #               table; COUNT=40 for more injections, MATRIX="--only 11.1" for one release
 # make table    the protected pair beside QEMU's own proxy and no protection
 # make bench    everything measured, beside testpmd, QEMU's proxy and unprotected guests, in some
-#               25 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
+#               30 minutes; BENCH=--quick in two, without guests; BENCH="--runs 5 engine ports" parts
 # make dpdk-matrix  builds and runs the tests at ports and of the daemon on each release of DPDK that Debian has, each
 #               in a Debian of its own that is removed again; RELEASES="24.11" for some, LOGS=DIR keeps what was said
 # make fuzz     tries new inputs on the fuzz targets, for TIME=14400 seconds in all; needs cargo-fuzz and a nightly

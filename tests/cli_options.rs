@@ -83,6 +83,7 @@ fn a_primary_has_its_ports_and_the_defaults() {
     assert_eq!((pair.name.as_str(), pair.vm_id), ("vm0", 0));
     assert_eq!(pair.compare_timeout, Duration::from_secs(3));
     assert_eq!((pair.hold_frames.get(), pair.flows.get()), (16384, 65536));
+    assert_eq!(pair.checkpoint_share, 100);
     assert_eq!(pair.role.role(), Role::Primary);
     assert_eq!(
         pair.role.qmp(),
@@ -134,7 +135,7 @@ fn every_option_reaches_the_settings() {
     let settings = settings(&format!(
         "{COMPARE} --qmp [::1]:4444 --compare-timeout=1 --idle-sleep 50 --stall-limit 7 --stats-period 2 \
          --summary s.json --report-dir reports --capture log --capture-limit 3 --raw-secondary --vm-id 65535 --hold-frames 1 \
-         --flows 16777216 --mtu 9000"
+         --flows 16777216 --mtu 9000 --checkpoint-share 30"
     ))
     .expect("complete");
     assert_eq!(settings.process.idle_sleep, Some(Duration::from_micros(50)));
@@ -151,7 +152,7 @@ fn every_option_reaches_the_settings() {
     assert_eq!((pair.name.as_str(), pair.vm_id), ("vm65535", 65535));
     assert_eq!(pair.compare_timeout, Duration::from_millis(1));
     assert_eq!((pair.hold_frames.get(), pair.flows.get()), (1, 16_777_216));
-    assert_eq!(pair.mtu, Some(9000));
+    assert_eq!((pair.mtu, pair.checkpoint_share), (Some(9000), 30));
     let RoleSettings::Compare {
         qmp, raw_secondary, ..
     } = &pair.role

@@ -11,6 +11,8 @@ use pcap_file::PcapError;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
+use crate::certificate::Input;
+use crate::hashing::Hashing;
 use crate::node::Incarnations;
 use crate::report::{Report, Rule, Violation};
 use crate::tcp::{Incarnation, payload, payload_at};
@@ -34,7 +36,7 @@ pub fn check(
         untagged.entry(key).or_default().extend(incarnations);
     }
     let mut number = 0u64;
-    each_frame(path, |bytes| {
+    let input = each_frame(path, |bytes| {
         number += 1;
         if report.violation.is_some() {
             return;
@@ -49,7 +51,11 @@ pub fn check(
         }
         report.client_segments += 1;
         judge(number, &packet, piece, incarnations, report);
-    })
+    })?;
+    report.certificate.inputs.push(input);
+    report.scope.client = true;
+    report.certify();
+    Ok(())
 }
 
 fn judge(
@@ -106,8 +112,8 @@ fn judge(
     });
 }
 
-/// Calls a function with each whole Ethernet frame of a capture.
-fn each_frame(path: &Path, mut tell: impl FnMut(&[u8])) -> Result<(), ClientError> {
+/// Calls a function with each whole Ethernet frame of a capture, and hashes it.
+fn each_frame(path: &Path, mut tell: impl FnMut(&[u8])) -> Result<Input, ClientError> {
     let open = |source| ClientError::Open {
         path: path.to_owned(),
         source,
@@ -121,7 +127,8 @@ fn each_frame(path: &Path, mut tell: impl FnMut(&[u8])) -> Result<(), ClientErro
     let mut magic = [0; 4];
     file.read_exact(&mut magic).map_err(open)?;
     file.rewind().map_err(open)?;
-    if magic == PCAPNG {
+    let file = Hashing::new(file);
+    let rest = if magic == PCAPNG {
         let mut reader = PcapNgReader::new(file).map_err(read)?;
         while let Some(block) = reader.next_block() {
             match block {
@@ -135,6 +142,7 @@ fn each_frame(path: &Path, mut tell: impl FnMut(&[u8])) -> Result<(), ClientErro
                 Err(error) => return Err(read(error)),
             }
         }
+        reader.into_inner()
     } else {
         let mut reader = PcapReader::new(file).map_err(read)?;
         while let Some(packet) = reader.next_packet() {
@@ -145,8 +153,14 @@ fn each_frame(path: &Path, mut tell: impl FnMut(&[u8])) -> Result<(), ClientErro
                 Err(error) => return Err(read(error)),
             }
         }
-    }
-    Ok(())
+        reader.into_reader()
+    };
+    let (bytes, sha256) = rest.finish().map_err(open)?;
+    Ok(Input {
+        file: path.display().to_string(),
+        bytes,
+        sha256,
+    })
 }
 
 /// The client's capture cannot be read.

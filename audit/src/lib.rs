@@ -9,9 +9,11 @@
 //! Of `dpdk_colo` it uses only the packet parser and the flow keys. It must not share the comparator's decisions.
 
 pub mod bytes;
+pub mod certificate;
 pub mod client;
 pub mod datagram;
 pub mod extras;
+mod hashing;
 pub mod node;
 pub mod pair;
 pub mod policy;
@@ -23,5 +25,6 @@ pub mod same;
 pub mod tcp;
 pub mod verdict;
 
+pub use certificate::Certificate;
 pub use pair::{Audit, Options};
 pub use report::{Report, Rule, Violation};

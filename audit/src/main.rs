@@ -18,7 +18,8 @@ const USAGE: &str = "\
 Usage: dpdk-colo-audit --primary DIR [--secondary DIR] [options]
 
 Checks, from what dpdk-colo wrote with --capture, that nothing left the primary (or, after a
-takeover, the secondary) that should not have, and names the first frame that did.
+takeover, the secondary) that should not have, and names the first frame that did. The certificate
+behind the report says what was proved, over which time and by which files.
 
   --primary DIR      the directory that --capture of the primary node, or of a comparator, named
   --secondary DIR    the same of the secondary node; may be the same directory
@@ -26,7 +27,7 @@ takeover, the secondary) that should not have, and names the first frame that di
   --client-pcap FILE a capture taken at the client: every byte of the VM's in it must have left
   --clock-error MS   how far the wall clocks of two hosts may differ; without it R6 is judged only
                      where both nodes ran on one host
-  --json             the report as JSON
+  --json             the report and its certificate as JSON
   -h, --help         print this and exit
 
 Exit status: 0 clean, 1 a violation, 2 a wrong command line, an unreadable file or a gap.
@@ -121,6 +122,6 @@ fn print(report: &Report, json: bool) {
             serde_json::to_string_pretty(report).unwrap_or_default()
         );
     } else {
-        println!("{report}");
+        println!("{report}\n\n{}", report.certificate);
     }
 }

@@ -99,6 +99,8 @@ pub struct Node {
     decided: bool,
     discarded: u64,
     vanished: u64,
+    /// The epoch in which something left last.
+    left_in: Option<u32>,
     /// The time of the record at hand.
     pub now: u64,
     /// Counts of the judged frames.
@@ -129,6 +131,7 @@ impl Node {
             decided: false,
             discarded: 0,
             vanished: 0,
+            left_in: None,
             now: 0,
             judged: Judged::default(),
         }
@@ -199,6 +202,7 @@ impl Node {
             Event::State { state, epoch } => self.state(state, *epoch)?,
             Event::Discarded { frames } => {
                 self.vanished += frames.saturating_sub(self.discarded);
+                self.judged.dropped += frames.saturating_sub(self.discarded);
                 self.discarded = *frames;
             }
             Event::Takeover => {
@@ -392,8 +396,15 @@ impl Node {
             (Flow::Datagrams(flow), _) => flow.left(packet, bytes, &mut cx),
         }?;
         let judged = &mut self.judged;
+        judged.released_bytes += bytes.len() as u64;
+        if self.left_in.replace(self.epoch) != Some(self.epoch) {
+            judged.epochs += 1;
+        }
         match why {
-            Why::Compared => judged.compared += 1,
+            Why::Compared => {
+                judged.compared += 1;
+                judged.compared_bytes += bytes.len() as u64;
+            }
             Why::Committed => judged.committed += 1,
             Why::Open | Why::Announcement => judged.unprotected += 1,
             Why::Policy(rule) => *judged.policy.entry(rule).or_default() += 1,

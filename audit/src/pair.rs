@@ -4,6 +4,7 @@
 //! other one does. Logs of one host share a clock; those of two hosts are ordered by their wall
 //! clocks, whose error the caller must know.
 
+use crate::certificate::{Run, Scope, instant};
 use crate::node::{Incarnations, Node};
 use crate::read::{Ending, Log, ReadError};
 use crate::record::{Body, Event, Place, Record, Role, Start};
@@ -36,6 +37,8 @@ struct Side {
     reports: u64,
     /// A run of it has no end mark, so that loads may be missing.
     cut: bool,
+    /// Its runs, as far as they were judged.
+    judged: Vec<Part>,
 }
 
 /// The side that released last, and since when.
@@ -75,6 +78,7 @@ impl Audit {
                 loads: 0,
                 reports: 0,
                 cut: false,
+                judged: Vec::new(),
             })
             .collect();
         Self {
@@ -103,6 +107,7 @@ impl Audit {
                 self.report.violation = Some(self.violation(side, &record, fault));
                 break;
             }
+            note(&mut self.sides[side], &record);
             self.advance(side)?;
         }
         let releasers = self.sides.iter().filter(|side| side.released).count();
@@ -117,6 +122,21 @@ impl Audit {
                 self.report.judged.add(&node.judged);
             }
         }
+        self.report.scope = Scope {
+            nodes: self.sides.len(),
+            ordered: self.one_clock || self.options.clock_error.is_some(),
+            client: false,
+            connections: connections(&self.incarnations),
+        };
+        for side in self.sides {
+            let runs = side.judged.iter();
+            let runs = runs.map(|part| describe(&side.runs[part.run], *part));
+            self.report.certificate.runs.extend(runs);
+            for log in side.runs {
+                self.report.certificate.inputs.extend(log.close()?);
+            }
+        }
+        self.report.certify();
         Ok((self.report, self.incarnations))
     }
 
@@ -313,6 +333,52 @@ fn begin(side: &mut Side, one_clock: bool, keep: bool) {
     // A restarted node may release by its role on the command line.
     side.may_release |= start.role != Role::Secondary;
     side.node = Some(Node::new(start, keep));
+}
+
+/// What was judged of a run: its place among the side's, its last record's time, and its records.
+#[derive(Clone, Copy)]
+struct Part {
+    run: usize,
+    last: u64,
+    records: u64,
+}
+
+/// Notes that a record of the side's present run was judged.
+fn note(side: &mut Side, record: &Record) {
+    match side.judged.last_mut().filter(|part| part.run == side.run) {
+        Some(part) => (part.last, part.records) = (record.ns, part.records + 1),
+        // The start of the log is a record, too.
+        None => side.judged.push(Part {
+            run: side.run,
+            last: record.ns,
+            records: 2,
+        }),
+    }
+}
+
+/// What was judged of a side's run, in words.
+fn describe(log: &Log, part: Part) -> Run {
+    let start = &log.start;
+    let is_wall = start.wall_ns > 0;
+    let wall = |ns: u64| match is_wall {
+        true => i128::from(ns) + i128::from(start.wall_ns) - i128::from(start.ns),
+        false => i128::from(ns),
+    };
+    Run {
+        log: log.name.clone(),
+        role: start.role.word(),
+        pair: start.pair.clone(),
+        from: instant(wall(start.ns), is_wall),
+        to: instant(wall(part.last), is_wall),
+        ns: part.last.saturating_sub(start.ns),
+        records: part.records,
+    }
+}
+
+/// Connections of which something left.
+fn connections(incarnations: &Incarnations) -> u64 {
+    let all = incarnations.values().flatten();
+    all.filter(|incarnation| incarnation.has_output()).count() as u64
 }
 
 fn time_of(side: &Side, record: &Record) -> i128 {

@@ -36,6 +36,11 @@ impl Ranges {
         }
     }
 
+    /// Whether no number is in here.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first of these numbers that is not in here.
     pub fn first_missing(&self, from: u32, to: u32) -> Option<u32> {
         let around = |&&(first, end): &&(u32, u32)| at_or_before(first, from) && before(from, end);

@@ -13,6 +13,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde::Deserialize;
 
+use crate::certificate::Input;
+use crate::hashing::{self, Hashing};
 use crate::record::{Body, Event, Place, Record, Start};
 
 /// How a log ends.
@@ -39,6 +41,8 @@ pub struct Log {
     /// Who wrote it.
     pub start: Start,
     events: VecDeque<Record>,
+    /// The file that they came from.
+    input: Option<Input>,
     frames: Frames,
     ahead: Option<Record>,
     last: u64,
@@ -50,7 +54,7 @@ enum Frames {
     Memory(VecDeque<Record>),
     File {
         path: PathBuf,
-        reader: Box<PcapNgReader<File>>,
+        reader: Box<PcapNgReader<Hashing<File>>>,
     },
 }
 
@@ -80,6 +84,7 @@ impl Log {
             ended: is(&Event::End),
             lost: false,
             events,
+            input: None,
             frames: Frames::Memory(frames),
             ahead: None,
             last: 0,
@@ -103,6 +108,11 @@ impl Log {
                 .into_owned(),
             start: first_line(path, &text)?,
             events: VecDeque::new(),
+            input: Some(Input {
+                file: path.display().to_string(),
+                bytes: text.len() as u64,
+                sha256: hashing::of(text.as_bytes()),
+            }),
             frames: frames_beside(path)?,
             ahead: None,
             last: 0,
@@ -148,6 +158,18 @@ impl Log {
         };
         self.last += u64::from(next.is_some());
         Ok(next)
+    }
+
+    /// The files that it was read from, each hashed whole.
+    ///
+    /// # Errors
+    /// When the rest of its frames cannot be read.
+    pub fn close(self) -> Result<Vec<Input>, ReadError> {
+        let frames = match self.frames {
+            Frames::Memory(_) => None,
+            Frames::File { path, reader } => Some(close(&path, *reader)?),
+        };
+        Ok(self.input.into_iter().chain(frames).collect())
     }
 
     /// How the log ends, once [`Log::next_record`] has returned all records.
@@ -224,6 +246,21 @@ fn record(
     })
 }
 
+fn close(path: &Path, reader: PcapNgReader<Hashing<File>>) -> Result<Input, ReadError> {
+    let (bytes, sha256) = reader
+        .into_inner()
+        .finish()
+        .map_err(|source| ReadError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(Input {
+        file: path.display().to_string(),
+        bytes,
+        sha256,
+    })
+}
+
 fn first_line(path: &Path, text: &str) -> Result<Start, ReadError> {
     let first = text.lines().next().unwrap_or_default();
     match serde_json::from_str(first) {
@@ -245,7 +282,7 @@ fn frames_beside(path: &Path) -> Result<Frames, ReadError> {
         path: path.clone(),
         source,
     })?;
-    match PcapNgReader::new(file) {
+    match PcapNgReader::new(Hashing::new(file)) {
         Ok(reader) => Ok(Frames::File {
             path,
             reader: Box::new(reader),

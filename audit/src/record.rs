@@ -80,6 +80,17 @@ pub enum Role {
     Compare,
 }
 
+impl Role {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Compare => "compare",
+        }
+    }
+}
+
 /// The numbering of the SVM's segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

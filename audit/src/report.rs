@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::certificate::{Certificate, Scope};
+
 /// A rule of `docs/rules.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Rule {
@@ -92,6 +94,14 @@ pub struct Judged {
     pub masked_again: u64,
     /// Commits seen.
     pub commits: u64,
+    /// Bytes of the frames that left.
+    pub released_bytes: u64,
+    /// Of these, of frames that left because the SVM had sent the same.
+    pub compared_bytes: u64,
+    /// Epochs in which something left.
+    pub epochs: u64,
+    /// Frames that a node dropped because their VM was gone.
+    pub dropped: u64,
 }
 
 impl Judged {
@@ -102,6 +112,10 @@ impl Judged {
         self.committed += other.committed;
         self.unprotected += other.unprotected;
         self.commits += other.commits;
+        self.released_bytes += other.released_bytes;
+        self.compared_bytes += other.compared_bytes;
+        self.epochs += other.epochs;
+        self.dropped += other.dropped;
         for (rule, n) in &other.policy {
             *self.policy.entry(rule.clone()).or_default() += n;
         }
@@ -125,9 +139,19 @@ pub struct Report {
     pub judged: Judged,
     /// Segments of the client's capture that were looked up.
     pub client_segments: u64,
+    /// What was proved, to be archived.
+    pub certificate: Certificate,
+    /// What was given to be judged.
+    #[serde(skip)]
+    pub scope: Scope,
 }
 
 impl Report {
+    /// Writes the certificate for what the report says now.
+    pub fn certify(&mut self) {
+        self.certificate = Certificate::of(self);
+    }
+
     /// The exit status: 0 clean, 1 a violation, 2 not proven.
     pub fn status(&self) -> u8 {
         match (&self.violation, self.unproven.is_empty()) {

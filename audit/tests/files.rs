@@ -313,6 +313,58 @@ fn captures_end_at_a_bound_that_outlives_a_restart() {
 }
 
 #[test]
+fn a_certificate_names_its_inputs_by_their_hashes() {
+    use sha2::{Digest, Sha256};
+
+    let (dir, mut writer) = log();
+    let certificate = |status: i32| -> serde_json::Value {
+        let (found, text) = audit(dir.path(), &["--json"]);
+        assert_eq!(found, status);
+        let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let certificate = report["certificate"].clone();
+        let inputs = certificate["inputs"].as_array().expect("files");
+        assert_eq!(inputs.len(), 2);
+        for input in inputs {
+            let bytes = fs::read(input["file"].as_str().expect("a path")).expect("the file");
+            let hash: String = Sha256::digest(&bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(input["sha256"], hash);
+            assert_eq!(input["bytes"], bytes.len());
+        }
+        certificate
+    };
+    writer.files.flush().expect("written");
+    let cut = certificate(0);
+    assert_eq!(cut["verdict"], "clean");
+    assert_eq!(cut["connections"], 1);
+    assert_eq!(cut["frames"], 2);
+    let run = &cut["runs"][0];
+    assert_eq!(
+        (&run["role"], &run["pair"]),
+        (&"compare".into(), &"vm0".into())
+    );
+    assert!(
+        run["from"].as_str().expect("a time").starts_with("20"),
+        "{run}"
+    );
+
+    // Where a rule is broken, the whole files are hashed all the same.
+    writer.frame(Place::P, &segment(7, b"mine"));
+    writer.frame(Place::Out, &segment(7, b"mine"));
+    for _ in 0..100 {
+        writer.agree(&segment(11, &[7; 1000]));
+    }
+    writer.end();
+    let broken = certificate(1);
+    assert_eq!(broken["verdict"], "violation");
+    assert_eq!(broken["proved"], serde_json::json!([]));
+    let (_, text) = audit(dir.path(), &[]);
+    assert!(text.contains("nothing is proved"), "{text}");
+}
+
+#[test]
 fn nobody_can_guess_the_name_of_a_log() {
     let names: Vec<String> = (0..2)
         .map(|_| {

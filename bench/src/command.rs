@@ -7,7 +7,7 @@ use crate::measure::{Part, Plan};
 
 /// What to type.
 pub const USAGE: &str = "\
-Usage: colo-bench [engine | workers | peer | ports | requests | scale | pair | all]... [options]
+Usage: colo-bench [engine | workers | peer | ports | requests | idle | scale | pair | all]... [options]
        colo-bench seal
        colo-bench instructions [--check | --update] [--file FILE]
 Options:

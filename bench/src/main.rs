@@ -7,9 +7,10 @@
 //! | `peer` | QEMU's own colo-compare |
 //! | `ports` | `dpdk-colo --role compare` on three vhost ports, beside testpmd |
 //! | `requests` | how long it takes from a difference to the checkpoint request |
+//! | `idle` | what the sleep of an idle core adds to the delay |
 //! | `scale` | how costs grow |
 //! | `pair` | real guests under both, beside unprotected ones |
-//! | `all` | these seven, and the targets that they make up |
+//! | `all` | these eight, and the targets that they make up |
 //! | `seal` | what a frame of the link costs with a key, beside `memcpy` and other MACs |
 //! | `instructions` | the engine in instructions, which repeat exactly; for continuous integration |
 //!

@@ -26,6 +26,8 @@ pub enum Part {
     Ports,
     /// Differences, until a checkpoint is asked for.
     Requests,
+    /// What the sleep of an idle core adds.
+    Idle,
     /// How costs grow.
     Scale,
     /// Real guests.
@@ -34,12 +36,13 @@ pub enum Part {
 
 impl Part {
     /// All, in the order in which a round has them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Engine,
         Self::Workers,
         Self::Peer,
         Self::Ports,
         Self::Requests,
+        Self::Idle,
         Self::Scale,
         Self::Pair,
     ];
@@ -52,6 +55,7 @@ impl Part {
             Self::Peer => "peer",
             Self::Ports => "ports",
             Self::Requests => "requests",
+            Self::Idle => "idle",
             Self::Scale => "scale",
             Self::Pair => "pair",
         }
@@ -116,10 +120,10 @@ impl Plan {
     }
 }
 
-/// Measures all that is planned, prints the table and writes the results.
+/// Measures all that is planned, writes the results after each round, and prints the table.
 ///
 /// # Errors
-/// What could not be measured, or a signal.
+/// What could not be measured, or a signal. The rounds before it are in the results' file.
 pub fn run(plan: &Plan) -> Result<(), BenchError> {
     interrupt::catch()?;
     let began = Instant::now();
@@ -130,7 +134,6 @@ pub fn run(plan: &Plan) -> Result<(), BenchError> {
             quick: plan.quick,
         },
     )?;
-    let machine = Machine::look(&fixture);
     let earlier = match plan.add {
         true => Earlier::read(&plan.json)?,
         false => Earlier::default(),
@@ -138,34 +141,42 @@ pub fn run(plan: &Plan) -> Result<(), BenchError> {
     let mut samples = Samples::default();
     let figures = &earlier.figures;
     figures.iter().for_each(|figure| samples.add_figure(figure));
-    let seeds = (0..plan.rounds).map(|round| plan.seed(round));
+    let mut report = Report {
+        machine: Machine::look(&fixture),
+        quick: plan.quick,
+        seeds: earlier.seeds,
+        seconds: earlier.seconds,
+        figures: Vec::new(),
+        targets: Vec::new(),
+    };
     for round in 0..plan.rounds {
         fixture.effort.seed = plan.seed(round);
-        for part in &plan.parts {
-            say(format_args!(
-                "round {} of {}, seed {}: {}",
-                round + 1,
-                plan.rounds,
-                fixture.effort.seed,
-                part.name()
-            ));
-            let figures = run_part(*part, plan, &fixture)?;
-            figures.iter().for_each(|figure| samples.add_figure(figure));
-        }
+        let figures = run_round(round, plan, &fixture)?;
+        figures.iter().for_each(|figure| samples.add_figure(figure));
+        report.seeds.push(fixture.effort.seed);
+        report.seconds = earlier.seconds + began.elapsed().as_secs();
+        report.figures = samples.figures();
+        report.targets = targets::judge(&report.figures);
+        report.write(&plan.json)?;
     }
-    let figures = samples.into_figures();
-    let report = Report {
-        machine,
-        quick: plan.quick,
-        seeds: earlier.seeds.into_iter().chain(seeds).collect(),
-        seconds: earlier.seconds + began.elapsed().as_secs(),
-        targets: targets::judge(&figures),
-        figures,
-    };
     print!("{report}");
-    report.write(&plan.json)?;
     say(format_args!("results are in {}", plan.json.display()));
     Ok(())
+}
+
+fn run_round(round: usize, plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
+    let mut figures = Vec::new();
+    for part in &plan.parts {
+        say(format_args!(
+            "round {} of {}, seed {}: {}",
+            round + 1,
+            plan.rounds,
+            fixture.effort.seed,
+            part.name()
+        ));
+        figures.extend(run_part(*part, plan, fixture)?);
+    }
+    Ok(figures)
 }
 
 fn run_part(part: Part, plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
@@ -174,6 +185,7 @@ fn run_part(part: Part, plan: &Plan, fixture: &Fixture) -> Result<Vec<Figure>, B
         Part::Workers => run_workers(plan, fixture),
         Part::Ports => ports::run(fixture),
         Part::Requests => ports::requests(fixture),
+        Part::Idle => ports::idle(fixture),
         Part::Peer => peer::run(fixture),
         Part::Pair => pair::run(fixture),
         Part::Scale => scale::run(fixture),

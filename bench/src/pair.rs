@@ -40,7 +40,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     table(fixture, &rows, &[], "", &mut samples)?;
     let plain = ["--no-offloads"];
     table(fixture, &["pair"], &plain, "-no-offloads", &mut samples)?;
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 /// Some rows of the lab's table; `suffix` goes behind their names.

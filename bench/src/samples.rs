@@ -26,9 +26,11 @@ impl Samples {
     }
 
     /// One figure for each name.
-    pub fn into_figures(self) -> Vec<Figure> {
-        let figure = |(name, unit, values)| Figure::of(name, unit, values);
-        self.0.into_iter().map(figure).collect()
+    pub fn figures(&self) -> Vec<Figure> {
+        let samples = self.0.iter().cloned();
+        samples
+            .map(|(name, unit, values)| Figure::of(name, unit, values))
+            .collect()
     }
 }
 
@@ -48,7 +50,7 @@ mod tests {
         for (name, value) in [("a", 1.0), ("b", 5.0), ("a", 3.0)] {
             samples.add(name, "x", value);
         }
-        let figures = samples.into_figures();
+        let figures = samples.figures();
         assert_eq!(figures.len(), 2);
         assert_eq!((figures[0].min, figures[0].median), (1.0, 2.0));
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub const EXIT_STATUS: &str = "\
 Exit status, as OCF resource agents have it:
   0  done; of status: the node runs and its VM does not lead
-  1  refused, failed or not in time; of doctor: something is wrong
+  1  refused, failed or not in time; of doctor: something is wrong; of compare: a capture is of no use
   2  wrong words, or no such pair
   7  no node runs there
   8  of status: the node runs and its VM leads
@@ -144,6 +144,9 @@ pub enum Task {
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         since: Option<Duration>,
     },
+    /// Compare what two captured guests sent, and predict what a pair of them would hold and which checkpoints it would
+    /// make; asks no node
+    Compare(crate::compare::Words),
     /// Examine this host, its node and its QEMU: what is wrong, where, and what to do
     Doctor(crate::doctor::Words),
     /// Print a completion script for a shell
@@ -315,7 +318,9 @@ impl Args {
                 };
                 ("why", arguments, pair)
             }
-            Task::Doctor(_) | Task::Completions { .. } | Task::Man => ("status", json!({}), &None),
+            Task::Compare(_) | Task::Doctor(_) | Task::Completions { .. } | Task::Man => {
+                ("status", json!({}), &None)
+            }
         };
         if let Some(pair) = pair {
             arguments["pair"] = json!(pair);

@@ -1,9 +1,11 @@
-//! The program `coloctl`: one request to a running `dpdk-colo`, and its reply for a reader or a program.
+//! The program `coloctl`: one request to a running `dpdk-colo`, and its reply for a reader or a program. `compare` and
+//! parts of `doctor` ask no node.
 //!
 //! Exit status: see [`args::EXIT_STATUS`], which `--help` and the man page show.
 
 mod args;
 mod client;
+mod compare;
 mod doctor;
 mod place;
 mod progress;
@@ -34,6 +36,8 @@ enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Doctor(#[from] doctor::DoctorError),
+    #[error(transparent)]
+    Compare(#[from] compare::CompareError),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -46,7 +50,8 @@ impl Failure {
                 NOT_RUNNING
             }
             Self::Doctor(error) => error.status(),
-            Self::Place(_) | Self::Client(_) | Self::Write(_) => FAILED,
+            Self::Compare(error) if error.is_usage() => WRONG,
+            Self::Place(_) | Self::Client(_) | Self::Compare(_) | Self::Write(_) => FAILED,
         }
     }
 }
@@ -71,6 +76,10 @@ fn run(args: &Args) -> Result<u8, Failure> {
         }
         Task::Man => {
             args::man(out)?;
+            return Ok(0);
+        }
+        Task::Compare(words) => {
+            compare::run(words, args.json, out)?;
             return Ok(0);
         }
         Task::Doctor(words) => return Ok(doctor::run(args, words, out)?),

@@ -22,7 +22,14 @@ pub fn run(program: &Path, dir: &Path) -> Result<String, LabError> {
         .arg(&capture)
         .output()
         .map_err(LabError::file(program))?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let said = String::from_utf8_lossy(&output.stdout);
+    // The certificate is for archives.
+    let said = said
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     if output.status.success() {
         Ok(said.replace('\n', "; "))
     } else {

@@ -15,6 +15,7 @@
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
 //! | `idle` | measures what a pair costs that does nothing, and what the sleep of its nodes adds |
 //! | `paths` | counts which way through the comparator the output of real loads takes |
+//! | `predict` | compares the checkpoints that `coloctl compare` predicts with those that pairs made |
 //! | `run` | runs a command of the user's beside a protected pair |
 //! | `captures` | runs the comparator over any captures and judges what it releases; needs no guest |
 //! | `table` | measures QEMU's own proxy, the protected pair and an unprotected guest |
@@ -42,6 +43,7 @@ mod node;
 mod operator;
 mod pair;
 mod paths;
+mod predict;
 mod process;
 mod progress;
 mod qemu;
@@ -76,6 +78,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
        colo-lab idle  --bin FILE [options]    what an idle pair costs, by --idle-sleep of its nodes
        colo-lab paths --bin FILE [options]    count the comparator's paths under real loads
+       colo-lab predict --bin FILE --audit FILE [options]  let coloctl (beside FILE) predict the checkpoints of pairs
        colo-lab run   --bin FILE [options] -- COMMAND   run a command in the client's namespace beside a pair
        colo-lab captures DIR [options]        run the comparator over all captures below DIR, and judge it
        colo-lab table [--bin FILE] [options]  compare with QEMU's own proxy and no protection
@@ -87,11 +90,12 @@ Options:
   --audit FILE   the dpdk-colo-audit program: check, run, short, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
-                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover, unprotect: what is killed (primary-qemu,
-                 secondary-qemu, primary-node, secondary-node); may be repeated
+                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover, unprotect: what
+                 is killed (primary-qemu, secondary-qemu, primary-node, secondary-node); may be repeated
   --brief        table: with TCP timestamps only
-  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks: how many seconds (120); captures: frames of each that are
-                 taken (2000); operator: how many rounds (5); switchover, unprotect: how many more orders with a kill in their midst (0)
+  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks, predict: how many seconds (120; 60); captures: frames of each that are
+                 taken (2000); operator: how many rounds (5); switchover, unprotect: how many more orders with a kill in
+                 their midst (0)
   --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5);
                  switchover, unprotect: how often it is ordered (5)
   --pages N      loss: how many pages of 300 kB (200)
@@ -125,6 +129,8 @@ const OF_EACH: usize = 8;
 const OF_EACH_SEED: u64 = 3000;
 /// Seconds of each load of `masks` by default.
 const MASK_SECONDS: usize = 120;
+/// The same of `predict`.
+const PREDICT_SECONDS: usize = 60;
 /// Connections of `short` by default.
 const CONNECTIONS: usize = 10_000;
 
@@ -185,6 +191,7 @@ enum Command {
     Matrix,
     Operator,
     Paths,
+    Predict,
     Protect,
     Run,
     Short,
@@ -266,6 +273,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
                     Some("paths") => Command::Paths,
+                    Some("predict") => Command::Predict,
                     Some("protect") => Command::Protect,
                     Some("run") => Command::Run,
                     Some("short") => Command::Short,
@@ -315,6 +323,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Matrix
             | Command::Operator
             | Command::Paths
+            | Command::Predict
             | Command::Protect
             | Command::Run
             | Command::Short
@@ -401,6 +410,10 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         }
         (Command::Idle, Some(bin)) => idle::run(&host, bin).map(|()| true),
         (Command::Paths, Some(bin)) => paths::run(&host, bin).map(|()| true),
+        (Command::Predict, Some(bin)) => {
+            let seconds = arguments.count.unwrap_or(PREDICT_SECONDS) as u64;
+            predict::run(&host, &bin, seconds)
+        }
         (Command::Operator, Some(bin)) => {
             operator::run(&host, bin, arguments.count.unwrap_or(OPERATOR_ROUNDS))
         }

@@ -71,6 +71,8 @@ Control:
 Bounds:
   --hold-frames N        frames held for the VM pair (default 16384)
   --flows N              flows that the table can hold (default 65536)
+  --checkpoint-share N   percent of the time for which checkpoints for differences may stop the
+                         VM (default 100: no limit); a difference then waits 1 s at most
   --idle-sleep US        longest sleep of a poll core that has no work (default 250; 0: never
                          sleep, for cores of their own)
   --stall-limit S        end this process when QEMU has waited so long for a poll core that

@@ -105,6 +105,19 @@ impl File {
         })
     }
 
+    /// The rules of a pair: those of all pairs, and those of the named one or of the only one. `None` if there is no
+    /// pair of that name.
+    pub fn policy_of(&self, pair: Option<&str>) -> Option<Vec<PolicyRule>> {
+        let mut tables = self.pair.iter();
+        let own = match (pair, self.pair.len()) {
+            (Some(_), _) => Some(tables.find(|table| table.name.as_deref() == pair)?),
+            (None, 1) => tables.next(),
+            (None, _) => None,
+        };
+        let own = own.into_iter().flat_map(|table| &table.policy);
+        Some(self.policy.iter().chain(own).cloned().collect())
+    }
+
     /// The keys of the process.
     pub fn process_keys(&self) -> ProcessKeys {
         ProcessKeys {

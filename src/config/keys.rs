@@ -19,6 +19,8 @@ pub type StatsPeriod = Bounded<0, 86_400>;
 pub type VmId = Bounded<0, 65_535>;
 /// Age that asks for a checkpoint, in milliseconds.
 pub type CompareTimeout = Bounded<1, 3_600_000>;
+/// Percent of the time for which checkpoints may stop the VM.
+pub type CheckpointShare = Bounded<1, 100>;
 /// MTU of the network in bytes: from the least of IPv4 (RFC 791) to what switches carry.
 pub type Mtu = Bounded<68, 9216>;
 /// Bound on held frames.
@@ -109,6 +111,8 @@ macro_rules! pair_keys {
             raw_secondary: bool = "raw-secondary", flag, Comparator, All;
             /// Milliseconds.
             compare_timeout: super::keys::CompareTimeout = "compare-timeout", value, Any, All;
+            /// Percent.
+            checkpoint_share: super::keys::CheckpointShare = "checkpoint-share", value, Any, All;
             /// Bytes.
             mtu: super::keys::Mtu = "mtu", value, Any, All;
             /// Frames.

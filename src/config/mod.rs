@@ -9,6 +9,7 @@
 
 mod control;
 mod failover;
+mod fault;
 mod file;
 mod heartbeat_udp;
 pub mod keys;
@@ -28,6 +29,7 @@ pub use failover::{
     FailoverMode, FailoverModeError, FailoverSettings, HeartbeatLoss, HeartbeatLossError,
     OnPeerLost, OnPeerLostError,
 };
+pub use fault::{KeySource, PairFault, SettingsError};
 pub use file::{ConfigError, File, PairTable};
 pub use heartbeat_udp::{HeartbeatUdp, HeartbeatUdpError};
 pub(crate) use keys::pair_keys;
@@ -38,7 +40,7 @@ pub use macs::{Macs, MacsError};
 pub use mask::{MaskError, MaskExtent, MaskRule};
 pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use policy::{PolicyRule, Prefix, PrefixError, Protocol, RuleError, RuleName};
-pub use resolve::{KeySource, PairFault, SettingsError, resolve};
+pub use resolve::resolve;
 pub use sharing::Sharing;
 pub use value::{Bounded, OutOfRange, PortName, PortNameError, UnknownRole};
 
@@ -124,6 +126,8 @@ pub struct PairSettings {
     /// Age at which an unmatched frame of the PVM asks for a checkpoint, in whole milliseconds,
     /// at least 1 ms. A secondary compares nothing and does not use it.
     pub compare_timeout: Duration,
+    /// Percent of the time for which checkpoints for differences may stop the VM, from 1 to 100; 100 is no limit.
+    pub checkpoint_share: u8,
     /// The MTU in bytes of the ports to the network, of a comparator all its ports; `None` for what
     /// each device has.
     pub mtu: Option<u16>,

@@ -73,6 +73,10 @@ fn fixed_keys<'a>(
         ("vm-id", is.vm_id == was.vm_id),
         ("role, ports, qmp or link-key", is.role == was.role),
         ("mac", is.macs == was.macs),
+        (
+            "checkpoint-share",
+            is.checkpoint_share == was.checkpoint_share,
+        ),
         ("mtu", is.mtu == was.mtu),
         ("hold-frames", is.hold_frames == was.hold_frames),
         ("flows", is.flows == was.flows),

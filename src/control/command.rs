@@ -388,8 +388,8 @@ fn setting(OfSet { pair, name, value }: OfSet) -> Result<Command, Fault> {
         "role" | "guest" | "uplink" | "link" | "link-key" | "qmp" | "vm-id" | "primary-in"
         | "secondary-in" | "out" | "raw-secondary" | "control" | "control-group" | "metrics"
         | "migrate-listen" | "nbd-listen" => "ports, keys and sockets are opened at the start only",
-        "stats-period" | "summary" | "report-dir" | "capture" | "capture-limit" | "stall-limit"
-        | "config" => "it is read at the start only",
+        "checkpoint-share" | "stats-period" | "summary" | "report-dir" | "capture"
+        | "capture-limit" | "stall-limit" | "config" => "it is read at the start only",
         _ => return Err(Fault::UnknownParameter(name)),
     };
     Err(Fault::Fixed { name, why })

@@ -10,6 +10,8 @@ use crate::protect::{CessionNews, State};
 const ANSWER: u64 = 10_000;
 /// A checkpoint that is under way ends within this, or the order fails.
 const CHECKPOINT: u64 = 15_000;
+/// The poll core falls silent within this longer: what is free to leave goes out of an uplink that takes frames.
+const SILENCE: u64 = 10_000;
 /// A QEMU that was given `quit` has ended by then.
 const QUIT: u64 = 10_000;
 
@@ -142,6 +144,13 @@ impl Switchover {
                     state.word()
                 ))),
             },
+            // What is not written down can be taken back.
+            Stage::Silences if waited >= CHECKPOINT + SILENCE => {
+                self.end(Err(
+                    "the uplink has not taken what was free to leave; see status, and the uplink's link".to_owned(),
+                ));
+                return Some(Next::TakeBack);
+            }
             Stage::Quits if waited >= QUIT => self.end(Ok(false)),
             _ => {}
         }
@@ -307,6 +316,20 @@ mod tests {
         assert_eq!(it.news(CessionNews::NotNow, 10), None);
         it.look(State::Checkpointing, true, 5 + CHECKPOINT);
         assert!(it.take_outcome().is_some(), "not for ever");
+    }
+
+    #[test]
+    fn an_uplink_that_takes_nothing_is_not_waited_for_for_ever() {
+        let mut it = silences();
+        let late = 5 + CHECKPOINT + SILENCE;
+        assert_eq!(it.look(State::PeerLost, true, late - 1), None);
+        assert_eq!(it.look(State::PeerLost, true, late), Some(Next::TakeBack));
+        assert!(it.take_outcome().is_some_and(|end| end.is_err()));
+        assert_eq!(
+            it.news(CessionNews::Silent, late + 1),
+            None,
+            "nothing is written"
+        );
     }
 
     #[test]

@@ -182,6 +182,7 @@ pub(crate) fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
 /// Requests, commits and the causes that the comparator does not count.
 fn checkpoints(writer: &Writer, checkpoints: &Checkpoints) {
     writer.set(Counter::Requests, checkpoints.requested());
+    writer.set(Counter::DelayedRequests, checkpoints.delayed());
     writer.set(Counter::Commits, checkpoints.committed_count());
     writer.set(
         Counter::UnprovenStops,

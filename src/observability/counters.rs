@@ -151,6 +151,8 @@ counters! {
     HeldMax = "held_max", Node(Level("frames")), Sum;
     /// Checkpoints asked for.
     Requests = "requested", Checkpoint(Total("")), Sum;
+    /// Requests that waited until the VM had run for its share of the time.
+    DelayedRequests = "delayed", Checkpoint(Total("")), Sum;
     /// Checkpoints whose commit was seen.
     Commits = "committed", Checkpoint(Total("")), Sum;
     /// Stops in a row since the last commit that nothing has proven to be a checkpoint.

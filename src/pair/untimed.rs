@@ -4,7 +4,7 @@
 use crate::compare::{Limits, Numbers, Policy};
 use crate::frame::Ticks;
 use crate::link::{Endpoint, Timing};
-use crate::protect::{Failover, Migration, OnPeerLost, QemuEvent, Setup};
+use crate::protect::{CheckpointShare, Failover, Migration, OnPeerLost, QemuEvent, Setup};
 
 use super::Times;
 
@@ -66,6 +66,7 @@ pub fn setup(room: Room) -> Setup {
         numbers: Numbers::Translated,
         policy: Policy::default(),
         repeat: NEVER,
+        checkpoint_share: CheckpointShare::ALL,
         evidence: NEVER,
         connections: room.flows,
         failover: Failover {

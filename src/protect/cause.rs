@@ -64,17 +64,25 @@ impl Cause {
         differences.chain(OTHERS.iter().copied())
     }
 
+    /// Whether the governor may let it wait: what differs stays held. What makes comparing impossible, and a bound that
+    /// is reached, cannot wait.
+    pub(super) fn may_wait(self) -> bool {
+        matches!(self, Cause::Difference(reason) if !is_bound(reason))
+    }
+
     /// Whether the comparator counts it among its divergences: it does where two frames differ or
     /// one is missing, but knows nothing of full bounds and of other cores.
     pub fn is_counted_by_comparator(self) -> bool {
-        match self {
-            Cause::Difference(reason) => !matches!(
-                reason,
-                Reason::HoldFull | Reason::SecondaryOverflow | Reason::WorkerStalled
-            ),
-            _ => false,
-        }
+        matches!(self, Cause::Difference(reason) if !is_bound(reason))
     }
+}
+
+/// Whether it is no difference of frames, but a full bound or another core's.
+fn is_bound(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::HoldFull | Reason::SecondaryOverflow | Reason::WorkerStalled
+    )
 }
 
 #[cfg(test)]

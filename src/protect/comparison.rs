@@ -22,7 +22,7 @@ impl<F: Frame> Comparison<F> {
     pub(super) fn new(setup: Setup, ends: Vec<DispatcherEnd<F>>, table: RedirectionTable) -> Self {
         Self {
             comparator: Dispatcher::new(setup.limits, setup.numbers, setup.policy, ends, table),
-            checkpoints: Checkpoints::new(setup.repeat),
+            checkpoints: Checkpoints::new(setup.repeat, setup.checkpoint_share),
             record: None,
             unrecorded: 0,
             discarded: 0,

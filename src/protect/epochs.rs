@@ -324,11 +324,11 @@ impl<F: Frame> Epochs<F> {
             }
             QemuEvent::Disconnected => {
                 self.qemu.disconnected();
-                self.output.checkpoints_mut().retry();
+                self.output.checkpoints_mut().disconnected();
                 self.stops.forget();
             }
             QemuEvent::Stop => {
-                self.output.checkpoints_mut().stopped();
+                self.output.checkpoints_mut().stopped(now);
                 self.stops.vm_stopped();
             }
             QemuEvent::Pass => self.stops.pass(),
@@ -379,6 +379,7 @@ impl<F: Frame> Epochs<F> {
 
     /// The VM runs again.
     fn resumed(&mut self, link: &mut PeerLink, now: Ticks) {
+        self.output.checkpoints_mut().resumed(now);
         let takes = match self.output.mode() {
             _ if !self.qemu.in_colo() => Takes::Nothing,
             Mode::Off => Takes::First,

@@ -13,6 +13,7 @@ mod comparison;
 mod coverage;
 mod epoch_notice;
 mod epochs;
+mod governor;
 mod groups;
 mod handshake_gate;
 mod input_mirror;
@@ -45,6 +46,7 @@ pub use cause::{CAUSES, Cause};
 pub use cession::CessionNews;
 pub use comparison::Comparison;
 pub use epochs::Epochs;
+pub use governor::CheckpointShare;
 pub use load_reports::Reports;
 pub use peer::{Action, Failover, OnPeerLost};
 pub(crate) use peer_link::PeerLink;
@@ -129,6 +131,8 @@ pub struct Setup {
     pub policy: Policy,
     /// A request that no STOP follows is repeated after this.
     pub repeat: Ticks,
+    /// For how much of the time checkpoints may stop the VM.
+    pub checkpoint_share: CheckpointShare,
     /// The PVM's ring waits so long for the secondary's report of a load.
     pub evidence: Ticks,
     /// Connections that the rewriter knows at a time.

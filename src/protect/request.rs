@@ -1,6 +1,8 @@
-//! Checkpoint requests: one outstanding at a time, repeated if no STOP follows (rule R9).
+//! Checkpoint requests: one outstanding at a time, repeated if no STOP follows, and none for a difference that the
+//! governor lets wait (rule R9).
 
 use super::cause::{CAUSES, Cause};
+use super::governor::{CheckpointShare, Governor};
 use crate::flow::FlowKey;
 use crate::frame::Ticks;
 
@@ -40,6 +42,12 @@ struct Outstanding {
 #[derive(Debug)]
 pub struct Checkpoints {
     wanted: Option<Wanted>,
+    /// One of the causes since the last commit cannot wait.
+    urgent: bool,
+    governor: Governor,
+    /// The governor lets the wanted one wait.
+    waits: bool,
+    delayed: u64,
     outstanding: Option<Outstanding>,
     repeat: Ticks,
     /// Stops in a row that nothing has proven, since the last commit.
@@ -54,9 +62,13 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// No request yet; one that no STOP follows is repeated after `repeat`.
-    pub(super) fn new(repeat: Ticks) -> Self {
+    pub(super) fn new(repeat: Ticks, share: CheckpointShare) -> Self {
         Self {
             wanted: None,
+            urgent: false,
+            governor: Governor::new(share),
+            waits: false,
+            delayed: 0,
             outstanding: None,
             repeat,
             unproven: 0,
@@ -84,6 +96,7 @@ impl Checkpoints {
 
     /// The same for a cause that is counted elsewhere.
     pub(super) fn want_uncounted(&mut self, cause: Cause, flow: Option<FlowKey>, seen: Ticks) {
+        self.urgent |= !cause.may_wait();
         self.wanted.get_or_insert(Wanted { cause, flow, seen });
     }
 
@@ -99,6 +112,10 @@ impl Checkpoints {
             .outstanding
             .is_some_and(|o| o.stopped || now.saturating_sub(o.asked) < self.repeat);
         if !able || waits || now < self.not_before {
+            return None;
+        }
+        if !self.urgent && now < self.governor.not_before() {
+            self.delayed += u64::from(!std::mem::replace(&mut self.waits, true));
             return None;
         }
         let token = self.next_token;
@@ -117,10 +134,22 @@ impl Checkpoints {
     }
 
     /// A STOP came: the request, if there was one, is being served.
-    pub(super) fn stopped(&mut self) {
+    pub(super) fn stopped(&mut self, now: Ticks) {
+        self.governor.stopped(now);
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.stopped = true;
         }
+    }
+
+    /// A RESUME came.
+    pub(super) fn resumed(&mut self, now: Ticks) {
+        self.governor.resumed(now);
+    }
+
+    /// The monitor is gone.
+    pub(super) fn disconnected(&mut self) {
+        self.governor.forget();
+        self.retry();
     }
 
     /// The VM goes on, and what the stop was is not known yet.
@@ -140,6 +169,7 @@ impl Checkpoints {
     /// Nothing is wanted any more.
     pub(super) fn settle(&mut self) {
         self.wanted = None;
+        (self.urgent, self.waits) = (false, false);
         self.outstanding = None;
     }
 
@@ -168,6 +198,11 @@ impl Checkpoints {
         self.unproven
     }
 
+    /// Requests that waited for the VM to run for its share of the time.
+    pub fn delayed(&self) -> u64 {
+        self.delayed
+    }
+
     /// Requests written.
     pub fn requested(&self) -> u64 {
         self.requested
@@ -192,7 +227,7 @@ mod tests {
     #[test]
     fn a_request_and_its_repetition_name_the_flow_of_the_first_cause() {
         let flow = |port| FlowKey::tcp(([10, 0, 0, 2], port).into(), ([10, 0, 0, 1], 9).into());
-        let mut checkpoints = Checkpoints::new(10);
+        let mut checkpoints = Checkpoints::new(10, CheckpointShare::ALL);
         let payload = Cause::Difference(Reason::Payload);
         checkpoints.want_for(payload, Some(flow(80)), 1);
         checkpoints.want_for(payload, Some(flow(81)), 2);
@@ -208,5 +243,39 @@ mod tests {
         checkpoints.want(Cause::InputLost, 20);
         let request = checkpoints.next(21, true).expect("one is due");
         assert_eq!((request.cause, request.flow), (Cause::InputLost, None));
+    }
+
+    #[test]
+    fn a_difference_waits_for_the_vms_share_and_nothing_else_does() {
+        let share = CheckpointShare {
+            percent: 25,
+            most: 1_000,
+        };
+        let payload = Cause::Difference(Reason::Payload);
+        for (later, due) in [
+            (None, 160),
+            (Some(payload), 160),
+            (Some(Cause::Difference(Reason::HoldFull)), 115),
+            (Some(Cause::InputLost), 115),
+        ] {
+            let mut checkpoints = Checkpoints::new(10, share);
+            checkpoints.want(payload, 90);
+            assert!(checkpoints.next(90, true).is_some(), "the first one");
+            checkpoints.stopped(100);
+            checkpoints.resumed(115);
+            checkpoints.committed();
+            checkpoints.want(payload, 115);
+            later
+                .into_iter()
+                .for_each(|cause| checkpoints.want(cause, 115));
+            for now in [115, 159, 160] {
+                let asked = checkpoints.next(now, true).is_some();
+                assert_eq!(asked, now == due, "{later:?} at {now}");
+                if asked {
+                    break;
+                }
+            }
+            assert_eq!(checkpoints.delayed(), u64::from(due > 115));
+        }
     }
 }

@@ -296,18 +296,15 @@ impl<F: Frame> Secondary<F> {
                 migration, leads, ..
             } => {
                 self.qemu.connected();
+                self.ring.connected();
                 self.reporter.connected();
                 self.send_whether_it_reports();
                 self.leads = leads && migration == Migration::Colo;
-                // A takeover stops the ring once, too.
-                let certain = u32::from(migration == Migration::Completed);
-                if self.ring.is_unexplained(certain) {
-                    self.load();
-                }
                 self.migrated(migration);
             }
             QemuEvent::Disconnected => {
                 self.qemu.disconnected();
+                self.ring.disconnected();
                 self.reporter.disconnected();
                 self.send_whether_it_reports();
                 self.send_loss();
@@ -318,11 +315,11 @@ impl<F: Frame> Secondary<F> {
                 self.ended = self.qemu.in_colo();
             }
             QemuEvent::Resume => {
-                self.ring.explain();
                 let takes_loads = self.follows() && !self.ended;
                 self.reporter.resumed(takes_loads, &mut self.link.end);
+                let taken_over = self.has_taken_over();
                 // The state came with a checkpoint, or with the migration that began it all.
-                if self.qemu.migration() != Migration::Completed {
+                if self.ring.explain(taken_over) || !taken_over {
                     self.load();
                 }
             }
@@ -333,15 +330,18 @@ impl<F: Frame> Secondary<F> {
             } => {
                 self.migrated(migration);
                 if running && stops == self.ring.stops() {
-                    self.ring.explain();
+                    if self.ring.explain(self.has_taken_over()) {
+                        self.load();
+                    }
                     self.reporter.all_reported();
                     self.start();
                 }
             }
             QemuEvent::StartedWithoutMonitor { stops } => {
                 if stops == self.ring.stops() {
-                    self.ring.explain();
-                    self.load();
+                    if self.ring.presume(self.has_taken_over()) {
+                        self.load();
+                    }
                     self.start();
                 }
             }
@@ -362,6 +362,14 @@ impl<F: Frame> Secondary<F> {
             self.succession.forget();
         }
         self.covers &= migration == Migration::Colo;
+        if self.has_taken_over() && self.ring.refute_presumption() {
+            self.epoch.unload();
+        }
+    }
+
+    /// Whether QEMU has left COLO to go on with this VM.
+    fn has_taken_over(&self) -> bool {
+        self.qemu.migration() == Migration::Completed
     }
 
     fn send_whether_it_reports(&mut self) {
@@ -394,7 +402,7 @@ impl<F: Frame> Secondary<F> {
     /// Whether it is certain that this VM goes on: its QEMU got the failover command, or leads a pair already. What the
     /// network sends to it from now on waits for its ring.
     pub fn is_chosen(&self) -> bool {
-        self.qemu.migration() == Migration::Completed || self.leads
+        self.has_taken_over() || self.leads
     }
 
     /// Whether the SVM could go on in the PVM's place without loss, once the PVM certainly sends nothing: it has loaded

@@ -117,14 +117,14 @@ impl<F: Frame> Standalone<F> {
             QemuEvent::Disconnected => {
                 self.qemu.disconnected();
                 self.pass = false;
-                self.comparison.checkpoints.retry();
+                self.comparison.checkpoints.disconnected();
                 if self.qemu.in_colo() {
                     // Checkpoints that nobody tells of would mix the epochs (rule R8).
                     self.comparison.comparator.suspend();
                 }
             }
             QemuEvent::Stop => {
-                self.comparison.checkpoints.stopped();
+                self.comparison.checkpoints.stopped(now);
                 self.comparison.comparator.fence();
                 self.stopped = true;
                 self.pass = false;
@@ -135,6 +135,7 @@ impl<F: Frame> Standalone<F> {
             }
             QemuEvent::Resume if self.stopped => {
                 self.stopped = false;
+                self.comparison.checkpoints.resumed(now);
                 if self.qemu.in_colo() && self.pass {
                     self.epoch = self.epoch.wrapping_add(1);
                     self.comparison.comparator.commit(now);

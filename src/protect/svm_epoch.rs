@@ -62,6 +62,11 @@ impl SvmEpoch {
         self.loads = self.loads.saturating_add(1);
     }
 
+    /// What passed for its last load was none.
+    pub(crate) fn unload(&mut self) {
+        self.loads = self.loads.saturating_sub(1);
+    }
+
     /// The SVM has loaded the state with which this epoch began, and perhaps a later one since. `unreported` says that
     /// it is not known to have loaded anything since its ring stopped: then its monitor is late.
     ///
@@ -126,6 +131,24 @@ mod tests {
         epoch.bind(7, true);
         epoch.loaded();
         assert!(!epoch.is_behind());
+    }
+
+    #[test]
+    fn a_load_that_was_none_leaves_no_lead_whether_an_epoch_came_meanwhile_or_not() {
+        for late in [false, true] {
+            let mut epoch = SvmEpoch::new();
+            epoch.bind(7, false);
+            if late {
+                epoch.loaded();
+            }
+            epoch.loaded();
+            assert!(epoch.is_behind());
+            if late {
+                epoch.bind(8, false);
+            }
+            epoch.unload();
+            assert!(!epoch.is_behind());
+        }
     }
 
     #[test]

@@ -10,6 +10,10 @@ pub(super) struct SvmRing {
     stops: u32,
     /// Stops that no RESUME has ended.
     unexplained: u32,
+    /// The monitor has been there throughout them.
+    watched: bool,
+    /// The last stop passes for a load's without the monitor's word, and was the only unexplained one.
+    presumed: bool,
     /// It runs.
     started: bool,
     /// A state was loaded since it stopped.
@@ -45,18 +49,42 @@ impl SvmRing {
     pub(crate) fn stopped(&mut self, cut_off: usize) {
         self.stops = self.stops.wrapping_add(1);
         self.unexplained += 1;
+        self.presumed = false;
         self.cut_off += cut_off;
         (self.started, self.loaded) = (false, false);
     }
 
-    /// Whether it has stopped more often than RESUME or these `certain` stops tell.
-    pub(crate) fn is_unexplained(&self, certain: u32) -> bool {
-        self.unexplained > certain
+    /// The monitor is gone.
+    pub(crate) fn disconnected(&mut self) {
+        self.watched = false;
     }
 
-    /// Its last stop has ended, as the VM's monitor says or nobody can.
-    pub(crate) fn explain(&mut self) {
+    /// The monitor answers again.
+    pub(crate) fn connected(&mut self) {
+        self.watched |= self.unexplained == 0;
+    }
+
+    /// Its last stop has ended, as the VM's monitor says; with `taken_over` it was the one of the takeover, which
+    /// loads nothing. Returns whether one that the monitor has missed was for a load, as far as anybody can know.
+    pub(crate) fn explain(&mut self, taken_over: bool) -> bool {
+        let missed = !self.watched && self.unexplained > u32::from(taken_over);
+        (self.unexplained, self.watched, self.presumed) = (0, true, false);
+        missed
+    }
+
+    /// It runs, and no monitor says what it has stopped for; `taken_over` as in [`SvmRing::explain`]. Returns whether
+    /// that was for a load, presumably: it was for none if the monitor has explained its last stop before.
+    pub(crate) fn presume(&mut self, taken_over: bool) -> bool {
+        let load = self.unexplained > u32::from(taken_over);
+        // Another stop behind a start of this kind has cleared it.
+        self.presumed |= load && self.unexplained == 1;
         self.unexplained = 0;
+        load
+    }
+
+    /// Its last stop was the takeover's. Returns whether it passed for a load's by presumption.
+    pub(crate) fn refute_presumption(&mut self) -> bool {
+        std::mem::take(&mut self.presumed)
     }
 
     /// The SVM has loaded a state.
@@ -87,6 +115,45 @@ mod tests {
             }
             assert_eq!((ring.start(), ring.start()), (lost, 0));
             assert!(ring.is_started());
+        }
+    }
+
+    #[test]
+    fn a_presumption_concerns_the_only_stop_that_the_monitor_did_not_explain() {
+        let mut ring = SvmRing::default();
+        ring.disconnected();
+        ring.stopped(0);
+        assert!(ring.presume(false));
+        assert!(!ring.presume(false), "it is explained");
+        assert!(ring.refute_presumption());
+        assert!(!ring.refute_presumption(), "it is asked once");
+
+        ring.stopped(0);
+        ring.stopped(0);
+        assert!(ring.presume(false));
+        assert!(!ring.refute_presumption(), "one of two was for a load");
+
+        ring.stopped(0);
+        assert!(ring.presume(false));
+        ring.stopped(0);
+        assert!(!ring.refute_presumption(), "the one behind it is another");
+    }
+
+    #[test]
+    fn a_stop_that_the_monitor_missed_was_for_a_load_unless_it_was_a_takeovers() {
+        for (stops, taken_over, load) in [
+            (0, false, false),
+            (1, false, true),
+            (1, true, false),
+            (2, true, true),
+        ] {
+            let mut ring = SvmRing::default();
+            ring.disconnected();
+            (0..stops).for_each(|_| ring.stopped(0));
+            ring.connected();
+            assert_eq!(ring.explain(taken_over), load, "{stops} {taken_over}");
+            ring.stopped(0);
+            assert!(!ring.explain(false), "the monitor was there");
         }
     }
 

@@ -329,6 +329,40 @@ fn a_survivor_goes_on() {
 }
 
 #[test]
+fn a_vm_that_differs_all_the_time_runs_for_its_share() {
+    let storm = Profile {
+        divergent: 80,
+        calls: 12,
+        ..Profile::CALM
+    };
+    let run = |share| {
+        let profile = Profile { share, ..storm };
+        family("storm", 40, profile)
+    };
+    let (free, governed) = (run(100), run(30));
+    assert_eq!(free.sum.delayed, 0);
+    assert!(
+        governed.sum.delayed > 0 && governed.sum.checkpoints < free.sum.checkpoints,
+        "{:?} {:?}, DPDK_COLO_SEED={:#x}",
+        free.sum,
+        governed.sum,
+        governed.seed
+    );
+}
+
+#[test]
+fn whatever_fails_a_difference_that_waits_leads_to_a_checkpoint() {
+    family(
+        "governed",
+        40,
+        Profile {
+            share: 20,
+            ..EVERYTHING
+        },
+    );
+}
+
+#[test]
 fn an_svm_takes_over_in_every_phase() {
     family(
         "takeover",
@@ -340,6 +374,25 @@ fn an_svm_takes_over_in_every_phase() {
                 Fault::Checkpoint,
                 Fault::StallSecondary,
                 Fault::BlockUplink,
+            ],
+            divergent: 10,
+            ..Profile::CALM
+        },
+    );
+}
+
+#[test]
+fn an_svm_whose_monitor_is_cut_takes_over_with_its_offsets() {
+    family(
+        "cut_takeover",
+        60,
+        Profile {
+            faults: &[
+                Fault::KillPrimary,
+                Fault::CutSecondaryMonitor,
+                Fault::CutSecondaryMonitor,
+                Fault::CutSecondaryMonitor,
+                Fault::Checkpoint,
             ],
             divergent: 10,
             ..Profile::CALM
@@ -592,6 +645,7 @@ const EVERYTHING: Profile = Profile {
     release: None,
     failover: Profile::CALM.failover,
     preempt: 0,
+    share: 100,
 };
 
 #[test]

@@ -27,6 +27,8 @@ impl AddAssign for Spoken {
 pub struct Outcome {
     /// Checkpoints that the nodes asked for, and checkpoints in all.
     pub requested: u64,
+    /// Of these, how many waited for the VM to run for its share of the time.
+    pub delayed: u64,
     pub checkpoints: u64,
     pub released_equal: u64,
     /// SVMs that went on, and PVMs that did.
@@ -57,6 +59,7 @@ pub struct Outcome {
 impl AddAssign for Outcome {
     fn add_assign(&mut self, other: Self) {
         self.requested += other.requested;
+        self.delayed += other.delayed;
         self.checkpoints += other.checkpoints;
         self.released_equal += other.released_equal;
         self.takeovers += other.takeovers;

@@ -74,6 +74,8 @@ pub struct Profile {
     pub failover: Failover,
     /// One in this many of a node's calls to its ports finds that its thread did not run for a while; 0: none.
     pub preempt: usize,
+    /// Percent of the time for which checkpoints for differences may stop the VM.
+    pub share: u32,
 }
 
 impl Profile {
@@ -94,6 +96,7 @@ impl Profile {
             retry: MS,
         },
         preempt: 0,
+        share: 100,
     };
 
     /// Whether the SVM's ring may stop on its own account. That may hide that the SVM had run under

@@ -3,12 +3,16 @@
 use dpdk_colo::compare::{Limits, Numbers, Policy};
 use dpdk_colo::frame::Ticks;
 use dpdk_colo::link::Timing;
-use dpdk_colo::protect::{Failover, Setup};
+use dpdk_colo::protect::{CheckpointShare, Setup};
+
+use crate::profile::Profile;
 
 /// Times in microseconds.
 pub const MS: Ticks = 1_000;
 pub const TIMEOUT: Ticks = 20 * MS;
 pub const REPEAT: Ticks = 10 * MS;
+/// A difference waits for at most this for the VM to run for its share.
+pub const SHARE_PAUSE: Ticks = 5 * MS;
 pub const EVIDENCE: Ticks = 6 * MS;
 pub const TIMING: Timing = Timing {
     heartbeat: MS,
@@ -22,7 +26,7 @@ pub const TIMING: Timing = Timing {
 pub const SLACK: Ticks = 2 * MS;
 
 /// The setup of a node, the `boot`th that starts.
-pub fn setup(boot: u32, failover: Failover) -> Setup {
+pub fn setup(boot: u32, profile: &Profile) -> Setup {
     Setup {
         vm: 1,
         // Behind a guard it needs no order.
@@ -44,9 +48,13 @@ pub fn setup(boot: u32, failover: Failover) -> Setup {
         numbers: Numbers::Translated,
         policy: Policy::default(),
         repeat: REPEAT,
+        checkpoint_share: CheckpointShare {
+            percent: profile.share,
+            most: SHARE_PAUSE,
+        },
         evidence: EVIDENCE,
         connections: 64,
-        failover,
+        failover: profile.failover,
         millisecond: MS,
         last_segments: 16,
     }

@@ -84,6 +84,11 @@ impl Incarnation {
         self.left.insert(at, end);
     }
 
+    /// Whether any of its sequence numbers has left.
+    pub fn has_output(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// Notes what a node that has taken over lets leave in the place of masked bytes. Returns how many are others.
     pub(super) fn note_again(&mut self, at: u32, piece: &[u8]) -> u64 {
         let known = self.bytes.read(at, piece.len());

@@ -1,5 +1,6 @@
 //! Tests of the auditor: a clean log passes. Each break of a rule that is put into it is reported, with its record.
 
+mod certificate;
 mod ended;
 mod evidence;
 mod frames;

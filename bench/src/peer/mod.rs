@@ -41,7 +41,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
         samples.add(format!("{name}/cpu"), "ns/pair", cpu_ns);
         samples.add(format!("{name}/mpps"), "Mpps", mpps);
     }
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 /// Nanoseconds of CPU time per pair, and millions of pairs per second.

@@ -4,11 +4,13 @@
 //! the secondary's to a net_null: it does all that the comparator does, but compare. Both poll on
 //! one core; `colo-traffic load` has the other. In each round the set-ups take turns.
 
+mod idle;
 mod monitor;
 mod requests;
 mod sched_policy;
 mod script;
 
+pub use idle::run as idle;
 pub use requests::run as requests;
 
 use std::path::Path;
@@ -108,7 +110,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
             }
         }
     }
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 fn note(subject: Subject, frame: usize, best: &Best, samples: &mut Samples) {
@@ -136,8 +138,31 @@ fn measure(fixture: &Fixture, subject: Subject, frame: usize) -> Result<Value, B
     let dir = folder.path();
     let middle = match subject {
         Subject::Testpmd => testpmd(fixture, dir)?,
-        Subject::Equal | Subject::Shifted => comparator(fixture, dir, &[])?,
+        Subject::Equal | Subject::Shifted => comparator(fixture, dir, AWAKE, &[])?,
     };
+    let more: &[&str] = match subject {
+        Subject::Equal => &[],
+        Subject::Shifted => &["--shifted"],
+        Subject::Testpmd => &["--from-primary"],
+    };
+    let ms = fixture.effort.pick(600, 300);
+    let report = load(fixture, dir, frame, ms, more)?;
+    match subject {
+        // It ends by the signal itself.
+        Subject::Testpmd => drop(middle),
+        Subject::Equal | Subject::Shifted => middle.end()?,
+    }
+    Ok(report)
+}
+
+/// `colo-traffic load` at the other ends of the ports; each of its two measurements takes this many milliseconds.
+fn load(
+    fixture: &Fixture,
+    dir: &Path,
+    frame: usize,
+    ms: u64,
+    more: &[&str],
+) -> Result<Value, BenchError> {
     let mut words = fixture.eal_of_generator();
     words.extend(["--file-prefix".to_owned(), "generator".to_owned()]);
     for (n, port) in PORTS.iter().enumerate() {
@@ -146,7 +171,6 @@ fn measure(fixture: &Fixture, subject: Subject, frame: usize) -> Result<Value, B
             dir.join(port).display()
         ));
     }
-    let ms = fixture.effort.pick(600, 300);
     let (frame, seed) = (frame.to_string(), fixture.effort.seed.to_string());
     let (ms_word, flows) = (ms.to_string(), FLOWS.to_string());
     let own = [
@@ -164,19 +188,9 @@ fn measure(fixture: &Fixture, subject: Subject, frame: usize) -> Result<Value, B
         "--ms",
         &ms_word,
     ];
-    words.extend(own.map(str::to_owned));
-    match subject {
-        Subject::Equal => {}
-        Subject::Shifted => words.push("--shifted".to_owned()),
-        Subject::Testpmd => words.push("--from-primary".to_owned()),
-    }
+    words.extend(own.iter().chain(more).map(|&word| word.to_owned()));
     let generator = Process::start("generator", &fixture.program("colo-traffic"), &words, dir)?;
     let said = generator.complete(Duration::from_millis(4 * ms) + Duration::from_secs(60))?;
-    match subject {
-        // It ends by the signal itself.
-        Subject::Testpmd => drop(middle),
-        Subject::Equal | Subject::Shifted => middle.end()?,
-    }
     let last = said.lines().rfind(|line| line.starts_with('{'));
     let report = last.and_then(|line| serde_json::from_str(line).ok());
     report.ok_or(BenchError::Figures {
@@ -188,8 +202,16 @@ fn measure(fixture: &Fixture, subject: Subject, frame: usize) -> Result<Value, B
 /// The sockets of the three ports, in the generator's order.
 const PORTS: [&str; 3] = ["p.sock", "s.sock", "out.sock"];
 
-/// A running comparator on three vhost ports, with further options of its own.
-fn comparator(fixture: &Fixture, dir: &Path, more: &[&str]) -> Result<Process, BenchError> {
+/// No sleep of an idle poll core.
+const AWAKE: &str = "0";
+
+/// A running comparator on three vhost ports, with the longest sleep in microseconds and further options of its own.
+fn comparator(
+    fixture: &Fixture,
+    dir: &Path,
+    idle_sleep: &str,
+    more: &[&str],
+) -> Result<Process, BenchError> {
     let mut words = fixture.eal_of_subject(MEMORY);
     words.extend(["--file-prefix".to_owned(), "middle".to_owned()]);
     for (n, port) in PORTS.iter().enumerate() {
@@ -207,7 +229,7 @@ fn comparator(fixture: &Fixture, dir: &Path, more: &[&str]) -> Result<Process, B
         "--out",
         "net_vhost2",
         "--idle-sleep",
-        "0",
+        idle_sleep,
     ];
     words.extend(own.iter().chain(more).map(|&word| word.to_owned()));
     let mut process = Process::start("comparator", &fixture.program("dpdk-colo"), &words, dir)?;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::monitor::Monitor;
 use super::sched_policy::SchedPolicy;
 use super::script::Script;
-use super::{comparator, number};
+use super::{AWAKE, comparator, number};
 use crate::error::BenchError;
 use crate::figure::Figure;
 use crate::fixture::{Fixture, say};
@@ -81,7 +81,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
     }
     stage.end()?;
     note("requests/missing/read", late, &mut samples);
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 /// A comparator with a monitor, and the frames' source.
@@ -106,7 +106,7 @@ impl Stage {
         ];
         Ok(Self {
             monitor,
-            middle: comparator(fixture, dir, &options.concat())?,
+            middle: comparator(fixture, dir, AWAKE, &options.concat())?,
             script: Script::start(fixture, dir, policy)?,
             folder,
         })

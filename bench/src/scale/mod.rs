@@ -62,7 +62,7 @@ pub fn run(fixture: &Fixture) -> Result<Vec<Figure>, BenchError> {
         let ns = idle::round_ns(fixture, pairs)?;
         samples.add(format!("scale/vm-pairs/{pairs}"), "ns/round", ns);
     }
-    Ok(samples.into_figures())
+    Ok(samples.figures())
 }
 
 /// Ticks for each pair.

@@ -8,7 +8,7 @@ use dpdk_colo::link::secure::Begun;
 use dpdk_colo::link::{DATA_HEADER, Endpoint, Timing};
 use dpdk_colo::observability::capture::{Note, Place};
 use dpdk_colo::pair::{Burst, Host, Port, Ports, Times, ToControl, ToPoll, View};
-use dpdk_colo::protect::{Failover, Migration, OnPeerLost, QemuEvent, Setup};
+use dpdk_colo::protect::{CheckpointShare, Failover, Migration, OnPeerLost, QemuEvent, Setup};
 
 use crate::frame::{Frames, Numbered, Origin, Owners};
 use colo_testkit::packets::{self, Ends, Segment};
@@ -52,6 +52,7 @@ pub fn setup(boot: u32, sealed: bool, on_peer_lost: OnPeerLost, auto: bool) -> S
         numbers: Numbers::Translated,
         policy: Policy::default(),
         repeat: REPEAT,
+        checkpoint_share: CheckpointShare::ALL,
         evidence: 500,
         connections: 8,
         failover: Failover {

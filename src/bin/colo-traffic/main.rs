@@ -40,6 +40,7 @@ Options of load:
   --seed N        of content and order (1)
   --ms N          duration of each of two measurements: the most, and a share of it (2000)
   --percent N     that share (50)
+  --pps N         segments a second in place of that share
   --from-primary  delays count from the primary's frame, not from the later one
 ";
 
@@ -103,6 +104,7 @@ fn task(own: impl IntoIterator<Item = OsString>) -> Result<Task, lexopt::Error> 
             Arg::Long("seed") => load.seed = number(&mut parser)?,
             Arg::Long("ms") => load.milliseconds = number(&mut parser)?,
             Arg::Long("percent") => load.percent = number(&mut parser)?,
+            Arg::Long("pps") => load.per_second = Some(number(&mut parser)?),
             Arg::Long("from-primary") => load.from_primary = true,
             _ => return Err(arg.unexpected()),
         }

@@ -10,7 +10,7 @@ use crate::compare::Context;
 use crate::compare::bytes::copy;
 use crate::compare::hold::{Hold, ListKind, NIL, SlotId};
 use crate::compare::mask::REACH;
-use crate::compare::masked::MaskedByte;
+use crate::compare::masked::{Candidate, MaskedByte};
 use crate::compare::policy::Masking;
 use crate::frame::Frame;
 use crate::packet::serial::{at_or_before, before, max};
@@ -21,16 +21,6 @@ struct LookBack {
     s: [u8; REACH],
     /// Where the bytes begin; they go up to the end.
     from: usize,
-}
-
-/// What becomes of a byte that differs.
-enum Finding {
-    Differs,
-    /// A rule that is tried would mask it.
-    Tried(usize),
-    Masked(usize),
-    /// It was masked when it was compared for the first time, and the PVM repeats it.
-    Again,
 }
 
 impl Stream {
@@ -50,60 +40,53 @@ impl Stream {
         if !cx.policy.masks() {
             return Some(first);
         }
-        let mut tried = None;
+        let again = self.compared_of(at, n);
         let mut next = Some(first);
-        while let Some(k) = next {
-            match self.finding(cx, p, w, at.wrapping_add(k as u32)) {
-                Finding::Masked(_) | Finding::Again => {}
-                Finding::Tried(rule) => tried = tried.or(Some((k, rule))),
-                Finding::Differs => return Some(tried.map_or(k, |(earlier, _)| earlier)),
+        if first < again {
+            // What was compared before leaves again only as it has left (rule R5).
+            if let Some(k) = self.contradiction(cx, [p, w], at, again, first) {
+                return Some(k);
             }
-            next = difference_behind(cx.hold, [p, w], at, n, k);
+            next = difference_from(cx.hold, [p, w], at, n, again);
+        }
+        let mut tried = None;
+        cx.masked.begin();
+        while let Some(k) = next {
+            match self.masking(cx, [p, w], at.wrapping_add(k as u32)) {
+                Masking::Masked(_) => {}
+                Masking::Tried(rule) => tried = tried.or(Some((k, rule))),
+                Masking::None => return Some(tried.map_or(k, |(earlier, _)| earlier)),
+            }
+            next = difference_from(cx.hold, [p, w], at, n, k + 1);
         }
         if let Some((k, rule)) = tried {
             cx.policy.count_mask(rule);
             return Some(k);
         }
-        let mut next = Some(first);
-        while let Some(k) = next {
-            let position = at.wrapping_add(k as u32);
-            if let Finding::Masked(rule) = self.finding(cx, p, w, position) {
-                cx.policy.count_mask(rule);
-                self.masked = cx.masked.push(MaskedByte {
-                    flow: cx.flow,
-                    position,
-                    value: byte_at(cx.hold, p, position).unwrap_or_default(),
-                    before: self.masked,
-                });
-            }
-            next = difference_behind(cx.hold, [p, w], at, n, k);
-        }
+        let policy = &mut *cx.policy;
+        self.masked = cx
+            .masked
+            .add_proposed(cx.flow, self.masked, |rule| policy.count_mask(rule));
         None
     }
 
-    /// The same of an S and a witness: the SVM, which has got the PVM's state with a commit, may repeat a masked byte as
-    /// the PVM has sent it.
+    /// The first of the bytes that differ between an S and a witness, if the PVM has not sent them as the S has: the SVM,
+    /// which has got the PVM's state with a commit, may repeat a masked byte so. Range as in [`Stream::unmasked`].
     #[cold]
     #[inline(never)]
     pub(super) fn unmasked_again<F: Frame>(
         &self,
-        cx: &Context<'_, F>,
+        cx: &mut Context<'_, F>,
         s: SlotId,
         w: SlotId,
         at: u32,
         n: usize,
         first: usize,
     ) -> Option<usize> {
-        let mut next = Some(first);
-        while let Some(k) = next {
-            let position = at.wrapping_add(k as u32);
-            let own = byte_at(cx.hold, s, position);
-            if own.is_none() || self.masked_value(cx, position) != own {
-                return Some(k);
-            }
-            next = difference_behind(cx.hold, [s, w], at, n, k);
+        if self.masked.is_none() {
+            return Some(first);
         }
-        None
+        self.contradiction(cx, [s, w], at, n, first)
     }
 
     /// The first of the bytes of a P that were masked when they left and that it repeats with another value (rule R5).
@@ -129,64 +112,93 @@ impl Stream {
         at: u32,
         n: usize,
     ) -> Option<usize> {
-        let end = at.wrapping_add(n as u32);
-        let (mut first, mut number) = (None, self.masked);
-        while let Some(byte) = number.and_then(|number| cx.masked.get(cx.flow, number)) {
-            if before(byte.position, at) {
-                break;
-            }
-            let is_within = before(byte.position, end);
-            if is_within && byte_at(cx.hold, p, byte.position) != Some(byte.value) {
-                first = Some(byte.position.wrapping_sub(at) as usize);
-            }
-            number = byte.before;
-        }
-        first
+        let repeated = self.masked_from(cx, at, n);
+        let changed =
+            repeated.filter(|(_, byte)| byte_at(cx.hold, p, byte.position) != Some(byte.value));
+        changed.last().map(|(k, _)| k)
     }
 
-    fn finding<F: Frame>(
+    /// How many of the `n` bytes from a position on were compared before.
+    fn compared_of(&self, at: u32, n: usize) -> usize {
+        match self.compared {
+            Some((_, to)) if before(at, to) => n.min(to.wrapping_sub(at) as usize),
+            _ => 0,
+        }
+    }
+
+    /// The first of the bytes of a frame that differ from a witness and are not a masked byte as the PVM has sent it.
+    /// The frame differs at first in byte `first`, and does so for good where the round has no more time for it.
+    fn contradiction<F: Frame>(
+        &self,
+        cx: &mut Context<'_, F>,
+        [id, w]: [SlotId; 2],
+        at: u32,
+        n: usize,
+        first: usize,
+    ) -> Option<usize> {
+        if !cx.masked.may_ask(cx.now) {
+            return Some(first);
+        }
+        let differs = |from, to| difference_from(cx.hold, [id, w], at, to, from);
+        let (mut found, mut end, mut looked) = (None, n, 0);
+        // From the last one back: what lies between two masked bytes is equal.
+        for (k, byte) in self.masked_from(cx, at, n) {
+            looked += 1;
+            found = differs(k + 1, end).or(found);
+            if byte_at(cx.hold, id, byte.position) != Some(byte.value) {
+                found = differs(k, k + 1).or(found);
+            }
+            end = k;
+        }
+        found = differs(first.min(end), end).or(found);
+        cx.masked.count_repeated(looked);
+        found
+    }
+
+    /// The masked bytes among the `n` from a position on, from the last one back, each with its distance from there.
+    fn masked_from<F: Frame>(
         &self,
         cx: &Context<'_, F>,
-        p: SlotId,
-        w: SlotId,
+        at: u32,
+        n: usize,
+    ) -> impl Iterator<Item = (usize, MaskedByte)> {
+        let end = at.wrapping_add(n as u32);
+        cx.masked
+            .back_from(cx.flow, self.masked)
+            .map_while(|byte| byte)
+            .take_while(move |byte| !before(byte.position, at))
+            .filter(move |byte| before(byte.position, end))
+            .map(move |byte| (byte.position.wrapping_sub(at) as usize, byte))
+    }
+
+    /// What the rules say of a byte that differs and that is compared for the first time; one that is masked is proposed.
+    fn masking<F: Frame>(
+        &self,
+        cx: &mut Context<'_, F>,
+        [p, w]: [SlotId; 2],
         position: u32,
-    ) -> Finding {
+    ) -> Masking {
         let bytes = [p, w].map(|id| byte_at(cx.hold, id, position));
         let [Some(own), Some(other)] = bytes else {
-            return Finding::Differs;
+            return Masking::None;
         };
-        // What was compared before leaves again only as it has left (rule R5).
-        if self.compared.is_some_and(|(_, to)| before(position, to)) {
-            return match self.masked_value(cx, position) {
-                Some(value) if value == own => Finding::Again,
-                _ => Finding::Differs,
-            };
-        }
-        if !own.is_ascii_alphanumeric() || !other.is_ascii_alphanumeric() {
-            return Finding::Differs;
+        if !own.is_ascii_alphanumeric()
+            || !other.is_ascii_alphanumeric()
+            || !cx.masked.may_ask(cx.now)
+        {
+            return Masking::None;
         }
         let back = self.look_back(cx, p, w, position);
         let sent = [&back.p[back.from..], &back.s[back.from..]];
-        match cx.policy.masking(cx.key, cx.now, sent) {
-            Masking::None => Finding::Differs,
-            Masking::Tried(rule) => Finding::Tried(rule),
-            Masking::Masked(rule) => Finding::Masked(rule),
+        let masking = cx.policy.masking(cx.key, cx.now, sent);
+        if let Masking::Masked(rule) = masking {
+            cx.masked.propose(Candidate {
+                position,
+                value: own,
+                rule,
+            });
         }
-    }
-
-    /// What the PVM has sent at a position, if that was masked and is known still.
-    fn masked_value<F: Frame>(&self, cx: &Context<'_, F>, position: u32) -> Option<u8> {
-        let mut number = self.masked;
-        while let Some(byte) = number.and_then(|number| cx.masked.get(cx.flow, number)) {
-            if byte.position == position {
-                return Some(byte.value);
-            }
-            if before(byte.position, position) {
-                return None;
-            }
-            number = byte.before;
-        }
-        None
+        masking
     }
 
     fn look_back<F: Frame>(
@@ -232,9 +244,8 @@ impl Stream {
         let start = back.from.max(split.saturating_sub(known));
         back.p[start..split].copy_from_slice(&back.s[start..split]);
         let oldest = seq.wrapping_sub((split - start) as u32);
-        let mut number = self.masked;
-        while let Some(this) = number {
-            let Some(byte) = cx.masked.get(cx.flow, this) else {
+        for byte in cx.masked.back_from(cx.flow, self.masked) {
+            let Some(byte) = byte else {
                 // Which of the bytes were masked is not known any more.
                 return split;
             };
@@ -245,7 +256,6 @@ impl Stream {
                 let ahead = seq.wrapping_sub(byte.position) as usize;
                 back.p[split - ahead] = byte.value;
             }
-            number = byte.before;
         }
         start
     }
@@ -280,15 +290,14 @@ fn byte_at<F: Frame>(hold: &Hold<F>, id: SlotId, position: u32) -> Option<u8> {
     read(hold, id, position.wrapping_add(1), &mut byte).then_some(byte[0])
 }
 
-/// The next byte in which two slots differ, behind byte `k` of the `n` from a position on.
-fn difference_behind<F: Frame>(
+/// The first byte in which two slots differ, from byte `k` to before byte `n` behind a position.
+fn difference_from<F: Frame>(
     hold: &Hold<F>,
     [a, b]: [SlotId; 2],
     at: u32,
     n: usize,
     k: usize,
 ) -> Option<usize> {
-    let next = k + 1;
-    let found = difference(hold, a, b, at.wrapping_add(next as u32), n - next)?;
-    Some(next + found)
+    let found = difference(hold, a, b, at.wrapping_add(k as u32), n - k)?;
+    Some(k + found)
 }

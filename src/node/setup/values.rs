@@ -14,7 +14,7 @@ use crate::config::{
 use crate::dpdk::tsc;
 use crate::link::Timing;
 use crate::pair::Times;
-use crate::protect::{Failover, OnPeerLost, Setup};
+use crate::protect::{CheckpointShare, Failover, OnPeerLost, Setup};
 use crate::proto::ip;
 
 /// The history's share of the kept S. It is small enough for a core's second-level cache, because each new S is written
@@ -23,6 +23,8 @@ const HISTORY_SHARE: usize = 16;
 
 const RETRANSMIT: Duration = Duration::from_millis(5);
 const REPEAT: Duration = Duration::from_secs(1);
+/// A difference waits for at most this for the VM to run for its share of the time.
+const SHARE_PAUSE: Duration = Duration::from_secs(1);
 /// The secondary's report of a load is late after this: its VM resumes before the primary's does, and a busy
 /// control thread takes some milliseconds.
 const EVIDENCE: Duration = Duration::from_millis(100);
@@ -92,6 +94,10 @@ pub(super) fn setup(site: &Site<'_>, [p, s]: [u32; 2], cached: usize) -> Result<
         numbers: Numbers::Translated,
         policy: Policy::new(pair.policy.iter().map(|it| rule(it, clock)).collect()),
         repeat: clock.ticks(REPEAT),
+        checkpoint_share: CheckpointShare {
+            percent: pair.checkpoint_share.into(),
+            most: clock.ticks(SHARE_PAUSE),
+        },
         evidence: clock.ticks(EVIDENCE),
         // The rewriter knows as many as the comparator.
         connections: pair.flows.get() as usize,

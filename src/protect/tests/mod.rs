@@ -23,7 +23,8 @@ use std::iter::{empty, once};
 use etherparse::{PacketBuilder, TcpHeader};
 
 use super::{
-    Cause, Failover, Migration, OnPeerLost, Primary, QemuEvent, Secondary, Setup, Standalone, State,
+    Cause, CheckpointShare, Failover, Migration, OnPeerLost, Primary, QemuEvent, Secondary, Setup,
+    Standalone, State,
 };
 use crate::compare::{Limits, Numbers, Policy, Reason};
 use crate::frame::{Frame, HeapFrame, Ticks};
@@ -64,6 +65,7 @@ fn setup(boot: u32) -> Setup {
         numbers: Numbers::Translated,
         policy: Policy::default(),
         repeat: REPEAT,
+        checkpoint_share: CheckpointShare::ALL,
         evidence: EVIDENCE,
         connections: 16,
         failover: Failover {

@@ -66,6 +66,89 @@ fn a_last_load_without_an_epoch_has_no_offset() {
 }
 
 #[test]
+fn a_takeover_that_the_monitor_does_not_see_is_no_load() {
+    // What the monitor still says of the takeover, and the state of the VM when it answers again: it has not left its
+    // stop, or it runs by then.
+    let cases = [(0, false), (0, true), (1, true), (1, false)];
+    for (loads, running, says) in cases
+        .map(|(loads, running)| (loads, running, false))
+        .into_iter()
+        .chain([(0, true, true)])
+    {
+        let mut pair = Pair::protected();
+        pair.output(syn(100));
+        pair.svm(syn(5_000));
+        pair.released();
+        pair.exchange();
+        pair.released();
+        let secondary = &mut pair.secondary;
+        if says {
+            secondary.monitor(QemuEvent::Migration(Migration::Completed));
+        }
+        secondary.monitor(QemuEvent::Disconnected);
+        let mut stops = 0;
+        for _ in 0..loads {
+            stops += 1;
+            secondary.guest_stopped(0);
+            secondary.monitor(QemuEvent::StartedWithoutMonitor { stops });
+        }
+        stops += 1;
+        secondary.guest_stopped(0);
+        let migration = match running {
+            true => {
+                secondary.monitor(QemuEvent::StartedWithoutMonitor { stops });
+                Migration::Completed
+            }
+            false => Migration::Colo,
+        };
+        secondary.monitor(QemuEvent::Connected {
+            migration,
+            running,
+            leads: false,
+        });
+        if !running {
+            secondary.monitor(QemuEvent::Migration(Migration::Completed));
+            secondary.monitor(QemuEvent::Resume);
+        }
+        secondary.monitor(QemuEvent::Barrier {
+            stops,
+            migration: Migration::Completed,
+            running: true,
+        });
+        let now = pair.now;
+        let mut successor = pair.take_over();
+        let data = say(&mut successor, segment(true, 5_001, 7, b"x"), now);
+        let expected = if loads > 0 { 5_001 } else { 101 };
+        assert_eq!(numbers(&data).0, expected, "{loads} loads, {running}");
+    }
+}
+
+#[test]
+fn a_ring_that_was_found_to_run_as_its_monitor_went_has_loaded_nothing_more() {
+    let mut pair = Pair::protected();
+    pair.output(syn(100));
+    pair.svm(syn(5_000));
+    pair.released();
+    pair.exchange();
+    pair.released();
+    let secondary = &mut pair.secondary;
+    // The question what its ring runs for was under way.
+    secondary.monitor(QemuEvent::Disconnected);
+    secondary.monitor(QemuEvent::StartedWithoutMonitor { stops: 0 });
+    secondary.guest_stopped(0);
+    secondary.monitor(QemuEvent::StartedWithoutMonitor { stops: 1 });
+    secondary.monitor(QemuEvent::Connected {
+        migration: Migration::Completed,
+        running: true,
+        leads: false,
+    });
+    let now = pair.now;
+    let mut successor = pair.take_over();
+    let data = say(&mut successor, segment(true, 5_001, 7, b"x"), now);
+    assert_eq!(numbers(&data).0, 101);
+}
+
+#[test]
 fn a_load_that_the_monitor_tells_late_voids_no_offset() {
     let mut pair = Pair::new().forwards();
     pair.fence();

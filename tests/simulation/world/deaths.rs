@@ -97,7 +97,7 @@ impl World {
             self.deaths.renew = None;
             self.zombie = None;
             self.to_secondary.loses_leads = 0;
-            let setup = setup(self.boot, self.profile.failover);
+            let setup = setup(self.boot, &self.profile);
             let mut station = self.to_primary.from.borrow_mut();
             station.replace(Role::Secondary, self.boot);
             drop(station);
@@ -107,8 +107,10 @@ impl World {
             self.qemu.renew_secondary(now);
             self.deaths.enter = Some(now + self.rng.between(2, 20) as Ticks * MS);
         }
-        // Without a link a new secondary would not learn what the survivor knows from before.
-        let linked = now > 5 * MS + self.to_primary.dead_until.max(self.to_secondary.dead_until);
+        // Without a link, or a node that runs, a new secondary would not learn what the survivor knows from before.
+        let [p, s] = self.starved_until;
+        let dead = self.to_primary.dead_until.max(self.to_secondary.dead_until);
+        let linked = now > 5 * MS + dead.max(p).max(s);
         if linked && self.deaths.enter.is_some_and(|at| now >= at) {
             self.deaths.enter = None;
             self.deaths.equal_once = false;

@@ -18,11 +18,8 @@ impl World {
     pub(super) fn begin(&mut self, fault: Fault) {
         let now = self.now;
         // In the midst of a takeover these cost offsets (docs/failure-model.md, "What is not promised").
-        let costly = matches!(
-            fault,
-            Fault::RestartPrimary | Fault::RestartSecondary | Fault::CutSecondaryMonitor
-        );
-        if costly && self.has_moved() {
+        let restarts = matches!(fault, Fault::RestartPrimary | Fault::RestartSecondary);
+        if restarts && self.has_moved() {
             return;
         }
         self.story.push(format!("{now:>7} {fault:?}"));
@@ -81,7 +78,7 @@ impl World {
             Fault::RestartPrimary => {
                 self.qemu.lose_primary_backend(now);
                 self.oracle.forget_held();
-                let setup = setup(self.boot, self.profile.failover);
+                let setup = setup(self.boot, &self.profile);
                 self.to_secondary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.primary = Node::primary(setup, self.owners.clone(), now);
@@ -92,7 +89,7 @@ impl World {
             }
             Fault::RestartSecondary => {
                 self.qemu.lose_backend(now);
-                let setup = setup(self.boot, self.profile.failover);
+                let setup = setup(self.boot, &self.profile);
                 self.to_primary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.secondary = Node::secondary(setup, self.owners.clone(), now);
@@ -101,7 +98,11 @@ impl World {
             Fault::Starve => {
                 // Several times the silence after which a peer is lost.
                 let until = now + self.rng.between(20, 100) as Ticks * MS;
-                self.starved_until[self.rng.below(2)] = until;
+                let starved = &mut self.starved_until[self.rng.below(2)];
+                // One stall behind another is a longer one, and a node is waited for up to a limit.
+                if now >= *starved + TIMING.silence {
+                    *starved = until;
+                }
             }
             Fault::StallSecondary => {
                 self.qemu.svm.stalls_until = now + self.rng.between(5, 60) as Ticks * MS;

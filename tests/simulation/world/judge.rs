@@ -6,7 +6,7 @@ use dpdk_colo::protect::{State, UNLUCKY};
 use super::World;
 use crate::nodes::TICK;
 use crate::ports::PREEMPTED;
-use crate::setup::{EVIDENCE, MS, REPEAT, SLACK, TIMEOUT};
+use crate::setup::{EVIDENCE, MS, REPEAT, SHARE_PAUSE, SLACK, TIMEOUT};
 
 /// What a P or an input frame may wait before a checkpoint is wanted.
 const LIMIT: Ticks = TIMEOUT + MS + 2 * TICK + 400;
@@ -169,6 +169,10 @@ impl World {
         let pause = match unproven.checked_sub(UNLUCKY) {
             Some(doublings) => REPEAT << doublings.min(6),
             None => 0,
+        };
+        let pause = match self.profile.share {
+            100 => pause,
+            _ => pause + SHARE_PAUSE,
         };
         let able = wanted && self.qemu.primary.up && self.qemu.colo && self.primary.is_protecting();
         let since = self.judge.able_since.filter(|_| able).unwrap_or(now);

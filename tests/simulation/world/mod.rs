@@ -105,8 +105,8 @@ impl World {
         Self {
             profile,
             now: 1,
-            primary: Node::primary(setup(1, profile.failover), owners.clone(), 0),
-            secondary: Node::secondary(setup(2, profile.failover), owners.clone(), 0),
+            primary: Node::primary(setup(1, &profile), owners.clone(), 0),
+            secondary: Node::secondary(setup(2, &profile), owners.clone(), 0),
             to_secondary: Channel::new(rng.next(), profile.link, &primary, &secondary),
             to_primary: Channel::new(rng.next(), profile.link, &secondary, &primary),
             uplink: Waiting::new(),
@@ -200,7 +200,9 @@ impl World {
             capture.check(&mut self.rng);
         }
         let mut outcome = std::mem::take(&mut self.outcome);
-        outcome.requested = self.primary.speaks().comparison().checkpoints().requested();
+        let checkpoints = self.primary.speaks().comparison().checkpoints();
+        outcome.requested = checkpoints.requested();
+        outcome.delayed = checkpoints.delayed();
         outcome.checkpoints = self.qemu.checkpoints;
         outcome.released_equal = self.oracle.released_equal;
         outcome.overtook = self.oracle.overtook;

@@ -10,6 +10,7 @@ use crate::monitor::Line;
 use crate::nodes::{Node, Waiting};
 use crate::oracle::Oracle;
 use crate::ports::{Machine, Site};
+use crate::profile::Fault;
 use crate::setup::{SLACK, TIMING, setup};
 
 /// A primary whose SVM has taken over and that may not know.
@@ -32,7 +33,7 @@ impl World {
         let now = self.now;
         self.story.push(format!("{now:>7} takeover"));
         self.outcome.takeovers += 1;
-        let setup = setup(self.boot, self.profile.failover);
+        let setup = setup(self.boot, &self.profile);
         self.boot += 1;
         let fresh = Node::secondary(setup, self.owners.clone(), now);
         let standby = std::mem::replace(&mut self.secondary, fresh);
@@ -44,6 +45,12 @@ impl World {
         self.capture.start();
         std::mem::swap(&mut self.to_primary, &mut self.to_secondary);
         let (vm, monitor) = self.qemu.promote();
+        // A monitor that was cut stays its node's.
+        for (_, fault) in &mut self.ends {
+            if *fault == Fault::CutSecondaryMonitor {
+                *fault = Fault::CutMonitor;
+            }
+        }
         let ceded = std::mem::take(&mut self.cession).written;
         self.zombie = self.primary_runs.then(|| Zombie {
             node,

@@ -44,6 +44,8 @@ pub struct Load {
     pub milliseconds: u64,
     /// The paced measurement's share of the most, in percent.
     pub percent: u64,
+    /// The paced measurement's segments a second, in place of a share.
+    pub per_second: Option<u64>,
     /// Delays count from the primary's frame, as for a forwarder that waits for no other.
     pub from_primary: bool,
 }
@@ -57,6 +59,7 @@ impl Default for Load {
             seed: 1,
             milliseconds: 2000,
             percent: 50,
+            per_second: None,
             from_primary: false,
         }
     }
@@ -115,8 +118,9 @@ pub fn run(eal: &Eal, names: &[String; 3], load: Load) -> Result<(), LineError> 
     course.flood(WARM_UP * ms)?;
     let most = course.flood(load.milliseconds * ms)?;
     course.drain()?;
-    let interval =
-        (course.hz as f64 * 100.0 / (most.per_second * load.percent.max(1) as f64)) as u64;
+    let share = most.per_second * load.percent.max(1) as f64 / 100.0;
+    let per_second = load.per_second.map_or(share, |rate| rate.max(1) as f64);
+    let interval = (course.hz as f64 / per_second) as u64;
     let mut times = Times::new(load.from_primary);
     course.pace(WARM_UP * ms, interval, &mut Times::new(load.from_primary))?;
     let paced = course.pace(load.milliseconds * ms, interval, &mut times)?;
