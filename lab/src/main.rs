@@ -90,11 +90,12 @@ Options:
   --audit FILE   the dpdk-colo-audit program: check, run, short, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
-                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover, unprotect: what is killed (primary-qemu,
-                 secondary-qemu, primary-node, secondary-node); may be repeated
+                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover, unprotect: what
+                 is killed (primary-qemu, secondary-qemu, primary-node, secondary-node); may be repeated
   --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks, predict: how many seconds (120; 60); captures: frames of each that are
-                 taken (2000); operator: how many rounds (5); switchover, unprotect: how many more orders with a kill in their midst (0)
+                 taken (2000); operator: how many rounds (5); switchover, unprotect: how many more orders with a kill in
+                 their midst (0)
   --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5);
                  switchover, unprotect: how often it is ordered (5)
   --pages N      loss: how many pages of 300 kB (200)
