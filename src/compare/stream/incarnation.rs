@@ -80,12 +80,14 @@ impl Stream {
             return;
         }
         self.epoch = cx.epoch;
+        // R2: a difference holds the flow's output until the commit, which this is.
         self.diverged = false;
         self.awaits_syn = false;
         self.synchronized = self.primary_syn.is_some();
         self.seen_secondary = self.seen_primary;
         self.secondary_syn = self.primary_syn;
         self.secondary_base = self.primary_base;
+        // R4: an acknowledgment of an earlier epoch counts only as far as the PVM's has left.
         self.secondary_ack = self.primary_ack;
         self.secondary_window = None;
         self.secondary_fin = self.primary_fin;
