@@ -10,19 +10,16 @@ use std::collections::VecDeque;
 use super::{Comparator, Numbers, Synchronized};
 use crate::flow::{FlowKey, FlowTable};
 use crate::frame::{Frame, Ticks};
-use crate::packet::{Kind, Packet, TcpFlags, TcpOptions};
+use crate::packet::{Isn, Kind, Packet, TcpFlags};
 
 /// SYNs of one VM that wait for the other's; the oldest makes room.
 const WAITING: usize = 1024;
 /// Connections whose numbers wait for the link; there is no room for more.
 const FOUND: usize = 256;
 
-/// Initial sequence number and TSval.
-type Opening = (u32, Option<u32>);
-
 struct Half {
     is_primary: bool,
-    opening: Opening,
+    isn: Isn,
     arrived: Ticks,
 }
 
@@ -60,8 +57,8 @@ impl Exempt {
             let late = half.arrived.saturating_sub(other.arrived) > timeout;
             if other.is_primary != half.is_primary && !late {
                 let (pvm, svm) = match half.is_primary {
-                    true => (half.opening, other.opening),
-                    false => (other.opening, half.opening),
+                    true => (half.isn, other.isn),
+                    false => (other.isn, half.isn),
                 };
                 if self.found.len() < self.found.capacity() {
                     let flow = *key;
@@ -95,10 +92,9 @@ impl<F: Frame> Comparator<F> {
         if !opens || self.numbers == Numbers::OwnIsn {
             return;
         }
-        let options = TcpOptions::parse(packet.tcp_options(head));
         let half = Half {
             is_primary,
-            opening: (packet.tcp.seq, options.timestamps.map(|(value, _)| value)),
+            isn: Isn::of(packet, head),
             arrived: now,
         };
         self.exempt

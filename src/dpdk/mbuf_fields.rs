@@ -63,15 +63,18 @@ impl<'a> Segment<'a> {
     /// The bytes in this segment.
     #[inline]
     pub(super) fn data(self) -> &'a [u8] {
-        let start = self.read::<NonNull<u8>>(sys::SHIM_MBUF_BUF_ADDR);
+        // SAFETY: data_off and data_len lie within the buffer (`start`). Bytes are written only
+        // through a SegmentMut.
+        unsafe { slice::from_raw_parts(self.start(), usize::from(self.data_len())) }
+    }
+
+    /// Where the bytes begin. The pointer may write: it does not come from a shared slice.
+    #[inline]
+    fn start(self) -> *mut u8 {
+        let buffer = self.read::<NonNull<u8>>(sys::SHIM_MBUF_BUF_ADDR);
         // SAFETY: data_off and data_len lie within the buffer, an invariant of every mbuf that
-        // DPDK hands out and that SegmentMut keeps. Bytes are written only through a SegmentMut.
-        unsafe {
-            slice::from_raw_parts(
-                start.as_ptr().add(usize::from(self.data_off())),
-                usize::from(self.data_len()),
-            )
-        }
+        // DPDK hands out and that SegmentMut keeps.
+        unsafe { buffer.as_ptr().add(usize::from(self.data_off())) }
     }
 
     #[inline]
@@ -243,10 +246,11 @@ impl<'a> SegmentMut<'a> {
     /// The bytes in this segment, for writing.
     #[inline]
     pub(super) fn data_mut(self) -> &'a mut [u8] {
-        let bytes = self.0.data();
-        // SAFETY: the segment has no other owner and its buffer is its own, and this value, which
-        // borrows the owner exclusively during 'a, is used up.
-        unsafe { slice::from_raw_parts_mut(bytes.as_ptr().cast_mut(), bytes.len()) }
+        let (start, len) = (self.0.start(), usize::from(self.0.data_len()));
+        // SAFETY: the bytes lie within the buffer and the pointer may write (`start`). The segment
+        // has no other owner and its buffer is its own, and this value, which borrows the owner
+        // exclusively during 'a, is used up.
+        unsafe { slice::from_raw_parts_mut(start, len) }
     }
 
     /// Takes `n` bytes of headroom into the data.

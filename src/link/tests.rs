@@ -16,7 +16,7 @@ use super::{
 };
 use crate::flow::FlowKey;
 use crate::frame::{Offload, Ticks};
-use crate::rewrite::Opening;
+use crate::packet::Isn;
 
 const WINDOW: u32 = 64;
 const TIMING: Timing = Timing {
@@ -94,8 +94,8 @@ fn any_message(rng: &mut Rng) -> Message {
             if src.is_ipv4() != dst.is_ipv4() {
                 dst.set_ip(src.ip());
             }
-            let opening = |rng: &mut Rng| Opening {
-                isn: rng.sequence(),
+            let opening = |rng: &mut Rng| Isn {
+                number: rng.sequence(),
                 timestamp: rng.one_in(2).then(|| rng.word()),
             };
             Message::Synchronized {
@@ -794,8 +794,8 @@ fn frames_fit_their_buffer() {
     let message = Message::Synchronized {
         epoch: 1,
         flow: FlowKey::tcp(([1, 2, 3, 4], 5).into(), ([6, 7, 8, 9], 10).into()),
-        pvm: Opening::from(1),
-        svm: Opening::from(2),
+        pvm: Isn::from(1),
+        svm: Isn::from(2),
     };
     let (payload, len) = message.encode();
     let frame = Transmit::new([0; DATA_HEADER], &payload[..len]);

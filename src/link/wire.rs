@@ -40,7 +40,7 @@ use super::note::{PIECE, Piece};
 use crate::flow::FlowKey;
 use crate::frame::Offload;
 use crate::packet::checksum::{Sum, update_u32};
-use crate::rewrite::{Offset, Opening};
+use crate::packet::{Isn, Offset};
 
 /// EtherType of the link (IEEE 802 local experimental 1).
 pub const ETHER_TYPE: u16 = 0x88b5;
@@ -198,9 +198,9 @@ pub enum Message {
         /// The connection, in the direction of the output.
         flow: FlowKey,
         /// What the PVM opened it with.
-        pvm: Opening,
+        pvm: Isn,
         /// What the SVM opened it with.
-        svm: Opening,
+        svm: Isn,
     },
     /// Secondary: input frames did not reach the SVM.
     InputLost(u32),
@@ -269,8 +269,8 @@ impl Message {
         out[1..5].copy_from_slice(&number.to_be_bytes());
         if let Message::Synchronized { flow, pvm, svm, .. } = self {
             out[5..45].copy_from_slice(&flow.to_bytes());
-            encode_opening(&mut out[45..45 + OPENING], pvm);
-            encode_opening(&mut out[45 + OPENING..], svm);
+            encode_isn(&mut out[45..45 + OPENING], pvm);
+            encode_isn(&mut out[45 + OPENING..], svm);
             return (out, MESSAGE_MAX);
         }
         if let Message::Inherited { flow, offset } = self {
@@ -291,8 +291,8 @@ impl Message {
             3 => Message::Synchronized {
                 epoch: number,
                 flow: FlowKey::from_bytes(bytes.get(5..45)?.try_into().ok()?)?,
-                pvm: opening_at(bytes, 45)?,
-                svm: opening_at(bytes, 45 + OPENING)?,
+                pvm: isn_at(bytes, 45)?,
+                svm: isn_at(bytes, 45 + OPENING)?,
             },
             4 => Message::InputLost(number),
             5 => Message::Leads(number),
@@ -331,16 +331,16 @@ fn piece_at(message: &[u8]) -> Option<Piece> {
     })
 }
 
-fn encode_opening(out: &mut [u8], opening: &Opening) {
-    out[0..4].copy_from_slice(&opening.isn.to_be_bytes());
-    out[4] = u8::from(opening.timestamp.is_some());
-    out[5..9].copy_from_slice(&opening.timestamp.unwrap_or(0).to_be_bytes());
+fn encode_isn(out: &mut [u8], isn: &Isn) {
+    out[0..4].copy_from_slice(&isn.number.to_be_bytes());
+    out[4] = u8::from(isn.timestamp.is_some());
+    out[5..9].copy_from_slice(&isn.timestamp.unwrap_or(0).to_be_bytes());
 }
 
-fn opening_at(bytes: &[u8], at: usize) -> Option<Opening> {
+fn isn_at(bytes: &[u8], at: usize) -> Option<Isn> {
     let timestamp = u32_at(bytes, at + 5)?;
-    Some(Opening {
-        isn: u32_at(bytes, at)?,
+    Some(Isn {
+        number: u32_at(bytes, at)?,
         timestamp: (bytes[at + 4] != 0).then_some(timestamp),
     })
 }

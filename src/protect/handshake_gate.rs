@@ -15,7 +15,6 @@ use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::{Endpoint, Message};
 use crate::packet::{Kind, Packet, TcpFlags};
-use crate::rewrite::Opening;
 use crate::spread::Dispatcher;
 
 /// Frames that may wait.
@@ -182,11 +181,10 @@ impl<F: Frame> HandshakeGate<F> {
 }
 
 fn message(epoch: u32, synchronized: Synchronized) -> Message {
-    let opening = |(isn, timestamp)| Opening { isn, timestamp };
     Message::Synchronized {
         epoch,
         flow: synchronized.flow,
-        pvm: opening(synchronized.pvm),
-        svm: opening(synchronized.svm),
+        pvm: synchronized.pvm,
+        svm: synchronized.svm,
     }
 }

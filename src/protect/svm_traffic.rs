@@ -10,8 +10,8 @@ use super::announce::Announcer;
 use super::retransmit_cache::RetransmitCache;
 use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
-use crate::packet::{Kind, Packet, TcpFlags};
-use crate::rewrite::{self, Learned, Opening, Outcome, Rewriter};
+use crate::packet::{Isn, Kind, Packet, TcpFlags};
+use crate::rewrite::{self, Learned, Outcome, Rewriter};
 
 /// A connection and the kind of its last segment.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,7 @@ impl<F: Frame> SvmTraffic<F> {
     }
 
     /// Both VMs' ISNs of a connection; false if there is no room for them.
-    pub(crate) fn learn(&mut self, flow: FlowKey, pvm: Opening, svm: Opening, now: Ticks) -> bool {
+    pub(crate) fn learn(&mut self, flow: FlowKey, pvm: Isn, svm: Isn, now: Ticks) -> bool {
         self.rewriter.learn(flow, pvm, svm, now) != Learned::Full
     }
 

@@ -1,6 +1,6 @@
 //! What is remembered about one connection of the SVM.
 
-use super::{Offset, Opening};
+use super::{Isn, Offset};
 use crate::Ticks;
 use crate::packet::{Packet, TcpFlags, serial};
 
@@ -61,17 +61,17 @@ impl Half {
 }
 
 impl Connection {
-    pub(super) fn new(pvm: Opening, svm: Opening, generation: u64, now: Ticks) -> Self {
+    pub(super) fn new(pvm: Isn, svm: Isn, generation: u64, now: Ticks) -> Self {
         let timestamp = match (pvm.timestamp, svm.timestamp) {
             (Some(pvm), Some(svm)) => svm.wrapping_sub(pvm),
             _ => 0,
         };
         Self {
-            seq: svm.isn.wrapping_sub(pvm.isn),
+            seq: svm.number.wrapping_sub(pvm.number),
             timestamp,
             generation,
             last_use: now,
-            svm_isn: svm.isn,
+            svm_isn: svm.number,
             client_next: None,
             guest: Half::Open,
             client: Half::Open,

@@ -37,15 +37,13 @@ mod connection;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
-
 use self::clock::Clocks;
 use self::connection::Connection;
 use crate::flow::{FlowClass, FlowId, FlowKey, FlowTable, Standing};
-pub use crate::packet::Outcome;
 use crate::packet::checksum::ICMP_CHECKSUM;
 use crate::packet::edit::Segment;
-use crate::packet::{Kind, Packet, TcpFlags};
+use crate::packet::{Isn, Kind, Packet, TcpFlags};
+pub use crate::packet::{Offset, Outcome};
 use crate::{Frame, Ticks};
 
 /// What bounds the memory of a [`Rewriter`].
@@ -57,37 +55,6 @@ pub struct Limits {
     pub linger: Ticks,
     /// How long a half-open connection is remembered after its last segment.
     pub half_open: Ticks,
-}
-
-/// The numbers that one VM opened a connection with, in its SYN or SYN+ACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// Initial sequence number.
-    pub isn: u32,
-    /// Time stamp (TSval), if there was one. When both VMs sent one, the SVM gets the echo of its
-    /// own and not of the PVM's, which Linux refuses during the handshake.
-    pub timestamp: Option<u32>,
-}
-
-/// An opening of which only the initial sequence number is known.
-impl From<u32> for Opening {
-    fn from(isn: u32) -> Self {
-        Self {
-            isn,
-            timestamp: None,
-        }
-    }
-}
-
-/// The difference between the numbers that a guest has and those that its client knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offset {
-    /// The guest's sequence numbers minus the client's, modulo 2^32.
-    pub seq: u32,
-    /// The guest's time stamps minus the client's, modulo 2^32.
-    pub timestamp: u32,
-    /// The guest's initial sequence number.
-    pub isn: u32,
 }
 
 /// What became of a connection's numbers.
@@ -174,8 +141,8 @@ impl Rewriter {
     pub fn learn(
         &mut self,
         key: FlowKey,
-        pvm: impl Into<Opening>,
-        svm: impl Into<Opening>,
+        pvm: impl Into<Isn>,
+        svm: impl Into<Isn>,
         now: Ticks,
     ) -> Learned {
         if key.class() != FlowClass::Tcp {

@@ -19,7 +19,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("compare", &["frame", "flow", "packet"]),
     ("spread", &["frame", "flow", "packet", "compare"]),
     ("rewrite", &["frame", "flow", "packet"]),
-    ("link", &["frame", "flow", "packet", "rewrite"]),
+    ("link", &["frame", "flow", "packet"]),
     (
         "protect",
         &[

@@ -590,7 +590,7 @@ impl Story for PrimaryStory {
             while let Some(event) = self.around.peer.next_event() {
                 self.around.hear(event);
                 if let Event::Message(Message::Synchronized { flow, pvm, svm, .. }) = event {
-                    assert_eq!((pvm.isn, svm.isn), (1_000, 5_000));
+                    assert_eq!((pvm.number, svm.number), (1_000, 5_000));
                     self.synchronized.push(flow.src_port().unwrap_or(0) - 80);
                 }
             }

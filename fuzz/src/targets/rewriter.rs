@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use dpdk_colo::flow::FlowKey;
 use dpdk_colo::frame::{Frame, HeapFrame};
-use dpdk_colo::packet::{Outcome, Packet, checksum};
-use dpdk_colo::rewrite::{Learned, Limits, Offset, Opening, Rewriter};
+use dpdk_colo::packet::{Isn, Outcome, Packet, checksum};
+use dpdk_colo::rewrite::{Learned, Limits, Offset, Rewriter};
 use etherparse::{PacketBuilder, TcpHeader};
 
 use colo_testkit::rng::Rng;
@@ -221,8 +221,8 @@ impl Story {
     }
 
     fn learn(&mut self, rng: &mut Rng, port: u16) {
-        let opening = |rng: &mut Rng| Opening {
-            isn: number(rng),
+        let opening = |rng: &mut Rng| Isn {
+            number: number(rng),
             timestamp: rng.one_in(2).then(|| number(rng)),
         };
         let (pvm, svm) = (opening(rng), opening(rng));
@@ -230,7 +230,7 @@ impl Story {
             (Some(pvm), Some(svm)) => svm.wrapping_sub(pvm),
             _ => 0,
         };
-        let seq = svm.isn.wrapping_sub(pvm.isn);
+        let seq = svm.number.wrapping_sub(pvm.number);
         let learned = self.rewriter.learn(Self::key(port), pvm, svm, self.now);
         assert_eq!(learned, Learned::Stored, "there is room");
         self.known.remove(&port);
@@ -238,7 +238,7 @@ impl Story {
             let known = Known {
                 seq,
                 stamp,
-                isn: svm.isn,
+                isn: svm.number,
                 inherited: false,
             };
             self.known.insert(port, known);

@@ -1,24 +1,23 @@
 //! Where a connection begins anew: with a SYN on the same ports, and with a commit.
 
 use super::Stream;
-use super::handshake::Syn;
 use super::reuse::Begun;
 use super::witnesses::known_to;
 use crate::compare::hold::{FlowList, Hold, ListKind, NIL, SlotId};
 use crate::compare::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
-use crate::packet::Packet;
+use crate::packet::{Isn, Packet};
 
 impl Stream {
     /// Begins the first incarnation with a P's SYN.
     pub(super) fn open<F: Frame>(&mut self, cx: &mut Context<'_, F>, id: SlotId) {
         let packet = Packet::parse(cx.hold.frame(id).head(), cx.hold.frame(id).len());
-        let syn = Syn::of(cx.hold.frame(id), &packet);
+        let syn = Isn::of(&packet, cx.hold.frame(id).head());
         self.primary_syn = Some(syn);
         self.note_primary_opening(cx.hold.frame(id), &packet);
         self.primary_begun = Begun::of(&packet.tcp);
         if cx.numbers == Numbers::OwnIsn {
-            self.primary_base = syn.isn;
+            self.primary_base = syn.number;
         }
     }
 
@@ -53,7 +52,7 @@ impl Stream {
             arriving_isn: self.arriving_isn,
             openings: self.openings - 1,
             arriving: self.arriving,
-            former_isn: self.secondary_syn.map(|syn| syn.isn),
+            former_isn: self.secondary_syn.map(|syn| syn.number),
             former: self.secondary_begun,
             extras: self.extras.carried(),
             seen_primary: true,
@@ -81,12 +80,14 @@ impl Stream {
             return;
         }
         self.epoch = cx.epoch;
+        // R2: a difference holds the flow's output until the commit, which this is.
         self.diverged = false;
         self.awaits_syn = false;
         self.synchronized = self.primary_syn.is_some();
         self.seen_secondary = self.seen_primary;
         self.secondary_syn = self.primary_syn;
         self.secondary_base = self.primary_base;
+        // R4: an acknowledgment of an earlier epoch counts only as far as the PVM's has left.
         self.secondary_ack = self.primary_ack;
         self.secondary_window = None;
         self.secondary_fin = self.primary_fin;
@@ -114,7 +115,7 @@ impl Stream {
             hold.slot_mut(id).opens = false;
             self.clear(hold);
             let packet = Packet::parse(hold.frame(id).head(), hold.frame(id).len());
-            let syn = Syn::of(hold.frame(id), &packet);
+            let syn = Isn::of(&packet, hold.frame(id).head());
             *self = Self {
                 primaries: self.primaries,
                 cursor: self.cursor,
@@ -127,7 +128,7 @@ impl Stream {
                 seen_primary: true,
                 primary_syn: Some(syn),
                 primary_base: if numbers == Numbers::OwnIsn {
-                    syn.isn
+                    syn.number
                 } else {
                     0
                 },

@@ -26,7 +26,7 @@ impl Stream {
         let next = match (self.primary_fin, self.compared, self.primary_syn) {
             (Some(fin), ..) => fin.wrapping_add(1),
             (None, Some((_, to)), _) => to,
-            (None, None, syn) => syn?.isn.wrapping_sub(self.primary_base).wrapping_add(1),
+            (None, None, syn) => syn?.number.wrapping_sub(self.primary_base).wrapping_add(1),
         };
         Some(next.wrapping_sub(1))
     }

@@ -36,10 +36,9 @@ use super::masked::MaskedNumber;
 use super::{Context, Numbers};
 use crate::frame::{Frame, Ticks};
 use crate::packet::serial::at_or_before;
-use crate::packet::{Packet, TcpFlags};
+use crate::packet::{Isn, Packet, TcpFlags};
 use extras::Extras;
 pub(super) use fast_path::{Arrival, Path, is_equal};
-use handshake::Syn;
 pub use handshake::Synchronized;
 use keepalive::Probe;
 use overtake::{Overtakers, Wire};
@@ -118,8 +117,8 @@ pub(super) struct Stream {
     /// The SVM's ISN of the last incarnation: such a SYN opens nothing any more.
     former_isn: Option<u32>,
     former: Begun,
-    primary_syn: Option<Syn>,
-    secondary_syn: Option<Syn>,
+    primary_syn: Option<Isn>,
+    secondary_syn: Option<Isn>,
     /// Position of the PVM's FIN that was found equal or has left, and of the SVM's.
     primary_fin: Option<u32>,
     secondary_fin: Option<u32>,
@@ -330,7 +329,7 @@ impl Stream {
             return false;
         }
         match self.secondary_syn {
-            Some(syn) => syn.isn != packet.tcp.seq || !self.secondary_begun.has(&packet.tcp),
+            Some(syn) => syn.number != packet.tcp.seq || !self.secondary_begun.has(&packet.tcp),
             None => !self.awaits_syn && (self.seen_primary || self.seen_secondary),
         }
     }
@@ -346,7 +345,7 @@ impl Stream {
         let syn = tcp.flags.contains(TcpFlags::SYN);
         let stale = self.awaits_syn && self.former_isn == Some(tcp.seq) && self.former.has(&tcp);
         if syn && self.secondary_syn.is_none() && !stale {
-            self.secondary_syn = Some(Syn::of(&frame, packet));
+            self.secondary_syn = Some(Isn::of(packet, frame.head()));
             self.awaits_syn = false;
             if cx.numbers == Numbers::OwnIsn {
                 self.secondary_base = tcp.seq;
@@ -367,7 +366,7 @@ impl Stream {
         // Behind a rewriter everything but the SVM's SYN carries the PVM's numbers.
         let shift = match (syn, self.primary_syn) {
             (true, Some(primary)) if cx.numbers == Numbers::Translated => {
-                tcp.seq.wrapping_sub(primary.isn)
+                tcp.seq.wrapping_sub(primary.number)
             }
             _ => self.secondary_base,
         };
@@ -551,7 +550,7 @@ impl Stream {
     pub(super) fn stream_offset(&self, at: u32) -> Option<u32> {
         let syn = self.primary_syn?;
         Some(
-            at.wrapping_sub(syn.isn.wrapping_sub(self.primary_base))
+            at.wrapping_sub(syn.number.wrapping_sub(self.primary_base))
                 .wrapping_sub(1),
         )
     }

@@ -5,11 +5,10 @@
 //! SVM's it is, and one that lags behind is waited for.
 
 use super::Stream;
-use super::handshake::Syn;
 use crate::compare::hold::SlotId;
 use crate::compare::{Context, Numbers};
 use crate::frame::Frame;
-use crate::packet::Packet;
+use crate::packet::{Isn, Packet};
 
 /// How a P's SYN stands to the SVM's.
 pub(super) enum Agreement {
@@ -24,7 +23,7 @@ impl Stream {
     pub(super) fn note_primary_opening<F: Frame>(&mut self, frame: &F, packet: &Packet) {
         if self
             .primary_syn
-            .is_some_and(|syn| syn.isn == packet.tcp.seq)
+            .is_some_and(|syn| syn.number == packet.tcp.seq)
         {
             let digest = packet.syn_digest(frame.head());
             self.extras.primary_openings.note(digest);
@@ -35,7 +34,7 @@ impl Stream {
     pub(super) fn note_secondary_opening<F: Frame>(&mut self, frame: &F, packet: &Packet) {
         if self
             .secondary_syn
-            .is_some_and(|syn| syn.isn == packet.tcp.seq)
+            .is_some_and(|syn| syn.number == packet.tcp.seq)
         {
             let digest = packet.syn_digest(frame.head());
             self.extras.secondary_openings.note(digest);
@@ -47,13 +46,13 @@ impl Stream {
         &mut self,
         cx: &Context<'_, F>,
         id: SlotId,
-        [primary, secondary]: [Syn; 2],
+        [primary, secondary]: [Isn; 2],
     ) -> Agreement {
         let frame = cx.hold.frame(id);
         let packet = Packet::parse(frame.head(), frame.len());
         self.note_primary_opening(frame, &packet);
         // Nobody can translate the numbers of a signed segment; a checkpoint makes them equal.
-        let is_translated = cx.numbers == Numbers::Translated && primary.isn != secondary.isn;
+        let is_translated = cx.numbers == Numbers::Translated && primary.number != secondary.number;
         if is_translated && packet.is_signed(frame.head()) {
             return Agreement::Differs;
         }

@@ -64,7 +64,13 @@ impl Stream {
             if flags.contains(TcpFlags::SYN) && len > 0 {
                 let frame = cx.hold.frame(c).share();
                 let packet = Packet::parse(frame.head(), frame.len());
-                self.witness(cx, frame, &packet, secondary.isn.wrapping_sub(isn), arrived);
+                self.witness(
+                    cx,
+                    frame,
+                    &packet,
+                    secondary.number.wrapping_sub(isn),
+                    arrived,
+                );
             }
             c = next;
         }

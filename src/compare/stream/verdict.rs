@@ -108,8 +108,8 @@ impl Stream {
                 self.synchronized = true;
                 cx.synchronized.push_back(Synchronized {
                     flow: *cx.key,
-                    pvm: (primary.isn, primary.timestamp),
-                    svm: (secondary.isn, secondary.timestamp),
+                    pvm: primary,
+                    svm: secondary,
                 });
             }
             self.match_control(cx.hold, id, TcpFlags::SYN);

@@ -5,8 +5,8 @@ use super::*;
 /// Linux refuses a SYN+ACK that echoes a time stamp it has not sent.
 #[test]
 fn the_svm_sees_its_own_time_stamps_echoed() {
-    let syn = |isn, timestamp| Opening {
-        isn,
+    let syn = |number, timestamp| Isn {
+        number,
         timestamp: Some(timestamp),
     };
     let key = Segment::plain(TcpFlags::SYN).key();

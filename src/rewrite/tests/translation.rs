@@ -8,8 +8,8 @@ use crate::packet::tests::{damage, frame};
 
 /// A rewriter that knows the connection of `segment`, and the SVM's numbers minus the PVM's.
 fn connected(random: &mut Rng, segment: &Segment) -> (Rewriter, Offsets) {
-    let opening = |random: &mut Rng| Opening {
-        isn: number(random),
+    let opening = |random: &mut Rng| Isn {
+        number: number(random),
         timestamp: random.one_in(2).then(|| number(random)),
     };
     let (pvm, svm) = (opening(random), opening(random));
@@ -22,7 +22,7 @@ fn connected(random: &mut Rng, segment: &Segment) -> (Rewriter, Offsets) {
     (
         rewriter,
         Offsets {
-            seq: svm.isn.wrapping_sub(pvm.isn),
+            seq: svm.number.wrapping_sub(pvm.number),
             timestamp,
         },
     )
@@ -118,8 +118,8 @@ fn shared_bytes_are_not_touched() {
         Outcome::Translated
     );
 
-    let opening = |timestamp| Opening {
-        isn: 1,
+    let opening = |timestamp| Isn {
+        number: 1,
         timestamp: Some(timestamp),
     };
     assert_eq!(
