@@ -326,8 +326,8 @@ fn a_repeated_syn_of_the_former_incarnation_opens_nothing() {
     pair.s(&syn(8000, None));
     assert_eq!(pair.left(), 1);
     while let Some(isns) = pair.comparator.next_synchronized() {
-        let expected = if isns.pvm.0 == 1000 { 7000 } else { 8000 };
-        assert_eq!(isns.svm.0, expected);
+        let expected = if isns.pvm.number == 1000 { 7000 } else { 8000 };
+        assert_eq!(isns.svm.number, expected);
     }
 }
 
