@@ -309,7 +309,7 @@ impl Connections {
             };
             let says = sent.packet.payload_len > 0;
             let by_content = says && is_like(sent, 0) && !is_like(sent, shift);
-            let by_place = !goes_on && !(says && is_like(sent, shift)) && has_come().is_some();
+            let by_place = !(goes_on || says && is_like(sent, shift)) && has_come().is_some();
             if by_content || by_place {
                 return Some(*place);
             }
