@@ -89,7 +89,8 @@ pub(crate) struct PortQueue {
     pub received: u64,
     /// Frames that the port took.
     pub sent: u64,
-    /// Frames that the port did not take and that were dropped, and received ones without room in a shared port's inbox.
+    /// Frames that the port did not take and that were dropped, received ones that cannot be prepared for the port that
+    /// they go to, and those without room in a shared port's inbox.
     pub dropped: u64,
     /// Released frames that stayed on this host.
     pub crossed: u64,
@@ -187,6 +188,8 @@ impl PortQueue {
             std::mem::swap(burst, &mut self.raw);
         }
         ingress.fill(&mut self.raw, burst, None);
+        // What cannot be segmented.
+        self.dropped += std::mem::take(&mut ingress.refused);
         burst.len()
     }
 

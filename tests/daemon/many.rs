@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::frames::Flow;
 use crate::monitor::Qemu;
 use crate::node::{self, Node, PATIENCE, vhost, virtio_user};
+use crate::offload::{MSS, is_right, joined, payload, unfinished};
 use crate::pair::{A_WHILE, Key};
 use crate::traffic::Script;
 
@@ -24,6 +25,8 @@ const FLOODER: usize = 0;
 const STALLED: usize = 1;
 /// The first of the pairs that only send and receive.
 const QUIET: usize = 4;
+/// Of those, the one whose guest leaves checksums and segmentation to others.
+const UNFINISHED: usize = QUIET;
 /// Megabytes of each process: too few for all that is asked for, so that each pair has less.
 const MEGABYTES: &str = "800";
 
@@ -77,7 +80,8 @@ impl Host {
                 qmp.display()
             ));
             let socket = dir.join(format!("{role}{pair}.sock"));
-            words.push(vhost(pair as u32, &socket));
+            let tso = u8::from(pair == UNFINISHED);
+            words.push(format!("{},tso={tso}", vhost(pair as u32, &socket)));
         }
         let path = text(format!("{role}.toml"));
         fs::write(&path, file).expect("a file");
@@ -165,7 +169,10 @@ impl Hosts {
         };
         hosts.frames.start(NETWORK);
         for pair in QUIET..PAIRS {
-            hosts.frames.start(pair);
+            match pair == UNFINISHED {
+                true => hosts.frames.start_with_offloads(pair),
+                false => hosts.frames.start(pair),
+            }
         }
         for pair in PROTECTED {
             hosts.frames.start(pair);
@@ -251,6 +258,7 @@ fn twenty_eight_pairs_share_a_link_and_an_uplink() {
         hosts.protect(at);
     }
     the_switch_keeps_its_rules(&mut hosts);
+    what_is_unfinished_is_finished_for_each(&mut hosts);
     trouble_stays_with_its_pairs(&mut hosts);
     let Hosts {
         primary,
@@ -303,6 +311,57 @@ fn the_switch_keeps_its_rules(hosts: &mut Hosts) {
     assert_eq!(hosts.frames.receive(protected), word);
     assert_eq!(hosts.frames.receive(SVM), word);
     hosts.is_silent(&[a, b, NETWORK, other, SVM + 1]);
+}
+
+/// A guest leaves checksums and segmentation to others, and its frames go to VMs that know nothing of that: one, a
+/// protected one, all of them and the network.
+fn what_is_unfinished_is_finished_for_each(hosts: &mut Hosts) {
+    let [protected, _] = PROTECTED;
+    let neighbour = UNFINISHED + 1;
+    let others = (STALLED + 1..PAIRS).filter(|pair| *pair != UNFINISHED);
+    let all: Vec<usize> = others.chain([NETWORK, SVM, SVM + 1]).collect();
+    let bytes = payload(20_000);
+    for (to, ports) in [
+        (mac(neighbour), vec![neighbour]),
+        (mac(protected), vec![protected, SVM]),
+        (ALL, all.clone()),
+    ] {
+        let word = frame(to, mac(UNFINISHED), "no checksum yet");
+        hosts
+            .frames
+            .send_unfinished(UNFINISHED, &unfinished(word.clone()), 0);
+        for port in &ports {
+            assert_eq!(hosts.frames.receive(*port), word, "port {port}");
+        }
+        let mut long = Flow::v4(2).data(1000, 77, &bytes);
+        long[..6].copy_from_slice(&to);
+        long[6..12].copy_from_slice(&mac(UNFINISHED));
+        hosts
+            .frames
+            .send_unfinished(UNFINISHED, &unfinished(long), MSS);
+        let number = bytes.len().div_ceil(usize::from(MSS));
+        for port in &ports {
+            let segments: Vec<_> = (0..number).map(|_| hosts.frames.receive(*port)).collect();
+            assert!(
+                segments.iter().all(|segment| is_right(segment)),
+                "port {port}"
+            );
+            assert!(segments.iter().all(|segment| segment[..6] == to));
+            assert!(joined(&segments, 1000) == bytes, "port {port}: other bytes");
+        }
+    }
+    // What cannot be segmented, such as a SYN, is dropped and counted.
+    let mut syn = Flow::v4(2).data(1000, 77, &bytes);
+    syn[..6].copy_from_slice(&mac(protected));
+    syn[6..12].copy_from_slice(&mac(UNFINISHED));
+    syn[47] |= 2;
+    hosts
+        .frames
+        .send_unfinished(UNFINISHED, &unfinished(syn), MSS);
+    hosts.primary.wait_for(protected, "a refusal", |stats| {
+        stats["ports"]["net_vhost30"]["dropped"] == 1
+    });
+    hosts.is_silent(&all);
 }
 
 fn trouble_stays_with_its_pairs(hosts: &mut Hosts) {

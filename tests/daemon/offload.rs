@@ -16,12 +16,12 @@ use crate::pair::{NETWORK, PVM, Pair, Plan, SVM};
 use crate::traffic::Script;
 
 /// Bytes of payload in a segment on an Ethernet.
-const MSS: u16 = 1448;
+pub const MSS: u16 = 1448;
 /// Payload of the longest frames: their IP header says 65,535 bytes at most.
 const LONG: usize = 65_000;
 
 /// The frame as a guest with checksum offload sends it.
-fn unfinished(mut frame: Vec<u8>) -> Vec<u8> {
+pub fn unfinished(mut frame: Vec<u8>) -> Vec<u8> {
     let packet = Packet::parse(&frame, frame.len());
     let l4 = usize::from(packet.l4);
     let field = match packet.kind {
@@ -34,7 +34,8 @@ fn unfinished(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-fn is_right(frame: &[u8]) -> bool {
+/// Whether the frame is right on a wire: its IP header's checksum and the one behind it.
+pub fn is_right(frame: &[u8]) -> bool {
     let packet = Packet::parse(frame, frame.len());
     let ip = &frame[usize::from(packet.l3)..usize::from(packet.l4)];
     let mut sum = dpdk_colo::packet::checksum::Sum::default();
@@ -44,7 +45,7 @@ fn is_right(frame: &[u8]) -> bool {
 }
 
 /// Payload of segments that follow each other from `seq` on.
-fn joined(frames: &[Vec<u8>], mut seq: u32) -> Vec<u8> {
+pub fn joined(frames: &[Vec<u8>], mut seq: u32) -> Vec<u8> {
     let mut all = Vec::new();
     for frame in frames {
         let packet = Packet::parse(frame, frame.len());
@@ -55,7 +56,8 @@ fn joined(frames: &[Vec<u8>], mut seq: u32) -> Vec<u8> {
     all
 }
 
-fn payload(len: usize) -> Vec<u8> {
+/// Bytes of which none is like its neighbours.
+pub fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * 31 + n / 253) as u8).collect()
 }
 
@@ -79,18 +81,22 @@ fn comparator(sockets: &std::path::Path, out: &std::path::Path) -> Node {
     )
 }
 
+/// The same with its two guests.
+fn comparator_with_guests(dir: &std::path::Path, out: &std::path::Path) -> (Node, Script) {
+    let node = comparator(dir, out);
+    let sockets: Vec<_> = (0..2).map(|n| dir.join(format!("{n}.sock"))).collect();
+    let mut script = Script::new(&sockets);
+    script.start_with_offloads(0);
+    script.start_with_offloads(1);
+    (node, script)
+}
+
 #[test]
 fn long_frames_leave_as_segments_with_right_checksums() {
     let _turn = node::beside_others();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let out = dir.path().join("out.pcap");
-    let node = comparator(dir.path(), &out);
-    let sockets: Vec<_> = (0..2)
-        .map(|n| dir.path().join(format!("{n}.sock")))
-        .collect();
-    let mut script = Script::new(&sockets);
-    script.start_with_offloads(0);
-    script.start_with_offloads(1);
+    let (node, mut script) = comparator_with_guests(dir.path(), &out);
     let flows = [
         Flow::v4(1),
         Flow::v6(2),
@@ -212,13 +218,7 @@ fn a_guest_that_lies_about_what_is_left_harms_nobody() {
     let _turn = node::beside_others();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let out = dir.path().join("out.pcap");
-    let node = comparator(dir.path(), &out);
-    let sockets: Vec<_> = (0..2)
-        .map(|n| dir.path().join(format!("{n}.sock")))
-        .collect();
-    let mut script = Script::new(&sockets);
-    script.start_with_offloads(0);
-    script.start_with_offloads(1);
+    let (node, mut script) = comparator_with_guests(dir.path(), &out);
     let bytes = payload(9_000);
     let whole = |n| unfinished(Flow::v4(n).data(1_000, 77, &bytes));
     let mut lies = Vec::new();

@@ -201,6 +201,17 @@ impl Script {
     /// Sends a frame; returns the time when the port had taken it.
     pub fn send(&mut self, port: usize, frame: &[u8]) -> u128 {
         self.post(port, frame);
+        self.taken(port)
+    }
+
+    /// The same as [`Script::post_unfinished`] says.
+    pub fn send_unfinished(&mut self, port: usize, frame: &[u8], size: u16) {
+        self.post_unfinished(port, frame, size);
+        self.taken(port);
+    }
+
+    /// When the port has taken the oldest frame of which that was not asked.
+    fn taken(&mut self, port: usize) -> u128 {
         self.until("a frame to be taken", |script| {
             script.sent[port].pop_front()
         })

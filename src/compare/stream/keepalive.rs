@@ -8,6 +8,7 @@ use super::Stream;
 use super::fast_path::is_plain;
 use super::verdict::Verdict;
 use super::witnesses::difference;
+use crate::compare::Context;
 use crate::compare::divergence::Reason;
 use crate::compare::hold::{Hold, SlotId};
 use crate::frame::Frame;
@@ -61,7 +62,12 @@ impl Stream {
     }
 
     /// What becomes of a P that is one, unless its byte is the stream's own.
-    pub(super) fn probe_verdict<F: Frame>(&self, hold: &Hold<F>, id: SlotId) -> Option<Verdict> {
+    pub(super) fn probe_verdict<F: Frame>(
+        &self,
+        cx: &Context<'_, F>,
+        id: SlotId,
+    ) -> Option<Verdict> {
+        let hold = &*cx.hold;
         if !self.is_probe(hold, id) {
             return None;
         }
@@ -69,7 +75,8 @@ impl Stream {
         let position = slot.seq;
         let byte = byte_at(hold.frame(id), usize::from(slot.payload))?;
         if let Some(w) = self.covering(hold, position)
-            && difference(hold, id, w, position, 1).is_none()
+            && (difference(hold, id, w, position, 1).is_none()
+                || self.has_masked(cx, position, byte))
         {
             return None;
         }

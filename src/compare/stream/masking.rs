@@ -118,6 +118,17 @@ impl Stream {
         changed.last().map(|(k, _)| k)
     }
 
+    /// Whether the PVM has sent this byte at a position, and it was masked.
+    pub(super) fn has_masked<F: Frame>(
+        &self,
+        cx: &Context<'_, F>,
+        position: u32,
+        value: u8,
+    ) -> bool {
+        let mut masked = self.masked_from(cx, position, 1);
+        masked.any(|(_, byte)| byte.value == value)
+    }
+
     /// How many of the `n` bytes from a position on were compared before.
     fn compared_of(&self, at: u32, n: usize) -> usize {
         match self.compared {

@@ -33,7 +33,7 @@ impl Stream {
             return verdict;
         }
         if len == 1
-            && let Some(verdict) = self.probe_verdict(cx.hold, id)
+            && let Some(verdict) = self.probe_verdict(cx, id)
         {
             return verdict;
         }

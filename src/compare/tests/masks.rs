@@ -295,6 +295,23 @@ fn the_svm_may_repeat_a_masked_byte_as_the_pvm_sent_it() {
 }
 
 #[test]
+fn a_masked_byte_that_comes_again_alone_is_no_keepalive() {
+    for (probe, differs) in [(None, false), (Some("2"), false), (None, true)] {
+        let mut lab = Lab::new(mask());
+        lab.both("Date: 1", "Date: 2");
+        lab.masked(1, 1);
+        if let Some(byte) = probe {
+            let frame = lab.frame(1006, byte);
+            lab.pair.s(&frame);
+        }
+        let frame = lab.frame(1006, if differs { "3" } else { "1" });
+        lab.pair.p(&frame);
+        assert_eq!(lab.pair.report(), None);
+        assert_eq!(lab.pair.left(), usize::from(!differs), "{probe:?}");
+    }
+}
+
+#[test]
 fn what_is_repeated_and_new_in_one_frame_is_judged_each_by_its_own_rule() {
     let (p, s) = ("Date: 10:00:01\r\n", "Date: 20:00:02\r\n");
     for (again, differs) in [
