@@ -43,9 +43,6 @@ mod model;
 #[path = "../../tests/properties/pair.rs"]
 mod pair;
 #[allow(dead_code, unused_imports, reason = "its own tests use the rest")]
-#[path = "../../tests/properties/recovery.rs"]
-mod recovery;
-#[allow(dead_code, unused_imports, reason = "its own tests use the rest")]
 #[path = "../../tests/properties/script.rs"]
 mod script;
 #[allow(dead_code, unused_imports, reason = "its own tests use the rest")]

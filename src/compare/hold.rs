@@ -466,17 +466,6 @@ impl<F: Frame> Hold<F> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Whether a slot has a P that has waited since this time.
-    pub(super) fn has_held_since(&self, id: SlotId, arrived: Ticks) -> bool {
-        let slot = self.slot(id);
-        slot.standing == Standing::Held && slot.arrived == arrived
-    }
-
-    /// The frame of the same standing that came after this one.
-    pub(super) fn younger(&self, id: SlotId) -> SlotId {
-        self.slab.younger(id)
-    }
-
     /// The neighbour towards the tail.
     #[inline]
     pub(super) fn next(&self, link: ListKind, id: SlotId) -> SlotId {

@@ -26,7 +26,6 @@ mod mask;
 mod masked;
 mod outgoing;
 mod output;
-mod overdue;
 mod pairs;
 mod partial;
 mod policy;
@@ -45,16 +44,16 @@ pub use mask::{Extent, MAX_LITERAL, MAX_VALUE, MIN_LITERAL, Mask};
 pub use policy::{Policy, Rule};
 pub use stream::Synchronized;
 
-use crate::flow::FlowTable;
+use crate::flow::{FlowId, FlowTable};
 use crate::frame::{Frame, Ticks};
 use balance::Balance;
 use context::Context;
 use exempt::Exempt;
 use flows::Flow;
-use hold::{Hold, NIL};
+use hold::{Hold, NIL, SlotId};
 use intake::Bursts;
 use masked::MaskedBytes;
-use overdue::Excused;
+use output::Wait;
 use partial::Partial;
 
 /// How the SVM's sequence numbers reach the comparator.
@@ -110,8 +109,6 @@ pub struct Counts {
     pub exempted: u64,
     /// P that were dropped because their client had reset the connection.
     pub reset_dropped: u64,
-    /// Times that an overdue P was let wait because the SVM repeated what was lost.
-    pub excused: u64,
     /// RSTs of one VM alone for a connection that both had closed: S that were dropped, P that left.
     pub closed_resets: u64,
     /// S that were dropped because no more could be kept.
@@ -149,8 +146,6 @@ pub struct Comparator<F> {
     hold: Hold<F>,
     synchronized: VecDeque<Synchronized>,
     exempt: Exempt,
-    /// P that wait for longer than the timeout.
-    excused: Excused,
     masked: MaskedBytes,
     partial: Partial,
     found: Option<Divergence<F>>,
@@ -179,7 +174,6 @@ impl<F: Frame> Comparator<F> {
             hold: Hold::new(limits.primary, limits.secondary, limits.history),
             synchronized: VecDeque::with_capacity(limits.primary + 1),
             exempt: Exempt::new(!policy.is_default()),
-            excused: Excused::default(),
             masked: MaskedBytes::new(policy.masks()),
             partial: Partial::new(limits.flows.min(limits.primary)),
             found: None,
@@ -281,11 +275,89 @@ impl<F: Frame> Comparator<F> {
         self.found.take()
     }
 
+    /// Frames that wait are overdue at this age from now on.
+    pub fn set_timeout(&mut self, timeout: Ticks) {
+        self.limits.timeout = timeout;
+    }
+
+    /// What has waited for longer than the timeout; the oldest frame stands for all (rule R9).
+    pub fn overdue(&mut self, now: Ticks) -> Option<Divergence<F>> {
+        let timeout = self.limits.timeout;
+        let old =
+            |arrived: Option<Ticks>| arrived.is_some_and(|at| now.saturating_sub(at) >= timeout);
+        if !self.excuse_primaries(now) {
+            return None;
+        }
+        let divergence = if old(self.oldest_primary()) {
+            self.overdue_primary(self.hold.held.head, now)
+        } else if self.excuse_secondaries(now) && old(self.oldest_secondary()) {
+            let s = self.hold.pending.head;
+            let slot = self.hold.slot(s);
+            Divergence {
+                reason: Reason::MissingPrimary,
+                flow: slot.flow.map(|f| *self.flows.key(f)),
+                stream_offset: self.stream_offset(slot.flow, slot.seq),
+                primary: None,
+                secondary: Some((self.hold.frame(s).share(), slot.payload as usize)),
+                primary_arrived: None,
+                secondary_arrived: Some(slot.came()),
+                seen: now,
+            }
+        } else {
+            return None;
+        };
+        self.counts.divergences[divergence.reason as usize] += 1;
+        Some(divergence)
+    }
+
+    /// Arrival of the P that has waited for longest.
+    pub fn oldest_primary(&self) -> Option<Ticks> {
+        self.arrival(self.hold.held.head)
+    }
+
+    /// Arrival of the S that has waited for longest.
+    pub fn oldest_secondary(&self) -> Option<Ticks> {
+        self.arrival(self.hold.pending.head)
+    }
+
+    fn arrival(&self, id: SlotId) -> Option<Ticks> {
+        (id != NIL).then(|| self.hold.slot(id).arrived)
+    }
+
+    fn overdue_primary(&self, p: SlotId, now: Ticks) -> Divergence<F> {
+        let slot = self.hold.slot(p);
+        let mut wait = Wait {
+            reason: Reason::Unreadable,
+            counterpart: None,
+            equal: 0,
+            offset: None,
+        };
+        match slot.flow {
+            Some(flow) => wait = self.flows[flow].output.wait(&self.hold, p),
+            None if self.overfull => wait.reason = Reason::FlowTableFull,
+            None => {}
+        }
+        let at = slot.payload as usize + wait.equal as usize;
+        Divergence {
+            reason: wait.reason,
+            flow: slot.flow.map(|f| *self.flows.key(f)),
+            stream_offset: wait.offset,
+            primary: Some((self.hold.frame(p).share(), at)),
+            secondary: wait.counterpart.map(|s| (self.hold.frame(s).share(), at)),
+            primary_arrived: Some(slot.arrived),
+            secondary_arrived: wait.counterpart.map(|s| self.hold.slot(s).arrived),
+            seen: now,
+        }
+    }
+
+    fn stream_offset(&self, flow: Option<FlowId>, at: u32) -> Option<u32> {
+        self.flows[flow?].output.stream_offset(at)
+    }
+
     /// Ends the epoch: what was not released waits for the commit, what the SVM sent is void.
     pub fn fence(&mut self) {
         self.suspended = true;
         self.found = None;
-        self.excused = Excused::default();
         self.exempt.clear();
         while self.hold.pending.head != NIL {
             let id = self.hold.pending.head;

@@ -306,21 +306,6 @@ impl Output {
         }
     }
 
-    /// Until when an overdue P waits on, because the SVM repeats what was lost.
-    pub(super) fn excuses<F: Frame>(
-        &self,
-        hold: &Hold<F>,
-        p: SlotId,
-        epoch: u32,
-        now: Ticks,
-        timeout: Ticks,
-    ) -> Option<Ticks> {
-        match self {
-            Self::Stream(stream) => stream.excuses(hold, p, epoch, now, timeout),
-            Self::Datagrams(_) => None,
-        }
-    }
-
     /// Drops an overdue S of a connection that has ended. Whether that was a RST that the PVM does not send, if it did.
     pub(super) fn drop_secondary<F: Frame>(
         &mut self,

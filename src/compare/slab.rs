@@ -274,11 +274,6 @@ impl<F> Slab<F> {
         slot.frame.take().expect("a slot in use holds a frame")
     }
 
-    /// The next one of its standing.
-    pub(super) fn younger(&self, id: SlotId) -> SlotId {
-        self.slot(id).age[1]
-    }
-
     /// The neighbour towards the tail.
     #[inline]
     pub(super) fn next(&self, link: ListKind, id: SlotId) -> SlotId {

@@ -15,7 +15,6 @@ mod ended;
 mod masks;
 mod membership;
 mod overtake;
-mod recovery;
 mod unequal;
 mod unlike;
 

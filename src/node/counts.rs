@@ -148,7 +148,6 @@ pub(crate) fn comparator(writer: &Writer, comparator: &Comparator<Mbuf>) {
     writer.set(Counter::Divided, counts.divided);
     writer.set(Counter::Overtakes, counts.overtakes);
     writer.set(Counter::ResetDropped, counts.reset_dropped);
-    writer.set(Counter::Excused, counts.excused);
     writer.set(Counter::ClosedResets, counts.closed_resets);
     writer.set(Counter::Held, comparator.held() as u64);
     writer.set(Counter::HeldMax, counts.held_max);

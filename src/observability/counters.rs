@@ -141,8 +141,6 @@ counters! {
     Overtakes = "overtakes", Node(Total("frames")), Sum;
     /// Frames of the PVM that were dropped because their client had reset the connection.
     ResetDropped = "reset_dropped", Node(Total("frames")), Sum;
-    /// Times that an overdue frame of the PVM was let wait because the SVM repeated what was lost.
-    Excused = "excused", Node(Total("")), Sum;
     /// RSTs of one VM alone for a connection that both had closed.
     ClosedResets = "closed_resets", Node(Total("")), Sum;
     /// Flows that are known.

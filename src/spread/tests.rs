@@ -96,28 +96,6 @@ fn a_frame_that_waits_at_a_worker_is_reported_at_the_timeout() {
 }
 
 #[test]
-fn a_worker_is_asked_again_when_an_excuse_ends() {
-    let (mut dispatcher, mut worker) = one_worker(RingSizes::default());
-    let equal = segment(1000, b"equal");
-    assert!(dispatcher.primary(equal.clone(), 10).is_ok());
-    dispatcher.secondary(equal.clone(), 10);
-    assert!(dispatcher.primary(segment(1005, b"ahead"), 10).is_ok());
-    settle(&mut dispatcher, &mut worker);
-    dispatcher.secondary(equal, 10 + TIMEOUT / 2);
-    settle(&mut dispatcher, &mut worker);
-    assert_eq!(released(&mut dispatcher), 1);
-    // The SVM repeats, so that it is in recovery for a timeout from then on.
-    let until = 10 + TIMEOUT / 2 + TIMEOUT;
-    for now in [10 + TIMEOUT, 11 + TIMEOUT, until - 1, until] {
-        assert!(dispatcher.overdue(now).is_none(), "{now}");
-        settle(&mut dispatcher, &mut worker);
-    }
-    let divergence = dispatcher.overdue(until + 1).expect("the answer");
-    assert_eq!(divergence.reason, Reason::MissingSecondary);
-    assert_eq!(worker.comparator().counts().excused, 1);
-}
-
-#[test]
 fn a_stalled_worker_is_reported() {
     let (mut dispatcher, mut worker) = one_worker(RingSizes::default());
     assert!(dispatcher.overdue(5).is_none());

@@ -15,7 +15,6 @@ mod loss;
 mod masks;
 mod model;
 mod pair;
-mod recovery;
 mod script;
 mod spread;
 mod streams;

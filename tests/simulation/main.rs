@@ -97,21 +97,6 @@ fn loss_between_node_and_client_hardly_needs_a_checkpoint() {
 }
 
 #[test]
-fn a_timer_that_backs_off_needs_no_checkpoint() {
-    // Retransmissions are lost, too, again and again, so that each VM's timer doubles up to the timeout.
-    let profile = Profile {
-        loss: 4,
-        ..Profile::CALM
-    };
-    let Family { sum, seed } = family("timers", 60, profile);
-    assert!(
-        sum.requested <= 6,
-        "{:?}, DPDK_COLO_SEED={seed:#x}",
-        sum.causes
-    );
-}
-
-#[test]
 fn differing_answers_leave_after_a_commit() {
     family(
         "divergent",

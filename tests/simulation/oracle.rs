@@ -20,18 +20,14 @@ struct Said {
     syn: bool,
     fin: Option<u32>,
     ack: Option<u32>,
-    /// When it last repeated a byte.
-    repeated: Option<Ticks>,
 }
 
 impl Said {
-    fn note(&mut self, segment: &Segment, iss: u32, now: Ticks) {
+    fn note(&mut self, segment: &Segment, iss: u32) {
         let from = segment.seq.wrapping_sub(iss);
         self.syn |= segment.syn;
         for (i, byte) in segment.payload.iter().enumerate() {
-            if self.bytes.insert(from + i as u32, *byte).is_some() {
-                self.repeated = Some(now);
-            }
+            self.bytes.insert(from + i as u32, *byte);
         }
         if segment.fin {
             self.fin = Some(from + segment.payload.len() as u32);
@@ -172,7 +168,7 @@ impl Oracle {
     }
 
     /// The node takes an S from the ring.
-    pub fn said(&mut self, bytes: &[u8], guest: &Guest, now: Ticks) -> u64 {
+    pub fn said(&mut self, bytes: &[u8], guest: &Guest) -> u64 {
         let lineage = self.loads;
         match frames::read(bytes, Way::Output) {
             (Some(peer), Content::Tcp(segment)) => {
@@ -180,7 +176,7 @@ impl Oracle {
                 self.witness
                     .entry((lineage, peer))
                     .or_default()
-                    .note(&segment, iss, now);
+                    .note(&segment, iss);
             }
             (_, Content::Udp(_)) => {
                 *self.datagrams.entry((lineage, bytes.to_vec())).or_default() += 1;
@@ -267,8 +263,7 @@ impl Oracle {
             self.judge(&p, now);
         }
         if let (Some(peer), Content::Tcp(segment)) = (p.peer, &p.content) {
-            let left = self.left.entry(peer).or_default();
-            left.note(segment, p.iss, now);
+            self.left.entry(peer).or_default().note(segment, p.iss);
         }
     }
 
@@ -394,19 +389,6 @@ impl Oracle {
     /// When the P that waits for longest was taken.
     pub fn oldest(&self) -> Option<Ticks> {
         self.held.values().map(|p| p.at).next()
-    }
-
-    /// The same of those that nothing excuses: for at most four timeouts a P may wait for the recovery of the SVM's
-    /// connection, in which the SVM repeats what it has sent before, less and less often.
-    pub fn oldest_unexcused(&self, now: Ticks, most: Ticks) -> Option<Ticks> {
-        let is_excused = |p: &&Taken| {
-            let said = p.peer.and_then(|peer| self.witness.get(&(p.period, peer)));
-            let repeated = said.and_then(|said| said.repeated);
-            let stream = matches!(p.content, Content::Tcp(_));
-            stream && now - p.at <= most && repeated.is_some_and(|at| now - at <= most)
-        };
-        let judged = self.held.values().find(|p| !is_excused(p));
-        judged.map(|p| p.at)
     }
 
     pub fn held(&self) -> usize {

@@ -173,7 +173,7 @@ impl<'a> SimPorts<'a> {
             && let Some(bytes) = vm.guest.tx.pop_front()
         {
             let origin = match self.is_secondary {
-                true => Origin::S(self.site.oracle.said(&bytes, &vm.guest, self.now)),
+                true => Origin::S(self.site.oracle.said(&bytes, &vm.guest)),
                 false => Origin::P(self.site.oracle.taken(&bytes, &vm.guest, self.now)),
             };
             let frame = Numbered::new(&bytes, origin, &self.queues.owners);

@@ -126,7 +126,6 @@ pub(super) struct Stream {
     /// What the network has seen of this connection, for the order in which P leave.
     wire: Wire,
     recovery: Recovery,
-    secondary_recovery: Recovery,
     extras: Extras,
     has_fin_left: bool,
     /// The PVM's last RSTs that came from both or have left.
@@ -182,7 +181,6 @@ impl Default for Stream {
             overtakers: Overtakers::default(),
             wire: Wire::default(),
             recovery: Recovery::default(),
-            secondary_recovery: Recovery::default(),
             extras: Extras::default(),
             has_fin_left: false,
             resets: Resets::default(),

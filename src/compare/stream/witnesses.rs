@@ -62,7 +62,6 @@ impl Stream {
             // A retransmission of bytes that P have matched: no P need ever ask for it again.
             cx.hold.slot_mut(id).complete = true;
             cx.hold.retire(id);
-            self.secondary_recovery.note(arrived, cx.timeout);
         }
         let first = self.reaching_from_the_end(cx.hold, seq);
         self.revisited = first;

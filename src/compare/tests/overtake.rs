@@ -352,3 +352,24 @@ fn what_repeats_bytes_that_have_not_left_does_not_displace_what_may_leave() {
     pair.p(&stamped(1000, 1, b"abc", 30));
     assert_eq!(seen(&mut pair), [(1000, 3, Some(30))]);
 }
+
+#[test]
+fn new_data_of_the_secondary_waits_while_the_primary_s_timer_backs_off() {
+    let mut pair = Pair::new();
+    pair.both(&data(1000, b"abc"));
+    assert_eq!(pair.left(), 1);
+    pair.s(&data(1003, b"ahead"));
+    let mut gap = TIMEOUT / 4;
+    for _ in 0..4 {
+        pair.now += gap;
+        assert_eq!(pair.comparator.overdue(pair.now).map(|d| d.reason), None);
+        pair.p(&data(1000, b"abc"));
+        assert_eq!(pair.left(), 1);
+        gap *= 2;
+    }
+    pair.now += gap + TIMEOUT;
+    assert_eq!(pair.comparator.overdue(pair.now).map(|d| d.reason), None);
+    pair.now += TIMEOUT;
+    let reason = pair.comparator.overdue(pair.now).map(|d| d.reason);
+    assert_eq!(reason, Some(Reason::MissingPrimary), "the PVM has given up");
+}
