@@ -8,7 +8,7 @@ use crate::workload::{Connection, Family, Harm, Noise, TrafficError, echo, redis
 
 /// No load runs longer than this.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Pieces of echo, 8 kB each on average: so many that a load lasts for several retransmission timers.
+/// Pieces of echo, 8 kB each on average: enough that a load lasts for several retransmission timers.
 const PIECES: usize = 500;
 /// Operations of redis, likewise.
 const OPERATIONS: usize = 500;
