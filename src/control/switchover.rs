@@ -196,6 +196,12 @@ impl Switchover {
         }
     }
 
+    /// QEMU's monitor answers again; `leads`: it is still the primary one of the pair.
+    pub fn monitor_connected(&self, leads: bool) -> Option<Next> {
+        // A node that was started again may hear that the SVM leads before its monitor answers.
+        (self.stage == Stage::Quits && leads).then_some(Next::Quit)
+    }
+
     /// QEMU's monitor has no connection.
     pub fn monitor_gone(&mut self) {
         match self.stage {
@@ -316,6 +322,22 @@ mod tests {
         assert_eq!(it.news(CessionNews::NotNow, 10), None);
         it.look(State::Checkpointing, true, 5 + CHECKPOINT);
         assert!(it.take_outcome().is_some(), "not for ever");
+    }
+
+    #[test]
+    fn a_qemu_whose_monitor_answers_late_ends_and_no_other_one_does() {
+        let mut it = Switchover::left(0);
+        assert_eq!(
+            it.monitor_connected(true),
+            None,
+            "nobody leads in its place"
+        );
+        assert_eq!(it.news(CessionNews::Succeeded, 1), Some(Next::Quit));
+        assert_eq!(it.monitor_connected(false), None, "another one runs there");
+        assert_eq!(it.monitor_connected(true), Some(Next::Quit));
+        it.look(State::PeerLost, true, 1 + QUIT);
+        assert_eq!(it.take_outcome(), Some(Ok(false)));
+        assert_eq!(it.monitor_connected(true), None, "it is too late");
     }
 
     #[test]

@@ -262,6 +262,13 @@ impl ControlPair {
         }
     }
 
+    /// The monitor answers again.
+    pub(super) fn go_on_with_monitor(&mut self, leads: bool, now: Instant, log: &Log) {
+        let switchover = self.cession.switchover.as_ref();
+        let next = switchover.and_then(|switchover| switchover.monitor_connected(leads));
+        self.go_on_with_switchover(next, now, log);
+    }
+
     fn go_on_with_switchover(&mut self, next: Option<Next>, now: Instant, log: &Log) {
         match next {
             None => {}
@@ -288,10 +295,9 @@ impl ControlPair {
                 self.tell(ToPoll::TakeBack);
             }
             Some(Next::Quit) => {
-                let client = self.client.as_mut();
-                let sent = client.map(|it| it.execute(UNHEEDED, "quit", Value::Null, now));
-                if !matches!(sent, Some(Ok(()))) {
-                    self.cession.disconnected();
+                // Without a connection it is given once there is one.
+                if let Some(client) = self.client.as_mut() {
+                    let _ = client.execute(UNHEEDED, "quit", Value::Null, now);
                 }
             }
         }

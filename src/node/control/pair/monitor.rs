@@ -158,6 +158,8 @@ impl ControlPair {
             self.ask_state(stops, Instant::now());
         }
         self.connected_in(probe.run, Instant::now(), log);
+        let leads = leads && migration == Migration::Colo;
+        self.go_on_with_monitor(leads, Instant::now(), log);
     }
 
     fn monitor_disconnected(&mut self) {
