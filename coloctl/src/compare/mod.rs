@@ -1,8 +1,8 @@
 //! `coloctl compare`: what a pair of two captured guests would hold, and which checkpoints it would make.
 //!
 //! In: two captures ([`read`]), of which [`traffic`] makes what both guests sent in one time. [`connections`] knows
-//! where S's segments stand in P's streams. [`replay`] sends both through the library's comparator. Out: a [`report`].
-//! docs/compare.md says how the comparison goes on behind a difference.
+//! where S's segments stand in P's streams. [`replay`] sends both through the library's comparator. Out: a
+//! [`mod@report`]. docs/compare.md says how the comparison goes on behind a difference.
 
 mod connections;
 mod datagrams;
