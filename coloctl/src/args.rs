@@ -84,6 +84,15 @@ pub enum Task {
         #[arg(long)]
         pair: Option<String>,
     },
+    /// Let this node's VM go on alone from now on; the other node gives its VM up before, and that QEMU ends
+    Unprotect {
+        /// The pair (needed where there are several)
+        #[arg(long)]
+        pair: Option<String>,
+        /// The same as --pair
+        #[arg(value_name = "PAIR", conflicts_with = "pair", hide = true)]
+        bare: Option<String>,
+    },
     /// Let this node's VM go on without its peer; refused while the peer is heard
     Failover {
         /// The peer's VM certainly sends nothing any more (default: the node runs its fencing command)
@@ -280,6 +289,10 @@ impl Args {
             },
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
             Task::Switchover { pair } => ("switchover", json!({}), pair),
+            Task::Unprotect { pair, bare } => match pair {
+                Some(_) => ("unprotect", json!({}), pair),
+                None => ("unprotect", json!({}), bare),
+            },
             Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
             Task::Maintenance { mode, pair } => {
                 ("maintenance", json!({ "mode": word(*mode) }), pair)
@@ -411,6 +424,12 @@ mod tests {
                 json!({"pair": "vm1"}),
             ),
             ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
+            ("coloctl unprotect vm1", "unprotect", json!({"pair": "vm1"})),
+            (
+                "coloctl unprotect --pair b",
+                "unprotect",
+                json!({"pair": "b"}),
+            ),
             ("coloctl pair show", "pair-show", json!({})),
             (
                 "coloctl policy list --pair a",

@@ -66,6 +66,12 @@ fn done(task: &Task, outcome: &Value) -> String {
                 .to_owned(),
             _ => "the other VM leads; this node's QEMU has NOT ended, end it".to_owned(),
         },
+        Task::Unprotect { .. } => match outcome["qemu_ended"].as_bool() {
+            Some(true) => "the VM goes on alone, and the other node's QEMU has ended; start that anew, waiting for a \
+                           migration, to protect the VM again"
+                .to_owned(),
+            _ => "the VM goes on alone; the other node's QEMU was NOT heard to end, end it".to_owned(),
+        },
         Task::Failover { .. } => "QEMU has accepted x-colo-lost-heartbeat".to_owned(),
         _ => "the peer knows of the restart; end this node and start it again".to_owned(),
     }

@@ -65,6 +65,8 @@ fn every_outcome_has_its_exit_status() {
         (done.clone(), &["switchover"], 0),
         (error("refused"), &["switchover"], 1),
         (error("timeout"), &["switchover"], 1),
+        (done.clone(), &["unprotect"], 0),
+        (error("refused"), &["unprotect"], 1),
         (
             error("timeout"),
             &["wait", "--for", "peer", "--timeout", "0"],

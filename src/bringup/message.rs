@@ -56,6 +56,26 @@ pub enum Message {
         /// Which attempt.
         attempt: u32,
     },
+    /// Primary: give up the VM for good; this one goes on alone then.
+    Renounce {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Secondary: it is given up, and that is written down.
+    Renounced {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Primary: its VM goes on alone.
+    GoesOnAlone {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Secondary: its QEMU has ended.
+    Ended {
+        /// Which attempt.
+        attempt: u32,
+    },
     /// Primary: it has given up.
     Abandon {
         /// Which attempt.
@@ -76,6 +96,10 @@ impl Message {
             | Self::Protected { attempt }
             | Self::MayLead { attempt }
             | Self::WillLead { attempt }
+            | Self::Renounce { attempt }
+            | Self::Renounced { attempt }
+            | Self::GoesOnAlone { attempt }
+            | Self::Ended { attempt }
             | Self::Abandon { attempt, .. } => attempt,
         }
     }

@@ -179,6 +179,13 @@ impl Bringup {
         Some(Self::begin(attempt, desk, task))
     }
 
+    /// Takes what another secondary has left out of the disks of a VM that goes on alone.
+    pub fn tidying(attempt: u32, now: u64) -> Self {
+        let desk = Desk::new(now, "this node's QEMU");
+        let task = Box::pin(primary::tidy(desk.clone()));
+        Self::begin(attempt, desk, task)
+    }
+
     fn begin(attempt: u32, desk: Desk, task: Task) -> Self {
         let mut bringup = Self {
             attempt,

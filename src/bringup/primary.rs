@@ -44,6 +44,15 @@ pub(super) async fn run(desk: Desk, attempt: u32, version: Version) -> Result<Ou
     Err(failure)
 }
 
+/// Takes the children out of the VM's disks that a secondary has left.
+pub(super) async fn tidy(desk: Desk) -> Result<Outcome, Failure> {
+    let graph = Graph::read(&desk).await?;
+    for disk in &graph.disks() {
+        disks::clean(&desk, &graph, disk).await?;
+    }
+    Ok(Outcome::default())
+}
+
 async fn bring_up(
     desk: &Desk,
     attempt: u32,

@@ -282,6 +282,10 @@ impl Command {
                 let OfPair { pair } = read("switchover", arguments)?;
                 order(pair, Order::Switchover)
             }
+            "unprotect" => {
+                let OfPair { pair } = read("unprotect", arguments)?;
+                order(pair, Order::Unprotect)
+            }
             "failover" => {
                 let OfFailover { pair, fenced } = read("failover", arguments)?;
                 order(pair, Order::Failover { fenced })
@@ -472,6 +476,7 @@ pub fn begin(command: Command, snapshot: &Snapshot) -> Result<Step, Fault> {
                 Order::Failover { .. } => Some("failover"),
                 Order::Examine => Some("examine"),
                 Order::Switchover => Some("switchover"),
+                Order::Unprotect => Some("unprotect"),
                 Order::Protect => Some("protect"),
                 Order::Announce | Order::SetTimeout(_) => None,
             };

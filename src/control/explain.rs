@@ -12,6 +12,10 @@ pub const CEDED: &str = "look at the other node (coloctl status there): its VM l
                          it does not lead, end its QEMU and its node, and then take the lead back here: coloctl failover \
                          --fenced";
 
+/// What to do with a node that has given up its VM while its QEMU lives.
+const RENOUNCED: &str = "the other VM goes on alone, and this QEMU ends then; if the other host is lost before that, and \
+                         nothing better is left: coloctl failover --fenced";
+
 /// Why the state is this. `cause` is the word of what was last found to differ or to be missing.
 pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
     let silence = || {
@@ -24,6 +28,9 @@ pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
         )
     };
     match pair.state {
+        _ if pair.renounced => {
+            "this node has given up its VM at the other one's request (coloctl unprotect): it never leads".to_owned()
+        }
         _ if pair.monitor.is_some() && !pair.has_monitor() => {
             "QEMU's monitor does not answer, so the node does not know what QEMU does".to_owned()
         }
@@ -70,6 +77,10 @@ pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
 /// What to do. `advice` is the log's for this state.
 pub fn todo(pair: &PairStatus, advice: Option<&'static str>) -> Option<String> {
     let text = match pair.state {
+        _ if pair.renounced && pair.has_monitor() => RENOUNCED,
+        _ if pair.renounced => {
+            "start QEMU anew, waiting for a migration, to protect the other VM again (coloctl protect there)"
+        }
         _ if pair.ceded => CEDED,
         _ if pair.role == RoleNow::Superseded => SUPERSEDED,
         // A node that could lead by that does so by itself.
@@ -106,6 +117,9 @@ pub fn promotable(pair: &PairStatus) -> String {
         RoleNow::Compare => "a comparator has no VM",
         RoleNow::Primary => "its VM leads already",
         RoleNow::Superseded => "another VM goes on in this one's place",
+        RoleNow::Secondary if pair.renounced => {
+            "this node has given up its VM (coloctl unprotect), and the other one may have gone on alone since"
+        }
         RoleNow::Secondary if !pair.has_monitor() => "QEMU's monitor does not answer",
         RoleNow::Secondary if pair.promotable => {
             return format!(
@@ -188,6 +202,17 @@ mod tests {
         let mut pair = protected("a", Role::Secondary);
         pair.peer.as_mut().expect("it has one").ceded = true;
         assert!(todo(&pair, None).is_some_and(|text| text.contains("coloctl failover")));
+    }
+
+    #[test]
+    fn a_vm_that_was_given_up_says_so_and_what_is_left_to_do() {
+        let mut pair = protected("a", Role::Secondary);
+        (pair.renounced, pair.promotable) = (true, false);
+        assert!(why(&pair, None).contains("never leads"));
+        assert!(todo(&pair, Some("act")).is_some_and(|text| text.contains("--fenced")));
+        assert!(promotable(&pair).contains("given up its VM"));
+        pair.monitor.as_mut().expect("it has one").state = "absent";
+        assert!(todo(&pair, None).is_some_and(|text| text.contains("start QEMU anew")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod order;
 mod session;
 mod status;
 mod switchover;
+mod unprotect;
 
 pub use command::{Capture, Command, Condition, Step, Waiting, begin};
 pub use explain::{CEDED, SUPERSEDED, promotable, todo, why};
@@ -24,6 +25,7 @@ pub use status::{
     RefusedFrames, RingStatus, RoleNow, Snapshot,
 };
 pub use switchover::{Moved, Next, Switchover};
+pub use unprotect::{AloneStep, RenounceStep, Renunciation, Unprotect, Unprotected};
 
 /// Grows if a client of an earlier number would misunderstand something.
 pub const PROTOCOL: u32 = 1;

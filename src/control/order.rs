@@ -21,6 +21,8 @@ pub enum Order {
     },
     /// Let the other node's VM lead in this one's place.
     Switchover,
+    /// Let this VM go on alone, and the other one end.
+    Unprotect,
     /// Announce a restart to the peer.
     Announce,
     /// Take this for the compare timeout from now on.
@@ -36,6 +38,7 @@ impl fmt::Display for Order {
             Self::Checkpoint => "checkpoint",
             Self::Failover { .. } => "failover",
             Self::Switchover => "switchover",
+            Self::Unprotect => "unprotect",
             Self::Announce => "maintenance",
             Self::SetTimeout(_) => "set compare-timeout",
             Self::Examine => "examine",
@@ -62,6 +65,7 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
         Order::Checkpoint => checkpoint(pair),
         Order::Failover { fenced } => failover(pair, fenced, means),
         Order::Switchover => switchover(pair),
+        Order::Unprotect => unprotect(pair),
         Order::Announce => announce(pair),
         Order::SetTimeout(_) => None,
         Order::Examine => absent(pair),
@@ -177,7 +181,20 @@ fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
     if let Some(why) = no_colo(pair) {
         return Some(why);
     }
+    if pair.gone_alone {
+        return Some(
+            "the other VM has gone on alone (coloctl unprotect there), and this one lacks what that has sent; end its QEMU"
+                .to_owned(),
+        );
+    }
     match pair.state {
+        // What its own setting says of a lost peer was said before the VM was given up.
+        State::PeerLost if pair.renounced && !fenced => Some(
+            "this node has given up its VM at the other one's request (coloctl unprotect): that VM may have gone on alone \
+             since, and this one may lack what it has sent. If it certainly sends nothing any more, and nothing better is \
+             left, order the failover with fenced (coloctl failover --fenced)"
+                .to_owned(),
+        ),
         _ if pair.is_peer_certainly_lost() => None,
         State::PeerLost if fenced || means == Means::Command => None,
         State::PeerLost => Some(
@@ -214,6 +231,9 @@ fn switchover(pair: &PairStatus) -> Option<String> {
             peer.silence_ms
         ));
     }
+    if let Some(why) = meets(pair, |it| *it == Order::Unprotect) {
+        return Some(why);
+    }
     match pair.state {
         _ if pair.protect.is_some() => {
             Some("a protection is under way; wait for its end".to_owned())
@@ -225,6 +245,50 @@ fn switchover(pair: &PairStatus) -> Option<String> {
             state.word()
         )),
     }
+}
+
+/// Whether another order that is under way would meet this one.
+fn meets(pair: &PairStatus, other: fn(&Order) -> bool) -> Option<String> {
+    let order = pair.orders.iter().map(|it| it.order).find(other)?;
+    Some(format!(
+        "an order of {order} is under way; wait for its end (coloctl status)"
+    ))
+}
+
+fn unprotect(pair: &PairStatus) -> Option<String> {
+    if let Some(why) = superseded(pair) {
+        return Some(why);
+    }
+    match pair.role {
+        RoleNow::Compare => {
+            return Some("a comparator has no peer that could give up its VM".to_owned());
+        }
+        RoleNow::Secondary => {
+            return Some("this node's VM follows; order it at the other node".to_owned());
+        }
+        RoleNow::Primary | RoleNow::Superseded => {}
+    }
+    if let Some(why) = absent(pair) {
+        return Some(why);
+    }
+    if pair.protect.is_some() {
+        return Some("a protection is under way; wait for its end".to_owned());
+    }
+    if let Some(why) = meets(pair, |it| {
+        matches!(it, Order::Switchover | Order::Failover { .. })
+    }) {
+        return Some(why);
+    }
+    if !pair.in_colo() {
+        return Some("it is not protected: QEMU is not in COLO, and the VM runs alone".to_owned());
+    }
+    pair.peer.filter(|peer| !peer.heard).map(|peer| {
+        format!(
+            "the other node has not been heard for {} ms, and has to give up its VM first; if its VM certainly sends \
+             nothing, let this one go on: coloctl failover --fenced",
+            peer.silence_ms
+        )
+    })
 }
 
 fn announce(pair: &PairStatus) -> Option<String> {
@@ -263,7 +327,7 @@ mod tests {
     use super::*;
     use crate::config::Role;
     use crate::control::fault::Class;
-    use crate::control::status::{MonitorStatus, ProtectStatus, protected};
+    use crate::control::status::{Giver, MonitorStatus, OrderStatus, ProtectStatus, protected};
 
     fn lost(role: Role) -> PairStatus {
         let mut pair = protected("a", role);
@@ -422,6 +486,75 @@ mod tests {
             let text = refusal(Order::Switchover, &protected("a", role), Means::Nothing);
             assert!(text.contains(says), "{text}");
         }
+    }
+
+    #[test]
+    fn a_protection_ends_at_the_node_that_leads_in_any_state_that_hears_the_peer() {
+        let good = protected("a", Role::Primary);
+        for state in State::ALL {
+            let mut pair = good.clone();
+            pair.state = state;
+            assert_eq!(check(Order::Unprotect, &pair, Means::Nothing), Ok(()));
+        }
+        let refused = |change: &dyn Fn(&mut PairStatus), says: &str| {
+            let mut pair = good.clone();
+            change(&mut pair);
+            let text = refusal(Order::Unprotect, &pair, Means::Command);
+            assert!(text.contains(says), "{text}");
+        };
+        refused(
+            &|pair| pair.peer.as_mut().expect("it has one").heard = false,
+            "failover --fenced",
+        );
+        refused(
+            &|pair| pair.monitor.as_mut().expect("it has one").migration = "completed",
+            "not protected",
+        );
+        refused(
+            &|pair| pair.monitor.as_mut().expect("it has one").state = "absent",
+            "does not answer",
+        );
+        refused(
+            &|pair| pair.role = RoleNow::Superseded,
+            "in this one's place",
+        );
+        let under_way = |order| OrderStatus {
+            order,
+            waits_for: "something",
+            since_s: 1.0,
+            timed_out: true,
+            by: Giver { uid: 0, pid: 1 },
+        };
+        for order in [Order::Switchover, Order::Failover { fenced: true }] {
+            refused(&|pair| pair.orders = vec![under_way(order)], "under way");
+        }
+        let mut again = good.clone();
+        again.orders = vec![under_way(Order::Unprotect)];
+        assert_eq!(check(Order::Unprotect, &again, Means::Nothing), Ok(()));
+        let text = refusal(Order::Switchover, &again, Means::Nothing);
+        assert!(text.contains("unprotect is under way"), "{text}");
+        for (role, says) in [
+            (Role::Secondary, "at the other node"),
+            (Role::Compare, "no peer"),
+        ] {
+            let text = refusal(Order::Unprotect, &protected("a", role), Means::Nothing);
+            assert!(text.contains(says), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_vm_that_was_given_up_goes_on_by_an_operator_s_own_word_alone() {
+        let mut pair = lost(Role::Secondary);
+        pair.renounced = true;
+        for means in [Means::Command, Means::Nothing] {
+            let text = refusal(Order::Failover { fenced: false }, &pair, means);
+            assert!(text.contains("unprotect"), "{text}");
+        }
+        let fenced = Order::Failover { fenced: true };
+        assert_eq!(check(fenced, &pair, Means::Nothing), Ok(()));
+        pair.gone_alone = true;
+        let text = refusal(fenced, &pair, Means::Nothing);
+        assert!(text.contains("gone on alone"), "{text}");
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub struct PairStatus {
     pub todo: Option<String>,
     /// This node has given up its lead, and the other VM was not heard to lead yet.
     pub ceded: bool,
+    /// This node has given up its VM at the other one's request, which goes on alone, or will.
+    pub renounced: bool,
+    /// And the other VM does.
+    #[serde(skip)]
+    pub gone_alone: bool,
     /// QEMU's monitor; `None` for a comparator without one.
     pub monitor: Option<MonitorStatus>,
     /// The guest's ring; `None` for a comparator.
@@ -375,6 +380,8 @@ pub(super) fn protected(name: &str, role: Role) -> PairStatus {
         why: String::new(),
         todo: None,
         ceded: false,
+        renounced: false,
+        gone_alone: false,
         monitor: Some(MonitorStatus {
             address: "/run/p.qmp".to_owned(),
             state: "connected",

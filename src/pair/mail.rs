@@ -38,6 +38,12 @@ pub enum ToPoll {
     CessionIsWritten,
     /// Take the lead back: the other node heard nothing, or its VM certainly sends nothing.
     TakeBack,
+    /// See to it that the VM never leads, unless it is chosen already.
+    Renounce,
+    /// A node before this one has done so, and has written that down.
+    RenunciationIsWritten,
+    /// The other node has given up its VM for good, and has written that down.
+    PeerRenounced,
     /// A node before this one led in this place.
     Led {
         /// Takeovers before it did.

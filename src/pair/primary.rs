@@ -170,6 +170,10 @@ impl<B: Burst> PrimaryDriver<B> {
                 ToPoll::Cede => self.state.cede(now),
                 ToPoll::CessionIsWritten => self.state.cession_is_written(),
                 ToPoll::TakeBack => self.state.take_back(),
+                ToPoll::PeerRenounced => self.state.peer_renounced(now),
+                // Its VM leads.
+                ToPoll::Renounce => self.state.refuse_renunciation(),
+                ToPoll::RenunciationIsWritten => {}
                 // For a node that has not taken over yet.
                 ToPoll::Inherit(..) | ToPoll::Led { .. } => {}
             }

@@ -121,8 +121,10 @@ impl<B: Burst> SecondaryDriver<B> {
                 ToPoll::Note(piece) => self.state.peer_link().tell(piece),
                 ToPoll::CessionIsWritten => self.state.cession_is_written(),
                 ToPoll::TakeBack => self.state.take_back(),
+                ToPoll::Renounce => self.state.renounce(),
+                ToPoll::RenunciationIsWritten => self.state.renunciation_is_written(),
                 // It leads nothing.
-                ToPoll::Cede => {}
+                ToPoll::Cede | ToPoll::PeerRenounced => {}
                 ToPoll::Inherit(flow, offset) => self.state.inherit(flow, offset, now),
                 ToPoll::Led { term } => self.state.led(term),
             }

@@ -21,6 +21,10 @@ pub enum CessionNews {
     Succeeded,
     /// Secondary: whether the primary has ceded its lead.
     PeerCeded(bool),
+    /// Secondary: its VM never leads.
+    Renounced,
+    /// Its VM leads already, or is about to.
+    IsChosen,
 }
 
 /// How far the primary's cession is.
@@ -43,6 +47,8 @@ enum Stage {
 pub(super) struct Cession {
     stage: Stage,
     refused: bool,
+    /// The other node wants it to give up a VM that leads.
+    is_chosen: bool,
     /// The control thread does not know yet that it is silent.
     fell_silent: bool,
     succeeded: bool,
@@ -52,6 +58,11 @@ impl Cession {
     /// It cannot be now.
     pub(super) fn refuse(&mut self) {
         self.refused = true;
+    }
+
+    /// The VM leads, and is not given up.
+    pub(super) fn keep(&mut self) {
+        self.is_chosen = true;
     }
 
     /// Nothing leaves any more.
@@ -98,6 +109,9 @@ impl Cession {
     pub(super) fn next_news(&mut self, is_idle: bool, link: &Endpoint) -> Option<CessionNews> {
         if std::mem::take(&mut self.refused) {
             return Some(CessionNews::NotNow);
+        }
+        if std::mem::take(&mut self.is_chosen) {
+            return Some(CessionNews::IsChosen);
         }
         if is_idle && std::mem::take(&mut self.fell_silent) {
             return Some(CessionNews::Silent);

@@ -279,6 +279,18 @@ impl<F: Frame> Epochs<F> {
         }
     }
 
+    /// The other node has given up its VM for good, as far as there is one.
+    pub(super) fn peer_renounced(&mut self, now: Ticks) {
+        if self.qemu.in_colo() && !self.leadership.is_superseded() {
+            self.leadership.peer_renounced(now);
+        }
+    }
+
+    /// The other node wants this VM to be given up, which leads.
+    pub(super) fn refuse_renunciation(&mut self) {
+        self.cession.keep();
+    }
+
     /// What the control thread does not know of the cession. `is_idle`: nothing waits at the uplink.
     pub(super) fn next_cession_news(
         &mut self,
@@ -363,7 +375,7 @@ impl<F: Frame> Epochs<F> {
             (_, Migration::Colo) => {
                 self.stops.enter_colo();
                 self.note_follower();
-                self.leadership.forget_end();
+                self.leadership.begin();
                 self.output.await_begin();
             }
             (Migration::Colo, Migration::Completed)

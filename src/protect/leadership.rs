@@ -143,6 +143,17 @@ impl Leadership {
         self.ended = true;
     }
 
+    /// The other node has given up its VM for good.
+    pub(crate) fn peer_renounced(&mut self, now: Ticks) {
+        self.peer.renounce(now);
+    }
+
+    /// Another COLO begins, with another VM beside this one.
+    pub(crate) fn begin(&mut self) {
+        self.forget_end();
+        self.peer.replace();
+    }
+
     /// Another QEMU runs the VM, or the same one got the failover command.
     pub(crate) fn start_over(&mut self) {
         (self.ended, self.superseded) = (false, false);

@@ -26,6 +26,7 @@ mod peer;
 mod peer_link;
 mod primary;
 mod qemu;
+mod renunciation;
 mod request;
 mod restart;
 mod retransmit_cache;

@@ -56,6 +56,8 @@ pub(super) struct Peer {
     lost: Option<Ticks>,
     fencing: Fencing,
     certain: bool,
+    /// It has given up its VM for good, and has said so.
+    renounced: bool,
     /// Number of the last loss or attempt; what came of an earlier one does not count.
     number: u32,
     pause: Ticks,
@@ -71,6 +73,7 @@ impl Peer {
             lost: None,
             fencing: Fencing::Done,
             certain: false,
+            renounced: false,
             number: 0,
             pause: failover.retry,
             order_at: 0,
@@ -86,11 +89,26 @@ impl Peer {
         self.pause = self.failover.retry;
         self.order_at = now;
         self.lost = lost.then_some(now);
-        self.certain = lost && self.failover.on_peer_lost == OnPeerLost::Release;
+        self.certain =
+            lost && (self.renounced || self.failover.on_peer_lost == OnPeerLost::Release);
         self.fencing = match self.failover.on_peer_lost {
-            OnPeerLost::Fence if lost && fence => Fencing::Due(now),
+            OnPeerLost::Fence if lost && fence && !self.renounced => Fencing::Due(now),
             _ => Fencing::Done,
         };
+    }
+
+    /// The peer has given up its VM for good: this one goes on alone, and nobody is fenced for that.
+    pub(crate) fn renounce(&mut self, now: Ticks) {
+        if !std::mem::replace(&mut self.renounced, true) {
+            self.certain = self.lost.is_some();
+            self.fencing = Fencing::Done;
+            (self.pause, self.order_at) = (self.failover.retry, now);
+        }
+    }
+
+    /// There is another one.
+    pub(crate) fn replace(&mut self) {
+        self.renounced = false;
     }
 
     /// The peer is lost.
@@ -138,7 +156,7 @@ impl Peer {
                 self.fencing = Fencing::Running;
                 Some(Action::Fence(self.number))
             }
-            _ if self.certain && self.failover.auto && now >= self.order_at => {
+            _ if (self.certain && self.failover.auto || self.renounced) && now >= self.order_at => {
                 self.order_at = now + self.back_off();
                 Some(Action::FailOver)
             }
@@ -209,6 +227,31 @@ mod tests {
         peer.observe(true, true, 8);
         peer.fenced(number, true, 9);
         assert!(!peer.is_certain(), "that was the loss before");
+    }
+
+    #[test]
+    fn a_peer_that_has_given_up_is_never_fenced() {
+        for lost in [false, true] {
+            let mut peer = peer(OnPeerLost::Fence, false);
+            peer.observe(lost, true, 5);
+            peer.renounce(6);
+            assert_eq!(peer.is_certain(), lost);
+            assert_eq!(peer.next_action(6, true), Some(Action::FailOver));
+            peer.renounce(7);
+            assert_eq!(peer.next_action(8, true), None, "once in a while");
+            peer.observe(!lost, true, 9);
+            assert_eq!(peer.is_certain(), !lost);
+            assert_eq!(peer.next_action(100, true), Some(Action::FailOver));
+            assert_eq!(peer.next_action(200, false), None, "QEMU has done it");
+            peer.observe(false, true, 201);
+            peer.replace();
+            peer.observe(true, true, 202);
+            assert!(!peer.is_certain());
+            assert!(matches!(
+                peer.next_action(202, true),
+                Some(Action::Fence(_))
+            ));
+        }
     }
 
     #[test]

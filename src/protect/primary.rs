@@ -118,6 +118,16 @@ impl<F: Frame> Primary<F> {
         self.epochs.take_back(&mut self.link);
     }
 
+    /// The other node has given up its VM for good, and has written that down.
+    pub(crate) fn peer_renounced(&mut self, now: Ticks) {
+        self.epochs.peer_renounced(now);
+    }
+
+    /// The other node wants this VM to be given up, which leads.
+    pub(crate) fn refuse_renunciation(&mut self) {
+        self.epochs.refuse_renunciation();
+    }
+
     /// What the control thread does not know of the cession. `is_idle`: nothing waits at the uplink.
     pub(crate) fn next_cession_news(&mut self, is_idle: bool) -> Option<CessionNews> {
         self.epochs.next_cession_news(is_idle, &self.link)

@@ -18,6 +18,7 @@ use super::load_reporter::LoadReporter;
 use super::peer::{Action, OnPeerLost, Peer};
 use super::peer_link::PeerLink;
 use super::qemu::Qemu;
+use super::renunciation::OwnRenunciation;
 use super::svm_epoch::SvmEpoch;
 use super::svm_ring::SvmRing;
 use super::svm_traffic::{Last, SvmTraffic};
@@ -66,6 +67,7 @@ pub struct Secondary<F> {
     succession: Succession,
     /// A node before this one has given up the lead in this place: this VM never speaks.
     ceded: bool,
+    renunciation: OwnRenunciation,
     auto: bool,
     qemu: Qemu,
     /// Takeovers before the present primary led, once that has said so.
@@ -105,6 +107,7 @@ impl<F: Frame> Secondary<F> {
             peer: Peer::new(failover),
             succession: Succession::new(failover.retry),
             ceded: false,
+            renunciation: OwnRenunciation::default(),
             auto: failover.auto,
             qemu: Qemu::default(),
             term: None,
@@ -401,7 +404,7 @@ impl<F: Frame> Secondary<F> {
     /// the state with which an epoch of this session began, and no primary that was lost has been heard again since,
     /// which may have let out what no state covers.
     pub fn is_promotable(&self) -> bool {
-        self.takes_commands() && self.ring.has_run() && self.covers
+        self.takes_commands() && self.ring.has_run() && self.covers && !self.renunciation.is_made()
     }
 
     /// Whether the primary is lost and its VM certainly sends nothing any more.
@@ -414,14 +417,27 @@ impl<F: Frame> Secondary<F> {
         self.ceded = true;
     }
 
-    /// The lead that was given up is taken back.
+    /// The lead that was given up is taken back, or the VM that was.
     pub(crate) fn take_back(&mut self) {
         self.ceded = false;
+        self.renunciation.take_back();
     }
 
-    /// What the control thread does not know of the primary's lead.
+    /// Sees to it that this VM never leads, unless it is chosen already; which of both is news.
+    pub(crate) fn renounce(&mut self) {
+        let chosen = self.is_chosen();
+        self.renunciation.make(chosen);
+    }
+
+    /// A node before this one has done so, and has written that down.
+    pub(crate) fn renunciation_is_written(&mut self) {
+        self.renunciation.inherit();
+    }
+
+    /// What the control thread does not know of the primary's lead, or of this VM's.
     pub(crate) fn next_cession_news(&mut self) -> Option<CessionNews> {
-        self.succession.next_news()
+        let own = self.renunciation.next_news();
+        own.or_else(|| self.succession.next_news())
     }
 
     /// Whether the SVM speaks for itself from now on: it is chosen, and its ring runs.
@@ -432,7 +448,7 @@ impl<F: Frame> Secondary<F> {
     /// The next frame that tells the network where the VM is, before its ring runs: what a client sends
     /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        if !self.is_chosen() || self.ceded {
+        if !self.is_chosen() || self.ceded || self.renunciation.is_made() {
             return None;
         }
         if !std::mem::replace(&mut self.announces, true) {
@@ -458,7 +474,7 @@ impl<F: Frame> Secondary<F> {
             term: self.term,
             stops: self.ring.stops(),
             migration: self.qemu.migration(),
-            ceded: self.ceded,
+            ceded: self.ceded || self.renunciation.is_made(),
         }
     }
 
@@ -483,7 +499,7 @@ impl<F: Frame> Secondary<F> {
 
     /// What the control thread is to do about a primary that is lost.
     pub(crate) fn next_action(&mut self, now: Ticks) -> Option<Action> {
-        let able = self.takes_commands();
+        let able = self.takes_commands() && !self.renunciation.is_made();
         if self.succession.succeeds() {
             // The primary's VM may run, and nobody fences it for that.
             return self.succession.next_action(now, able);
@@ -567,7 +583,8 @@ impl<F: Frame> Secondary<F> {
         self.counts.losses += u64::from(lost && !was_lost);
         self.covers &= lost || !was_lost;
         // A primary that is shot without anybody going on in its place helps nobody.
-        self.peer.observe(lost, self.auto, now);
+        let fences = self.auto && !self.renunciation.is_made();
+        self.peer.observe(lost, fences, now);
     }
 
     /// The next frame of the link's own.

@@ -36,6 +36,7 @@ mod stall;
 mod starved;
 mod surroundings;
 mod switchover;
+mod unprotect;
 mod unresponsive;
 mod uplink;
 mod usage;

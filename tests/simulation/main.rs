@@ -480,6 +480,49 @@ fn whatever_fails_while_the_lead_moves_no_two_speak_and_no_byte_is_lost() {
 }
 
 #[test]
+fn a_protection_ends_as_planned_and_nobody_is_fenced() {
+    let profile = Profile {
+        faults: &[Fault::Unprotect, Fault::Checkpoint, Fault::StallSecondary],
+        divergent: 10,
+        failover: FENCING,
+        ..Profile::CALM
+    };
+    let Family { sum, seed } = family("unprotect", 60, profile);
+    assert_eq!(
+        (sum.fences, sum.takeovers),
+        (0, 0),
+        "somebody was fenced, DPDK_COLO_SEED={seed:#x}"
+    );
+}
+
+#[test]
+fn whatever_fails_while_a_protection_ends_one_vm_speaks_and_no_byte_is_lost() {
+    let profile = Profile {
+        faults: &[
+            Fault::Unprotect,
+            Fault::Unprotect,
+            Fault::LossyLink,
+            Fault::DeadLink,
+            Fault::RestartPrimary,
+            Fault::RestartSecondary,
+            Fault::CutMonitor,
+            Fault::CutSecondaryMonitor,
+            Fault::Checkpoint,
+        ],
+        divergent: 10,
+        link: 1_000,
+        monitor: 1_000,
+        ..Profile::CALM
+    };
+    let Family { sum, seed } = family("unprotect_failures", 150, profile);
+    assert_eq!(
+        (sum.fences, sum.takeovers),
+        (0, 0),
+        "the SVM went on, DPDK_COLO_SEED={seed:#x}"
+    );
+}
+
+#[test]
 fn who_fences_first_goes_on() {
     let Family { sum, .. } = family(
         "fence",

@@ -115,7 +115,7 @@ impl Outcome {
         if lets(Fault::KillPrimary) {
             covered("input in the standby backlog", self.backlog);
         }
-        if lets(Fault::KillSecondary) {
+        if lets(Fault::KillSecondary) || lets(Fault::Unprotect) {
             covered("a PVM that went on", self.survivals);
         }
     }

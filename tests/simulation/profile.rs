@@ -47,6 +47,8 @@ pub enum Fault {
     Usurp,
     /// The lead moves as planned.
     Switchover,
+    /// The protection ends as planned.
+    Unprotect,
 }
 
 /// What a family of runs is like.

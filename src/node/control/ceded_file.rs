@@ -18,9 +18,18 @@ pub(crate) struct CededFile(PathBuf);
 impl CededFile {
     /// The file in `dir` of the pair with this name.
     pub(crate) fn new(dir: &Path, pair: &str) -> Self {
+        Self::named(dir, "ceded", pair)
+    }
+
+    /// The same of a VM that was given up (`docs/unprotect.md`).
+    pub(crate) fn of_renunciation(dir: &Path, pair: &str) -> Self {
+        Self::named(dir, "renounced", pair)
+    }
+
+    fn named(dir: &Path, what: &str, pair: &str) -> Self {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         let name: String = pair.chars().map(plain).collect();
-        Self(dir.join(format!("colo-ceded-{name}.json")))
+        Self(dir.join(format!("colo-{what}-{name}.json")))
     }
 
     /// Where it is.
@@ -33,7 +42,7 @@ impl CededFile {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn write(&self) -> io::Result<()> {
-        atomic_file::write(&self.0, json!({ "ceded": true }).to_string().as_bytes())
+        atomic_file::write(&self.0, json!({ "given_up": true }).to_string().as_bytes())
     }
 
     /// Whether it is there, or may be.
@@ -68,6 +77,7 @@ mod tests {
         file().write().expect("a writable directory");
         assert!(file().is_there());
         assert!(!CededFile::new(dir.path(), "web/2").is_there());
+        assert!(!CededFile::of_renunciation(dir.path(), "web/1").is_there());
         for _ in 0..2 {
             file().remove().expect("it is gone");
             assert!(!file().is_there());

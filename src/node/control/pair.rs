@@ -11,6 +11,7 @@ mod notices;
 mod orders;
 mod peer;
 mod record;
+mod unprotect;
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,6 +26,7 @@ pub(crate) use self::figures::Figures;
 pub(crate) use self::guest::{GuestEvent, guest_events};
 use self::monitor::{Asked, Stopped};
 use self::orders::Orders;
+use self::unprotect::PairUnprotect;
 use super::backlog::Backlog;
 use super::fencing::Fencing;
 use super::heartbeat::ProgressReports;
@@ -77,6 +79,7 @@ pub(crate) struct ControlPair {
     orders: Orders,
     bringup: PairBringup,
     cession: PairCession,
+    unprotect: PairUnprotect,
     /// Whether the log has reported that the VM has no way to the network.
     mute: bool,
     /// What the log has reported last.
@@ -117,6 +120,7 @@ impl ControlPair {
             account: None,
         };
         let cession = PairCession::new(state_dir, &settings.name, Instant::now());
+        let unprotect = PairUnprotect::new(state_dir, &settings.name, Instant::now());
         let leads = settings.role.role() == Role::Primary;
         let mut pair = Self {
             settings,
@@ -143,6 +147,7 @@ impl ControlPair {
             orders,
             bringup: PairBringup::default(),
             cession,
+            unprotect,
             mute: false,
             state: State::Solo,
             role,
@@ -227,6 +232,8 @@ impl ControlPair {
             match message {
                 ToControl::Request(request) => self.request(request, now, log),
                 ToControl::Record(divergence, epoch) => records.push((divergence, epoch)),
+                // What the poll core wanted of a VM that was given up a moment later is history.
+                ToControl::Act(_) if self.unprotect.is_renounced() => {}
                 ToControl::Act(Action::Fence(number)) => self.fence(number, now, log),
                 ToControl::Act(Action::FailOver) => self.fail_over(now, log),
                 ToControl::Act(Action::Succeed) => self.succeed(now, log),
@@ -276,6 +283,7 @@ impl ControlPair {
         self.look_at_link(now, log);
         self.look_at_bringup(now, log);
         self.look_at_cession(now, log);
+        self.look_at_unprotection(now, log);
         self.backlog.pass_on(&mut self.mail.outbox);
         for (divergence, epoch) in records {
             let record = self.record(divergence, epoch, clock);

@@ -12,6 +12,7 @@ mod last_segment;
 mod leadership;
 mod mirror;
 mod monitor;
+mod renunciation;
 mod sequence_numbers;
 mod shares;
 mod silence;

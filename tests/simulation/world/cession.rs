@@ -25,10 +25,18 @@ pub struct Cession {
     pub silent: Option<Ticks>,
 }
 
+impl Cession {
+    /// No order is under way, and no lead is given up.
+    pub fn is_idle(&self) -> bool {
+        self.switchover.is_none() && !self.written
+    }
+}
+
 impl World {
     /// The order, where the control threads would not refuse it.
     pub(super) fn begin_switchover(&mut self) {
         let able = self.cession.switchover.is_none()
+            && !self.ending.is_under_way()
             && self.primary_runs
             && self.secondary_runs
             && self.zombie.is_none()
@@ -46,7 +54,7 @@ impl World {
 
     pub(super) fn cession_news(&mut self, side: Side, news: CessionNews) {
         if side == Side::Secondary {
-            return;
+            return self.renunciation_news(news);
         }
         if news == CessionNews::Silent {
             self.cession.silent = Some(self.now);

@@ -38,6 +38,9 @@ pub struct Deaths {
 impl World {
     /// What a node wants done.
     pub(super) fn act(&mut self, side: Side, action: Action) {
+        if side == Side::Secondary && self.ending.is_renounced() {
+            return;
+        }
         match action {
             Action::Fence(number) => {
                 let at = self.now + self.rng.between(100, 4_000) as Ticks;
@@ -46,6 +49,8 @@ impl World {
                 self.deaths.fences.push((at, side, number));
             }
             Action::Succeed => self.succeed(),
+            // A QEMU that is not in COLO any more refuses it.
+            Action::FailOver if side == Side::Primary && !self.qemu.colo => {}
             Action::FailOver => self.deaths.decide = Some((self.now, side)),
         }
     }
@@ -105,6 +110,7 @@ impl World {
             self.secondary = Node::secondary(setup, self.owners.clone(), now);
             self.secondary_runs = true;
             self.qemu.renew_secondary(now);
+            self.ending = Default::default();
             self.deaths.enter = Some(now + self.rng.between(2, 20) as Ticks * MS);
         }
         // Without a link a new secondary would not learn what the survivor knows from before.
@@ -124,6 +130,7 @@ impl World {
             Fault::Split,
             Fault::Usurp,
             Fault::Switchover,
+            Fault::Unprotect,
         ];
         self.deaths.enter.is_none()
             && (self.profile.failover.auto

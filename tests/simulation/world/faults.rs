@@ -86,6 +86,7 @@ impl World {
                 self.boot += 1;
                 self.primary = Node::primary(setup, self.owners.clone(), now);
                 self.primary_reads_file();
+                self.primary_forgets_order();
                 self.capture.start();
                 self.later(fault, 5 * MS);
                 self.later(Fault::CutMonitor, 8 * MS);
@@ -96,6 +97,7 @@ impl World {
                 self.to_primary.from.borrow_mut().restart(self.boot);
                 self.boot += 1;
                 self.secondary = Node::secondary(setup, self.owners.clone(), now);
+                self.secondary_reads_file();
                 self.later(fault, 10 * MS);
             }
             Fault::Starve => {
@@ -146,6 +148,7 @@ impl World {
             }
             Fault::Usurp => self.usurp(),
             Fault::Switchover => self.begin_switchover(),
+            Fault::Unprotect => self.begin_unprotection(),
             Fault::FailedCheckpoint => {
                 self.qemu.fails = true;
                 self.qemu.latched |= self.qemu.colo;
@@ -168,7 +171,8 @@ impl World {
             | Fault::KillSecondary
             | Fault::Split
             | Fault::Usurp
-            | Fault::Switchover => false,
+            | Fault::Switchover
+            | Fault::Unprotect => false,
             _ => true,
         };
         if happened {

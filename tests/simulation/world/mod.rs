@@ -5,6 +5,7 @@ mod deaths;
 mod faults;
 mod judge;
 mod takeover;
+mod unprotect;
 
 use std::collections::VecDeque;
 
@@ -32,6 +33,7 @@ use cession::Cession;
 use deaths::{Deaths, Side};
 use judge::Judge;
 use takeover::Zombie;
+use unprotect::Ending;
 
 /// Both hosts, the link, the clients, and those who judge.
 pub struct World {
@@ -68,6 +70,7 @@ pub struct World {
     moved: bool,
     deaths: Deaths,
     cession: Cession,
+    ending: Ending,
     outcome: Outcome,
     /// What happened, for the message of a run that fails.
     story: Vec<String>,
@@ -127,6 +130,7 @@ impl World {
             moved: false,
             deaths: Deaths::default(),
             cession: Cession::default(),
+            ending: Ending::default(),
             outcome: Outcome::default(),
             story: vec![format!("{release:?}")],
             last_state: String::new(),
@@ -169,6 +173,7 @@ impl World {
             self.end_faults();
             self.disasters();
             self.look_at_switchover();
+            self.look_at_unprotection();
             self.turn();
             self.note();
             self.check_rules();
@@ -340,6 +345,10 @@ impl World {
         let round = self.secondary.poll(site, now);
         let now = self.passed(round.now);
         for frame in round.sent {
+            assert!(
+                !self.ending.written,
+                "R6: a secondary speaks whose VM was given up"
+            );
             assert!(
                 self.qemu.has_chosen_secondary(),
                 "R6: a secondary speaks whose VM was not chosen"

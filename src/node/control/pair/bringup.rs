@@ -29,6 +29,8 @@ const LAST_REPLY: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct PairBringup {
     script: Option<Bringup>,
+    /// The script tidies disks, and protects nothing.
+    tidies: bool,
     begun: Option<Instant>,
     /// Of the command that the monitor has not answered; another one's answer does not count.
     token: u64,
@@ -46,7 +48,8 @@ pub(super) struct PairBringup {
 impl PairBringup {
     /// How far it is, if it is under way.
     pub(super) fn progress(&self) -> Option<Progress> {
-        self.script.as_ref().map(Bringup::progress)
+        let script = self.script.as_ref().filter(|_| !self.tidies);
+        script.map(Bringup::progress)
     }
 
     /// This node is about to restart.
@@ -85,7 +88,7 @@ impl PairBringup {
 }
 
 /// The number of an attempt.
-fn attempt() -> u32 {
+pub(super) fn attempt() -> u32 {
     // Two attempts with one number would have to follow each other; if no randomness is to be had, they do not.
     getrandom::u32().unwrap_or(1)
 }
@@ -101,6 +104,9 @@ impl ControlPair {
         let fault = match (&self.bringup.script, self.version) {
             _ if restarts => Some(refused(
                 "a restart of this node was announced; restart it, and order it again",
+            )),
+            (Some(_), _) if self.bringup.tidies => Some(refused(
+                "QEMU's disks are still tidied after the last protection; order it again",
             )),
             (Some(_), _) => {
                 if self.bringup.replies.len() < WAITING && !self.bringup.replies.is_empty() {
@@ -149,7 +155,7 @@ impl ControlPair {
         if let Message::MayLead { attempt } = message {
             return self.answer_whether_it_may_lead(attempt, now);
         }
-        if self.take_answer(&message, now) {
+        if self.take_answer(&message, now) || self.take_word_of_unprotection(&message, now, log) {
             return;
         }
         if matches!(message, Message::Prepare { .. }) {
@@ -253,9 +259,19 @@ impl ControlPair {
         let ended = self.bringup.script.as_mut().and_then(Bringup::take_outcome);
         if let Some(outcome) = ended {
             let attempt = self.bringup.script.take().map(|script| script.attempt());
+            if std::mem::take(&mut self.bringup.tidies) {
+                return self.disks_tidied(outcome.map(drop), now, log);
+            }
             self.bringup.done = attempt.filter(|_| outcome.is_ok());
             self.end_bringup(outcome, log);
         }
+    }
+
+    /// Takes out of the VM's disks what another secondary has left there.
+    pub(super) fn tidy_disks(&mut self, now: Instant) {
+        self.bringup.begun = Some(now);
+        self.bringup.tidies = true;
+        self.bringup.script = Some(Bringup::tidying(attempt(), 0));
     }
 
     fn execute(&mut self, name: &'static str, arguments: Value, now: Instant) {

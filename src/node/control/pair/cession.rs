@@ -56,6 +56,11 @@ impl PairCession {
         self.ceded && !self.succeeded
     }
 
+    /// A move is under way.
+    pub(super) fn is_moving(&self) -> bool {
+        self.switchover.is_some()
+    }
+
     /// The other node has ceded its lead to this one.
     pub(super) fn has_peer_ceded(&self) -> bool {
         self.peer_ceded
@@ -131,6 +136,9 @@ impl ControlPair {
                 Some("a restart of this node was announced; restart it, and order it again")
             }
             Some(_) => Some("a protection is under way; wait for its end"),
+            None if self.unprotect.is_under_way() => {
+                Some("an order of unprotect is under way; wait for its end")
+            }
             None => None,
         };
         if let Some(why) = why {
@@ -168,6 +176,9 @@ impl ControlPair {
                 "its VM could not go on without loss (promotable); wait with coloctl wait --for promotable there",
             ),
             Role::Secondary if !uplink => Some("it has no --uplink, so that its VM would be mute"),
+            Role::Secondary if self.unprotect.is_under_way() => {
+                Some("it gives up its VM (unprotect); see its status")
+            }
             Role::Secondary if !self.connected => Some("its QEMU's monitor does not answer"),
             Role::Secondary if self.bringup.progress().is_some() => {
                 Some("it is still at a protection; order it again")
@@ -218,6 +229,9 @@ impl ControlPair {
                 "pair {name}: the other node has heard that this one leads no more"
             )),
             CessionNews::Succeeded => self.cession.succeeded = true,
+            CessionNews::Renounced | CessionNews::IsChosen => {
+                return self.take_news_of_renunciation(news, now, log);
+            }
             CessionNews::NotNow | CessionNews::Silent => {}
         }
         let time = self.cession.time(now);
@@ -320,6 +334,7 @@ impl ControlPair {
 
     /// An operator answers for it that the other VM sends nothing: a lead that was given up is taken back.
     pub(super) fn take_lead_back(&mut self) -> Result<(), String> {
+        self.take_vm_back()?;
         if !self.cession.is_open() {
             return Ok(());
         }

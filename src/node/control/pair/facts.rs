@@ -53,6 +53,9 @@ pub(crate) struct Facts {
     ceded: bool,
     /// The other node has ceded its lead.
     peer_ceded: bool,
+    /// This node has given up its VM, and whether the other one goes on alone.
+    renounced: bool,
+    gone_alone: bool,
 }
 
 impl Facts {
@@ -73,6 +76,8 @@ impl Facts {
             promotable: false,
             ceded: false,
             peer_ceded: false,
+            renounced: false,
+            gone_alone: false,
         }
     }
 
@@ -124,6 +129,7 @@ impl ControlPair {
         figures.orders.clear();
         figures.orders.extend(self.orders.under_way());
         figures.orders.extend(self.cession.under_way());
+        figures.orders.extend(self.unprotect.under_way());
         self.facts.version = self.version;
         self.facts.migration = self.migration;
         self.facts.ring = self.ring.is_some();
@@ -133,6 +139,8 @@ impl ControlPair {
             role == RoleNow::Secondary && counters.value(Counter::Promotable) == 1;
         self.facts.ceded = self.cession.is_open();
         self.facts.peer_ceded = role == RoleNow::Secondary && self.cession.has_peer_ceded();
+        self.facts.renounced = self.unprotect.is_renounced();
+        self.facts.gone_alone = self.unprotect.is_over();
         figures.facts = self.facts;
     }
 }
@@ -241,6 +249,8 @@ impl Figures {
             why: String::new(),
             todo: None,
             ceded: role == RoleNow::Superseded && facts.ceded,
+            renounced: facts.renounced,
+            gone_alone: facts.gone_alone,
             monitor: self.monitor_status(),
             ring: (began_as != Role::Compare).then_some(RingStatus { runs: facts.ring }),
             link: self.link_status(&counters, now),

@@ -84,7 +84,7 @@ impl ControlPair {
         log_event(&event, &self.settings, log);
         match event {
             Event::Connected(probe) => self.monitor_connected(&probe, log),
-            Event::Disconnected(_) => self.monitor_disconnected(),
+            Event::Disconnected(_) => self.monitor_disconnected(log),
             Event::Stop { at } => self.vm_stopped(at, figures),
             Event::Resume { at } => self.vm_resumed(at, log, figures),
             Event::RunState(run) => self.tell(ToPoll::Monitor(QemuEvent::StoppedFor {
@@ -145,6 +145,7 @@ impl ControlPair {
         let running = probe.run == RunState::Running;
         let leads = probe.colo_mode == Some(ColoMode::Primary);
         self.know_offsets(migration, leads, log);
+        self.know_renunciation(probe.run, migration, log);
         self.migration = migration;
         if running && migration == Migration::Completed {
             self.runs();
@@ -160,7 +161,7 @@ impl ControlPair {
         self.connected_in(probe.run, Instant::now(), log);
     }
 
-    fn monitor_disconnected(&mut self) {
+    fn monitor_disconnected(&mut self, log: &Log) {
         self.connected = false;
         self.asked = None;
         self.stopped = None;
@@ -168,6 +169,7 @@ impl ControlPair {
         self.orders.disconnected();
         self.bringup.disconnected();
         self.cession.disconnected();
+        self.renounced_qemu_is_gone(Instant::now(), log);
         self.tell(ToPoll::Monitor(QemuEvent::Disconnected));
     }
 

@@ -39,6 +39,8 @@ impl ControlPair {
         let advice = match self.cession.is_open() {
             // It is said where that is done.
             true if role == RoleNow::Superseded => return,
+            // The end of COLO is what it waits for.
+            _ if self.unprotect.is_renounced() => None,
             _ => advice(state, role, &self.settings.failover.on_peer_lost),
         };
         match advice {

@@ -462,6 +462,7 @@ impl ControlPair {
             Order::Examine => {}
             Order::Protect => self.order_protection(waiting.reply, now),
             Order::Switchover => self.order_switchover(waiting, now),
+            Order::Unprotect => self.order_unprotection(waiting, now),
             Order::Checkpoint => {
                 let sessions = status.link.as_ref().map_or(0, |link| link.sessions);
                 self.order_checkpoint(waiting, sessions, now);
