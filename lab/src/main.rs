@@ -9,7 +9,7 @@
 //! | `masks` | counts the checkpoints that pages with a date cost, without and with a mask rule |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `protect` | lets the nodes set COLO up by `coloctl`, kills hosts under load, and protects the survivors again |
-//! | `switchover`, `unprotect` | moves the lead or ends a protection by `coloctl`, under load, and kills parts in its midst |
+//! | `switchover` | moves the lead by `coloctl`, under load, and kills parts in its midst |
 //! | `loss` | wears the wire between node and client, and measures the pair beside unprotected guests |
 //! | `operator` | stops and continues the VMs of pairs by hand, and cancels migrations, inside checkpoints, too |
 //! | `matrix` | runs the check and a short fault suite on one release of QEMU after the other |
@@ -72,7 +72,6 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab protect --bin FILE [options]  let coloctl (beside FILE) protect, fail over and protect again, under load
        colo-lab switchover --bin FILE [options]  let coloctl move the lead and protect again, under load
-       colo-lab unprotect --bin FILE [options]  let coloctl end the protection and protect again, under load
        colo-lab loss  --bin FILE [options]    lose frames between a pair and its client, beside unprotected guests
        colo-lab operator --bin FILE [options] stop and continue VMs by hand, inside checkpoints, too
        colo-lab matrix --bin FILE [options]   check pairs and inject faults on one release of QEMU after the other
@@ -90,14 +89,14 @@ Options:
   --audit FILE   the dpdk-colo-audit program: check, run, short, faults, loss: capture all that nodes see, and judge it
   --full         check: the long list, with and without TCP timestamps
   --only NAME    table, run: one row (stock, pair, unprotected, both, alone or plain); faults: one kind of fault; loss: one
-                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover, unprotect: what
+                 wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover: what
                  is killed (primary-qemu, secondary-qemu, primary-node, secondary-node); may be repeated
   --brief        table: with TCP timestamps only
   --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks, predict: how many seconds (120; 60); captures: frames of each that are
-                 taken (2000); operator: how many rounds (5); switchover, unprotect: how many more orders with a kill in
+                 taken (2000); operator: how many rounds (5); switchover: how many more orders with a kill in
                  their midst (0)
   --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5);
-                 switchover, unprotect: how often it is ordered (5)
+                 switchover: how often it is ordered (5)
   --pages N      loss: how many pages of 300 kB (200)
   --load NAME    loss: one load (pages, download, upload, echo, redis); may be repeated
   --beside NAME  loss: what unprotected guests stand behind: alone (dpdk-colo without a secondary) or testpmd (alone)
@@ -112,7 +111,7 @@ Options:
   --vhost-client nodes connect to their guests' vhost-user sockets (client=1) instead of listening
   --trusted-link nodes have no key for the link between them
   --multifd N    the VMs' state goes over N connections at once (QEMU 11.0 and later)
-  --disk         check, faults, matrix, protect, switchover, unprotect: guests have a disk, and what they acknowledged must be on the survivor's
+  --disk         check, faults, matrix, protect, switchover: guests have a disk, and what they acknowledged must be on the survivor's
   --keep         keep the run folder with all logs
 ";
 
@@ -199,7 +198,6 @@ enum Command {
     Short,
     Switchover,
     Table,
-    Unprotect,
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
@@ -288,7 +286,6 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("short") => Command::Short,
                     Some("switchover") => Command::Switchover,
                     Some("table") => Command::Table,
-                    Some("unprotect") => Command::Unprotect,
                     _ => return Err(format!("unknown subcommand {word:?}").into()),
                 });
             }
@@ -310,7 +307,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         match arguments.command {
             Command::Faults => arguments.faults.push(faults::Kind::parse(name)?),
             Command::Matrix => arguments.releases.push(name.clone()),
-            Command::Switchover | Command::Unprotect => {
+            Command::Switchover => {
                 arguments.kills.push(faults::Kill::parse(name)?);
             }
             Command::Loss => arguments
@@ -337,7 +334,6 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Run
             | Command::Short
             | Command::Switchover
-            | Command::Unprotect
     ) && arguments.bin.is_none()
     {
         return Err("--bin is missing: name the dpdk-colo program".into());
@@ -438,12 +434,8 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
             let seed = arguments.seed.unwrap_or_else(clock);
             faults::ordered(&host, bin, arguments.rounds, seed)
         }
-        (command @ (Command::Switchover | Command::Unprotect), Some(bin)) => {
+        (Command::Switchover, Some(bin)) => {
             let task = faults::Task {
-                act: match command {
-                    Command::Switchover => faults::Act::Switchover,
-                    _ => faults::Act::Unprotect,
-                },
                 rounds: arguments.rounds,
                 failures: arguments.count.unwrap_or(0),
                 only: arguments.kills.clone(),

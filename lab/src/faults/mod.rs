@@ -17,7 +17,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use moved::{Act, Kill, Task, run as moved};
+pub use moved::{Kill, Task, run as moved};
 pub use ordered::run as ordered;
 pub use plan::Kind;
 pub use report::Tally;

@@ -1,4 +1,4 @@
-//! Planned changes of a pair that `coloctl` orders: `colo-lab switchover` and `colo-lab unprotect`.
+//! Planned moves of the lead that `coloctl` orders: `colo-lab switchover`.
 //!
 //! In: which order, how often, what is to fail in its midst, a seed. Out: a line for each round, and what the clients
 //! saw over all of them. A round is `coloctl protect` under load, the order at the leading node, a new secondary on the
@@ -30,31 +30,10 @@ const TAKEN: Duration = Duration::from_secs(30);
 /// when nothing protects it any more is lost.
 const MIDST: u64 = 35;
 
-/// Which order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// The other VM leads, and this one ends.
-    Switchover,
-    /// This VM goes on alone, and the other one ends.
-    Unprotect,
-}
-
-impl Act {
-    fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Switchover => &["switchover"],
-            Self::Unprotect => &["unprotect"],
-        }
-    }
-
-    /// The host whose VM ends.
-    fn ends(self) -> Side {
-        match self {
-            Self::Switchover => Side::Primary,
-            Self::Unprotect => Side::Secondary,
-        }
-    }
-}
+/// The order.
+const ORDER: &[&str] = &["switchover"];
+/// The host whose VM ends.
+const ENDED: Side = Side::Primary;
 
 /// What gets SIGKILL in the midst of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +79,6 @@ impl Kill {
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Which order.
-    pub act: Act,
     /// How often.
     pub rounds: usize,
     /// How often more, with a failure in its midst.
@@ -136,11 +113,11 @@ pub fn run(host: &Host, bin: PathBuf, task: &Task) -> Result<bool, LabError> {
     let outcome = drill.wait_served().and_then(|()| {
         for round in 0..rounds {
             let line = match round.checked_sub(task.rounds) {
-                None => planned(&mut drill, task.act, round)?,
+                None => planned(&mut drill, round)?,
                 Some(failure) => {
                     let kill = only[failure % only.len()];
                     let after = Duration::from_millis(noise.number() % MIDST);
-                    disturbed(&mut drill, task.act, round, kill, after)?
+                    disturbed(&mut drill, round, kill, after)?
                 }
             };
             done += 1;
@@ -167,20 +144,20 @@ fn protect(drill: &Drill<'_>) -> Result<String, LabError> {
 }
 
 /// A round in which nothing fails.
-fn planned(drill: &mut Drill<'_>, act: Act, round: usize) -> Result<String, LabError> {
+fn planned(drill: &mut Drill<'_>, round: usize) -> Result<String, LabError> {
     let protected = protect(drill)?;
     drill.load.mark();
     drill.load.order();
     let begun = Instant::now();
     let reply = drill
-        .order(&drill.cluster.primary, act.words())
+        .order(&drill.cluster.primary, ORDER)
         .map_err(|error| error.beside(&drill.said()))?;
     let took = begun.elapsed();
     let ended = &reply["pairs"]["vm0"]["qemu_ended"];
     if *ended != true {
         return Err(claim(format!("its QEMU has not ended: {reply}")).beside(&drill.said()));
     }
-    let gone = match act.ends() {
+    let gone = match ENDED {
         Side::Primary => &mut drill.cluster.primary,
         Side::Secondary => &mut drill.cluster.secondary,
     };
@@ -189,17 +166,17 @@ fn planned(drill: &mut Drill<'_>, act: Act, round: usize) -> Result<String, LabE
     })?;
     drill.wait_served()?;
     let silence = drill.silence();
-    let gone = match act.ends() {
+    let gone = match ENDED {
         Side::Primary => &mut drill.cluster.primary,
         Side::Secondary => &mut drill.cluster.secondary,
     };
     if let Some(node) = gone.node.take() {
         node.finish()?;
     }
-    fill(drill, act.ends(), round)?;
+    fill(drill, ENDED, round)?;
     Ok(format!(
         "{protected}; {} in {} ms, silence {} ms",
-        act.words()[0],
+        ORDER[0],
         took.as_millis(),
         silence.as_millis()
     ))
@@ -216,7 +193,6 @@ fn fill(drill: &mut Drill<'_>, lost: Side, round: usize) -> Result<(), LabError>
 /// A round in which something is killed so long after the order.
 fn disturbed(
     drill: &mut Drill<'_>,
-    act: Act,
     round: usize,
     kill: Kill,
     after: Duration,
@@ -224,7 +200,7 @@ fn disturbed(
     let protected = protect(drill)?;
     drill.load.mark();
     drill.load.order();
-    let order = drill.order_beside(&drill.cluster.primary, act.words());
+    let order = drill.order_beside(&drill.cluster.primary, ORDER);
     interrupt::sleep(after)?;
     strike(drill, kill)?;
     let begun = Instant::now();
@@ -250,7 +226,7 @@ fn disturbed(
     }
     Ok(format!(
         "{protected}; {} with SIGKILL of {kill} after {} ms: {said}; {how}, served after {:.1} s, silence {} ms",
-        act.words()[0],
+        ORDER[0],
         after.as_millis(),
         resolved.as_secs_f64(),
         silence.as_millis()
