@@ -312,7 +312,8 @@ impl<'a> Steered<'a> {
     }
 
     fn overdue(&mut self, at: usize, outcome: &mut Outcome) -> Option<Overdue> {
-        for _ in 0..3 {
+        // Each call asks one core, which may drop what nobody misses, or let it wait anew.
+        for _ in 0..16 {
             if let Some(d) = self.dispatcher.overdue(at as u64) {
                 return Some(named(d));
             }
