@@ -3,11 +3,11 @@
 use std::env;
 use std::fmt::Display;
 
-/// The variable that names, separated by commas, what the tests do without: `ptrace`, `qemu-colo`.
+/// The variable that names, separated by commas, what the tests do without: `ptrace`, `qemu-colo`, `root`.
 pub const VARIABLE: &str = "DPDK_COLO_WITHOUT";
 
 /// How a machine comes to have each.
-const CURES: [(&str, &str); 2] = [
+const CURES: [(&str, &str); 3] = [
     (
         "ptrace",
         "run as root, set /proc/sys/kernel/yama/ptrace_scope to 0, and start a container with CAP_SYS_PTRACE",
@@ -16,6 +16,7 @@ const CURES: [(&str, &str); 2] = [
         "qemu-colo",
         "have in PATH a qemu-system-x86_64 that can do COLO, as scripts/install-packages installs it on Debian 12",
     ),
+    ("root", "run as root"),
 ];
 
 /// What was found. `None` if it was not, and the person who runs the tests goes on without it: the test is over then.
