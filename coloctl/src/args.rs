@@ -89,6 +89,9 @@ pub enum Task {
         /// The peer's VM certainly sends no more frames (default: the node runs its fencing command)
         #[arg(long)]
         fenced: bool,
+        /// The peer's VM has not led since this node gave up its lead (needed where status has ceded)
+        #[arg(long)]
+        never_led: bool,
         /// The pair (needed where there are several)
         #[arg(long)]
         pair: Option<String>,
@@ -283,7 +286,19 @@ impl Args {
             },
             Task::Checkpoint { pair } => ("checkpoint", json!({}), pair),
             Task::Switchover { pair } => ("switchover", json!({}), pair),
-            Task::Failover { fenced, pair } => ("failover", json!({ "fenced": fenced }), pair),
+            Task::Failover {
+                fenced,
+                never_led,
+                pair,
+            } => (
+                "failover",
+                match never_led {
+                    // An older node takes only what it knows.
+                    false => json!({ "fenced": fenced }),
+                    true => json!({ "fenced": fenced, "never_led": true }),
+                },
+                pair,
+            ),
             Task::Maintenance { mode, pair } => {
                 ("maintenance", json!({ "mode": word(*mode) }), pair)
             }
@@ -417,6 +432,11 @@ mod tests {
             ),
             ("coloctl protect vm1", "protect", json!({"pair": "vm1"})),
             ("coloctl pair show", "pair-show", json!({})),
+            (
+                "coloctl failover --fenced --never-led",
+                "failover",
+                json!({"fenced": true, "never_led": true}),
+            ),
             (
                 "coloctl policy list --pair a",
                 "policy-list",

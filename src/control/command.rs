@@ -140,6 +140,8 @@ struct OfFailover {
     pair: Option<String>,
     #[serde(default)]
     fenced: bool,
+    #[serde(default)]
+    never_led: bool,
 }
 
 #[derive(Deserialize)]
@@ -283,8 +285,12 @@ impl Command {
                 order(pair, Order::Switchover)
             }
             "failover" => {
-                let OfFailover { pair, fenced } = read("failover", arguments)?;
-                order(pair, Order::Failover { fenced })
+                let OfFailover {
+                    pair,
+                    fenced,
+                    never_led,
+                } = read("failover", arguments)?;
+                order(pair, Order::Failover { fenced, never_led })
             }
             "maintenance" => {
                 let OfMaintenance { pair, mode } = read("maintenance", arguments)?;
@@ -652,7 +658,21 @@ mod tests {
                 json!({"fenced": true}),
                 Command::Order {
                     pair: None,
-                    order: Order::Failover { fenced: true },
+                    order: Order::Failover {
+                        fenced: true,
+                        never_led: false,
+                    },
+                },
+            ),
+            (
+                "failover",
+                json!({"fenced": true, "never_led": true}),
+                Command::Order {
+                    pair: None,
+                    order: Order::Failover {
+                        fenced: true,
+                        never_led: true,
+                    },
                 },
             ),
             (

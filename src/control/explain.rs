@@ -9,8 +9,8 @@ pub const SUPERSEDED: &str = "another VM goes on in this one's place, and nothin
 
 /// What to do with a node that has given up its lead while no other VM is heard to lead.
 pub const CEDED: &str = "look at the other node (coloctl status there): its VM leads soon, or its status says why not; if \
-                         it does not lead, end its QEMU and its node, and then take the lead back here: coloctl failover \
-                         --fenced";
+                         it does not lead, and its log does not say that its VM goes on alone, end its QEMU and its node, \
+                         and then take the lead back here: coloctl failover --fenced --never-led";
 
 /// Why the state is this. `cause` is the word of what was last found to differ or to be missing.
 pub fn why(pair: &PairStatus, cause: Option<&str>) -> String {
@@ -78,8 +78,8 @@ pub fn todo(pair: &PairStatus, advice: Option<&'static str>) -> Option<String> {
             && pair.peer.is_some_and(|peer| peer.ceded) =>
         {
             "the other node has ceded its lead to this VM, which may lack some of what has left; either end this QEMU and \
-             node, and take the lead back at the other one (coloctl failover --fenced), or let this VM go on as it is \
-             (coloctl failover)"
+             node, and take the lead back at the other one (coloctl failover --fenced --never-led), or let this VM go on \
+             as it is (coloctl failover)"
         }
         _ if pair.monitor.is_some() && !pair.has_monitor() => {
             "start QEMU with a monitor of its own for this node, or see the log for what is wrong with it"

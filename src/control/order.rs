@@ -18,6 +18,8 @@ pub enum Order {
     Failover {
         /// The operator answers for it that the peer's VM sends nothing.
         fenced: bool,
+        /// The operator answers for it that the peer's VM has not led since this node gave up its lead.
+        never_led: bool,
     },
     /// Let the other node's VM lead in this one's place.
     Switchover,
@@ -60,7 +62,7 @@ pub fn check(order: Order, pair: &PairStatus, means: Means) -> Result<(), Fault>
     let why = match order {
         Order::Protect => protect(pair),
         Order::Checkpoint => checkpoint(pair),
-        Order::Failover { fenced } => failover(pair, fenced, means),
+        Order::Failover { fenced, never_led } => failover(pair, fenced, never_led, means),
         Order::Switchover => switchover(pair),
         Order::Announce => announce(pair),
         Order::SetTimeout(_) => None,
@@ -158,7 +160,12 @@ fn checkpoint(pair: &PairStatus) -> Option<String> {
     })
 }
 
-fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
+/// What forbids a node that gave up its lead to take it back.
+const NEVER_LED: &str = "this node has given up its lead, and the other VM may have led since: clients would lose what that \
+                         one has sent; look at its status and its log, and if it has not led (no line \"QEMU goes on with \
+                         this VM alone\"), order the failover with never_led, too (coloctl failover --fenced --never-led)";
+
+fn failover(pair: &PairStatus, fenced: bool, never_led: bool, means: Means) -> Option<String> {
     // Who has ceded takes its lead back by this, and needs the same certainty as another.
     if let Some(why) = superseded(pair).filter(|_| !pair.ceded) {
         return Some(why);
@@ -176,6 +183,9 @@ fn failover(pair: &PairStatus, fenced: bool, means: Means) -> Option<String> {
     }
     if let Some(why) = no_colo(pair) {
         return Some(why);
+    }
+    if pair.ceded && !never_led {
+        return Some(NEVER_LED.to_owned());
     }
     match pair.state {
         _ if pair.is_peer_certainly_lost() => None,
@@ -284,7 +294,10 @@ mod tests {
         for fenced in [false, true] {
             for means in [Means::Command, Means::Nothing] {
                 for role in [Role::Primary, Role::Secondary] {
-                    let order = Order::Failover { fenced };
+                    let order = Order::Failover {
+                        fenced,
+                        never_led: true,
+                    };
                     for state in State::ALL {
                         let mut pair = protected("a", role);
                         pair.state = state;
@@ -300,27 +313,65 @@ mod tests {
     fn a_failover_needs_the_operators_word_or_a_command() {
         for role in [Role::Primary, Role::Secondary] {
             let pair = lost(role);
-            let silent = refusal(Order::Failover { fenced: false }, &pair, Means::Nothing);
+            let silent = refusal(
+                Order::Failover {
+                    fenced: false,
+                    never_led: false,
+                },
+                &pair,
+                Means::Nothing,
+            );
             assert!(silent.contains("--fenced"), "{silent}");
             assert_eq!(
-                check(Order::Failover { fenced: true }, &pair, Means::Nothing),
+                check(
+                    Order::Failover {
+                        fenced: true,
+                        never_led: false,
+                    },
+                    &pair,
+                    Means::Nothing
+                ),
                 Ok(())
             );
             assert_eq!(
-                check(Order::Failover { fenced: false }, &pair, Means::Command),
+                check(
+                    Order::Failover {
+                        fenced: false,
+                        never_led: false,
+                    },
+                    &pair,
+                    Means::Command
+                ),
                 Ok(())
             );
             let mut early = lost(role);
             early.state = State::Protected;
-            let text = refusal(Order::Failover { fenced: true }, &early, Means::Command);
+            let text = refusal(
+                Order::Failover {
+                    fenced: true,
+                    never_led: false,
+                },
+                &early,
+                Means::Command,
+            );
             assert!(text.contains("state protected"), "{text}");
             let mut ended = lost(role);
             ended.monitor.as_mut().expect("it has one").migration = "completed";
-            let text = refusal(Order::Failover { fenced: true }, &ended, Means::Command);
+            let text = refusal(
+                Order::Failover {
+                    fenced: true,
+                    never_led: false,
+                },
+                &ended,
+                Means::Command,
+            );
             assert!(text.contains("not in COLO"), "{text}");
         }
         let text = refusal(
-            Order::Failover { fenced: true },
+            Order::Failover {
+                fenced: true,
+                never_led: false,
+            },
             &protected("a", Role::Compare),
             Means::Nothing,
         );
@@ -329,7 +380,10 @@ mod tests {
 
     #[test]
     fn what_is_certain_needs_no_word_and_a_state_alone_makes_nothing_certain() {
-        let plain = Order::Failover { fenced: false };
+        let plain = Order::Failover {
+            fenced: false,
+            never_led: false,
+        };
         for role in [Role::Primary, Role::Secondary] {
             for state in [State::Solo, State::PeerLost] {
                 let mut pair = lost(role);
@@ -341,7 +395,13 @@ mod tests {
             }
             let mut solo = lost(role);
             solo.state = State::Solo;
-            for order in [plain, Order::Failover { fenced: true }] {
+            for order in [
+                plain,
+                Order::Failover {
+                    fenced: true,
+                    never_led: false,
+                },
+            ] {
                 refusal(order, &solo, Means::Command);
             }
         }
@@ -355,8 +415,14 @@ mod tests {
             pair.peer.as_mut().expect("it has one").heard = heard;
             for order in [
                 Order::Checkpoint,
-                Order::Failover { fenced: true },
-                Order::Failover { fenced: false },
+                Order::Failover {
+                    fenced: true,
+                    never_led: false,
+                },
+                Order::Failover {
+                    fenced: false,
+                    never_led: false,
+                },
             ] {
                 let text = refusal(order, &pair, Means::Command);
                 assert!(text.contains("in this one's place"), "{text}");
@@ -425,26 +491,38 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_was_ceded_is_taken_back_only_from_a_peer_that_is_silent_and_fenced() {
+    fn a_lead_that_was_ceded_is_taken_back_only_from_a_peer_that_is_silent_and_never_led() {
         let mut pair = lost(Role::Primary);
         (pair.role, pair.ceded) = (RoleNow::Superseded, true);
-        let fenced = Order::Failover { fenced: true };
-        assert_eq!(check(fenced, &pair, Means::Nothing), Ok(()));
-        let text = refusal(Order::Failover { fenced: false }, &pair, Means::Nothing);
-        assert!(text.contains("--fenced"), "{text}");
+        let word = |fenced, never_led| Order::Failover { fenced, never_led };
+        assert_eq!(check(word(true, true), &pair, Means::Nothing), Ok(()));
+        for (order, says) in [
+            (word(false, true), "--fenced"),
+            (word(true, false), "--never-led"),
+        ] {
+            let text = refusal(order, &pair, Means::Nothing);
+            assert!(text.contains(says), "{text}");
+        }
+        // A fencing command makes sure that the other VM is silent, and not that it was.
+        refusal(word(false, false), &pair, Means::Command);
+        pair.peer.as_mut().expect("it has one").certainly_lost = true;
+        refusal(word(true, false), &pair, Means::Command);
         pair.peer.as_mut().expect("it has one").heard = true;
-        let text = refusal(fenced, &pair, Means::Command);
+        let text = refusal(word(true, true), &pair, Means::Command);
         assert!(text.contains("the peer is heard"), "{text}");
         // The other VM leads.
         let mut pair = lost(Role::Primary);
         pair.role = RoleNow::Superseded;
-        refusal(fenced, &pair, Means::Command);
+        refusal(word(true, true), &pair, Means::Command);
     }
 
     #[test]
     fn a_secondary_whose_primary_has_ceded_needs_no_other_word() {
         let mut pair = protected("a", Role::Secondary);
-        let order = Order::Failover { fenced: false };
+        let order = Order::Failover {
+            fenced: false,
+            never_led: false,
+        };
         refusal(order, &pair, Means::Command);
         let peer = pair.peer.as_mut().expect("it has one");
         (peer.ceded, peer.certainly_lost) = (true, true);

@@ -223,13 +223,7 @@ impl<F: Frame> Epochs<F> {
             Event::Message(Message::Leads(term)) => match self.leadership.hear(term) {
                 // It comes first in a session, so that nothing that is to stay unheard was acknowledged before.
                 Leader::Predecessor => link.end.take_lead(Message::Leads(self.term())),
-                Leader::Successor if self.output.mode() != Mode::Off => {
-                    self.leadership.supersede();
-                    if self.leadership.has_ceded() {
-                        self.cession.succeed();
-                    }
-                    self.end();
-                }
+                Leader::Successor if self.output.mode() != Mode::Off => self.hear_successor(),
                 Leader::Successor | Leader::Former => {}
             },
             Event::Message(Message::Witnesses(able)) => {
@@ -247,6 +241,15 @@ impl<F: Frame> Epochs<F> {
             }
             Event::Session | Event::Message(_) => {}
         }
+    }
+
+    /// Another VM leads in this one's place.
+    pub(super) fn hear_successor(&mut self) {
+        self.leadership.supersede();
+        if self.leadership.has_ceded() {
+            self.cession.succeed();
+        }
+        self.end();
     }
 
     /// Gives up the lead for good, if the SVM could go on at this moment. Who runs this node next must be as silent

@@ -86,6 +86,7 @@ impl<F: Frame> Primary<F> {
             mut traffic,
             epoch,
             term,
+            superseded,
             stops,
             migration,
             ceded,
@@ -100,6 +101,9 @@ impl<F: Frame> Primary<F> {
         self.link.end.take_lead(Message::Leads(term));
         if ceded {
             self.epochs.cession_is_written();
+        }
+        if superseded {
+            self.epochs.hear_successor();
         }
     }
 

@@ -27,6 +27,7 @@ use crate::flow::FlowKey;
 use crate::frame::{Frame, Ticks};
 use crate::link::secure::Begun;
 use crate::link::{DATA_HEADER, Endpoint, Event, Message, Received, Transmit};
+use crate::packet::serial::before;
 use crate::rewrite::{Offset, Rewriter};
 
 /// What the secondary has counted besides its link and rewriter.
@@ -70,6 +71,8 @@ pub struct Secondary<F> {
     qemu: Qemu,
     /// Takeovers before the present primary led, once that has said so.
     term: Option<u32>,
+    /// Takeovers before a node before this one led in this place.
+    led: Option<u32>,
     /// The VM is the primary one of its pair.
     leads: bool,
     /// QEMU takes no more checkpoints of this COLO.
@@ -108,6 +111,7 @@ impl<F: Frame> Secondary<F> {
             auto: failover.auto,
             qemu: Qemu::default(),
             term: None,
+            led: None,
             leads: false,
             ended: false,
             covers: false,
@@ -361,6 +365,10 @@ impl<F: Frame> Secondary<F> {
             self.ended = false;
             self.succession.forget();
         }
+        if self.follows() {
+            // Another QEMU than the one that led.
+            self.led = None;
+        }
         self.covers &= migration == Migration::Colo;
         if self.has_taken_over() && self.ring.refute_presumption() {
             self.epoch.unload();
@@ -440,7 +448,7 @@ impl<F: Frame> Secondary<F> {
     /// The next frame that announces where the VM is, before its ring runs: what a client sends
     /// meanwhile would go to the primary's place, and be sent again only when its timer has run down.
     pub(crate) fn next_announcement(&mut self, now: Ticks) -> Option<Announcement> {
-        if !self.is_chosen() || self.ceded {
+        if !self.is_chosen() || self.ceded || self.has_successor() {
             return None;
         }
         if !std::mem::replace(&mut self.announces, true) {
@@ -452,6 +460,7 @@ impl<F: Frame> Secondary<F> {
     /// What the primary that this node becomes goes on with. Input that waits is dropped: its
     /// senders have no acknowledgment of it.
     pub(crate) fn into_handover_state(mut self) -> HandoverState<F> {
+        let superseded = self.has_successor();
         if self.epoch.is_behind() {
             self.traffic.svm_loaded();
         }
@@ -463,7 +472,9 @@ impl<F: Frame> Secondary<F> {
             link: self.link.end,
             traffic: self.traffic,
             epoch: self.epoch.bound().unwrap_or(0),
-            term: self.term,
+            // To go on where a node led is no other takeover.
+            term: self.led.map_or(self.term, |led| Some(led.wrapping_sub(1))),
+            superseded,
             stops: self.ring.stops(),
             migration: self.qemu.migration(),
             ceded: self.ceded,
@@ -472,7 +483,14 @@ impl<F: Frame> Secondary<F> {
 
     /// A node before this one led in this place, after this many takeovers: to go on there is no other takeover.
     pub fn led(&mut self, term: u32) {
-        self.term = Some(term.wrapping_sub(1));
+        self.led = Some(term);
+    }
+
+    /// Whether this VM led, and the other node has said that its VM leads in this one's place. It says so once in a
+    /// session, perhaps before this node knows what its QEMU does.
+    fn has_successor(&self) -> bool {
+        let led_and_heard = self.led.zip(self.term);
+        led_and_heard.is_some_and(|(led, heard)| before(led, heard))
     }
 
     /// Takes in an offset that this node knew before it was started again, or its peer.

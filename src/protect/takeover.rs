@@ -25,6 +25,8 @@ pub struct HandoverState<F> {
     pub(super) epoch: u32,
     /// The term of the primary that it followed, if it was heard.
     pub(super) term: Option<u32>,
+    /// This VM led before, and another one has taken over from it since.
+    pub(super) superseded: bool,
     pub(super) stops: u32,
     pub(super) migration: Migration,
     /// A node before this one has given up the lead in this place.

@@ -273,7 +273,14 @@ fn resolve(drill: &mut Drill<'_>) -> Result<(End, String), LabError> {
             continue;
         }
         let side = match alive {
+            // What it has sent is nowhere else.
+            [_, false] if new["role"] == "primary" => {
+                return Err(claim(
+                    "the VM that led was killed, and nothing protected it".to_owned(),
+                ));
+            }
             [false, true] => Side::Primary,
+            [true, true] if new["role"] == "primary" => Side::Primary,
             _ => Side::Secondary,
         };
         let how = decide(drill, side)?;
@@ -301,6 +308,11 @@ fn by_itself(old: &Value, new: &Value, alive: [bool; 2], waited: Duration) -> Op
 
 /// Ends what is left of a host, and lets the other one's VM go on. Returns what was ordered.
 fn decide(drill: &mut Drill<'_>, lost: Side) -> Result<String, LabError> {
+    let order: &[&str] = match lost {
+        // The VM there was seen not to lead.
+        Side::Secondary => &["failover", "--fenced", "--never-led"],
+        Side::Primary => &["failover", "--fenced"],
+    };
     let (dead, survivor) = match lost {
         Side::Primary => (&mut drill.cluster.primary, &drill.cluster.secondary),
         Side::Secondary => (&mut drill.cluster.secondary, &drill.cluster.primary),
@@ -315,8 +327,8 @@ fn decide(drill: &mut Drill<'_>, lost: Side) -> Result<String, LabError> {
     }
     let until = Instant::now() + TAKEN;
     loop {
-        match drill.order(survivor, &["failover", "--fenced"]) {
-            Ok(_) => return Ok(format!("failover --fenced at {}", survivor.name)),
+        match drill.order(survivor, order) {
+            Ok(_) => return Ok(format!("{} at {}", order.join(" "), survivor.name)),
             Err(error) if error.is_interrupt() || Instant::now() > until => return Err(error),
             Err(_) => interrupt::sleep(Duration::from_millis(100))?,
         }

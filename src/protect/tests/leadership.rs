@@ -2,6 +2,7 @@
 
 use super::survivor::pair_with;
 use super::*;
+use crate::protect::CessionNews;
 
 /// Whether a frame of the link says who leads.
 fn says_who_leads(frame: &[u8]) -> bool {
@@ -245,6 +246,46 @@ fn a_survivor_that_is_started_again_leads_in_the_term_that_it_led_in() {
     pair.secondary.led(5);
     pair.secondary_fails_over();
     assert_eq!(pair.take_over().epochs().term(), 5);
+}
+
+/// Its successor speaks while the node does not know yet whether its QEMU leads, and does not say so again.
+#[test]
+fn a_survivor_that_is_started_again_heeds_the_successor_that_it_heard_first() {
+    for led_first in [true, false] {
+        let mut before = pair_with(OnPeerLost::Hold, false);
+        before.secondary.led(6);
+        before.secondary_fails_over();
+        let mut again = pair_with(OnPeerLost::Hold, false);
+        let now = again.now;
+        again.primary = before.take_over();
+        again.secondary = Secondary::new(setup(31), now);
+        if led_first {
+            again.secondary.led(5);
+        }
+        again.exchange();
+        if !led_first {
+            again.secondary.led(5);
+        }
+        again.secondary.cession_is_written();
+        again.secondary_fails_over();
+        let Pair {
+            primary: mut successor,
+            secondary,
+            ..
+        } = again;
+        let mut node = Primary::<HeapFrame>::new(setup(9), now);
+        node.inherit(secondary.into_handover_state(), now);
+        converse(&mut node, &mut successor, |_| false, now);
+        assert_eq!((node.epochs().term(), successor.epochs().term()), (5, 6));
+        assert!(node.epochs().is_superseded() && !successor.epochs().is_superseded());
+        let mut news = std::iter::from_fn(|| node.next_cession_news(true));
+        assert!(
+            news.any(|it| it == CessionNews::Succeeded),
+            "its QEMU may end"
+        );
+        node.take_back();
+        assert!(node.epochs().is_superseded());
+    }
 }
 
 #[test]

@@ -126,6 +126,16 @@ struct Failover {
     waiters: Waiters,
 }
 
+impl Failover {
+    /// The order, for what is said of it.
+    fn order(&self) -> Order {
+        Order::Failover {
+            fenced: self.stage == Stage::Given,
+            never_led: false,
+        }
+    }
+}
+
 /// An order without an outcome, as `status` shows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnderWay {
@@ -281,9 +291,7 @@ impl Orders {
             });
         }
         if let Some(failover) = &mut self.failover {
-            let order = Order::Failover {
-                fenced: failover.stage == Stage::Given,
-            };
+            let order = failover.order();
             let now_is = match failover.stage {
                 Stage::Fences => {
                     "it is withdrawn: the fencing command may still end, and QEMU does not get x-colo-lost-heartbeat"
@@ -328,8 +336,7 @@ impl Orders {
                 Stage::Fences => "the fencing command",
                 Stage::Given => "QEMU's answer to x-colo-lost-heartbeat",
             };
-            let fenced = it.stage == Stage::Given;
-            UnderWay::of(Order::Failover { fenced }, waits_for, &it.waiters)
+            UnderWay::of(it.order(), waits_for, &it.waiters)
         });
         let announcement = self.announcement.as_ref();
         let announcement =
@@ -363,10 +370,9 @@ impl Orders {
         let Some(failover) = self.failover.take() else {
             return;
         };
-        let fenced = failover.stage == Stage::Given;
         let outcome = outcome
             .map(|()| json!({ "accepted": true }))
-            .map_err(|why| self.failed(Order::Failover { fenced }, why));
+            .map_err(|why| self.failed(failover.order(), why));
         failover.waiters.tell(&outcome);
     }
 
@@ -380,7 +386,8 @@ impl Orders {
         let name = &self.name;
         match &mut self.failover {
             Some(under_way) => {
-                let refusal = || failed(name, Order::Failover { fenced: certain }, TOO_MANY);
+                let order = under_way.order();
+                let refusal = || failed(name, order, TOO_MANY);
                 under_way.waiters.join(waiting, refusal);
                 let goes_on = under_way.stage == Stage::Fences && certain;
                 under_way.stage = if certain {
@@ -466,7 +473,7 @@ impl ControlPair {
                 let sessions = status.link.as_ref().map_or(0, |link| link.sessions);
                 self.order_checkpoint(waiting, sessions, now);
             }
-            Order::Failover { fenced } => {
+            Order::Failover { fenced, .. } => {
                 let certain = fenced || status.is_peer_certainly_lost();
                 self.order_failover(certain, waiting, now, log);
             }
@@ -507,7 +514,11 @@ impl ControlPair {
         now: Instant,
         log: &Log,
     ) {
-        let order = Order::Failover { fenced: true };
+        // The operator's word about the past was judged before the command ran.
+        let order = Order::Failover {
+            fenced: true,
+            never_led: true,
+        };
         if let Some(waiting) = self.judge(order, waiting, status, log) {
             self.order_failover(true, waiting, now, log);
         }
