@@ -778,6 +778,19 @@ fn a_sound_set_up_has_no_finding() {
 }
 
 #[test]
+fn what_a_session_before_has_sent_is_no_mistake_while_the_peer_is_heard() {
+    let mut facts = running();
+    refuses(&mut facts, "stale");
+    status(&mut facts).peer_heard = Some(true);
+    assert!(examine(&facts).is_empty(), "{}", text(&examine(&facts)));
+    status(&mut facts).peer_heard = Some(false);
+    assert!(!is_sound(&examine(&facts)), "it comes from the only peer there is");
+    refuses(&mut facts, "garbled");
+    status(&mut facts).peer_heard = Some(true);
+    assert!(!is_sound(&examine(&facts)), "somebody else sends that");
+}
+
+#[test]
 fn each_mistake_is_found_with_its_advice_and_nothing_else_is() {
     assert!(MISTAKES.len() >= 15);
     for mistake in MISTAKES {

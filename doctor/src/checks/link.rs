@@ -9,6 +9,8 @@ const SEALED: u32 = 104;
 const TRUSTED: u32 = 58;
 /// The MTU of an Ethernet, where the uplink's is not known.
 const ETHERNET: u32 = 1500;
+/// The word for frames of an old session, or sent twice.
+const STALE: &str = "stale";
 /// A refusal that is older has been cured.
 const RECENT_S: f64 = 60.0;
 
@@ -19,8 +21,12 @@ pub(super) fn check(facts: &Facts, found: &mut Findings) {
             continue;
         };
         let place = format!("pair {}: link", pair.name);
+        let heard = status.peer_heard == Some(true);
+        // A node that was started again gets what was sent in the session before.
+        let cured = |why: &str| heard && why == STALE;
         let refused = status.refused.as_ref();
-        if let Some(refused) = refused.filter(|refused| refused.ago_s < RECENT_S) {
+        let refused = refused.filter(|it| it.ago_s < RECENT_S && !cured(&it.why));
+        if let Some(refused) = refused {
             let (what, todo) = why(&refused.why, pair);
             found.error("link-refuses", place, what, todo);
         } else if status.peer_heard == Some(false) {
