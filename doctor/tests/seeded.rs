@@ -784,7 +784,10 @@ fn what_a_session_before_has_sent_is_no_mistake_while_the_peer_is_heard() {
     status(&mut facts).peer_heard = Some(true);
     assert!(examine(&facts).is_empty(), "{}", text(&examine(&facts)));
     status(&mut facts).peer_heard = Some(false);
-    assert!(!is_sound(&examine(&facts)), "it comes from the only peer there is");
+    assert!(
+        !is_sound(&examine(&facts)),
+        "it comes from the only peer there is"
+    );
     refuses(&mut facts, "garbled");
     status(&mut facts).peer_heard = Some(true);
     assert!(!is_sound(&examine(&facts)), "somebody else sends that");

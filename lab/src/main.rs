@@ -6,6 +6,7 @@
 //! | `demo` | shows a protected pair at work, with one real divergence |
 //! | `check` | asserts what a protected pair must do |
 //! | `short` | counts the checkpoints that short connections cost |
+//! | `storm` | measures a pair that differs all the time, without and with a bound on its stops |
 //! | `masks` | counts the checkpoints that pages with a date cost, without and with a mask rule |
 //! | `faults` | kills, stops and cuts parts of pairs under load, and checks what clients see |
 //! | `protect` | lets the nodes set COLO up by `coloctl`, kills hosts under load, and protects the survivors again |
@@ -51,6 +52,7 @@ mod qmp;
 mod release;
 mod series;
 mod short;
+mod storm;
 mod table;
 mod wire;
 mod workload;
@@ -69,6 +71,7 @@ Usage: colo-lab image DIR                     make the test guest in DIR
        colo-lab check --bin FILE [options]    assert what a protected pair must do
        colo-lab short --bin FILE [options]    count the checkpoints of short connections: there must be none
        colo-lab masks --bin FILE [options]    count the checkpoints of pages with a date, without and with a mask rule
+       colo-lab storm --bin FILE [options]    measure a pair that differs all the time, without and with --checkpoint-share
        colo-lab faults --bin FILE [options]   kill, stop and cut parts of pairs under load
        colo-lab protect --bin FILE [options]  let coloctl (beside FILE) protect, fail over and protect again, under load
        colo-lab switchover --bin FILE [options]  let coloctl move the lead and protect again, under load
@@ -92,7 +95,7 @@ Options:
                  wire (clean, to-1, both-0.1, ...); matrix: one release, as --qemu has it; switchover: what
                  is killed (primary-qemu, secondary-qemu, primary-node, secondary-node); may be repeated
   --brief        table: with TCP timestamps only
-  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks, predict: how many seconds (120; 60); captures: frames of each that are
+  --count N      faults: how many injections (60); matrix: how many on each release (8); short: how many connections (10000); masks, predict, storm: how many seconds (120; 60; 30); captures: frames of each that are
                  taken (2000); operator: how many rounds (5); switchover: how many more orders with a kill in
                  their midst (0)
   --rounds N     loss: how often each wire is measured (5); protect: how often a host is killed (5);
@@ -129,6 +132,8 @@ const OF_EACH: usize = 8;
 const OF_EACH_SEED: u64 = 3000;
 /// Seconds of each load of `masks` by default.
 const MASK_SECONDS: usize = 120;
+/// The same of `storm`.
+const STORM_SECONDS: usize = 30;
 /// The same of `predict`.
 const PREDICT_SECONDS: usize = 60;
 /// Connections of `short` by default.
@@ -189,6 +194,7 @@ enum Command {
     Idle,
     Loss,
     Masks,
+    Storm,
     Matrix,
     Operator,
     Paths,
@@ -277,6 +283,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     Some("idle") => Command::Idle,
                     Some("loss") => Command::Loss,
                     Some("masks") => Command::Masks,
+                    Some("storm") => Command::Storm,
                     Some("matrix") => Command::Matrix,
                     Some("operator") => Command::Operator,
                     Some("paths") => Command::Paths,
@@ -326,6 +333,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             | Command::Idle
             | Command::Loss
             | Command::Masks
+            | Command::Storm
             | Command::Matrix
             | Command::Operator
             | Command::Paths
@@ -412,6 +420,9 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         }
         (Command::Masks, Some(bin)) => {
             masks::run(&host, bin, arguments.count.unwrap_or(MASK_SECONDS) as u64)
+        }
+        (Command::Storm, Some(bin)) => {
+            storm::run(&host, bin, arguments.count.unwrap_or(STORM_SECONDS) as u64)
         }
         (Command::Idle, Some(bin)) => idle::run(&host, bin).map(|()| true),
         (Command::Paths, Some(bin)) => paths::run(&host, bin).map(|()| true),
