@@ -136,7 +136,10 @@ pub enum NodeError {
         whole: usize,
     },
     /// A pool cannot be made.
-    #[error("packet buffers cannot be made; see DPDK's messages above")]
+    #[error(
+        "packet buffers cannot be made; see EAL's messages above, and if they speak of memory, give it more (-m N with \
+         --no-huge, else hugepages)"
+    )]
     Pool(#[from] MempoolError),
     /// The records' directory cannot be used.
     #[error(transparent)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{ControlPair, Figures};
 use crate::bringup::Progress;
-use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role};
+use crate::config::{FailoverSettings, LinkKey, OnPeerLost, PortRole, Role, RuleName};
 use crate::control::{
     self, CheckpointStatus, FailoverParameters, HeldStatus, LastCheckpoint, LinkStatus,
     MonitorStatus, PairParameters, PairStatus, PeerStatus, ProtectStatus, RefusedFrames,
@@ -186,14 +186,15 @@ impl Figures {
     /// The rules that let output leave uncompared, and how many frames each has let out.
     pub(crate) fn policy(&self) -> Vec<Value> {
         let counters = self.counters();
-        let defaults = [
-            ("arp", Counter::PolicyArp),
-            ("neighbour_discovery", Counter::PolicyNeighbourDiscovery),
-            ("lldp", Counter::PolicyLldp),
-            ("igmp", Counter::PolicyIgmp),
-            ("mld", Counter::PolicyMld),
+        let of_defaults = [
+            Counter::PolicyArp,
+            Counter::PolicyNeighbourDiscovery,
+            Counter::PolicyLldp,
+            Counter::PolicyIgmp,
+            Counter::PolicyMld,
         ];
-        let defaults = defaults.into_iter().map(|(name, counter)| {
+        let defaults = RuleName::DEFAULTS.into_iter().zip(of_defaults);
+        let defaults = defaults.map(|(name, counter)| {
             json!({ "name": name, "default": true, "frames": counters.value(counter) })
         });
         let own = self.settings.policy.iter().zip(counters.rules());
