@@ -283,6 +283,17 @@ mod tests {
         pair
     }
 
+    /// Nobody answers for anything.
+    const PLAIN: Order = Order::Failover {
+        fenced: false,
+        never_led: false,
+    };
+    /// An operator answers for it that the peer's VM is silent.
+    const FENCED: Order = Order::Failover {
+        fenced: true,
+        never_led: false,
+    };
+
     fn refusal(order: Order, pair: &PairStatus, means: Means) -> String {
         let fault = check(order, pair, means).expect_err("it is refused");
         assert_eq!(fault.class(), Class::Refused);
@@ -313,95 +324,37 @@ mod tests {
     fn a_failover_needs_the_operators_word_or_a_command() {
         for role in [Role::Primary, Role::Secondary] {
             let pair = lost(role);
-            let silent = refusal(
-                Order::Failover {
-                    fenced: false,
-                    never_led: false,
-                },
-                &pair,
-                Means::Nothing,
-            );
+            let silent = refusal(PLAIN, &pair, Means::Nothing);
             assert!(silent.contains("--fenced"), "{silent}");
-            assert_eq!(
-                check(
-                    Order::Failover {
-                        fenced: true,
-                        never_led: false,
-                    },
-                    &pair,
-                    Means::Nothing
-                ),
-                Ok(())
-            );
-            assert_eq!(
-                check(
-                    Order::Failover {
-                        fenced: false,
-                        never_led: false,
-                    },
-                    &pair,
-                    Means::Command
-                ),
-                Ok(())
-            );
+            assert_eq!(check(FENCED, &pair, Means::Nothing), Ok(()));
+            assert_eq!(check(PLAIN, &pair, Means::Command), Ok(()));
             let mut early = lost(role);
             early.state = State::Protected;
-            let text = refusal(
-                Order::Failover {
-                    fenced: true,
-                    never_led: false,
-                },
-                &early,
-                Means::Command,
-            );
+            let text = refusal(FENCED, &early, Means::Command);
             assert!(text.contains("state protected"), "{text}");
             let mut ended = lost(role);
             ended.monitor.as_mut().expect("it has one").migration = "completed";
-            let text = refusal(
-                Order::Failover {
-                    fenced: true,
-                    never_led: false,
-                },
-                &ended,
-                Means::Command,
-            );
+            let text = refusal(FENCED, &ended, Means::Command);
             assert!(text.contains("not in COLO"), "{text}");
         }
-        let text = refusal(
-            Order::Failover {
-                fenced: true,
-                never_led: false,
-            },
-            &protected("a", Role::Compare),
-            Means::Nothing,
-        );
+        let text = refusal(FENCED, &protected("a", Role::Compare), Means::Nothing);
         assert!(text.contains("no peer"), "{text}");
     }
 
     #[test]
     fn what_is_certain_needs_no_word_and_a_state_alone_makes_nothing_certain() {
-        let plain = Order::Failover {
-            fenced: false,
-            never_led: false,
-        };
         for role in [Role::Primary, Role::Secondary] {
             for state in [State::Solo, State::PeerLost] {
                 let mut pair = lost(role);
                 pair.state = state;
                 // QEMU has entered COLO, and the other node was never heard.
-                refusal(plain, &pair, Means::Nothing);
+                refusal(PLAIN, &pair, Means::Nothing);
                 pair.peer.as_mut().expect("it has one").certainly_lost = true;
-                assert_eq!(check(plain, &pair, Means::Nothing), Ok(()));
+                assert_eq!(check(PLAIN, &pair, Means::Nothing), Ok(()));
             }
             let mut solo = lost(role);
             solo.state = State::Solo;
-            for order in [
-                plain,
-                Order::Failover {
-                    fenced: true,
-                    never_led: false,
-                },
-            ] {
+            for order in [PLAIN, FENCED] {
                 refusal(order, &solo, Means::Command);
             }
         }
@@ -413,17 +366,7 @@ mod tests {
             let mut pair = lost(Role::Primary);
             pair.role = RoleNow::Superseded;
             pair.peer.as_mut().expect("it has one").heard = heard;
-            for order in [
-                Order::Checkpoint,
-                Order::Failover {
-                    fenced: true,
-                    never_led: false,
-                },
-                Order::Failover {
-                    fenced: false,
-                    never_led: false,
-                },
-            ] {
+            for order in [Order::Checkpoint, FENCED, PLAIN] {
                 let text = refusal(order, &pair, Means::Command);
                 assert!(text.contains("in this one's place"), "{text}");
             }
@@ -519,10 +462,7 @@ mod tests {
     #[test]
     fn a_secondary_whose_primary_has_ceded_needs_no_other_word() {
         let mut pair = protected("a", Role::Secondary);
-        let order = Order::Failover {
-            fenced: false,
-            never_led: false,
-        };
+        let order = PLAIN;
         refusal(order, &pair, Means::Command);
         let peer = pair.peer.as_mut().expect("it has one");
         (peer.ceded, peer.certainly_lost) = (true, true);

@@ -32,8 +32,6 @@ const MIDST: u64 = 35;
 
 /// The order.
 const ORDER: &[&str] = &["switchover"];
-/// The host whose VM ends.
-const ENDED: Side = Side::Primary;
 
 /// What gets SIGKILL in the midst of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,23 +155,17 @@ fn planned(drill: &mut Drill<'_>, round: usize) -> Result<String, LabError> {
     if *ended != true {
         return Err(claim(format!("its QEMU has not ended: {reply}")).beside(&drill.said()));
     }
-    let gone = match ENDED {
-        Side::Primary => &mut drill.cluster.primary,
-        Side::Secondary => &mut drill.cluster.secondary,
-    };
+    let gone = &mut drill.cluster.primary;
     interrupt::wait_for("the end of the QEMU", ENDS, || {
         Ok(gone.guest.alive().is_err().then_some(()))
     })?;
     drill.wait_served()?;
     let silence = drill.silence();
-    let gone = match ENDED {
-        Side::Primary => &mut drill.cluster.primary,
-        Side::Secondary => &mut drill.cluster.secondary,
-    };
+    let gone = &mut drill.cluster.primary;
     if let Some(node) = gone.node.take() {
         node.finish()?;
     }
-    fill(drill, ENDED, round)?;
+    fill(drill, Side::Primary, round)?;
     Ok(format!(
         "{protected}; {} in {} ms, silence {} ms",
         ORDER[0],
